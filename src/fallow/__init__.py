@@ -1,0 +1,69 @@
+"""Train on what still surprises the network.
+
+While a network trains, fallow measures how much each sample still surprises it, leaves out of the
+following epochs the samples that no longer teach it anything (and, if asked, those that look like
+outliers or wrong labels), and brings them back on a schedule so that they are measured again.
+
+Names are imported when they are first used, so that ``import fallow`` loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._checks import FallowError as FallowError
+    from .history import EpochRecord as EpochRecord
+    from .order import Order as Order
+    from .policies import BelowMean as BelowMean
+    from .policies import Fraction as Fraction
+    from .policies import Policy as Policy
+    from .policies import RandomFraction as RandomFraction
+    from .policies import Reason as Reason
+    from .policies import Threshold as Threshold
+    from .schedule import Schedule as Schedule
+    from .scores import NO_SCORE as NO_SCORE
+    from .scores import Hellinger as Hellinger
+    from .scores import JensenShannon as JensenShannon
+    from .scores import KLDivergence as KLDivergence
+    from .scores import Renyi as Renyi
+    from .scores import ReverseKL as ReverseKL
+    from .scores import Score as Score
+    from .scores import TotalVariation as TotalVariation
+    from .scores import hellinger as hellinger
+    from .scores import jensen_shannon as jensen_shannon
+    from .scores import kl_divergence as kl_divergence
+    from .scores import renyi as renyi
+    from .scores import reverse_kl as reverse_kl
+    from .scores import total_variation as total_variation
+    from .subsampler import Subsampler as Subsampler
+
+__version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "_checks": ["FallowError"],
+    "history": ["EpochRecord"],
+    "order": ["Order"],
+    "policies": ["BelowMean", "Fraction", "Policy", "RandomFraction", "Reason", "Threshold"],
+    "schedule": ["Schedule"],
+    "scores": [
+        "NO_SCORE", "Hellinger", "JensenShannon", "KLDivergence", "Renyi", "ReverseKL", "Score",
+        "TotalVariation", "hellinger", "jensen_shannon", "kl_divergence", "renyi", "reverse_kl",
+        "total_variation",
+    ],
+    "subsampler": ["Subsampler"],
+}  # fmt: skip
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module 'fallow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,47 @@
+"""Measuring without training: no gradients, no running statistics moved, no random numbers used up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+
+@contextmanager
+def forward_only() -> Iterator[None]:
+    """Run forward passes that leave no trace in the modules they go through.
+
+    A module keeps its mode, so that scores of a network in training mode compare with those of
+    training. The buffers of every module that is called (running means and variances, their counters) are
+    put back at the end, and so are the states of torch's random number generators.
+
+    Example:
+        >>> norm = nn.BatchNorm1d(3)
+        >>> with forward_only():
+        ...     _ = norm(torch.randn(8, 3) + 5)
+        >>> norm.running_mean.tolist()
+        [0.0, 0.0, 0.0]
+    """
+    before: dict[Tensor, Tensor] = {}
+
+    def remember(module: nn.Module, _: Any) -> None:
+        if module not in known:
+            for part in module.modules():
+                known.add(part)
+                for buffer in part.buffers(recurse=False):
+                    before.setdefault(buffer, buffer.clone())
+
+    known: set[nn.Module] = set()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    hook = register_module_forward_pre_hook(remember)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        hook.remove()
+        for buffer, value in before.items():
+            buffer.copy_(value)

@@ -1,0 +1,142 @@
+"""What happened in each epoch: one bit a sample for *used*, and aggregates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .bitset import unpack
+from .policies.base import Reason
+from .selection import blocks
+from .table import MEASURED, TRAINED, Table
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+EDGES: tuple[float, ...] = (0.0, *(s * 2.0**k for k in range(-20, 6) for s in (1.0, 1.5)), 64.0)
+"""Edges of the histogram of scores: 0, then two steps an octave from 2^-20 to 64; the last bin is open."""
+
+_FINE = np.uint32(16)
+
+
+@dataclass(frozen=True, eq=False)
+class EpochRecord:
+    """One epoch, as it was.
+
+    Attributes:
+        epoch: which, from 0.
+        n: how many samples there were.
+        used_bits: uint8 ``(ceil(n / 8),)``, trained on in this epoch, least significant bit first.
+        backward: how many samples were trained on.
+        forward_only: how many were measured without training.
+        kept: how many were kept; ``learned``, ``outliers``, ``not_drawn``, ``by_hand``: how many were left
+            out, and why.
+        readmitted: how many came back for this epoch.
+        bad: how many scores were not finite.
+        mean_score: over the samples trained on; NaN without a score.
+        score_quantiles: at 5, 25, 50, 75 and 95 %, to within 1 %.
+        score_histogram: int64, counts between ``EDGES`` and above.
+        record_seconds: time spent inside ``record``.
+    """
+
+    epoch: int
+    n: int
+    used_bits: NDArray[np.uint8]
+    backward: int
+    forward_only: int
+    kept: int
+    learned: int
+    outliers: int
+    not_drawn: int
+    by_hand: int
+    readmitted: int
+    bad: int
+    mean_score: float
+    score_quantiles: tuple[float, ...]
+    score_histogram: NDArray[np.int64]
+    record_seconds: float
+
+    @property
+    def used(self) -> Tensor:
+        """Which samples were trained on: bool ``(n,)``."""
+        return torch.from_numpy(unpack(self.used_bits, self.n))
+
+    def aggregates(self) -> dict[str, Any]:
+        """Return everything but the bits as plain Python values."""
+        plain = {k: v for k, v in asdict(self).items() if k != "used_bits"}
+        plain["score_quantiles"] = list(self.score_quantiles)
+        plain["score_histogram"] = self.score_histogram.tolist()
+        return plain
+
+    @staticmethod
+    def restore(used_bits: NDArray[np.uint8], aggregates: dict[str, Any]) -> EpochRecord:
+        """Return the record that :meth:`aggregates` and its bits describe."""
+        parts = dict(aggregates)
+        parts["score_quantiles"] = tuple(parts["score_quantiles"])
+        parts["score_histogram"] = np.asarray(parts["score_histogram"], np.int64)
+        return EpochRecord(used_bits=used_bits, **parts)
+
+
+def describe(table: Table, epoch: int, readmitted: int, record_seconds: float) -> EpochRecord:
+    """Return the record of the epoch that ``table`` has just seen."""
+    by_reason = np.bincount(table.reason, minlength=len(Reason))
+    used = table.seen == TRAINED
+    mean, fine = _spread(table, epoch)
+    return EpochRecord(
+        epoch=epoch,
+        n=len(table),
+        used_bits=np.packbits(used, bitorder="little"),
+        backward=int(np.count_nonzero(used)),
+        forward_only=int(np.count_nonzero(table.seen == MEASURED)),
+        kept=int(by_reason[Reason.KEPT]),
+        learned=int(by_reason[Reason.LEARNED]),
+        outliers=int(by_reason[Reason.OUTLIER]),
+        not_drawn=int(by_reason[Reason.NOT_DRAWN]),
+        by_hand=int(by_reason[Reason.BY_HAND]),
+        readmitted=readmitted,
+        bad=table.bad,
+        mean_score=mean,
+        score_quantiles=_quantiles(fine),
+        score_histogram=_coarse(fine),
+        record_seconds=record_seconds,
+    )
+
+
+def _spread(table: Table, epoch: int) -> tuple[float, NDArray[np.int64]]:
+    """Return the mean and a histogram with 128 steps an octave of the scores of the samples trained on.
+
+    The upper 16 bits of a positive float32 count up with its value; negative scores count as 0.
+    """
+    total, fine = 0.0, np.zeros(1 << 16, np.int64)
+    for start, stop in blocks(len(table)):
+        rows = slice(start, stop)
+        fresh = (table.seen[rows] == TRAINED) & (table.scored_in[rows] == epoch + 1)
+        scores = table.scores[rows][fresh]
+        scores = scores[~np.isnan(scores)]
+        total += float(scores.sum(dtype=np.float64))
+        fine += np.bincount(np.maximum(scores, 0).view(np.uint32) >> _FINE, minlength=1 << 16)
+    count = int(fine.sum())
+    return (total / count if count else float("nan")), fine
+
+
+def _value(fine_bin: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Return the value in the middle of each fine bin."""
+    middle = (fine_bin.astype(np.uint32) << _FINE) + np.uint32(1 << 15)
+    return np.where(fine_bin == 0, np.float32(0), middle.view(np.float32))
+
+
+def _quantiles(fine: NDArray[np.int64]) -> tuple[float, ...]:
+    up_to = np.cumsum(fine)
+    if not up_to[-1]:
+        return tuple(float("nan") for _ in QUANTILES)
+    at = np.searchsorted(up_to, np.asarray(QUANTILES) * up_to[-1])
+    return tuple(float(v) for v in _value(at))
+
+
+def _coarse(fine: NDArray[np.int64]) -> NDArray[np.int64]:
+    there = np.flatnonzero(fine)
+    at = np.searchsorted(EDGES, _value(there), side="right") - 1
+    return np.bincount(at, weights=fine[there], minlength=len(EDGES)).astype(np.int64)

@@ -1,0 +1,144 @@
+"""What an epoch has brought so far: on this rank since it began or was resumed, and on all before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .distributed import gather_rows, rank_and_size
+from .journal import Journal
+from .scores.base import NO_SCORE
+from .table import MEASURED, TRAINED, UNSEEN, Index, Table
+
+PREDICTED = "predicted"
+
+
+class Ledger:
+    """The table, and the scores of the epoch under way on their way into it.
+
+    Args:
+        n: how many samples.
+
+    Attributes:
+        table: what is remembered of every sample.
+        epoch: the epoch under way.
+        recorded: how many samples this rank trained on since the epoch began or was resumed.
+        resumed: the samples that all ranks know to be done, since the epoch was resumed; or None.
+        measured: whether removed samples were measured in this epoch.
+        seconds: time spent recording in this epoch.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.table = Table(n)
+        self.epoch = 0
+        self.resumed: NDArray[np.bool_] | None = None
+        self._shared_repeats = 0
+        self.begin(0)
+
+    def begin(self, epoch: int) -> None:
+        """Open ``epoch``: nothing is recorded in it yet."""
+        n = len(self.table)
+        self._scores, self._predicted = Journal(n), Journal(n, torch.int32)
+        self.table.begin_epoch()
+        self.epoch = epoch
+        self.recorded, self.seconds = 0, 0.0
+        self.resumed, self._shared_repeats = None, 0
+        self.measured = self._merged = False
+
+    def resume(self, *, shared: bool) -> None:
+        """Go on in an epoch whose table was loaded; ``shared``: every rank loaded the same."""
+        done = self.table.seen == TRAINED
+        self.recorded = 0 if shared else int(np.count_nonzero(done))
+        if shared:
+            self.resumed = done
+            self._shared_repeats = self.table.repeated()[0].size
+
+    @property
+    def unbegun(self) -> bool:
+        """Whether the epoch's samples may still be changed."""
+        return not self.recorded and self.resumed is None and not self.measured
+
+    def record(self, rows: Index, scores: Tensor, predicted: Tensor | None) -> None:
+        """Take down the scores of samples that are trained on; no waiting for their device."""
+        self._scores.append(rows, scores.detach())
+        if predicted is not None:
+            self._predicted.append(rows, predicted.detach() + 1)
+        self.recorded += rows.size
+        if self._scores.ripe:
+            self.flush()
+
+    def measure(self, journal: Journal) -> None:
+        """Take down scores that were measured without training."""
+        self.flush()
+        for rows, scores in journal.drain():
+            self.table.write(rows, scores, self.epoch, MEASURED)
+        self.measured = True
+
+    def flush(self) -> None:
+        """Write everything to the table: the only copy from the device."""
+        for rows, scores in self._scores.drain():
+            self.table.write(rows, scores, self.epoch, TRAINED)
+        for rows, classes in self._predicted.drain():
+            self.table.column(PREDICTED, np.int32)[rows] = classes
+
+    def done_here(self) -> NDArray[np.bool_] | None:
+        """Return which samples this rank recorded since the epoch began or was resumed, or None."""
+        if not self.recorded:
+            return None
+        self.flush()
+        done: NDArray[np.bool_] = self.table.seen == TRAINED
+        return done if self.resumed is None else np.logical_and(done, ~self.resumed)
+
+    def merge(self) -> None:
+        """Gather what every rank recorded; collective, and a second call does nothing."""
+        self.flush()
+        rank, size = rank_and_size()
+        if self._merged or size == 1:
+            return
+        self._merged = True
+        for other, part in enumerate(gather_rows(*self._rows())):
+            if other != rank:
+                self._take(*part)
+
+    def _rows(self) -> tuple[NDArray[Any], ...]:
+        """Return this rank's news: index, score, how it was seen, and the class predicted."""
+        table = self.table
+        news = table.seen != UNSEEN
+        if self.resumed is not None:
+            news &= ~self.resumed
+        index = np.flatnonzero(news)
+        unscored = table.scored_in[index] != self.epoch + 1
+        scores = np.where(unscored, np.float32(NO_SCORE), table.scores[index])
+        again, scores_again = (part[self._shared_repeats :] for part in table.repeated())
+        classes = table.columns.get(PREDICTED, np.zeros(0, np.int32))
+        index = np.concatenate([index, again])
+        return (
+            index,
+            np.concatenate([scores, scores_again]),
+            table.seen[index],
+            classes[index] if classes.size else np.zeros(index.size, np.int32),
+        )
+
+    def _take(
+        self,
+        index: NDArray[Any],
+        scores: NDArray[Any],
+        kinds: NDArray[Any],
+        classes: NDArray[Any],
+    ) -> None:
+        """Take over another rank's news."""
+        for kind in (TRAINED, MEASURED):
+            of_kind = kinds == kind
+            self.table.write(index[of_kind], scores[of_kind], self.epoch, kind)
+        known = classes > 0
+        if known.any() or PREDICTED in self.table.columns:
+            self.table.column(PREDICTED, np.int32)[index[known]] = classes[known]
+
+    def grow(self, count: int) -> None:
+        """Add ``count`` samples at the end, in an epoch that has not begun."""
+        self.table.grow(count)
+        self.begin(self.epoch)

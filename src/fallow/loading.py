@@ -1,0 +1,242 @@
+"""The index of each sample inside its batch, and the loader over the kept samples.
+
+The index travels *in* the batch, through any collate function, worker or look-ahead: no list on the
+side says whose batch is at hand, so none can be a batch ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
+
+from ._checks import check_integer, invalid, invalid_type, wrong_state
+from .distributed import rank_and_size
+from .order import BLOCK, Order
+
+
+class HostIndex(Tensor):
+    """The int64 indices of a batch, ``(B,)``: a tensor that stays on the host.
+
+    A framework that moves the batch to an accelerator leaves it where ``record`` needs it. Everything
+    computed from it is an ordinary tensor.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    def to(self, *_: Any, **__: Any) -> HostIndex:
+        """Return self, wherever the batch is sent."""
+        return self
+
+    cuda = to
+
+    def pin_memory(self, *_: Any, **__: Any) -> HostIndex:
+        """Return self: it is not copied to a device, so there is nothing to pin for."""
+        return self
+
+
+class IndexedDataset(Dataset[Any]):
+    """A dataset whose batches remember which samples they hold.
+
+    Args:
+        dataset: any map-style dataset; its ``__getitems__`` is used where it has one.
+    """
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Sequence[int], Any]:
+        """Return ``(indices, samples)``, which :class:`IndexedCollate` takes apart."""
+        batched = getattr(self.dataset, "__getitems__", None)
+        if batched is not None:
+            return indices, batched(indices)
+        return indices, [self.dataset[i] for i in indices]
+
+
+class IndexedCollate:
+    """Collates the samples as before, and puts their indices in front: ``(index, batch)``."""
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, fetched: Any) -> tuple[HostIndex, Any]:
+        indices, samples = fetched
+        index = torch.tensor(indices, dtype=torch.int64).as_subclass(HostIndex)
+        return index, self.collate(samples)
+
+
+class EpochSource(Protocol):
+    """What the batches of an epoch are made of; the subsampler is one."""
+
+    def order(self, epoch: int | None = None, *, shuffle: bool = True) -> Order:
+        """Return the order of the epoch under way, without what was used before it was resumed."""
+
+    def already_used(self) -> NDArray[np.bool_] | None:
+        """Return which samples this process has recorded since; None for none."""
+
+    def assert_open(self) -> None:
+        """Raise where the epoch has ended and ``step()`` was not called."""
+
+
+class EpochBatches(Sampler[list[int]]):
+    """This rank's batches of the epoch under way.
+
+    Rank r takes the r-th part of each global batch of ``batch_size`` times the number of ranks. The
+    last global batch is split so that sizes differ by at most one; too small for all ranks, it joins
+    the one before. With ``drop_last`` it is left out, unless it is the only one. Iterating has no side
+    effects.
+    """
+
+    def __init__(
+        self, source: EpochSource, batch_size: int, *, shuffle: bool = True, drop_last: bool = False
+    ) -> None:
+        self.source, self.batch_size = source, batch_size
+        self.shuffle, self.drop_last = shuffle, drop_last
+
+    def __len__(self) -> int:
+        whole, last = self._split(len(self.source.order()))
+        return whole + bool(last)
+
+    def planned(self) -> tuple[int, int]:
+        """Return how many samples this rank and all ranks together will be given from here on."""
+        rank, size = rank_and_size()
+        whole, last = self._split(len(self.source.order()))
+        mine = whole * self.batch_size + _share(last, rank, size)[1]
+        return mine, whole * self.batch_size * size + last
+
+    def _split(self, total: int) -> tuple[int, int]:
+        return split_batches(total, self.batch_size, drop_last=self.drop_last)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.source.assert_open()
+        return self._batches(self.source.order(shuffle=self.shuffle), self.source.already_used())
+
+    def _batches(self, order: Order, used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
+        rank, size = rank_and_size()
+        whole, last = self._split(len(order))
+        width = self.batch_size * size
+        inside = np.arange(self.batch_size) + rank * self.batch_size
+        ahead = max(1, BLOCK // self.batch_size)
+        for first in range(0, whole, ahead):
+            batch = np.arange(first, min(first + ahead, whole))
+            index = order.at((batch[:, None] * width + inside).reshape(-1))
+            for part in index.reshape(-1, self.batch_size):
+                yield from _unused(part, used)
+        start, count = _share(last, rank, size)
+        if count:
+            yield from _unused(order.at(np.arange(count) + whole * width + start), used)
+
+
+def split_batches(total: int, batch_size: int, *, drop_last: bool = False) -> tuple[int, int]:
+    """Return how many whole global batches ``total`` samples make, and the size of one more.
+
+    Raises:
+        WrongState: where there are fewer samples than ranks.
+    """
+    _, size = rank_and_size()
+    whole, rest = divmod(total, batch_size * size)
+    if drop_last and whole:
+        return whole, 0
+    if 0 < rest < size:
+        if not whole:
+            raise wrong_state(
+                f"An epoch needs a sample for each rank. Found {rest} for {size} ranks.",
+                f"Set min_kept={size} or more, or start fewer ranks.",
+            )
+        return whole - 1, rest + batch_size * size
+    return whole, rest
+
+
+def count_batches(total: int, batch_size: int) -> int:
+    """Return how many batches a rank makes of ``total`` samples."""
+    whole, last = split_batches(total, batch_size)
+    return whole + bool(last)
+
+
+def _share(total: int, rank: int, size: int) -> tuple[int, int]:
+    """Return start and length of the ``rank``-th of ``size`` even parts of ``range(total)``."""
+    base, longer = divmod(total, size)
+    return rank * base + min(rank, longer), base + (rank < longer)
+
+
+def _unused(index: NDArray[np.int64], used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
+    """Yield the batch without the samples already used, or nothing where none is left."""
+    left = index if used is None else index[~used[index]]
+    if left.size:
+        yield left.tolist()
+
+
+def make_loader(
+    dataset: Dataset[Any], n: int, batches: EpochBatches, seed: int, options: dict[str, Any]
+) -> DataLoader[Any]:
+    """Return a torch DataLoader that yields ``(index, batch)``.
+
+    Raises:
+        InvalidType: for a dataset without a length or with an iterator only.
+        InvalidValue: for a dataset of another length, or an option that would choose samples itself.
+    """
+    check_dataset(dataset, n)
+    for name in ("sampler", "batch_sampler"):
+        if options.pop(name, None) is not None:
+            raise invalid(
+                f"`{name}` is not for this loader: the subsampler chooses the samples.",
+                name,
+                "Use shuffle=False for dataset order, remove(index) to leave samples out.",
+            )
+    collate = options.pop("collate_fn", None) or default_collate
+    options.setdefault("generator", torch.Generator().manual_seed(seed & (2**63 - 1)))
+    return DataLoader(
+        IndexedDataset(dataset),
+        batch_sampler=batches,
+        collate_fn=IndexedCollate(collate),
+        **options,
+    )
+
+
+def fixed_batches(
+    dataset: Dataset[Any],
+    index: NDArray[np.int64],
+    batch_size: int,
+    collate: Callable[[Any], Any],
+    options: dict[str, Any],
+) -> DataLoader[Any]:
+    """Return a DataLoader over the samples of ``index``, in that order: it yields ``(index, batch)``."""
+    parts = [index[at : at + batch_size].tolist() for at in range(0, index.size, batch_size)]
+    options.setdefault("generator", torch.Generator().manual_seed(0))
+    return DataLoader(
+        IndexedDataset(dataset), batch_sampler=parts, collate_fn=IndexedCollate(collate), **options
+    )
+
+
+def check_dataset(dataset: Any, n: int) -> None:
+    """Raise where ``dataset`` is not the map-style dataset of ``n`` samples that is trained on."""
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        raise invalid_type(
+            "The dataset must be map-style: `dataset[i]` and `len(dataset)`.",
+            type(dataset).__name__,
+            "A stream has no indices to remember scores by; load it into a list or an array first.",
+        )
+    if isinstance(dataset, DataLoader):
+        raise invalid_type("`loader` takes the dataset.", "a DataLoader", "Pass its `.dataset`.")
+    if len(dataset) != n:
+        raise invalid(
+            f"The dataset must be the training set of {n:,} samples that the subsampler was made for.",
+            f"{len(dataset):,} samples",
+            "A validation set keeps its own DataLoader; for new training samples call extend().",
+        )
+
+
+def check_batch_size(batch_size: Any) -> int:
+    """Return ``batch_size`` as an int of at least 1."""
+    return check_integer("batch_size", batch_size, 1, "It is the number of samples a rank and step.")

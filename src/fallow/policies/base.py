@@ -1,0 +1,84 @@
+"""What a policy is: it sees the table, never a batch, and says which samples the next epoch leaves out.
+
+A policy is a small frozen object without a state. What it has to remember about a sample it keeps in
+``columns`` of the table, so that it is saved and resumed with everything else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Reason(IntEnum):
+    """Why a sample is left out; 0 is a sample that is kept."""
+
+    KEPT = 0
+    LEARNED = 1
+    OUTLIER = 2
+    NOT_DRAWN = 3
+    BY_HAND = 4
+
+    @property
+    def words(self) -> str:
+        """The reason as it is shown: ``not drawn``."""
+        return self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a policy is shown at the end of an epoch. ``N`` is the number of samples.
+
+    Attributes:
+        scores: float32 ``(N,)``, the last score of each sample; NaN where there is none.
+        fresh: bool ``(N,)``, scored in the epoch that just ended.
+        reason: uint8 ``(N,)``, the :class:`Reason` that held in that epoch.
+        epoch: the epoch that is being planned.
+        uniform: ``(start, stop) -> (stop - start,)`` draws in (0, 1], a pure function of seed, epoch
+            and sample.
+        column: ``(name, dtype) -> (N,)``, the policy's own memory of each sample, zero at first.
+    """
+
+    scores: NDArray[np.float32]
+    fresh: NDArray[np.bool_]
+    reason: NDArray[np.uint8]
+    epoch: int
+    uniform: Callable[[int, int], NDArray[np.float32]]
+    column: Callable[[str, type[np.generic]], NDArray[Any]]
+
+    def __len__(self) -> int:
+        return int(self.scores.size)
+
+
+class Policy(ABC):
+    """Decides from the scores which samples the next epoch leaves out.
+
+    One method is the whole role. ``decide`` writes nothing but its own columns: the subsampler applies
+    what it returns, after re-admission, floors and by-hand choices.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+        """Return the :class:`Reason` of each sample for the planned epoch: uint8 ``(N,)``.
+
+        A sample without a score (NaN) must come out as kept.
+        """
+
+    def weights(self, standing: Standing, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """Return the loss weight of each sample, float32 ``(N,)``, or None where all are 1."""
+        return None
+
+    def kept_count(self, n: int) -> int | None:
+        """Return how many of ``n`` scored samples are kept, where the policy fixes it."""
+        return None
+
+    def check_range(self, low: float, high: float, score: str) -> None:  # noqa: B027
+        """Raise where this policy's parameters cannot mean anything for scores in ``[low, high]``."""

@@ -1,0 +1,77 @@
+"""InfoBatch's rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import check_share
+from ..selection import blocks, smallest
+from .base import Policy, Reason, Standing
+
+
+@dataclass(frozen=True)
+class BelowMean(Policy):
+    r"""Leave out a random share of the samples that score below the mean, and weigh up the others.
+
+    With :math:`\bar s` the mean of all last scores, of the samples with :math:`s_i < \bar s` exactly
+    :math:`\mathrm{round}(f n_{<})` are left out; the others of them get the loss weight :math:`1 / (1 - f)`,
+    so that the expected gradient stays that of the whole set.
+
+    References:
+        InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning (Qin et al., 2024)
+
+    Args:
+        fraction: the share of those below the mean that is left out, in [0, 1).
+        weighted: False leaves every weight at 1.
+
+    Raises:
+        InvalidValue: for a share outside [0, 1).
+
+    Example:
+        >>> BelowMean(0.5)
+        BelowMean(fraction=0.5, weighted=True)
+    """
+
+    name: ClassVar[str] = "below-mean"
+
+    fraction: float
+    weighted: bool = True
+
+    def __post_init__(self) -> None:
+        check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
+
+    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+        """Draw anew among all samples below the mean."""
+        mean = self._mean(standing.scores)
+        scores = standing.scores
+        low = int(np.count_nonzero(scores < mean))
+
+        def lottery(start: int, stop: int) -> NDArray[np.float32]:
+            draw = standing.uniform(start, stop)
+            return np.where(scores[start:stop] < mean, draw, np.float32(np.nan))
+
+        decided = np.zeros(len(standing), np.uint8)
+        decided[smallest(lottery, len(standing), round(self.fraction * low))] = Reason.NOT_DRAWN
+        return decided
+
+    def weights(self, standing: Standing, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """Return 1 / (1 - f) for the kept samples below the mean, 1 for the others."""
+        if not self.weighted:
+            return None
+        low = standing.scores < self._mean(standing.scores)
+        return np.where(low, np.float32(1.0 / (1.0 - self.fraction)), np.float32(1.0))
+
+    @staticmethod
+    def _mean(scores: NDArray[np.float32]) -> float:
+        """Return the mean of the scores there are, summed in float64."""
+        total, count = 0.0, 0
+        for start, stop in blocks(scores.size):
+            block = scores[start:stop]
+            there = ~np.isnan(block)
+            total += float(block.sum(dtype=np.float64, where=there))
+            count += int(np.count_nonzero(there))
+        return total / count if count else 0.0

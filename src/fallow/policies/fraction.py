@@ -1,0 +1,100 @@
+"""An exact share of the samples, hard or soft."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import check_share, invalid, invalid_type
+from ..selection import smallest
+from .base import Policy, Reason, Standing
+
+FLOOR = 1e-6
+"""A smaller score counts as this one in a soft draw, so that every sample keeps a chance."""
+
+
+@dataclass(frozen=True)
+class Fraction(Policy):
+    r"""Leave out :math:`\mathrm{round}(f N)` samples, by the last score of every sample.
+
+    Hard (``exponent=None``): those with the lowest (or highest) scores. Soft: keep
+    :math:`K = N - \mathrm{round}(f N)`, drawn without replacement with odds
+    :math:`\propto s_i^{a}`: the K smallest of :math:`E_i / s_i^{a}`, where :math:`E_i` is a standard
+    exponential draw (the Gumbel top-K draw in other words). With ``remove="highest"`` the odds are
+    :math:`s_i^{-a}`. A sample without a score is kept, within K.
+
+    References:
+        Weighted random sampling with a reservoir (Efraimidis and Spirakis, 2006);
+        Stochastic Beams and Where to Find Them (Kool, van Hoof and Welling, 2019)
+
+    Args:
+        fraction: the share that is left out, in [0, 1).
+        remove: ``"lowest"`` scores or ``"highest"``.
+        exponent: how strongly the odds follow the score; None for the hard rule.
+
+    Raises:
+        InvalidValue: for a share outside [0, 1), an unknown side or an exponent that is not positive.
+
+    Example:
+        >>> Fraction(0.5, exponent=0.5).kept_count(10)
+        5
+    """
+
+    name: ClassVar[str] = "fraction"
+
+    fraction: float
+    remove: str = "lowest"
+    exponent: float | None = None
+
+    def __post_init__(self) -> None:
+        check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
+        if self.remove not in ("lowest", "highest"):
+            raise invalid('`remove` must be "lowest" or "highest".', repr(self.remove))
+        if self.exponent is not None:
+            if isinstance(self.exponent, bool) or not isinstance(self.exponent, int | float):
+                raise invalid_type("`exponent` must be a number or None.", repr(self.exponent))
+            if not 0 < self.exponent < math.inf:
+                raise invalid("`exponent` must be positive.", self.exponent, "None is the hard rule.")
+
+    def kept_count(self, n: int) -> int:
+        """Return ``n - round(fraction * n)``, at least 1."""
+        return max(1, n - round(self.fraction * n))
+
+    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+        """Choose anew among all samples, whether they were kept or not."""
+        n, scores = len(standing), standing.scores
+        unscored = int(np.count_nonzero(np.isnan(scores)))
+        keep = max(0, self.kept_count(n) - unscored)
+        decided = np.zeros(n, np.uint8)
+        if self.exponent is None:
+            sign = np.float32(1.0 if self.remove == "lowest" else -1.0)
+            out = smallest(lambda a, b: sign * scores[a:b], n, n - unscored - keep)
+            decided[out] = Reason.LEARNED if self.remove == "lowest" else Reason.OUTLIER
+            return decided
+        self._check_odds(scores)
+        drawn = smallest(lambda a, b: self._clock(standing, a, b), n, keep)
+        decided[~(drawn | np.isnan(scores))] = Reason.NOT_DRAWN
+        return decided
+
+    def _clock(self, standing: Standing, start: int, stop: int) -> NDArray[np.float32]:
+        """Return the exponential clocks of a block: the first to ring are kept."""
+        assert self.exponent is not None
+        score = np.maximum(standing.scores[start:stop], np.float32(FLOOR))
+        power = np.float32(self.exponent if self.remove == "lowest" else -self.exponent)
+        ring = -np.log(standing.uniform(start, stop))
+        odds = np.sqrt(score) if power == 0.5 else score**power
+        with np.errstate(over="ignore"):
+            return np.asarray(ring / odds, np.float32)
+
+    def _check_odds(self, scores: NDArray[np.float32]) -> None:
+        lowest = float(np.nanmin(scores, initial=np.inf))
+        if lowest < -1e-3:
+            raise invalid(
+                "A soft Fraction needs scores of at least 0, since they are odds.",
+                f"{lowest:g} at sample {int(np.nanargmin(scores))}",
+                "Pass `scores=` to `record` that are not negative, or use exponent=None.",
+            )

@@ -1,0 +1,51 @@
+"""A random subset each epoch: a control that no rule may claim to beat without showing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import check_share
+from ..selection import smallest
+from .base import Policy, Reason, Standing
+
+
+@dataclass(frozen=True)
+class RandomFraction(Policy):
+    r"""Leave out :math:`\mathrm{round}(f N)` samples drawn anew each epoch, whatever they score.
+
+    References:
+        Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning (Okanovic et al., 2024)
+
+    Args:
+        fraction: the share that is left out, in [0, 1).
+
+    Raises:
+        InvalidValue: for a share outside [0, 1).
+
+    Example:
+        >>> RandomFraction(0.3).kept_count(10)
+        7
+    """
+
+    name: ClassVar[str] = "random"
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
+
+    def kept_count(self, n: int) -> int:
+        """Return ``n - round(fraction * n)``, at least 1."""
+        return max(1, n - round(self.fraction * n))
+
+    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+        """Draw the subset of the planned epoch."""
+        n = len(standing)
+        decided = np.full(n, Reason.NOT_DRAWN, np.uint8)
+        decided[smallest(standing.uniform, n, self.kept_count(n))] = Reason.KEPT
+        decided[np.isnan(standing.scores)] = Reason.KEPT
+        return decided

@@ -1,0 +1,136 @@
+"""What can be read off a subsampler at any time; nothing here changes it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import loading
+from ._checks import invalid
+from .bitset import Bitset
+from .distributed import rank_and_size
+from .history import EpochRecord
+from .ledger import PREDICTED, Ledger
+from .loading import EpochBatches
+from .order import Order
+from .plan import Floors, Plan, planned_counts
+from .policies.base import Policy, Reason
+from .schedule import Schedule
+
+
+class Readings:
+    """The readable side of a :class:`fallow.Subsampler`."""
+
+    n: int
+    seed: int
+    policy: Policy
+    schedule: Schedule
+    history: list[EpochRecord]
+    _ledger: Ledger
+    _plan: Plan
+    _floors: Floors
+    _batches: EpochBatches | None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way, from 0; ``schedule.epochs`` when all are done."""
+        return self._plan.epoch
+
+    @property
+    def reason(self) -> Tensor:
+        """Why each sample is left out, a :class:`Reason`: uint8 ``(N,)``; 0 is kept."""
+        return torch.from_numpy(self._ledger.table.reason.copy())
+
+    @property
+    def kept(self) -> Tensor:
+        """Which samples are kept: bool ``(N,)``."""
+        return torch.from_numpy(self._ledger.table.reason == Reason.KEPT)
+
+    @property
+    def removed(self) -> Tensor:
+        """Which samples are left out: bool ``(N,)``."""
+        return ~self.kept
+
+    @property
+    def scores(self) -> Tensor:
+        """The last score of each sample: float32 ``(N,)``, NaN where there is none.
+
+        In the middle of an epoch: with what this rank has recorded so far, which waits for the device.
+        """
+        self._ledger.flush()
+        return torch.from_numpy(self._ledger.table.scores.copy())
+
+    @property
+    def last_scored(self) -> Tensor:
+        """The epoch of each sample's last score: int64 ``(N,)``, -1 for never."""
+        self._ledger.flush()
+        return torch.from_numpy(self._ledger.table.scored_in.astype(np.int64) - 1)
+
+    @property
+    def predicted(self) -> Tensor:
+        """The class last predicted for each sample: int64 ``(N,)``, -1 where none was recorded."""
+        self._ledger.flush()
+        column = self._ledger.table.columns.get(PREDICTED, np.zeros(self.n, np.int32))
+        return torch.from_numpy(column.astype(np.int64) - 1)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The class ids that were given: int64 ``(N,)``, or None."""
+        labels = self._floors.labels
+        return None if labels is None else torch.from_numpy(labels.astype(np.int64))
+
+    @property
+    def record_seconds(self) -> float:
+        """Time spent inside ``record`` so far, in seconds."""
+        return sum(epoch.record_seconds for epoch in self.history) + self._ledger.seconds
+
+    def order(self, epoch: int | None = None, *, shuffle: bool = True) -> Order:
+        """Return the order of an epoch: ``len()``, and ``[a:b]`` gives int64 positions a to b.
+
+        Args:
+            epoch: the epoch under way by default, without the samples used before a resume; or a past
+                one, with the samples that were used in it.
+            shuffle: False gives ascending order.
+
+        Raises:
+            InvalidValue: for an epoch that is not planned yet.
+        """
+        if epoch is None or epoch == self.epoch:
+            kept, resumed = self._plan.kept, self._ledger.resumed
+            if resumed is not None:
+                kept = Bitset(kept.mask() & ~resumed)
+            return Order(kept, self.seed, self.epoch, shuffle=shuffle)
+        if not 0 <= epoch < self.epoch:
+            raise invalid(f"Epochs 0 to {self.epoch} have an order.", epoch, "Others are not planned yet.")
+        return Order(Bitset(self.history[epoch].used.numpy()), self.seed, epoch, shuffle=shuffle)
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, by samples: 0 before the first batch, 1 after the last step.
+
+        ``(epoch + recorded / planned) / epochs``, the same on all ranks after the same number of batches.
+        """
+        if self.epoch >= self.schedule.epochs:
+            return 1.0
+        return (self.epoch + self._epoch_share()) / self.schedule.epochs
+
+    def _epoch_share(self) -> float:
+        resumed = self._ledger.resumed
+        before = 0 if resumed is None else int(np.count_nonzero(resumed))
+        left = len(self._plan.kept) - before
+        mine, everyone = self._batches.planned() if self._batches else (left, left)
+        if self._ledger.recorded >= mine:
+            return 1.0
+        _, size = rank_and_size()
+        return min(1.0, (before + self._ledger.recorded * size) / (before + everyone))
+
+    def total_steps(self, batch_size: int) -> int:
+        """Return the number of batches a rank of the whole training, where the policy fixes it.
+
+        Raises:
+            WrongState: where the scores decide how many samples are kept.
+        """
+        loading.check_batch_size(batch_size)
+        counts = planned_counts(self.policy, self.schedule, self._floors, self.n)
+        return sum(loading.count_batches(kept, batch_size) for kept in counts)

@@ -1,0 +1,100 @@
+"""What a batch may bring: indices, losses and labels that mean something, and their mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ._checks import invalid, invalid_type
+from .scores.base import Score, is_no_score
+
+_TOLERANCE = 1e-3
+
+
+def check_index(index: Any, n: int) -> NDArray[np.int64]:
+    """Return the indices as int64 ``(B,)`` on the host.
+
+    Raises:
+        InvalidType: where they are no integers.
+        InvalidValue: where one is outside ``range(n)``, or they are not a list of them.
+    """
+    found = index.detach().cpu().numpy() if isinstance(index, Tensor) else np.asarray(index)
+    if found.dtype.kind not in "iu":
+        raise invalid_type(
+            "`index` must hold whole numbers.",
+            f"{found.dtype}",
+            "Pass the index that the loader yields with each batch; a mask needs .nonzero()[:, 0].",
+        )
+    if found.ndim != 1:
+        raise invalid("`index` must be one row of indices, (B,).", f"shape {found.shape}")
+    if found.size and not (found.min() >= 0 and found.max() < n):
+        wrong = found[(found < 0) | (found >= n)][0]
+        raise invalid(
+            f"An index must be in [0, {n}), a position in the training set.",
+            int(wrong),
+            "Pass the index that the loader yields with each batch.",
+        )
+    return found.astype(np.int64, copy=False)
+
+
+def check_rows(name: str, values: Any, count: int) -> None:
+    """Raise where ``values`` is no tensor ``(count,)``: one value a sample."""
+    if not isinstance(values, Tensor):
+        raise invalid_type(f"{name} must be a tensor.", type(values).__name__)
+    if values.shape != (count,):
+        step = 'Compute them with reduction="none".' if values.ndim == 0 else ""
+        raise invalid(
+            f"{name} must have one value a sample, ({count},).",
+            f"shape {tuple(values.shape)}",
+            step,
+        )
+    if count == 0:
+        raise invalid(f"{name} must not be empty.", "no sample")
+
+
+def check_labels(labels: Any, n: int) -> NDArray[np.int32] | None:
+    """Return class ids as int32 ``(n,)``, or None for None.
+
+    Raises:
+        InvalidType: where they are no integers.
+        InvalidValue: where there are not ``n``, or one is negative.
+    """
+    if labels is None:
+        return None
+    found = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if found.dtype.kind not in "iu":
+        raise invalid_type("`labels` must hold class ids.", f"{found.dtype}")
+    if found.shape != (n,):
+        raise invalid(f"`labels` must hold one class id a sample, ({n},).", f"shape {found.shape}")
+    if found.min() < 0 or found.max() >= 2**31:
+        wrong = int(np.flatnonzero((found < 0) | (found >= 2**31))[0])
+        raise invalid("A class id must be at least 0 and below 2^31.", f"{found[wrong]} at sample {wrong}")
+    return found.astype(np.int32)
+
+
+def check_scores(scores: NDArray[np.float32], score: Score) -> None:
+    """Raise where a recorded score lies outside the range of the declared one."""
+    low, high = score.range
+    for worst, outside in ((np.nanmin, low - _TOLERANCE), (np.nanmax, high + _TOLERANCE)):
+        if np.isnan(scores).all():
+            return
+        value = worst(scores)
+        if (value < outside) if worst is np.nanmin else (value > outside):
+            at = int(np.flatnonzero(scores == value)[0])
+            raise invalid(
+                f"Scores of {score!r} must lie in [{low:g}, {high:g}].",
+                f"{value:g} at sample {at}",
+                "Record that score, or make the Subsampler with the score that is recorded.",
+            )
+
+
+def mean_loss(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean over the rows that have a target: ``(B,) -> ()``, without waiting."""
+    rows = losses.shape[0] - is_no_score(losses.detach()).sum()
+    if weights is not None:
+        losses = losses * weights.to(losses.device, losses.dtype, non_blocking=True)
+    return torch.div(losses.sum(), rows.clamp_min(1))

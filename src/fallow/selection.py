@@ -1,0 +1,94 @@
+"""Which are the k smallest of N values, exactly, without sorting and without a second array of N values.
+
+A float32 read as an unsigned integer keeps its order (after a flip for the sign), so two passes of
+counting, first by its high and then by its low 16 bits, find the k-th value. Values come in blocks
+from a function of the position: they may be computed there and need not be stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values: TypeAlias = Callable[[int, int], NDArray[np.float32]]
+"""``values(start, stop) -> (stop - start,)``; NaN takes no part."""
+
+BLOCK = 1 << 18
+_LOW = np.uint32(0xFFFF)
+
+
+def blocks(n: int, size: int = BLOCK) -> Iterator[tuple[int, int]]:
+    """Yield ``(start, stop)`` over ``range(n)``."""
+    for start in range(0, n, size):
+        yield start, min(start + size, n)
+
+
+def _ordered(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """Return integers in the order of the values; NaN gives the largest."""
+    bits = values.view(np.uint32)
+    flip = np.where(bits >> np.uint32(31), np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
+    return np.where(np.isnan(values), np.uint32(0xFFFFFFFF), bits ^ flip)
+
+
+def _value(ordered: int) -> float:
+    """Return the float32 whose ordered integer this is."""
+    bits = ordered ^ (0x80000000 if ordered & 0x80000000 else 0xFFFFFFFF)
+    return float(np.array(bits, np.uint32).view(np.float32))
+
+
+def _cut(values: Values, n: int, count: int) -> tuple[int, int]:
+    """Return the ``count``-th smallest as an ordered integer, and how many values lie below it."""
+    high = np.zeros(1 << 16, np.int64)
+    for start, stop in blocks(n):
+        high += np.bincount(_ordered(values(start, stop)) >> np.uint32(16), minlength=1 << 16)
+    up_to = np.cumsum(high)
+    top = int(np.searchsorted(up_to, count))
+    below = int(up_to[top] - high[top])
+    low = np.zeros(1 << 16, np.int64)
+    for start, stop in blocks(n):
+        ordered = _ordered(values(start, stop))
+        inside = ordered[ordered >> np.uint32(16) == top]
+        low += np.bincount(inside & _LOW, minlength=1 << 16)
+    up_to = np.cumsum(low)
+    bottom = int(np.searchsorted(up_to, count - below))
+    return (top << 16) | bottom, below + int(up_to[bottom] - low[bottom])
+
+
+def kth_smallest(values: Values, n: int, count: int) -> float:
+    """Return the ``count``-th smallest value, counted from 1.
+
+    >>> v = np.array([3.0, np.nan, -1.0, 2.0], np.float32)
+    >>> kth_smallest(lambda a, b: v[a:b], 4, 2)
+    2.0
+    """
+    return _value(_cut(values, n, count)[0])
+
+
+def smallest(values: Values, n: int, count: int) -> NDArray[np.bool_]:
+    """Return a mask ``(n,)`` of the ``count`` smallest values; of equal ones, the first.
+
+    Args:
+        values: the values by position. NaN is never chosen.
+        n: how many positions.
+        count: how many to choose, at most the number of values that are not NaN.
+
+    >>> v = np.array([3.0, 1.0, 2.0, 1.0], np.float32)
+    >>> smallest(lambda a, b: v[a:b], 4, 2).tolist()
+    [False, True, False, True]
+    """
+    chosen = np.zeros(n, np.bool_)
+    if count <= 0:
+        return chosen
+    cut, below = _cut(values, n, count)
+    ties = count - below
+    for start, stop in blocks(n):
+        ordered = _ordered(values(start, stop))
+        np.less(ordered, np.uint32(cut), out=chosen[start:stop])
+        if ties:
+            equal = np.flatnonzero(ordered == np.uint32(cut))[:ties]
+            chosen[start + equal] = True
+            ties -= equal.size
+    return chosen

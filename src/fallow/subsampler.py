@@ -1,0 +1,359 @@
+"""The conductor: it hands scores to the table, asks the policy, and gives each epoch its samples."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from . import loading, state
+from ._checks import check_integer, invalid, invalid_type, wrong_state
+from .bitset import Bitset
+from .distributed import rank_and_size
+from .forward_only import forward_only
+from .history import describe
+from .journal import Journal
+from .ledger import Ledger
+from .loading import EpochBatches
+from .plan import Floors, Plan, due, hold, plan_epoch
+from .policies.base import Policy, Reason
+from .readings import Readings
+from .recording import check_index, check_labels, check_rows, check_scores, mean_loss
+from .schedule import Schedule
+from .scores.base import Score
+
+
+class Subsampler(Readings):
+    """Leaves learned samples out of the coming epochs, and brings them back to be measured again.
+
+    Args:
+        n: how many samples the training set has.
+        policy: which samples to leave out; see :mod:`fallow.policies`.
+        schedule: when, and when they come back.
+        seed: of every draw and order; nothing else is random.
+        labels: class ids ``(n,)``, for class floors and reports only.
+        min_kept: keep at least so many samples.
+        min_kept_per_class: keep at least so many of each class (all of a smaller one); needs ``labels``.
+        score: the score that will be recorded, so that thresholds are checked against its range.
+
+    Attributes:
+        n, policy, schedule, seed, score: as given.
+        history: an :class:`EpochRecord` for each finished epoch.
+        record_seconds: time spent inside ``record`` in the finished epochs.
+
+    Raises:
+        InvalidValue, InvalidType: where an argument cannot be meant.
+
+    Example:
+        >>> from fallow import Subsampler, Threshold, Schedule
+        >>> s = Subsampler(4, Threshold(low=0.1), Schedule(epochs=2))
+        >>> loss = s.record(torch.arange(4), torch.tensor([0.01, 2.0, 0.5, 0.02]))
+        >>> s.step()
+        >>> s.kept.tolist()
+        [False, True, True, False]
+    """
+
+    def __init__(
+        self,
+        n: int,
+        policy: Policy,
+        schedule: Schedule,
+        *,
+        seed: int = 0,
+        labels: Any = None,
+        min_kept: int = 1,
+        min_kept_per_class: int = 0,
+        score: Score | None = None,
+    ) -> None:
+        self.n = check_integer("n", n, 1, "It is the length of the training set.")
+        if not isinstance(policy, Policy):
+            raise invalid_type("`policy` must be a Policy.", repr(policy), "Try Threshold(low=0.05).")
+        if not isinstance(schedule, Schedule):
+            raise invalid_type("`schedule` must be a Schedule.", repr(schedule), "Try Schedule(epochs=9).")
+        if score is not None:
+            policy.check_range(*score.range, repr(score))
+        if check_integer("min_kept", min_kept, 1) > self.n:
+            raise invalid(f"`min_kept` must be at most n={self.n}.", min_kept)
+        if check_integer("min_kept_per_class", min_kept_per_class, 0) and labels is None:
+            raise invalid("`min_kept_per_class` needs `labels`.", "none", "Pass labels=(n,) class ids.")
+        self.policy, self.schedule, self.score = policy, schedule, score
+        self.seed = check_integer("seed", seed, -(2**63))
+        self._floors = Floors(check_labels(labels, self.n), min_kept, min_kept_per_class)
+        self._ledger = Ledger(self.n)
+        self._plan = Plan(0, Bitset(np.ones(self.n, np.bool_)))
+        self._batches: EpochBatches | None = None
+        self._warned = False
+        self.history = []
+
+    def loader(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        full_batches: bool = False,
+        **options: Any,
+    ) -> DataLoader[Any]:
+        """Return a DataLoader over the kept samples of each epoch: it yields ``(index, batch)``.
+
+        Make it once; every ``iter()`` gives what is left of the epoch under way. Any number of loaders
+        may stand beside each other. The validation loader is your own.
+
+        Args:
+            dataset: the training set, map-style, with ``n`` samples.
+            batch_size: samples a rank and step.
+            shuffle: False keeps dataset order.
+            full_batches: top each epoch up to whole global batches with the highest-scoring learned samples.
+            **options: of ``torch.utils.data.DataLoader``: workers, ``collate_fn``, ``drop_last``, ...
+
+        Raises:
+            InvalidType: for a dataset without a length.
+            InvalidValue: for a dataset of another length, a ``sampler`` or a ``batch_sampler``.
+        """
+        loading.check_batch_size(batch_size)
+        drop_last = bool(options.pop("drop_last", False))
+        batches = EpochBatches(self, batch_size, shuffle=shuffle, drop_last=drop_last)
+        made = loading.make_loader(dataset, self.n, batches, self.seed, options)
+        if full_batches:
+            self._top_up(batch_size * rank_and_size()[1])
+        self._batches = batches
+        return made
+
+    def _top_up(self, multiple: int) -> None:
+        """Round this and every later epoch up to whole global batches."""
+        if self._floors.multiple not in (1, multiple):
+            raise invalid(
+                "Loaders with full_batches must agree on the global batch.",
+                f"{self._floors.multiple} and {multiple}",
+            )
+        self._floors = replace(self._floors, multiple=multiple)
+        if self._ledger.unbegun:
+            hold(self._ledger.table.reason, self._ledger.table.scores, self._floors)
+            self._replan()
+
+    def record(
+        self,
+        index: Tensor,
+        losses: Tensor,
+        scores: Tensor | None = None,
+        predicted: Tensor | None = None,
+    ) -> Tensor:
+        """Store the scores of a batch and return the mean of its losses.
+
+        Neither waits for the device nor talks to other ranks. A row without a target (``NO_SCORE``) is
+        left out of the mean; where the policy weighs samples, the mean is weighted.
+
+        Args:
+            index: int64 ``(B,)`` on the host, as the loader gives it.
+            losses: ``(B,)``, with a graph.
+            scores: ``(B,)``; the losses by default.
+            predicted: class ids ``(B,)``, kept for reports.
+
+        Returns:
+            A scalar to call ``backward()`` on.
+
+        Raises:
+            InvalidType, InvalidValue: for indices or shapes that cannot be meant; nothing is stored.
+            WrongState: after the last epoch.
+        """
+        began = perf_counter()
+        self._assert_running()
+        rows = check_index(index, self.n)
+        for name, values in (("losses", losses), ("scores", scores), ("predicted", predicted)):
+            if values is not None or name == "losses":
+                check_rows(name, values, rows.size)
+        self._ledger.record(rows, losses if scores is None else scores, predicted)
+        mean = mean_loss(losses, self.weights(rows))
+        self._ledger.seconds += perf_counter() - began
+        return mean
+
+    def weights(self, index: Tensor | NDArray[np.int64]) -> Tensor | None:
+        """Return the loss weights of a batch, float32 ``(B,)`` on the host; None where all are 1."""
+        if self._plan.weights is None:
+            return None
+        return torch.from_numpy(self._plan.weights[np.asarray(index)])
+
+    def remeasure(
+        self,
+        dataset: Dataset[Any],
+        score_batch: Callable[[Tensor, Any], Tensor],
+        batch_size: int = 512,
+        *,
+        collate_fn: Callable[[Any], Any] = default_collate,
+        **options: Any,
+    ) -> int:
+        """Score the removed samples that are due by forward passes only. Call it before ``step()``.
+
+        The network keeps its mode; gradients are off, and running statistics and random number
+        generators are put back afterwards.
+
+        Args:
+            dataset: the training set.
+            score_batch: ``(index, batch) -> (B,)`` scores.
+            batch_size: samples a forward pass.
+            collate_fn: as for the training loader.
+            **options: of ``torch.utils.data.DataLoader``.
+
+        Returns:
+            How many samples this rank measured.
+        """
+        self._assert_running()
+        loading.check_dataset(dataset, self.n)
+        loading.check_batch_size(batch_size)
+        rank, size = rank_and_size()
+        mine = np.array_split(self._due(), size)[rank]
+        batches = loading.fixed_batches(dataset, mine, batch_size, collate_fn, options)
+        found = Journal(self.n)
+        with forward_only():
+            for index, batch in batches:
+                scores = score_batch(index, batch)
+                check_rows("what score_batch returns", scores, len(index))
+                found.append(np.asarray(index), scores)
+        self._ledger.measure(found)
+        return int(mine.size)
+
+    def _due(self) -> NDArray[np.int64]:
+        return due(self._ledger.table, self.schedule, self.epoch + 1, self.seed)
+
+    def step(self) -> None:
+        """End the epoch: gather the scores of all ranks, decide, re-admit, plan the next.
+
+        Raises:
+            WrongState: where nothing was recorded, or all epochs are done.
+            InvalidValue: where the first decision would remove every sample; the epoch goes on then.
+        """
+        self._assert_running()
+        ledger, table = self._ledger, self._ledger.table
+        ledger.merge()
+        if not table.recorded:
+            raise wrong_state(
+                f"No sample was recorded in epoch {self.epoch}.",
+                "Call `subsampler.record(index, losses)` for each batch before `step()`.",
+            )
+        if not ledger.measured:
+            self._warn_due()
+        table.settle()
+        if self.score is not None:
+            check_scores(table.scores, self.score)
+        epoch = self.epoch + 1
+        if epoch < self.schedule.epochs:
+            reason, plan = plan_epoch(table, self.policy, self.schedule, self._floors, epoch, self.seed)
+        else:
+            reason, plan = table.reason, Plan(epoch, self._plan.kept)
+        self.history.append(describe(table, self.epoch, self._plan.readmitted, ledger.seconds))
+        table.reason, self._plan = reason, plan
+        ledger.begin(epoch)
+
+    def _warn_due(self) -> None:
+        """Say once that outliers wait to be measured and nobody measures them."""
+        waiting = 0 if self._warned else self._due().size
+        if waiting:
+            self._warned = True
+            warnings.warn(
+                f"{waiting:,} outliers are due to be measured before epoch {self.epoch + 1} and stay out. "
+                "Call `subsampler.remeasure(dataset, score_batch)` before `step()`, or set "
+                'Schedule(outliers="readmit") or "never".',
+                stacklevel=3,
+            )
+
+    def _assert_running(self) -> None:
+        if self.epoch >= self.schedule.epochs:
+            raise wrong_state(f"All {self.schedule.epochs} epochs are done.", "Plan more epochs.")
+
+    def assert_open(self) -> None:
+        """Raise where the epoch has ended and ``step()`` was not called, or all epochs are done."""
+        self._assert_running()
+        if self._ledger.recorded and self._epoch_share() >= 1.0:
+            raise wrong_state(
+                f"Epoch {self.epoch} has ended: all its samples are recorded.",
+                "Call `subsampler.step()` before the next epoch.",
+            )
+
+    def already_used(self) -> NDArray[np.bool_] | None:
+        """Return which samples this rank recorded since the epoch began or was resumed, or None."""
+        return self._ledger.done_here()
+
+    def remove(self, index: Any) -> None:
+        """Leave samples out by hand until :meth:`keep`: from this epoch if unbegun, else the next."""
+        reason = self._ledger.table.reason.copy()
+        reason[check_index(index, self.n)] = Reason.BY_HAND
+        left = int(np.count_nonzero(reason == Reason.KEPT))
+        if left < self._floors.kept:
+            raise invalid(f"At least min_kept={self._floors.kept} samples must stay.", left, "Remove fewer.")
+        self._ledger.table.reason = reason
+        self._replan()
+
+    def keep(self, index: Any) -> None:
+        """Give samples back, whatever they were left out for; the policy may remove them again."""
+        self._ledger.table.reason[check_index(index, self.n)] = Reason.KEPT
+        self._replan()
+
+    def extend(self, n: int, labels: Any = None) -> None:
+        """Add ``n`` new samples at the end: kept, without a score. Call it between epochs.
+
+        Args:
+            n: how many more.
+            labels: their class ids ``(n,)``, where the subsampler has labels.
+        """
+        check_integer("n", n, 1)
+        if not self._ledger.unbegun:
+            raise wrong_state(f"Epoch {self.epoch} is under way.", "Call extend() right after step().")
+        old = self._floors.labels
+        if (old is None) != (labels is None):
+            need = "no `labels`" if old is None else "`labels` for the new samples"
+            raise invalid(f"extend() needs {need}, as at the start.", repr(labels))
+        if old is not None:
+            new = check_labels(labels, n)
+            assert new is not None
+            self._floors = replace(self._floors, labels=np.concatenate([old, new]))
+        if self._plan.weights is not None:
+            weights = np.concatenate([self._plan.weights, np.ones(n, np.float32)])
+            self._plan = replace(self._plan, weights=weights)
+        self.n += n
+        self._ledger.grow(n)
+        self._replan()
+
+    def _replan(self) -> None:
+        """Take the kept samples over into an epoch that has not begun."""
+        if self._ledger.unbegun:
+            kept = Bitset(self._ledger.table.reason == Reason.KEPT)
+            self._plan = replace(self._plan, kept=kept)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what a state must have been made with."""
+        floors = self._floors
+        return {
+            "n": self.n,
+            "policy": repr(self.policy),
+            "schedule": repr(self.schedule),
+            "seed": self.seed,
+            "min_kept": floors.kept,
+            "min_kept_per_class": floors.per_class,
+        }
+
+    def state_dict(self, *, local: bool = False) -> dict[str, Any]:
+        """Return everything, as tensors and plain Python values; exact, also inside an epoch.
+
+        Args:
+            local: this rank's own part, without talking to the others. By default the call is
+                collective inside an epoch: all ranks make it, and each gets the whole.
+        """
+        return state.pack(self._settings(), self._ledger, self._plan, self.history, local=local)
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over a state; the order goes on with the samples not yet recorded.
+
+        Raises:
+            InvalidValue: where the state belongs to another n, policy, schedule or seed; names both.
+        """
+        ledger = Ledger(self.n)
+        self._plan, self.history = state.restore(saved, self._settings(), ledger)
+        self._ledger = ledger
