@@ -1,0 +1,76 @@
+"""From what the user names to a reader."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fallow._checks import InvalidValue, invalid, unknown_name
+from fallow.datasets.cifar10 import load_cifar10
+from fallow.datasets.digits import load_digits
+from fallow.datasets.fashion_mnist import load_fashion_mnist
+from fallow.datasets.folder import load_folder
+from fallow.datasets.images import ImageData, Progress
+from fallow.datasets.npz import load_npz
+
+NAMES = ("digits", "fashion-mnist", "cifar10")
+"""The data sets that are known by name."""
+
+
+def load_images(
+    data: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    test_share: float = 0.2,
+    skip_corrupt: bool = False,
+    image_size: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> ImageData:
+    """Read images into memory, as a train and a test part.
+
+    Args:
+        data: ``digits``, ``fashion-mnist``, ``cifar10``, a folder of images or a FILE.npz. A
+            known name wins over a folder of that name, which is written ``./digits``.
+        seed: draws the test part of a folder without one; the other splits are fixed.
+        test_share: the share of such a folder that is held out, in (0, 1).
+        skip_corrupt: leave unreadable images of a folder out, with a warning.
+        image_size: the side in pixels that all images of a folder get.
+        cache: the folder for fetched data; the user's cache folder by default.
+        progress: called as ``progress(done, total)`` while images are decoded.
+
+    Raises:
+        InvalidValue: The data is not known, cannot be had, or breaks a rule of its reader.
+    """
+    path = Path(data)
+    if image_size is not None and (data in NAMES or not path.is_dir()):
+        step = "Leave it out: this data has one size."
+        raise invalid("`image_size` goes with a folder of images.", f"data {data}", step)
+    if data == "digits":
+        return load_digits()
+    if data == "fashion-mnist":
+        return load_fashion_mnist(cache)
+    if data == "cifar10":
+        return load_cifar10(cache, progress)
+    if path.is_dir():
+        return load_folder(
+            path,
+            seed=seed,
+            test_share=test_share,
+            skip_corrupt=skip_corrupt,
+            image_size=image_size,
+            progress=progress,
+        )
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return load_npz(path)
+    raise not_found(path, str(data))
+
+
+def not_found(path: Path, data: str) -> InvalidValue:
+    """Return the error for ``data`` that is neither known nor a folder nor an npz file."""
+    step = "A folder of images or a FILE.npz may be named too."
+    if path.is_file():
+        return invalid("A file of images must be a FILE.npz.", data, "Or name a folder of images.")
+    if path.suffix or len(path.parts) > 1:
+        return invalid(f"The data {data} must exist.", "no such file or folder", "Check the path.")
+    return InvalidValue(f"{unknown_name('data', data, NAMES)} {step}")

@@ -1,0 +1,39 @@
+"""The small image networks that fallow ships."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from fallow._checks import unknown_name
+from fallow.models.resnet import ResNet9
+from fallow.models.small_conv import SmallConvNet
+
+__all__ = ["IMAGE_MODELS", "ResNet9", "SmallConvNet", "image_model"]
+
+IMAGE_MODELS: dict[str, Callable[[int, int | tuple[int, int], int], nn.Module]] = {
+    "small-conv": SmallConvNet,
+    "resnet": ResNet9,
+}
+"""By the name that the command line takes: ``(channels, size, classes) -> module``."""
+
+
+def image_model(name: str, channels: int, size: int | tuple[int, int], classes: int) -> nn.Module:
+    """Return a new network from images ``(B, channels, H, W)`` to logits ``(B, classes)``.
+
+    Its weights are drawn from torch's global generator, as in every torch module.
+
+    Args:
+        name: ``small-conv`` or ``resnet``.
+        channels: channels of the images.
+        size: their side in pixels, or height and width.
+        classes: the number of classes.
+
+    Raises:
+        InvalidValue: The name is not known, or the images are too small for the network.
+
+    >>> type(image_model("small-conv", channels=1, size=28, classes=10)).__name__
+    'SmallConvNet'
+    """
+    if name not in IMAGE_MODELS:
+        raise unknown_name("model", name, IMAGE_MODELS)
+    return IMAGE_MODELS[name](channels, size, classes)

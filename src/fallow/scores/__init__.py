@@ -1,0 +1,81 @@
+"""Scores: each measures how far a network's output is from a sample's label, and judges nothing."""
+
+from __future__ import annotations
+
+import re
+from inspect import isabstract, signature
+from typing import Any
+
+from fallow._checks import unknown_name
+
+from .base import NO_SCORE as NO_SCORE
+from .base import Score as Score
+from .base import is_no_score as is_no_score
+from .hellinger import Hellinger as Hellinger
+from .hellinger import hellinger as hellinger
+from .jensen_shannon import JensenShannon as JensenShannon
+from .jensen_shannon import jensen_shannon as jensen_shannon
+from .kl import KLDivergence as KLDivergence
+from .kl import kl_divergence as kl_divergence
+from .renyi import Renyi as Renyi
+from .renyi import renyi as renyi
+from .reverse_kl import ReverseKL as ReverseKL
+from .reverse_kl import reverse_kl as reverse_kl
+from .total_variation import TotalVariation as TotalVariation
+from .total_variation import total_variation as total_variation
+
+__all__ = [
+    "NO_SCORE",
+    "Hellinger",
+    "JensenShannon",
+    "KLDivergence",
+    "Renyi",
+    "ReverseKL",
+    "Score",
+    "TotalVariation",
+    "hellinger",
+    "is_no_score",
+    "jensen_shannon",
+    "kl_divergence",
+    "renyi",
+    "reverse_kl",
+    "score_by_name",
+    "score_names",
+    "total_variation",
+]
+
+
+def score_names() -> dict[str, type[Score]]:
+    """Return the scores by command-line name: the class name in kebab case, and the short one.
+
+    Example:
+        >>> sorted(name for name, score in score_names().items() if score is KLDivergence)
+        ['kl', 'kl-divergence']
+    """
+    names: dict[str, type[Score]] = {}
+    for public in __all__:
+        score = globals()[public]
+        if isinstance(score, type) and issubclass(score, Score) and not isabstract(score):
+            kebab = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", public).lower()
+            names |= {name: score for name in (kebab, score.name) if name}
+    return names
+
+
+def score_by_name(name: str, **options: Any) -> Score:
+    """Return the score with that command-line name, made with ``options``.
+
+    Raises:
+        InvalidValue: for a name, or an option, that there is not.
+
+    Example:
+        >>> score_by_name("renyi", alpha=2.0) == Renyi(2.0)
+        True
+    """
+    names = score_names()
+    if name not in names:
+        raise unknown_name("score", name, names)
+    known = signature(names[name]).parameters
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of the score '{name}'", option, known)
+    return names[name](**options)

@@ -1,0 +1,185 @@
+"""What a score is given: checked once, and brought to one form.
+
+Rules that only values can break (a class id outside [0, C), a row of probabilities that does not
+sum to 1) are checked where the targets live on the host. On an accelerator the answer would cost a
+wait for the device, so there it is left to torch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fallow._checks import InvalidValue, invalid, invalid_type
+
+# How far a row of probabilities may sum from 1: far above float32 rounding, far below a mistake.
+_SUM_TOLERANCE = 1e-3
+
+
+def aligned(
+    logits: Tensor, targets: Tensor, *, ignore_index: int, bernoulli: bool
+) -> tuple[Tensor, Tensor]:
+    """Check the inputs of a score and return them in the one form that the formulas know.
+
+    A Bernoulli logit z is a softmax over the two logits (0, z): two classes, in dimension 1.
+
+    Args:
+        logits: ``(B, C, *spatial)``, or ``(B, *any)`` where ``bernoulli`` (always for ``(B,)``).
+        targets: class ids ``(B, *spatial)`` or probabilities ``(B, C, *spatial)``; in Bernoulli
+            mode the shape of the logits.
+        ignore_index: the target that stands for "not labelled".
+        bernoulli: whether each logit is a distribution of its own.
+
+    Returns:
+        logits: ``(B, C, *spatial)`` in float64 where they were, else in float32.
+        targets: int64 ids ``(B, *spatial)``, or probabilities ``(B, C, *spatial)`` in the logits'
+            dtype, without gradient; positions to ignore hold ``ignore_index`` for every class.
+
+    Raises:
+        InvalidType: for a wrong kind of argument or a wrong dtype.
+        InvalidValue: for a wrong shape, or for values out of range on the host.
+    """
+    _check_kinds(logits, targets, ignore_index)
+    bernoulli = bernoulli or logits.dim() == 1
+    if bernoulli:
+        _check_same_shape(logits, targets)
+    else:
+        _check_class_shapes(logits, targets)
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    probabilities = targets.is_floating_point()
+    tolerance = _tolerance(targets.dtype) if probabilities else 0.0
+    targets = targets.detach().to(logits.dtype if probabilities else torch.int64)
+    # No sooner than here: under compilation values are not there yet.
+    if targets.device.type == "cpu" and targets.numel() and not torch.compiler.is_compiling():
+        if bernoulli:
+            _check_unit_interval(targets, ignore_index)
+        elif probabilities:
+            _check_probabilities(targets, ignore_index, tolerance)
+        else:
+            _check_ids(targets, logits.shape[1], ignore_index)
+    if not bernoulli:
+        return logits, targets
+    if probabilities:
+        off = torch.where(targets == ignore_index, targets, 1 - targets)
+        targets = torch.stack((off, targets), dim=1)
+    return torch.stack((torch.zeros_like(logits), logits), dim=1), targets
+
+
+def _check_kinds(logits: Tensor, targets: Tensor, ignore_index: int) -> None:
+    for name, value in (("logits", logits), ("targets", targets)):
+        if not isinstance(value, Tensor):
+            raise invalid_type(
+                f"`{name}` must be a torch.Tensor.", type(value), "Pass `torch.as_tensor(...)`."
+            )
+    if not logits.is_floating_point():
+        raise invalid_type(
+            "`logits` must be floating.", logits.dtype, "Pass the output before the softmax."
+        )
+    if targets.is_complex():
+        raise invalid_type(
+            "`targets` must be class ids or probabilities.", targets.dtype, "Pass a real tensor."
+        )
+    if logits.dim() == 0:
+        raise invalid(
+            "`logits` must have a batch dimension.", "a 0-d tensor", "Call `logits.unsqueeze(0)`."
+        )
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+        raise invalid_type(
+            "`ignore_index` must be a whole number.",
+            repr(ignore_index),
+            "To ignore nothing, leave it at -100.",
+        )
+
+
+def _check_same_shape(logits: Tensor, targets: Tensor) -> None:
+    if targets.shape != logits.shape:
+        raise invalid(
+            "In Bernoulli mode `targets` must have the shape of `logits`, "
+            f"here {tuple(logits.shape)}.",
+            tuple(targets.shape),
+            "For class ids the logits need a class dimension: (B, C). Else reshape one of the two.",
+        )
+
+
+def _check_class_shapes(logits: Tensor, targets: Tensor) -> None:
+    shape, of_ids = tuple(logits.shape), tuple(logits.shape[:1] + logits.shape[2:])
+    found = tuple(targets.shape)
+    if shape[1] < 2:
+        raise invalid(
+            "A softmax needs at least 2 classes in dimension 1 of `logits`.",
+            f"the shape {shape}",
+            "For one logit per yes-or-no question pass `bernoulli=True`, "
+            "with targets in [0, 1] of the same shape.",
+        )
+    whole = not targets.is_floating_point() and targets.dtype != torch.bool
+    if found == of_ids and not whole:
+        raise invalid_type(
+            "Class ids must have an integer dtype.", targets.dtype, "Call `targets.long()`."
+        )
+    if found == shape and whole:
+        raise invalid_type(
+            "Probabilities must have a floating dtype.",
+            targets.dtype,
+            "For one-hot rows call `targets.float()`; for yes-or-no labels pass `bernoulli=True`.",
+        )
+    if found != (of_ids if whole else shape):
+        raise invalid(
+            f"`targets` must be class ids of shape {of_ids} or probabilities of shape {shape}, "
+            f"as `logits` are {shape}.",
+            f"shape {found} with {targets.dtype}",
+            "Reshape them, or pass `bernoulli=True` where each logit is a question of its own.",
+        )
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    return max(_SUM_TOLERANCE, 2 * torch.finfo(dtype).eps)
+
+
+def _check_ids(ids: Tensor, classes: int, ignore_index: int) -> None:
+    low, high = ids.aminmax()
+    if low.item() >= 0 and high.item() < classes:
+        return
+    bad = (ids != ignore_index) & ((ids < 0) | (ids >= classes))
+    if bad.any():
+        raise _out_of_range(
+            f"Class ids must be in [0, {classes}), or `ignore_index` ({ignore_index}).", ids, bad
+        )
+
+
+def _check_unit_interval(targets: Tensor, ignore_index: int) -> None:
+    low, high = targets.aminmax()
+    if low.item() >= 0 and high.item() <= 1:
+        return
+    # Written so that NaN is bad.
+    bad = (targets != ignore_index) & ~((targets >= 0) & (targets <= 1))
+    if bad.any():
+        rule = f"In Bernoulli mode targets must be in [0, 1], or `ignore_index` ({ignore_index})."
+        raise _out_of_range(rule, targets, bad)
+
+
+def _check_probabilities(q: Tensor, ignore_index: int, tolerance: float) -> None:
+    sums = q.sum(1)
+    low, high = sums.aminmax()
+    if q.min().item() >= 0 and low.item() >= 1 - tolerance and high.item() <= 1 + tolerance:
+        return
+    counted = ~(q == ignore_index).all(1)
+    bad = ~(q >= 0) & counted.unsqueeze(1)
+    if bad.any():
+        raise _out_of_range("Probabilities must be at least 0.", q, bad)
+    bad = ~((sums - 1).abs() <= tolerance) & counted
+    if bad.any():
+        row, *spatial = bad.nonzero()[0].tolist()
+        where = ", ".join(map(str, [row, ":", *spatial]))
+        raise invalid(
+            "Probabilities must sum to 1 over the classes (dimension 1).",
+            f"a sum of {sums[(row, *spatial)].item():.6g} at targets[{where}]",
+            "Divide by `targets.sum(1, keepdim=True)`, or pass `bernoulli=True`.",
+        )
+
+
+def _out_of_range(rule: str, targets: Tensor, bad: Tensor) -> InvalidValue:
+    position = bad.nonzero()[0].tolist()
+    where = ", ".join(map(str, position))
+    found = f"{targets[tuple(position)].item():.6g} at targets[{where}]"
+    return invalid(rule, found, "Correct that label, or set it to `ignore_index`.")

@@ -1,0 +1,138 @@
+r"""What a score is, and the mathematics that all divergences share.
+
+A divergence compares the label distribution q with the softmax output p at each *position* (a
+sample, or a pixel of it), and a sample's score is the mean over its valid positions. Against a
+class id y, q is one at y and zero elsewhere, and most divergences are a function of the surprisal
+
+.. math:: s = -\log p_y
+
+alone, and nothing of the size of the logits has to be built but the softmax itself.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._inputs import aligned
+
+NO_SCORE = -(2.0**-126)
+"""The value of a sample without a valid target: the smallest normal float32, negative.
+
+Loss and score are one tensor, so "no score" has to be a number in it. This one moves no mean, has
+no gradient, is not flushed to zero as a denormal number may be, and is negative where no divergence
+can be. See :func:`is_no_score`.
+"""
+
+_NO_SCORE_FLOOR = -1e-30
+
+
+class Score(ABC):
+    """Measures each sample of a batch: one float a sample, low where the network is not surprised.
+
+    Attributes:
+        name: the short name on the command line, beside the class name in kebab case.
+        unit: "nats", or "" for a pure number.
+        range: the least and the greatest value that the score can take.
+    """
+
+    name: ClassVar[str] = ""
+    unit: ClassVar[str] = ""
+    range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+
+    @abstractmethod
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the score of each sample, ``(B,)``, differentiable in ``outputs``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergence(Score):
+    """The options that every divergence between labels and outputs has.
+
+    Args:
+        ignore_index: the target that stands for "not labelled".
+        bernoulli: whether each logit is a yes-or-no question of its own.
+    """
+
+    unit: ClassVar[str] = "nats"
+    range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+
+    ignore_index: int = -100
+    bernoulli: bool = False
+
+
+def is_no_score(scores: Tensor) -> Tensor:
+    """Return where ``scores`` say "no score": a bool tensor of the same shape.
+
+    Any value in (-1e-30, 0), both ends excluded, is read so, so that a weight does not hide it.
+    Zero of either sign is a score.
+
+    Example:
+        >>> import torch
+        >>> is_no_score(torch.tensor([NO_SCORE, 7 * NO_SCORE, 0.0, -0.0, -1e-9])).tolist()
+        [True, True, False, False, False]
+    """
+    return (scores < 0) & (scores > _NO_SCORE_FLOOR)
+
+
+def weighed(weights: Tensor, values: Tensor) -> Tensor:
+    """Return ``weights * values``, where 0 times infinity is 0 and has no gradient."""
+    return weights * values.masked_fill(weights == 0, 0.0)
+
+
+def per_sample(
+    logits: Tensor,
+    targets: Tensor,
+    between: Callable[[Tensor, Tensor], Tensor],
+    of_surprisal: Callable[[Tensor], Tensor] | None = None,
+    *,
+    ignore_index: int,
+    bernoulli: bool,
+) -> Tensor:
+    """Return the mean divergence over the valid positions of each sample, in float32 or float64.
+
+    Args:
+        logits: see :func:`fallow.scores.kl_divergence`.
+        targets: likewise. They are constants: no gradient flows into them.
+        between: (q, log p) -> divergence, ``(B, C, *spatial)`` twice -> ``(B, *spatial)``.
+        of_surprisal: the same divergence against class ids, as a function of ``-log p_y``, both
+            ``(B, *spatial)``. Without it the ids are written out as one-hot rows.
+        ignore_index: the target of a position to leave out. Probabilities are left out where all
+            C of them are equal to it.
+        bernoulli: whether each logit is a distribution of its own.
+
+    Returns:
+        ``(B,)``; ``NO_SCORE`` for a sample without a valid position.
+    """
+    logits, targets = aligned(logits, targets, ignore_index=ignore_index, bernoulli=bernoulli)
+    if targets.is_floating_point():
+        valid = (targets != ignore_index).any(1)
+        # Uniform where ignored: any distribution will do that has a finite gradient.
+        q = targets.where(valid.unsqueeze(1), 1 / logits.shape[1])
+    else:
+        valid = targets != ignore_index
+        if of_surprisal is not None:
+            surprisal = F.cross_entropy(
+                logits, targets, ignore_index=ignore_index, reduction="none"
+            )
+            return _mean(of_surprisal(surprisal), valid)
+        q = torch.zeros_like(logits).scatter_(1, targets.where(valid, 0).unsqueeze(1), 1.0)
+    values = between(q, logits.log_softmax(1))
+    # Rounding may leave a divergence a hair below 0, where it would be read as "no score".
+    return _mean(values.masked_fill(is_no_score(values), 0.0), valid)
+
+
+def _mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean of the valid values, ``(B, *spatial) -> (B,)``, or that there are none."""
+    if values.dim() > 1:
+        count = valid.flatten(1).sum(1)
+        values = values.where(valid, 0.0).flatten(1).sum(1) / count.clamp_min(1)
+        valid = count > 0
+    return values.where(valid, NO_SCORE)

@@ -1,0 +1,98 @@
+"""Kullback-Leibler divergence from the label to the output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from fallow._checks import invalid
+
+from .base import Divergence, per_sample, weighed
+
+
+def reverse_kl(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    smoothing: float = 0.01,
+    ignore_index: int = -100,
+    bernoulli: bool = False,
+) -> Tensor:
+    r"""Return the reverse Kullback-Leibler divergence of each sample, which is bounded.
+
+    .. math::
+
+        D(p \,\|\, q') = \sum_c p_c (\log p_c - \log q'_c), \qquad
+        q' = (1 - \epsilon) q + \epsilon / C
+
+    Against a label without doubt the divergence itself is infinite, hence the smoothing. A wrong
+    label costs at most :math:`\log(C / \epsilon)`, so this score is calmer under label noise than
+    :func:`kl_divergence`. It is zero where p = q'; where p = q it is about :math:`\epsilon`.
+
+    References:
+        Symmetric Cross Entropy for Robust Learning with Noisy Labels (Wang et al., 2019)
+
+    Args:
+        logits: ``(B, C)`` or ``(B, C, *spatial)``, see :func:`kl_divergence`.
+        targets: class ids ``(B, *spatial)`` or probabilities of the shape of ``logits``.
+        smoothing: the share :math:`\epsilon` of the uniform distribution in q', in (0, 1). At 0.01
+            a learned sample scores 0.01 and a hopeless one 4.6 + log C.
+        ignore_index: the target of positions to leave out.
+        bernoulli: each logit answers a yes-or-no question of its own; the mean over them.
+
+    Returns:
+        ``(B,)`` in nats; ``NO_SCORE`` for a sample of which every target is ignored.
+
+    Raises:
+        InvalidType: for a dtype that cannot be meant.
+        InvalidValue: for a smoothing outside (0, 1), and as :func:`kl_divergence`.
+
+    Example:
+        >>> import math, torch
+        >>> logits, ids = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+        >>> bool((reverse_kl(1e4 * logits, ids) <= math.log(3 / 0.01)).all())
+        True
+    """
+    _check_smoothing(smoothing)
+
+    def between(q: Tensor, log_p: Tensor) -> Tensor:
+        log_q = ((1 - smoothing) * q + smoothing / q.shape[1]).log()
+        return weighed(log_p.exp(), log_p - log_q).sum(1)
+
+    return per_sample(logits, targets, between, ignore_index=ignore_index, bernoulli=bernoulli)
+
+
+@dataclass(frozen=True)
+class ReverseKL(Divergence):
+    """Kullback-Leibler divergence from the label to the output, see :func:`reverse_kl`.
+
+    Example:
+        >>> ReverseKL(0.1)
+        ReverseKL(ignore_index=-100, bernoulli=False, smoothing=0.1)
+    """
+
+    name: ClassVar[str] = "reverse-kl"
+
+    smoothing: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check_smoothing(self.smoothing)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the divergence of each sample, ``(B,)`` in nats."""
+        return reverse_kl(
+            outputs,
+            targets,
+            smoothing=self.smoothing,
+            ignore_index=self.ignore_index,
+            bernoulli=self.bernoulli,
+        )
+
+
+def _check_smoothing(smoothing: float) -> None:
+    if not 0 < smoothing < 1:
+        raise invalid(
+            "`smoothing` must be in (0, 1).", smoothing, "At 0 every class id is infinitely far."
+        )

