@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from operator import index
 from typing import Any
 
 
@@ -63,9 +64,13 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidValue:
 
 def check_integer(name: str, value: Any, low: int, step: str = "") -> int:
     """Return ``value`` as an int when it is a whole number of at least ``low``."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise invalid_type(f"`{name}` must be a whole number.", f"{value!r}", step)
-    number = int(value.__index__())
+    rule = f"`{name}` must be a whole number."
+    if isinstance(value, bool):
+        raise invalid_type(rule, value, step)
+    try:
+        number = index(value)
+    except TypeError:
+        raise invalid_type(rule, repr(value), step) from None
     if number < low:
         raise invalid(f"`{name}` must be at least {low}.", number, step)
     return number
@@ -74,6 +79,8 @@ def check_integer(name: str, value: Any, low: int, step: str = "") -> int:
 def check_share(name: str, value: Any, *, closed: bool, step: str = "") -> float:
     """Return ``value`` as a float in [0, 1), or in [0, 1] where ``closed``."""
     rule = f"`{name}` must be in [0, 1{']' if closed else ')'}."
+    if isinstance(value, bool | str | bytes):
+        raise invalid_type(rule, repr(value), step)
     try:
         share = float(value)
     except (TypeError, ValueError):

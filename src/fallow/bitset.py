@@ -7,6 +7,8 @@ each 64 members), whatever N is.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,7 +50,8 @@ class Bitset:
         words[: packed.size] = packed
         self.n = int(mask.size)
         self._words = words.view(np.uint64)
-        self._before = np.zeros(self._words.size + 1, np.uint64 if self.n >= 2**32 else np.uint32)
+        wide = np.uint64 if self.n >= 2**32 else np.uint32
+        self._before: NDArray[Any] = np.zeros(self._words.size + 1, wide)
         np.cumsum(np.bitwise_count(self._words), out=self._before[1:], dtype=self._before.dtype)
         self._size = int(self._before[-1])
         milestones = np.arange(0, self._size, 64, dtype=self._before.dtype)

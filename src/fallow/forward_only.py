@@ -26,16 +26,16 @@ def forward_only() -> Iterator[None]:
         >>> norm.running_mean.tolist()
         [0.0, 0.0, 0.0]
     """
-    before: dict[Tensor, Tensor] = {}
+    values: dict[Tensor, Tensor] = {}
+    places: dict[nn.Module, dict[str, Tensor | None]] = {}
 
     def remember(module: nn.Module, _: Any) -> None:
-        if module not in known:
+        if module not in places:
             for part in module.modules():
-                known.add(part)
+                places.setdefault(part, dict(part._buffers))
                 for buffer in part.buffers(recurse=False):
-                    before.setdefault(buffer, buffer.clone())
+                    values.setdefault(buffer, buffer.clone())
 
-    known: set[nn.Module] = set()
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     hook = register_module_forward_pre_hook(remember)
     try:
@@ -43,5 +43,8 @@ def forward_only() -> Iterator[None]:
             yield
     finally:
         hook.remove()
-        for buffer, value in before.items():
-            buffer.copy_(value)
+        with torch.no_grad():
+            for module, buffers in places.items():
+                module._buffers.update(buffers)
+            for buffer, value in values.items():
+                buffer.copy_(value)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from .bitset import unpack
 from .policies.base import Reason
 from .selection import blocks
 from .table import MEASURED, TRAINED, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 EDGES: tuple[float, ...] = (0.0, *(s * 2.0**k for k in range(-20, 6) for s in (1.0, 1.5)), 64.0)
@@ -62,6 +63,8 @@ class EpochRecord:
     @property
     def used(self) -> Tensor:
         """Which samples were trained on: bool ``(n,)``."""
+        import torch  # reading commands come here without it
+
         return torch.from_numpy(unpack(self.used_bits, self.n))
 
     def aggregates(self) -> dict[str, Any]:
@@ -82,7 +85,7 @@ class EpochRecord:
 
 def describe(table: Table, epoch: int, readmitted: int, record_seconds: float) -> EpochRecord:
     """Return the record of the epoch that ``table`` has just seen."""
-    by_reason = np.bincount(table.reason, minlength=len(Reason))
+    by_reason = {reason: int(np.count_nonzero(table.reason == reason)) for reason in Reason}
     used = table.seen == TRAINED
     mean, fine = _spread(table, epoch)
     return EpochRecord(
@@ -91,11 +94,11 @@ def describe(table: Table, epoch: int, readmitted: int, record_seconds: float) -
         used_bits=np.packbits(used, bitorder="little"),
         backward=int(np.count_nonzero(used)),
         forward_only=int(np.count_nonzero(table.seen == MEASURED)),
-        kept=int(by_reason[Reason.KEPT]),
-        learned=int(by_reason[Reason.LEARNED]),
-        outliers=int(by_reason[Reason.OUTLIER]),
-        not_drawn=int(by_reason[Reason.NOT_DRAWN]),
-        by_hand=int(by_reason[Reason.BY_HAND]),
+        kept=by_reason[Reason.KEPT],
+        learned=by_reason[Reason.LEARNED],
+        outliers=by_reason[Reason.OUTLIER],
+        not_drawn=by_reason[Reason.NOT_DRAWN],
+        by_hand=by_reason[Reason.BY_HAND],
         readmitted=readmitted,
         bad=table.bad,
         mean_score=mean,

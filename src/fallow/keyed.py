@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 UInt32: TypeAlias = NDArray[np.uint32]
 UInt64: TypeAlias = NDArray[np.uint64]
 
-ROUNDS = 6
+ROUNDS, SMALL, SMALL_ROUNDS = 6, 1 << 14, 16
 _MASK = (1 << 64) - 1
 
 
@@ -74,7 +74,8 @@ class Permutation:
     network over the two coordinates shuffles the grid:
     :math:`(l, r) \mapsto ((l + F_k(r)) \bmod a,\; r)` and the same for :math:`r`, in turn. A result
     outside ``range(n)`` walks on along its cycle until it falls inside, which for
-    :math:`a b - n < a` nearly never happens. Memory is O(1); time is O(1) a position.
+    :math:`a b - n < a` nearly never happens. Memory is O(1); time is O(1) a position. A small grid takes
+    more rounds before neighbours part company: ``SMALL_ROUNDS`` up to ``SMALL``, ``ROUNDS`` above.
 
     References:
         Ciphers with Arbitrary Finite Domains (Black and Rogaway, 2002)
@@ -92,7 +93,8 @@ class Permutation:
         self.n = n
         self._columns = max(1, math.isqrt(max(n - 1, 0)) + 1)
         self._rows = max(1, -(-n // self._columns))
-        self._keys = [mix(key, turn) for turn in range(ROUNDS)]
+        rounds = SMALL_ROUNDS if n <= SMALL else ROUNDS
+        self._keys = [mix(key, turn) for turn in range(rounds)]
 
     def __call__(self, position: NDArray[np.integer]) -> UInt64:
         """Return where each position goes: ``(K,) -> (K,)`` uint64, all below ``n``."""

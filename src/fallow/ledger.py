@@ -27,7 +27,9 @@ class Ledger:
         table: what is remembered of every sample.
         epoch: the epoch under way.
         recorded: how many samples this rank trained on since the epoch began or was resumed.
-        resumed: the samples that all ranks know to be done, since the epoch was resumed; or None.
+        loaded: how many of these came with a state of this rank alone.
+        resumed: the samples that all ranks know to be seen, since the epoch was resumed; or None.
+        shared_repeats: how many of the repeated scores all ranks know.
         measured: whether removed samples were measured in this epoch.
         seconds: time spent recording in this epoch.
     """
@@ -36,7 +38,7 @@ class Ledger:
         self.table = Table(n)
         self.epoch = 0
         self.resumed: NDArray[np.bool_] | None = None
-        self._shared_repeats = 0
+        self.shared_repeats = 0
         self.begin(0)
 
     def begin(self, epoch: int) -> None:
@@ -45,17 +47,15 @@ class Ledger:
         self._scores, self._predicted = Journal(n), Journal(n, torch.int32)
         self.table.begin_epoch()
         self.epoch = epoch
-        self.recorded, self.seconds = 0, 0.0
-        self.resumed, self._shared_repeats = None, 0
+        self.recorded = self.loaded = 0
+        self.seconds = 0.0
+        self.resumed, self.shared_repeats = None, 0
         self.measured = self._merged = False
 
-    def resume(self, *, shared: bool) -> None:
-        """Go on in an epoch whose table was loaded; ``shared``: every rank loaded the same."""
-        done = self.table.seen == TRAINED
-        self.recorded = 0 if shared else int(np.count_nonzero(done))
-        if shared:
-            self.resumed = done
-            self._shared_repeats = self.table.repeated()[0].size
+    def resume(self) -> None:
+        """Go on in an epoch whose table was loaded, the same on every rank."""
+        self.resumed = self.table.seen != UNSEEN
+        self.shared_repeats = self.table.repeated()[0].size
 
     @property
     def unbegun(self) -> bool:
@@ -66,7 +66,7 @@ class Ledger:
         """Take down the scores of samples that are trained on; no waiting for their device."""
         self._scores.append(rows, scores.detach())
         if predicted is not None:
-            self._predicted.append(rows, predicted.detach() + 1)
+            self._predicted.append(rows, predicted.detach().to(torch.int32) + 1)
         self.recorded += rows.size
         if self._scores.ripe:
             self.flush()
@@ -113,7 +113,7 @@ class Ledger:
         index = np.flatnonzero(news)
         unscored = table.scored_in[index] != self.epoch + 1
         scores = np.where(unscored, np.float32(NO_SCORE), table.scores[index])
-        again, scores_again = (part[self._shared_repeats :] for part in table.repeated())
+        again, scores_again = (part[self.shared_repeats :] for part in table.repeated())
         classes = table.columns.get(PREDICTED, np.zeros(0, np.int32))
         index = np.concatenate([index, again])
         return (

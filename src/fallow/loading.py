@@ -39,6 +39,10 @@ class HostIndex(Tensor):
         """Return self: it is not copied to a device, so there is nothing to pin for."""
         return self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> HostIndex:
+        memo[id(self)] = copied = self.clone().as_subclass(HostIndex)
+        return copied
+
 
 class IndexedDataset(Dataset[Any]):
     """A dataset whose batches remember which samples they hold.
@@ -71,8 +75,9 @@ class IndexedCollate:
         self.collate = collate
 
     def __call__(self, fetched: Any) -> tuple[HostIndex, Any]:
+        """Return ``(index, batch)`` of what :class:`IndexedDataset` fetched."""
         indices, samples = fetched
-        index = torch.tensor(indices, dtype=torch.int64).as_subclass(HostIndex)
+        index = torch.tensor(indices, dtype=torch.int64, device="cpu").as_subclass(HostIndex)
         return index, self.collate(samples)
 
 
@@ -84,6 +89,9 @@ class EpochSource(Protocol):
 
     def already_used(self) -> NDArray[np.bool_] | None:
         """Return which samples this process has recorded since; None for none."""
+
+    def resumed(self) -> bool:
+        """Return whether the order is the rest of an epoch that was begun before."""
 
     def assert_open(self) -> None:
         """Raise where the epoch has ended and ``step()`` was not called."""
@@ -116,6 +124,8 @@ class EpochBatches(Sampler[list[int]]):
         return mine, whole * self.batch_size * size + last
 
     def _split(self, total: int) -> tuple[int, int]:
+        if self.drop_last and total < self.batch_size * rank_and_size()[1] and self.source.resumed():
+            return 0, 0
         return split_batches(total, self.batch_size, drop_last=self.drop_last)
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -89,7 +89,7 @@ def planned_counts(policy: Policy, schedule: Schedule, floors: Floors, n: int) -
         raise wrong_state(
             f"The number of steps depends on the scores under {policy!r}, {schedule!r}"
             + (" with class floors." if floors.per_class else "."),
-            "Drive the learning rate with `subsampler.progress`, or use Fraction.",
+            "Drive the learning rate with `subsampler.progress`, or use Fraction of the lowest scores.",
         )
     few = min(n, -(-max(count, floors.kept) // floors.multiple) * floors.multiple)
     return [n if schedule.returns_all(epoch) else few for epoch in range(schedule.epochs)]
@@ -110,7 +110,7 @@ def _standing(table: Table, epoch: int, seed: int) -> Standing:
 def _decide(table: Table, policy: Policy, standing: Standing) -> NDArray[np.uint8]:
     """Return what the policy says, where its scores can be trusted; by-hand removals stand."""
     held = table.reason
-    decided = np.asarray(policy.decide(standing))
+    decided = np.array(policy.decide(standing))
     if decided.shape != held.shape or decided.dtype != np.uint8:
         raise invalid(
             f"A policy must return uint8 of shape {held.shape}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import loading
@@ -13,10 +14,34 @@ from .distributed import rank_and_size
 from .history import EpochRecord
 from .ledger import PREDICTED, Ledger
 from .loading import EpochBatches
-from .order import Order
+from .order import BLOCK, Order
 from .plan import Floors, Plan, planned_counts
 from .policies.base import Policy, Reason
 from .schedule import Schedule
+from .selection import blocks
+
+
+class Rest(Order):
+    """What is left of an order, in the same order.
+
+    Args:
+        order: the whole.
+        used: bool ``(N,)``, the samples to pass over.
+    """
+
+    def __init__(self, order: Order, used: NDArray[np.bool_]) -> None:
+        super().__init__(order.kept, order.seed, order.epoch, shuffle=order.shuffle)
+        left = np.empty(len(order), np.bool_)
+        for start, stop in blocks(left.size, BLOCK):
+            np.logical_not(used[order.read(start, stop)], out=left[start:stop])
+        self._left = Bitset(left)
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def at(self, position: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the index at each position of what is left: int64 ``(K,) -> (K,)``."""
+        return super().at(self._left.select(position))
 
 
 class Readings:
@@ -31,6 +56,7 @@ class Readings:
     _plan: Plan
     _floors: Floors
     _batches: EpochBatches | None
+    _rest: dict[bool, Rest]
 
     @property
     def epoch(self) -> int:
@@ -97,10 +123,12 @@ class Readings:
             InvalidValue: for an epoch that is not planned yet.
         """
         if epoch is None or epoch == self.epoch:
-            kept, resumed = self._plan.kept, self._ledger.resumed
-            if resumed is not None:
-                kept = Bitset(kept.mask() & ~resumed)
-            return Order(kept, self.seed, self.epoch, shuffle=shuffle)
+            order = Order(self._plan.kept, self.seed, self.epoch, shuffle=shuffle)
+            if self._ledger.resumed is None:
+                return order
+            if shuffle not in self._rest:
+                self._rest[shuffle] = Rest(order, self._ledger.resumed)
+            return self._rest[shuffle]
         if not 0 <= epoch < self.epoch:
             raise invalid(f"Epochs 0 to {self.epoch} have an order.", epoch, "Others are not planned yet.")
         return Order(Bitset(self.history[epoch].used.numpy()), self.seed, epoch, shuffle=shuffle)
@@ -116,9 +144,8 @@ class Readings:
         return (self.epoch + self._epoch_share()) / self.schedule.epochs
 
     def _epoch_share(self) -> float:
-        resumed = self._ledger.resumed
-        before = 0 if resumed is None else int(np.count_nonzero(resumed))
-        left = len(self._plan.kept) - before
+        left = len(self.order())
+        before = len(self._plan.kept) - left
         mine, everyone = self._batches.planned() if self._batches else (left, left)
         if self._ledger.recorded >= mine:
             return 1.0

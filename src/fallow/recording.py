@@ -23,6 +23,8 @@ def check_index(index: Any, n: int) -> NDArray[np.int64]:
         InvalidValue: where one is outside ``range(n)``, or they are not a list of them.
     """
     found = index.detach().cpu().numpy() if isinstance(index, Tensor) else np.asarray(index)
+    if found.shape == (0,):
+        return found.astype(np.int64)
     if found.dtype.kind not in "iu":
         raise invalid_type(
             "`index` must hold whole numbers.",
@@ -54,6 +56,12 @@ def check_rows(name: str, values: Any, count: int) -> None:
         )
     if count == 0:
         raise invalid(f"{name} must not be empty.", "no sample")
+
+
+def check_classes(predicted: Tensor) -> None:
+    """Raise where predictions are no class ids."""
+    if predicted.is_floating_point() or predicted.is_complex() or predicted.dtype == torch.bool:
+        raise invalid_type("`predicted` must hold class ids.", f"{predicted.dtype}", "Pass logits.argmax(1).")
 
 
 def check_labels(labels: Any, n: int) -> NDArray[np.int32] | None:
@@ -93,8 +101,14 @@ def check_scores(scores: NDArray[np.float32], score: Score) -> None:
 
 
 def mean_loss(losses: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean over the rows that have a target: ``(B,) -> ()``, without waiting."""
+    """Return the mean over the rows that have a target: ``(B,) -> ()``, without waiting.
+
+    Half precision is summed in float32: the sum of a batch may be beyond its range where the mean is not.
+    """
     rows = losses.shape[0] - is_no_score(losses.detach()).sum()
     if weights is not None:
         losses = losses * weights.to(losses.device, losses.dtype, non_blocking=True)
-    return torch.div(losses.sum(), rows.clamp_min(1))
+    dtype = losses.dtype
+    if dtype in (torch.float16, torch.bfloat16):
+        losses = losses.float()
+    return torch.div(losses.sum(), rows.clamp_min(1)).to(dtype)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import check_integer, check_share, invalid
+from ._checks import check_integer, check_share, invalid, invalid_type
 from .keyed import mix, uniform
 
 MAX_EPOCHS = 65_534
@@ -59,8 +59,8 @@ class Schedule:
         if self.readmit_every is not None:
             check_integer("readmit_every", self.readmit_every, 1, "None never re-admits.")
         if not isinstance(self.readmit_at, Iterable):
-            raise invalid("`readmit_at` must list epochs.", repr(self.readmit_at), "Try (5, 10).")
-        listed = tuple(check_integer("readmit_at", e, 1, "Epochs count from 0.") for e in self.readmit_at)
+            raise invalid_type("`readmit_at` must list epochs.", repr(self.readmit_at), "Try (5, 10).")
+        listed = tuple(check_integer("readmit_at", e, 1, "Epoch 0 is full.") for e in self.readmit_at)
         late = [e for e in listed if e >= self.epochs]
         if late:
             raise invalid(f"`readmit_at` must name epochs below {self.epochs}.", late[0])

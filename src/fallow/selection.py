@@ -27,8 +27,8 @@ def blocks(n: int, size: int = BLOCK) -> Iterator[tuple[int, int]]:
 
 
 def _ordered(values: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Return integers in the order of the values; NaN gives the largest."""
-    bits = values.view(np.uint32)
+    """Return integers in the order of the values; -0 counts as 0 and NaN gives the largest."""
+    bits = (values + np.float32(0)).view(np.uint32)
     flip = np.where(bits >> np.uint32(31), np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
     return np.where(np.isnan(values), np.uint32(0xFFFFFFFF), bits ^ flip)
 

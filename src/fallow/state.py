@@ -26,7 +26,7 @@ def pack(
 ) -> dict[str, Any]:
     """Return the whole state; with other ranks in mid-epoch this is collective unless ``local``."""
     ledger.flush()
-    rank, size = rank_and_size()
+    _, size = rank_and_size()
     if size > 1 and not local and not ledger.unbegun:
         ledger = deepcopy(ledger)
         ledger.merge()
@@ -34,7 +34,7 @@ def pack(
         "version": VERSION,
         "settings": settings,
         "epoch": plan.epoch,
-        "part": [rank, size] if local and size > 1 else None,
+        "part": _pack_part(ledger) if local and size > 1 else None,
         "seconds": ledger.seconds,
         "measured": ledger.measured,
         "table": _pack_table(ledger.table),
@@ -68,18 +68,21 @@ def restore(
                 repr(theirs),
                 "Make the Subsampler as it was made for the state, then load.",
             )
-    if saved["part"] not in (None, list(rank_and_size())):
+    part = saved["part"]
+    if part is not None and part["rank_and_size"] != list(rank_and_size()):
         raise invalid(
             f"A local state belongs to its own rank and number of ranks: {list(rank_and_size())}.",
-            saved["part"],
+            part["rank_and_size"],
             "Load the part of this rank, or save with local=False.",
         )
     n, epoch = settings["n"], int(saved["epoch"])
     ledger.begin(epoch)
     _restore_table(ledger.table, saved["table"])
     ledger.seconds, ledger.measured = float(saved["seconds"]), bool(saved["measured"])
-    if ledger.table.recorded:
-        ledger.resume(shared=saved["part"] is None)
+    if part is not None:
+        _restore_part(ledger, part)
+    elif ledger.table.recorded:
+        ledger.resume()
     plan = saved["plan"]
     weights = None if plan["weights"] is None else _array(plan["weights"])
     kept = Bitset(unpack(_array(plan["kept"]), n))
@@ -88,6 +91,23 @@ def restore(
         aggregates = {name: value for name, value in entry.items() if name != "used_bits"}
         history.append(EpochRecord.restore(_array(entry["used_bits"]), aggregates))
     return Plan(epoch, kept, weights, int(plan["readmitted"])), history
+
+
+def _pack_part(ledger: Ledger) -> dict[str, Any]:
+    """Return what only this rank knows, beside its table."""
+    resumed = ledger.resumed
+    return {
+        "rank_and_size": list(rank_and_size()),
+        "recorded": ledger.recorded,
+        "resumed": None if resumed is None else _tensor(resumed),
+        "shared_repeats": ledger.shared_repeats,
+    }
+
+
+def _restore_part(ledger: Ledger, part: dict[str, Any]) -> None:
+    ledger.recorded = ledger.loaded = int(part["recorded"])
+    ledger.shared_repeats = int(part["shared_repeats"])
+    ledger.resumed = None if part["resumed"] is None else _array(part["resumed"])
 
 
 def _pack_table(table: Table) -> dict[str, Any]:

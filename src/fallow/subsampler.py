@@ -26,7 +26,7 @@ from .loading import EpochBatches
 from .plan import Floors, Plan, due, hold, plan_epoch
 from .policies.base import Policy, Reason
 from .readings import Readings
-from .recording import check_index, check_labels, check_rows, check_scores, mean_loss
+from .recording import check_classes, check_index, check_labels, check_rows, check_scores, mean_loss
 from .schedule import Schedule
 from .scores.base import Score
 
@@ -79,17 +79,22 @@ class Subsampler(Readings):
         if not isinstance(schedule, Schedule):
             raise invalid_type("`schedule` must be a Schedule.", repr(schedule), "Try Schedule(epochs=9).")
         if score is not None:
+            if not isinstance(score, Score):
+                raise invalid_type("`score` must be a Score.", repr(score), "Try KLDivergence().")
             policy.check_range(*score.range, repr(score))
-        if check_integer("min_kept", min_kept, 1) > self.n:
-            raise invalid(f"`min_kept` must be at most n={self.n}.", min_kept)
-        if check_integer("min_kept_per_class", min_kept_per_class, 0) and labels is None:
+        floor = check_integer("min_kept", min_kept, 1)
+        if floor > self.n:
+            raise invalid(f"`min_kept` must be at most n={self.n}.", floor)
+        per_class = check_integer("min_kept_per_class", min_kept_per_class, 0)
+        if per_class and labels is None:
             raise invalid("`min_kept_per_class` needs `labels`.", "none", "Pass labels=(n,) class ids.")
         self.policy, self.schedule, self.score = policy, schedule, score
         self.seed = check_integer("seed", seed, -(2**63))
-        self._floors = Floors(check_labels(labels, self.n), min_kept, min_kept_per_class)
+        self._floors = Floors(check_labels(labels, self.n), floor, per_class)
         self._ledger = Ledger(self.n)
         self._plan = Plan(0, Bitset(np.ones(self.n, np.bool_)))
         self._batches: EpochBatches | None = None
+        self._rest = {}
         self._warned = False
         self.history = []
 
@@ -135,9 +140,7 @@ class Subsampler(Readings):
                 f"{self._floors.multiple} and {multiple}",
             )
         self._floors = replace(self._floors, multiple=multiple)
-        if self._ledger.unbegun:
-            hold(self._ledger.table.reason, self._ledger.table.scores, self._floors)
-            self._replan()
+        self._replan()
 
     def record(
         self,
@@ -170,6 +173,8 @@ class Subsampler(Readings):
         for name, values in (("losses", losses), ("scores", scores), ("predicted", predicted)):
             if values is not None or name == "losses":
                 check_rows(name, values, rows.size)
+        if predicted is not None:
+            check_classes(predicted)
         self._ledger.record(rows, losses if scores is None else scores, predicted)
         mean = mean_loss(losses, self.weights(rows))
         self._ledger.seconds += perf_counter() - began
@@ -249,7 +254,7 @@ class Subsampler(Readings):
         else:
             reason, plan = table.reason, Plan(epoch, self._plan.kept)
         self.history.append(describe(table, self.epoch, self._plan.readmitted, ledger.seconds))
-        table.reason, self._plan = reason, plan
+        table.reason, self._plan, self._rest = reason, plan, {}
         ledger.begin(epoch)
 
     def _warn_due(self) -> None:
@@ -269,9 +274,12 @@ class Subsampler(Readings):
             raise wrong_state(f"All {self.schedule.epochs} epochs are done.", "Plan more epochs.")
 
     def assert_open(self) -> None:
-        """Raise where the epoch has ended and ``step()`` was not called, or all epochs are done."""
+        """Raise where the epoch has ended and ``step()`` was not called, or all epochs are done.
+
+        An epoch that had ended when its state was saved has nothing left: it is iterated once more in vain.
+        """
         self._assert_running()
-        if self._ledger.recorded and self._epoch_share() >= 1.0:
+        if self._ledger.recorded > self._ledger.loaded and self._epoch_share() >= 1.0:
             raise wrong_state(
                 f"Epoch {self.epoch} has ended: all its samples are recorded.",
                 "Call `subsampler.step()` before the next epoch.",
@@ -280,6 +288,10 @@ class Subsampler(Readings):
     def already_used(self) -> NDArray[np.bool_] | None:
         """Return which samples this rank recorded since the epoch began or was resumed, or None."""
         return self._ledger.done_here()
+
+    def resumed(self) -> bool:
+        """Return whether the epoch under way was begun before a state was loaded."""
+        return self._ledger.resumed is not None
 
     def remove(self, index: Any) -> None:
         """Leave samples out by hand until :meth:`keep`: from this epoch if unbegun, else the next."""
@@ -324,6 +336,7 @@ class Subsampler(Readings):
     def _replan(self) -> None:
         """Take the kept samples over into an epoch that has not begun."""
         if self._ledger.unbegun:
+            hold(self._ledger.table.reason, self._ledger.table.scores, self._floors)
             kept = Bitset(self._ledger.table.reason == Reason.KEPT)
             self._plan = replace(self._plan, kept=kept)
 
@@ -356,4 +369,4 @@ class Subsampler(Readings):
         """
         ledger = Ledger(self.n)
         self._plan, self.history = state.restore(saved, self._settings(), ledger)
-        self._ledger = ledger
+        self._ledger, self._rest = ledger, {}

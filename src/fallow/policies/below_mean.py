@@ -18,8 +18,9 @@ class BelowMean(Policy):
     r"""Leave out a random share of the samples that score below the mean, and weigh up the others.
 
     With :math:`\bar s` the mean of all last scores, of the samples with :math:`s_i < \bar s` exactly
-    :math:`\mathrm{round}(f n_{<})` are left out; the others of them get the loss weight :math:`1 / (1 - f)`,
-    so that the expected gradient stays that of the whole set.
+    :math:`\mathrm{round}(f n_{<})` are left out; the others of them get the loss weight
+    :math:`n_{<} / k_{<} \approx 1 / (1 - f)`, so that the expected gradient stays that of the whole set;
+    :math:`k_{<}` counts those that are kept after re-admission and floors.
 
     References:
         InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning (Qin et al., 2024)
@@ -59,11 +60,12 @@ class BelowMean(Policy):
         return decided
 
     def weights(self, standing: Standing, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """Return 1 / (1 - f) for the kept samples below the mean, 1 for the others."""
+        """Return 1 / (share kept) for the samples below the mean, 1 for the others."""
         if not self.weighted:
             return None
-        low = standing.scores < self._mean(standing.scores)
-        return np.where(low, np.float32(1.0 / (1.0 - self.fraction)), np.float32(1.0))
+        low = (standing.scores < self._mean(standing.scores)) & (reason != Reason.BY_HAND)
+        kept = int(np.count_nonzero(low & (reason == Reason.KEPT)))
+        return np.where(low, np.float32(np.count_nonzero(low) / max(1, kept)), np.float32(1.0))
 
     @staticmethod
     def _mean(scores: NDArray[np.float32]) -> float:

@@ -24,8 +24,9 @@ class Fraction(Policy):
     Hard (``exponent=None``): those with the lowest (or highest) scores. Soft: keep
     :math:`K = N - \mathrm{round}(f N)`, drawn without replacement with odds
     :math:`\propto s_i^{a}`: the K smallest of :math:`E_i / s_i^{a}`, where :math:`E_i` is a standard
-    exponential draw (the Gumbel top-K draw in other words). With ``remove="highest"`` the odds are
-    :math:`s_i^{-a}`. A sample without a score is kept, within K.
+    exponential draw (the Gumbel top-K draw in other words), compared as logarithms so that no power
+    overflows. With ``remove="highest"`` the odds are :math:`s_i^{-a}`. A sample without a score is kept,
+    within K.
 
     References:
         Weighted random sampling with a reservoir (Efraimidis and Spirakis, 2006);
@@ -60,20 +61,27 @@ class Fraction(Policy):
             if not 0 < self.exponent < math.inf:
                 raise invalid("`exponent` must be positive.", self.exponent, "None is the hard rule.")
 
-    def kept_count(self, n: int) -> int:
-        """Return ``n - round(fraction * n)``, at least 1."""
+    def kept_count(self, n: int) -> int | None:
+        """Return ``n - round(fraction * n)``, at least 1; None for outliers, which may not be re-admitted."""
+        return None if self._removes_outliers else self._keep(n)
+
+    @property
+    def _removes_outliers(self) -> bool:
+        return self.remove == "highest" and self.exponent is None
+
+    def _keep(self, n: int) -> int:
         return max(1, n - round(self.fraction * n))
 
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Choose anew among all samples, whether they were kept or not."""
         n, scores = len(standing), standing.scores
         unscored = int(np.count_nonzero(np.isnan(scores)))
-        keep = max(0, self.kept_count(n) - unscored)
+        keep = max(0, self._keep(n) - unscored)
         decided = np.zeros(n, np.uint8)
         if self.exponent is None:
             sign = np.float32(1.0 if self.remove == "lowest" else -1.0)
             out = smallest(lambda a, b: sign * scores[a:b], n, n - unscored - keep)
-            decided[out] = Reason.LEARNED if self.remove == "lowest" else Reason.OUTLIER
+            decided[out] = Reason.OUTLIER if self._removes_outliers else Reason.LEARNED
             return decided
         self._check_odds(scores)
         drawn = smallest(lambda a, b: self._clock(standing, a, b), n, keep)
@@ -81,14 +89,13 @@ class Fraction(Policy):
         return decided
 
     def _clock(self, standing: Standing, start: int, stop: int) -> NDArray[np.float32]:
-        """Return the exponential clocks of a block: the first to ring are kept."""
+        """Return the logarithms of a block's exponential clocks: the first to ring are kept."""
         assert self.exponent is not None
         score = np.maximum(standing.scores[start:stop], np.float32(FLOOR))
         power = np.float32(self.exponent if self.remove == "lowest" else -self.exponent)
         ring = -np.log(standing.uniform(start, stop))
-        odds = np.sqrt(score) if power == 0.5 else score**power
-        with np.errstate(over="ignore"):
-            return np.asarray(ring / odds, np.float32)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(ring) - power * np.log(score), np.float32)
 
     def _check_odds(self, scores: NDArray[np.float32]) -> None:
         lowest = float(np.nanmin(scores, initial=np.inf))

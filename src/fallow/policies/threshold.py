@@ -14,6 +14,7 @@ from ..selection import blocks, kth_smallest
 from .base import Policy, Reason, Standing
 
 _STREAK = "visits_above_high"
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Threshold(Policy):
     def _check_side(self, name: str, value: float) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise invalid_type(f"`{name}` must be a number.", repr(value))
-        if not math.isfinite(value):
-            raise invalid(f"`{name}` must be finite.", value, "Use None for no such side.")
+        if not abs(value) <= _LARGEST:
+            raise invalid(f"`{name}` must be a finite float32.", value, "Use None for no such side.")
         if self.quantiles:
             check_share(name, value, closed=True, step="With quantiles=True both are shares.")
 
@@ -117,10 +118,9 @@ class Threshold(Policy):
         if not scored:
             return -math.inf, math.inf
 
-        def at(share: float) -> float:
-            rank = min(scored, math.floor(share * scored) + 1)
-            return kth_smallest(lambda a, b: scores[a:b], scores.size, rank)
+        def at(rank: int) -> float:
+            return kth_smallest(lambda a, b: scores[a:b], scores.size, min(max(rank, 1), scored))
 
-        low = low if self.low is None else at(self.low)
-        high = high if self.high is None else at(self.high)
+        low = low if self.low is None else at(round(self.low * scored) + 1)
+        high = high if self.high is None else at(round(self.high * scored))
         return low, high

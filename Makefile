@@ -1,0 +1,41 @@
+# `make demo` and `make test` need Python 3.11+ and nothing else: each makes .venv itself.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+DATA ?= digits
+BIN := .venv/bin
+
+.PHONY: help demo test test-all check format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+.venv/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "fallow needs Python 3.11 or newer. Install it, or call make PYTHON=/path/to/python3."; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt -e '.[all]'
+	@touch $@
+
+.venv/.developing: .venv/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,trainers,dev]'
+	@touch $@
+
+demo: .venv/.installed ## Train on real images and draw the usage chart (DATA=digits, fashion-mnist, cifar10)
+	$(BIN)/fallow train --data $(DATA)
+
+test: .venv/.developing ## The fast tests, with doctests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/.developing ## Every test
+	$(BIN)/python -m pytest
+
+check: .venv/.developing ## Format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/.developing ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the virtual environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,8 @@
+"""``python -m fallow``, for torchrun and for machines without scripts on the path."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

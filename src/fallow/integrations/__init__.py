@@ -1,0 +1,1 @@
+"""One framework a file; import the one you need."""

@@ -1,0 +1,193 @@
+"""A Lightning callback: records each batch, measures what is due, ends the epochs.
+
+>>> # trainer = Trainer(callbacks=[SubsamplingCallback(subsampler)], max_epochs=30)
+>>> # trainer.fit(module, subsampler.loader(train_set, batch_size=128), val_loader)
+
+The module is the user's own. It gets its batch as before, without the index, and returns from
+``training_step`` a dict with ``loss`` and ``per_sample_loss``, or ``logits`` and ``targets``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .._checks import invalid, invalid_type, wrong_state
+from ..loading import HostIndex, IndexedCollate, IndexedDataset
+from ..scores.base import Score
+from ..scores.kl import KLDivergence
+from ..subsampler import Subsampler
+
+_HOOK = "on_before_batch_transfer"
+_TWO_LINES = (
+    "Return from training_step: {'loss': losses.mean(), 'per_sample_loss': losses} "
+    "with losses = F.cross_entropy(logits, y, reduction='none'); "
+    "or: {'loss': loss, 'logits': logits, 'targets': y}."
+)
+
+
+class SubsamplingCallback(Callback):
+    """Lets a Lightning training leave samples out.
+
+    Lightning reads the length of the training loader once for all epochs unless it is told to read it
+    again, so the callback sets ``reload_dataloaders_every_n_epochs`` to 1.
+
+    Where the policy weighs samples, the module needs an attribute ``sample_weights``; it is set before
+    each step to the weights of the batch, ``(B,)``, or None, and its loss must use them.
+
+    Args:
+        subsampler: what decides; its ``loader`` is the training loader.
+        score: measures ``logits`` against ``targets`` where the module returns those.
+        score_batch: ``batch -> (B,)`` scores for re-measuring; by default ``module.score_batch`` or else
+            what ``training_step`` returns, with its logging off.
+        batch_size: samples a forward pass when re-measuring.
+    """
+
+    def __init__(
+        self,
+        subsampler: Subsampler,
+        score: Score | Callable[[Tensor, Tensor], Tensor] | None = None,
+        score_batch: Callable[[Any], Tensor] | None = None,
+        batch_size: int = 512,
+    ) -> None:
+        self.subsampler = subsampler
+        self.score = score or subsampler.score or KLDivergence()
+        self.score_batch = score_batch
+        self.batch_size = batch_size
+        self._index: Tensor | None = None
+        self._undo: Callable[[], None] = lambda: None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have the index taken off each batch on its way to the module, and lengths read each epoch."""
+        if stage != "fit":
+            return
+        settings: Any = trainer
+        if settings.reload_dataloaders_every_n_epochs == 0:
+            settings.reload_dataloaders_every_n_epochs = 1
+        planned = self.subsampler.schedule.epochs
+        if trainer.max_epochs != planned and trainer.max_steps == -1:
+            raise invalid(
+                f"Trainer(max_epochs=...) must be {planned}, the epochs of the Schedule.", trainer.max_epochs
+            )
+        datamodule = getattr(trainer, "datamodule", None)
+        theirs = datamodule is None or (is_overridden(_HOOK, pl_module) and not is_overridden(_HOOK, datamodule))
+        owner = pl_module if theirs else datamodule
+        before = getattr(owner, _HOOK)
+
+        def take_index(batch: Any, dataloader_idx: int) -> Any:
+            if trainer.training and isinstance(batch, tuple | list) and isinstance(batch[0], HostIndex):
+                self._index, batch = batch
+            return before(batch, dataloader_idx)
+
+        setattr(owner, _HOOK, take_index)
+        self._undo = lambda: owner.__dict__.pop(_HOOK, None)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the module as it was."""
+        self._undo()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Hand the weights of the batch to the module."""
+        if self._index is None:
+            raise wrong_state(
+                "The training batches carry no index.",
+                "Pass subsampler.loader(train_set, batch_size) to trainer.fit as the training loader.",
+            )
+        weights = self.subsampler.weights(self._index)
+        if hasattr(pl_module, "sample_weights"):
+            weights = None if weights is None else weights.to(pl_module.device)
+            setattr(pl_module, "sample_weights", weights)  # noqa: B010 - the module is the user's
+        elif weights is not None:
+            raise wrong_state(
+                f"{self.subsampler.policy!r} weighs samples, and the module does not.",
+                "Give the module an attribute `sample_weights = None` and use it in the loss.",
+            )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Record the scores of the batch."""
+        assert self._index is not None
+        losses, scores = self._read(outputs)
+        self.subsampler.record(self._index, losses, scores, outputs.get("predicted"))
+        self._index = None
+
+    def _read(self, outputs: Any) -> tuple[Tensor, Tensor | None]:
+        """Return per-sample losses, and scores where they are something else."""
+        if not isinstance(outputs, dict):
+            raise invalid_type("training_step must return a dict.", type(outputs).__name__, _TWO_LINES)
+        if "per_sample_loss" in outputs:
+            return outputs["per_sample_loss"].detach(), outputs.get("scores")
+        if "logits" in outputs and "targets" in outputs:
+            with torch.no_grad():
+                return self.score(outputs["logits"], outputs["targets"]), None
+        found = ", ".join(outputs) or "an empty dict"
+        raise invalid("training_step must return per-sample losses.", found, _TWO_LINES)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure what is due, and plan the next epoch."""
+        if self.subsampler.epoch >= self.subsampler.schedule.epochs:
+            return
+        dataset, collate = _indexed_parts(trainer)
+        with _silent(pl_module), trainer.precision_plugin.train_step_context():
+            self.subsampler.remeasure(
+                dataset,
+                lambda index, batch: self._measure(trainer, pl_module, batch),
+                self.batch_size,
+                collate_fn=collate,
+                num_workers=0,
+            )
+        self.subsampler.step()
+
+    def _measure(self, trainer: Trainer, module: LightningModule, batch: Any) -> Tensor:
+        """Return the scores of a batch by a forward pass of the module, on its device."""
+        batch = trainer.precision_plugin.convert_input(batch)
+        batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        score_batch = self.score_batch or getattr(module, "score_batch", None)
+        if score_batch is not None:
+            found: Tensor = score_batch(batch)
+            return found
+        losses, scores = self._read(module.training_step(batch, 0))
+        return losses if scores is None else scores
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the subsampler's state; Lightning saves it in its checkpoints."""
+        return {"subsampler": self.subsampler.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the subsampler's state over."""
+        self.subsampler.load_state_dict(state_dict["subsampler"])
+
+
+def _indexed_parts(trainer: Trainer) -> tuple[Any, Any]:
+    """Return dataset and collate function of the training loader, which must be the subsampler's."""
+    loader: Any = trainer.train_dataloader
+    indexed = isinstance(loader, DataLoader) and isinstance(loader.dataset, IndexedDataset)
+    if not indexed or not isinstance(loader.collate_fn, IndexedCollate):
+        raise wrong_state(
+            "The training loader is not the subsampler's.",
+            "Pass subsampler.loader(train_set, batch_size) to trainer.fit as the training loader.",
+        )
+    return loader.dataset.dataset, loader.collate_fn.collate
+
+
+@contextmanager
+def _silent(module: LightningModule) -> Iterator[None]:
+    """Let ``self.log`` of a module do nothing for a while."""
+    names = ("log", "log_dict")
+    for name in names:
+        setattr(module, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for name in names:
+            module.__dict__.pop(name, None)

@@ -1,0 +1,1 @@
+"""The main job: training on images from the command line, on Lightning."""

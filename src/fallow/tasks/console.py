@@ -1,0 +1,123 @@
+"""What a person sees while a network trains: one bar that moves, and one line an epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..history import EpochRecord
+from ..subsampler import Subsampler
+from .options import TrainOptions
+
+_HEADER = (
+    f"{'epoch':>7} {'kept':>10} {'learned':>9} {'outliers':>8} {'back':>8} {'measured':>8} "
+    f"{'loss':>7} {'test':>7} {'so far':>7}"
+)
+
+
+class Console:
+    """Prints to standard output: a live bar on a terminal, plain lines anywhere else.
+
+    Args:
+        rich: where to print.
+        silent: print nothing, as on any but the first rank.
+    """
+
+    def __init__(self, rich: RichConsole, *, silent: bool = False) -> None:
+        self.rich, self.silent = rich, silent
+        self._progress: Progress | None = None
+        self._task: Any = None
+
+    @staticmethod
+    def here() -> Console:
+        """Return the console of this process."""
+        silent = any(int(os.environ.get(name, "0") or 0) for name in ("RANK", "LOCAL_RANK"))
+        return Console(RichConsole(highlight=False), silent=silent)
+
+    @property
+    def live(self) -> bool:
+        """Whether a moving bar can be shown."""
+        return self.rich.is_terminal and not self.silent
+
+    def line(self, text: str = "") -> None:
+        """Print one line."""
+        if not self.silent:
+            self.rich.print(text, soft_wrap=True, markup=False)
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Callable[[int, int], None] | None]:
+        """Show how far reading the data is, where that takes a while."""
+        if not self.live:
+            yield None
+            return
+        with Progress(
+            TextColumn("Reading {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            console=self.rich,
+            transient=True,
+        ) as bar:
+            task = bar.add_task(name, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def begin(self, subsampler: Subsampler, batches: int, options: TrainOptions) -> None:
+        """Say what is trained, and head the table."""
+        epochs = subsampler.schedule.epochs
+        self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epochs, {subsampler.policy!r}")
+        self.line(_HEADER)
+        if self.live:
+            self._progress = Progress(
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("loss {task.fields[loss]}"),
+                TimeRemainingColumn(compact=True),
+                console=self.rich,
+                transient=True,
+            )
+            self._progress.start()
+            self._task = self._progress.add_task("train", total=batches, epoch=f"1/{epochs}", loss="-")
+
+    def batch(self, epoch: int, epochs: int, done: int, total: int, loss: float | None) -> None:
+        """Move the bar."""
+        if self._progress is not None:
+            shown = "-" if loss is None else f"{loss:.3f}"
+            self._progress.update(
+                self._task, completed=done, total=total, epoch=f"{epoch + 1}/{epochs}", loss=shown
+            )
+
+    def epoch(
+        self, record: EpochRecord, epochs: int, loss: float, accuracy: float | None, so_far: float
+    ) -> None:
+        """Print the line of a finished epoch."""
+        place = f"{record.epoch + 1}/{epochs}"
+        removed = record.learned + record.not_drawn
+        test = "-" if accuracy is None else f"{accuracy:.2%}"
+        self.line(
+            f"{place:>7} {record.kept:>10,} {removed:>9,} {record.outliers:>8,} {record.readmitted:>8,} "
+            f"{record.forward_only:>8,} {loss:>7.4f} {test:>7} {so_far:>7.1%}"
+        )
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def table(self, rows: list[tuple[str, str]]) -> None:
+        """Print a table of two columns."""
+        if self.silent:
+            return
+        table = Table(show_header=False, box=None, pad_edge=False)
+        table.add_column(style="bold" if self.live else None)
+        table.add_column(overflow="fold")
+        for name, value in rows:
+            table.add_row(name, value)
+        self.rich.print()
+        self.rich.print(table)

@@ -1,0 +1,144 @@
+"""The options of ``fallow train``, and what they become where nothing is said. Loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._checks import invalid, unknown_name
+
+POLICIES = ("threshold", "soft", "fraction", "below-mean", "random", "full")
+AUGMENTS = ("auto", "none", "crop", "crop-flip")
+TASKS = ("image",)
+
+_ONLY_WITH: dict[str, tuple[str, ...]] = {
+    "low": ("threshold",),
+    "high": ("threshold",),
+    "visits": ("threshold",),
+    "quantiles": ("threshold",),
+    "fraction": ("soft", "fraction", "below-mean", "random"),
+    "exponent": ("soft",),
+}
+
+
+@dataclass
+class TrainOptions:
+    """Train a network on what still surprises it.
+
+    Args:
+        data: digits, fashion-mnist, cifar10, a folder with one sub-folder of images a class, a FILE.npz with
+            x_train, y_train, x_test, y_test, or your own LightningDataModule as package.module:Class.
+        task: What to train: image.
+        model: small-conv, resnet, or your own LightningModule or nn.Module as package.module:Class.
+        model_args: Arguments of your own model's class.
+        data_args: Arguments of your own data module's class.
+        policy: Which samples to leave out: threshold (the published method), soft (an exact share, drawn with
+            odds by score), fraction (the lowest-scoring share), below-mean (InfoBatch's rule), random (a
+            control), full (leaves out nothing).
+        low: Samples that score below are learned (threshold). Default 0.1 nats; 0.3 with quantiles.
+        high: Samples that score above are outliers (threshold). Default: none.
+        visits: How many scores in a row must lie above high (threshold). Default 1.
+        quantiles: Read low and high as shares of all samples (threshold).
+        fraction: Share of the samples that is left out (soft, fraction, random: of all; below-mean: of those
+            below the mean). Default 0.5.
+        exponent: How strongly the odds follow the score (soft). Default 0.5.
+        score: kl, reverse-kl, js, tv, hellinger or renyi.
+        epochs: How many epochs. Default: 30 for digits, 20 otherwise.
+        warmup: First epochs in which all samples train.
+        readmit_every: Give removed samples back before every k-th epoch; 0 never. Default 5 with threshold.
+        readmit_at: Further epochs, from 0, before which they come back.
+        stagger: Give back another 1/k of them each epoch instead of all at once.
+        full_tail: Last share of the epochs in which all learned samples train. Default 0.1 with threshold.
+        outliers: remeasure (they come back by measurement only), readmit (with the others) or never.
+        min_kept: Keep at least so many samples. Default: one batch.
+        min_kept_per_class: Keep at least so many of each class.
+        batch_size: Samples a device and step. Default 256; 64 below 10,000 samples.
+        learning_rate: The highest. Default 0.3 for 256 samples a step, in proportion.
+        weight_decay: Of the weights.
+        rising_share: Share of the training in which the learning rate rises; then it falls to 0.
+        augment: auto, none, crop (shifts by up to 1/28 of the side) or crop-flip.
+        image_size: Side in pixels that the images of a folder get.
+        test_share: Share of a folder without test/ or val/ that is held out.
+        skip_corrupt: Leave unreadable images of a folder out instead of stopping.
+        seed: Of everything that is random.
+        out: The run directory. Default: runs/DATA-POLICY-TIME.
+        workers: Processes that load data.
+        accelerator: Lightning's: auto, cpu, gpu.
+        devices: Lightning's: how many, or auto.
+        num_nodes: Lightning's: how many machines.
+        strategy: Lightning's: auto, ddp.
+        precision: Lightning's: 32-true, bf16-mixed, 16-mixed.
+        logger: none, csv or tensorboard: scalars of each epoch in RUN/logs.
+        checkpoints: Keep Lightning's checkpoint of the last epoch in RUN/checkpoints.
+        trainer: Further arguments of Lightning's Trainer.
+    """
+
+    data: str
+    task: str = "image"
+    model: str = "small-conv"
+    model_args: dict[str, Any] = field(default_factory=dict)
+    data_args: dict[str, Any] = field(default_factory=dict)
+    policy: str = "soft"
+    low: float | None = None
+    high: float | None = None
+    visits: int | None = None
+    quantiles: bool | None = None
+    fraction: float | None = None
+    exponent: float | None = None
+    score: str = "kl"
+    epochs: int | None = None
+    warmup: int = 1
+    readmit_every: int | None = None
+    readmit_at: list[int] = field(default_factory=list)
+    stagger: bool = False
+    full_tail: float | None = None
+    outliers: str = "remeasure"
+    min_kept: int | None = None
+    min_kept_per_class: int = 0
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float = 5e-4
+    rising_share: float = 0.2
+    augment: str = "auto"
+    image_size: int | None = None
+    test_share: float = 0.2
+    skip_corrupt: bool = False
+    seed: int = 0
+    out: str | None = None
+    workers: int = 0
+    accelerator: str = "auto"
+    devices: str = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    logger: str = "none"
+    checkpoints: bool = False
+    trainer: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise where options contradict each other; nothing has been read or made yet.
+
+        Raises:
+            InvalidValue: for an unknown name, or an option that its policy does not use.
+        """
+        for name, known in (("policy", POLICIES), ("augment", AUGMENTS), ("task", TASKS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise unknown_name(name, value, known)
+        if self.logger not in ("none", "csv", "tensorboard"):
+            raise unknown_name("logger", self.logger, ("none", "csv", "tensorboard"))
+        for name, policies in _ONLY_WITH.items():
+            if getattr(self, name) is not None and self.policy not in policies:
+                raise invalid(
+                    f"--{name} goes with --policy {' or '.join(policies)}.",
+                    f"--policy {self.policy}",
+                    f"Leave --{name} out, or choose another policy.",
+                )
+        for name, low in (("epochs", 1), ("batch_size", 1), ("workers", 0), ("image_size", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise invalid(f"--{name} must be at least {low}.", value)
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise invalid("--learning_rate must be above 0.", self.learning_rate)
+        if not 0 <= self.rising_share < 1:
+            raise invalid("--rising_share must be in [0, 1).", self.rising_share)

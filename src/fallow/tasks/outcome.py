@@ -1,0 +1,158 @@
+"""What a run leaves behind: a file an epoch, the summary, the samples and the chart."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ..charts import save_usage
+from ..history import EpochRecord
+from ..run_directory import EpochFile, RunDirectory
+from ..subsampler import Subsampler
+from .console import Console
+
+FORWARD_SHARE = 1 / 3
+"""What a forward pass costs, of a training step: the backward pass takes about twice as long."""
+
+
+class EpochWriter(Callback):
+    """Writes each finished epoch to the run directory and tells the console.
+
+    Args:
+        run: where to write.
+        subsampler: whose epochs they are.
+        console: where to print.
+
+    Attributes:
+        epochs: for each finished epoch what ``summary.json`` says of it.
+    """
+
+    def __init__(self, run: RunDirectory, subsampler: Subsampler, console: Console) -> None:
+        self.run, self.subsampler, self.console = run, subsampler, console
+        self.epochs: list[dict[str, Any]] = []
+        self._reason = np.zeros(subsampler.n, np.uint8)
+        self._began = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note when the epoch began and what was left out of it."""
+        self._began = time.perf_counter()
+        self._reason = self.subsampler.reason.numpy()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar; the loss is only looked at where there is a bar to show it."""
+        if self.console.live and (batch_idx % 20 == 0 or batch_idx + 1 == trainer.num_training_batches):
+            self.console.batch(
+                trainer.current_epoch,
+                self.subsampler.schedule.epochs,
+                batch_idx + 1,
+                int(trainer.num_training_batches),
+                float(outputs["loss"]),
+            )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch that the subsampler has just ended."""
+        record = self.subsampler.history[-1]
+        if not trainer.is_global_zero:
+            return
+        accuracy, loss = _metric(trainer, "acc"), _metric(trainer, "loss")
+        self.epochs.append(
+            {
+                "epoch": record.epoch,
+                **counts([record], record.n),
+                "accuracy": accuracy,
+                "test_loss": loss,
+                "seconds": time.perf_counter() - self._began,
+                "record_seconds": record.record_seconds,
+                **{k: v for k, v in record.aggregates().items() if k not in ("epoch", "record_seconds")},
+            }
+        )
+        scores = self.subsampler.scores.numpy()
+        self.run.write_epoch(EpochFile(record, scores, self._reason))
+        epochs = self.subsampler.schedule.epochs
+        used = sum(past.backward for past in self.subsampler.history)
+        self.console.epoch(record, epochs, record.mean_score, accuracy, used / (epochs * record.n))
+
+
+def _metric(trainer: Trainer, part: str) -> float | None:
+    """Return the first test or validation metric whose name holds ``part``; None where none is logged."""
+    logged = trainer.callback_metrics
+    found = next((n for n in sorted(logged) if n.startswith(("test", "val")) and part in n), None)
+    return None if found is None else float(logged[found])
+
+
+def counts(history: list[EpochRecord], full: int) -> dict[str, Any]:
+    """Return how many samples were used, of ``full``, and which share of them that saved."""
+    backward = sum(record.backward for record in history)
+    return {
+        "samples_backward": backward,
+        "samples_forward_only": sum(record.forward_only for record in history),
+        "samples_full": full,
+        "saved_fraction": 1 - backward / full,
+    }
+
+
+def finish(
+    run: RunDirectory,
+    subsampler: Subsampler,
+    classes: tuple[str, ...] | None,
+    writer: EpochWriter,
+    seconds: float,
+    console: Console,
+) -> dict[str, Any]:
+    """Write the summary, the samples and the chart; print the table; return the summary."""
+    history = subsampler.history
+    last = writer.epochs[-1]
+    nats = subsampler.score is None or subsampler.score.unit == "nats"
+    summary = {
+        "accuracy": last["accuracy"],
+        "test_loss": last["test_loss"],
+        "perplexity": None if last["test_loss"] is None else math.exp(min(last["test_loss"], 700.0)),
+        **counts(history, sum(record.n for record in history)),
+        "seconds": seconds,
+        "record_seconds": subsampler.record_seconds,
+        "policy": repr(subsampler.policy),
+        "schedule": repr(subsampler.schedule),
+        "score": repr(subsampler.score),
+        "seed": subsampler.seed,
+        "epochs": writer.epochs,
+    }
+    run.write_summary(summary)
+    labels = subsampler.labels
+    names = None if labels is None or classes is None else [classes[i] for i in labels.tolist()]
+    times_used = sum((record.used.numpy().astype(np.int32) for record in history), np.int32(0))
+    run.write_samples(
+        names, subsampler.scores.numpy(), subsampler.reason.numpy(), np.asarray(times_used), nats=nats
+    )
+    charts = save_usage(history, run.path, labels=None if labels is None else labels.numpy())
+    console.table(_rows(summary))
+    console.line()
+    console.line(f"Run directory: {run.path}")
+    console.line(f"Chart:         {charts[0]}")
+    return summary
+
+
+def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what the table at the end says."""
+    backward, forward, full = (
+        summary[name] for name in ("samples_backward", "samples_forward_only", "samples_full")
+    )
+    cost = 1 - (backward + FORWARD_SHARE * forward) / full
+    rows = []
+    if summary["accuracy"] is not None:
+        rows.append(("Test accuracy", f"{summary['accuracy']:.2%}"))
+    if summary["perplexity"] is not None:
+        rows.append(
+            ("Test perplexity", f"{summary['perplexity']:.4f}  (exp of {summary['test_loss']:.4f} nats)")
+        )
+    rows += [
+        ("Samples", f"{backward:,} trained on, {forward:,} measured only, of {full:,} in full training"),
+        ("Saved", f"{summary['saved_fraction']:.1%} of the samples; {cost:.1%} with measuring at a third"),
+        ("Time", f"{summary['seconds']:.1f} s, {summary['record_seconds']:.2f} s of it recording scores"),
+    ]
+    return rows

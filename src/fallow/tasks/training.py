@@ -1,0 +1,270 @@
+"""``fallow train``: data, network, subsampler and Lightning's Trainer put together, and a run left behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from safetensors.torch import save_file
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from .._checks import invalid
+from ..datasets import ImageData, load_images
+from ..integrations.lightning import SubsamplingCallback
+from ..models import image_model
+from ..run_directory import RunDirectory, replaced
+from ..scores import score_by_name
+from ..subsampler import Subsampler
+from .building import import_class, is_import_path, make_policy, make_schedule
+from .console import Console
+from .image import ImageTask, Recipe
+from .options import TrainOptions
+from .outcome import EpochWriter, finish
+
+_AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "digits": "none"}
+
+
+@dataclass
+class Job:
+    """What is trained, once the options have become objects.
+
+    Attributes:
+        subsampler: chooses the samples.
+        module: the user's or ours.
+        train, test: loaders; ``test`` may be None for an own data module without validation data.
+        classes: names of the classes, or None.
+        datamodule: the user's own, or None.
+    """
+
+    subsampler: Subsampler
+    module: LightningModule
+    train: DataLoader[Any]
+    test: Any
+    classes: tuple[str, ...] | None
+    datamodule: LightningDataModule | None = None
+
+
+def train(options: TrainOptions) -> dict[str, Any]:
+    """Train as the options say, and return the summary that lies in the run directory.
+
+    Raises:
+        InvalidValue: for options or data that cannot be meant; before anything is trained.
+    """
+    options.check()
+    console = Console.here()
+    with _quiet(), torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        job = _build(options, console)
+        run = _open_run(options, console)
+        writer = EpochWriter(run, job.subsampler, console)
+        trainer = _trainer(options, run, [SubsamplingCallback(job.subsampler), writer])
+        began = time.perf_counter()
+        console.begin(job.subsampler, len(job.train), options)
+        try:
+            _fit(trainer, job)
+        finally:
+            console.end()
+        seconds = time.perf_counter() - began
+        if trainer.is_global_zero:
+            _save_weights(job.module, run)
+            return finish(run, job.subsampler, job.classes, writer, seconds, console)
+        return {}
+
+
+def _build(options: TrainOptions, console: Console) -> Job:
+    if is_import_path(options.data):
+        return _own_data(options)
+    with console.reading(options.data) as progress:
+        data = load_images(
+            options.data,
+            seed=options.seed,
+            test_share=options.test_share,
+            skip_corrupt=options.skip_corrupt,
+            image_size=options.image_size,
+            progress=progress,
+        )
+    batch_size = options.batch_size or _batch_size(len(data.train))
+    subsampler = _subsampler(options, len(data.train), batch_size, data.train.labels)
+    loader = subsampler.loader(
+        data.train, batch_size, collate_fn=data.train.collate, **_worker_options(options)
+    )
+    test = DataLoader(data.test, batch_size=512, collate_fn=data.test.collate)
+    module = _module(options, data, subsampler, batch_size)
+    return Job(subsampler, module, loader, test, data.classes)
+
+
+def _own_data(options: TrainOptions) -> Job:
+    """Put a subsampler between the user's LightningDataModule and his module."""
+    found = import_class(options.data, options.data_args)
+    if not isinstance(found, LightningDataModule):
+        raise invalid(f"{options.data} must be a LightningDataModule.", type(found).__name__)
+    found.prepare_data()
+    found.setup("fit")
+    theirs = found.train_dataloader()
+    if not isinstance(theirs, DataLoader):
+        raise invalid("train_dataloader() must return one DataLoader.", type(theirs).__name__)
+    dataset: Dataset[Any] = theirs.dataset
+    batch_size = options.batch_size or theirs.batch_size or 1
+    subsampler = _subsampler(options, len(dataset), batch_size, None)  # type: ignore[arg-type]
+    loader = subsampler.loader(
+        dataset,
+        batch_size,
+        collate_fn=theirs.collate_fn,
+        drop_last=theirs.drop_last,
+        pin_memory=theirs.pin_memory,
+        **(_worker_options(options) if options.workers else {"num_workers": theirs.num_workers}),
+    )
+    found.train_dataloader = lambda: loader  # type: ignore[method-assign]
+    module = _own_module(options, subsampler)
+    return Job(subsampler, module, loader, None, None, found)
+
+
+def _own_module(options: TrainOptions, subsampler: Subsampler) -> LightningModule:
+    if not is_import_path(options.model):
+        raise invalid(
+            "Your own data needs your own model.", f"--model {options.model}", "Name package.module:Class."
+        )
+    found = import_class(options.model, options.model_args)
+    if not isinstance(found, LightningModule):
+        raise invalid(f"{options.model} must be a LightningModule.", type(found).__name__)
+    return found
+
+
+def _module(
+    options: TrainOptions, data: ImageData, subsampler: Subsampler, batch_size: int
+) -> LightningModule:
+    shape = data.train.images.shape
+    if is_import_path(options.model):
+        network = import_class(options.model, options.model_args)
+        if isinstance(network, LightningModule):
+            return network
+        if not isinstance(network, nn.Module):
+            raise invalid(f"{options.model} must be an nn.Module.", type(network).__name__)
+    else:
+        network = image_model(options.model, shape[1], (shape[2], shape[3]), len(data.classes))
+    augment = options.augment
+    if augment == "auto":
+        augment = _AUGMENTS.get(data.name, "crop")
+    recipe = Recipe(
+        learning_rate=options.learning_rate or 0.3 * batch_size / 256,
+        weight_decay=options.weight_decay,
+        rising_share=options.rising_share,
+        augment=augment,
+        seed=options.seed,
+    )
+    mean, std = data.train.mean_std()
+    return ImageTask(network, mean, std, subsampler, recipe, subsampler.score)
+
+
+def _subsampler(options: TrainOptions, n: int, batch_size: int, labels: Any) -> Subsampler:
+    epochs = options.epochs or (30 if options.data == "digits" else 20)
+    if options.min_kept_per_class and labels is None:
+        raise invalid("--min_kept_per_class needs labels.", "your own data", "Leave it out.")
+    return Subsampler(
+        n,
+        make_policy(options),
+        make_schedule(options, epochs),
+        seed=options.seed,
+        labels=labels,
+        min_kept=min(n, options.min_kept or batch_size),
+        min_kept_per_class=options.min_kept_per_class,
+        score=score_by_name(options.score),
+    )
+
+
+def _batch_size(n: int) -> int:
+    return 256 if n >= 10_000 else 64
+
+
+def _worker_options(options: TrainOptions) -> dict[str, Any]:
+    if not options.workers:
+        return {}
+    return {"num_workers": options.workers, "persistent_workers": True}
+
+
+def _open_run(options: TrainOptions, console: Console) -> RunDirectory:
+    """Make the run directory, on the first process only, and keep the options in it."""
+    name = options.data.replace(":", ".").strip("/").split("/")[-1]
+    default = f"runs/{name}-{options.policy}-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = options.out or default
+    if int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("RANK", "0")):
+        return RunDirectory(out)
+    run = RunDirectory.create(out)
+    settings = {name: value for name, value in asdict(options).items() if value is not None}
+    run.write_text(run.config_path, yaml.safe_dump(settings, sort_keys=False))
+    return run
+
+
+def _trainer(options: TrainOptions, run: RunDirectory, callbacks: list[Callback]) -> Trainer:
+    loggers: dict[str, Any] = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
+    logger: Logger | bool = False
+    if options.logger != "none":
+        logger = loggers[options.logger](save_dir=run.path, name="logs", version="")
+    if options.checkpoints:
+        callbacks = [*callbacks, ModelCheckpoint(run.path / "checkpoints", save_last=True)]
+    subsampler = next(c.subsampler for c in callbacks if isinstance(c, SubsamplingCallback))
+    devices = options.devices if options.devices == "auto" else json.loads(options.devices)
+    arguments: dict[str, Any] = {
+        "max_epochs": subsampler.schedule.epochs,
+        "accelerator": options.accelerator,
+        "devices": devices,
+        "num_nodes": options.num_nodes,
+        "strategy": options.strategy,
+        "precision": options.precision,
+        "logger": logger,
+        "enable_checkpointing": options.checkpoints,
+        "default_root_dir": run.path,
+        "callbacks": callbacks,
+        "use_distributed_sampler": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 50,
+    }
+    return Trainer(**{**arguments, **options.trainer})
+
+
+def _fit(trainer: Trainer, job: Job) -> None:
+    if job.datamodule is not None:
+        trainer.fit(job.module, datamodule=job.datamodule)
+    else:
+        trainer.fit(job.module, job.train, job.test)
+
+
+def _save_weights(module: LightningModule, run: RunDirectory) -> None:
+    """Write ``model.safetensors``: the network's weights, on the host."""
+    network = module.network if isinstance(module, ImageTask) else module
+    weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
+    with replaced(run.model_path) as temporary:
+        save_file(weights, temporary)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's greetings, and its advice on loaders that are in memory, off the screen."""
+    names = ("lightning.pytorch", "lightning.fabric")
+    levels = [logging.getLogger(name).level for name in names]
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # torch, in Lightning
+            warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
+            yield
+    finally:
+        for name, level in zip(names, levels, strict=True):
+            logging.getLogger(name).setLevel(level)

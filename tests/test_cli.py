@@ -1,0 +1,312 @@
+"""The command line, in this process and on real data."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from safetensors.numpy import load_file
+
+from fallow.cli import main
+from fallow.run_directory import RunDirectory
+
+QUICK = ["train", "--data", "digits", "--epochs", "3", "--accelerator", "cpu"]
+
+
+def summary(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "run"
+    assert main([*QUICK, "--policy", "threshold", "--low", "0.1", "--high", "4", "--out", str(out)]) == 0
+    return out
+
+
+def test_a_run_leaves_every_file_behind(run):
+    names = {path.name for path in run.iterdir()}
+    files = {"config.yaml", "model.safetensors", "samples.csv", "summary.json", "usage.png", "usage.svg"}
+    assert names == files | {"history"}
+    epochs = [f"epoch-{e:05d}.safetensors" for e in range(3)]
+    assert sorted(p.name for p in (run / "history").iterdir()) == epochs
+
+
+def test_the_summary_adds_up(run):
+    said = summary(run)
+    assert said["accuracy"] > 0.85
+    assert said["samples_full"] == 3 * 1437
+    assert said["samples_backward"] == sum(epoch["samples_backward"] for epoch in said["epochs"])
+    assert said["saved_fraction"] == pytest.approx(1 - said["samples_backward"] / said["samples_full"])
+    assert said["perplexity"] == pytest.approx(np.exp(said["test_loss"]))
+    assert 0 < said["record_seconds"] < said["seconds"]
+    keys = {"accuracy", "samples_backward", "samples_forward_only", "samples_full", "saved_fraction"}
+    assert len(said["epochs"]) == 3
+    assert all(keys | {"seconds", "record_seconds"} <= epoch.keys() for epoch in said["epochs"])
+
+
+def test_samples_and_history_agree(run):
+    with (run / "samples.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["index", "label", "score", "perplexity", "reason", "times_used"]
+    assert [int(row["index"]) for row in rows] == list(range(1437))
+    files = [RunDirectory(run).read_epoch(epoch) for epoch in RunDirectory(run).epochs()]
+    used = sum(file.record.used.int() for file in files)
+    assert [int(row["times_used"]) for row in rows] == used.tolist()
+    scored = [row for row in rows if row["score"]]
+    assert all(
+        float(row["perplexity"]) == pytest.approx(np.exp(float(row["score"])), rel=1e-4) for row in scored
+    )
+
+
+def test_the_weights_alone_give_the_accuracy(run):
+    import torch
+
+    from fallow.datasets import load_images
+    from fallow.models import image_model
+
+    data = load_images("digits")
+    network = image_model("small-conv", 1, 8, 10)
+    network.load_state_dict({k: torch.from_numpy(v) for k, v in load_file(run / "model.safetensors").items()})
+    mean, std = data.train.mean_std()
+    images = (data.test.images.float() / 255 - mean.reshape(-1, 1, 1)) / std.reshape(-1, 1, 1)
+    with torch.no_grad():
+        right = network.eval()(images).argmax(1) == data.test.labels
+    assert right.float().mean().item() == pytest.approx(summary(run)["accuracy"])
+
+
+def test_the_same_seed_gives_the_same_run_from_the_saved_config(run, tmp_path):
+    options = yaml.safe_load((run / "config.yaml").read_text())
+    options["out"] = str(tmp_path / "again")
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(options))
+    assert main(["train", "--config", str(tmp_path / "again.yaml")]) == 0
+    assert (tmp_path / "again" / "samples.csv").read_text() == (run / "samples.csv").read_text()
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_plain_lines_where_there_is_no_terminal(capsys, tmp_path):
+    assert main([*QUICK, "--policy", "soft", "--fraction", "0.4", "--out", str(tmp_path / "r")]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    lines = [line.split() for line in shown.splitlines()]
+    epochs = [line for line in lines if line and line[0] in ("1/3", "2/3", "3/3")]
+    assert [line[1] for line in epochs] == ["1,437", "862", "862"]
+    assert str(tmp_path / "r" / "usage.png") in shown.replace("\n", "")
+
+
+@pytest.mark.parametrize("policy", ["fraction", "below-mean", "random", "full"])
+def test_every_policy_trains(policy, tmp_path):
+    assert main([*QUICK[:-4], "--epochs", "2", "--policy", policy, "--out", str(tmp_path / "r")]) == 0
+    saved = summary(tmp_path / "r")["saved_fraction"]
+    assert (saved == 0) == (policy == "full")
+
+
+@pytest.mark.parametrize("score", ["reverse-kl", "js", "tv", "hellinger", "renyi"])
+def test_every_score_is_recorded(score, tmp_path):
+    words = [*QUICK[:-4], "--epochs", "1", "--score", score, "--out", str(tmp_path / "r")]
+    assert main(words) == 0
+    with (tmp_path / "r" / "samples.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(row["score"] for row in rows)
+    assert all(bool(row["perplexity"]) == (score not in ("tv", "hellinger")) for row in rows)
+
+
+def write_folder(folder: Path, classes: int = 2, count: int = 12) -> Path:
+    rng = np.random.default_rng(0)
+    for label in range(classes):
+        (folder / f"class{label}").mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 100, (10, 10, 3), dtype=np.uint8) + np.uint8(120 * label)
+            Image.fromarray(pixels).save(folder / f"class{label}" / f"{i}.png")
+    return folder
+
+
+def test_a_folder_of_images(tmp_path):
+    folder = write_folder(tmp_path / "images", count=20)
+    words = ["train", "--data", str(folder), "--epochs", "8", "--out", str(tmp_path / "run")]
+    assert main([*words, "--batch-size", "8"]) == 0
+    assert summary(tmp_path / "run")["accuracy"] == 1.0
+    rows = csv.DictReader((tmp_path / "run" / "samples.csv").read_text().splitlines())
+    assert {row["label"] for row in rows} == {"class0", "class1"}
+
+
+def write_npz(path: Path, **changes) -> Path:
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    images = rng.integers(0, 100, (40, 8, 8), dtype=np.uint8) + (120 * labels).astype(np.uint8)[:, None, None]
+    arrays = {"x_train": images, "y_train": labels, "x_test": images[:10], "y_test": labels[:10]}
+    np.savez(path, **{**arrays, **changes})
+    return path
+
+
+def test_an_npz_file(tmp_path):
+    path = write_npz(tmp_path / "data.npz")
+    words = ["train", "--data", str(path), "--epochs", "8", "--batch_size", "8", "--min_kept_per_class", "3"]
+    assert main([*words, "--policy", "threshold", "--out", str(tmp_path / "run")]) == 0
+    assert summary(tmp_path / "run")["accuracy"] == 1.0
+
+
+OWN = """
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Points(LightningDataModule):
+    def setup(self, stage):
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(300, 5, generator=generator)
+        self.data = TensorDataset(x, (x[:, 0] > 0).long())
+
+    def train_dataloader(self):
+        return DataLoader(self.data, batch_size=32, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(self.data, batch_size=100)
+
+
+class Line(LightningModule):
+    def __init__(self, rate: float = 0.1):
+        super().__init__()
+        self.rate, self.layer = rate, torch.nn.Linear(5, 2)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        losses = torch.nn.functional.cross_entropy(self.layer(x), y, reduction="none")
+        self.log("train_loss", losses.mean())
+        return {"loss": losses.mean(), "per_sample_loss": losses}
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_accuracy", (self.layer(batch[0]).argmax(1) == batch[1]).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.rate)
+
+
+class Bare(Line):
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx)["loss"]
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_parts.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield ["train", "--data", "own_parts:Points", "--epochs", "4", "--out", "run"]
+    sys.modules.pop("own_parts", None)
+
+
+def test_own_data_module_and_own_module(own, tmp_path):
+    words = [*own, "--model", "own_parts:Line", "--model_args", '{"rate": 0.5}', "--policy", "threshold"]
+    assert main([*words, "--low", "0.3"]) == 0
+    said = summary(tmp_path / "run")
+    assert said["accuracy"] > 0.9
+    assert 0 < said["saved_fraction"] < 1
+
+
+def test_own_module_without_per_sample_losses_is_told_the_two_lines(own, capsys):
+    assert main([*own, "--model", "own_parts:Bare"]) == 2
+    assert "'per_sample_loss': losses" in capsys.readouterr().err
+
+
+WRONG = [
+    (["--policy", "treshold"], "Did you mean 'threshold'?"),
+    (["--score", "kll"], "Did you mean 'kl'?"),
+    (["--data", "fashion-mnits"], "Did you mean 'fashion-mnist'?"),
+    (["--model", "small-conf"], "Did you mean 'small-conv'?"),
+    (["--policy", "threshold", "--low", "3", "--high", "1"], "`low` must be below `high`"),
+    (["--policy", "threshold", "--score", "tv", "--low", "2"], "must lie in [0, 1]"),
+    (["--policy", "threshold", "--low", "-1"], "must lie in [0, inf]"),
+    (["--policy", "threshold", "--low", "1000", "--min_kept", "1"], "must keep at least one sample"),
+    (["--policy", "soft", "--fraction", "1"], "must be in [0, 1)"),
+    (["--policy", "soft", "--low", "0.1"], "--low goes with --policy threshold"),
+    (["--epochs", "0"], "--epochs must be at least 1"),
+    (["--data", "nowhere/at/all"], "must exist"),
+    (["--model", "nowhere:Class"], "must be importable"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_wrong_use(words, message, capsys, tmp_path):
+    assert main([*QUICK, *words, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fallow: error: ")
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_an_out_directory_that_holds_a_run_is_left_alone(run, capsys):
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    assert main([*QUICK, "--out", str(run)]) == 2
+    assert "a run in" in capsys.readouterr().err
+    assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before
+
+
+def test_unknown_option_and_bad_type_exit_with_2(capsys):
+    for words in (["--epohcs", "3"], ["--epochs", "many"]):
+        with pytest.raises(SystemExit) as stop:
+            main([*QUICK, *words])
+        assert stop.value.code == 2
+    assert "epochs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_train": np.full(40, -1)}, "-1"),
+        ({"y_test": np.full(10, 7)}, "7"),
+        ({"x_train": np.full((40, 8, 8), np.nan, np.float32)}, "x_train"),
+    ],
+)
+def test_wrong_arrays(changes, message, tmp_path, capsys):
+    path = write_npz(tmp_path / "data.npz", **changes)
+    assert main(["train", "--data", str(path), "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corrupt_image_is_named_and_skipped_only_when_asked(tmp_path, capsys):
+    folder = write_folder(tmp_path / "images")
+    broken = folder / "class1" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    words = ["train", "--data", str(folder), "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert main(words) == 2
+    assert str(broken) in capsys.readouterr().err
+    with pytest.warns(UserWarning, match=r"3\.png"):
+        assert main([*words, "--skip-corrupt"]) == 0
+
+
+def test_print_config_shows_what_would_run(capsys):
+    with pytest.raises(SystemExit):
+        main([*QUICK, "--policy", "threshold", "--low", "1e-1", "--readmit-every", "3", "--print_config"])
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["policy"], shown["low"], shown["readmit_every"]) == ("threshold", 0.1, 3)
+
+
+def test_help_and_import_load_no_torch():
+    code = "import sys, fallow, fallow.cli\ntry: fallow.cli.main(['train', '--help'])\nexcept SystemExit: pass\n"
+    heavy = "{'torch', 'lightning', 'matplotlib', 'sklearn', 'PIL'}"
+    code += f"print(sorted({heavy} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_two_processes(tmp_path):
+    """Two ranks of DDP on the CPU use the same samples as one process with the same global batch."""
+    words = [sys.executable, "-m", "fallow", *QUICK, "--policy", "soft", "--batch-size", "32"]
+    words += ["--devices", "2", "--strategy", "ddp", "--out", str(tmp_path / "two")]
+    subprocess.run(words, check=True, capture_output=True, text=True, timeout=240, cwd=tmp_path)
+    assert main([*QUICK, "--policy", "soft", "--batch-size", "64", "--out", str(tmp_path / "one")]) == 0
+    one, two = summary(tmp_path / "one"), summary(tmp_path / "two")
+    assert [e["samples_backward"] for e in two["epochs"]] == [e["samples_backward"] for e in one["epochs"]]
+    first = RunDirectory(tmp_path / "two").read_epoch(0)
+    assert bool(first.record.used.all())
+    assert two["accuracy"] > 0.85

@@ -1,0 +1,184 @@
+"""The Lightning callback around a user's own module."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
+import fallow
+from fallow.integrations.lightning import SubsamplingCallback
+
+N = 90
+
+
+class Own(LightningModule):
+    """A module as people have it: it knows nothing of indices."""
+
+    def __init__(self, returns: str = "losses") -> None:
+        super().__init__()
+        self.returns = returns
+        self.layer = torch.nn.Sequential(
+            torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 3)
+        )
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        assert type(x) is torch.Tensor
+        logits = self.layer(x)
+        losses = F.cross_entropy(logits, y, reduction="none")
+        self.log("train_loss", losses.mean())
+        return {
+            "losses": {"loss": losses.mean(), "per_sample_loss": losses},
+            "logits": {"loss": losses.mean(), "logits": logits, "targets": y},
+            "loss only": {"loss": losses.mean()},
+            "scalar": losses.mean(),
+        }[self.returns]
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", F.cross_entropy(self.layer(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.3)
+
+
+@pytest.fixture
+def data():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(N, 4, generator=generator)
+    return TensorDataset(x, x[:, :3].argmax(1))
+
+
+def fit(module, data, policy, schedule, *callbacks, loader=None, **options):
+    subsampler = fallow.Subsampler(N, policy, schedule, min_kept=8)
+    loader = loader or subsampler.loader(data, batch_size=8)
+    trainer = Trainer(
+        max_epochs=options.pop("max_epochs", schedule.epochs),
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=options.pop("num_sanity_val_steps", 0),
+        callbacks=[SubsamplingCallback(subsampler), *callbacks],
+        **options,
+    )
+    trainer.fit(module, loader, DataLoader(data, batch_size=30))
+    return subsampler, trainer
+
+
+class Watch(Callback):
+    """Notes what Lightning really did."""
+
+    def __init__(self):
+        self.lengths, self.batches, self.validations = [], [], 0
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.lengths.append(trainer.num_training_batches)
+        self.batches.append([])
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.batches[-1].append(batch[0].clone())
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        self.validations += not trainer.sanity_checking
+
+
+def test_what_is_trained_on_is_what_is_recorded(data):
+    watch = Watch()
+    policy, schedule = fallow.Threshold(low=0.5), fallow.Schedule(epochs=6, readmit_every=3)
+    subsampler, _ = fit(Own(), data, policy, schedule, watch, num_sanity_val_steps=1)
+    assert subsampler.epoch == 6
+    for record, batches, length in zip(subsampler.history, watch.batches, watch.lengths, strict=True):
+        seen = torch.cat(batches)
+        used = data.tensors[0][record.used]
+        assert len(batches) == length == -(-record.backward // 8)
+        assert torch.equal(seen.sort(0).values, used.sort(0).values)
+    counts = [record.backward for record in subsampler.history]
+    assert counts[0] == counts[3] == N
+    assert min(counts) < N
+
+
+def test_validation_runs_each_epoch_though_lengths_change(data):
+    watch = Watch()
+    subsampler, _ = fit(Own(), data, fallow.Fraction(0.6), fallow.Schedule(epochs=4, readmit_every=2), watch)
+    assert [r.backward for r in subsampler.history] == [90, 36, 90, 36]
+    assert watch.validations == 4
+
+
+def test_logits_and_targets_are_scored_alike(data):
+    found = []
+    for returns in ("losses", "logits"):
+        torch.manual_seed(1)
+        policy, schedule = fallow.Threshold(low=0.5), fallow.Schedule(epochs=2)
+        found.append(fit(Own(returns), data, policy, schedule)[0].scores)
+    assert torch.equal(*found)
+
+
+def test_outliers_are_measured_by_themselves(data):
+    labels = data.tensors[1].clone()
+    labels[:6] = (labels[:6] + 1) % 3
+    noisy = TensorDataset(data.tensors[0], labels)
+    module = Own()
+    policy, schedule = fallow.Threshold(high=1.5), fallow.Schedule(epochs=9, readmit_every=2)
+    subsampler, _ = fit(module, noisy, policy, schedule)
+    measured = [record.forward_only for record in subsampler.history]
+    assert any(measured)
+    assert all(m == r.outliers for m, r in zip(measured, subsampler.history, strict=True) if m)
+    assert "log" not in vars(module)
+    assert "on_before_batch_transfer" not in vars(module)
+
+
+@pytest.mark.parametrize("returns", ["loss only", "scalar"])
+def test_other_outputs_are_told_the_two_lines(data, returns):
+    with pytest.raises(fallow.FallowError, match="per_sample_loss"):
+        fit(Own(returns), data, fallow.Fraction(0.5), fallow.Schedule(epochs=2))
+
+
+def test_another_loader_is_refused(data):
+    loader = DataLoader(data, batch_size=8)
+    with pytest.raises(fallow.FallowError, match=r"subsampler\.loader"):
+        fit(Own(), data, fallow.Fraction(0.5), fallow.Schedule(epochs=2), loader=loader)
+
+
+def test_other_epochs_are_refused(data):
+    with pytest.raises(fallow.FallowError, match="must be 2"):
+        fit(Own(), data, fallow.Fraction(0.5), fallow.Schedule(epochs=2), max_epochs=3)
+
+
+class Weighing(Own):
+    """A module that uses the weights it is given."""
+
+    sample_weights = None
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(self.sample_weights)
+        return super().training_step(batch, batch_idx)
+
+
+def test_weights_reach_the_module_or_it_is_told(data):
+    policy, schedule = fallow.BelowMean(0.5), fallow.Schedule(epochs=3)
+    with pytest.raises(fallow.FallowError, match="sample_weights"):
+        fit(Own(), data, policy, schedule)
+    module = Weighing()
+    fit(module, data, policy, schedule)
+    first, later = module.seen[:12], [w for w in module.seen[12:] if w is not None]
+    assert first == [None] * 12
+    found = torch.cat(later)
+    assert (found == 1).any()
+    assert ((found[found > 1] - 2).abs() < 0.1).all()
+
+
+def test_callback_state_goes_through_a_checkpoint(data, tmp_path):
+    policy, schedule = fallow.Threshold(low=0.5), fallow.Schedule(epochs=3)
+    subsampler, trainer = fit(Own(), data, policy, schedule)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    again = fallow.Subsampler(N, policy, schedule, min_kept=8)
+    SubsamplingCallback(again).load_state_dict(saved["callbacks"]["SubsamplingCallback"])
+    assert torch.equal(again.scores, subsampler.scores)
+    assert again.epoch == 3

@@ -1,0 +1,84 @@
+"""The run directory: whole files or none, and clear words about damaged ones."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import fallow
+from fallow.run_directory import DamagedData, EpochFile, RunDirectory, replaced
+
+
+@pytest.fixture
+def epoch():
+    subsampler = fallow.Subsampler(10, fallow.Threshold(low=0.1), fallow.Schedule(epochs=2))
+    subsampler.record(torch.arange(10), torch.linspace(0, 1, 10))
+    subsampler.step()
+    return EpochFile(subsampler.history[0], subsampler.scores.numpy(), np.zeros(10, np.uint8))
+
+
+def test_an_epoch_comes_back_as_it_was(tmp_path, epoch):
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_epoch(epoch)
+    again = run.read_epoch(0)
+    assert run.epochs() == [0]
+    assert np.array_equal(again.scores, epoch.scores)
+    assert again.record.aggregates() == epoch.record.aggregates()
+    assert torch.equal(again.record.used, epoch.record.used)
+
+
+@pytest.mark.parametrize("cut", [0, 7, 60, -1])
+def test_a_file_cut_short_is_named(tmp_path, epoch, cut):
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_epoch(epoch)
+    path = run.epoch_path(0)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(DamagedData, match=path.name):
+        run.read_epoch(0)
+
+
+def test_a_missing_or_foreign_epoch_is_named(tmp_path):
+    from safetensors.numpy import save_file
+
+    run = RunDirectory.create(tmp_path / "run")
+    with pytest.raises(DamagedData, match="epoch-00003"):
+        run.read_epoch(3)
+    save_file({"x": np.zeros(3)}, run.epoch_path(0))
+    with pytest.raises(DamagedData, match="not an epoch"):
+        run.read_epoch(0)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="stop"), replaced(path) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError("stop")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(fallow.FallowError, match="other files"):
+        RunDirectory.create(tmp_path)
+    file = tmp_path / "notes.txt"
+    with pytest.raises(fallow.FallowError, match="writable"):
+        RunDirectory.create(file / "run")
+
+
+def test_numbers_that_json_cannot_hold_become_null(tmp_path):
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_summary({"accuracy": float("nan"), "epochs": [{"loss": float("inf"), "n": 3}]})
+    assert json.loads(run.summary_path.read_text()) == {"accuracy": None, "epochs": [{"loss": None, "n": 3}]}
+
+
+def test_samples_without_a_score_and_labels_that_look_like_formulas(tmp_path):
+    run = RunDirectory.create(tmp_path / "run")
+    scores = np.array([0.5, np.nan], np.float32)
+    run.write_samples(["=1+1", "b,c"], scores, np.array([0, 2], np.uint8), np.array([3, 0]), nats=True)
+    with run.samples_path.open() as file:
+        rows = list(csv.reader(file))
+    assert rows[1:] == [["0", "'=1+1", "0.5", "1.64872", "kept", "3"], ["1", "b,c", "", "", "outlier", "0"]]
