@@ -43,8 +43,12 @@ def batches(sub, loader, log, count=1000):
 
 
 def end(sub):
-    sub.remeasure(range(sub.n), lambda index, batch: (index % 2) * 9.0 + 1, batch_size=2)
+    measure(sub)
     sub.step()
+
+
+def measure(sub):
+    return sub.remeasure(range(sub.n), lambda index, batch: (index % 2) * 9.0 + 1, batch_size=2)
 
 
 def train(sub, loader, log):
@@ -85,6 +89,27 @@ def resumed_run(n, state, policy=POLICY):
     before, log = sub.progress, []
     train(sub, loader, log)
     return {"log": log, "outcome": outcome(sub), "before": before}
+
+
+def busy_run(n):
+    """In the third epoch, with outliers measured and a sample that came twice."""
+    sub, loader = make(n)
+    for _ in range(2):
+        batches(sub, loader, [])
+        end(sub)
+    batches(sub, loader, [], 1)
+    count = measure(sub)
+    if rank_and_size()[0] == 0:
+        sub.record(sub.order()[:1], torch.tensor([3.0]))
+    return {"measured": count, "state": sub.state_dict()}
+
+
+def counted(n, state):
+    """What all ranks know a batch after a busy state was loaded."""
+    sub, loader = make(n)
+    sub.load_state_dict(state)
+    batches(sub, loader, [], 1)
+    return sub.state_dict()
 
 
 def twice_stopped(n, state, count):
@@ -150,11 +175,13 @@ def scenarios(given):
     found["drop"] = whole_run(37, drop_last=True)
     found["soft"] = whole_run(37, Fraction(0.4, exponent=0.5))
     found["stopped"] = stopped_run(37)
+    found["busy"] = busy_run(37)
     if given is not None:
         found["from one"] = resumed_run(37, given["stopped"]["state"])
         found["twice"] = twice_stopped(37, given["stopped"]["state"], 1)
         found["at the end"] = twice_stopped(37, given["stopped"]["state"], 2)
         found["from local"] = resumed_run(37, found["stopped"]["local"])
+        found["counted"] = counted(37, given["busy"]["state"])
         found["refused"] = error_of(lambda: make(37)[0].load_state_dict(given["other part"]))
     found["by hand"] = by_hand()
     found["columns"] = columns()
@@ -184,7 +211,7 @@ def one():
 )
 def ranks(request, one, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    torch.save({"stopped": {"state": one["stopped"]["state"]}}, folder / "one.pt")
+    torch.save({name: {"state": one[name]["state"]} for name in ("stopped", "busy")}, folder / "one.pt")
     mp.spawn(work, (request.param, str(folder)), nprocs=request.param)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
 
@@ -268,6 +295,17 @@ def test_the_state_of_ranks_is_that_of_one_process(one, ranks):
         assert rank["stopped"]["local"]["part"]["rank_and_size"][1] == len(ranks)
     whole = one["stopped"]["state"]["table"]["seen"].sum()
     assert sum(rank["stopped"]["local"]["table"]["seen"].sum() for rank in ranks) == whole == 8
+
+
+def test_what_all_ranks_know_is_counted_once(one, ranks):
+    busy = one["busy"]["state"]
+    assert busy["table"]["again_index"].numel() == 1
+    assert (busy["table"]["seen"] == 2).sum() == one["busy"]["measured"] == 2
+    assert sum(rank["busy"]["measured"] for rank in ranks) == 2
+    expected = counted(37, busy)
+    for rank in ranks:
+        assert same(rank["busy"]["state"], busy)
+        assert same(rank["counted"], expected)
 
 
 def test_saving_a_state_changes_nothing(one, ranks):

@@ -84,6 +84,14 @@ def test_it_is_ripe_when_a_page_on_the_host_is_full():
     assert not journal.ripe
 
 
+def test_values_wait_on_their_own_device():
+    journal = Journal(10)
+    journal.append(*batch(0, 3))
+    journal.append(np.arange(3), torch.ones(3, device="meta"))
+    journal.append(*batch(3, 3))
+    assert not journal.ripe
+
+
 def test_an_empty_batch_leaves_no_trace():
     journal = Journal(10)
     journal.append(*batch(0, 0))

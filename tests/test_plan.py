@@ -138,7 +138,7 @@ def test_a_later_decision_keeps_the_floor_instead():
         np.zeros((3, 1), np.uint8),
         np.zeros(3, bool),
         [0, 0, 0],
-        None,
+        0,
     ],
 )
 def test_a_policy_that_answers_in_another_form_raises(answer):

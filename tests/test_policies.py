@@ -416,6 +416,8 @@ def test_quantiles_count_the_removed_and_skip_those_without_a_score():
     fresh = np.arange(12) % 2 == 0
     found = removed(Threshold(low=0.4, quantiles=True), scores, fresh=fresh)
     assert np.flatnonzero(found).tolist() == [0, 2]
+    found = removed(Threshold(high=0.6, quantiles=True), scores, fresh=fresh)
+    assert np.flatnonzero(found).tolist() == [6, 8]
 
 
 def test_quantiles_of_equal_scores_remove_nothing():

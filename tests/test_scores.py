@@ -67,21 +67,15 @@ def value_and_gradient(score, logits, targets):
     return value.detach(), gradient
 
 
-def reference(kind, p, q):
-    """The definition, in numpy and scipy, for rows p and q of float64."""
-    if kind is KLDivergence:
-        return entropy(q, p, axis=1)
-    if kind is ReverseKL:
-        smoothed = 0.99 * q + 0.01 / q.shape[1]
-        return rel_entr(p, smoothed).sum(1)
-    if kind is JensenShannon:
-        return jensenshannon(p, q, axis=1) ** 2
-    if kind is TotalVariation:
-        return np.maximum(q - p, 0).sum(1)
-    if kind is Hellinger:
-        return np.sqrt(((np.sqrt(q) - np.sqrt(p)) ** 2).sum(1) / 2)
-    assert kind is Renyi
-    return -2 * np.log(np.sqrt(p * q).sum(1))
+DEFINITIONS = {
+    KLDivergence: lambda p, q: entropy(q, p, axis=1),
+    ReverseKL: lambda p, q: rel_entr(p, 0.99 * q + 0.01 / q.shape[1]).sum(1),
+    JensenShannon: lambda p, q: jensenshannon(p, q, axis=1) ** 2,
+    TotalVariation: lambda p, q: np.maximum(q - p, 0).sum(1),
+    Hellinger: lambda p, q: np.sqrt(((np.sqrt(q) - np.sqrt(p)) ** 2).sum(1) / 2),
+    Renyi: lambda p, q: -2 * np.log(np.sqrt(p * q).sum(1)),
+}
+"""In numpy and scipy, for rows p and q of float64."""
 
 
 # The contract, for every class in `scores.__all__`.
@@ -186,12 +180,12 @@ def test_one_hot_rows_and_class_ids_agree(kind):
     torch.testing.assert_close(by_id, by_row, rtol=1e-9, atol=1e-12)
 
 
-@every_score
+@pytest.mark.parametrize("kind", DEFINITIONS, ids=lambda kind: kind.__name__)
 @every_target
 def test_value_against_its_definition(kind, form):
     logits, targets = batch(form, b=20, dtype=torch.float64)
     q = F.one_hot(targets, 4).double() if form == "ids" else targets
-    expected = reference(kind, logits.softmax(1).numpy(), q.numpy())
+    expected = DEFINITIONS[kind](logits.softmax(1).numpy(), q.numpy())
     np.testing.assert_allclose(kind()(logits, targets).numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -265,7 +259,7 @@ def test_an_ignored_sample_has_no_score_and_no_gradient(kind, form):
     assert gradient[::2].any()
 
 
-@every_score
+@pytest.mark.parametrize("kind", DEFINITIONS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 3), (2, 3, 4)])
 def test_bernoulli_is_the_mean_over_two_class_problems(kind, shape):
     logits, t = 2 * torch.randn(shape, dtype=torch.float64), torch.rand(shape, dtype=torch.float64)
@@ -273,7 +267,7 @@ def test_bernoulli_is_the_mean_over_two_class_problems(kind, shape):
     p = torch.stack((-logits, logits), -1).flatten(0, -2)
     p = F.logsigmoid(p).exp().numpy()
     q = torch.stack((1 - t, t), -1).flatten(0, -2).numpy()
-    expected = reference(kind, p, q).reshape(shape[0], -1).mean(1)
+    expected = DEFINITIONS[kind](p, q).reshape(shape[0], -1).mean(1)
     score = kind(bernoulli=True)
     np.testing.assert_allclose(score(logits, t).numpy(), expected, rtol=1e-9, atol=1e-12)
     assert torch.autograd.gradcheck(lambda z: score(z, t), logits.requires_grad_())

@@ -1,6 +1,6 @@
 """What is remembered: the last score, exact whatever the order in which scores came."""
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -84,6 +84,17 @@ def test_the_average_does_not_lose_small_scores_beside_large_ones():
     write(table, [(0, 2.0**24), *[(0, 1.0)] * 8])
     table.settle()
     assert table.scores[0] == np.float32((2.0**24 + 8) / 9)
+
+
+def test_scores_that_cancel_average_to_the_same_in_every_order():
+    found = set()
+    for order in permutations([3e30, 1.0, -3e30, 2.0]):
+        table = Table(1)
+        for score in order:
+            write(table, [(0, score)])
+        table.settle()
+        found.add(float(table.scores[0]))
+    assert len(found) == 1
 
 
 def test_a_later_epoch_replaces_the_score():

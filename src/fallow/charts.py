@@ -46,12 +46,10 @@ def usage_chart(
 ) -> Figure:
     """Draw which samples were used in each epoch, what was left out and why, and how the scores spread.
 
-    The figure is 12 x 6.5 inches and belongs to no pyplot.
-
     Args:
         history: consecutive epochs of a run, at least one.
         labels: classes ``(N,)`` by which many samples are put together; few stand in index order.
-        title: of the figure.
+        title: of the figure, which is 12 x 6.5 inches and belongs to no pyplot.
         unit: of the scores.
 
     Raises:
@@ -154,7 +152,7 @@ def _marks(ax: Axes, history: History, heading: str) -> None:
     n, first = history[-1].n, history[0].epoch
     shares = block_shares(history)
     side = min(20.0, 0.62 * 72 * min(5.0 / len(history), 4.6 / n))
-    looks = (1, _USED, "s", side**2, "_"), (0, "#767676", ".", 40, "left out")
+    looks = (1, _USED, "s", side**2, "_"), (0, "#767676", ".", min(40, side**2 / 2), "left out")
     for share, colour, marker, size, label in looks:
         sample, epoch = np.nonzero(shares == share)
         if sample.size:
@@ -166,8 +164,7 @@ def _marks(ax: Axes, history: History, heading: str) -> None:
     ax.set_yticks(range(n), ["" if n > 24 and i % 5 else str(i) for i in range(n)])
     ax.set_ylabel("sample")
     ax.grid(color="#DDDDDD", linewidth=0.7)
-    ax.set_axisbelow(True)
-    _frame(ax, history, heading, [Patch(facecolor=_USED, label="used")])
+    _frame(ax, history, heading, [Patch(fc=_USED, label="used")])
 
 
 def _image(ax: Axes, history: History, heading: str, labels: NDArray[Any] | None) -> None:
@@ -177,10 +174,9 @@ def _image(ax: Axes, history: History, heading: str, labels: NDArray[Any] | None
     from matplotlib.patches import Patch
 
     n, across = history[-1].n, (history[0].epoch - 0.5, history[-1].epoch + 0.5)
-    names, classes = (None, None) if labels is None else np.unique(labels, return_inverse=True)
-    if names is not None and len(names) > GROUPED:
-        names = classes = None
-    shares = block_shares(history, usage_order(history, classes))
+    names, classes = np.unique(np.zeros(n) if labels is None else labels, return_inverse=True)
+    grouped = labels is not None and len(names) <= GROUPED
+    shares = block_shares(history, usage_order(history, classes if grouped else None))
     shades = colormaps["cividis"](np.linspace(0.97, 0.5, _STEPS))
     colours = ListedColormap(["white"] * _ENDS + list(shades) + [_USED] * _ENDS)
     codes = np.clip(_ENDS + np.floor(shares * _STEPS), _ENDS, _ENDS + _STEPS - 1)
@@ -190,8 +186,7 @@ def _image(ax: Axes, history: History, heading: str, labels: NDArray[Any] | None
     patches = [Patch(label="not there yet", **_ABSENT)] if history[0].n < n else []
     ax.patch.set(**_ABSENT)
     if len(shares) == n:
-        left_out = Patch(facecolor="white", edgecolor=_INK, label="left out")
-        patches = [Patch(facecolor=_USED, label="used"), left_out, *patches]
+        patches = [Patch(fc=_USED, label="used"), Patch(fc="white", ec=_INK, label="left out"), *patches]
     else:
         at = [_ENDS / 2, *(_ENDS + _STEPS * q for q in (0.25, 0.5, 0.75)), _ENDS * 1.5 + _STEPS]
         bar = ax.figure.colorbar(image, ax=ax, location="bottom", aspect=40, fraction=0.05)
@@ -199,7 +194,7 @@ def _image(ax: Axes, history: History, heading: str, labels: NDArray[Any] | None
         bar.set_label(f"used, of the {n / len(shares):,.0f} samples in a row")
     ax.yaxis.set_major_formatter("{x:,.0f}")
     ax.set_ylabel("samples, most used at the top")
-    if names is not None and classes is not None:
+    if grouped:
         _name_classes(ax, names, np.bincount(classes))
     _frame(ax, history, heading, patches)
 
@@ -260,8 +255,8 @@ def _scores(ax: Axes, history: History, unit: str) -> None:
     width = 1.7 if len(history) <= 40 else 1.0
     halo = [withStroke(linewidth=width + 1.8, foreground="white")]
     for label, dash, pair in _LINES:
-        labels = [label, "_"][: len(pair)]
-        ax.plot(x, lines[:, pair], dash, color="black", lw=width, path_effects=halo, label=labels)
+        drawn = ax.plot(x, lines[:, pair], dash, color="black", lw=width, path_effects=halo)
+        drawn[0].set_label(label)
     low, high = (edges[filled[0]], edges[filled[-1] + 1]) if filled.size else (0.1, 1.0)
     ticks = {EDGES[1] * 0.5**0.5: "0"} if low < EDGES[1] else {}
     room = max(1.0, 12 * low / high) ** 0.5  # so that one power of ten at least is seen
@@ -276,23 +271,19 @@ def _scores(ax: Axes, history: History, unit: str) -> None:
 
 
 def _frame(ax: Axes, history: History, heading: str, patches: Sequence[Any] | None = None) -> None:
-    """Give a panel its epochs, triangles where samples came back, and above it a heading and a legend.
-
-    The main panel, which brings ``patches``, says for all three what the triangles are.
-    """
+    """Give a panel its epochs, a triangle where samples came back, and above it heading and legend."""
     first, last = history[0].epoch, history[-1].epoch
     step = next(s * 10**k for k in range(9) for s in (1, 2, 5) if s * 10**k * 10 > last - first)
     ax.set(xlim=(first - 0.5, last + 0.5), xlabel="epoch")
     ax.set_xticks(range(-(-first // step) * step, last + 1, step))
     back = [b.epoch for a, b in pairwise(history) if b.readmitted and b.kept - a.kept >= max(1, b.n / 100)]
-    named = "_" if patches is None else "re-admission"
     if back:
-        ax.scatter(back, np.ones(len(back)), 36, _INK, marker=7, label=named, clip_on=False,
-                   transform=ax.get_xaxis_transform())  # fmt: skip
+        ax.scatter(back, np.ones(len(back)), 36, _INK, marker=7, transform=ax.get_xaxis_transform(),
+                   clip_on=False, label="_" if patches is None else "re-admission")  # fmt: skip
     handles = [*(patches or ()), *ax.get_legend_handles_labels()[0]]
-    rows = -(-len(handles) // 3)
+    rows = max(1, -(-len(handles) // 3))
     ax.set_title(heading, loc="left", fontsize="medium", fontweight="bold", pad=10 + 20 * rows)
-    legend = ax.legend(handles=handles, ncols=-(-len(handles) // max(rows, 1)) or 1, loc="lower left",
+    legend = ax.legend(handles=handles, ncols=-(-len(handles) // rows) or 1, loc="lower left",
                        bbox_to_anchor=(0, 1), borderpad=0, columnspacing=1.1, handlelength=1.4,
                        handletextpad=0.5)  # fmt: skip
     legend.set_in_layout(False)  # it may reach over the colour bar; the heading's pad leaves it room
