@@ -6,7 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from fallow.bitset import Bitset, unpack
+from fallow import bitset
+from fallow.bitset import LISTED, Bitset, unpack
+
+
+@pytest.fixture(scope="module", params=[0, LISTED], ids=["directory", "list"], autouse=True)
+def _path(request):
+    """Run every test through the directory of large sets and through the list of small ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bitset, "LISTED", request.param)
+        yield
+
 
 examples = settings(max_examples=60, deadline=None)
 

@@ -1,8 +1,8 @@
 """A set of samples as one bit each, with rank and select.
 
-``select(r)`` is the r-th member. With it a permutation of ``range(len(set))`` becomes an order of the members
-and no list of indices is ever built: N/8 bytes of bits and N/16 bytes of directory (plus 4 bytes for
-each 64 members), whatever N is.
+``select(r)`` is the r-th member. With it a permutation of ``range(len(set))`` becomes an order of the
+members without a list of N indices: N/8 bytes of bits and N/16 bytes of directory (plus 4 bytes for each
+64 members).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from .keyed import UInt64
 _ONES = np.uint64(0x0101010101010101)
 _HIGHS = np.uint64(0x8080808080808080)
 _STEPS = 6
+LISTED = 1 << 22
+"""A set of up to so many members is kept as a list too: 16 MB at most, and a look-up beats a select."""
 
 
 def _bit_of_rank() -> NDArray[np.uint8]:
@@ -51,11 +53,15 @@ class Bitset:
         self.n = int(mask.size)
         self._words = words.view(np.uint64)
         wide = np.uint64 if self.n >= 2**32 else np.uint32
+        self._size = int(np.count_nonzero(mask))
+        self._members: NDArray[Any] | None = None
+        if self._size <= LISTED:
+            self._members = np.flatnonzero(mask).astype(wide)
+            return
         self._before: NDArray[Any] = np.zeros(self._words.size + 1, wide)
-        np.cumsum(np.bitwise_count(self._words), out=self._before[1:], dtype=self._before.dtype)
-        self._size = int(self._before[-1])
-        milestones = np.arange(0, self._size, 64, dtype=self._before.dtype)
-        self._near = (np.searchsorted(self._before, milestones, side="right") - 1).astype(self._before.dtype)
+        np.cumsum(np.bitwise_count(self._words), out=self._before[1:], dtype=wide)
+        milestones = np.arange(0, self._size, 64, dtype=wide)
+        self._near = (np.searchsorted(self._before, milestones, side="right") - 1).astype(wide)
 
     def __len__(self) -> int:
         return self._size
@@ -71,12 +77,15 @@ class Bitset:
     def select(self, rank: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return the member of each rank: ``(K,)`` ranks below ``len(self)`` -> int64 ``(K,)``.
 
-        A directory names the word of every 64th member; from there a few steps forward find the word
-        of the rank, or a binary search where members are sparse; then one word is searched.
+        A set of up to ``LISTED`` members keeps a list of them. In a larger one a directory names the word
+        of every 64th member; from there a few steps forward find the word of the rank, or a binary
+        search where members are sparse; then one word is searched.
 
         References:
             Broadword Implementation of Rank/Select Queries (Vigna, 2008)
         """
+        if self._members is not None:
+            return self._members.take(rank.view(np.int64)).astype(np.int64)
         rank = rank.astype(self._before.dtype)
         word: NDArray[np.int64] = self._near[rank >> rank.dtype.type(6)].astype(np.int64)
         behind = np.flatnonzero(self._before[word + 1] <= rank)

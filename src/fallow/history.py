@@ -116,9 +116,9 @@ def _spread(table: Table, epoch: int) -> tuple[float, NDArray[np.int64]]:
     total, fine = 0.0, np.zeros(1 << 16, np.int64)
     for start, stop in blocks(len(table)):
         rows = slice(start, stop)
-        fresh = (table.seen[rows] == TRAINED) & (table.scored_in[rows] == epoch + 1)
-        scores = table.scores[rows][fresh]
-        scores = scores[~np.isnan(scores)]
+        scores = table.scores[rows]
+        fresh = (table.seen[rows] == TRAINED) & (table.scored_in[rows] == epoch + 1) & (scores == scores)
+        scores = scores if fresh.all() else scores[fresh]
         total += float(scores.sum(dtype=np.float64))
         fine += np.bincount(np.maximum(scores, 0).view(np.uint32) >> _FINE, minlength=1 << 16)
     count = int(fine.sum())

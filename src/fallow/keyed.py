@@ -16,6 +16,9 @@ UInt32: TypeAlias = NDArray[np.uint32]
 UInt64: TypeAlias = NDArray[np.uint64]
 
 ROUNDS, SMALL, SMALL_ROUNDS = 6, 1 << 14, 16
+TABLE = 1 << 17
+"""Round functions of up to so many values are tabulated: 17 billion positions, a megabyte a round."""
+
 _MASK = (1 << 64) - 1
 
 
@@ -74,8 +77,9 @@ class Permutation:
     network over the two coordinates shuffles the grid:
     :math:`(l, r) \mapsto ((l + F_k(r)) \bmod a,\; r)` and the same for :math:`r`, in turn. A result
     outside ``range(n)`` walks on along its cycle until it falls inside, which for
-    :math:`a b - n < a` nearly never happens. Memory is O(1); time is O(1) a position. A small grid takes
-    more rounds before neighbours part company: ``SMALL_ROUNDS`` up to ``SMALL``, ``ROUNDS`` above.
+    :math:`a b - n < a` nearly never happens. Time is O(1) a position; memory is the round functions,
+    tabulated, of :math:`\sqrt n` values each. A small grid takes more rounds before neighbours part
+    company: ``SMALL_ROUNDS`` up to ``SMALL``, ``ROUNDS`` above.
 
     References:
         Ciphers with Arbitrary Finite Domains (Black and Rogaway, 2002)
@@ -91,10 +95,16 @@ class Permutation:
 
     def __init__(self, n: int, key: int) -> None:
         self.n = n
-        self._columns = max(1, math.isqrt(max(n - 1, 0)) + 1)
-        self._rows = max(1, -(-n // self._columns))
+        columns = max(1, math.isqrt(max(n - 1, 0)) + 1)
+        self._sides = columns, max(1, -(-n // columns))
         rounds = SMALL_ROUNDS if n <= SMALL else ROUNDS
         self._keys = [mix(key, turn) for turn in range(rounds)]
+        self._tables: list[UInt64] | None = None
+        if columns <= TABLE:
+            values = [np.arange(side, dtype=np.uint64) for side in self._sides]
+            self._tables = [
+                _steps(values[1 - turn % 2], k, self._sides[turn % 2]) for turn, k in enumerate(self._keys)
+            ]
 
     def __call__(self, position: NDArray[np.integer]) -> UInt64:
         """Return where each position goes: ``(K,) -> (K,)`` uint64, all below ``n``."""
@@ -106,20 +116,22 @@ class Permutation:
         return image
 
     def _grid(self, position: UInt64) -> UInt64:
-        columns = np.uint64(self._columns)
-        quotient, remainder = np.divmod(position, columns)
-        row, column = quotient.astype(np.uint32), remainder.astype(np.uint32)
+        columns = np.uint64(self._sides[0])
+        row = position // columns
+        at = [position - row * columns, row]
         for turn, key in enumerate(self._keys):
-            if turn % 2 == 0:
-                column = _shift(column, _hash(row, key), self._columns)
+            moved, fixed = turn % 2, 1 - turn % 2
+            size = np.uint64(self._sides[moved])
+            if self._tables is None:
+                step = _steps(at[fixed], key, self._sides[moved])
             else:
-                row = _shift(row, _hash(column, key), self._rows)
-        return row.astype(np.uint64) * columns + column
+                step = self._tables[turn].take(at[fixed].view(np.int64), mode="clip")
+            step += at[moved]
+            at[moved] = np.minimum(step, step - size, out=step)  # below 0 wraps to the top
+        return at[1] * columns + at[0]
 
 
-def _shift(x: UInt32, draw: UInt32, size: int) -> UInt32:
-    """Return ``x`` moved on by a draw from ``range(size)``, modulo ``size``: no division."""
-    step = (draw.astype(np.uint64) * np.uint64(size)) >> np.uint64(32)
-    moved = step + x
-    np.subtract(moved, np.uint64(size), out=moved, where=moved >= np.uint64(size))
-    return moved.astype(np.uint32)
+def _steps(x: UInt64, key: int, size: int) -> UInt64:
+    """Return a draw from ``range(size)`` for each ``x``: the round function."""
+    draw = _hash(x.astype(np.uint32), key).astype(np.uint64)
+    return (draw * np.uint64(size)) >> np.uint64(32)

@@ -133,7 +133,7 @@ def _decide(table: Table, policy: Policy, standing: Standing) -> NDArray[np.uint
 
 def _refuse_nothing(reason: NDArray[np.uint8], policy: Policy, table: Table) -> None:
     """Raise where the first decision keeps no sample at all: that is a wrong setting."""
-    if (reason == Reason.KEPT).any() or (reason == Reason.BY_HAND).all():
+    if not reason.all() or (reason == Reason.BY_HAND).all():
         return
     scores = table.scores
     raise invalid(
@@ -147,6 +147,8 @@ def _refuse_nothing(reason: NDArray[np.uint8], policy: Policy, table: Table) -> 
 def readmit(reason: NDArray[np.uint8], schedule: Schedule, epoch: int, seed: int) -> None:
     """Give back, in place, the removed samples whose turn it is before ``epoch``."""
     everyone = schedule.in_tail(epoch)
+    if not (everyone or schedule.has_turns(epoch)):
+        return
     for start, stop in blocks(reason.size):
         rows = reason[start:stop]
         turn = schedule.turn(epoch, seed, start, stop)
@@ -159,7 +161,8 @@ def readmit(reason: NDArray[np.uint8], schedule: Schedule, epoch: int, seed: int
 
 def due(table: Table, schedule: Schedule, epoch: int, seed: int) -> NDArray[np.int64]:
     """Return the removed samples to measure before ``epoch`` is planned, ascending."""
-    if schedule.outliers != "remeasure" or epoch >= schedule.epochs or schedule.warms_up(epoch):
+    never = epoch >= schedule.epochs or schedule.warms_up(epoch) or not schedule.has_turns(epoch)
+    if schedule.outliers != "remeasure" or never:
         return np.zeros(0, np.int64)
     found = [
         start
@@ -177,6 +180,8 @@ def hold(reason: NDArray[np.uint8], scores: NDArray[np.float32], floors: Floors)
         _hold_classes(reason, scores, floors.labels, floors.per_class)
     kept = int(np.count_nonzero(reason == Reason.KEPT))
     wanted = max(kept, floors.kept)
+    if wanted == kept and kept % floors.multiple == 0:
+        return
     learned = (reason == Reason.LEARNED) | (reason == Reason.NOT_DRAWN)
     back = min(-(-wanted // floors.multiple) * floors.multiple - kept, int(np.count_nonzero(learned)))
     if back > 0:

@@ -90,6 +90,10 @@ class Schedule:
         regular = self.readmit_every is not None and epoch % self.readmit_every == 0
         return (regular and not self.stagger) or epoch in self.readmit_at
 
+    def has_turns(self, epoch: int) -> bool:
+        """Return whether it can be a removed sample's turn to come back before ``epoch``."""
+        return epoch >= 1 and (self.stagger or self.readmits(epoch))
+
     def returns_all(self, epoch: int) -> bool:
         """Return whether every learned sample trains in ``epoch``, whatever it scored."""
         return self.warms_up(epoch) or self.in_tail(epoch) or self.readmits(epoch)

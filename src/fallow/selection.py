@@ -7,7 +7,7 @@ from a function of the position: they may be computed there and need not be stor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +17,9 @@ Values: TypeAlias = Callable[[int, int], NDArray[np.float32]]
 """``values(start, stop) -> (stop - start,)``; NaN takes no part."""
 
 BLOCK = 1 << 18
+HELD = 1 << 22
+"""Up to so many values are computed once and held, 16 MB at most; more are computed anew in each pass."""
+
 _LOW = np.uint32(0xFFFF)
 
 
@@ -28,9 +31,22 @@ def blocks(n: int, size: int = BLOCK) -> Iterator[tuple[int, int]]:
 
 def _ordered(values: NDArray[np.float32]) -> NDArray[np.uint32]:
     """Return integers in the order of the values; -0 counts as 0 and NaN gives the largest."""
-    bits = (values + np.float32(0)).view(np.uint32)
-    flip = np.where(bits >> np.uint32(31), np.uint32(0xFFFFFFFF), np.uint32(0x80000000))
-    return np.where(np.isnan(values), np.uint32(0xFFFFFFFF), bits ^ flip)
+    values = values + np.float32(0)
+    negative = (values.view(np.int32) >> np.int32(31)).view(np.uint32)
+    ordered = values.view(np.uint32) ^ (negative | np.uint32(0x80000000))
+    np.copyto(ordered, np.uint32(0xFFFFFFFF), where=values != values)
+    return ordered
+
+
+def _reader(values: Values, n: int) -> Callable[[], Iterable[tuple[int, NDArray[np.uint32]]]]:
+    """Return what gives ``(start, ordered block)`` over and over; up to ``HELD`` values are held."""
+
+    def read() -> Iterator[tuple[int, NDArray[np.uint32]]]:
+        for start, stop in blocks(n):
+            yield start, _ordered(values(start, stop))
+
+    held = list(read()) if n <= HELD else None
+    return read if held is None else lambda: held
 
 
 def _value(ordered: int) -> float:
@@ -39,17 +55,16 @@ def _value(ordered: int) -> float:
     return float(np.array(bits, np.uint32).view(np.float32))
 
 
-def _cut(values: Values, n: int, count: int) -> tuple[int, int]:
+def _cut(read: Callable[[], Iterable[tuple[int, NDArray[np.uint32]]]], count: int) -> tuple[int, int]:
     """Return the ``count``-th smallest as an ordered integer, and how many values lie below it."""
     high = np.zeros(1 << 16, np.int64)
-    for start, stop in blocks(n):
-        high += np.bincount(_ordered(values(start, stop)) >> np.uint32(16), minlength=1 << 16)
+    for _, ordered in read():
+        high += np.bincount(ordered >> np.uint32(16), minlength=1 << 16)
     up_to = np.cumsum(high)
     top = int(np.searchsorted(up_to, count))
     below = int(up_to[top] - high[top])
     low = np.zeros(1 << 16, np.int64)
-    for start, stop in blocks(n):
-        ordered = _ordered(values(start, stop))
+    for _, ordered in read():
         inside = ordered[ordered >> np.uint32(16) == top]
         low += np.bincount(inside & _LOW, minlength=1 << 16)
     up_to = np.cumsum(low)
@@ -64,7 +79,7 @@ def kth_smallest(values: Values, n: int, count: int) -> float:
     >>> kth_smallest(lambda a, b: v[a:b], 4, 2)
     2.0
     """
-    return _value(_cut(values, n, count)[0])
+    return _value(_cut(_reader(values, n), count)[0])
 
 
 def smallest(values: Values, n: int, count: int) -> NDArray[np.bool_]:
@@ -82,11 +97,11 @@ def smallest(values: Values, n: int, count: int) -> NDArray[np.bool_]:
     chosen = np.zeros(n, np.bool_)
     if count <= 0:
         return chosen
-    cut, below = _cut(values, n, count)
+    read = _reader(values, n)
+    cut, below = _cut(read, count)
     ties = count - below
-    for start, stop in blocks(n):
-        ordered = _ordered(values(start, stop))
-        np.less(ordered, np.uint32(cut), out=chosen[start:stop])
+    for start, ordered in read():
+        np.less(ordered, np.uint32(cut), out=chosen[start : start + ordered.size])
         if ties:
             equal = np.flatnonzero(ordered == np.uint32(cut))[:ties]
             chosen[start + equal] = True

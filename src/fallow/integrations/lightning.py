@@ -77,7 +77,9 @@ class SubsamplingCallback(Callback):
                 f"Trainer(max_epochs=...) must be {planned}, the epochs of the Schedule.", trainer.max_epochs
             )
         datamodule = getattr(trainer, "datamodule", None)
-        theirs = datamodule is None or (is_overridden(_HOOK, pl_module) and not is_overridden(_HOOK, datamodule))
+        theirs = datamodule is None or (
+            is_overridden(_HOOK, pl_module) and not is_overridden(_HOOK, datamodule)
+        )
         owner = pl_module if theirs else datamodule
         before = getattr(owner, _HOOK)
 

@@ -92,19 +92,19 @@ class Threshold(Policy):
         low, high = self._limits(standing)
         streak = standing.column(_STREAK, np.uint8) if self.visits > 1 else None
         decided = standing.reason.copy()
-        for start, stop in blocks(len(standing)):
+        for start, stop in blocks(len(standing), 1 << 16):
             rows = slice(start, stop)
-            score, reason = standing.scores[rows], decided[rows]
-            fresh = standing.fresh[rows] & ~np.isnan(score)
+            score = standing.scores[rows]
+            fresh = standing.fresh[rows] & (score == score)
             above = score > high
             if streak is not None:
                 seen = streak[rows]
                 longer = np.minimum(seen, 254) + np.uint8(1)
                 seen[fresh] = np.where(above, longer, np.uint8(0))[fresh]
                 above = seen >= self.visits
-            reason[fresh] = Reason.KEPT
-            reason[fresh & (score < low)] = Reason.LEARNED
-            reason[fresh & above] = Reason.OUTLIER
+            verdict = np.where(score < low, np.uint8(Reason.LEARNED), np.uint8(Reason.KEPT))
+            np.copyto(verdict, np.uint8(Reason.OUTLIER), where=above)
+            np.copyto(decided[rows], verdict, where=fresh)
         return decided
 
     def _limits(self, standing: Standing) -> tuple[float, float]:

@@ -16,9 +16,7 @@ from fallow._checks import InvalidValue, invalid, invalid_type
 _SUM_TOLERANCE = 1e-3
 
 
-def aligned(
-    logits: Tensor, targets: Tensor, *, ignore_index: int, bernoulli: bool
-) -> tuple[Tensor, Tensor]:
+def aligned(logits: Tensor, targets: Tensor, *, ignore_index: int, bernoulli: bool) -> tuple[Tensor, Tensor]:
     """Check the inputs of a score and return them in the one form that the formulas know.
 
     A Bernoulli logit z is a softmax over the two logits (0, z): two classes, in dimension 1.
@@ -73,17 +71,13 @@ def _check_kinds(logits: Tensor, targets: Tensor, ignore_index: int) -> None:
                 f"`{name}` must be a torch.Tensor.", type(value), "Pass `torch.as_tensor(...)`."
             )
     if not logits.is_floating_point():
-        raise invalid_type(
-            "`logits` must be floating.", logits.dtype, "Pass the output before the softmax."
-        )
+        raise invalid_type("`logits` must be floating.", logits.dtype, "Pass the output before the softmax.")
     if targets.is_complex():
         raise invalid_type(
             "`targets` must be class ids or probabilities.", targets.dtype, "Pass a real tensor."
         )
     if logits.dim() == 0:
-        raise invalid(
-            "`logits` must have a batch dimension.", "a 0-d tensor", "Call `logits.unsqueeze(0)`."
-        )
+        raise invalid("`logits` must have a batch dimension.", "a 0-d tensor", "Call `logits.unsqueeze(0)`.")
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
         raise invalid_type(
             "`ignore_index` must be a whole number.",
@@ -95,8 +89,7 @@ def _check_kinds(logits: Tensor, targets: Tensor, ignore_index: int) -> None:
 def _check_same_shape(logits: Tensor, targets: Tensor) -> None:
     if targets.shape != logits.shape:
         raise invalid(
-            "In Bernoulli mode `targets` must have the shape of `logits`, "
-            f"here {tuple(logits.shape)}.",
+            f"In Bernoulli mode `targets` must have the shape of `logits`, here {tuple(logits.shape)}.",
             tuple(targets.shape),
             "For class ids the logits need a class dimension: (B, C). Else reshape one of the two.",
         )
@@ -114,9 +107,7 @@ def _check_class_shapes(logits: Tensor, targets: Tensor) -> None:
         )
     whole = not targets.is_floating_point() and targets.dtype != torch.bool
     if found == of_ids and not whole:
-        raise invalid_type(
-            "Class ids must have an integer dtype.", targets.dtype, "Call `targets.long()`."
-        )
+        raise invalid_type("Class ids must have an integer dtype.", targets.dtype, "Call `targets.long()`.")
     if found == shape and whole:
         raise invalid_type(
             "Probabilities must have a floating dtype.",

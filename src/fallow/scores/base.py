@@ -119,9 +119,7 @@ def per_sample(
     else:
         valid = targets != ignore_index
         if of_surprisal is not None:
-            surprisal = F.cross_entropy(
-                logits, targets, ignore_index=ignore_index, reduction="none"
-            )
+            surprisal = F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
             return _mean(of_surprisal(surprisal), valid)
         q = torch.zeros_like(logits).scatter_(1, targets.where(valid, 0).unsqueeze(1), 1.0)
     values = between(q, logits.log_softmax(1))

@@ -72,6 +72,4 @@ class JensenShannon(Divergence):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the divergence of each sample, ``(B,)`` in nats."""
-        return jensen_shannon(
-            outputs, targets, ignore_index=self.ignore_index, bernoulli=self.bernoulli
-        )
+        return jensen_shannon(outputs, targets, ignore_index=self.ignore_index, bernoulli=self.bernoulli)

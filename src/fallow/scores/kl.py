@@ -75,6 +75,4 @@ class KLDivergence(Divergence):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the divergence of each sample, ``(B,)`` in nats."""
-        return kl_divergence(
-            outputs, targets, ignore_index=self.ignore_index, bernoulli=self.bernoulli
-        )
+        return kl_divergence(outputs, targets, ignore_index=self.ignore_index, bernoulli=self.bernoulli)

@@ -58,9 +58,7 @@ def renyi(
         terms = (alpha * q.log() + (1 - alpha) * log_p).masked_fill(q == 0, -math.inf)
         return torch.logsumexp(terms, 1) / (alpha - 1)
 
-    return per_sample(
-        logits, targets, between, lambda s: s, ignore_index=ignore_index, bernoulli=bernoulli
-    )
+    return per_sample(logits, targets, between, lambda s: s, ignore_index=ignore_index, bernoulli=bernoulli)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,4 @@ class ReverseKL(Divergence):
 
 def _check_smoothing(smoothing: float) -> None:
     if not 0 < smoothing < 1:
-        raise invalid(
-            "`smoothing` must be in (0, 1).", smoothing, "At 0 every class id is infinitely far."
-        )
+        raise invalid("`smoothing` must be in (0, 1).", smoothing, "At 0 every class id is infinitely far.")

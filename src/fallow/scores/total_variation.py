@@ -67,6 +67,4 @@ class TotalVariation(Divergence):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the distance of each sample, ``(B,)`` in [0, 1]."""
-        return total_variation(
-            outputs, targets, ignore_index=self.ignore_index, bernoulli=self.bernoulli
-        )
+        return total_variation(outputs, targets, ignore_index=self.ignore_index, bernoulli=self.bernoulli)
