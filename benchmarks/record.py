@@ -2,9 +2,9 @@
 
     python benchmarks/record.py [--repeats 7]
 
-One process, one thread. Each repeat trains the small network on random 28x28 images for some steps with ``record`` in
-the loop and times both in the same steps; the medians over repeats are printed. Floor: the two
-copies of B scores and B indices, 12 bytes a sample, and the mean of the losses, which any loop takes.
+One process, one thread. Each repeat trains the small network on random 28x28 images for some steps with
+``record`` in the loop and times both in the same steps; the medians over repeats are printed. Floor: the
+two copies of B scores and B indices, 12 bytes a sample, and the mean of the losses, which any loop takes.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python benchmarks/step.py [--infobatch FOLDER] [--repeats 7] [--large]
 
-FOLDER holds a checkout of InfoBatch (its ``infobatch/infobatch.py``); its own ``prune`` is then timed in the same run.
-``--large`` adds 100 million samples and reports the memory held beyond the imports. Scores are log-normal,
-half of them under the threshold. Floor at N samples: reading 4 bytes and writing 1 byte each.
+FOLDER holds a checkout of InfoBatch (its ``infobatch/infobatch.py``); its own ``prune`` is then timed in
+the same run. ``--large`` adds 100 million samples and reports the memory held beyond the imports. Scores
+are log-normal, half of them under the threshold. Floor at N samples: reading 4 bytes and writing 1 each.
 """
 
 from __future__ import annotations

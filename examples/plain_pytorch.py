@@ -1,7 +1,6 @@
 """A training loop of plain PyTorch that leaves learned samples out: run it as it is."""
 
 import torch
-import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import fallow

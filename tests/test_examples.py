@@ -5,6 +5,8 @@ import runpy
 import textwrap
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "plain_pytorch.py"
 
@@ -31,7 +33,6 @@ def test_the_commands_in_readme_are_real():
     commands = re.findall(r"^fallow (.*?)(?:\s+#.*)?$", text, re.MULTILINE)
     assert commands
     for command in commands:
-        try:
+        with pytest.raises(SystemExit) as stop:
             main([*command.split(), "--print_config"])
-        except SystemExit as stop:
-            assert stop.code == 0, command
+        assert stop.value.code == 0, command

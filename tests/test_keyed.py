@@ -97,6 +97,14 @@ def test_64_bit_positions_stay_below_n_and_apart(n):
     assert_even(np.bincount((image // np.uint64(-(-n // 64))).astype(np.int64), minlength=64), some.size / 64)
 
 
+@pytest.mark.parametrize("n", [1, 2, 10, 16_384, 16_385, 10**6, 2**34])
+def test_tabulated_rounds_are_those_computed(n, monkeypatch):
+    some = np.unique(np.linspace(0, n - 1, 500).astype(np.int64))
+    tabulated = Permutation(n, key=6)(some)
+    monkeypatch.setattr("fallow.keyed.TABLE", 0)
+    assert np.array_equal(Permutation(n, key=6)(some), tabulated)
+
+
 def test_the_permutation_is_the_frozen_one():
     assert permuted(10, mix(0, 0)).tolist() == [3, 4, 1, 8, 7, 2, 5, 9, 0, 6]
     assert permuted(1000, mix(1, 2))[:6].tolist() == [416, 543, 932, 20, 661, 786]
@@ -137,5 +145,8 @@ def test_draws_are_even_and_independent(start):
     assert_even(np.bincount((draw * 999.999).astype(np.int64), minlength=1000), n / 1000)
     pairs = (draw[1:] * 31.9999).astype(np.int64) * 32 + (draw[:-1] * 31.9999).astype(np.int64)
     assert_even(np.bincount(pairs, minlength=1024), (n - 1) / 1024)
-    other = uniform(mix(4, start + 1), start, start + n)
-    assert abs(np.corrcoef(draw, other)[0, 1]) < 5 / np.sqrt(n)
+    for other in (
+        uniform(mix(4, start + 1), start, start + n),
+        uniform(mix(4, start), start + 2**32, start + 2**32 + n),
+    ):
+        assert abs(np.corrcoef(draw, other)[0, 1]) < 5 / np.sqrt(n)

@@ -337,7 +337,7 @@ class Source:
     def resumed(self):
         return False
 
-    def assert_open(self):
+    def assert_open(self, planned):
         return None
 
 

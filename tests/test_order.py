@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as npst
 
 from fallow._checks import InvalidType, InvalidValue
 from fallow.bitset import Bitset
-from fallow.order import BLOCK, Order
+from fallow.order import BLOCK, Order, Rest
 
 examples = settings(max_examples=60, deadline=None)
 
@@ -79,6 +79,18 @@ def test_the_order_is_the_frozen_one():
         68047,
         98855,
     ]
+
+
+@examples
+@given(MASKS, st.integers(0, 99), st.booleans())
+def test_the_rest_of_an_order_is_the_order_without_the_used(mask, seed, shuffle):
+    used = np.random.default_rng(seed).random(mask.size) < 0.4
+    whole = Order(Bitset(mask), seed, epoch=1, shuffle=shuffle)
+    rest = Rest(whole, used)
+    expected = [index for index in whole if not used[index]]
+    assert len(rest) == len(expected)
+    assert list(rest) == rest[:].tolist() == expected
+    assert rest[2:5].tolist() == expected[2:5]
 
 
 def test_an_empty_order():

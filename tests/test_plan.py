@@ -98,6 +98,12 @@ def test_above_a_share_of_bad_scores_nothing_is_removed(policy, bad):
     assert plan.weights is None or (plan.weights == 1).all()
 
 
+def test_the_share_is_of_the_samples_recorded():
+    table = table_of([0.0] * 20 + [5.0] * 17 + [np.nan] * 3 + [None] * 60)
+    with pytest.warns(RuntimeWarning, match="3 of 40 scores"):
+        assert planned(table, Threshold(low=1))[0] == [KEPT] * 100
+
+
 def test_up_to_that_share_only_the_bad_are_kept():
     table = table_of([0.0] * 50 + [5.0] * 45 + [np.nan] * 5)
     assert planned(table, Threshold(low=1))[0] == [LEARNED] * 50 + [KEPT] * 50
@@ -110,6 +116,13 @@ def test_bad_scores_of_an_earlier_epoch_do_not_count():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert planned(table, Threshold(low=1), epoch=2)[0] == [KEPT] * 3 + [LEARNED] + [KEPT] * 6
+
+
+def test_only_scores_of_the_epoch_that_ended_are_judged():
+    table = table_of([0.0, 0.0, 9.0])
+    table.begin_epoch()
+    table.write(np.array([1, 2]), np.float32([0, 9]), 1)
+    assert planned(table, Threshold(low=1), Schedule(epochs=9, warmup=2), epoch=2)[0] == [KEPT, LEARNED, KEPT]
 
 
 def test_the_first_decision_must_keep_a_sample():
@@ -333,6 +346,12 @@ def test_floors_hold_and_give_back_no_more_than_needed(n, kept, multiple, per_cl
     assert total >= min(kept, np.count_nonzero(free))
     learned_left = np.isin(reason, (LEARNED, NOT_DRAWN)).any()
     assert total % multiple == 0 or not learned_left
+
+
+def test_a_class_takes_back_its_learned_before_its_outliers():
+    reason = reasons(LEARNED, OUTLIER, LEARNED, OUTLIER)
+    hold(reason, np.float32([-1.0, 0.5, -2.0, 0.1]), Floors(np.zeros(4, np.int32), kept=0, per_class=3))
+    assert reason.tolist() == [KEPT, OUTLIER, KEPT, KEPT]
 
 
 def test_class_floors_hold_through_the_plan():

@@ -53,9 +53,14 @@ def test_a_missing_or_foreign_epoch_is_named(tmp_path):
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="stop"), replaced(path) as temporary:
-        temporary.write_text("half of the n")
-        raise RuntimeError("stop")
+
+    def fail():
+        with replaced(path) as temporary:
+            temporary.write_text("half of the n")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -117,9 +117,7 @@ def test_rows_do_not_see_each_other(kind, form):
     logits, targets = batch(form)
     score, order = kind(), torch.randperm(len(logits))
     whole = score(logits, targets)
-    torch.testing.assert_close(
-        score(logits[order], targets[order]), whole[order], rtol=1e-6, atol=0
-    )
+    torch.testing.assert_close(score(logits[order], targets[order]), whole[order], rtol=1e-6, atol=0)
     halves = [score(logits[part], targets[part]) for part in (slice(0, 2), slice(2, None))]
     torch.testing.assert_close(torch.cat(halves), whole)
 
@@ -288,9 +286,7 @@ def test_bernoulli_takes_labels_of_any_kind_and_ignores(kind):
         assert not gradient[1].any()
         rest = score(logits[:1, 1:], same[:1, 1:])
         torch.testing.assert_close(values[:1], rest)
-    assert torch.equal(
-        kind()(logits[:, 0], labels[:, 0] % 2), score(logits[:, 0], labels[:, 0] % 2)
-    )
+    assert torch.equal(kind()(logits[:, 0], labels[:, 0] % 2), score(logits[:, 0], labels[:, 0] % 2))
 
 
 @every_score
@@ -521,9 +517,7 @@ def test_every_score_has_its_names():
 
 
 def test_an_unknown_name_or_option_is_an_error():
-    with pytest.raises(
-        InvalidValue, match=r"Unknown score\. Found 'helinger'\. Did you mean 'hell"
-    ):
+    with pytest.raises(InvalidValue, match=r"Unknown score\. Found 'helinger'\. Did you mean 'hell"):
         score_by_name("helinger")
     with pytest.raises(InvalidValue, match=r"Unknown option of the score 'renyi'.*'alpha'\?"):
         score_by_name("renyi", alpah=2.0)
@@ -607,9 +601,7 @@ def test_wrong_ignore_index(ignore_index):
 @pytest.mark.parametrize("alpha", [0, 1, 1.0, -0.5, math.inf, math.nan])
 def test_wrong_alpha(alpha):
     for make in (lambda: Renyi(alpha), lambda: renyi(Z, IDS, alpha=alpha)):
-        with pytest.raises(
-            InvalidValue, match=r"`alpha` must be above 0, finite and not 1\. Found"
-        ):
+        with pytest.raises(InvalidValue, match=r"`alpha` must be above 0, finite and not 1\. Found"):
             make()
 
 

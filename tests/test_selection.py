@@ -21,7 +21,13 @@ VALUES = npst.arrays(
 
 
 def chosen(values, count):
-    return smallest(lambda a, b: values[a:b], values.size, count)
+    """Return the mask of the smallest, the same whether the values are held or computed in each pass."""
+    held = smallest(lambda a, b: values[a:b], values.size, count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fallow.selection.HELD", -1)
+        anew = smallest(lambda a, b: values[a:b], values.size, count)
+    assert np.array_equal(held, anew)
+    return held
 
 
 def reference(values, count):
@@ -46,6 +52,18 @@ def test_kth_smallest_is_that_of_a_sort(values, data):
     if sound:
         k = data.draw(st.integers(1, sound))
         assert kth_smallest(lambda a, b: values[a:b], values.size, k) == np.sort(values)[k - 1]
+
+
+def test_more_values_than_are_held_are_computed_block_by_block(monkeypatch):
+    monkeypatch.setattr("fallow.selection.HELD", 0)
+    asked = []
+
+    def values(start, stop):
+        asked.append((start, stop))
+        return np.arange(start, stop, dtype=np.float32)
+
+    assert smallest(values, BLOCK + 10, 7)[:8].tolist() == [True] * 7 + [False]
+    assert set(asked) == {(0, BLOCK), (BLOCK, BLOCK + 10)}
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 2.5, -7.0, np.inf, -np.inf])

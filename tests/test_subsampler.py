@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from fallow import BelowMean, Fraction, RandomFraction, Reason, Schedule, Subsampler, Threshold
 from fallow._checks import InvalidType, InvalidValue, WrongState
@@ -191,7 +192,7 @@ def test_a_sample_without_a_score_is_kept():
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_removed_by_hand_until_kept(begun):
-    sub = subsampler(Threshold(low=-1.0), schedule=Schedule(epochs=6, readmit_every=1))
+    sub = subsampler(Threshold(low=0.0), schedule=Schedule(epochs=6, readmit_every=1))
     loader = sub.loader(range(N), 8)
     first = next(iter(loader))[0]
     if begun:
@@ -378,3 +379,36 @@ def test_wrong_arguments_raise(arguments, error, words):
     good = {"n": N, "policy": Threshold(low=0.5), "schedule": Schedule(epochs=2)}
     with pytest.raises(error, match=words):
         Subsampler(**{**good, **arguments})
+
+
+def test_an_epoch_that_ends_short_is_said_once():
+    """As where something between the loader and the loop drops batches."""
+    sub = Subsampler(8, Threshold(low=0.0), Schedule(epochs=3))
+    loader = sub.loader(TensorDataset(torch.arange(8)), batch_size=2)
+    for epoch in range(2):
+        index, _ = next(iter(loader))
+        sub.record(index, torch.ones(2))
+        if epoch:
+            sub.step()
+        else:
+            with pytest.warns(UserWarning, match="2 of 8 samples planned for epoch 0"):
+                sub.step()
+
+
+def test_two_views_of_a_sample_count_once():
+    sub = Subsampler(8, Threshold(low=0.0), Schedule(epochs=1))
+    loader = sub.loader(TensorDataset(torch.arange(8)), batch_size=2)
+    for at, (index, _) in enumerate(loader):
+        sub.record(index, torch.ones(2))
+        sub.record(index, torch.ones(2))
+        assert sub.progress == (at + 1) / 4
+        if at == 1:
+            break
+    assert sum(1 for _ in loader) == 2
+
+
+def test_a_negative_threshold_for_scores_that_are_not_is_refused_when_first_used():
+    sub = Subsampler(4, Threshold(low=-0.5), Schedule(epochs=2))
+    sub.record(torch.arange(4), torch.rand(4))
+    with pytest.raises(InvalidValue, match="range of the recorded scores"):
+        sub.step()

@@ -128,7 +128,8 @@ class Permutation:
                 step = self._tables[turn].take(at[fixed].view(np.int64), mode="clip")
             step += at[moved]
             at[moved] = np.minimum(step, step - size, out=step)  # below 0 wraps to the top
-        return at[1] * columns + at[0]
+        image: UInt64 = at[1] * columns + at[0]
+        return image
 
 
 def _steps(x: UInt64, key: int, size: int) -> UInt64:

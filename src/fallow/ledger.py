@@ -50,7 +50,8 @@ class Ledger:
         self.recorded = self.loaded = 0
         self.seconds = 0.0
         self.resumed, self.shared_repeats = None, 0
-        self.measured = self._merged = False
+        self.measured = False
+        self._sent: NDArray[np.bool_] | None = None
 
     def resume(self) -> None:
         """Go on in an epoch whose table was loaded, the same on every rank."""
@@ -67,7 +68,8 @@ class Ledger:
         self._scores.append(rows, scores.detach())
         if predicted is not None:
             self._predicted.append(rows, predicted.detach().to(torch.int32) + 1)
-        self.recorded += rows.size
+        self.recorded += int(np.count_nonzero(self.table.seen[rows] != TRAINED))
+        self.table.seen[rows] = TRAINED
         if self._scores.ripe:
             self.flush()
 
@@ -94,22 +96,29 @@ class Ledger:
         return done if self.resumed is None else np.logical_and(done, ~self.resumed)
 
     def merge(self) -> None:
-        """Gather what every rank recorded; collective, and a second call does nothing."""
+        """Gather what every rank recorded; collective, and a second call sends only what is new."""
         self.flush()
         rank, size = rank_and_size()
-        if self._merged or size == 1:
+        if size == 1:
             return
-        self._merged = True
         for other, part in enumerate(gather_rows(*self._rows())):
             if other != rank:
                 self._take(*part)
+        self._sent = self.table.seen != UNSEEN
+        self.shared_repeats = self.table.repeated()[0].size
+
+    def settle(self) -> None:
+        """Average the scores of samples that came more than once."""
+        self.table.settle()
+        self.shared_repeats = 0
 
     def _rows(self) -> tuple[NDArray[Any], ...]:
         """Return this rank's news: index, score, how it was seen, and the class predicted."""
         table = self.table
         news = table.seen != UNSEEN
-        if self.resumed is not None:
-            news &= ~self.resumed
+        for known in (self.resumed, self._sent):
+            if known is not None:
+                news &= ~known
         index = np.flatnonzero(news)
         unscored = table.scored_in[index] != self.epoch + 1
         scores = np.where(unscored, np.float32(NO_SCORE), table.scores[index])

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, defa
 
 from ._checks import check_integer, invalid, invalid_type, wrong_state
 from .distributed import rank_and_size
+from .keyed import mix
 from .order import BLOCK, Order
 
 
@@ -93,7 +94,7 @@ class EpochSource(Protocol):
     def resumed(self) -> bool:
         """Return whether the order is the rest of an epoch that was begun before."""
 
-    def assert_open(self) -> None:
+    def assert_open(self, planned: int) -> None:
         """Raise where the epoch has ended and ``step()`` was not called."""
 
 
@@ -129,7 +130,7 @@ class EpochBatches(Sampler[list[int]]):
         return split_batches(total, self.batch_size, drop_last=self.drop_last)
 
     def __iter__(self) -> Iterator[list[int]]:
-        self.source.assert_open()
+        self.source.assert_open(self.planned()[0])
         return self._batches(self.source.order(shuffle=self.shuffle), self.source.already_used())
 
     def _batches(self, order: Order, used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
@@ -168,9 +169,9 @@ def split_batches(total: int, batch_size: int, *, drop_last: bool = False) -> tu
     return whole, rest
 
 
-def count_batches(total: int, batch_size: int) -> int:
+def count_batches(total: int, batch_size: int, *, drop_last: bool = False) -> int:
     """Return how many batches a rank makes of ``total`` samples."""
-    whole, last = split_batches(total, batch_size)
+    whole, last = split_batches(total, batch_size, drop_last=drop_last)
     return whole + bool(last)
 
 
@@ -205,7 +206,7 @@ def make_loader(
                 "Use shuffle=False for dataset order, remove(index) to leave samples out.",
             )
     collate = options.pop("collate_fn", None) or default_collate
-    options.setdefault("generator", torch.Generator().manual_seed(seed & (2**63 - 1)))
+    options.setdefault("generator", torch.Generator().manual_seed(mix(seed, rank_and_size()[0]) >> 1))
     return DataLoader(
         IndexedDataset(dataset),
         batch_sampler=batches,

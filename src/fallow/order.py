@@ -16,6 +16,7 @@ from torch import Tensor
 from ._checks import invalid, invalid_type
 from .bitset import Bitset
 from .keyed import Permutation, mix
+from .selection import blocks
 
 BLOCK = 1 << 16
 _ORDER = 0x0DE5
@@ -74,3 +75,26 @@ class Order:
     def __iter__(self) -> Iterator[int]:
         for at in range(0, len(self), BLOCK):
             yield from self.read(at, min(at + BLOCK, len(self))).tolist()
+
+
+class Rest(Order):
+    """What is left of an order, in the same order.
+
+    Args:
+        order: the whole.
+        used: bool ``(N,)``, the samples to pass over.
+    """
+
+    def __init__(self, order: Order, used: NDArray[np.bool_]) -> None:
+        super().__init__(order.kept, order.seed, order.epoch, shuffle=order.shuffle)
+        left = np.empty(len(order), np.bool_)
+        for start, stop in blocks(left.size, BLOCK):
+            np.logical_not(used[order.read(start, stop)], out=left[start:stop])
+        self._left = Bitset(left)
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def at(self, position: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the index at each position of what is left: int64 ``(K,) -> (K,)``."""
+        return super().at(self._left.select(position))

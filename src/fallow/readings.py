@@ -4,44 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from . import loading
-from ._checks import invalid
+from ._checks import invalid, wrong_state
 from .bitset import Bitset
 from .distributed import rank_and_size
 from .history import EpochRecord
 from .ledger import PREDICTED, Ledger
 from .loading import EpochBatches
-from .order import BLOCK, Order
+from .order import Order, Rest
 from .plan import Floors, Plan, planned_counts
 from .policies.base import Policy, Reason
 from .schedule import Schedule
-from .selection import blocks
 
-
-class Rest(Order):
-    """What is left of an order, in the same order.
-
-    Args:
-        order: the whole.
-        used: bool ``(N,)``, the samples to pass over.
-    """
-
-    def __init__(self, order: Order, used: NDArray[np.bool_]) -> None:
-        super().__init__(order.kept, order.seed, order.epoch, shuffle=order.shuffle)
-        left = np.empty(len(order), np.bool_)
-        for start, stop in blocks(left.size, BLOCK):
-            np.logical_not(used[order.read(start, stop)], out=left[start:stop])
-        self._left = Bitset(left)
-
-    def __len__(self) -> int:
-        return len(self._left)
-
-    def at(self, position: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the index at each position of what is left: int64 ``(K,) -> (K,)``."""
-        return super().at(self._left.select(position))
+_PROGRESS = "Drive the learning rate with `subsampler.progress`."
 
 
 class Readings:
@@ -56,7 +33,7 @@ class Readings:
     _plan: Plan
     _floors: Floors
     _batches: EpochBatches | None
-    _rest: dict[bool, Rest]
+    _orders: dict[bool, Order]
 
     @property
     def epoch(self) -> int:
@@ -123,15 +100,16 @@ class Readings:
             InvalidValue: for an epoch that is not planned yet.
         """
         if epoch is None or epoch == self.epoch:
-            order = Order(self._plan.kept, self.seed, self.epoch, shuffle=shuffle)
-            if self._ledger.resumed is None:
-                return order
-            if shuffle not in self._rest:
-                self._rest[shuffle] = Rest(order, self._ledger.resumed)
-            return self._rest[shuffle]
+            if shuffle not in self._orders:
+                order, done = self._whole(shuffle=shuffle), self._ledger.resumed
+                self._orders[shuffle] = order if done is None else Rest(order, done)
+            return self._orders[shuffle]
         if not 0 <= epoch < self.epoch:
             raise invalid(f"Epochs 0 to {self.epoch} have an order.", epoch, "Others are not planned yet.")
         return Order(Bitset(self.history[epoch].used.numpy()), self.seed, epoch, shuffle=shuffle)
+
+    def _whole(self, *, shuffle: bool) -> Order:
+        return Order(self._plan.kept, self.seed, self.epoch, shuffle=shuffle)
 
     @property
     def progress(self) -> float:
@@ -152,12 +130,18 @@ class Readings:
         _, size = rank_and_size()
         return min(1.0, (before + self._ledger.recorded * size) / (before + everyone))
 
-    def total_steps(self, batch_size: int) -> int:
+    def total_steps(self, batch_size: int, *, drop_last: bool = False) -> int:
         """Return the number of batches a rank of the whole training, where the policy fixes it.
 
+        Args:
+            batch_size: samples a rank and step.
+            drop_last: as it is given to the loader.
+
         Raises:
-            WrongState: where the scores decide how many samples are kept.
+            WrongState: where the scores, or removals by hand, decide how many samples are kept.
         """
         loading.check_batch_size(batch_size)
+        if (self._ledger.table.reason == Reason.BY_HAND).any():
+            raise wrong_state("The number of steps is not fixed: samples were removed by hand.", _PROGRESS)
         counts = planned_counts(self.policy, self.schedule, self._floors, self.n)
-        return sum(loading.count_batches(kept, batch_size) for kept in counts)
+        return sum(loading.count_batches(kept, batch_size, drop_last=drop_last) for kept in counts)

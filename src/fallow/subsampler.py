@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -94,8 +95,8 @@ class Subsampler(Readings):
         self._ledger = Ledger(self.n)
         self._plan = Plan(0, Bitset(np.ones(self.n, np.bool_)))
         self._batches: EpochBatches | None = None
-        self._rest = {}
-        self._warned = False
+        self._orders = {}
+        self._said: set[str] = set()
         self.history = []
 
     def loader(
@@ -237,6 +238,7 @@ class Subsampler(Readings):
         """
         self._assert_running()
         ledger, table = self._ledger, self._ledger.table
+        self._warn_short()
         ledger.merge()
         if not table.recorded:
             raise wrong_state(
@@ -245,23 +247,25 @@ class Subsampler(Readings):
             )
         if not ledger.measured:
             self._warn_due()
-        table.settle()
+        ledger.settle()
+        epoch = self.epoch + 1
         if self.score is not None:
             check_scores(table.scores, self.score)
-        epoch = self.epoch + 1
+        elif epoch == self.schedule.warmup and not (table.scores < 0).any():
+            self.policy.check_range(0.0, math.inf, "the recorded scores")
         if epoch < self.schedule.epochs:
             reason, plan = plan_epoch(table, self.policy, self.schedule, self._floors, epoch, self.seed)
         else:
             reason, plan = table.reason, Plan(epoch, self._plan.kept)
         self.history.append(describe(table, self.epoch, self._plan.readmitted, ledger.seconds))
-        table.reason, self._plan, self._rest = reason, plan, {}
+        table.reason, self._plan, self._orders = reason, plan, {}
         ledger.begin(epoch)
 
     def _warn_due(self) -> None:
         """Say once that outliers wait to be measured and nobody measures them."""
-        waiting = 0 if self._warned else self._due().size
+        waiting = 0 if "due" in self._said else self._due().size
         if waiting:
-            self._warned = True
+            self._said.add("due")
             warnings.warn(
                 f"{waiting:,} outliers are due to be measured before epoch {self.epoch + 1} and stay out. "
                 "Call `subsampler.remeasure(dataset, score_batch)` before `step()`, or set "
@@ -269,17 +273,31 @@ class Subsampler(Readings):
                 stacklevel=3,
             )
 
+    def _warn_short(self) -> None:
+        """Say once that an epoch ended before all the samples that were planned for it came."""
+        if self._batches is None or "short" in self._said:
+            return
+        planned, recorded = self._batches.planned()[0], self._ledger.recorded
+        if 0 < recorded < planned:
+            self._said.add("short")
+            warnings.warn(
+                f"{recorded:,} of {planned:,} samples planned for epoch {self.epoch} were recorded; the "
+                "others keep their last score. If the loop ran to its end, something drops batches: the "
+                "loader is split over ranks already, so Accelerate's `prepare` must not split it again.",
+                stacklevel=3,
+            )
+
     def _assert_running(self) -> None:
         if self.epoch >= self.schedule.epochs:
             raise wrong_state(f"All {self.schedule.epochs} epochs are done.", "Plan more epochs.")
 
-    def assert_open(self) -> None:
-        """Raise where the epoch has ended and ``step()`` was not called, or all epochs are done.
+    def assert_open(self, planned: int) -> None:
+        """Raise where all ``planned`` samples of the epoch are recorded, or all epochs are done.
 
         An epoch that had ended when its state was saved has nothing left: it is iterated once more in vain.
         """
         self._assert_running()
-        if self._ledger.recorded > self._ledger.loaded and self._epoch_share() >= 1.0:
+        if self._ledger.recorded > self._ledger.loaded and self._ledger.recorded >= planned:
             raise wrong_state(
                 f"Epoch {self.epoch} has ended: all its samples are recorded.",
                 "Call `subsampler.step()` before the next epoch.",
@@ -338,7 +356,7 @@ class Subsampler(Readings):
         if self._ledger.unbegun:
             hold(self._ledger.table.reason, self._ledger.table.scores, self._floors)
             kept = Bitset(self._ledger.table.reason == Reason.KEPT)
-            self._plan = replace(self._plan, kept=kept)
+            self._plan, self._orders = replace(self._plan, kept=kept), {}
 
     def _settings(self) -> dict[str, Any]:
         """Return what a state must have been made with."""
@@ -369,4 +387,4 @@ class Subsampler(Readings):
         """
         ledger = Ledger(self.n)
         self._plan, self.history = state.restore(saved, self._settings(), ledger)
-        self._ledger, self._rest = ledger, {}
+        self._ledger, self._orders = ledger, {}

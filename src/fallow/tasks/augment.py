@@ -8,7 +8,9 @@ from torch import Tensor
 
 
 def shift_and_flip(images: Tensor, key: int, *, flip: bool) -> Tensor:
-    """Return each image moved by up to a 28th of its side, at least a pixel, zeros moving in, half of them mirrored.
+    """Return each image moved by up to a 28th of its side, at least a pixel, and half of them mirrored.
+
+    Zeros move in.
 
     Args:
         images: ``(B, C, H, W)``, normalised, so that zero is the mean.
