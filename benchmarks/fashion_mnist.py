@@ -2,8 +2,8 @@
 
     python benchmarks/fashion_mnist.py --out FOLDER [--seeds 3] [--jobs 2]
 
-Every arm is one ``fallow train``, one thread a run, final epoch, test set looked at once and never chosen by. A seed changes
-initialisation, order and augmentation. The learning rate fits the steps that really happen in every arm.
+Every arm is one ``fallow train``, one thread a run, final epoch, the test set never chosen by. A seed
+changes initialisation, order and augmentation. The learning rate fits the steps that really happen.
 A run that is already in FOLDER is not repeated. The table and ``results/fashion_mnist.json`` are
 made from the summaries of the runs.
 """

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 import fallow
+from fallow.datasets import ImageDataset
 from fallow.models import image_model
 
 
@@ -27,11 +28,11 @@ def time_record(batch_size: int, steps: int) -> tuple[float, float, float]:
     subsampler = fallow.Subsampler(n, fallow.Threshold(low=0.1), fallow.Schedule(epochs=2))
     network = image_model("small-conv", 1, 28, 10)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True)
-    images, labels = torch.randn(batch_size, 1, 28, 28), torch.randint(0, 10, (batch_size,))
-    order = subsampler.order()[:]
+    data = ImageDataset(torch.randint(0, 256, (n, 1, 28, 28), dtype=torch.uint8), torch.arange(n) % 10)
+    loader = subsampler.loader(data, batch_size, collate_fn=data.collate)
     whole, inside, mean = [], [], []
-    for step in range(steps):
-        index = order[step * batch_size : (step + 1) * batch_size]
+    for index, (pixels, labels) in loader:
+        images = pixels / 255
         began = perf_counter()
         losses = F.cross_entropy(network(images), labels, reduction="none")
         before = perf_counter()

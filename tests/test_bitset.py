@@ -84,6 +84,12 @@ def test_a_dense_head_and_a_sparse_tail():
     assert_is(Bitset(mask), mask)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint32, np.int64, np.uint64])
+def test_ranks_may_be_integers_of_any_width(dtype):
+    members = Bitset(np.arange(400) % 4 == 1)
+    assert members.select(np.array([0, 7, 3, 99], dtype)).tolist() == [1, 29, 13, 397]
+
+
 def test_the_bits_are_in_little_order():
     mask = np.zeros(11, bool)
     mask[[0, 9]] = True

@@ -6,7 +6,8 @@ import pickle
 import pytest
 import torch
 
-from fallow.loading import HostIndex, IndexedCollate
+from fallow.host_index import HostIndex
+from fallow.loading import IndexedCollate
 
 
 @pytest.fixture

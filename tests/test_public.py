@@ -15,7 +15,7 @@ SOURCE = ROOT / "src" / "fallow"
 
 FLOORS = [
     {"_checks", "keyed", "selection"},
-    {"scores", "policies", "schedule", "distributed", "forward_only", "bitset"},
+    {"scores", "policies", "schedule", "distributed", "forward_only", "bitset", "host_index"},
     {"table", "journal", "order"},
     {"ledger", "plan", "history", "recording"},
     {"loading", "state", "run_directory"},

@@ -63,7 +63,7 @@ def test_more_values_than_are_held_are_computed_block_by_block(monkeypatch):
         return np.arange(start, stop, dtype=np.float32)
 
     assert smallest(values, BLOCK + 10, 7)[:8].tolist() == [True] * 7 + [False]
-    assert set(asked) == {(0, BLOCK), (BLOCK, BLOCK + 10)}
+    assert asked == [(0, BLOCK), (BLOCK, BLOCK + 10)] * 3
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 2.5, -7.0, np.inf, -np.inf])

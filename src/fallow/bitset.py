@@ -85,7 +85,7 @@ class Bitset:
             Broadword Implementation of Rank/Select Queries (Vigna, 2008)
         """
         if self._members is not None:
-            return self._members.take(rank.view(np.int64)).astype(np.int64)
+            return self._members.take(rank.astype(np.int64, copy=False)).astype(np.int64)
         rank = rank.astype(self._before.dtype)
         word: NDArray[np.int64] = self._near[rank >> rank.dtype.type(6)].astype(np.int64)
         behind = np.flatnonzero(self._before[word + 1] <= rank)

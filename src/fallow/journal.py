@@ -30,6 +30,7 @@ class Journal:
         self._full: list[tuple[NDArray[np.integer], Tensor]] = []
         self._index: NDArray[np.integer] = np.empty(0, self._index_dtype)
         self._values = torch.empty(0, dtype=dtype)
+        self._host: NDArray[Any] | None = None
         self._at = 0
 
     def append(self, index: NDArray[np.int64], values: Tensor) -> None:
@@ -39,7 +40,10 @@ class Journal:
             self._turn(max(PAGE, count), values.device)
         page = slice(self._at, self._at + count)
         self._index[page] = index
-        self._values[page] = values
+        if self._host is not None and values.dtype == self._dtype:
+            self._host[page] = values.numpy()
+        else:
+            self._values[page].copy_(values)
         self._at += count
 
     def _turn(self, size: int, device: torch.device) -> None:
@@ -48,6 +52,7 @@ class Journal:
             self._full.append((self._index[: self._at], self._values[: self._at]))
         self._index = np.empty(size, self._index_dtype)
         self._values = torch.empty(size, dtype=self._dtype, device=device)
+        self._host = self._values.numpy() if device.type == "cpu" else None
         self._at = 0
 
     @property

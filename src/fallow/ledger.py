@@ -65,10 +65,11 @@ class Ledger:
 
     def record(self, rows: Index, scores: Tensor, predicted: Tensor | None) -> None:
         """Take down the scores of samples that are trained on; no waiting for their device."""
+        seen = self.table.seen[rows]
         self._scores.append(rows, scores.detach())
         if predicted is not None:
             self._predicted.append(rows, predicted.detach().to(torch.int32) + 1)
-        self.recorded += int(np.count_nonzero(self.table.seen[rows] != TRAINED))
+        self.recorded += int(np.count_nonzero(seen != TRAINED))
         self.table.seen[rows] = TRAINED
         if self._scores.ripe:
             self.flush()

@@ -12,37 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 
 from ._checks import check_integer, invalid, invalid_type, wrong_state
 from .distributed import rank_and_size
+from .host_index import HostIndex
 from .keyed import mix
 from .order import BLOCK, Order
-
-
-class HostIndex(Tensor):
-    """The int64 indices of a batch, ``(B,)``: a tensor that stays on the host.
-
-    A framework that moves the batch to an accelerator leaves it where ``record`` needs it. Everything
-    computed from it is an ordinary tensor.
-    """
-
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
-
-    def to(self, *_: Any, **__: Any) -> HostIndex:
-        """Return self, wherever the batch is sent."""
-        return self
-
-    cuda = to
-
-    def pin_memory(self, *_: Any, **__: Any) -> HostIndex:
-        """Return self: it is not copied to a device, so there is nothing to pin for."""
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> HostIndex:
-        memo[id(self)] = copied = self.clone().as_subclass(HostIndex)
-        return copied
 
 
 class IndexedDataset(Dataset[Any]):

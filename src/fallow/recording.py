@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ._checks import invalid, invalid_type
+from .host_index import HostIndex
 from .scores.base import Score, is_no_score
 
 _TOLERANCE = 1e-3
@@ -18,11 +19,19 @@ _TOLERANCE = 1e-3
 def check_index(index: Any, n: int) -> NDArray[np.int64]:
     """Return the indices as int64 ``(B,)`` on the host.
 
+    Those of a loader are positions in its dataset and not looked at again; where that was another
+    dataset, writing them fails on the host.
+
     Raises:
         InvalidType: where they are no integers.
         InvalidValue: where one is outside ``range(n)``, or they are not a list of them.
     """
-    found = index.detach().cpu().numpy() if isinstance(index, Tensor) else np.asarray(index)
+    if type(index) is HostIndex:
+        return index.numpy()
+    if isinstance(index, Tensor):
+        found = (index if index.device.type == "cpu" else index.cpu()).numpy()
+    else:
+        found = np.asarray(index)
     if found.shape == (0,):
         return found.astype(np.int64)
     if found.dtype.kind not in "iu":
@@ -33,14 +42,15 @@ def check_index(index: Any, n: int) -> NDArray[np.int64]:
         )
     if found.ndim != 1:
         raise invalid("`index` must be one row of indices, (B,).", f"shape {found.shape}")
-    if found.size and not (found.min() >= 0 and found.max() < n):
+    rows = found.astype(np.int64, copy=False)
+    if rows.view(np.uint64).max() >= n:  # a negative index is a huge unsigned one
         wrong = found[(found < 0) | (found >= n)][0]
         raise invalid(
             f"An index must be in [0, {n}), a position in the training set.",
             int(wrong),
             "Pass the index that the loader yields with each batch.",
         )
-    return found.astype(np.int64, copy=False)
+    return rows
 
 
 def check_rows(name: str, values: Any, count: int) -> None:
@@ -78,9 +88,9 @@ def check_labels(labels: Any, n: int) -> NDArray[np.int32] | None:
         raise invalid_type("`labels` must hold class ids.", f"{found.dtype}")
     if found.shape != (n,):
         raise invalid(f"`labels` must hold one class id a sample, ({n},).", f"shape {found.shape}")
-    if found.min() < 0 or found.max() >= 2**31:
-        wrong = int(np.flatnonzero((found < 0) | (found >= 2**31))[0])
-        raise invalid("A class id must be at least 0 and below 2^31.", f"{found[wrong]} at sample {wrong}")
+    if found.min() < 0 or found.max() >= 2**24:
+        wrong = int(np.flatnonzero((found < 0) | (found >= 2**24))[0])
+        raise invalid("A class id must be at least 0 and below 2^24.", f"{found[wrong]} at sample {wrong}")
     return found.astype(np.int32)
 
 
@@ -105,6 +115,9 @@ def mean_loss(losses: Tensor, weights: Tensor | None) -> Tensor:
 
     Half precision is summed in float32: the sum of a batch may be beyond its range where the mean is not.
     """
+    plain = losses.device.type == "cpu" and losses.dtype in (torch.float32, torch.float64)
+    if weights is None and plain and not np.count_nonzero(losses.detach().numpy() < 0):
+        return losses.mean()
     rows = losses.shape[0] - is_no_score(losses.detach()).sum()
     if weights is not None:
         losses = losses * weights.to(losses.device, losses.dtype, non_blocking=True)

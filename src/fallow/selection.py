@@ -82,13 +82,15 @@ def kth_smallest(values: Values, n: int, count: int) -> float:
     return _value(_cut(_reader(values, n), count)[0])
 
 
-def smallest(values: Values, n: int, count: int) -> NDArray[np.bool_]:
-    """Return a mask ``(n,)`` of the ``count`` smallest values; of equal ones, the first.
+def smallest(values: Values, n: int, count: int, ties: Values | None = None) -> NDArray[np.bool_]:
+    """Return a mask ``(n,)`` of the ``count`` smallest values.
 
     Args:
         values: the values by position. NaN is never chosen.
         n: how many positions.
         count: how many to choose, at most the number of values that are not NaN.
+        ties: of values equal to the last chosen, take those for which this is smallest; by default the
+            first.
 
     >>> v = np.array([3.0, 1.0, 2.0, 1.0], np.float32)
     >>> smallest(lambda a, b: v[a:b], 4, 2).tolist()
@@ -99,11 +101,18 @@ def smallest(values: Values, n: int, count: int) -> NDArray[np.bool_]:
         return chosen
     read = _reader(values, n)
     cut, below = _cut(read, count)
-    ties = count - below
+    left = count - below
+    equal: list[NDArray[np.int64]] = []
+    rank: list[NDArray[np.float32]] = []
     for start, ordered in read():
-        np.less(ordered, np.uint32(cut), out=chosen[start : start + ordered.size])
-        if ties:
-            equal = np.flatnonzero(ordered == np.uint32(cut))[:ties]
-            chosen[start + equal] = True
-            ties -= equal.size
+        stop = start + ordered.size
+        np.less(ordered, np.uint32(cut), out=chosen[start:stop])
+        at = np.flatnonzero(ordered == np.uint32(cut))
+        if ties is not None:
+            rank.append(ties(start, stop)[at])
+        equal.append(start + at)
+    tied = np.concatenate(equal)
+    if ties is not None and tied.size > left:
+        tied = tied[np.argsort(np.concatenate(rank), kind="stable")]
+    chosen[tied[:left]] = True
     return chosen

@@ -176,7 +176,11 @@ class Subsampler(Readings):
                 check_rows(name, values, rows.size)
         if predicted is not None:
             check_classes(predicted)
-        self._ledger.record(rows, losses if scores is None else scores, predicted)
+        try:
+            self._ledger.record(rows, losses if scores is None else scores, predicted)
+        except IndexError:
+            check_index(rows, self.n)
+            raise
         mean = mean_loss(losses, self.weights(rows))
         self._ledger.seconds += perf_counter() - began
         return mean

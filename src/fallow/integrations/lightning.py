@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .._checks import invalid, invalid_type, wrong_state
-from ..loading import HostIndex, IndexedCollate, IndexedDataset
+from ..host_index import HostIndex
+from ..loading import IndexedCollate, IndexedDataset
 from ..scores.base import Score
 from ..scores.kl import KLDivergence
 from ..subsampler import Subsampler

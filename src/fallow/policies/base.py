@@ -69,7 +69,7 @@ class Policy(ABC):
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Return the :class:`Reason` of each sample for the planned epoch: uint8 ``(N,)``.
 
-        A sample without a score (NaN) must come out as kept.
+        A sample that is kept and has no score (NaN) must stay kept.
         """
 
     def weights(self, standing: Standing, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:

@@ -43,7 +43,8 @@ class BelowMean(Policy):
     weighted: bool = True
 
     def __post_init__(self) -> None:
-        check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
+        share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
+        object.__setattr__(self, "fraction", share)
 
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Draw anew among all samples below the mean."""

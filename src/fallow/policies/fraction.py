@@ -25,8 +25,8 @@ class Fraction(Policy):
     :math:`K = N - \mathrm{round}(f N)`, drawn without replacement with odds
     :math:`\propto s_i^{a}`: the K smallest of :math:`E_i / s_i^{a}`, where :math:`E_i` is a standard
     exponential draw (the Gumbel top-K draw in other words), compared as logarithms so that no power
-    overflows. With ``remove="highest"`` the odds are :math:`s_i^{-a}`. A sample without a score is kept,
-    within K.
+    overflows. With ``remove="highest"`` the odds are :math:`s_i^{-a}`. N counts the samples that have a
+    score; one without is kept. Equal scores are told apart by lot.
 
     References:
         Weighted random sampling with a reservoir (Efraimidis and Spirakis, 2006);
@@ -52,7 +52,8 @@ class Fraction(Policy):
     exponent: float | None = None
 
     def __post_init__(self) -> None:
-        check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
+        share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
+        object.__setattr__(self, "fraction", share)
         if self.remove not in ("lowest", "highest"):
             raise invalid('`remove` must be "lowest" or "highest".', repr(self.remove))
         if self.exponent is not None:
@@ -60,6 +61,7 @@ class Fraction(Policy):
                 raise invalid_type("`exponent` must be a number or None.", repr(self.exponent))
             if not 0 < self.exponent < math.inf:
                 raise invalid("`exponent` must be positive.", self.exponent, "None is the hard rule.")
+            object.__setattr__(self, "exponent", float(self.exponent))
 
     def kept_count(self, n: int) -> int | None:
         """Return ``n - round(fraction * n)``, at least 1; None for outliers, which may not be re-admitted."""
@@ -70,17 +72,17 @@ class Fraction(Policy):
         return self.remove == "highest" and self.exponent is None
 
     def _keep(self, n: int) -> int:
-        return max(1, n - round(self.fraction * n))
+        return n - min(round(self.fraction * n), max(0, n - 1))
 
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Choose anew among all samples, whether they were kept or not."""
         n, scores = len(standing), standing.scores
         unscored = int(np.count_nonzero(np.isnan(scores)))
-        keep = max(0, self._keep(n) - unscored)
+        keep = self._keep(n - unscored)
         decided = np.zeros(n, np.uint8)
         if self.exponent is None:
             sign = np.float32(1.0 if self.remove == "lowest" else -1.0)
-            out = smallest(lambda a, b: sign * scores[a:b], n, n - unscored - keep)
+            out = smallest(lambda a, b: sign * scores[a:b], n, n - unscored - keep, standing.uniform)
             decided[out] = Reason.OUTLIER if self._removes_outliers else Reason.LEARNED
             return decided
         self._check_odds(scores)

@@ -17,6 +17,8 @@ from .base import Policy, Reason, Standing
 class RandomFraction(Policy):
     r"""Leave out :math:`\mathrm{round}(f N)` samples drawn anew each epoch, whatever they score.
 
+    N counts the samples that have a score; one without is kept.
+
     References:
         Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning (Okanovic et al., 2024)
 
@@ -36,16 +38,23 @@ class RandomFraction(Policy):
     fraction: float
 
     def __post_init__(self) -> None:
-        check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
+        share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
+        object.__setattr__(self, "fraction", share)
 
     def kept_count(self, n: int) -> int:
         """Return ``n - round(fraction * n)``, at least 1."""
-        return max(1, n - round(self.fraction * n))
+        return n - min(round(self.fraction * n), max(0, n - 1))
 
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Draw the subset of the planned epoch."""
-        n = len(standing)
-        decided = np.full(n, Reason.NOT_DRAWN, np.uint8)
-        decided[smallest(standing.uniform, n, self.kept_count(n))] = Reason.KEPT
-        decided[np.isnan(standing.scores)] = Reason.KEPT
+        n, scores = len(standing), standing.scores
+        scored = n - int(np.count_nonzero(np.isnan(scores)))
+
+        def lottery(start: int, stop: int) -> NDArray[np.float32]:
+            draw = standing.uniform(start, stop)
+            return np.where(np.isnan(scores[start:stop]), np.float32(np.nan), draw)
+
+        decided = np.zeros(n, np.uint8)
+        out = smallest(lottery, n, scored - self.kept_count(scored))
+        decided[out] = Reason.NOT_DRAWN
         return decided

@@ -63,6 +63,8 @@ class Threshold(Policy):
                 f"low={self.low}, high={self.high}",
                 "Samples under `low` are learned, samples over `high` are outliers.",
             )
+        for name, value in (("low", self.low), ("high", self.high)):
+            object.__setattr__(self, name, None if value is None else float(value))
         check_integer("visits", self.visits, 1)
         if self.visits > 255:
             raise invalid("`visits` must be at most 255.", self.visits)
