@@ -36,3 +36,43 @@ def test_the_commands_in_readme_are_real():
         with pytest.raises(SystemExit) as stop:
             main([*command.split(), "--print_config"])
         assert stop.value.code == 0, command
+
+
+def test_the_lightning_lines_in_readme_train(monkeypatch, tmp_path):
+    import torch
+    from lightning.pytorch import LightningModule, Trainer
+    from torch.utils.data import DataLoader, TensorDataset
+
+    import fallow
+
+    class Module(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 2)
+
+        def training_step(self, batch, batch_idx):
+            losses = torch.nn.functional.cross_entropy(self.layer(batch[0]), batch[1], reduction="none")
+            return {"loss": losses.mean(), "per_sample_loss": losses}
+
+        def validation_step(self, batch, batch_idx):
+            pass
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    monkeypatch.chdir(tmp_path)
+    lines = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    train_set = TensorDataset(torch.randn(90, 4), torch.arange(90) % 2)
+    subsampler = fallow.Subsampler(90, fallow.Fraction(0.5), fallow.Schedule(2))
+    names = {
+        "Trainer": lambda **options: Trainer(
+            logger=False, enable_checkpointing=False, accelerator="cpu", **options
+        ),
+        "epochs": 2,
+        "module": Module(),
+        "subsampler": subsampler,
+        "train_set": train_set,
+        "validation_loader": DataLoader(train_set, batch_size=90),
+    }
+    exec(lines, names)
+    assert [epoch.backward for epoch in subsampler.history] == [90, 45]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import TensorDataset
 
 from fallow import NO_SCORE, BelowMean, KLDivergence, Schedule, Subsampler, Threshold, kl_divergence
 from fallow._checks import InvalidType, InvalidValue, WrongState
@@ -365,3 +366,13 @@ def test_record_does_not_loop_over_samples(policy):
 
     cost(8)
     assert cost(8) == cost(3000)
+
+
+def test_an_index_of_another_loader_is_refused_and_nothing_is_stored():
+    other = Subsampler(90, Threshold(low=0.0), Schedule(epochs=1))
+    index, _ = next(iter(other.loader(TensorDataset(torch.arange(90)), batch_size=90)))
+    sub = subsampler()
+    with pytest.raises(InvalidValue, match=r"An index must be in \[0, 50\)"):
+        sub.record(index, torch.rand(90))
+    assert sub.scores.isnan().all()
+    assert sub.progress == 0

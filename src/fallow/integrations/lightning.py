@@ -77,6 +77,12 @@ class SubsamplingCallback(Callback):
             raise invalid(
                 f"Trainer(max_epochs=...) must be {planned}, the epochs of the Schedule.", trainer.max_epochs
             )
+        if trainer.world_size > 1 and settings._accelerator_connector.use_distributed_sampler:
+            raise invalid(
+                "Lightning must not split the training loader again: each rank has its part already.",
+                "Trainer(use_distributed_sampler=True)",
+                "Pass Trainer(use_distributed_sampler=False); give the validation loader its own sampler.",
+            )
         datamodule = getattr(trainer, "datamodule", None)
         theirs = datamodule is None or (
             is_overridden(_HOOK, pl_module) and not is_overridden(_HOOK, datamodule)

@@ -18,9 +18,8 @@ def make_policy(options: TrainOptions) -> Policy:
     """Return the policy that the options name."""
     share = 0.5 if options.fraction is None else options.fraction
     if options.policy == "threshold":
-        low, quantiles = options.low, bool(options.quantiles)
-        if low is None and options.high is None:
-            low = 0.3 if quantiles else 0.1
+        quantiles = bool(options.quantiles)
+        low = (0.3 if quantiles else 0.1) if options.low is None else options.low
         return Threshold(low, options.high, visits=options.visits or 1, quantiles=quantiles)
     if options.policy == "soft":
         return Fraction(share, exponent=0.5 if options.exponent is None else options.exponent)

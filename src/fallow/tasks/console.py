@@ -15,10 +15,18 @@ from ..history import EpochRecord
 from ..subsampler import Subsampler
 from .options import TrainOptions
 
-_HEADER = (
-    f"{'epoch':>7} {'kept':>10} {'learned':>9} {'outliers':>8} {'back':>8} {'measured':>8} "
-    f"{'loss':>7} {'test':>7} {'so far':>7}"
-)
+_COLUMNS = {
+    "epoch": 7,
+    "kept": 10,
+    "learned": 9,
+    "outliers": 8,
+    "back": 8,
+    "measured": 8,
+    "loss": 7,
+    "test": 7,
+    "so far": 7,
+}
+_WIDE_ONLY = ("outliers", "back", "measured")
 
 
 class Console:
@@ -70,7 +78,8 @@ class Console:
         """Say what is trained, and head the table."""
         epochs = subsampler.schedule.epochs
         self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epochs, {subsampler.policy!r}")
-        self.line(_HEADER)
+        drawn = options.policy in ("soft", "below-mean", "random")
+        self._row({name: name for name in _COLUMNS} | ({"learned": "not drawn"} if drawn else {}))
         if self.live:
             self._progress = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
@@ -99,10 +108,25 @@ class Console:
         place = f"{record.epoch + 1}/{epochs}"
         removed = record.learned + record.not_drawn
         test = "-" if accuracy is None else f"{accuracy:.2%}"
-        self.line(
-            f"{place:>7} {record.kept:>10,} {removed:>9,} {record.outliers:>8,} {record.readmitted:>8,} "
-            f"{record.forward_only:>8,} {loss:>7.4f} {test:>7} {so_far:>7.1%}"
+        self._row(
+            {
+                "epoch": place,
+                "kept": f"{record.kept:,}",
+                "learned": f"{removed:,}",
+                "outliers": f"{record.outliers:,}",
+                "back": f"{record.readmitted:,}",
+                "measured": f"{record.forward_only:,}",
+                "loss": f"{loss:.4f}",
+                "test": test,
+                "so far": f"{so_far:.1%}",
+            }
         )
+
+    def _row(self, cells: dict[str, str]) -> None:
+        """Print a row of the table; a terminal too narrow for it gets the columns that matter most."""
+        wide = not self.live or self.rich.width > sum(_COLUMNS.values()) + len(_COLUMNS) - 1
+        shown = [name for name in cells if wide or name not in _WIDE_ONLY]
+        self.line(" ".join(f"{cells[name]:>{_COLUMNS[name]}}" for name in shown))
 
     def end(self) -> None:
         """Take the bar away."""

@@ -35,7 +35,8 @@ class TrainOptions:
         policy: Which samples to leave out: threshold (the published method), soft (an exact share, drawn with
             odds by score), fraction (the lowest-scoring share), below-mean (InfoBatch's rule), random (a
             control), full (leaves out nothing).
-        low: Samples that score below are learned (threshold). Default 0.1 nats; 0.3 with quantiles.
+        low: Samples that score below are learned (threshold). Default 0.1; 0.3 with
+            quantiles; 0 for no such side.
         high: Samples that score above are outliers (threshold). Default: none.
         visits: How many scores in a row must lie above high (threshold). Default 1.
         quantiles: Read low and high as shares of all samples (threshold).
