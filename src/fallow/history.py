@@ -85,7 +85,8 @@ class EpochRecord:
 
 def describe(table: Table, epoch: int, readmitted: int, record_seconds: float) -> EpochRecord:
     """Return the record of the epoch that ``table`` has just seen."""
-    by_reason = {reason: int(np.count_nonzero(table.reason == reason)) for reason in Reason}
+    left_out = int(np.count_nonzero(table.reason))
+    by_reason = {r: int(np.count_nonzero(table.reason == r)) if left_out else 0 for r in Reason}
     used = table.seen == TRAINED
     mean, fine = _spread(table, epoch)
     return EpochRecord(
@@ -94,7 +95,7 @@ def describe(table: Table, epoch: int, readmitted: int, record_seconds: float) -
         used_bits=np.packbits(used, bitorder="little"),
         backward=int(np.count_nonzero(used)),
         forward_only=int(np.count_nonzero(table.seen == MEASURED)),
-        kept=by_reason[Reason.KEPT],
+        kept=len(table) - left_out,
         learned=by_reason[Reason.LEARNED],
         outliers=by_reason[Reason.OUTLIER],
         not_drawn=by_reason[Reason.NOT_DRAWN],

@@ -69,7 +69,7 @@ class Ledger:
         self._scores.append(rows, scores.detach())
         if predicted is not None:
             self._predicted.append(rows, predicted.detach().to(torch.int32) + 1)
-        self.recorded += int(np.count_nonzero(seen != TRAINED))
+        self.recorded += rows.size - int(np.count_nonzero(seen))
         self.table.seen[rows] = TRAINED
         if self._scores.ripe:
             self.flush()

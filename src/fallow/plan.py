@@ -74,8 +74,9 @@ def plan_epoch(
         hold(reason, table.scores, floors)
         if not schedule.returns_all(epoch):
             weights = policy.weights(standing, reason)
-    back = int(np.count_nonzero((held != Reason.KEPT) & (reason == Reason.KEPT)))
-    return reason, Plan(epoch, Bitset(reason == Reason.KEPT), weights, back)
+    kept = reason == Reason.KEPT
+    back = int(np.count_nonzero(kept[held != Reason.KEPT])) if held.any() else 0
+    return reason, Plan(epoch, Bitset(kept), weights, back)
 
 
 def planned_counts(policy: Policy, schedule: Schedule, floors: Floors, n: int) -> list[int]:
@@ -178,7 +179,7 @@ def hold(reason: NDArray[np.uint8], scores: NDArray[np.float32], floors: Floors)
     """Give back, in place, what the floors ask for: the highest-scoring learned samples first."""
     if floors.labels is not None and floors.per_class:
         _hold_classes(reason, scores, floors.labels, floors.per_class)
-    kept = int(np.count_nonzero(reason == Reason.KEPT))
+    kept = int(reason.size - np.count_nonzero(reason))
     wanted = max(kept, floors.kept)
     if wanted == kept and kept % floors.multiple == 0:
         return

@@ -171,8 +171,9 @@ class Subsampler(Readings):
         began = perf_counter()
         self._assert_running()
         rows = check_index(index, self.n)
-        for name, values in (("losses", losses), ("scores", scores), ("predicted", predicted)):
-            if values is not None or name == "losses":
+        check_rows("losses", losses, rows.size)
+        for name, values in (("scores", scores), ("predicted", predicted)):
+            if values is not None:
                 check_rows(name, values, rows.size)
         if predicted is not None:
             check_classes(predicted)

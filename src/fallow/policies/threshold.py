@@ -92,21 +92,23 @@ class Threshold(Policy):
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Judge the fresh scores; leave every other sample as it was."""
         low, high = self._limits(standing)
-        streak = standing.column(_STREAK, np.uint8) if self.visits > 1 else None
+        watched = self.visits > 1 and high < math.inf
+        streak = standing.column(_STREAK, np.uint8) if watched else None
         decided = standing.reason.copy()
         for start, stop in blocks(len(standing), 1 << 16):
             rows = slice(start, stop)
             score = standing.scores[rows]
             fresh = standing.fresh[rows] & (score == score)
-            above = score > high
+            above = score > high if high < math.inf else None
             if streak is not None:
                 seen = streak[rows]
                 longer = np.minimum(seen, 254) + np.uint8(1)
                 seen[fresh] = np.where(above, longer, np.uint8(0))[fresh]
                 above = seen >= self.visits
-            verdict = np.where(score < low, np.uint8(Reason.LEARNED), np.uint8(Reason.KEPT))
-            np.copyto(verdict, np.uint8(Reason.OUTLIER), where=above)
-            np.copyto(decided[rows], verdict, where=fresh)
+            verdict = (score < low).view(np.uint8)  # 1 is Reason.LEARNED
+            if above is not None:
+                verdict = np.where(above, np.uint8(Reason.OUTLIER), verdict)
+            decided[rows] = verdict if fresh.all() else np.where(fresh, verdict, decided[rows])
         return decided
 
     def _limits(self, standing: Standing) -> tuple[float, float]:

@@ -41,7 +41,7 @@ class TrainOptions:
         visits: How many scores in a row must lie above high (threshold). Default 1.
         quantiles: Read low and high as shares of all samples (threshold).
         fraction: Share of the samples that is left out (soft, fraction, random: of all; below-mean: of those
-            below the mean). Default 0.5.
+            below the mean). Default 0.5. Epochs are topped up to whole batches.
         exponent: How strongly the odds follow the score (soft). Default 0.5.
         score: kl, reverse-kl, js, tv, hellinger or renyi.
         epochs: How many epochs. Default: 30 for digits, 20 otherwise.

@@ -99,7 +99,11 @@ def _build(options: TrainOptions, console: Console) -> Job:
     batch_size = options.batch_size or _batch_size(len(data.train))
     subsampler = _subsampler(options, len(data.train), batch_size, data.train.labels)
     loader = subsampler.loader(
-        data.train, batch_size, collate_fn=data.train.collate, **_worker_options(options)
+        data.train,
+        batch_size,
+        full_batches=True,
+        collate_fn=data.train.collate,
+        **_worker_options(options),
     )
     test = DataLoader(data.test, batch_size=512, collate_fn=data.test.collate)
     module = _module(options, data, subsampler, batch_size)
@@ -122,6 +126,7 @@ def _own_data(options: TrainOptions) -> Job:
     loader = subsampler.loader(
         dataset,
         batch_size,
+        full_batches=True,
         collate_fn=theirs.collate_fn,
         drop_last=theirs.drop_last,
         pin_memory=theirs.pin_memory,
