@@ -100,7 +100,7 @@ class Threshold(Policy):
             score = standing.scores[rows]
             fresh = standing.fresh[rows] & (score == score)
             above = score > high if high < math.inf else None
-            if streak is not None:
+            if streak is not None and above is not None:
                 seen = streak[rows]
                 longer = np.minimum(seen, 254) + np.uint8(1)
                 seen[fresh] = np.where(above, longer, np.uint8(0))[fresh]
