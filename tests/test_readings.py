@@ -87,7 +87,7 @@ def test_full_batches_are_topped_up_with_the_highest_learned():
     sub.remove([39])
     assert sub.removed.nonzero().flatten().tolist() == [*range(15), 39]
     assert [len(index) for index, _ in loader] == [8, 8, 8]
-    with pytest.raises(InvalidValue, match=r"must agree on the global batch\. Found 8 and 5"):
+    with pytest.raises(InvalidValue, match=r"must agree on the batch size\. Found 8 and 5"):
         sub.loader(range(N), 5, full_batches=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,6 +34,7 @@ class Readings:
     _ledger: Ledger
     _plan: Plan
     _floors: Floors
+    _full_batch: int | None
     _batches: EpochBatches | None
     _orders: dict[bool, Order]
 
@@ -130,6 +133,12 @@ class Readings:
         _, size = rank_and_size()
         return min(1.0, (before + self._ledger.recorded * size) / (before + everyone))
 
+    def _floors_now(self) -> Floors:
+        """Return the floors; whole batches are whole on all the ranks that there are now."""
+        if self._full_batch is None:
+            return self._floors
+        return replace(self._floors, multiple=self._full_batch * rank_and_size()[1])
+
     def total_steps(self, batch_size: int, *, drop_last: bool = False) -> int:
         """Return the number of batches a rank of the whole training, where the policy fixes it.
 
@@ -143,5 +152,5 @@ class Readings:
         loading.check_batch_size(batch_size)
         if (self._ledger.table.reason == Reason.BY_HAND).any():
             raise wrong_state("The number of steps is not fixed: samples were removed by hand.", _PROGRESS)
-        counts = planned_counts(self.policy, self.schedule, self._floors, self.n)
+        counts = planned_counts(self.policy, self.schedule, self._floors_now(), self.n)
         return sum(loading.count_batches(kept, batch_size, drop_last=drop_last) for kept in counts)

@@ -95,6 +95,7 @@ class Subsampler(Readings):
         self._ledger = Ledger(self.n)
         self._plan = Plan(0, Bitset(np.ones(self.n, np.bool_)))
         self._batches: EpochBatches | None = None
+        self._full_batch: int | None = None
         self._orders = {}
         self._said: set[str] = set()
         self.history = []
@@ -129,18 +130,17 @@ class Subsampler(Readings):
         batches = EpochBatches(self, batch_size, shuffle=shuffle, drop_last=drop_last)
         made = loading.make_loader(dataset, self.n, batches, self.seed, options)
         if full_batches:
-            self._top_up(batch_size * rank_and_size()[1])
+            self._top_up(batch_size)
         self._batches = batches
         return made
 
-    def _top_up(self, multiple: int) -> None:
-        """Round this and every later epoch up to whole global batches."""
-        if self._floors.multiple not in (1, multiple):
+    def _top_up(self, batch_size: int) -> None:
+        """Round this and every later epoch up to whole batches on all ranks."""
+        if self._full_batch not in (None, batch_size):
             raise invalid(
-                "Loaders with full_batches must agree on the global batch.",
-                f"{self._floors.multiple} and {multiple}",
+                "Loaders with full_batches must agree on the batch size.", f"{self._full_batch} and {batch_size}"
             )
-        self._floors = replace(self._floors, multiple=multiple)
+        self._full_batch = batch_size
         self._replan()
 
     def record(
@@ -259,7 +259,7 @@ class Subsampler(Readings):
         elif epoch == self.schedule.warmup and not (table.scores < 0).any():
             self.policy.check_range(0.0, math.inf, "the recorded scores")
         if epoch < self.schedule.epochs:
-            reason, plan = plan_epoch(table, self.policy, self.schedule, self._floors, epoch, self.seed)
+            reason, plan = plan_epoch(table, self.policy, self.schedule, self._floors_now(), epoch, self.seed)
         else:
             reason, plan = table.reason, Plan(epoch, self._plan.kept)
         self.history.append(describe(table, self.epoch, self._plan.readmitted, ledger.seconds))
@@ -359,7 +359,7 @@ class Subsampler(Readings):
     def _replan(self) -> None:
         """Take the kept samples over into an epoch that has not begun."""
         if self._ledger.unbegun:
-            hold(self._ledger.table.reason, self._ledger.table.scores, self._floors)
+            hold(self._ledger.table.reason, self._ledger.table.scores, self._floors_now())
             kept = Bitset(self._ledger.table.reason == Reason.KEPT)
             self._plan, self._orders = replace(self._plan, kept=kept), {}
 

@@ -1,6 +1,6 @@
 """Readers of image data: a name, a folder of images or an npz file becomes two datasets."""
 
-from fallow.datasets.images import ImageData, ImageDataset
-from fallow.datasets.load import load_images
+from .images import ImageData, ImageDataset
+from .load import load_images
 
 __all__ = ["ImageData", "ImageDataset", "load_images"]

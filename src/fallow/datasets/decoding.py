@@ -22,8 +22,8 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from fallow._checks import invalid, missing_extra
-from fallow.datasets.images import Progress
+from .._checks import invalid, missing_extra
+from .images import Progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

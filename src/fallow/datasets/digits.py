@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fallow._checks import missing_extra
-from fallow.datasets.images import ImageData, from_arrays
+from .._checks import missing_extra
+from .images import ImageData, from_arrays
 
 
 def load_digits() -> ImageData:

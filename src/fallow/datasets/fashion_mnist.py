@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fallow._checks import invalid
-from fallow.datasets.cache import cache_folder, not_had, run_program, working_folder
-from fallow.datasets.idx import parse_idx
-from fallow.datasets.images import ImageData, from_arrays
+from .._checks import invalid
+from .cache import cache_folder, not_had, run_program, working_folder
+from .idx import parse_idx
+from .images import ImageData, from_arrays
 
 NAME = "fashion-mnist"
 PACKAGE = "dataset-fashion-mnist"

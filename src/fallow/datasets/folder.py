@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fallow._checks import InvalidValue, check_integer, check_share, invalid
-from fallow.datasets.decoding import Header, Shape, choose_shape, decode, read_headers
-from fallow.datasets.images import ImageData, ImageDataset, Progress
-from fallow.datasets.listing import Part, find_parts, hold_out
+from .._checks import InvalidValue, check_integer, check_share, invalid
+from .decoding import Header, Shape, choose_shape, decode, read_headers
+from .images import ImageData, ImageDataset, Progress
+from .listing import Part, find_parts, hold_out
 
 SHOWN = 5
 """Unreadable images that a message names."""

@@ -11,7 +11,7 @@ import struct
 
 import numpy as np
 
-from fallow._checks import invalid
+from .._checks import invalid
 
 UNSIGNED_BYTE = 0x08
 

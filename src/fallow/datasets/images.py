@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from fallow._checks import invalid
+from .._checks import invalid
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` while images are read."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fallow._checks import invalid
-from fallow.datasets.decoding import SUFFIXES
+from .._checks import invalid
+from .decoding import SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fallow._checks import InvalidValue, invalid, unknown_name
-from fallow.datasets.cifar10 import load_cifar10
-from fallow.datasets.digits import load_digits
-from fallow.datasets.fashion_mnist import load_fashion_mnist
-from fallow.datasets.folder import load_folder
-from fallow.datasets.images import ImageData, Progress
-from fallow.datasets.npz import load_npz
+from .._checks import InvalidValue, invalid, unknown_name
+from .cifar10 import load_cifar10
+from .digits import load_digits
+from .fashion_mnist import load_fashion_mnist
+from .folder import load_folder
+from .images import ImageData, Progress
+from .npz import load_npz
 
 NAMES = ("digits", "fashion-mnist", "cifar10")
 """The data sets that are known by name."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fallow._checks import invalid
-from fallow.datasets.images import ImageData, from_arrays
+from .._checks import invalid
+from .images import ImageData, from_arrays
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 CHANNELS = (1, 3, 4)

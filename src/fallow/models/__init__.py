@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import nn
 
-from fallow._checks import unknown_name
-from fallow.models.resnet import ResNet9
-from fallow.models.small_conv import SmallConvNet
+from .._checks import unknown_name
+from .resnet import ResNet9
+from .small_conv import SmallConvNet
 
 __all__ = ["IMAGE_MODELS", "ResNet9", "SmallConvNet", "image_model"]
 

@@ -6,8 +6,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from fallow._checks import check_integer, invalid
-from fallow.models.batch_norm import BatchNorm
+from .._checks import check_integer, invalid
+from .batch_norm import BatchNorm
 
 SMALLEST = 8
 """Pixels a side; three times halved, one position is left."""

@@ -8,8 +8,8 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from fallow._checks import check_integer
-from fallow.models.batch_norm import BatchNorm
+from .._checks import check_integer
+from .batch_norm import BatchNorm
 
 POOLED = 4
 """Positions a side that the linear layers see at most."""

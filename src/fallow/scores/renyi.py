@@ -9,8 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fallow._checks import invalid
-
+from .._checks import invalid
 from .base import Divergence, per_sample
 
 

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fallow._checks import invalid
-
+from .._checks import invalid
 from .base import Divergence, per_sample, weighed
 
 
