@@ -104,15 +104,13 @@ class Readings:
         """
         if epoch is None or epoch == self.epoch:
             if shuffle not in self._orders:
-                order, done = self._whole(shuffle=shuffle), self._ledger.resumed
+                order = Order(self._plan.kept, self.seed, self.epoch, shuffle=shuffle)
+                done = self._ledger.resumed
                 self._orders[shuffle] = order if done is None else Rest(order, done)
             return self._orders[shuffle]
         if not 0 <= epoch < self.epoch:
             raise invalid(f"Epochs 0 to {self.epoch} have an order.", epoch, "Others are not planned yet.")
         return Order(Bitset(self.history[epoch].used.numpy()), self.seed, epoch, shuffle=shuffle)
-
-    def _whole(self, *, shuffle: bool) -> Order:
-        return Order(self._plan.kept, self.seed, self.epoch, shuffle=shuffle)
 
     @property
     def progress(self) -> float:
