@@ -137,9 +137,8 @@ class Subsampler(Readings):
     def _top_up(self, batch_size: int) -> None:
         """Round this and every later epoch up to whole batches on all ranks."""
         if self._full_batch not in (None, batch_size):
-            raise invalid(
-                "Loaders with full_batches must agree on the batch size.", f"{self._full_batch} and {batch_size}"
-            )
+            found = f"{self._full_batch} and {batch_size}"
+            raise invalid("Loaders with full_batches must agree on the batch size.", found)
         self._full_batch = batch_size
         self._replan()
 
