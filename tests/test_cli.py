@@ -2,8 +2,10 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +88,8 @@ def test_the_same_seed_gives_the_same_run_from_the_saved_config(run, tmp_path):
     (tmp_path / "again.yaml").write_text(yaml.safe_dump(options))
     assert main(["train", "--config", str(tmp_path / "again.yaml")]) == 0
     assert (tmp_path / "again" / "samples.csv").read_text() == (run / "samples.csv").read_text()
-    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    for name in ("model.safetensors", *(f"history/epoch-{e:05d}.safetensors" for e in range(3))):
+        assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes()
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys, tmp_path):
@@ -194,6 +197,20 @@ class Bare(Line):
 """
 
 
+PIXELS = """
+
+class Pixels(Line):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+
+    def training_step(self, batch, batch_idx):
+        assert batch[0].dtype == torch.float32
+        assert 0.3 < batch[0].max() <= 1
+        return super().training_step(batch, batch_idx)
+"""
+
+
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     (tmp_path / "own_parts.py").write_text(OWN)
@@ -230,6 +247,11 @@ WRONG = [
     (["--epochs", "0"], "--epochs must be at least 1"),
     (["--data", "nowhere/at/all"], "must exist"),
     (["--model", "nowhere:Class"], "must be importable"),
+    (["--seed", "-1"], "--seed must be at least 0"),
+    (["--weight-decay", "-3"], "--weight_decay must be at least 0"),
+    (["--devices", "abc"], "--devices must be a number"),
+    (["--precision", "foo"], "Trainer must accept"),
+    (["--trainer", '{"foo": 1}'], "Trainer must accept"),
 ]
 
 
@@ -240,6 +262,56 @@ def test_wrong_use(words, message, capsys, tmp_path):
     assert error.startswith("fallow: error: ")
     assert message in error
     assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_words_show_the_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 0
+    assert "fallow train --data digits" in capsys.readouterr().out
+
+
+def test_ctrl_c_leaves_what_was_done(tmp_path):
+    words = [sys.executable, "-m", "fallow", "train", "--data", "digits", "--epochs", "4000"]
+    command = [*words, "--accelerator", "cpu", "--out", str(tmp_path / "run")]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 100
+    while not (tmp_path / "run" / "history" / "epoch-00002.safetensors").exists():
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, error = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "fallow: stopped." in error
+    assert "Traceback" not in error
+    said = summary(tmp_path / "run")
+    assert len(said["epochs"]) >= 3
+    assert (tmp_path / "run" / "usage.png").exists()
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_an_easy_set_never_trains_on_one_class_only(tmp_path):
+    """Else the last samples to be learned, of one class, are all that is trained on."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    images = (rng.integers(0, 60, (300, 8, 8)) + 60 * labels[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "easy.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    words = ["train", "--data", str(tmp_path / "easy.npz"), "--policy", "threshold", "--epochs", "8"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    run = RunDirectory(tmp_path / "run")
+    for epoch in run.epochs():
+        used = labels[run.read_epoch(epoch).record.used.numpy()]
+        assert np.bincount(used, minlength=3).min() >= 64 // 3
+
+
+def test_own_lightning_module_on_our_images_gets_floats(own, tmp_path):
+    path = write_npz(tmp_path / "data.npz")
+    (tmp_path / "own_parts.py").write_text(OWN + PIXELS)
+    words = ["train", "--data", str(path), "--model", "own_parts:Pixels", "--epochs", "3", "--out", "r"]
+    assert main([*words, "--batch-size", "8"]) == 0
+    assert main([*words[:-1], "other", "--learning-rate", "0.1"]) == 2
 
 
 def test_an_out_directory_that_holds_a_run_is_left_alone(run, capsys):
@@ -277,7 +349,7 @@ def test_a_corrupt_image_is_named_and_skipped_only_when_asked(tmp_path, capsys):
     broken = folder / "class1" / "3.png"
     broken.write_bytes(broken.read_bytes()[:60])
     words = ["train", "--data", str(folder), "--epochs", "1", "--out", str(tmp_path / "run")]
-    assert main(words) == 2
+    assert main(words) == 3
     assert str(broken) in capsys.readouterr().err
     with pytest.warns(UserWarning, match=r"3\.png"):
         assert main([*words, "--skip-corrupt"]) == 0

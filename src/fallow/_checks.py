@@ -30,6 +30,10 @@ class WrongState(FallowError, RuntimeError):
     """The call came at a moment when it cannot be carried out."""
 
 
+class DamagedData(InvalidValue):
+    """A file is missing, cut short, or not what its name says."""
+
+
 def sentence(rule: str, found: Any, step: str) -> str:
     """Return ``rule``, the value found and the next step as one message."""
     return f"{rule} Found {found}. {step}".strip()
@@ -38,6 +42,11 @@ def sentence(rule: str, found: Any, step: str) -> str:
 def invalid(rule: str, found: Any, step: str = "") -> InvalidValue:
     """Return the error for a value that breaks ``rule``."""
     return InvalidValue(sentence(rule, found, step))
+
+
+def damaged(rule: str, found: Any, step: str = "") -> DamagedData:
+    """Return the error for a file that cannot be what it should be."""
+    return DamagedData(sentence(rule, found, step))
 
 
 def invalid_type(rule: str, found: Any, step: str = "") -> InvalidType:

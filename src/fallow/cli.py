@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from . import __version__
-from ._checks import FallowError, missing_extra
+from ._checks import DamagedData, FallowError, missing_extra
 from .tasks.options import TrainOptions
 
 DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
@@ -27,10 +27,10 @@ _ABOUT = """Train on what still surprises the network.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    words = _spelled(sys.argv[1:] if argv is None else argv)
+    words = _spelled((sys.argv[1:] if argv is None else argv) or ["--help"])
     try:
         parser = _parser()
-        parsed = parser.parse_args(words or ["--help"])
+        parsed = parser.parse_args(words)
         _train(parsed["train"])
     except KeyboardInterrupt:
         print("fallow: stopped.", file=sys.stderr)
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not isinstance(error, FallowError) and "fallow[" not in str(error):
             raise
         print(f"fallow: error: {error}", file=sys.stderr)
-        return DAMAGED if type(error).__name__ == "DamagedData" else WRONG_USE
+        return DAMAGED if isinstance(error, DamagedData) else WRONG_USE
     return DONE
 
 
@@ -64,7 +64,7 @@ def _parser() -> Any:
     parser = ArgumentParser(
         prog="fallow",
         description=_ABOUT,
-        version=f"fallow {__version__}",
+        version=__version__,
         formatter_class=RawDescriptionHelpFormatter,
     )
     commands = parser.add_subcommands(required=True, dest="command", title="commands")

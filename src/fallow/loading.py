@@ -88,6 +88,7 @@ class EpochBatches(Sampler[list[int]]):
     ) -> None:
         self.source, self.batch_size = source, batch_size
         self.shuffle, self.drop_last = shuffle, drop_last
+        self._n = source.order().kept.n
 
     def __len__(self) -> int:
         whole, last = self._split(len(self.source.order()))
@@ -106,6 +107,12 @@ class EpochBatches(Sampler[list[int]]):
         return split_batches(total, self.batch_size, drop_last=self.drop_last)
 
     def __iter__(self) -> Iterator[list[int]]:
+        grown = self.source.order().kept.n
+        if grown != self._n:
+            raise wrong_state(
+                f"The training set has grown from {self._n:,} to {grown:,} samples.",
+                "Make the loader anew, with the longer dataset.",
+            )
         self.source.assert_open(self.planned()[0])
         return self._batches(self.source.order(shuffle=self.shuffle), self.source.already_used())
 

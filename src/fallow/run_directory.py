@@ -6,7 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ._checks import FallowError, invalid
+from ._checks import DamagedData as DamagedData
+from ._checks import invalid
 from .history import EpochRecord
 from .policies.base import Reason
 
 COLUMNS = ("index", "label", "score", "perplexity", "reason", "times_used")
-
-
-class DamagedData(FallowError):
-    """A file of a run is missing, cut short, or not what its name says."""
 
 
 @contextmanager
@@ -86,6 +83,15 @@ class RunDirectory:
             raise invalid("The out directory must be writable.", f"{path}: {error.strerror}") from None
         return run
 
+    def discard(self) -> None:
+        """Take back what a run made that did not finish an epoch; nothing else is touched."""
+        if self.epochs():
+            return
+        self.config_path.unlink(missing_ok=True)
+        for folder in (self.path / "history", self.path):
+            with suppress(OSError):
+                folder.rmdir()
+
     @property
     def config_path(self) -> Path:
         """``config.yaml``: the options of the run."""
@@ -120,13 +126,14 @@ class RunDirectory:
         self.write_text(self.summary_path, json.dumps(_finite(summary), indent=2) + "\n")
 
     def write_epoch(self, file: EpochFile) -> None:
-        """Write one epoch's file."""
+        """Write one epoch's file; equal runs write equal bytes, so no times are in it."""
         arrays: dict[str, NDArray[Any]] = {
             "score": file.scores,
             "reason": file.reason,
             "used": file.record.used_bits,
         }
-        metadata = {"format": "fallow-epoch-1", "aggregates": json.dumps(_finite(file.record.aggregates()))}
+        aggregates = {k: v for k, v in file.record.aggregates().items() if k != "record_seconds"}
+        metadata = {"format": "fallow-epoch-1", "aggregates": json.dumps(_finite(aggregates))}
         with replaced(self.epoch_path(file.record.epoch)) as temporary:
             temporary.write_bytes(save(arrays, metadata=metadata))
 
@@ -146,8 +153,8 @@ class RunDirectory:
                 aggregates = json.loads(metadata["aggregates"])
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise DamagedData(f"{path} cannot be read: {error}. Look for another copy of it.") from None
-        for name in ("mean_score",):
-            aggregates[name] = float("nan") if aggregates[name] is None else aggregates[name]
+        mean = aggregates["mean_score"]
+        aggregates |= {"mean_score": float("nan") if mean is None else mean, "record_seconds": 0.0}
         quantiles = aggregates["score_quantiles"]
         aggregates["score_quantiles"] = [float("nan") if q is None else q for q in quantiles]
         record = EpochRecord.restore(arrays["used"], aggregates)

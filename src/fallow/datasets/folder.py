@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .._checks import InvalidValue, check_integer, check_share, invalid
+from .._checks import DamagedData, check_integer, check_share, damaged, invalid
 from .decoding import Header, Shape, choose_shape, decode, read_headers
 from .images import ImageData, ImageDataset, Progress
 from .listing import Part, find_parts, hold_out
@@ -124,9 +124,9 @@ def _refuse(unreadable: Mapping[Path, str], skip_corrupt: bool) -> None:
         raise _corrupt(unreadable)
 
 
-def _corrupt(unreadable: Mapping[Path, str]) -> InvalidValue:
+def _corrupt(unreadable: Mapping[Path, str]) -> DamagedData:
     step = "Replace or remove what is named, or pass `skip_corrupt` to leave it out."
-    return invalid("Every image must be readable.", _summary(unreadable), step)
+    return damaged("Every image must be readable.", _summary(unreadable), step)
 
 
 def _summary(unreadable: Mapping[Path, str]) -> str:

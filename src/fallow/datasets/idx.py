@@ -11,7 +11,7 @@ import struct
 
 import numpy as np
 
-from .._checks import invalid
+from .._checks import damaged
 
 UNSIGNED_BYTE = 0x08
 
@@ -37,14 +37,14 @@ def parse_idx(content: bytes, dimensions: int, name: str) -> np.ndarray:
     magic = bytes([0, 0, UNSIGNED_BYTE, dimensions])
     if content[:4] != magic:
         rule = f"{name} must begin with {magic.hex(' ')}, as an idx file of bytes does."
-        raise invalid(rule, content[:4].hex(" ") or "an empty file", step)
+        raise damaged(rule, content[:4].hex(" ") or "an empty file", step)
     start = 4 + 4 * dimensions
     if len(content) < start:
-        raise invalid(f"{name} must hold {dimensions} lengths.", f"{len(content)} bytes", step)
+        raise damaged(f"{name} must hold {dimensions} lengths.", f"{len(content)} bytes", step)
     shape = struct.unpack(f">{dimensions}I", content[4:start])
     values = np.frombuffer(content, np.uint8, offset=start)
     expected = int(np.prod(shape, dtype=object))
     if values.size != expected:
         size = "×".join(str(length) for length in shape)
-        raise invalid(f"{name} must hold {size} = {expected} bytes.", values.size, step)
+        raise damaged(f"{name} must hold {size} = {expected} bytes.", values.size, step)
     return values.reshape(shape)

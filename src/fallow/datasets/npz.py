@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import invalid
+from .._checks import damaged, invalid
 from .images import ImageData, from_arrays
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -60,7 +60,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     save = f"Save them with `numpy.savez(path, {', '.join(f'{name}=...' for name in names)})`."
     if not zipfile.is_zipfile(path):
         found = "an empty file" if path.stat().st_size == 0 else "another or a cut-off file"
-        raise invalid(f"{path} must be a numpy archive (.npz).", found, save)
+        raise damaged(f"{path} must be a numpy archive (.npz).", found, save)
     arrays: dict[str, np.ndarray] = {}
     with np.load(path, allow_pickle=False) as archive:
         missing = [name for name in names if name not in archive.files]
@@ -73,14 +73,14 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
                 arrays[name] = archive[name]
             except ValueError as error:
                 if "pickle" not in str(error):
-                    raise invalid(f"`{name}` in {path} must be an array.", error, save) from error
+                    raise damaged(f"`{name}` in {path} must be an array.", error, save) from error
                 step = "Save plain numbers: pickled objects can run code and are never loaded."
                 raise invalid(f"`{name}` must hold numbers.", "Python objects", step) from None
             except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 step = "The file is damaged: save or copy it again."
-                raise invalid(f"`{name}` in {path} must be readable.", error, step) from error
+                raise damaged(f"`{name}` in {path} must be readable.", error, step) from error
             if not isinstance(arrays[name], np.ndarray):
-                raise invalid(f"`{name}` in {path} must be an array.", "another file", save)
+                raise damaged(f"`{name}` in {path} must be an array.", "another file", save)
     return arrays
 
 

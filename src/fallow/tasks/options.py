@@ -29,7 +29,8 @@ class TrainOptions:
         data: digits, fashion-mnist, cifar10, a folder with one sub-folder of images a class, a FILE.npz with
             x_train, y_train, x_test, y_test, or your own LightningDataModule as package.module:Class.
         task: What to train: image.
-        model: small-conv, resnet, or your own LightningModule or nn.Module as package.module:Class.
+        model: small-conv, resnet, or your own as package.module:Class. An nn.Module is trained as ours are,
+            on normalised images; a LightningModule trains itself, on (B, C, H, W) float images in [0, 1].
         model_args: Arguments of your own model's class.
         data_args: Arguments of your own data module's class.
         policy: Which samples to leave out: threshold (the published method), soft (an exact share, drawn with
@@ -52,7 +53,8 @@ class TrainOptions:
         full_tail: Last share of the epochs in which all learned samples train. Default 0.1 with threshold.
         outliers: remeasure (they come back by measurement only), readmit (with the others) or never.
         min_kept: Keep at least so many samples. Default: one batch.
-        min_kept_per_class: Keep at least so many of each class.
+        min_kept_per_class: Keep at least so many of each class; 0 for no such floor. Default: a batch's fair
+            share, so that no epoch trains on one class only.
         batch_size: Samples a device and step. Default 256; 64 below 10,000 samples.
         learning_rate: The highest. Default 0.3 for 256 samples a step, in proportion.
         weight_decay: Of the weights.
@@ -95,7 +97,7 @@ class TrainOptions:
     full_tail: float | None = None
     outliers: str = "remeasure"
     min_kept: int | None = None
-    min_kept_per_class: int = 0
+    min_kept_per_class: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
     weight_decay: float = 5e-4
@@ -139,6 +141,10 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise invalid(f"--{name} must be at least {low}.", value)
+        if not 0 <= self.seed < 2**63:
+            raise invalid("--seed must be at least 0 and below 2^63.", self.seed)
+        if not self.weight_decay >= 0:
+            raise invalid("--weight_decay must be at least 0.", self.weight_decay)
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise invalid("--learning_rate must be above 0.", self.learning_rate)
         if not 0 <= self.rising_share < 1:

@@ -129,7 +129,7 @@ def finish(
     run.write_samples(
         names, subsampler.scores.numpy(), subsampler.reason.numpy(), np.asarray(times_used), nats=nats
     )
-    charts = save_usage(history, run.path, labels=None if labels is None else labels.numpy())
+    charts = save_usage(history, run.path, labels=None if names is None else np.asarray(names))
     console.table(_rows(summary))
     console.line()
     console.line(f"Run directory: {run.path}")

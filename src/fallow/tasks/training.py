@@ -14,15 +14,16 @@ from typing import Any
 
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import save
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .._checks import invalid
-from ..datasets import ImageData, load_images
+from ..datasets import ImageData, ImageDataset, load_images
 from ..integrations.lightning import SubsamplingCallback
 from ..models import image_model
 from ..run_directory import RunDirectory, replaced
@@ -69,19 +70,37 @@ def train(options: TrainOptions) -> dict[str, Any]:
         torch.manual_seed(options.seed)
         job = _build(options, console)
         run = _open_run(options, console)
-        writer = EpochWriter(run, job.subsampler, console)
-        trainer = _trainer(options, run, [SubsamplingCallback(job.subsampler), writer])
-        began = time.perf_counter()
-        console.begin(job.subsampler, len(job.train), options)
         try:
-            _fit(trainer, job)
-        finally:
-            console.end()
-        seconds = time.perf_counter() - began
-        if trainer.is_global_zero:
-            _save_weights(job.module, run)
-            return finish(run, job.subsampler, job.classes, writer, seconds, console)
-        return {}
+            return _run(options, job, run, console)
+        except BaseException:
+            run.discard()
+            raise
+
+
+def _run(options: TrainOptions, job: Job, run: RunDirectory, console: Console) -> dict[str, Any]:
+    """Train, and write what a run leaves behind, after Ctrl-C too."""
+    writer = EpochWriter(run, job.subsampler, console)
+    watch = SubsamplingCallback(job.subsampler, score_by_name(options.score))
+    trainer = _trainer(options, run, [watch, writer])
+    began = time.perf_counter()
+    console.begin(job.subsampler, len(job.train), options)
+    stopped = False
+    try:
+        _fit(trainer, job)
+    except SystemExit:  # Lightning ends a training so on Ctrl-C
+        stopped = trainer.interrupted
+        if not stopped:
+            raise
+    finally:
+        console.end()
+    seconds = time.perf_counter() - began
+    summary: dict[str, Any] = {}
+    if trainer.is_global_zero and writer.epochs:
+        _save_weights(job.module, run)
+        summary = finish(run, job.subsampler, job.classes, writer, seconds, console)
+    if stopped:
+        raise KeyboardInterrupt
+    return summary
 
 
 def _build(options: TrainOptions, console: Console) -> Job:
@@ -97,17 +116,24 @@ def _build(options: TrainOptions, console: Console) -> Job:
             progress=progress,
         )
     batch_size = options.batch_size or _batch_size(len(data.train))
-    subsampler = _subsampler(options, len(data.train), batch_size, data.train.labels)
+    own = import_class(options.model, options.model_args) if is_import_path(options.model) else None
+    itself = isinstance(own, LightningModule)
+    if itself:
+        _refuse_ours(options)
+    subsampler = _subsampler(options, data.train.labels, len(data.train), batch_size, declared=not itself)
+    collate = _as_floats if itself else data.train.collate
     loader = subsampler.loader(
-        data.train,
-        batch_size,
-        full_batches=True,
-        collate_fn=data.train.collate,
-        **_worker_options(options),
+        data.train, batch_size, full_batches=True, collate_fn=collate, **_worker_options(options)
     )
-    test = DataLoader(data.test, batch_size=512, collate_fn=data.test.collate)
-    module = _module(options, data, subsampler, batch_size)
+    test = DataLoader(data.test, batch_size=512, collate_fn=collate)
+    module = own if isinstance(own, LightningModule) else _module(options, data, subsampler, batch_size, own)
     return Job(subsampler, module, loader, test, data.classes)
+
+
+def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
+    """Return a batch for a module that knows nothing of ours: float images in [0, 1], and labels."""
+    images, labels = ImageDataset.collate(batch)
+    return images.float() / (255 if images.dtype == torch.uint8 else 1), labels
 
 
 def _own_data(options: TrainOptions) -> Job:
@@ -122,7 +148,8 @@ def _own_data(options: TrainOptions) -> Job:
         raise invalid("train_dataloader() must return one DataLoader.", type(theirs).__name__)
     dataset: Dataset[Any] = theirs.dataset
     batch_size = options.batch_size or theirs.batch_size or 1
-    subsampler = _subsampler(options, len(dataset), batch_size, None)  # type: ignore[arg-type]
+    count = len(dataset)  # type: ignore[arg-type]
+    subsampler = _subsampler(options, None, count, batch_size, declared=False)
     loader = subsampler.loader(
         dataset,
         batch_size,
@@ -145,21 +172,24 @@ def _own_module(options: TrainOptions, subsampler: Subsampler) -> LightningModul
     found = import_class(options.model, options.model_args)
     if not isinstance(found, LightningModule):
         raise invalid(f"{options.model} must be a LightningModule.", type(found).__name__)
+    _refuse_ours(options)
     return found
 
 
+def _refuse_ours(options: TrainOptions) -> None:
+    """Raise for options of our own training where the user's LightningModule trains itself."""
+    for name, given in (("learning_rate", options.learning_rate), ("augment", options.augment)):
+        if given not in (None, "auto"):
+            raise invalid(f"--{name} is for our own training.", given, "Set it in your LightningModule.")
+
+
 def _module(
-    options: TrainOptions, data: ImageData, subsampler: Subsampler, batch_size: int
+    options: TrainOptions, data: ImageData, subsampler: Subsampler, batch_size: int, own: Any
 ) -> LightningModule:
     shape = data.train.images.shape
-    if is_import_path(options.model):
-        network = import_class(options.model, options.model_args)
-        if isinstance(network, LightningModule):
-            return network
-        if not isinstance(network, nn.Module):
-            raise invalid(f"{options.model} must be an nn.Module.", type(network).__name__)
-    else:
-        network = image_model(options.model, shape[1], (shape[2], shape[3]), len(data.classes))
+    if own is not None and not isinstance(own, nn.Module):
+        raise invalid(f"{options.model} must be an nn.Module.", type(own).__name__)
+    network = own or image_model(options.model, shape[1], (shape[2], shape[3]), len(data.classes))
     augment = options.augment
     if augment == "auto":
         augment = _AUGMENTS.get(data.name, "crop")
@@ -174,9 +204,15 @@ def _module(
     return ImageTask(network, mean, std, subsampler, recipe, subsampler.score)
 
 
-def _subsampler(options: TrainOptions, n: int, batch_size: int, labels: Any) -> Subsampler:
+def _subsampler(
+    options: TrainOptions, labels: Tensor | None, n: int, batch_size: int, *, declared: bool
+) -> Subsampler:
+    """Return the subsampler; ``declared``: the losses that are recorded are known to be the score."""
+    per_class = options.min_kept_per_class
+    if per_class is None:
+        per_class = 0 if labels is None else max(1, batch_size // (int(labels.max()) + 1))
     epochs = options.epochs or (30 if options.data == "digits" else 20)
-    if options.min_kept_per_class and labels is None:
+    if per_class and labels is None:
         raise invalid("--min_kept_per_class needs labels.", "your own data", "Leave it out.")
     return Subsampler(
         n,
@@ -185,8 +221,8 @@ def _subsampler(options: TrainOptions, n: int, batch_size: int, labels: Any) -> 
         seed=options.seed,
         labels=labels,
         min_kept=min(n, options.min_kept or batch_size),
-        min_kept_per_class=options.min_kept_per_class,
-        score=score_by_name(options.score),
+        min_kept_per_class=per_class,
+        score=score_by_name(options.score) if declared else None,
     )
 
 
@@ -214,22 +250,17 @@ def _open_run(options: TrainOptions, console: Console) -> RunDirectory:
 
 
 def _trainer(options: TrainOptions, run: RunDirectory, callbacks: list[Callback]) -> Trainer:
-    loggers: dict[str, Any] = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
-    logger: Logger | bool = False
-    if options.logger != "none":
-        logger = loggers[options.logger](save_dir=run.path, name="logs", version="")
     if options.checkpoints:
         callbacks = [*callbacks, ModelCheckpoint(run.path / "checkpoints", save_last=True)]
     subsampler = next(c.subsampler for c in callbacks if isinstance(c, SubsamplingCallback))
-    devices = options.devices if options.devices == "auto" else json.loads(options.devices)
     arguments: dict[str, Any] = {
         "max_epochs": subsampler.schedule.epochs,
         "accelerator": options.accelerator,
-        "devices": devices,
+        "devices": _devices(options.devices),
         "num_nodes": options.num_nodes,
         "strategy": options.strategy,
         "precision": options.precision,
-        "logger": logger,
+        "logger": _logger(options.logger, run),
         "enable_checkpointing": options.checkpoints,
         "default_root_dir": run.path,
         "callbacks": callbacks,
@@ -239,7 +270,28 @@ def _trainer(options: TrainOptions, run: RunDirectory, callbacks: list[Callback]
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 50,
     }
-    return Trainer(**{**arguments, **options.trainer})
+    try:
+        return Trainer(**{**arguments, **options.trainer})
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        step = "Look at --accelerator, --devices, --strategy, --precision and --trainer."
+        raise invalid("Lightning's Trainer must accept its options.", error, step) from None
+
+
+def _devices(words: str) -> Any:
+    """Return how many devices, or a list of them, or "auto"."""
+    try:
+        return words if words == "auto" else json.loads(words)
+    except json.JSONDecodeError:
+        raise invalid("--devices must be a number, a list or auto.", words, "Try 1.") from None
+
+
+def _logger(name: str, run: RunDirectory) -> Logger | bool:
+    kinds: dict[str, Any] = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
+    try:
+        return name != "none" and kinds[name](save_dir=run.path, name="logs", version="")
+    except ModuleNotFoundError as error:
+        step = f"Run `pip install {name}`, or use --logger csv."
+        raise invalid(f"--logger {name} needs its package.", error, step) from None
 
 
 def _fit(trainer: Trainer, job: Job) -> None:
@@ -254,7 +306,7 @@ def _save_weights(module: LightningModule, run: RunDirectory) -> None:
     network = module.network if isinstance(module, ImageTask) else module
     weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
     with replaced(run.model_path) as temporary:
-        save_file(weights, temporary)
+        temporary.write_bytes(save(weights))
 
 
 @contextmanager
