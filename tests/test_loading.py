@@ -377,3 +377,14 @@ def test_ranks_take_slices_of_global_batches(total, batch, ranks, drop_last):
     rest = total % width
     if 0 < rest < ranks and not (drop_last and total >= width):
         assert sum(map(len, steps[-1])) == width + rest
+
+
+@pytest.mark.parametrize(
+    ("total", "sizes"), [(65, [16, 16, 16, 17]), (68, [16] * 4 + [4]), (3, [3]), (64, [16] * 4)]
+)
+def test_full_batches_let_a_small_rest_join_the_batch_before(total, sizes):
+    batches = EpochBatches(Source(total), 16, full_batches=True)
+    found = list(batches)
+    assert [len(batch) for batch in found] == sizes
+    assert len(batches) == len(found)
+    assert sorted(index for batch in found for index in batch) == list(range(total))

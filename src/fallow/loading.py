@@ -79,15 +79,21 @@ class EpochBatches(Sampler[list[int]]):
 
     Rank r takes the r-th part of each global batch of ``batch_size`` times the number of ranks. The
     last global batch is split so that sizes differ by at most one; too small for all ranks, it joins
-    the one before. With ``drop_last`` it is left out, unless it is the only one. Iterating has no side
-    effects.
+    the one before; with ``full_batches`` so does one of less than a quarter of a global batch. With
+    ``drop_last`` it is left out, unless it is the only one. Iterating has no side effects.
     """
 
     def __init__(
-        self, source: EpochSource, batch_size: int, *, shuffle: bool = True, drop_last: bool = False
+        self,
+        source: EpochSource,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        full_batches: bool = False,
     ) -> None:
         self.source, self.batch_size = source, batch_size
-        self.shuffle, self.drop_last = shuffle, drop_last
+        self.shuffle, self.drop_last, self.full_batches = shuffle, drop_last, full_batches
         self._n = source.order().kept.n
 
     def __len__(self) -> int:
@@ -104,7 +110,7 @@ class EpochBatches(Sampler[list[int]]):
     def _split(self, total: int) -> tuple[int, int]:
         if self.drop_last and total < self.batch_size * rank_and_size()[1] and self.source.resumed():
             return 0, 0
-        return split_batches(total, self.batch_size, drop_last=self.drop_last)
+        return split_batches(total, self.batch_size, drop_last=self.drop_last, full_batches=self.full_batches)
 
     def __iter__(self) -> Iterator[list[int]]:
         grown = self.source.order().kept.n
@@ -132,29 +138,34 @@ class EpochBatches(Sampler[list[int]]):
             yield from _unused(order.at(np.arange(count) + whole * width + start), used)
 
 
-def split_batches(total: int, batch_size: int, *, drop_last: bool = False) -> tuple[int, int]:
+def split_batches(
+    total: int, batch_size: int, *, drop_last: bool = False, full_batches: bool = False
+) -> tuple[int, int]:
     """Return how many whole global batches ``total`` samples make, and the size of one more.
 
     Raises:
         WrongState: where there are fewer samples than ranks.
     """
     _, size = rank_and_size()
-    whole, rest = divmod(total, batch_size * size)
+    width = batch_size * size
+    whole, rest = divmod(total, width)
     if drop_last and whole:
         return whole, 0
+    if full_batches and whole and 0 < rest < width // 4:
+        return whole - 1, rest + width
     if 0 < rest < size:
         if not whole:
             raise wrong_state(
                 f"An epoch needs a sample for each rank. Found {rest} for {size} ranks.",
                 f"Set min_kept={size} or more, or start fewer ranks.",
             )
-        return whole - 1, rest + batch_size * size
+        return whole - 1, rest + width
     return whole, rest
 
 
-def count_batches(total: int, batch_size: int, *, drop_last: bool = False) -> int:
+def count_batches(total: int, batch_size: int, *, drop_last: bool = False, full_batches: bool = False) -> int:
     """Return how many batches a rank makes of ``total`` samples."""
-    whole, last = split_batches(total, batch_size, drop_last=drop_last)
+    whole, last = split_batches(total, batch_size, drop_last=drop_last, full_batches=full_batches)
     return whole + bool(last)
 
 

@@ -151,4 +151,7 @@ class Readings:
         if (self._ledger.table.reason == Reason.BY_HAND).any():
             raise wrong_state("The number of steps is not fixed: samples were removed by hand.", _PROGRESS)
         counts = planned_counts(self.policy, self.schedule, self._floors_now(), self.n)
-        return sum(loading.count_batches(kept, batch_size, drop_last=drop_last) for kept in counts)
+        full = self._full_batch is not None
+        return sum(
+            loading.count_batches(kept, batch_size, drop_last=drop_last, full_batches=full) for kept in counts
+        )

@@ -133,7 +133,8 @@ class RunDirectory:
             "used": file.record.used_bits,
         }
         aggregates = {k: v for k, v in file.record.aggregates().items() if k != "record_seconds"}
-        metadata = {"format": "fallow-epoch-1", "aggregates": json.dumps(_finite(aggregates))}
+        header = {"format": "fallow-epoch-1", "aggregates": _finite(aggregates)}
+        metadata = {"fallow": json.dumps(header)}  # one key: safetensors writes several in any order
         with replaced(self.epoch_path(file.record.epoch)) as temporary:
             temporary.write_bytes(save(arrays, metadata=metadata))
 
@@ -146,11 +147,11 @@ class RunDirectory:
         path = self.epoch_path(epoch)
         try:
             with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != "fallow-epoch-1":
+                header = json.loads((file.metadata() or {}).get("fallow", "{}"))
+                if header.get("format") != "fallow-epoch-1":
                     raise DamagedData(f"{path} is not an epoch that this version of fallow wrote.")
                 arrays = {name: file.get_tensor(name) for name in ("score", "reason", "used")}
-                aggregates = json.loads(metadata["aggregates"])
+                aggregates = header["aggregates"]
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise DamagedData(f"{path} cannot be read: {error}. Look for another copy of it.") from None
         mean = aggregates["mean_score"]

@@ -118,7 +118,8 @@ class Subsampler(Readings):
             dataset: the training set, map-style, with ``n`` samples.
             batch_size: samples a rank and step.
             shuffle: False keeps dataset order.
-            full_batches: top each epoch up to whole global batches with the highest-scoring learned samples.
+            full_batches: top each epoch up to whole global batches with the highest-scoring learned
+                samples; where there are none, a last one of less than a quarter joins the one before.
             **options: of ``torch.utils.data.DataLoader``: workers, ``collate_fn``, ``drop_last``, ...
 
         Raises:
@@ -127,7 +128,9 @@ class Subsampler(Readings):
         """
         loading.check_batch_size(batch_size)
         drop_last = bool(options.pop("drop_last", False))
-        batches = EpochBatches(self, batch_size, shuffle=shuffle, drop_last=drop_last)
+        batches = EpochBatches(
+            self, batch_size, shuffle=shuffle, drop_last=drop_last, full_batches=full_batches
+        )
         made = loading.make_loader(dataset, self.n, batches, self.seed, options)
         if full_batches:
             self._top_up(batch_size)
