@@ -38,6 +38,11 @@ class Readings:
     _batches: EpochBatches | None
     _orders: dict[bool, Order]
 
+    def __repr__(self) -> str:
+        kept = len(self._plan.kept)
+        where = f"epoch={self.epoch}, kept={kept}"
+        return f"Subsampler({self.n}, {self.policy!r}, {self.schedule!r}, seed={self.seed}: {where})"
+
     @property
     def epoch(self) -> int:
         """The epoch under way, from 0; ``schedule.epochs`` when all are done."""

@@ -78,6 +78,7 @@ class Console:
         """Say what is trained, and head the table."""
         epochs = subsampler.schedule.epochs
         self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epochs, {subsampler.policy!r}")
+        self.line("loss: mean score of the samples trained on; so far: share of full training's samples")
         drawn = options.policy in ("soft", "below-mean", "random")
         self._row({name: name for name in _COLUMNS} | ({"learned": "not drawn"} if drawn else {}))
         if self.live:

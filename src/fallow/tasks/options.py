@@ -33,9 +33,9 @@ class TrainOptions:
             on normalised images; a LightningModule trains itself, on (B, C, H, W) float images in [0, 1].
         model_args: Arguments of your own model's class.
         data_args: Arguments of your own data module's class.
-        policy: Which samples to leave out: threshold (the published method), soft (an exact share, drawn with
-            odds by score), fraction (the lowest-scoring share), below-mean (InfoBatch's rule), random (a
-            control), full (leaves out nothing).
+        policy: Which samples to leave out: soft (default: an exact share, drawn with odds by score),
+            threshold (the published method), fraction (the lowest-scoring share), below-mean (InfoBatch's
+            rule), random (a control), full (leaves out nothing).
         low: Samples that score below are learned (threshold). Default 0.1; 0.3 with
             quantiles; 0 for no such side.
         high: Samples that score above are outliers (threshold). Default: none.
@@ -44,11 +44,11 @@ class TrainOptions:
         fraction: Share of the samples that is left out (soft, fraction, random: of all; below-mean: of those
             below the mean). Default 0.5. Epochs are topped up to whole batches.
         exponent: How strongly the odds follow the score (soft). Default 0.5.
-        score: kl, reverse-kl, js, tv, hellinger or renyi.
+        score: kl, reverse-kl, js, tv, hellinger or renyi. Default kl, in nats.
         epochs: How many epochs. Default: 30 for digits, 20 otherwise.
-        warmup: First epochs in which all samples train.
+        warmup: First epochs in which all samples train. Default 1.
         readmit_every: Give removed samples back before every k-th epoch; 0 never. Default 5 with threshold.
-        readmit_at: Further epochs, from 0, before which they come back.
+        readmit_at: Further epochs before which they come back, as [5,10]; epochs count from 0.
         stagger: Give back another 1/k of them each epoch instead of all at once.
         full_tail: Last share of the epochs in which all learned samples train. Default 0.1 with threshold.
         outliers: remeasure (they come back by measurement only), readmit (with the others) or never.
@@ -57,13 +57,13 @@ class TrainOptions:
             share, so that no epoch trains on one class only.
         batch_size: Samples a device and step. Default 256; 64 below 10,000 samples.
         learning_rate: The highest. Default 0.3 for 256 samples a step, in proportion.
-        weight_decay: Of the weights.
-        rising_share: Share of the training in which the learning rate rises; then it falls to 0.
+        weight_decay: Of the weights. Default 5e-4.
+        rising_share: Share of the training in which the learning rate rises; then it falls to 0. Default 0.2.
         augment: auto, none, crop (shifts by up to 1/28 of the side) or crop-flip.
         image_size: Side in pixels that the images of a folder get.
-        test_share: Share of a folder without test/ or val/ that is held out.
+        test_share: Share of a folder without test/ or val/ that is held out. Default 0.2.
         skip_corrupt: Leave unreadable images of a folder out instead of stopping.
-        seed: Of everything that is random.
+        seed: Of everything that is random. Default 0.
         out: The run directory. Default: runs/DATA-POLICY-TIME.
         workers: Processes that load data.
         accelerator: Lightning's: auto, cpu, gpu.
@@ -72,7 +72,7 @@ class TrainOptions:
         strategy: Lightning's: auto, ddp.
         precision: Lightning's: 32-true, bf16-mixed, 16-mixed.
         logger: none, csv or tensorboard: scalars of each epoch in RUN/logs.
-        checkpoints: Keep Lightning's checkpoint of the last epoch in RUN/checkpoints.
+        checkpoints: Keep Lightning's checkpoints in RUN/checkpoints.
         trainer: Further arguments of Lightning's Trainer.
     """
 
