@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .bitset import unpack
 from .policies.base import Reason
 from .selection import blocks
-from .table import MEASURED, TRAINED, Table
+from .table import TRAINED, Table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,13 +88,14 @@ def describe(table: Table, epoch: int, readmitted: int, record_seconds: float) -
     left_out = int(np.count_nonzero(table.reason))
     by_reason = {r: int(np.count_nonzero(table.reason == r)) if left_out else 0 for r in Reason}
     used = table.seen == TRAINED
+    backward = int(np.count_nonzero(used))
     mean, fine = _spread(table, epoch)
     return EpochRecord(
         epoch=epoch,
         n=len(table),
         used_bits=np.packbits(used, bitorder="little"),
-        backward=int(np.count_nonzero(used)),
-        forward_only=int(np.count_nonzero(table.seen == MEASURED)),
+        backward=backward,
+        forward_only=int(np.count_nonzero(table.seen)) - backward,
         kept=len(table) - left_out,
         learned=by_reason[Reason.LEARNED],
         outliers=by_reason[Reason.OUTLIER],
@@ -120,7 +121,7 @@ def _spread(table: Table, epoch: int) -> tuple[float, NDArray[np.int64]]:
         scores = table.scores[rows]
         fresh = (table.seen[rows] == TRAINED) & (table.scored_in[rows] == epoch + 1) & (scores == scores)
         scores = scores if fresh.all() else scores[fresh]
-        total += float(scores.sum(dtype=np.float64))
+        total += float(scores.sum())  # pairwise in float32 inside a block, float64 across blocks
         fine += np.bincount(np.maximum(scores, 0).view(np.uint32) >> _FINE, minlength=1 << 16)
     count = int(fine.sum())
     return (total / count if count else float("nan")), fine

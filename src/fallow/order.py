@@ -7,7 +7,6 @@ see the same order, and a position far into the epoch costs no more than the fir
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -19,10 +18,7 @@ from .bitset import Bitset
 from .keyed import Permutation, mix
 from .selection import blocks
 
-BLOCK = 1 << 16
-SHARED = 4
-"""From so many blocks on, threads are worth their start."""
-
+BLOCK = 1 << 15
 _ORDER = 0x0DE5
 
 
@@ -69,23 +65,11 @@ class Order:
         return self.kept.select(position if self._place is None else self._place(position))
 
     def read(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Return positions ``[start, stop)`` as int64, evaluated in blocks that fit the cache.
-
-        Many blocks are shared out over as many threads as torch uses.
-        """
+        """Return positions ``[start, stop)`` as int64, evaluated in blocks that fit the cache."""
         out = np.empty(stop - start, np.int64)
-
-        def fill(begin: int) -> None:
+        for begin in range(start, stop, BLOCK):
             end = min(begin + BLOCK, stop)
             out[begin - start : end - start] = self.at(np.arange(begin, end))
-
-        begins = range(start, stop, BLOCK)
-        if len(begins) < SHARED or torch.get_num_threads() == 1:
-            for begin in begins:
-                fill(begin)
-        else:
-            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                list(pool.map(fill, begins))
         return out
 
     def __iter__(self) -> Iterator[int]:
