@@ -131,6 +131,12 @@ def test_names_for_type_checkers_are_those_at_run_time():
     assert {alias.asname for node in block.body for alias in node.names} == set(fallow.__all__)
 
 
+def test_rooms_open_by_name():
+    code = "import fallow; print(fallow.policies.Threshold.name, fallow.scores.KLDivergence.name)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["threshold", "kl"]
+
+
 def test_importing_loads_no_torch():
     code = "import sys, fallow; print('torch' in sys.modules); fallow.Schedule; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -54,6 +54,7 @@ _HOMES = {
     ],
     "subsampler": ["Subsampler"],
 }  # fmt: skip
+_ROOMS = ("charts", "datasets", "integrations", "models", "policies", "scores")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME)
@@ -62,6 +63,8 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module 'fallow' has no attribute {name!r}")
 
 
