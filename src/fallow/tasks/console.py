@@ -77,7 +77,8 @@ class Console:
     def begin(self, subsampler: Subsampler, batches: int, options: TrainOptions) -> None:
         """Say what is trained, and head the table."""
         epochs = subsampler.schedule.epochs
-        self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epochs, {subsampler.policy!r}")
+        rule = "nothing left out" if options.policy == "full" else repr(subsampler.policy)
+        self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epochs, {rule}")
         self.line("loss: mean score of the samples trained on; so far: share of full training's samples")
         drawn = options.policy in ("soft", "below-mean", "random")
         self._row({name: name for name in _COLUMNS} | ({"learned": "not drawn"} if drawn else {}))
