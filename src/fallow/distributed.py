@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
@@ -53,9 +52,3 @@ def _gather(column: NDArray[Any], rows: list[int], device: torch.device) -> list
     every = [torch.empty_like(mine) for _ in rows]
     dist.all_gather(every, mine)
     return [part[:count].cpu().numpy() for part, count in zip(every, rows, strict=True)]
-
-
-def agree(words: list[int]) -> list[list[int]]:
-    """Return the same few integers of every rank; the call is collective."""
-    parts = gather_rows(np.asarray([words], np.int64))
-    return [part[0][0].tolist() for part in parts]
