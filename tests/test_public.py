@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "fallow"
 
 FLOORS = [
-    {"_checks", "keyed", "selection"},
+    {"_checks", "keyed", "selection", "no_score"},
     {"scores", "policies", "schedule", "distributed", "forward_only", "bitset", "host_index"},
     {"table", "journal", "order"},
     {"ledger", "plan", "history", "recording"},

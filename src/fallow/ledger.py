@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .distributed import gather_rows, rank_and_size
 from .journal import Journal
-from .scores.base import NO_SCORE
+from .no_score import NO_SCORE
 from .table import MEASURED, TRAINED, UNSEEN, Index, Table
 
 PREDICTED = "predicted"

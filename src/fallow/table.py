@@ -7,13 +7,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .no_score import NO_SCORE_FLOOR
 from .policies.base import Reason
 
 Index: TypeAlias = NDArray[np.int64]
 Scores: TypeAlias = NDArray[np.float32]
 
 UNSEEN, TRAINED, MEASURED = 0, 1, 2
-_NO_SCORE_FLOOR = -1e-30
 
 
 class Table:
@@ -61,7 +61,7 @@ class Table:
         """
         self.seen[index] = kind
         self.recorded += index.size
-        unscored = (scores < 0) & (scores > _NO_SCORE_FLOOR)
+        unscored = (scores < 0) & (scores > NO_SCORE_FLOOR)
         if unscored.any():
             index, scores = index[~unscored], scores[~unscored]
         bad = ~np.isfinite(scores)

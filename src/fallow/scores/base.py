@@ -21,17 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..no_score import NO_SCORE as NO_SCORE
+from ..no_score import NO_SCORE_FLOOR
 from ._inputs import aligned
-
-NO_SCORE = -(2.0**-126)
-"""The value of a sample without a valid target: the smallest normal float32, negative.
-
-Loss and score are one tensor, so "no score" has to be a number in it. This one moves no mean, has
-no gradient, is not flushed to zero as a denormal number may be, and is negative where no divergence
-can be. See :func:`is_no_score`.
-"""
-
-_NO_SCORE_FLOOR = -1e-30
 
 
 class Score(ABC):
@@ -79,7 +71,7 @@ def is_no_score(scores: Tensor) -> Tensor:
         >>> is_no_score(torch.tensor([NO_SCORE, 7 * NO_SCORE, 0.0, -0.0, -1e-9])).tolist()
         [True, True, False, False, False]
     """
-    return (scores < 0) & (scores > _NO_SCORE_FLOOR)
+    return (scores < 0) & (scores > NO_SCORE_FLOOR)
 
 
 def weighed(weights: Tensor, values: Tensor) -> Tensor:
