@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from fallow import NO_SCORE
 from fallow.journal import PAGE, Journal
 from fallow.ledger import PREDICTED, Ledger
-from fallow.table import MEASURED, TRAINED, UNSEEN
+from fallow.policies import Reason
+from fallow.table import MEASURED, PREDICTED, TRAINED, UNSEEN
 
 batches = st.lists(
     st.lists(st.tuples(st.integers(0, 8), st.floats(0, 50, width=32)), min_size=1, max_size=6), max_size=12
@@ -104,10 +105,11 @@ def test_a_later_epoch_writes_over_an_earlier_one():
 
 def test_measured_samples_are_not_trained_ones():
     ledger = Ledger(4)
+    ledger.table.reason[2] = Reason.OUTLIER
     fill(ledger, [(0, 1.0)])
     journal = Journal(4)
     journal.append(np.array([2]), torch.tensor([0.5]))
-    ledger.measure(journal)
+    ledger.measure(journal, Journal(4, torch.int32))
     assert ledger.measured
     assert ledger.recorded == 1
     assert ledger.table.seen.tolist() == [TRAINED, UNSEEN, MEASURED, UNSEEN]
@@ -119,7 +121,7 @@ def test_unbegun_until_something_is_recorded_or_measured():
     ledger = Ledger(4)
     assert ledger.unbegun
     assert ledger.done_here() is None
-    ledger.measure(Journal(4))
+    ledger.measure(Journal(4), Journal(4, torch.int32))
     assert not ledger.unbegun
     ledger.begin(1)
     assert ledger.unbegun
@@ -220,3 +222,22 @@ def test_no_graph_is_kept():
     ((_, values),) = ledger._scores.drain()
     assert values.dtype == np.float32
     assert values.tolist() == [2.0, 2.0]
+
+
+def test_rows_without_a_backward_pass_are_measured_only():
+    ledger = Ledger(4)
+    ledger.record(np.array([0, 1, 2]), torch.tensor([1.0, 2.0, 3.0]), None, torch.tensor([True, False, True]))
+    ledger.flush()
+    assert ledger.table.seen.tolist() == [TRAINED, MEASURED, TRAINED, UNSEEN]
+    assert ledger.table.scores[:3].tolist() == [1.0, 2.0, 3.0]
+    assert ledger.recorded == 3
+    assert ledger.done_here().tolist() == [True, True, True, False]
+
+
+def test_classes_predicted_while_measuring_are_kept():
+    ledger = Ledger(3)
+    scored, predicted = Journal(3), Journal(3, torch.int32)
+    scored.append(np.array([1]), torch.tensor([0.5]))
+    predicted.append(np.array([1]), torch.tensor([7], dtype=torch.int32))
+    ledger.measure(scored, predicted)
+    assert ledger.table.columns[PREDICTED].tolist() == [0, 8, 0]

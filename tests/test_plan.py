@@ -254,18 +254,37 @@ def test_readmitted_counts_those_that_were_left_out_before():
 def test_outliers_are_due_when_the_others_come_back():
     table = table_of([None] * 5, reason=ALL)
     schedule = Schedule(epochs=9, readmit_every=3)
-    assert [due(table, schedule, epoch, 0).tolist() for epoch in range(11)] == [
+    assert [due(table, RandomFraction(0), schedule, epoch, 0).tolist() for epoch in range(11)] == [
         [2] if epoch in (3, 6) else [] for epoch in range(11)
     ]
-    assert due(table, schedule, 3, 0).dtype == np.int64
+    assert due(table, RandomFraction(0), schedule, 3, 0).dtype == np.int64
     for other in ("readmit", "never"):
-        assert not due(table, Schedule(epochs=9, readmit_every=3, outliers=other), 3, 0).size
+        assert not due(
+            table, RandomFraction(0), Schedule(epochs=9, readmit_every=3, outliers=other), 3, 0
+        ).size
+
+
+def test_outliers_can_be_measured_at_times_of_their_own():
+    table = table_of([None] * 5, reason=ALL)
+    schedule = Schedule(epochs=9, readmit_every=3, remeasure_every=4)
+    found = [due(table, RandomFraction(0), schedule, epoch, 0).tolist() for epoch in range(11)]
+    assert found == [[2] if epoch in (4, 8) else [] for epoch in range(11)]
+
+
+def test_a_policy_can_ask_for_all_removed_samples():
+    class Nosy(RandomFraction):
+        measures_removed = True
+
+    table = table_of([None] * 5, reason=ALL)
+    schedule = Schedule(epochs=9, warmup=2, readmit_every=3)
+    found = [due(table, Nosy(0.5), schedule, epoch, 0).tolist() for epoch in (1, 2, 3, 9)]
+    assert found == [[], [1, 2, 3], [1, 2, 3], []]
 
 
 def test_with_stagger_a_part_of_the_outliers_is_due_each_epoch():
     table = table_of([None] * 400, reason=[OUTLIER] * 400)
     schedule = Schedule(epochs=9, readmit_every=4, stagger=True)
-    parts = [due(table, schedule, epoch, 0) for epoch in range(1, 5)]
+    parts = [due(table, RandomFraction(0), schedule, epoch, 0) for epoch in range(1, 5)]
     assert all(part.size for part in parts)
     assert np.sort(np.concatenate(parts)).tolist() == list(range(400))
     assert all((np.diff(part) > 0).all() for part in parts)

@@ -19,6 +19,7 @@ FLOORS = [
     {"table", "journal", "order"},
     {"ledger", "plan", "history", "recording"},
     {"loading", "state", "run_directory"},
+    {"measuring"},
     {"readings", "subsampler"},
     {"charts"},
     {"integrations", "datasets", "models"},

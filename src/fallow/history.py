@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class EpochRecord:
         score_quantiles: at 5, 25, 50, 75 and 95 %, to within 1 %.
         score_histogram: int64, counts between ``EDGES`` and above.
         record_seconds: time spent inside ``record``.
+        notes: what the policy noted when the epoch was planned: thresholds that it chose, and why.
     """
 
     epoch: int
@@ -59,6 +60,7 @@ class EpochRecord:
     score_quantiles: tuple[float, ...]
     score_histogram: NDArray[np.int64]
     record_seconds: float
+    notes: dict[str, float] = field(default_factory=dict)
 
     @property
     def used(self) -> Tensor:
@@ -83,7 +85,9 @@ class EpochRecord:
         return EpochRecord(used_bits=used_bits, **parts)
 
 
-def describe(table: Table, epoch: int, readmitted: int, record_seconds: float) -> EpochRecord:
+def describe(
+    table: Table, epoch: int, readmitted: int, record_seconds: float, notes: dict[str, float] | None = None
+) -> EpochRecord:
     """Return the record of the epoch that ``table`` has just seen."""
     left_out = int(np.count_nonzero(table.reason))
     by_reason = {r: int(np.count_nonzero(table.reason == r)) if left_out else 0 for r in Reason}
@@ -107,6 +111,7 @@ def describe(table: Table, epoch: int, readmitted: int, record_seconds: float) -
         score_quantiles=_quantiles(fine),
         score_histogram=_coarse(fine),
         record_seconds=record_seconds,
+        notes=dict(notes or {}),
     )
 
 

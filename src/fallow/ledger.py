@@ -12,9 +12,8 @@ from torch import Tensor
 from .distributed import gather_rows, rank_and_size
 from .journal import Journal
 from .no_score import NO_SCORE
-from .table import MEASURED, TRAINED, UNSEEN, Index, Table
-
-PREDICTED = "predicted"
+from .policies.base import Reason
+from .table import MEASURED, PREDICTED, TRAINED, UNSEEN, Index, Table
 
 
 class Ledger:
@@ -45,6 +44,7 @@ class Ledger:
         """Open ``epoch``: nothing is recorded in it yet."""
         n = len(self.table)
         self._scores, self._predicted = Journal(n), Journal(n, torch.int32)
+        self._backward = Journal(n, torch.uint8)
         self.table.begin_epoch()
         self.epoch = epoch
         self.recorded = self.loaded = 0
@@ -63,37 +63,54 @@ class Ledger:
         """Whether the epoch's samples may still be changed."""
         return not self.recorded and self.resumed is None and not self.measured
 
-    def record(self, rows: Index, scores: Tensor, predicted: Tensor | None) -> None:
-        """Take down the scores of samples that are trained on; no waiting for their device."""
+    def record(
+        self, rows: Index, scores: Tensor, predicted: Tensor | None, backward: Tensor | None = None
+    ) -> None:
+        """Take down the scores of samples that are trained on; no waiting for their device.
+
+        Where ``backward`` is False, a sample is only measured.
+        """
         seen = self.table.seen[rows]
         self._scores.append(rows, scores.detach())
         if predicted is not None:
             self._predicted.append(rows, predicted.detach().to(torch.int32) + 1)
+        if backward is not None:
+            self._backward.append(rows, backward.to(torch.uint8))
         self.recorded += rows.size - int(np.count_nonzero(seen))
         self.table.seen[rows] = TRAINED
         if self._scores.ripe:
             self.flush()
 
-    def measure(self, journal: Journal) -> None:
-        """Take down scores that were measured without training."""
+    def predict(self, rows: Index, classes: NDArray[np.integer]) -> None:
+        """Take down predicted classes."""
+        self.table.column(PREDICTED, np.int32)[rows] = classes + 1
+
+    def measure(self, scored: Journal, predicted: Journal) -> None:
+        """Take down scores that were measured without training, and predicted classes."""
         self.flush()
-        for rows, scores in journal.drain():
+        for rows, scores in scored.drain():
             self.table.write(rows, scores, self.epoch, MEASURED)
+        for rows, classes in predicted.drain():
+            self.predict(rows, classes)
         self.measured = True
 
     def flush(self) -> None:
         """Write everything to the table: the only copy from the device."""
         for rows, scores in self._scores.drain():
             self.table.write(rows, scores, self.epoch, TRAINED)
+        for rows, trained in self._backward.drain():
+            self.table.seen[rows[trained == 0]] = MEASURED
         for rows, classes in self._predicted.drain():
-            self.table.column(PREDICTED, np.int32)[rows] = classes
+            self.predict(rows, classes - 1)
 
     def done_here(self) -> NDArray[np.bool_] | None:
         """Return which samples this rank recorded since the epoch began or was resumed, or None."""
         if not self.recorded:
             return None
         self.flush()
-        done: NDArray[np.bool_] = self.table.seen == TRAINED
+        table = self.table
+        in_steps = (table.seen == MEASURED) & (table.reason == Reason.KEPT)
+        done: NDArray[np.bool_] = (table.seen == TRAINED) | in_steps
         return done if self.resumed is None else np.logical_and(done, ~self.resumed)
 
     def merge(self) -> None:

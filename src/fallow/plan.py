@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from .keyed import mix, uniform
 from .policies.base import Policy, Reason, Standing
 from .schedule import Schedule
 from .selection import blocks, smallest
-from .table import Table
+from .table import PREDICTED, Table
 
 BAD_SHARE = 0.05
 _DRAW = 0xD4A3
@@ -46,12 +46,14 @@ class Plan:
         kept: the members.
         weights: float32 ``(N,)`` loss weights, or None where all are 1.
         readmitted: how many of them were left out of the epoch before.
+        notes: what the policy noted when it planned the epoch.
     """
 
     epoch: int
     kept: Bitset
     weights: NDArray[np.float32] | None = None
     readmitted: int = 0
+    notes: dict[str, float] = field(default_factory=dict)
 
 
 def plan_epoch(
@@ -66,7 +68,7 @@ def plan_epoch(
     if schedule.warms_up(epoch):
         reason = np.where(held == Reason.BY_HAND, held, np.uint8(Reason.KEPT))
     else:
-        standing = _standing(table, epoch, seed)
+        standing = _standing(table, schedule, floors, epoch, seed)
         reason = _decide(table, policy, standing)
         if epoch == schedule.warmup and floors.kept <= 1:
             _refuse_nothing(reason, policy, table)
@@ -76,7 +78,7 @@ def plan_epoch(
             weights = policy.weights(standing, reason)
     kept = reason == Reason.KEPT
     back = int(np.count_nonzero(kept[held != Reason.KEPT])) if held.any() else 0
-    return reason, Plan(epoch, Bitset(kept), weights, back)
+    return reason, Plan(epoch, Bitset(kept), weights, back, dict(table.notes))
 
 
 def planned_counts(policy: Policy, schedule: Schedule, floors: Floors, n: int) -> list[int]:
@@ -96,8 +98,9 @@ def planned_counts(policy: Policy, schedule: Schedule, floors: Floors, n: int) -
     return [n if schedule.returns_all(epoch) else few for epoch in range(schedule.epochs)]
 
 
-def _standing(table: Table, epoch: int, seed: int) -> Standing:
+def _standing(table: Table, schedule: Schedule, floors: Floors, epoch: int, seed: int) -> Standing:
     key = mix(_DRAW, seed, epoch)
+    predicted = table.columns.get(PREDICTED)
     return Standing(
         scores=table.scores,
         fresh=table.scored_in == epoch,
@@ -105,6 +108,10 @@ def _standing(table: Table, epoch: int, seed: int) -> Standing:
         epoch=epoch,
         uniform=lambda start, stop: uniform(key, start, stop),
         column=table.column,
+        epochs=schedule.epochs,
+        labels=floors.labels,
+        predicted=None if predicted is None else predicted - 1,
+        notes=table.notes,
     )
 
 
@@ -160,15 +167,19 @@ def readmit(reason: NDArray[np.uint8], schedule: Schedule, epoch: int, seed: int
         rows[back] = Reason.KEPT
 
 
-def due(table: Table, schedule: Schedule, epoch: int, seed: int) -> NDArray[np.int64]:
+def due(table: Table, policy: Policy, schedule: Schedule, epoch: int, seed: int) -> NDArray[np.int64]:
     """Return the removed samples to measure before ``epoch`` is planned, ascending."""
-    never = epoch >= schedule.epochs or schedule.warms_up(epoch) or not schedule.has_turns(epoch)
-    if schedule.outliers != "remeasure" or never:
+    if epoch >= schedule.epochs or schedule.warms_up(epoch):
+        return np.zeros(0, np.int64)
+    if policy.measures_removed:
+        removed = (table.reason != Reason.KEPT) & (table.reason != Reason.BY_HAND)
+        return np.flatnonzero(removed).astype(np.int64, copy=False)
+    if schedule.outliers != "remeasure" or not schedule.measures(epoch):
         return np.zeros(0, np.int64)
     found = [
         start
         + np.flatnonzero(
-            (table.reason[start:stop] == Reason.OUTLIER) & schedule.turn(epoch, seed, start, stop)
+            (table.reason[start:stop] == Reason.OUTLIER) & schedule.measured(epoch, seed, start, stop)
         )
         for start, stop in blocks(len(table))
     ]

@@ -13,12 +13,13 @@ from ._checks import invalid, wrong_state
 from .bitset import Bitset
 from .distributed import rank_and_size
 from .history import EpochRecord
-from .ledger import PREDICTED, Ledger
+from .ledger import Ledger
 from .loading import EpochBatches
 from .order import Order, Rest
 from .plan import Floors, Plan, planned_counts
 from .policies.base import Policy, Reason
 from .schedule import Schedule
+from .table import PREDICTED
 
 _PROGRESS = "Drive the learning rate with `subsampler.progress`."
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ._checks import invalid, invalid_type
 from .host_index import HostIndex
+from .no_score import NO_SCORE
 from .scores.base import Score, is_no_score
 
 _TOLERANCE = 1e-3
@@ -72,6 +73,25 @@ def check_classes(predicted: Tensor) -> None:
     """Raise where predictions are no class ids."""
     if predicted.is_floating_point() or predicted.is_complex() or predicted.dtype == torch.bool:
         raise invalid_type("`predicted` must hold class ids.", f"{predicted.dtype}", "Pass logits.argmax(1).")
+
+
+def check_batch(
+    count: int, losses: Tensor, scores: Tensor | None, predicted: Tensor | None, backward: Tensor | None
+) -> None:
+    """Raise where what comes with a batch of ``count`` samples is not one value a sample."""
+    check_rows("losses", losses, count)
+    for name, values in (("scores", scores), ("predicted", predicted), ("backward", backward)):
+        if values is not None:
+            check_rows(name, values, count)
+    if predicted is not None:
+        check_classes(predicted)
+    if backward is not None and backward.dtype != torch.bool:
+        raise invalid_type("`backward` must be a bool for each row.", f"{backward.dtype}")
+
+
+def only(losses: Tensor, backward: Tensor) -> Tensor:
+    """Return the losses of the chosen rows; the others become *no score*, without a gradient: ``(B,)``."""
+    return torch.where(backward.to(losses.device, non_blocking=True), losses, NO_SCORE)
 
 
 def check_labels(labels: Any, n: int) -> NDArray[np.int32] | None:

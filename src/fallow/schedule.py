@@ -32,8 +32,10 @@ class Schedule:
         stagger: with ``readmit_every=k``, give back another 1/k of the removed samples before every
             epoch instead of all before every k-th: each waits at most k epochs, steps stay even.
         full_tail: the last share of the epochs in which all learned samples train.
-        outliers: ``"remeasure"``: an outlier comes back only when a forward-only measurement at a time
-            of re-admission finds it below the threshold; ``"readmit"``: with the others; ``"never"``.
+        outliers: ``"remeasure"``: an outlier comes back only when a forward-only measurement finds it below
+            the threshold; ``"readmit"``: with the others; ``"never"``.
+        remeasure_every: measure outliers before every k-th epoch; by default whenever samples are
+            re-admitted.
 
     Raises:
         InvalidValue: where a number is out of its range or two of them contradict each other.
@@ -50,6 +52,7 @@ class Schedule:
     stagger: bool = False
     full_tail: float = 0.0
     outliers: str = "remeasure"
+    remeasure_every: int | None = None
 
     def __post_init__(self) -> None:
         check_integer("epochs", self.epochs, 1)
@@ -74,6 +77,10 @@ class Schedule:
         check_share("full_tail", self.full_tail, closed=True)
         if self.outliers not in ("remeasure", "readmit", "never"):
             raise invalid('`outliers` must be "remeasure", "readmit" or "never".', repr(self.outliers))
+        if self.remeasure_every is not None:
+            check_integer("remeasure_every", self.remeasure_every, 1)
+            if self.outliers != "remeasure":
+                raise invalid('`remeasure_every` needs outliers="remeasure".', f'"{self.outliers}"')
 
     def warms_up(self, epoch: int) -> bool:
         """Return whether ``epoch`` is full because nothing may be removed yet."""
@@ -93,6 +100,18 @@ class Schedule:
     def has_turns(self, epoch: int) -> bool:
         """Return whether it can be a removed sample's turn to come back before ``epoch``."""
         return epoch >= 1 and (self.stagger or self.readmits(epoch))
+
+    def measures(self, epoch: int) -> bool:
+        """Return whether there can be outliers to measure before ``epoch`` is planned."""
+        if self.remeasure_every is None:
+            return self.has_turns(epoch)
+        return epoch >= 1 and epoch % self.remeasure_every == 0
+
+    def measured(self, epoch: int, seed: int, start: int, stop: int) -> NDArray[np.bool_]:
+        """Return which of the samples ``[start, stop)`` are measured before ``epoch`` if outliers."""
+        if self.remeasure_every is None:
+            return self.turn(epoch, seed, start, stop)
+        return np.full(stop - start, self.measures(epoch))
 
     def returns_all(self, epoch: int) -> bool:
         """Return whether every learned sample trains in ``epoch``, whatever it scored."""

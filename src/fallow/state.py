@@ -42,6 +42,7 @@ def pack(
             "kept": _tensor(plan.kept.packed()),
             "weights": None if plan.weights is None else _tensor(plan.weights),
             "readmitted": plan.readmitted,
+            "notes": dict(plan.notes),
         },
         "history": [{"used_bits": _tensor(record.used_bits), **record.aggregates()} for record in history],
     }
@@ -90,7 +91,7 @@ def restore(
     for entry in saved["history"]:
         aggregates = {name: value for name, value in entry.items() if name != "used_bits"}
         history.append(EpochRecord.restore(_array(entry["used_bits"]), aggregates))
-    return Plan(epoch, kept, weights, int(plan["readmitted"])), history
+    return Plan(epoch, kept, weights, int(plan["readmitted"]), dict(plan["notes"])), history
 
 
 def _pack_part(ledger: Ledger) -> dict[str, Any]:
@@ -120,6 +121,7 @@ def _pack_table(table: Table) -> dict[str, Any]:
         "again_index": _tensor(again_index),
         "again_scores": _tensor(again_scores),
         "columns": {name: _tensor(column) for name, column in table.columns.items()},
+        "notes": dict(table.notes),
         "bad": table.bad,
         "recorded": table.recorded,
     }
@@ -131,6 +133,7 @@ def _restore_table(table: Table, saved: dict[str, Any]) -> None:
     table.reason = _array(saved["reason"])
     table.seen = _array(saved["seen"])
     table.columns = {name: _array(column) for name, column in saved["columns"].items()}
+    table.notes = {name: float(value) for name, value in saved["notes"].items()}
     table.repeat(_array(saved["again_index"]), _array(saved["again_scores"]))
     table.bad, table.recorded = int(saved["bad"]), int(saved["recorded"])
 

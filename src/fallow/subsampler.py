@@ -19,15 +19,14 @@ from . import loading, state
 from ._checks import check_integer, invalid, invalid_type, wrong_state
 from .bitset import Bitset
 from .distributed import rank_and_size
-from .forward_only import forward_only
 from .history import describe
-from .journal import Journal
 from .ledger import Ledger
 from .loading import EpochBatches
+from .measuring import ScoreBatch, measure
 from .plan import Floors, Plan, due, hold, plan_epoch
 from .policies.base import Policy, Reason
 from .readings import Readings
-from .recording import check_classes, check_index, check_labels, check_rows, check_scores, mean_loss
+from .recording import check_batch, check_index, check_labels, check_scores, mean_loss, only
 from .schedule import Schedule
 from .scores.base import Score
 
@@ -151,6 +150,7 @@ class Subsampler(Readings):
         losses: Tensor,
         scores: Tensor | None = None,
         predicted: Tensor | None = None,
+        backward: Tensor | None = None,
     ) -> Tensor:
         """Store the scores of a batch and return the mean of its losses.
 
@@ -161,7 +161,9 @@ class Subsampler(Readings):
             index: int64 ``(B,)`` on the host, as the loader gives it.
             losses: ``(B,)``, with a graph.
             scores: ``(B,)``; the losses by default.
-            predicted: class ids ``(B,)``, kept for reports.
+            predicted: class ids ``(B,)``, kept for reports, and for policies that ask for them.
+            backward: bool ``(B,)``, the rows that the step trains on, as a step rule chose them; the
+                others are left out of the mean and count as measured only.
 
         Returns:
             A scalar to call ``backward()`` on.
@@ -173,18 +175,13 @@ class Subsampler(Readings):
         began = perf_counter()
         self._assert_running()
         rows = check_index(index, self.n)
-        check_rows("losses", losses, rows.size)
-        for name, values in (("scores", scores), ("predicted", predicted)):
-            if values is not None:
-                check_rows(name, values, rows.size)
-        if predicted is not None:
-            check_classes(predicted)
+        check_batch(rows.size, losses, scores, predicted, backward)
         try:
-            self._ledger.record(rows, losses if scores is None else scores, predicted)
+            self._ledger.record(rows, losses if scores is None else scores, predicted, backward)
         except IndexError:
             check_index(rows, self.n)
             raise
-        mean = mean_loss(losses, self.weights(rows))
+        mean = mean_loss(losses if backward is None else only(losses, backward), self.weights(rows))
         self._ledger.seconds += perf_counter() - began
         return mean
 
@@ -197,7 +194,7 @@ class Subsampler(Readings):
     def remeasure(
         self,
         dataset: Dataset[Any],
-        score_batch: Callable[[Tensor, Any], Tensor],
+        score_batch: ScoreBatch,
         batch_size: int = 512,
         *,
         collate_fn: Callable[[Any], Any] = default_collate,
@@ -210,7 +207,7 @@ class Subsampler(Readings):
 
         Args:
             dataset: the training set.
-            score_batch: ``(index, batch) -> (B,)`` scores.
+            score_batch: ``(index, batch) -> (B,)`` scores, or a pair of scores and predicted classes.
             batch_size: samples a forward pass.
             collate_fn: as for the training loader.
             **options: of ``torch.utils.data.DataLoader``.
@@ -219,22 +216,14 @@ class Subsampler(Readings):
             How many samples this rank measured.
         """
         self._assert_running()
-        loading.check_dataset(dataset, self.n)
-        loading.check_batch_size(batch_size)
         rank, size = rank_and_size()
         mine = np.array_split(self._due(), size)[rank]
-        batches = loading.fixed_batches(dataset, mine, batch_size, collate_fn, options)
-        found = Journal(self.n)
-        with forward_only():
-            for index, batch in batches:
-                scores = score_batch(index, batch)
-                check_rows("what score_batch returns", scores, len(index))
-                found.append(np.asarray(index), scores)
-        self._ledger.measure(found)
+        found = measure(dataset, self.n, mine, score_batch, batch_size, collate_fn, options)
+        self._ledger.measure(*found)
         return int(mine.size)
 
     def _due(self) -> NDArray[np.int64]:
-        return due(self._ledger.table, self.schedule, self.epoch + 1, self.seed)
+        return due(self._ledger.table, self.policy, self.schedule, self.epoch + 1, self.seed)
 
     def step(self) -> None:
         """End the epoch: gather the scores of all ranks, decide, re-admit, plan the next.
@@ -264,7 +253,8 @@ class Subsampler(Readings):
             reason, plan = plan_epoch(table, self.policy, self.schedule, self._floors_now(), epoch, self.seed)
         else:
             reason, plan = table.reason, Plan(epoch, self._plan.kept)
-        self.history.append(describe(table, self.epoch, self._plan.readmitted, ledger.seconds))
+        past = self._plan
+        self.history.append(describe(table, past.epoch, past.readmitted, ledger.seconds, past.notes))
         table.reason, self._plan, self._orders = reason, plan, {}
         ledger.begin(epoch)
 

@@ -14,6 +14,8 @@ Index: TypeAlias = NDArray[np.int64]
 Scores: TypeAlias = NDArray[np.float32]
 
 UNSEEN, TRAINED, MEASURED = 0, 1, 2
+PREDICTED = "predicted"
+"""The column of the classes last predicted, each plus 1; 0 is none."""
 
 
 class Table:
@@ -30,7 +32,8 @@ class Table:
         scored_in: uint16 ``(N,)``; 1 + the epoch of the last score, 0 for never.
         reason: uint8 ``(N,)``; a :class:`Reason`.
         seen: uint8 ``(N,)``; in this epoch unseen, trained on, or measured only.
-        columns: what the policy remembers, by name.
+        columns: what the policy remembers of each sample, by name.
+        notes: single numbers that the policy remembers, by name.
         bad: how many non-finite scores this epoch brought.
     """
 
@@ -40,6 +43,7 @@ class Table:
         self.reason: NDArray[np.uint8] = np.zeros(n, np.uint8)
         self.seen: NDArray[np.uint8] = np.zeros(n, np.uint8)
         self.columns: dict[str, NDArray[Any]] = {}
+        self.notes: dict[str, float] = {}
         self.bad = 0
         self.recorded = 0
         self._again: list[tuple[Index, Scores]] = []

@@ -1,14 +1,15 @@
 """What a policy is: it sees the table, never a batch, and says which samples the next epoch leaves out.
 
 A policy is a small frozen object without a state. What it has to remember about a sample it keeps in
-``columns`` of the table, so that it is saved and resumed with everything else.
+``columns`` of the table, and single numbers in its ``notes``, so that both are saved and resumed with
+everything else.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar
 
@@ -39,10 +40,15 @@ class Standing:
         scores: float32 ``(N,)``, the last score of each sample; NaN where there is none.
         fresh: bool ``(N,)``, scored in the epoch that just ended.
         reason: uint8 ``(N,)``, the :class:`Reason` that held in that epoch.
-        epoch: the epoch that is being planned.
+        epoch: the epoch that is being planned, of ``epochs``.
+        labels: int32 ``(N,)``, the class ids that the subsampler was given, or None.
+        predicted: int32 ``(N,)``, the class last predicted for each sample, -1 for none; or None where none
+            was ever recorded.
         uniform: ``(start, stop) -> (stop - start,)`` draws in (0, 1], a pure function of seed, epoch
             and sample.
         column: ``(name, dtype) -> (N,)``, the policy's own memory of each sample, zero at first.
+        notes: numbers that the policy remembers from one epoch to the next, such as a threshold that it
+            chose; the history keeps a copy for each epoch.
     """
 
     scores: NDArray[np.float32]
@@ -51,6 +57,10 @@ class Standing:
     epoch: int
     uniform: Callable[[int, int], NDArray[np.float32]]
     column: Callable[[str, type[np.generic]], NDArray[Any]]
+    epochs: int = 0
+    labels: NDArray[np.int32] | None = None
+    predicted: NDArray[np.int32] | None = None
+    notes: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.scores.size)
@@ -59,11 +69,16 @@ class Standing:
 class Policy(ABC):
     """Decides from the scores which samples the next epoch leaves out.
 
-    One method is the whole role. ``decide`` writes nothing but its own columns: the subsampler applies
-    what it returns, after re-admission, floors and by-hand choices.
+    One method is the whole role. ``decide`` writes nothing but its own columns and notes: the subsampler
+    applies what it returns, after re-admission, floors and by-hand choices.
+
+    Attributes:
+        name: as it is called on the command line.
+        measures_removed: whether all removed samples are to be measured, forward only, in every epoch.
     """
 
     name: ClassVar[str]
+    measures_removed: ClassVar[bool] = False
 
     @abstractmethod
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
