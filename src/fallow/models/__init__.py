@@ -7,12 +7,14 @@ from torch import nn
 from .._checks import unknown_name
 from .resnet import ResNet9
 from .small_conv import SmallConvNet
+from .small_resnet import SmallResNet
 
-__all__ = ["IMAGE_MODELS", "ResNet9", "SmallConvNet", "image_model"]
+__all__ = ["IMAGE_MODELS", "ResNet9", "SmallConvNet", "SmallResNet", "image_model"]
 
 IMAGE_MODELS: dict[str, Callable[[int, int | tuple[int, int], int], nn.Module]] = {
     "small-conv": SmallConvNet,
     "resnet": ResNet9,
+    "small-resnet": SmallResNet,
 }
 """By the name that the command line takes: ``(channels, size, classes) -> module``."""
 
@@ -23,7 +25,7 @@ def image_model(name: str, channels: int, size: int | tuple[int, int], classes: 
     Its weights are drawn from torch's global generator, as in every torch module.
 
     Args:
-        name: ``small-conv`` or ``resnet``.
+        name: ``small-conv``, ``small-resnet`` or ``resnet``.
         channels: channels of the images.
         size: their side in pixels, or height and width.
         classes: the number of classes.

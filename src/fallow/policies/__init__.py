@@ -5,7 +5,17 @@ from .base import Reason as Reason
 from .base import Standing as Standing
 from .below_mean import BelowMean as BelowMean
 from .fraction import Fraction as Fraction
+from .persistence import Persistence as Persistence
 from .random_fraction import RandomFraction as RandomFraction
 from .threshold import Threshold as Threshold
 
-__all__ = ["BelowMean", "Fraction", "Policy", "RandomFraction", "Reason", "Standing", "Threshold"]
+__all__ = [
+    "BelowMean",
+    "Fraction",
+    "Persistence",
+    "Policy",
+    "RandomFraction",
+    "Reason",
+    "Standing",
+    "Threshold",
+]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .._checks import check_share, invalid, invalid_type
 from ..selection import smallest
 from .base import Policy, Reason, Standing
+from .persistence import Persistence, check_high
 
 FLOOR = 1e-6
 """A smaller score counts as this one in a soft draw, so that every sample keeps a chance."""
@@ -28,6 +29,11 @@ class Fraction(Policy):
     overflows. With ``remove="highest"`` the odds are :math:`s_i^{-a}`. N counts the samples that have a
     score; one without is kept. Equal scores are told apart by lot.
 
+    With ``high``, samples that score above it on ``visits`` visits in a row are outliers and left out
+    first, the highest before the others, at most :math:`\mathrm{round}(f N)` of them; the rest of the share
+    is taken from the other samples. ``"auto"`` finds the bound in the data, and none where there is none: see
+    :class:`fallow.policies.Persistence`. So the number of kept samples is the same with and without it.
+
     References:
         Weighted random sampling with a reservoir (Efraimidis and Spirakis, 2006);
         Stochastic Beams and Where to Find Them (Kool, van Hoof and Welling, 2019)
@@ -36,9 +42,12 @@ class Fraction(Policy):
         fraction: the share that is left out, in [0, 1).
         remove: ``"lowest"`` scores or ``"highest"``.
         exponent: how strongly the odds follow the score; None for the hard rule.
+        high: outliers score above it, in the unit of the score; ``"auto"``, or None for no such side.
+        visits: on so many visits in a row; 1 to 255.
 
     Raises:
-        InvalidValue: for a share outside [0, 1), an unknown side or an exponent that is not positive.
+        InvalidValue: for a share outside [0, 1), an unknown side, an exponent that is not positive, or
+            ``high`` with ``remove="highest"``.
 
     Example:
         >>> Fraction(0.5, exponent=0.5).kept_count(10)
@@ -50,6 +59,8 @@ class Fraction(Policy):
     fraction: float
     remove: str = "lowest"
     exponent: float | None = None
+    high: float | str | None = None
+    visits: int = 3
 
     def __post_init__(self) -> None:
         share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
@@ -62,6 +73,9 @@ class Fraction(Policy):
             if not 0 < self.exponent < math.inf:
                 raise invalid("`exponent` must be positive.", self.exponent, "None is the hard rule.")
             object.__setattr__(self, "exponent", float(self.exponent))
+        object.__setattr__(self, "high", check_high(self.high, self.visits))
+        if self.high is not None and self.remove == "highest":
+            raise invalid('`high` goes with remove="lowest".', f"high={self.high!r}", "Leave it out.")
 
     def kept_count(self, n: int) -> int | None:
         """Return ``n - round(fraction * n)``, at least 1; None for outliers, which may not be re-admitted."""
@@ -77,25 +91,30 @@ class Fraction(Policy):
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Choose anew among all samples, whether they were kept or not."""
         n, scores = len(standing), standing.scores
-        unscored = int(np.count_nonzero(np.isnan(scores)))
-        keep = self._keep(n - unscored)
         decided = np.zeros(n, np.uint8)
+        scored = n - int(np.count_nonzero(np.isnan(scores)))
+        keep, out = self._keep(scored), scored - self._keep(scored)
+        if self.high is not None:
+            outlier = Persistence(self.high, self.visits).find(standing, most=out)
+            decided[outlier] = Reason.OUTLIER
+            out -= int(np.count_nonzero(outlier))
+            scores = np.where(outlier, np.float32(np.nan), scores)
         if self.exponent is None:
             sign = np.float32(1.0 if self.remove == "lowest" else -1.0)
-            out = smallest(lambda a, b: sign * scores[a:b], n, n - unscored - keep, standing.uniform)
-            decided[out] = Reason.OUTLIER if self._removes_outliers else Reason.LEARNED
+            lowest = smallest(lambda a, b: sign * scores[a:b], n, out, standing.uniform)
+            decided[lowest] = Reason.OUTLIER if self._removes_outliers else Reason.LEARNED
             return decided
         self._check_odds(scores)
-        drawn = smallest(lambda a, b: self._clock(standing, a, b), n, keep)
+        drawn = smallest(lambda a, b: self._clock(scores[a:b], standing.uniform(a, b)), n, keep)
         decided[~(drawn | np.isnan(scores))] = Reason.NOT_DRAWN
         return decided
 
-    def _clock(self, standing: Standing, start: int, stop: int) -> NDArray[np.float32]:
+    def _clock(self, scores: NDArray[np.float32], draws: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logarithms of a block's exponential clocks: the first to ring are kept."""
         assert self.exponent is not None
-        score = np.maximum(standing.scores[start:stop], np.float32(FLOOR))
+        score = np.maximum(scores, np.float32(FLOOR))
         power = np.float32(self.exponent if self.remove == "lowest" else -self.exponent)
-        ring = -np.log(standing.uniform(start, stop))
+        ring = -np.log(draws)
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(ring) - power * np.log(score), np.float32)
 

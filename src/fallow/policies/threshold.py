@@ -9,11 +9,18 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_integer, check_share, invalid, invalid_type
+from .._checks import check_share, invalid, invalid_type
 from ..selection import blocks, kth_smallest
 from .base import Policy, Reason, Standing
+from .persistence import AUTO, Persistence, check_high
 
-_STREAK = "visits_above_high"
+FIRST_LOW = 0.05
+"""Where ``low="auto"`` begins, in nats: a probability of the label of 0.95."""
+WRONG = (0.05, 0.075, 0.10)
+"""The share of removals that may turn out wrong: least, aimed at, most."""
+FEWEST = 30
+"""An audit needs so many re-admitted samples."""
+_LEARNED = "learned"
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -27,17 +34,26 @@ class Threshold(Policy):
 
     Only a score of the epoch that just ended decides; a sample that was not measured stays as it was.
 
+    ``low="auto"`` holds the low threshold by an audit that costs nothing. Whenever learned samples were
+    re-admitted, their fresh scores tell how many of the removals were wrong: the share w of them that no
+    longer lies under the threshold that holds. Outside 5 to 10 % the threshold is multiplied by
+    :math:`0.075 / w`, at least by 1/2 and at most by 2. It begins at 0.05 nats and needs a schedule that
+    re-admits.
+    ``high="auto"`` finds persistent outliers where the data show two kinds of samples, see
+    :class:`fallow.policies.Persistence`. What was chosen stands in the ``notes`` of the history.
+
     References:
         Subsampling training data during artificial neural network training (US 2020/0302273 A1)
 
     Args:
-        low: in the unit of the score, or None for no low side.
-        high: in the unit of the score, or None for no high side.
+        low: in the unit of the score; ``"auto"``, or None for no low side.
+        high: in the unit of the score; ``"auto"``, or None for no high side.
         visits: how many scores in a row must lie over ``high``; 1 to 255.
         quantiles: read ``low`` and ``high`` as shares of all last scores instead.
 
     Raises:
         InvalidValue: where both sides are None, crossed, not finite, or no shares with ``quantiles``.
+        InvalidType: where a side is neither a number nor ``"auto"``.
 
     Example:
         >>> Threshold(low=0.05, high=3.0)
@@ -46,8 +62,8 @@ class Threshold(Policy):
 
     name: ClassVar[str] = "threshold"
 
-    low: float | None = None
-    high: float | None = None
+    low: float | str | None = None
+    high: float | str | None = None
     visits: int = 1
     quantiles: bool = False
 
@@ -56,33 +72,34 @@ class Threshold(Policy):
             raise invalid("A Threshold needs `low`, `high` or both.", "neither", "Try low=0.05.")
         for name, value in (("low", self.low), ("high", self.high)):
             if value is not None:
-                self._check_side(name, value)
-        if self.low is not None and self.high is not None and self.low >= self.high:
+                object.__setattr__(self, name, self._checked(name, value))
+        check_high(self.high, self.visits)
+        if isinstance(self.low, float) and isinstance(self.high, float) and self.low >= self.high:
             raise invalid(
                 "`low` must be below `high`.",
                 f"low={self.low}, high={self.high}",
                 "Samples under `low` are learned, samples over `high` are outliers.",
             )
-        for name, value in (("low", self.low), ("high", self.high)):
-            object.__setattr__(self, name, None if value is None else float(value))
-        check_integer("visits", self.visits, 1)
-        if self.visits > 255:
-            raise invalid("`visits` must be at most 255.", self.visits)
 
-    def _check_side(self, name: str, value: float) -> None:
+    def _checked(self, name: str, value: float | str) -> float | str:
+        if value == AUTO:
+            if self.quantiles:
+                raise invalid(f"`{name}` must be a share with quantiles=True.", repr(value))
+            return value
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise invalid_type(f"`{name}` must be a number.", repr(value))
+            raise invalid_type(f'`{name}` must be a number or "auto".', repr(value))
         if not abs(value) <= _LARGEST:
             raise invalid(f"`{name}` must be a finite float32.", value, "Use None for no such side.")
         if self.quantiles:
             check_share(name, value, closed=True, step="With quantiles=True both are shares.")
+        return float(value)
 
     def check_range(self, low: float, high: float, score: str) -> None:
         """Raise where a threshold lies where no score can: it would remove all or nothing."""
         if self.quantiles:
             return
         for name, value in (("low", self.low), ("high", self.high)):
-            if value is not None and not low <= value <= high:
+            if isinstance(value, float) and not low <= value <= high:
                 raise invalid(
                     f"`{name}` must lie in [{low:g}, {high:g}], the range of {score}.",
                     value,
@@ -92,29 +109,46 @@ class Threshold(Policy):
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Judge the fresh scores; leave every other sample as it was."""
         low, high = self._limits(standing)
-        watched = self.visits > 1 and high < math.inf
-        streak = standing.column(_STREAK, np.uint8) if watched else None
+        outlier = None
+        if self.high == AUTO or (self.visits > 1 and high < math.inf):
+            outlier = Persistence(self.high if self.high == AUTO else high, self.visits).find(standing)
         decided = standing.reason.copy()
         for start, stop in blocks(len(standing), 1 << 16):
             rows = slice(start, stop)
             score = standing.scores[rows]
             fresh = standing.fresh[rows] & (score == score)
-            above = score > high if high < math.inf else None
-            if streak is not None and above is not None:
-                seen = streak[rows]
-                longer = np.minimum(seen, 254) + np.uint8(1)
-                seen[fresh] = np.where(above, longer, np.uint8(0))[fresh]
-                above = seen >= self.visits
             verdict = (score < low).view(np.uint8)  # 1 is Reason.LEARNED
-            if above is not None:
-                verdict = np.where(above, np.uint8(Reason.OUTLIER), verdict)
+            if outlier is not None:
+                verdict = np.where(outlier[rows], np.uint8(Reason.OUTLIER), verdict)
+            elif high < math.inf:
+                verdict = np.where(score > high, np.uint8(Reason.OUTLIER), verdict)
             decided[rows] = verdict if fresh.all() else np.where(fresh, verdict, decided[rows])
+        if self.low == AUTO:
+            standing.column(_LEARNED, np.bool_)[:] = decided == Reason.LEARNED
         return decided
 
+    def _audited(self, standing: Standing) -> float:
+        """Return the low threshold, corrected by what became of the samples that were re-admitted."""
+        notes = standing.notes
+        low = notes.setdefault("low", FIRST_LOW)
+        back = standing.column(_LEARNED, np.bool_) & standing.fresh & ~np.isnan(standing.scores)
+        count = int(np.count_nonzero(back))
+        if count < FEWEST:
+            return low
+        wrong = int(np.count_nonzero(standing.scores[back] >= low)) / count
+        notes["wrong_removals"] = wrong
+        least, aim, most = WRONG
+        if not least <= wrong <= most:
+            notes["low"] = low = low * min(max(aim / max(wrong, 1e-9), 0.5), 2.0)
+        return low
+
     def _limits(self, standing: Standing) -> tuple[float, float]:
-        """Return both thresholds in the unit of the score."""
+        """Return both thresholds in the unit of the score; an automatic high one is not among them."""
         low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high is None else self.high
+        high = math.inf if self.high in (None, AUTO) else self.high
+        if low == AUTO:
+            low = self._audited(standing)
+        assert isinstance(low, float) and isinstance(high, float)
         if not self.quantiles:
             return low, high
         scores = standing.scores
@@ -125,6 +159,6 @@ class Threshold(Policy):
         def at(rank: int) -> float:
             return kth_smallest(lambda a, b: scores[a:b], scores.size, min(max(rank, 1), scored))
 
-        low = low if self.low is None else at(round(self.low * scored) + 1)
-        high = high if self.high is None else at(round(self.high * scored))
+        low = low if self.low is None else at(round(low * scored) + 1)
+        high = high if self.high is None else at(round(high * scored))
         return low, high

@@ -29,8 +29,8 @@ class TrainOptions:
         data: digits, fashion-mnist, cifar10, a folder with one sub-folder of images a class, a FILE.npz with
             x_train, y_train, x_test, y_test, or your own LightningDataModule as package.module:Class.
         task: What to train: image.
-        model: small-conv, resnet, or your own as package.module:Class. An nn.Module is trained as ours are,
-            on normalised images; a LightningModule trains itself, on (B, C, H, W) float images in [0, 1].
+        model: small-conv, small-resnet, resnet, or your own as package.module:Class. An nn.Module is trained
+            as ours are, on normalised images; a LightningModule trains itself, on (B, C, H, W) float images in [0, 1].
         model_args: Arguments of your own model's class.
         data_args: Arguments of your own data module's class.
         policy: Which samples to leave out: soft (default: an exact share, drawn with odds by score),

@@ -1,0 +1,190 @@
+"""The high side: samples that surprise the network visit after visit, and when that is too often."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import check_integer, invalid, invalid_type
+from ..selection import blocks
+from .base import Standing
+
+AUTO = "auto"
+BINS = 40
+DEPTH, FLAT, REACH = 0.55, 0.95, 0.4
+MARGIN = 0.2
+_STREAK, _MEAN, _VISITS, _WRONG = "visits_above_high", "mean_score", "visits", "visits_wrong"
+
+
+def check_high(high: float | str | None, visits: int) -> float | str | None:
+    """Return ``high`` as a float, ``"auto"`` or None.
+
+    Raises:
+        InvalidType, InvalidValue: where it is neither, or ``visits`` is outside 1 to 255.
+    """
+    check_integer("visits", visits, 1)
+    if visits > 255:
+        raise invalid("`visits` must be at most 255.", visits)
+    if high is None or high == AUTO:
+        return high
+    if isinstance(high, bool) or not isinstance(high, int | float):
+        raise invalid_type('`high` must be a number, "auto" or None.', repr(high))
+    if not abs(high) <= float(np.finfo(np.float32).max):
+        raise invalid("`high` must be a finite float32.", high, "Use None for no such side.")
+    return float(high)
+
+
+@dataclass(frozen=True)
+class Persistence:
+    r"""Finds the samples that score high on ``visits`` visits in a row.
+
+    With a number, a sample is found while its last ``visits`` scores all lay above ``high``.
+
+    With ``"auto"`` the bound is read off the data. For each sample that was visited often enough,
+    :math:`p_i = e^{-m_i}`, where :math:`m_i` is the mean of about its last ``visits`` scores: under the KL
+    divergence the geometric mean of the probability of its label. Where some labels are wrong, the
+    histogram of p has a hill at the left end (labels that the network denies), apart from the rest, and the
+    valley between them is the bound. Without a valley, nothing is found. Found is what
+
+    - lies left of the valley,
+    - scores clearly above chance, :math:`m_i > \log C + 0.2`, where the number of classes C is known,
+    - was predicted wrong on its last ``visits`` visits, where predictions are recorded,
+    - and is within the cap of its class: no more than there are samples of that class which the network
+      predicts right, the highest m first. So a class that is still to be learned loses nothing.
+
+    The hill and the rest are the two components that mixture models of the loss look for under label noise.
+
+    References:
+        Unsupervised Label Noise Modeling and Loss Correction (Arazo et al., 2019);
+        DivideMix: Learning with Noisy Labels as Semi-supervised Learning (Li, Socher and Hoi, 2020)
+
+    Args:
+        high: in the unit of the score, or ``"auto"``.
+        visits: how many.
+    """
+
+    high: float | str
+    visits: int
+
+    def find(self, standing: Standing, most: int | None = None) -> NDArray[np.bool_]:
+        """Take the fresh scores into account, and return which samples are found: bool ``(N,)``.
+
+        Args:
+            standing: what the policy sees.
+            most: find no more than so many, those with the highest scores.
+        """
+        if self.high != AUTO:
+            return _highest(self._streaks(standing), standing.scores, most)
+        mean = self._means(standing)
+        ripe = standing.column(_VISITS, np.uint8) >= self.visits
+        bound = self._bound(standing, mean, ripe)
+        if bound is None:
+            standing.notes.pop("high", None)
+            return np.zeros(len(standing), np.bool_)
+        standing.notes["high"] = bound
+        found = ripe & (mean > np.float32(bound))
+        if standing.labels is not None and standing.predicted is not None:
+            found &= standing.column(_WRONG, np.uint8) >= self.visits
+        return _highest(_capped(found, mean, standing), mean, most)
+
+    def _streaks(self, standing: Standing) -> NDArray[np.bool_]:
+        assert isinstance(self.high, float)
+        streak = standing.column(_STREAK, np.uint8)
+        for start, stop in blocks(len(standing)):
+            rows = slice(start, stop)
+            score, seen = standing.scores[rows], streak[rows]
+            fresh = standing.fresh[rows] & (score == score)
+            longer = np.minimum(seen, 254) + np.uint8(1)
+            seen[fresh] = np.where(score > self.high, longer, np.uint8(0))[fresh]
+        return np.asarray(streak >= self.visits)
+
+    def _means(self, standing: Standing) -> NDArray[np.float32]:
+        """Bring the running means, the visits and the wrong predictions in a row up to date."""
+        mean = standing.column(_MEAN, np.float32)
+        visits = standing.column(_VISITS, np.uint8)
+        fresh = standing.fresh & ~np.isnan(standing.scores)
+        visits[fresh] = np.minimum(visits[fresh], 254) + np.uint8(1)
+        weight = np.minimum(visits[fresh], self.visits).astype(np.float32)
+        mean[fresh] += (standing.scores[fresh] - mean[fresh]) / weight
+        if standing.labels is not None and standing.predicted is not None:
+            wrong = standing.column(_WRONG, np.uint8)
+            missed = standing.predicted[fresh] != standing.labels[fresh]
+            wrong[fresh] = np.where(missed, np.minimum(wrong[fresh], 254) + np.uint8(1), np.uint8(0))
+        return mean
+
+    def _bound(self, standing: Standing, mean: NDArray[np.float32], ripe: NDArray[np.bool_]) -> float | None:
+        likelihood = np.exp(-np.maximum(mean[ripe], 0))
+        valley = find_valley(np.histogram(likelihood, BINS, (0.0, 1.0))[0])
+        if valley is None:
+            return None
+        bound = -math.log(valley / BINS)
+        if standing.labels is None:
+            return bound
+        return max(bound, math.log(int(standing.labels.max()) + 1) + MARGIN)
+
+
+def find_valley(counts: NDArray[np.integer]) -> int | None:
+    """Return the edge, in bins, between a hill at the left end of a histogram and the rest; or None.
+
+    The counts are smoothed, 1-2-1. The edge is the first place, at most ``REACH`` of the way to the right,
+    where the histogram has stopped falling: the mean over the next quarter of it is no lower. There the
+    count must be at most ``DEPTH`` times that of the hill's top, by more than chance would make it, and at
+    least 30 % of all must lie beyond. A histogram that falls all the way, or rises from the start, has no
+    valley.
+
+    Args:
+        counts: int ``(bins,)``, of values that lie between 0 and 1.
+
+    Returns:
+        The number of bins left of the edge, at least 1.
+
+    Example:
+        >>> find_valley(np.array([900, 500, 100, 90, 95, 100, 120, 200, 400, 600]))
+        3
+        >>> find_valley(np.array([5, 10, 20, 30, 50, 80, 120, 200, 300, 400])) is None
+        True
+    """
+    padded = np.concatenate([counts[:1], counts, counts[-1:]]).astype(np.float64)
+    smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+    quarter = -(-smooth.size // 4)
+    for edge in range(1, int(REACH * smooth.size) + 1):
+        top, low = float(smooth[:edge].max()), float(smooth[edge])
+        deep = low <= DEPTH * top and top - low > 4 * math.sqrt(top + low)
+        flat = float(smooth[edge : edge + quarter].mean()) >= FLAT * low
+        if deep and flat and smooth[edge:].sum() >= 0.3 * smooth.sum():
+            return edge
+    return None
+
+
+def _highest(found: NDArray[np.bool_], values: NDArray[np.float32], most: int | None) -> NDArray[np.bool_]:
+    """Leave the ``most`` with the highest values, ties by index."""
+    index = np.flatnonzero(found)
+    if most is None or index.size <= most:
+        return found
+    fewer = np.zeros_like(found)
+    fewer[index[np.argsort(-values[index], kind="stable")[:most]]] = True
+    return fewer
+
+
+def _capped(found: NDArray[np.bool_], mean: NDArray[np.float32], standing: Standing) -> NDArray[np.bool_]:
+    """Leave no more of each class than its cap, those with the highest means."""
+    labels = standing.labels
+    if labels is None:
+        labels = np.zeros(len(standing), np.int32)
+    classes = int(labels.max()) + 1
+    if standing.labels is None or standing.predicted is None:
+        cap = np.bincount(labels, minlength=classes) // 2
+    else:
+        cap = np.bincount(labels[standing.predicted == labels], minlength=classes)
+    if (np.bincount(labels[found], minlength=classes) <= cap).all():
+        return found
+    index = np.flatnonzero(found)
+    by_class = index[np.lexsort((index, -mean[index], labels[index]))]
+    label = labels[by_class]
+    place = np.arange(by_class.size) - np.searchsorted(label, label, side="left")
+    capped = np.zeros_like(found)
+    capped[by_class[place < cap[label]]] = True
+    return capped
