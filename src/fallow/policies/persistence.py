@@ -15,7 +15,7 @@ from .base import Standing
 AUTO = "auto"
 BINS = 40
 DEPTH, FLAT, REACH = 0.55, 0.95, 0.4
-MARGIN = 0.2
+MARGIN = 0.5
 _STREAK, _MEAN, _VISITS, _WRONG = "visits_above_high", "mean_score", "visits", "visits_wrong"
 
 
@@ -50,7 +50,7 @@ class Persistence:
     valley between them is the bound. Without a valley, nothing is found. Found is what
 
     - lies left of the valley,
-    - scores clearly above chance, :math:`m_i > \log C + 0.2`, where the number of classes C is known,
+    - scores clearly above chance, :math:`m_i > \log C + 0.5`, where the number of classes C is known,
     - was predicted wrong on its last ``visits`` visits, where predictions are recorded,
     - and is within the cap of its class: no more than there are samples of that class which the network
       predicts right, the highest m first. So a class that is still to be learned loses nothing.
