@@ -60,8 +60,8 @@ _HOMES = {
     ],
     "schedule": ["Schedule"],
     "scores": [
-        "NO_SCORE", "Hellinger", "JensenShannon", "KLDivergence", "RelativeToBatch", "Renyi", "ReverseKL", "Score",
-        "TotalVariation", "hellinger", "jensen_shannon", "kl_divergence", "renyi", "reverse_kl",
+        "NO_SCORE", "Hellinger", "JensenShannon", "KLDivergence", "RelativeToBatch", "Renyi", "ReverseKL",
+        "Score", "TotalVariation", "hellinger", "jensen_shannon", "kl_divergence", "renyi", "reverse_kl",
         "total_variation",
     ],
     "step_rules": ["SelectiveBackprop", "StepRule"],

@@ -264,10 +264,11 @@ class Subsampler(Readings):
         if waiting:
             self._said.add("due")
             every = self.policy.measures_removed
+            what = "removed samples" if every else "outliers"
             other = "" if every else ', or set Schedule(outliers="readmit") or "never"'
             warnings.warn(
-                f"{waiting:,} {'removed samples' if every else 'outliers'} are due to be measured before epoch "
-                f"{self.epoch + 1} and stay as they are. Call `subsampler.remeasure(dataset, score_batch)` "
+                f"{waiting:,} {what} are due to be measured before epoch {self.epoch + 1} and stay as they "
+                "are. Call `subsampler.remeasure(dataset, score_batch)` "
                 f"before `step()`{other}.",
                 stacklevel=3,
             )

@@ -128,7 +128,7 @@ class SubsamplingCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Record the scores of the batch; rows that a step rule left out, as ``backward`` says, as measured."""
+        """Record the scores of the batch; rows that ``backward`` leaves out count as measured."""
         assert self._index is not None
         losses, scores = self._read(outputs)
         self.subsampler.record(self._index, losses, scores, outputs.get("predicted"), outputs.get("backward"))

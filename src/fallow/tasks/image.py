@@ -125,8 +125,9 @@ class ImageTask(LightningModule):
         with forward_only():
             logits = self.network(images)
             losses = kl_divergence(logits, labels)
-        torch.clear_autocast_cache()  # else autocast hands the weights it cast without gradients to the next
-        pass chosen = rule.choose(losses, mix(_STEP_RULE, key))
+        # Autocast would hand the weights that it cast without gradients to the next pass.
+        torch.clear_autocast_cache()
+        chosen = rule.choose(losses, mix(_STEP_RULE, key))
         rows = chosen_rows(chosen, rule.count(int(labels.shape[0])))
         trained = kl_divergence(self.network(images[rows]), labels[rows])
         weights = None if self.sample_weights is None else self.sample_weights[rows]
