@@ -22,7 +22,7 @@ def make(rule=None, score=None, dropout=0.0):
             nn.ReLU(),
             nn.Dropout(dropout),
             nn.Flatten(),
-            nn.LazyLinear(CLASSES),
+            nn.Linear(64, CLASSES),
         )
     sub = Subsampler(B, Threshold(low=0.1), Schedule(epochs=2))
     return ImageTask(network, torch.zeros(1), torch.ones(1), sub, Recipe(0.1), score, rule)
