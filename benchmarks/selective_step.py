@@ -2,8 +2,9 @@
 
     python benchmarks/selective_step.py [--repeats 7]
 
-One thread, random images. The step of `fallow train` with `SelectiveBackprop(0.5)` against the same step whose first pass
-is only `torch.no_grad()`, which moves the running statistics twice. The least of each; a JSON line a network.
+One thread, random images. The step of `fallow train` with `SelectiveBackprop(0.5)` against the same step
+whose first pass is only `torch.no_grad()`, which moves the running statistics twice. The least of each; a
+JSON line a network.
 """
 
 from __future__ import annotations

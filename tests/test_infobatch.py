@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 FOLDER = os.environ.get("FALLOW_INFOBATCH")
-pytestmark = pytest.mark.skipif(not FOLDER, reason="FALLOW_INFOBATCH is not set to a checkout of InfoBatch")
+if not FOLDER:
+    pytest.skip("FALLOW_INFOBATCH is not set to a checkout of InfoBatch", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
