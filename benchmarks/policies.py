@@ -2,8 +2,8 @@
 
     python benchmarks/policies.py [--n 1280000] [--epochs 8]
 
-One thread. Scores are lognormal and drift from epoch to epoch; the median over epochs is printed, one JSON line a
-policy, with the share that the last epoch leaves out.
+One thread. Scores are lognormal and drift from epoch to epoch; the median over epochs is printed, one JSON
+line a policy, with the share that the last epoch leaves out.
 """
 
 from __future__ import annotations
@@ -33,10 +33,29 @@ from fallow.policies import (
 )
 
 POLICIES = [
-    Threshold(low=0.1, high=5.0), Fraction(0.5), Fraction(0.5, exponent=0.5), RandomFraction(0.5), BelowMean(),
-    BelowMean(budget=0.3), SeTa(), SeTa(budget=0.3), Kakurenbo(), UCB(0.3), RePB(), RePB(budget=0.3), OrderDP(),
-    OrderDP(budget=0.3), IES(), IES(budget=0.3),
-]  # fmt: skip
+    Threshold(low=0.1, high=5.0),
+    Fraction(0.5),
+    Fraction(0.5, exponent=0.5),
+    RandomFraction(0.5),
+    BelowMean(),
+    BelowMean(budget=0.3),
+    SeTa(),
+    SeTa(budget=0.3),
+    Kakurenbo(),
+    UCB(0.3),
+    RePB(),
+    RePB(budget=0.3),
+    OrderDP(),
+    OrderDP(budget=0.3),
+    IES(),
+    IES(budget=0.3),
+]
+
+
+def standing_of(epoch: int, **more: Any) -> Standing:
+    """Return a standing with the draws of that epoch."""
+    key = mix(0, epoch)
+    return Standing(epoch=epoch, uniform=lambda start, stop: uniform(key, start, stop), **more)
 
 
 def time_policy(policy: Policy, n: int, epochs: int) -> dict[str, Any]:
@@ -51,12 +70,11 @@ def time_policy(policy: Policy, n: int, epochs: int) -> dict[str, Any]:
         scores = base * rng.lognormal(0, 0.05, n).astype(np.float32)
         if isinstance(policy, RePB):
             scores -= scores.mean()
-        standing = Standing(
+        standing = standing_of(
+            epoch,
             scores=scores,
             fresh=(reason == 0) | policy.measures_removed,
             reason=reason,
-            epoch=epoch,
-            uniform=lambda start, stop, key=mix(0, epoch): uniform(key, start, stop),
             column=lambda name, dtype: columns.setdefault(name, np.zeros(n, dtype)),
             epochs=2 * epochs,
             labels=labels,
