@@ -181,3 +181,61 @@ def test_callback_state_goes_through_a_checkpoint(data, tmp_path):
     SubsamplingCallback(again).load_state_dict(saved["callbacks"]["SubsamplingCallback"])
     assert torch.equal(again.scores, subsampler.scores)
     assert again.epoch == 3
+
+
+class Selective(Own):
+    """Trains on every other row, and says so."""
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        logits = self.layer(x)
+        losses = F.cross_entropy(logits, y, reduction="none")
+        chosen = torch.arange(len(y)) % 2 == 0
+        found = {"per_sample_loss": losses, "predicted": logits.argmax(1), "backward": chosen}
+        return {"loss": losses[chosen].mean(), **found}
+
+
+def test_rows_without_a_backward_pass_count_as_measured(data):
+    subsampler, _ = fit(Selective(), data, fallow.RandomFraction(0), fallow.Schedule(epochs=2))
+    assert [(r.backward, r.forward_only) for r in subsampler.history] == [(45, 45)] * 2
+    assert not subsampler.scores.isnan().any()
+
+
+class Right(Own):
+    """Says that it predicts everything right while it trains, and something else when it is measured."""
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) | {"predicted": batch[1]}
+
+    def score_batch(self, batch):
+        count = len(batch[1])
+        return torch.full((count,), 9.0), torch.full((count,), 2)
+
+
+class Measured(Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        if self.subsampler.epoch == 2:
+            self.found = self.subsampler.scores, self.subsampler.predicted, self.subsampler.kept
+
+
+def test_hidden_samples_are_measured_with_their_predictions(data):
+    watch, schedule = Measured(), fallow.Schedule(epochs=3)
+    policy = fallow.Kakurenbo(0.5, confidence=0.0, steps=())
+    watch.subsampler = fallow.Subsampler(N, policy, schedule, labels=data.tensors[1])
+    trainer = Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=[SubsamplingCallback(watch.subsampler), watch],
+    )
+    trainer.fit(Right(), watch.subsampler.loader(data, batch_size=8), DataLoader(data, batch_size=30))
+    hidden = ~watch.subsampler.history[1].used
+    assert int(hidden.sum()) == watch.subsampler.history[1].forward_only == 45
+    scores, predicted, kept = watch.found
+    assert (scores[hidden] == 9).all()
+    assert (predicted[hidden] == 2).all()
+    assert kept[hidden & (data.tensors[1] != 2)].all()
