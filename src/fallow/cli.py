@@ -23,7 +23,7 @@ _ABOUT = """Train on what still surprises the network.
   fallow train --data fashion-mnist --policy threshold --low 0.1
   fallow train --data FOLDER                          one sub-folder of images a class
   fallow train --config run.yaml --seed 1             options from a file, one of them changed
-  fallow compare --data digits                        does it pay? against fewer epochs and random subsets
+  fallow compare --data digits                        does it pay? against two plain controls
 """
 _ABOUT_COMPARE = """Does leaving samples out pay on your data? Trains every arm with the same seeds on the same
 data and reads the final epoch: against full training, and against two plain controls at the same number

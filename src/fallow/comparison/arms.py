@@ -11,10 +11,10 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from .._checks import invalid, unknown_name
-from ..tasks.building import make_schedule
+from .._checks import FallowError, invalid, unknown_name
+from ..tasks.building import make_policy, make_schedule
 from ..tasks.options import _ONLY_WITH, POLICIES, TrainOptions
-from .options import OF_AN_ARM
+from .options import OF_AN_ARM, read_saved
 
 FULL, FEWER, RANDOM = "full", "fewer-epochs", "random"
 CONTROLS = (FEWER, RANDOM)
@@ -58,7 +58,7 @@ def make_arms(
     """Return every arm at every saving.
 
     Args:
-        asked: names, with options for arms of the user's own.
+        asked: names, with options for arms of the user's own; ``soft@0.5`` is an arm at one saving only.
         saved: the savings in (0, 1).
         base: what all arms share.
 
@@ -66,22 +66,36 @@ def make_arms(
         InvalidValue: for an unknown arm, an option that an arm cannot set, or a saving that cannot be had.
     """
     arms: list[Arm] = []
-    for name, own in asked.items():
+    for word, own in asked.items():
+        name, at, alone = word.partition("@")
         if own is not None:
-            arms.append(Arm(name, None, _own(name, own, base)))
+            arms.append(Arm(word, None, _own(word, own, base)))
         elif name not in known_arms():
-            raise unknown_name("arm", name, known_arms())
+            raise unknown_name("arm", word, known_arms())
         elif name == FULL:
             arms.append(Arm(FULL, None, replace(base, policy="full")))
         else:
-            arms += [Arm(name, share, _solved(name, share, base)) for share in saved]
+            shares = read_saved(alone) if at else saved
+            arms += [Arm(name, share, _solved(name, share, base)) for share in shares]
     for arm in arms:
-        arm.options.check()
+        _check(arm)
     labels = [arm.label for arm in arms]
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice:
-        raise invalid("Arms must differ in name.", f"{twice} twice", "Call your own arm something else.")
+        raise invalid("Arms must differ in name.", f"{twice} twice", "Leave one of them out.")
     return arms
+
+
+def _check(arm: Arm) -> None:
+    """Raise where the options of an arm cannot be meant, as far as that can be told without data."""
+    try:
+        arm.options.check()
+        make_policy(arm.options)
+        make_schedule(arm.options, arm.options.planned_epochs)
+    except FallowError as error:
+        raise type(error)(f"The arm {arm.label}: {error}") from None
+    except TypeError as error:
+        raise invalid(f"The options of the arm {arm.label} must be of the right kind.", error) from None
 
 
 def _own(name: str, own: dict[str, Any], base: TrainOptions) -> TrainOptions:
@@ -133,6 +147,12 @@ def epoch_share(name: str, saved: float, options: TrainOptions) -> float:
             f"An arm must be able to save its share: {name} saves less than {most:.2g}, "
             f"since {epochs - thin} of {epochs} epochs are full.",
             f"saved {saved:g}",
-            "Ask for less, or train for more epochs.",
+            f"Ask for less, train for more epochs, or name the savings that {name} can have: "
+            f"{name}@{_possible(most)}.",
         )
     return saved * epochs / thin
+
+
+def _possible(most: float) -> str:
+    """Return a round share below ``most``."""
+    return f"{max(0.0, math.ceil(10 * most - 1e-9) - 1) / 10:g}"

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from .plan import Run
 from .pool import Event
-from .table import rows
+from .table import caption, rows
 
 PLAIN_WIDTH = 140
 """Columns where there is no terminal to ask."""
@@ -105,6 +105,7 @@ class Console:
         """Print the results as a table, with as many columns as there is room for."""
         if not self.silent:
             self.rich.print(make_table(results, self.rich.width))
+            self.line(caption(results))
 
 
 class _Work:
@@ -157,10 +158,11 @@ def make_table(results: dict[str, Any], width: int) -> Table:
     widths = [max(len(line[i]) for line in [*cells, [""] * len(heads)]) for i in range(len(heads))]
     widths = [max(w, *(len(word) for word in head.split())) for w, head in zip(widths, heads, strict=True)]
     shown = len(heads)
-    while shown > 3 and sum(widths[:shown]) + 2 * (shown - 1) > width:
+    while shown > 4 and sum(widths[:shown]) + 2 * (shown - 1) > width:
         shown -= 1
-    for head in heads[:shown]:
-        table.add_column(head, justify="left" if head == "arm" else "right", vertical="bottom")
+    for head, needed in zip(heads[:shown], widths, strict=False):
+        side: Any = "left" if head == "arm" else "right"
+        table.add_column(head, justify=side, vertical="bottom", width=needed, overflow="fold")
     for line in cells:
         table.add_row(*line[:shown])
     return table
@@ -170,4 +172,4 @@ def table_text(results: dict[str, Any], width: int = PLAIN_WIDTH) -> str:
     """Return the table as plain text."""
     file = io.StringIO()
     RichConsole(file=file, width=width, highlight=False, no_color=True).print(make_table(results, width))
-    return file.getvalue().rstrip("\n")
+    return f"{file.getvalue()}{caption(results)}"

@@ -25,13 +25,15 @@ class CompareOptions:
     """Which arms, savings and seeds are compared.
 
     Args:
-        arms: What is compared, as full,fewer-epochs,random,default. A list or, in a --config file, a mapping
-            too: a name alone, or the name of your own arm with its options of fallow train.
+        arms: What is compared, as full,fewer-epochs,random,default; soft@0.5 for a saving of its own. A list
+            or, in a --config file, a mapping too: a name alone, or the name of your own arm with its options
+            of fallow train.
         saved: Shares of the samples of full training that a whole run is to save, as 0.3,0.5,0.7.
         seeds: How many seeds, 0 to k-1, or a list, as [0,1,7]. Three are few, five are better.
         out: The folder for all runs and results; a comparison that lies there is gone on with. Default:
             comparisons/DATA.
-        jobs: Runs at a time, each a process with one thread. Default: one a core, on an accelerator 1.
+        jobs: Runs at a time, each a process with one thread that holds the data. Default: one a core, on an
+            accelerator 1.
         dry_run: Say what would be trained and how long it takes, and stop.
         json: Print results.json on standard output, and everything else on standard error.
     """
@@ -78,12 +80,19 @@ def read_saved(saved: Any) -> tuple[float, ...]:
     (0.3, 0.7)
     """
     if isinstance(saved, str):
-        saved = [word for word in saved.split(",") if word.strip()]
+        saved = [_number(word) for word in saved.split(",") if word.strip()]
     values = list(saved) if isinstance(saved, Sequence) else [saved]
     shares = sorted({check_share("saved", value, closed=False) for value in values})
     if not shares or shares[0] == 0:
         raise invalid("`saved` must name shares in (0, 1).", shares or "none", "Try 0.3,0.5,0.7.")
     return tuple(shares)
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise invalid("`saved` must name shares in (0, 1).", repr(word), "Try 0.3,0.5,0.7.") from None
 
 
 def read_seeds(seeds: Any) -> tuple[int, ...]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
-from .._checks import damaged, invalid
+from .._checks import damaged, invalid, wrong_state
 from ..run_directory import RunDirectory
 from ..tasks.options import TrainOptions
 from .arms import FULL, Arm
 from .options import NOT_SHARED
 
 FORMAT = "fallow-compare-1"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -101,28 +104,35 @@ class Plan:
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))["options"]
             self._refuse(f"{self.out} holds", _differences(before, self.settings))
-        elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+        elif self.out.exists() and not (self.out.is_dir() and _is_ours(self.out)):
             step = "Name another folder."
             raise invalid("The out folder must be new, empty or a comparison's.", self.out, step)
         for run in self.runs():
             if run.path.exists():
                 self._refuse_other_run(run)
 
-    def open(self) -> None:
-        """Make the folder, or go on in it; what a run left behind that did not finish is removed.
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Make the folder or go on in it; what a run left behind that did not finish is removed.
+
+        Inside the block no second comparison can train in the folder.
 
         Raises:
             InvalidValue: where it cannot be made.
+            WrongState: where another process trains in it.
         """
         try:
             (self.out / "runs").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise invalid("The out folder must be writable.", f"{self.out}: {error.strerror}") from None
-        text = json.dumps({"format": FORMAT, "options": self.settings}, indent=2) + "\n"
-        RunDirectory(self.out).write_text(self.out / "compare.json", text)
-        for run in self.runs():
-            if run.path.exists() and run.summary() is None:
-                shutil.rmtree(run.path)
+        with (self.out / _LOCK).open("a") as lock:
+            _take(lock, self.out)
+            text = json.dumps({"format": FORMAT, "options": self.settings}, indent=2) + "\n"
+            RunDirectory(self.out).write_text(self.out / "compare.json", text)
+            for run in self.runs():
+                if run.path.exists() and run.summary() is None:
+                    shutil.rmtree(run.path)
+            yield
 
     def _refuse_other_run(self, run: Run) -> None:
         """Raise where a run of this name was trained with other options."""
@@ -141,6 +151,24 @@ class Plan:
             rule = "A comparison goes on with the settings that it began with."
             step = "Name another folder with --out, or repeat the settings."
             raise invalid(rule, f"{what} {'; '.join(differences)}", step)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return whether a folder without settings holds at most what is made just before they are written."""
+    return {path.name for path in folder.iterdir()} <= {_LOCK, "runs"}
+
+
+def _take(lock: IO[str], folder: Path) -> None:
+    """Lock a file until it is closed, where the system can."""
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+    except ModuleNotFoundError:  # Windows
+        return
+    try:
+        flock(lock, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        step = "Wait for it, or name another folder."
+        raise wrong_state(f"Another process trains in {folder}.", step) from None
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -33,14 +33,12 @@ class Event:
         kind: ``began``, ``epoch``, ``done`` or ``failed``.
         run: which.
         epoch: how many epochs are done.
-        samples: of the epoch that was just done.
         reason: why it failed, with the end of what the process said.
     """
 
     kind: str
     run: Run
     epoch: int = 0
-    samples: int = 0
     reason: str = ""
 
 
@@ -197,7 +195,7 @@ class Pool:
                     self._workers.remove(worker)
                 continue
             if message["say"] == "epoch":
-                yield Event("epoch", worker.run, message["epoch"], message["samples"])
+                yield Event("epoch", worker.run, message["epoch"])
                 continue
             if message["say"] not in ("done", "error", "gone"):
                 continue

@@ -10,8 +10,6 @@ from .arms import CONTROLS, FULL
 from .plan import FORMAT, Plan, Run
 from .statistics import Difference, between, deviation, mean, paired
 
-FORWARD_COST = 1 / 3
-"""Of a forward pass, in training steps."""
 NEAR = 0.02
 """A control that saves up to so much more than an arm is compared as it is."""
 RISE = 0.02

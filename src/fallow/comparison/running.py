@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from .._checks import check_integer, invalid, missing_extra
 from ..charts import save_frontier
 from ..run_directory import RunDirectory
 from ..tasks.options import TrainOptions
-from .arms import FULL, Arm, make_arms
+from .arms import CONTROLS, FULL, Arm, make_arms
 from .options import NOT_SHARED, CompareOptions, read_arms, read_saved, read_seeds
 from .plan import Plan, Run
 from .pool import Pool, Probe
 from .results import gather
-from .sentences import sentences
+from .sentences import sentences, verdict
 
 PROBE_SECONDS = 2.0
 
@@ -105,6 +106,7 @@ def make_plan(options: CompareOptions, base: TrainOptions) -> Plan:
         InvalidValue: for options that cannot be meant.
     """
     base.check()
+    base = replace(base, epochs=base.planned_epochs)
     if options.jobs is not None:
         check_integer("jobs", options.jobs, 1)
     saved, seeds = read_saved(options.saved), read_seeds(options.seeds)
@@ -121,13 +123,16 @@ def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool 
         raise missing_extra("`fallow compare`", str(error.name)) from None
     plan = make_plan(options, base)
     console = Console.here(on_stderr=options.json, silent=silent)
+    for package, what in (("scipy", "An interval"), ("matplotlib", "The chart")):
+        if find_spec(package) is None:  # else it would be missed when all is trained
+            raise missing_extra(what, package)
     plan.check_folder()
     runs = plan.runs()
     missing = [run for run in runs if run.summary() is None]
     failed: dict[str, str] = {}
     jobs = options.jobs
-    if missing or options.dry_run:
-        console.line(_opening(plan, runs, missing))
+    console.line(_opening(plan, runs, missing))
+    if missing:
         with Pool(jobs, max(1, len(missing)), on_cpu=base.accelerator == "cpu") as pool:
             jobs = pool.jobs
             failed = _train(plan, missing, pool, console, dry=options.dry_run)
@@ -147,14 +152,14 @@ def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: boo
     console.line(_forecast(missing, probe, int(pool.jobs or 1), seconds))
     if dry:
         return {}
-    plan.open()
     failed: dict[str, str] = {}
-    console.begin(missing, probe.n, seconds, len(plan.runs()) - len(missing))
     try:
-        for event in pool.train(missing):
-            console.happened(event)
-            if event.kind == "failed":
-                failed[event.run.name] = event.reason
+        with plan.opened():
+            console.begin(missing, probe.n, seconds, len(plan.runs()) - len(missing))
+            for event in pool.train(missing):
+                console.happened(event)
+                if event.kind == "failed":
+                    failed[event.run.name] = event.reason
     except KeyboardInterrupt:
         console.end()
         done = sum(run.summary() is not None for run in plan.runs())
@@ -209,8 +214,9 @@ def _forecast(missing: list[Run], probe: Probe, jobs: int, seconds: float | None
 
 def _finish(plan: Plan, jobs: int | None, failed: dict[str, str]) -> Comparison:
     """Write results and chart."""
-    plan.open()
     results = gather(plan, jobs, failed)
+    for row in results["arms"]:
+        row["verdict"] = None if row["arm"] in (FULL, *CONTROLS) else verdict(row)
     results["sentences"] = sentences(results)
     comparison = Comparison(results, plan.out)
     text = json.dumps(results, indent=1) + "\n"

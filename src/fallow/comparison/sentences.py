@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..history import FORWARD_SHARE
 from .arms import CONTROLS, FULL
-from .results import FORWARD_COST
 
 SMALL = 0.003
 """Accuracy that does not matter: an interval that ends below it shows that a rule gains nothing."""
@@ -27,10 +27,10 @@ def sentences(results: dict[str, Any]) -> list[str]:
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """Return ``pays``, ``does not pay``, ``not settled`` or ``no control`` for an arm at a saving.
+    """Return ``pays``, ``pays at a cost``, ``does not pay``, ``not settled`` or ``no control``.
 
-    It pays where it is above every control that was run, by the whole interval; it does not where a control
-    is above it, or above it less ``SMALL``.
+    An arm pays where it is above every control that was run, by the whole interval, and at a cost where it
+    is so below full training. It does not pay where a control is above it, or at most ``SMALL`` below it.
     """
     against = [row["against"][control] for control in CONTROLS if control in row["against"]]
     if not against:
@@ -38,7 +38,8 @@ def verdict(row: dict[str, Any]) -> str:
     if any(d["low"] is None for d in against):
         return "not settled"
     if all(d["low"] > 0 for d in against):
-        return "pays"
+        full = row["against"].get(FULL)
+        return "pays at a cost" if full is not None and full["high"] < 0 else "pays"
     return "does not pay" if any(d["low"] <= 0 and d["high"] <= SMALL for d in against) else "not settled"
 
 
@@ -54,14 +55,19 @@ def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
     if what == "no control":
         share = f" and {row['saved_fraction']:.2f} to --saved" if row["saved"] is None else ""
         return f"{text}. No control saves as much: add {' and '.join(CONTROLS)} to --arms{share}."
-    if row["n"] == 1 or what == "pays":
-        told = " and ".join(f"{_points(d)} {WORDS[c]}{_line(d)}" for c, d in controls.items())
-        return f"{text}. {'It pays: it is' if what == 'pays' else 'It is'} {told}."
+    between = ", interpolated between the savings that were run"
+    rest = between if any(d["interpolated"] for d in controls.values()) else ""
+    told = " and ".join(f"{_points(d)} {WORDS[c]}" for c, d in controls.items())
+    if row["n"] == 1:
+        return f"{text}; it is {told}{rest}."
+    if what.startswith("pays"):
+        price = ", at a price in accuracy" if what == "pays at a cost" else ""
+        return f"{text}. It pays{price}: it is {told}{rest}."
     name, d = min(controls.items(), key=lambda pair: float(pair[1]["mean"]))
     if what == "not settled":
-        return f"{text}. Not settled: it is {_points(d)} {WORDS[name]}{_line(d)}. More seeds would tell."
+        return f"{text}. Not settled: it is {_points(d)} {WORDS[name]}{rest}. More seeds would tell."
     better = "do better" if d["high"] < 0 else "do as well"
-    return f"{text}. It does not pay: {WORDS[name]} {better}{_line(d)}; it is {_points(d)} them."
+    return f"{text}. It does not pay: {WORDS[name]} {better}; it is {_points(d)} them{rest}."
 
 
 def _asked(row: dict[str, Any]) -> str:
@@ -72,12 +78,8 @@ def _asked(row: dict[str, Any]) -> str:
 
 def _measured(row: dict[str, Any], results: dict[str, Any]) -> str:
     """Return what forward passes alone take away of the saving, where it can be seen."""
-    cost = FORWARD_COST * row["samples_forward_only"] / results["samples_full"]
+    cost = FORWARD_SHARE * row["samples_forward_only"] / results["samples_full"]
     return f", {_percent(row['saved_fraction'] - cost)} net of measuring," if cost >= 0.005 else ""
-
-
-def _line(d: dict[str, Any]) -> str:
-    return " on the line between the savings that were run" if d["interpolated"] else ""
 
 
 def _points(d: dict[str, Any]) -> str:

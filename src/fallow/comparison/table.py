@@ -11,12 +11,12 @@ from .sentences import WORDS
 def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return the heads and the cells of the table: an arm at a saving a row, full training first."""
     present = {name for row in results["arms"] for name in row["against"]}
-    others = [name for name in (FULL, *CONTROLS) if name in present]
-    heads = ["arm", "saved", "accuracy %", *(f"against {WORDS.get(name, name)}" for name in others)]
+    others = [name for name in (*CONTROLS, FULL) if name in present]
+    heads = ["arm", "saved %", "accuracy %", *(f"against {WORDS.get(name, name)}" for name in others)]
     heads += ["worst class %", "test loss", "CPU s"]
     cells = []
     for row in sorted(results["arms"], key=lambda row: row["arm"] != FULL):
-        line = [row["arm"], f"{100 * row['saved_fraction']:.1f} %", _accuracy(row["accuracy"])]
+        line = [row["arm"], f"{100 * row['saved_fraction']:.1f}", _accuracy(row["accuracy"])]
         line += [_difference(row["against"].get(name)) for name in others]
         worst, loss, seconds = row["worst_class_accuracy"], row["test_loss"], row["cpu_seconds"]
         line.append("-" if worst is None else f"{100 * worst:.1f}")
@@ -36,5 +36,16 @@ def _accuracy(found: dict[str, Any]) -> str:
 def _difference(d: dict[str, Any] | None) -> str:
     if d is None:
         return "-"
-    span = "" if d["low"] is None else f" ({100 * d['low']:+.2f} to {100 * d['high']:+.2f})"
-    return f"{'~' if d['interpolated'] else ''}{100 * d['mean']:+.2f}{span}"
+    half = "" if d["low"] is None else f" ± {50 * (d['high'] - d['low']):.2f}"
+    return f"{'~' if d['interpolated'] else ''}{100 * d['mean']:+.2f}{half}"
+
+
+def caption(results: dict[str, Any]) -> str:
+    """Return what the signs in the table mean."""
+    rows = results["arms"]
+    text = "Final epoch. Saved: of full training's samples. against: difference in points"
+    if any(row["n"] > 1 for row in rows):
+        text = f"{text} ± 95 % interval, paired by seed; accuracy ± standard deviation"
+    if any(d["interpolated"] for row in rows for d in row["against"].values()):
+        text += "; ~ interpolated between the savings that were run"
+    return f"{text}."

@@ -10,13 +10,10 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..charts import save_usage
-from ..history import EpochRecord
+from ..history import FORWARD_SHARE, EpochRecord
 from ..run_directory import EpochFile, RunDirectory
 from ..subsampler import Subsampler
 from .console import Console
-
-FORWARD_SHARE = 1 / 3
-"""What a forward pass costs, of a training step: the backward pass takes about twice as long."""
 
 
 class EpochWriter(Callback):

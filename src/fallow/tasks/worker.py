@@ -66,7 +66,7 @@ class Teller(Console):
         self, record: EpochRecord, epochs: int, loss: float, accuracy: float | None, so_far: float
     ) -> None:
         """Tell how far the run is."""
-        self._wire.say("epoch", epoch=record.epoch + 1, epochs=epochs, samples=record.backward)
+        self._wire.say("epoch", epoch=record.epoch + 1)
 
 
 class _Enough(Exception):
