@@ -2,6 +2,7 @@
 
 import json
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -237,7 +238,7 @@ def test_spread_keeps_order_and_distance_and_moves_no_more_than_it_must(wanted, 
     gap = min(gap, 20.0 / max(1, len(wanted) - 1))
     assert len(found) == len(wanted)
     assert all(-1e-9 <= place <= 20 + 1e-9 for place in found)
-    assert all(b - a >= gap - 1e-9 for a, b in zip(found, found[1:], strict=False))
+    assert all(b - a >= gap - 1e-9 for a, b in pairwise(found))
     clipped = np.clip(wanted, 0, 20)
     if len(wanted) and (np.diff(clipped) >= gap).all():
         assert found == pytest.approx(list(clipped))

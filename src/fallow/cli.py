@@ -30,10 +30,10 @@ data and reads the final epoch: against full training, and against two plain con
 of samples, fewer epochs and a random subset each epoch.
 
   fallow compare --data digits --seeds 3
-  fallow compare --data FOLDER --arms full,fewer-epochs,random,soft,threshold --saved 0.3,0.5,0.7
+  fallow compare --data FOLDER --arms full,fewer-epochs,random,soft,threshold --saved 0.3,0.5
   fallow compare --data FOLDER --saved 0.5 --dry-run      how many runs, and how long they take
-  fallow compare --config compare.yaml                    with arms of your own, as in
-                                                          arms: {full: , mine: {policy: threshold, low: 0.05}}
+  fallow compare --config compare.yaml                    with arms of your own, in the file as
+                                                          arms: {full: , mine: {policy: soft, exponent: 1}}
 
 Arms: full; fewer-epochs; random; default, as fallow train does; threshold, with low as a quantile,
 readmit_every 5 and full_tail 0.1; soft; hard, the lowest-scoring share; infobatch; and every other --policy

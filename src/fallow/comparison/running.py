@@ -208,8 +208,8 @@ def _forecast(missing: list[Run], probe: Probe, jobs: int, seconds: float | None
     text = f"{len(missing)} runs, {samples:,.0f} samples to train on, {jobs} at a time: "
     if seconds is None:
         return f"{text}an epoch is too short to tell how long it takes."
-    rate = sum(probe.rates)
-    return f"{text}about {duration(seconds)} at {rate:,.0f} samples a second."
+    long = "less than half a minute" if seconds < 20 else f"about {duration(seconds)}"
+    return f"{text}{long} at {sum(probe.rates):,.0f} samples a second."
 
 
 def _finish(plan: Plan, jobs: int | None, failed: dict[str, str]) -> Comparison:

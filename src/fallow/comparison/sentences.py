@@ -64,6 +64,7 @@ def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
         price = ", at a price in accuracy" if what == "pays at a cost" else ""
         return f"{text}. It pays{price}: it is {told}{rest}."
     name, d = min(controls.items(), key=lambda pair: float(pair[1]["mean"]))
+    rest = between if d["interpolated"] else ""
     if what == "not settled":
         return f"{text}. Not settled: it is {_points(d)} {WORDS[name]}{rest}. More seeds would tell."
     better = "do better" if d["high"] < 0 else "do as well"
