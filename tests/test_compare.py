@@ -244,7 +244,7 @@ def test_a_run_that_fails_is_shown_and_the_others_go_on(tmp_path, monkeypatch, c
     assert "fire-0: failed: RuntimeError: the layer is on fire" in said
     assert "bombs.py" in said, "the end of what its process said"
     assert "crash-0: failed: its process ended with code 7" in said
-    assert "2 failed: fire-0, crash-0." in said
+    assert "2 failed: crash-0, fire-0." in said
     results = json.loads((tmp_path / "c" / "results.json").read_text())
     status = {run["name"]: run["status"] for run in results["runs"]}
     assert status == {"full-0": "done", "random-0.4-0": "done", "fire-0": "failed", "crash-0": "failed"}

@@ -25,9 +25,9 @@ _ABOUT = """Train on what still surprises the network.
   fallow train --config run.yaml --seed 1             options from a file, one of them changed
   fallow compare --data digits                        does it pay? against two plain controls
 """
-_ABOUT_COMPARE = """Does leaving samples out pay on your data? Trains every arm with the same seeds on the same
-data and reads the final epoch: against full training, and against two plain controls at the same number
-of samples, fewer epochs and a random subset each epoch.
+_ABOUT_COMPARE = """Does leaving samples out pay on your data? Trains every arm with the same seeds on the
+same data and reads the final epoch: against full training, and against two plain controls at the same
+number of samples, fewer epochs and a random subset each epoch.
 
   fallow compare --data digits --seeds 3
   fallow compare --data FOLDER --arms full,fewer-epochs,random,soft,threshold --saved 0.3,0.5

@@ -22,7 +22,7 @@ CONTROLS = (FEWER, RANDOM)
 
 _DEFAULT_POLICY = next(str(f.default) for f in fields(TrainOptions) if f.name == "policy")
 _NAMED = {"default": _DEFAULT_POLICY, "hard": "fraction", "infobatch": "below-mean"}
-"""Arms whose name is not that of their policy."""
+"""Arms whose name need not be that of a policy."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Arm:
 
 def known_arms() -> tuple[str, ...]:
     """Return the names of all arms that need no options."""
-    shares = [name for name in POLICIES if name in _ONLY_WITH["fraction"] and name not in _NAMED.values()]
-    return tuple(dict.fromkeys((FULL, FEWER, RANDOM, *_NAMED, _DEFAULT_POLICY, "threshold", *shares)))
+    shares = [name for name in POLICIES if name in _ONLY_WITH["fraction"]]
+    return tuple(dict.fromkeys((FULL, FEWER, RANDOM, *_NAMED, "threshold", *shares)))
 
 
 def make_arms(
@@ -114,7 +114,7 @@ def _solved(name: str, saved: float, base: TrainOptions) -> TrainOptions:
     """Return the options with which ``name`` saves the share ``saved`` of full training's samples."""
     if name == FEWER:
         return replace(base, policy="full", epochs=fewer_epochs(base.planned_epochs, saved))
-    options = replace(base, policy=_NAMED.get(name, name))
+    options = replace(base, policy=name if name in POLICIES else _NAMED[name])
     share = epoch_share(name, saved, options)
     if options.policy == "threshold":
         return replace(options, quantiles=True, low=share)
