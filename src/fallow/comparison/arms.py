@@ -115,10 +115,10 @@ def _solved(name: str, saved: float, base: TrainOptions) -> TrainOptions:
     if name == FEWER:
         return replace(base, policy="full", epochs=fewer_epochs(base.planned_epochs, saved))
     options = replace(base, policy=name if name in POLICIES else _NAMED[name])
-    share = epoch_share(name, saved, options)
     if options.policy == "threshold":
-        return replace(options, quantiles=True, low=share)
-    return replace(options, fraction=share)
+        return replace(options, quantiles=True, low=epoch_share(name, saved, options))
+    options = replace(options, fraction=saved)  # a schedule may depend on whether there is one
+    return replace(options, fraction=epoch_share(name, saved, options))
 
 
 def fewer_epochs(epochs: int, saved: float) -> int:
