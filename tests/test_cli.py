@@ -109,6 +109,38 @@ def test_every_policy_trains(policy, tmp_path):
     assert (saved == 0) == (policy == "full")
 
 
+@pytest.mark.parametrize("policy", ["kakurenbo", "repb", "ies", "selective-backprop"])
+def test_every_rule_of_a_paper_trains_with_its_own_dial(policy, tmp_path):
+    assert main([*QUICK[:-4], "--epochs", "2", "--policy", policy, "--out", str(tmp_path / "r")]) == 0
+    found = summary(tmp_path / "r")
+    assert (found["saved_fraction"] == 0) == (policy == "ies")  # it needs more epochs
+    assert (found["step_rule"] is None) == (policy != "selective-backprop")
+
+
+@pytest.mark.parametrize("policy", ["seta", "repb", "selective-backprop"])
+def test_a_fraction_leaves_out_that_share_of_all_samples_under_every_rule(policy, tmp_path):
+    words = [
+        "--epochs",
+        "3",
+        "--policy",
+        policy,
+        "--fraction",
+        "0.3",
+        "--batch_size",
+        "1",
+        "--min_kept_per_class",
+        "0",
+    ]
+    words = [w if w != "1" else "64" for w in words]
+    assert main([*QUICK[:-4], *words, "--out", str(tmp_path / "r")]) == 0
+    found = summary(tmp_path / "r")
+    if policy == "selective-backprop":  # 45 rows of 64 in each of 22 steps, 20 of 29 in the last
+        assert found["samples_backward"] == 3 * (22 * 45 + 20)
+        assert found["samples_forward_only"] == found["samples_full"]
+    else:
+        assert [epoch["samples_backward"] for epoch in found["epochs"]] == [1437, 1024, 1024]
+
+
 @pytest.mark.parametrize("score", ["reverse-kl", "js", "tv", "hellinger", "renyi"])
 def test_every_score_is_recorded(score, tmp_path):
     words = [*QUICK[:-4], "--epochs", "1", "--score", score, "--out", str(tmp_path / "r")]

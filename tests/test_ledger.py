@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fallow import NO_SCORE
 from fallow.journal import PAGE, Journal
-from fallow.ledger import PREDICTED, Ledger
+from fallow.ledger import Ledger
 from fallow.policies import Reason
 from fallow.table import MEASURED, PREDICTED, TRAINED, UNSEEN
 

@@ -11,8 +11,22 @@ from scipy.stats import binomtest
 
 import fallow.policies as policies
 from fallow._checks import InvalidType, InvalidValue
-from fallow.keyed import mix, uniform
-from fallow.policies import BelowMean, Fraction, Policy, RandomFraction, Reason, Standing, Threshold
+from fallow.policies import (
+    IES,
+    UCB,
+    BelowMean,
+    Fraction,
+    Kakurenbo,
+    OrderDP,
+    Policy,
+    RandomFraction,
+    Reason,
+    RePB,
+    SeTa,
+    Standing,
+    Threshold,
+)
+from standings import distinct, removed, standing, suited
 
 examples = settings(max_examples=60, deadline=None)
 
@@ -30,8 +44,14 @@ EXAMPLES = {
         Fraction(0.4, exponent=1.0),
         Fraction(0.4, remove="highest", exponent=0.5),
     ],
-    BelowMean: [BelowMean(0.5), BelowMean(0.5, weighted=False)],
+    BelowMean: [BelowMean(0.5), BelowMean(0.5, weighted=False), BelowMean(budget=0.3)],
     RandomFraction: [RandomFraction(0.4)],
+    SeTa: [SeTa(0.2), SeTa(0.2, groups=4, window=0.3), SeTa(budget=0.55), SeTa(0.3, annealing=1.0)],
+    Kakurenbo: [Kakurenbo(0.3), Kakurenbo(0.3, confidence=0.0, steps=())],
+    UCB: [UCB(0.4), UCB(0.4, smoothing=0.5, exploration=0.0)],
+    RePB: [RePB(0.5), RePB(0.5, weighted=False), RePB(budget=0.3, clip=None)],
+    OrderDP: [OrderDP(), OrderDP(pool=0.5, keep=0.9), OrderDP(budget=0.4)],
+    IES: [IES(0.01), IES(window=1, budget=0.3)],
 }
 FAMILY = [
     member
@@ -40,34 +60,10 @@ FAMILY = [
 ]
 EVERY = [policy for member in FAMILY for policy in EXAMPLES[member]]
 HARD = [p for p in EVERY if isinstance(p, Threshold) or (isinstance(p, Fraction) and p.exponent is None)]
-DRAWING = [p for p in EVERY if p not in HARD]
+DRAWING = [p for p in EVERY if p not in HARD and not isinstance(p, Kakurenbo | UCB | IES)]
 every_policy = pytest.mark.parametrize("policy", EVERY, ids=repr)
 every_hard_policy = pytest.mark.parametrize("policy", HARD, ids=repr)
 every_drawing_policy = pytest.mark.parametrize("policy", DRAWING, ids=repr)
-
-
-def standing(scores, *, seed=0, epoch=1, fresh=None, reason=None, columns=None):
-    """Return what a policy is shown: all samples scored in the epoch that ended, unless told otherwise."""
-    scores = np.asarray(scores, np.float32)
-    n = scores.size
-    columns = {} if columns is None else columns
-    key = mix(seed, epoch)
-    return Standing(
-        scores=scores,
-        fresh=np.ones(n, np.bool_) if fresh is None else np.asarray(fresh, np.bool_),
-        reason=np.zeros(n, np.uint8) if reason is None else np.asarray(reason, np.uint8),
-        epoch=epoch,
-        uniform=lambda start, stop: uniform(key, start, stop),
-        column=lambda name, dtype: columns.setdefault(name, np.zeros(n, dtype)),
-    )
-
-
-def distinct(n, seed=0):
-    return np.random.default_rng(seed).permutation(np.linspace(0.01, 4.0, n)).astype(np.float32)
-
-
-def removed(policy, scores, **more):
-    return policy.decide(standing(scores, **more)) != Reason.KEPT
 
 
 # What every policy promises
@@ -81,7 +77,7 @@ def test_the_family_is_found_and_has_examples():
 @every_policy
 @pytest.mark.parametrize("n", [1, 2, 10, 1001])
 def test_a_decision_is_one_reason_a_sample(policy, n):
-    decided = policy.decide(standing(distinct(n)))
+    decided = policy.decide(standing(suited(policy, distinct(n))))
     assert decided.shape == (n,)
     assert decided.dtype == np.uint8
     assert set(decided.tolist()) <= {Reason.KEPT, Reason.LEARNED, Reason.OUTLIER, Reason.NOT_DRAWN}
@@ -91,7 +87,7 @@ def test_a_decision_is_one_reason_a_sample(policy, n):
 
 @every_policy
 def test_a_decision_changes_nothing_that_is_shown(policy):
-    shown = standing(distinct(50), reason=np.arange(50) % 4)
+    shown = standing(suited(policy, distinct(50)), reason=np.arange(50) % 4)
     before = shown.scores.copy(), shown.fresh.copy(), shown.reason.copy()
     policy.weights(shown, policy.decide(shown))
     for old, new in zip(before, (shown.scores, shown.fresh, shown.reason), strict=True):
@@ -100,7 +96,7 @@ def test_a_decision_changes_nothing_that_is_shown(policy):
 
 @every_policy
 def test_the_same_standing_gives_the_same_decision(policy):
-    scores = distinct(200)
+    scores = suited(policy, distinct(200))
     first, second = (policy.decide(standing(scores, columns={})) for _ in range(2))
     assert np.array_equal(first, second)
 
@@ -108,7 +104,7 @@ def test_the_same_standing_gives_the_same_decision(policy):
 @every_policy
 @pytest.mark.parametrize("count", [1, 7, 20])
 def test_a_sample_without_a_score_is_kept(policy, count):
-    scores = distinct(20)
+    scores = suited(policy, distinct(20))
     scores[:count] = np.nan
     columns = {}
     for epoch in (1, 2, 3):
@@ -120,7 +116,7 @@ def test_the_decision_is_the_same_however_often_a_policy_is_made(policy):
     twin = type(policy)(**vars(policy))
     assert twin == policy
     assert repr(twin) == repr(policy)
-    scores = distinct(100)
+    scores = suited(policy, distinct(100))
     assert np.array_equal(removed(twin, scores), removed(policy, scores))
 
 
@@ -156,7 +152,7 @@ def test_a_hard_rule_draws_nothing(policy):
 
 @every_drawing_policy
 def test_a_draw_depends_on_seed_and_epoch(policy):
-    scores = distinct(300)
+    scores = suited(policy, distinct(300))
     first = removed(policy, scores)
     assert not np.array_equal(first, removed(policy, scores, seed=1))
     assert not np.array_equal(first, removed(policy, scores, epoch=2))
@@ -169,13 +165,23 @@ def test_a_draw_depends_on_seed_and_epoch(policy):
         Fraction(0.0, remove="highest"),
         Fraction(0, exponent=1),
         BelowMean(0),
+        BelowMean(budget=0),
         RandomFraction(0),
+        SeTa(budget=0),
+        SeTa(0, window=1),
+        Kakurenbo(0),
+        UCB(0),
+        RePB(0),
+        RePB(budget=0),
+        OrderDP(pool=1, keep=1),
+        OrderDP(budget=0),
+        IES(window=1, budget=0),
         Threshold(low=0.0, high=1.0, quantiles=True),
     ],
     ids=repr,
 )
 def test_a_share_of_0_removes_nothing(policy):
-    shown = standing(distinct(97))
+    shown = standing(suited(policy, distinct(97)))
     decided = policy.decide(shown)
     assert not decided.any()
     weights = policy.weights(shown, decided)
@@ -190,14 +196,14 @@ def test_kept_count_is_what_is_kept(policy):
             assert np.count_nonzero(~removed(policy, distinct(n))) == count
 
 
-@pytest.mark.parametrize("make", [Fraction, BelowMean, RandomFraction])
+@pytest.mark.parametrize("make", [Fraction, BelowMean, RandomFraction, SeTa, Kakurenbo, UCB])
 @pytest.mark.parametrize("share", [-0.1, 1.0, 1.3, float("nan")])
 def test_a_share_outside_raises(make, share):
     with pytest.raises(InvalidValue, match=r"`fraction` must be in \[0, 1\)\. Found .* pass 0\."):
         make(share)
 
 
-@pytest.mark.parametrize("make", [Fraction, BelowMean, RandomFraction])
+@pytest.mark.parametrize("make", [Fraction, BelowMean, RandomFraction, SeTa, Kakurenbo, UCB])
 @pytest.mark.parametrize("share", ["0.3", None, True])
 def test_a_share_of_another_kind_raises(make, share):
     with pytest.raises(InvalidType, match="`fraction`"):

@@ -15,7 +15,7 @@ SOURCE = ROOT / "src" / "fallow"
 
 FLOORS = [
     {"_checks", "keyed", "selection", "no_score"},
-    {"scores", "policies", "schedule", "distributed", "forward_only", "bitset", "host_index"},
+    {"scores", "policies", "step_rules", "schedule", "distributed", "forward_only", "bitset", "host_index"},
     {"table", "journal", "order"},
     {"ledger", "plan", "history", "recording"},
     {"loading", "state", "run_directory"},

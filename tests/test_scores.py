@@ -19,6 +19,7 @@ from fallow.scores import (
     Hellinger,
     JensenShannon,
     KLDivergence,
+    RelativeToBatch,
     Renyi,
     ReverseKL,
     Score,
@@ -503,6 +504,51 @@ def test_no_divergence_is_rounded_into_no_score():
     logits = torch.tensor([[0.0, q[0, 1].log().item() + 1e-4]])
     for kind in FAMILY:
         assert not is_no_score(kind()(logits, q)).any()
+
+
+# A score less the mean of its batch.
+
+
+def test_a_relative_score_lies_about_the_mean_of_its_batch():
+    logits, targets = batch("soft", b=9, dtype=torch.float64)
+    whole = Hellinger()(logits, targets)
+    torch.testing.assert_close(RelativeToBatch(Hellinger())(logits, targets), whole - whole.mean())
+    halves = [RelativeToBatch(Hellinger())(logits[part], targets[part]) for part in (slice(4), slice(4, 9))]
+    assert all(half.mean().abs() < 1e-12 for half in halves)
+    assert RelativeToBatch(Hellinger()).range == (-math.inf, math.inf)
+    assert torch.autograd.gradcheck(
+        lambda z: RelativeToBatch(KLDivergence())(z, targets), logits.requires_grad_()
+    )
+
+
+def test_rows_without_a_score_and_bad_rows_are_left_out_of_the_mean_of_a_batch():
+    logits, targets = batch("ids")
+    targets[1], logits[3, 0] = -100, math.nan
+    values = RelativeToBatch(KLDivergence())(logits, targets)
+    keep = torch.tensor([True, False, True, False, True, True])
+    torch.testing.assert_close(values[keep], RelativeToBatch(KLDivergence())(logits[keep], targets[keep]))
+    assert is_no_score(values).tolist() == [False, True, False, False, False, False]
+    assert values[3].isnan()
+    alone = RelativeToBatch(KLDivergence())(logits[1:2], targets[1:2])
+    assert is_no_score(alone).all()
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_a_relative_score_of_0_is_a_score(rows):
+    logits = torch.randn(1, 3).expand(rows, 3)
+    values = RelativeToBatch(KLDivergence())(logits, torch.zeros(rows, dtype=torch.int64))
+    assert not is_no_score(values).any()
+    assert (values.abs() < 1e-6).all()
+
+
+def test_a_difference_too_small_to_be_told_from_no_score_is_0():
+    class Tiny(Score):
+        def __call__(self, outputs, targets):
+            return outputs
+
+    values = RelativeToBatch(Tiny())(torch.tensor([1e-32, 3e-32], dtype=torch.float64), None)
+    assert values[0] == 0
+    assert not is_no_score(values).any()
 
 
 # Names.

@@ -18,17 +18,24 @@ if TYPE_CHECKING:
     from .comparison import compare as compare
     from .history import EpochRecord as EpochRecord
     from .order import Order as Order
+    from .policies import IES as IES
+    from .policies import UCB as UCB
     from .policies import BelowMean as BelowMean
     from .policies import Fraction as Fraction
+    from .policies import Kakurenbo as Kakurenbo
+    from .policies import OrderDP as OrderDP
     from .policies import Policy as Policy
     from .policies import RandomFraction as RandomFraction
     from .policies import Reason as Reason
+    from .policies import RePB as RePB
+    from .policies import SeTa as SeTa
     from .policies import Threshold as Threshold
     from .schedule import Schedule as Schedule
     from .scores import NO_SCORE as NO_SCORE
     from .scores import Hellinger as Hellinger
     from .scores import JensenShannon as JensenShannon
     from .scores import KLDivergence as KLDivergence
+    from .scores import RelativeToBatch as RelativeToBatch
     from .scores import Renyi as Renyi
     from .scores import ReverseKL as ReverseKL
     from .scores import Score as Score
@@ -39,6 +46,8 @@ if TYPE_CHECKING:
     from .scores import renyi as renyi
     from .scores import reverse_kl as reverse_kl
     from .scores import total_variation as total_variation
+    from .step_rules import SelectiveBackprop as SelectiveBackprop
+    from .step_rules import StepRule as StepRule
     from .subsampler import Subsampler as Subsampler
 
 __version__ = "0.1.0.dev0"
@@ -48,16 +57,20 @@ _HOMES = {
     "comparison": ["Comparison", "compare"],
     "history": ["EpochRecord"],
     "order": ["Order"],
-    "policies": ["BelowMean", "Fraction", "Policy", "RandomFraction", "Reason", "Threshold"],
+    "policies": [
+        "IES", "UCB", "BelowMean", "Fraction", "Kakurenbo", "OrderDP", "Policy", "RandomFraction", "RePB",
+        "Reason", "SeTa", "Threshold",
+    ],
     "schedule": ["Schedule"],
     "scores": [
-        "NO_SCORE", "Hellinger", "JensenShannon", "KLDivergence", "Renyi", "ReverseKL", "Score",
-        "TotalVariation", "hellinger", "jensen_shannon", "kl_divergence", "renyi", "reverse_kl",
+        "NO_SCORE", "Hellinger", "JensenShannon", "KLDivergence", "RelativeToBatch", "Renyi", "ReverseKL",
+        "Score", "TotalVariation", "hellinger", "jensen_shannon", "kl_divergence", "renyi", "reverse_kl",
         "total_variation",
     ],
+    "step_rules": ["SelectiveBackprop", "StepRule"],
     "subsampler": ["Subsampler"],
 }  # fmt: skip
-_ROOMS = ("charts", "comparison", "datasets", "integrations", "models", "policies", "scores")
+_ROOMS = ("charts", "comparison", "datasets", "integrations", "models", "policies", "scores", "step_rules")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME)

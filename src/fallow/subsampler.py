@@ -259,14 +259,17 @@ class Subsampler(Readings):
         ledger.begin(epoch)
 
     def _warn_due(self) -> None:
-        """Say once that outliers wait to be measured and nobody measures them."""
+        """Say once that removed samples wait to be measured and nobody measures them."""
         waiting = 0 if "due" in self._said else self._due().size
         if waiting:
             self._said.add("due")
+            every = self.policy.measures_removed
+            what = "removed samples" if every else "outliers"
+            other = "" if every else ', or set Schedule(outliers="readmit") or "never"'
             warnings.warn(
-                f"{waiting:,} outliers are due to be measured before epoch {self.epoch + 1} and stay out. "
-                "Call `subsampler.remeasure(dataset, score_batch)` before `step()`, or set "
-                'Schedule(outliers="readmit") or "never".',
+                f"{waiting:,} {what} are due to be measured before epoch {self.epoch + 1} and stay as they "
+                "are. Call `subsampler.remeasure(dataset, score_batch)` "
+                f"before `step()`{other}.",
                 stacklevel=3,
             )
 

@@ -4,14 +4,15 @@
 >>> # trainer.fit(module, subsampler.loader(train_set, batch_size=128), val_loader)
 
 The module is the user's own. It gets its batch as before, without the index, and returns from
-``training_step`` a dict with ``loss`` and ``per_sample_loss``, or ``logits`` and ``targets``.
+``training_step`` a dict with ``loss`` and ``per_sample_loss``, or ``logits`` and ``targets``. It may add
+``scores``, ``predicted`` classes and ``backward`` (bool, the rows that the loss trains on), ``(B,)`` each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -25,6 +26,9 @@ from ..loading import IndexedCollate, IndexedDataset
 from ..scores.base import Score
 from ..scores.kl import KLDivergence
 from ..subsampler import Subsampler
+
+Measured: TypeAlias = Tensor | tuple[Tensor, Tensor]
+"""Scores ``(B,)``, or these and the predicted classes ``(B,)``."""
 
 _HOOK = "on_before_batch_transfer"
 _TWO_LINES = (
@@ -49,8 +53,8 @@ class SubsamplingCallback(Callback):
     Args:
         subsampler: what decides; its ``loader`` is the training loader.
         score: measures ``logits`` against ``targets`` where the module returns those.
-        score_batch: ``batch -> (B,)`` scores for re-measuring; by default ``module.score_batch`` or else
-            what ``training_step`` returns, with its logging off.
+        score_batch: ``batch -> (B,)`` scores for re-measuring, or a pair of scores and predicted classes; by
+            default ``module.score_batch`` or else what ``training_step`` returns, with its logging off.
         batch_size: samples a forward pass when re-measuring.
     """
 
@@ -58,7 +62,7 @@ class SubsamplingCallback(Callback):
         self,
         subsampler: Subsampler,
         score: Score | Callable[[Tensor, Tensor], Tensor] | None = None,
-        score_batch: Callable[[Any], Tensor] | None = None,
+        score_batch: Callable[[Any], Measured] | None = None,
         batch_size: int = 512,
     ) -> None:
         self.subsampler = subsampler
@@ -129,10 +133,10 @@ class SubsamplingCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Record the scores of the batch."""
+        """Record the scores of the batch; rows that ``backward`` leaves out count as measured."""
         assert self._index is not None
         losses, scores = self._read(outputs)
-        self.subsampler.record(self._index, losses, scores, outputs.get("predicted"))
+        self.subsampler.record(self._index, losses, scores, outputs.get("predicted"), outputs.get("backward"))
         self._index = None
 
     def _read(self, outputs: Any) -> tuple[Tensor, Tensor | None]:
@@ -162,16 +166,18 @@ class SubsamplingCallback(Callback):
             )
         self.subsampler.step()
 
-    def _measure(self, trainer: Trainer, module: LightningModule, batch: Any) -> Tensor:
+    def _measure(self, trainer: Trainer, module: LightningModule, batch: Any) -> Measured:
         """Return the scores of a batch by a forward pass of the module, on its device."""
         batch = trainer.precision_plugin.convert_input(batch)
         batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         score_batch = self.score_batch or getattr(module, "score_batch", None)
         if score_batch is not None:
-            found: Tensor = score_batch(batch)
+            found: Measured = score_batch(batch)
             return found
-        losses, scores = self._read(module.training_step(batch, 0))
-        return losses if scores is None else scores
+        outputs: Any = module.training_step(batch, 0)
+        losses, scores = self._read(outputs)
+        scores = losses if scores is None else scores
+        return (scores, outputs["predicted"]) if "predicted" in outputs else scores
 
     def state_dict(self) -> dict[str, Any]:
         """Return the subsampler's state; Lightning saves it in its checkpoints."""

@@ -5,7 +5,27 @@ from .base import Reason as Reason
 from .base import Standing as Standing
 from .below_mean import BelowMean as BelowMean
 from .fraction import Fraction as Fraction
+from .ies import IES as IES
+from .kakurenbo import Kakurenbo as Kakurenbo
+from .order_dp import OrderDP as OrderDP
 from .random_fraction import RandomFraction as RandomFraction
+from .repb import RePB as RePB
+from .seta import SeTa as SeTa
 from .threshold import Threshold as Threshold
+from .ucb import UCB as UCB
 
-__all__ = ["BelowMean", "Fraction", "Policy", "RandomFraction", "Reason", "Standing", "Threshold"]
+__all__ = [
+    "IES",
+    "UCB",
+    "BelowMean",
+    "Fraction",
+    "Kakurenbo",
+    "OrderDP",
+    "Policy",
+    "RandomFraction",
+    "RePB",
+    "Reason",
+    "SeTa",
+    "Standing",
+    "Threshold",
+]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .._checks import check_share
 from ..selection import blocks, smallest
+from ._shares import capped, check_budget, lots, scored
 from .base import Policy, Reason, Standing
 
 
@@ -20,44 +21,53 @@ class BelowMean(Policy):
     With :math:`\bar s` the mean of all last scores, of the samples with :math:`s_i < \bar s` exactly
     :math:`\mathrm{round}(f n_{<})` are left out; the others of them get the loss weight
     :math:`n_{<} / k_{<} \approx 1 / (1 - f)`, so that the expected gradient stays that of the whole set;
-    :math:`k_{<}` counts those that are kept after re-admission and floors.
+    :math:`k_{<}` counts those that are kept after re-admission and floors. (InfoBatch keeps
+    :math:`\lfloor (1 - f) n_{<} \rfloor`, which can be one fewer, and weighs by :math:`1 / (1 - f)` whatever
+    that came to.)
+
+    With a ``budget`` b, f is set anew for each epoch so that :math:`\mathrm{round}(b N)` samples are left out
+    of the N that have a score: :math:`f = b N / n_{<}`, at most 0.9. Where so few lie below the mean that
+    this is too little, fewer are left out.
 
     References:
         InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning (Qin et al., 2024)
 
     Args:
-        fraction: the share of those below the mean that is left out, in [0, 1).
+        fraction: the share of those below the mean that is left out, in [0, 1); a budget takes its place.
         weighted: False leaves every weight at 1.
+        budget: the share of all scored samples to leave out of each epoch, in [0, 1); None for ``fraction``.
 
     Raises:
         InvalidValue: for a share outside [0, 1).
 
     Example:
         >>> BelowMean(0.5)
-        BelowMean(fraction=0.5, weighted=True)
+        BelowMean(fraction=0.5, weighted=True, budget=None)
     """
 
     name: ClassVar[str] = "below-mean"
 
-    fraction: float
+    fraction: float = 0.5
     weighted: bool = True
+    budget: float | None = None
 
     def __post_init__(self) -> None:
         share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
         object.__setattr__(self, "fraction", share)
+        object.__setattr__(self, "budget", check_budget(self.budget))
 
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Draw anew among all samples below the mean."""
         mean = self._mean(standing.scores)
         scores = standing.scores
-        low = int(np.count_nonzero(scores < mean))
-
-        def lottery(start: int, stop: int) -> NDArray[np.float32]:
-            draw = standing.uniform(start, stop)
-            return np.where(scores[start:stop] < mean, draw, np.float32(np.nan))
-
+        low = scores < mean
+        count = int(np.count_nonzero(low))
+        if self.budget is None:
+            out = round(self.fraction * count)
+        else:
+            out = capped(self.budget, int(np.count_nonzero(scored(standing))), count)
         decided = np.zeros(len(standing), np.uint8)
-        decided[smallest(lottery, len(standing), round(self.fraction * low))] = Reason.NOT_DRAWN
+        decided[smallest(lots(standing, low), len(standing), out)] = Reason.NOT_DRAWN
         return decided
 
     def weights(self, standing: Standing, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:

@@ -16,6 +16,7 @@ from .jensen_shannon import JensenShannon as JensenShannon
 from .jensen_shannon import jensen_shannon as jensen_shannon
 from .kl import KLDivergence as KLDivergence
 from .kl import kl_divergence as kl_divergence
+from .relative_to_batch import RelativeToBatch as RelativeToBatch
 from .renyi import Renyi as Renyi
 from .renyi import renyi as renyi
 from .reverse_kl import ReverseKL as ReverseKL
@@ -28,6 +29,7 @@ __all__ = [
     "Hellinger",
     "JensenShannon",
     "KLDivergence",
+    "RelativeToBatch",
     "Renyi",
     "ReverseKL",
     "Score",
@@ -47,6 +49,8 @@ __all__ = [
 def score_names() -> dict[str, type[Score]]:
     """Return the scores by command-line name: the class name in kebab case, and the short one.
 
+    A score without a short name is made of others and has no name there.
+
     Example:
         >>> sorted(name for name, score in score_names().items() if score is KLDivergence)
         ['kl', 'kl-divergence']
@@ -54,9 +58,9 @@ def score_names() -> dict[str, type[Score]]:
     names: dict[str, type[Score]] = {}
     for public in __all__:
         score = globals()[public]
-        if isinstance(score, type) and issubclass(score, Score) and not isabstract(score):
+        if isinstance(score, type) and issubclass(score, Score) and score.name and not isabstract(score):
             kebab = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", public).lower()
-            names |= {name: score for name in (kebab, score.name) if name}
+            names |= {kebab: score, score.name: score}
     return names
 
 

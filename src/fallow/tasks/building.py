@@ -1,17 +1,34 @@
-"""From options to the objects of the library: policy, schedule, the user's own classes."""
+"""From options to the objects of the library: policy, score, schedule, the user's own classes."""
 
 from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .._checks import invalid
-from ..policies import BelowMean, Fraction, Policy, RandomFraction, Threshold
+from .._checks import check_share, invalid
+from ..policies import (
+    IES,
+    UCB,
+    BelowMean,
+    Fraction,
+    Kakurenbo,
+    OrderDP,
+    Policy,
+    RandomFraction,
+    RePB,
+    SeTa,
+    Threshold,
+)
 from ..schedule import Schedule
 from .options import TrainOptions
+
+if TYPE_CHECKING:  # they load torch, which the plan of a comparison does without
+    from ..scores import Score
+    from ..step_rules import StepRule
 
 
 def make_policy(options: TrainOptions) -> Policy:
@@ -25,16 +42,57 @@ def make_policy(options: TrainOptions) -> Policy:
         return Fraction(share, exponent=0.5 if options.exponent is None else options.exponent)
     if options.policy == "fraction":
         return Fraction(share)
-    if options.policy == "below-mean":
-        return BelowMean(share)
-    return RandomFraction(0.0 if options.policy == "full" else share)
+    if options.policy == "ucb":
+        return UCB(share)
+    if options.policy == "random":
+        return RandomFraction(share)
+    if options.policy in ("full", "selective-backprop"):
+        return RandomFraction(0.0)
+    return _with_budget(options.policy, options.fraction)
+
+
+def _with_budget(name: str, share: float | None) -> Policy:
+    """Return the rule of a paper: as published, or leaving out ``share`` of all samples in each epoch."""
+    if name == "kakurenbo":
+        return Kakurenbo() if share is None else Kakurenbo(share, steps=())
+    if name == "order-dp":
+        # Near its authors' pool of 0.8 where they leave out 0.7, and never less than what is kept.
+        return OrderDP() if share is None else OrderDP(pool=1 - share / 4, budget=share)
+    rules: dict[str, Callable[..., Policy]] = {
+        "below-mean": BelowMean, "infobatch": BelowMean, "seta": SeTa, "repb": RePB, "ies": IES
+    }  # fmt: skip
+    return rules[name](budget=share)
+
+
+def make_score(options: TrainOptions) -> Score:
+    """Return the score that is recorded; RePB's is relative to its batch."""
+    from ..scores import RelativeToBatch, score_by_name
+
+    score = score_by_name(options.score)
+    return RelativeToBatch(score) if options.policy == "repb" else score
+
+
+def make_step_rule(options: TrainOptions) -> StepRule | None:
+    """Return the step rule that the options name, or None."""
+    if options.policy != "selective-backprop":
+        return None
+    from ..step_rules import SelectiveBackprop
+
+    if options.fraction is None:
+        return SelectiveBackprop()
+    share = check_share("fraction", options.fraction, closed=False, step="To remove nothing, pass 0.")
+    return SelectiveBackprop(keep=1 - share)
 
 
 def make_schedule(options: TrainOptions, epochs: int) -> Schedule:
-    """Return the schedule; the threshold method re-admits and ends on full epochs unless told otherwise."""
+    """Return the schedule; the threshold method re-admits, and it and InfoBatch end on full epochs."""
     published = options.policy == "threshold"
     every = (5 if published else 0) if options.readmit_every is None else options.readmit_every
-    tail = (0.1 if published else 0.0) if options.full_tail is None else options.full_tail
+    tail = options.full_tail
+    if tail is None:
+        tail = 0.1 if published else 0.0
+        if options.policy == "infobatch" and options.fraction is None:
+            tail = 0.125
     return Schedule(
         epochs=epochs,
         warmup=options.warmup,

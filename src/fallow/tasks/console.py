@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..history import EpochRecord
+from ..step_rules import StepRule
 from ..subsampler import Subsampler
 from .options import TrainOptions
 
@@ -26,6 +27,7 @@ _COLUMNS = {
     "test": 7,
     "so far": 7,
 }
+_DRAWN = ("soft", "below-mean", "infobatch", "seta", "repb", "random")
 _WIDE_ONLY = ("outliers", "back", "measured")
 
 
@@ -74,13 +76,15 @@ class Console:
             task = bar.add_task(name, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
-    def begin(self, subsampler: Subsampler, batches: int, options: TrainOptions) -> None:
+    def begin(
+        self, subsampler: Subsampler, batches: int, options: TrainOptions, step_rule: StepRule | None = None
+    ) -> None:
         """Say what is trained, and head the table."""
         epochs = subsampler.schedule.epochs
-        rule = "nothing left out" if options.policy == "full" else repr(subsampler.policy)
+        rule = "nothing left out" if options.policy == "full" else repr(step_rule or subsampler.policy)
         self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epochs, {rule}")
         self.line("loss: mean score of the samples trained on; so far: share of full training's samples")
-        drawn = options.policy in ("soft", "below-mean", "random")
+        drawn = options.policy in _DRAWN
         heads = {name: name for name in _COLUMNS} | ({"learned": "not drawn"} if drawn else {})
         self._row(heads | ({"test": "valid"} if options.validation is not None else {}))
         if self.live:

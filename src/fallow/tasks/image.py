@@ -9,15 +9,18 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from ..forward_only import forward_only
 from ..keyed import mix
 from ..recording import mean_loss
 from ..scores.base import Score
 from ..scores.kl import KLDivergence, kl_divergence
+from ..step_rules import StepRule, chosen_rows
 from ..subsampler import Subsampler
 from .augment import shift_and_flip
 from .class_accuracy import ClassAccuracy
 
 Batch = tuple[Tensor, Tensor]
+_STEP_RULE = 0x57E9
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class ImageTask(LightningModule):
         subsampler: whose progress drives the learning rate.
         recipe: how to train.
         score: what is recorded; the loss is the KL divergence in any case.
+        step_rule: which rows of a batch get a backward pass; None for all.
     """
 
     mean: Tensor
@@ -72,6 +76,7 @@ class ImageTask(LightningModule):
         subsampler: Subsampler,
         recipe: Recipe,
         score: Score | Callable[[Tensor, Tensor], Tensor] | None = None,
+        step_rule: StepRule | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -79,6 +84,7 @@ class ImageTask(LightningModule):
         self.register_buffer("std", std.reshape(1, -1, 1, 1))
         self.subsampler, self.recipe, self.score = subsampler, recipe, score
         self.class_accuracy = ClassAccuracy()
+        self.step_rule = step_rule
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return uint8 or float images ``(B, C, H, W)`` as normalised floats."""
@@ -91,12 +97,11 @@ class ImageTask(LightningModule):
         return logits
 
     def _varied(self, images: Tensor, key: int) -> Tensor:
-        """Return the logits of a training batch, its images shifted as the recipe says."""
+        """Return the normalised images of a training batch, shifted as the recipe says."""
         images = self.prepare(images)
         if self.recipe.augment != "none":
             images = shift_and_flip(images, key, flip=self.recipe.augment == "crop-flip")
-        logits: Tensor = self.network(images)
-        return logits
+        return images
 
     def _key(self, turn: int) -> int:
         return mix(self.recipe.seed, self.global_rank, self.subsampler.epoch, turn)
@@ -110,20 +115,41 @@ class ImageTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and for each sample its loss, score and predicted class."""
         images, labels = batch
-        logits = self._varied(images, self._key(batch_idx))
+        images = self._varied(images, self._key(batch_idx))
+        if self.step_rule is not None and self.step_rule.acts(self.subsampler.progress):
+            return self._selective_step(self.step_rule, images, labels, self._key(batch_idx))
+        logits = self.network(images)
         losses = kl_divergence(logits, labels)
+        return {"loss": mean_loss(losses, self.sample_weights), **self._outputs(logits, labels, losses)}
+
+    def _selective_step(self, rule: StepRule, images: Tensor, labels: Tensor, key: int) -> dict[str, Tensor]:
+        """Measure the whole batch by a forward pass, then train on the rows that the rule chooses."""
+        with forward_only():
+            logits = self.network(images)
+            losses = kl_divergence(logits, labels)
+        # Autocast would hand the weights that it cast without gradients to the next pass.
+        torch.clear_autocast_cache()
+        chosen = rule.choose(losses, mix(_STEP_RULE, key))
+        rows = chosen_rows(chosen, rule.count(int(labels.shape[0])))
+        trained = kl_divergence(self.network(images[rows]), labels[rows])
+        weights = None if self.sample_weights is None else self.sample_weights[rows]
+        loss = mean_loss(trained, weights)
+        return {"loss": loss, "backward": chosen, **self._outputs(logits, labels, losses)}
+
+    def _outputs(self, logits: Tensor, labels: Tensor, losses: Tensor) -> dict[str, Tensor]:
+        """Return what is recorded of a batch: one value a sample, ``(B,)`` each."""
         found = {"per_sample_loss": losses, "predicted": logits.detach().argmax(dim=1)}
         if self.score is not None and not isinstance(self.score, KLDivergence):
             with torch.no_grad():
                 found["scores"] = self.score(logits, labels)
-        return {"loss": mean_loss(losses, self.sample_weights), **found}
+        return found
 
-    def score_batch(self, batch: Batch) -> Tensor:
-        """Return the scores ``(B,)`` of a batch, under the conditions of training."""
+    def score_batch(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the scores and the predicted classes of a batch, ``(B,)`` each, as in training."""
         images, labels = batch
-        logits = self._varied(images, self._key(-1 - int(labels.shape[0])))
+        logits = self.network(self._varied(images, self._key(-1 - int(labels.shape[0]))))
         score = self.score or KLDivergence()
-        return score(logits, labels)
+        return score(logits, labels), logits.argmax(dim=1)
 
     def on_validation_epoch_start(self) -> None:
         """Count the classes anew."""

@@ -7,7 +7,10 @@ from typing import Any
 
 from .._checks import invalid, unknown_name
 
-POLICIES = ("threshold", "soft", "fraction", "below-mean", "random", "full")
+POLICIES = (
+    "threshold", "soft", "fraction", "below-mean", "infobatch", "seta", "kakurenbo", "ucb", "repb",
+    "order-dp", "ies", "selective-backprop", "random", "full",
+)  # fmt: skip
 AUGMENTS = ("auto", "none", "crop", "crop-flip")
 TASKS = ("image",)
 
@@ -16,7 +19,7 @@ _ONLY_WITH: dict[str, tuple[str, ...]] = {
     "high": ("threshold",),
     "visits": ("threshold",),
     "quantiles": ("threshold",),
-    "fraction": ("soft", "fraction", "below-mean", "random"),
+    "fraction": tuple(name for name in POLICIES if name not in ("threshold", "full")),
     "exponent": ("soft",),
 }
 
@@ -34,15 +37,17 @@ class TrainOptions:
         model_args: Arguments of your own model's class.
         data_args: Arguments of your own data module's class.
         policy: Which samples to leave out: soft (default: an exact share, drawn with odds by score),
-            threshold (the published method), fraction (the lowest-scoring share), below-mean (InfoBatch's
-            rule), random (a control), full (leaves out nothing).
+            threshold (the published method), fraction (the lowest-scoring share), random (a control), full
+            (leaves out nothing), or a rule of another paper: infobatch (or below-mean), seta, kakurenbo, ucb,
+            repb, order-dp, ies, selective-backprop (leaves out backward passes only).
         low: Samples that score below are learned (threshold). Default 0.1; 0.3 with
             quantiles; 0 for no such side.
         high: Samples that score above are outliers (threshold). Default: none.
         visits: How many scores in a row must lie above high (threshold). Default 1.
         quantiles: Read low and high as shares of all samples (threshold).
-        fraction: Share of the samples that is left out (soft, fraction, random: of all; below-mean: of those
-            below the mean). Default 0.5. Epochs are topped up to whole batches.
+        fraction: Share of all samples that each epoch leaves out (kakurenbo: at most; not with threshold or
+            full). Default: 0.5 with soft, fraction, random and ucb; else what the rule's paper uses, which
+            fixes no share with infobatch, seta, repb and ies. Epochs are topped up to whole batches.
         exponent: How strongly the odds follow the score (soft). Default 0.5.
         score: kl, reverse-kl, js, tv, hellinger or renyi. Default kl, in nats.
         epochs: How many epochs. Default: 30 for digits, 20 otherwise.
@@ -50,7 +55,8 @@ class TrainOptions:
         readmit_every: Give removed samples back before every k-th epoch; 0 never. Default 5 with threshold.
         readmit_at: Further epochs before which they come back, as [5,10]; epochs count from 0.
         stagger: Give back another 1/k of them each epoch instead of all at once.
-        full_tail: Last share of the epochs in which all learned samples train. Default 0.1 with threshold.
+        full_tail: Last share of the epochs in which all learned samples train. Default 0.1 with threshold;
+            0.125 with infobatch where no fraction is given.
         outliers: remeasure (they come back by measurement only), readmit (with the others) or never.
         min_kept: Keep at least so many samples. Default: one batch.
         min_kept_per_class: Keep at least so many of each class; 0 for no such floor. Default: a batch's fair

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from ..charts import save_usage
 from ..history import FORWARD_SHARE, EpochRecord
 from ..run_directory import EpochFile, RunDirectory
+from ..step_rules import StepRule
 from ..subsampler import Subsampler
 from .console import Console
 
@@ -23,13 +24,21 @@ class EpochWriter(Callback):
         run: where to write.
         subsampler: whose epochs they are.
         console: where to print.
+        step_rule: which chooses rows of each batch, or None.
 
     Attributes:
         epochs: for each finished epoch what ``summary.json`` says of it.
     """
 
-    def __init__(self, run: RunDirectory, subsampler: Subsampler, console: Console) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        subsampler: Subsampler,
+        console: Console,
+        step_rule: StepRule | None = None,
+    ) -> None:
         self.run, self.subsampler, self.console = run, subsampler, console
+        self.step_rule = step_rule
         self.epochs: list[dict[str, Any]] = []
         self._reason = np.zeros(subsampler.n, np.uint8)
         self._began = time.perf_counter()
@@ -61,7 +70,7 @@ class EpochWriter(Callback):
         self.epochs.append(
             {
                 "epoch": record.epoch,
-                **counts([record], record.n),
+                **counts([record], record.n, self.step_rule),
                 "accuracy": accuracy,
                 "test_loss": loss,
                 "seconds": time.perf_counter() - self._began,
@@ -83,12 +92,16 @@ def _metric(trainer: Trainer, part: str) -> float | None:
     return None if found is None else float(logged[found])
 
 
-def counts(history: list[EpochRecord], full: int) -> dict[str, Any]:
-    """Return how many samples were used, of ``full``, and which share of them that saved."""
+def counts(history: list[EpochRecord], full: int, step_rule: StepRule | None) -> dict[str, Any]:
+    """Return how many samples were used, of ``full``, and which share of them that saved.
+
+    A step rule measures every row of a batch by a forward pass of its own, those that it then trains on too.
+    """
     backward = sum(record.backward for record in history)
+    forward = sum(record.forward_only for record in history)
     return {
         "samples_backward": backward,
-        "samples_forward_only": sum(record.forward_only for record in history),
+        "samples_forward_only": forward if step_rule is None else forward + backward,
         "samples_full": full,
         "saved_fraction": 1 - backward / full,
     }
@@ -119,10 +132,11 @@ def finish(
         "accuracy": last["accuracy"],
         "test_loss": last["test_loss"],
         "perplexity": None if last["test_loss"] is None else math.exp(min(last["test_loss"], 700.0)),
-        **counts(history, sum(record.n for record in history)),
+        **counts(history, sum(record.n for record in history), writer.step_rule),
         **more,
         "record_seconds": subsampler.record_seconds,
         "policy": repr(subsampler.policy),
+        "step_rule": None if writer.step_rule is None else repr(writer.step_rule),
         "schedule": repr(subsampler.schedule),
         "score": repr(subsampler.score),
         "seed": subsampler.seed,
@@ -158,7 +172,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
             (f"{part} perplexity", f"{summary['perplexity']:.4f}  (exp of {summary['test_loss']:.4f} nats)")
         )
     rows += [
-        ("Samples", f"{backward:,} trained on, {forward:,} measured only, of {full:,} in full training"),
+        ("Samples", f"{backward:,} trained on, {forward:,} measured, of {full:,} in full training"),
         ("Saved", f"{summary['saved_fraction']:.1%} of the samples; {cost:.1%} with measuring at a third"),
         ("Time", f"{summary['seconds']:.1f} s, {summary['record_seconds']:.2f} s of it recording scores"),
     ]

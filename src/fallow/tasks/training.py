@@ -27,9 +27,8 @@ from ..datasets import ImageData, ImageDataset, load_images
 from ..integrations.lightning import SubsamplingCallback
 from ..models import image_model
 from ..run_directory import RunDirectory, replaced
-from ..scores import score_by_name
 from ..subsampler import Subsampler
-from .building import import_class, is_import_path, make_policy, make_schedule
+from .building import import_class, is_import_path, make_policy, make_schedule, make_score, make_step_rule
 from .class_accuracy import ClassAccuracy
 from .console import Console
 from .image import ImageTask, Recipe
@@ -87,11 +86,12 @@ def train(
 
 def _run(options: TrainOptions, job: Job, run: RunDirectory, console: Console) -> dict[str, Any]:
     """Train, and write what a run leaves behind, after Ctrl-C too."""
-    writer = EpochWriter(run, job.subsampler, console)
-    watch = SubsamplingCallback(job.subsampler, score_by_name(options.score))
+    step_rule = job.module.step_rule if isinstance(job.module, ImageTask) else None
+    writer = EpochWriter(run, job.subsampler, console, step_rule)
+    watch = SubsamplingCallback(job.subsampler, make_score(options))
     trainer = make_trainer(options, run, [watch, writer])
     began, cpu = time.perf_counter(), time.process_time()
-    console.begin(job.subsampler, len(job.train), options)
+    console.begin(job.subsampler, len(job.train), options, step_rule)
     stopped = False
     try:
         fit(trainer, job)
@@ -225,6 +225,9 @@ def _own_module(options: TrainOptions, subsampler: Subsampler) -> LightningModul
 
 def _refuse_ours(options: TrainOptions) -> None:
     """Raise for options of our own training where the user's LightningModule trains itself."""
+    if options.policy == "selective-backprop":
+        step = "Use fallow.step_rules in your training_step, and return `backward` from it."
+        raise invalid("--policy selective-backprop is for our own training.", options.model, step)
     for name, given in (("learning_rate", options.learning_rate), ("augment", options.augment)):
         if given not in (None, "auto"):
             raise invalid(f"--{name} is for our own training.", given, "Set it in your LightningModule.")
@@ -248,7 +251,7 @@ def _module(
         seed=options.seed,
     )
     mean, std = data.train.mean_std()
-    return ImageTask(network, mean, std, subsampler, recipe, subsampler.score)
+    return ImageTask(network, mean, std, subsampler, recipe, subsampler.score, make_step_rule(options))
 
 
 def _subsampler(
@@ -269,7 +272,7 @@ def _subsampler(
         labels=labels,
         min_kept=min(n, options.min_kept or batch_size),
         min_kept_per_class=per_class,
-        score=score_by_name(options.score) if declared else None,
+        score=make_score(options) if declared else None,
     )
 
 

@@ -30,8 +30,7 @@ from ..datasets import ImageData
 from ..history import EpochRecord
 from ..integrations.lightning import SubsamplingCallback
 from ..run_directory import RunDirectory
-from ..scores import score_by_name
-from .building import is_import_path
+from .building import is_import_path, make_score
 from .console import Console
 from .options import TrainOptions
 from .training import Job, build, fit, make_trainer, read_data, seeded, train
@@ -149,7 +148,7 @@ class Worker:
             except FallowError as error:
                 raise type(error)(f"The arm {label}: {error}") from None
         watch = _Stopwatch(job.subsampler.n / len(job.train), seconds)
-        callbacks = [SubsamplingCallback(job.subsampler, score_by_name(options.score)), watch]
+        callbacks = [SubsamplingCallback(job.subsampler, make_score(options)), watch]
         with seeded(options.seed), tempfile.TemporaryDirectory() as folder, suppress(_Enough):
             fit(make_trainer(options, RunDirectory(folder), callbacks), job)
         rate = watch.samples / watch.seconds if watch.seconds else None

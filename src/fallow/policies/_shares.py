@@ -1,0 +1,57 @@
+"""What rules that leave out a share have in common: how many that is, and who takes part in a draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import check_share, invalid
+from ..selection import Values
+from .base import Standing
+
+LARGEST = 0.9
+"""A budget never drives the odds of being left out above this, so that every sample keeps a chance.
+
+InfoBatch holds its own dial there.
+"""
+
+
+def check_budget(budget: Any) -> float | None:
+    """Return ``budget`` as a share in [0, 1), or None."""
+    if budget is None:
+        return None
+    return check_share("budget", budget, closed=False, step="None leaves the rule to its own dial.")
+
+
+def check_part(name: str, value: Any) -> float:
+    """Return ``value`` as a share in (0, 1]."""
+    share = check_share(name, value, closed=True)
+    if share == 0:
+        raise invalid(f"`{name}` must be above 0.", value)
+    return share
+
+
+def left_out(share: float, n: int) -> int:
+    """Return how many a share of ``n`` is, so that at least one is kept."""
+    return min(round(share * n), max(0, n - 1))
+
+
+def capped(share: float, n: int, candidates: int) -> int:
+    """Return how many of the ``candidates`` to leave out for a share of ``n``, at most ``LARGEST``."""
+    return min(left_out(share, n), int(LARGEST * candidates))
+
+
+def scored(standing: Standing) -> NDArray[np.bool_]:
+    """Return which samples have a score: ``(N,)``."""
+    return np.equal(standing.scores, standing.scores)
+
+
+def lots(standing: Standing, among: NDArray[np.bool_]) -> Values:
+    """Return the draws of the samples in ``among``; the others take no part."""
+
+    def draw(start: int, stop: int) -> NDArray[np.float32]:
+        return np.where(among[start:stop], standing.uniform(start, stop), np.float32(np.nan))
+
+    return draw

@@ -1,0 +1,109 @@
+"""KAKURENBO's rule: hide what has a low loss and is surely right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import check_share, invalid, invalid_type
+from ..selection import smallest
+from ._shares import left_out, scored
+from .base import Policy, Reason, Standing
+
+DECAY = (1.0, 0.8, 0.6, 0.4)
+"""The share of ``fraction`` that is hidden at most, step by step; it stays at the last."""
+
+
+@dataclass(frozen=True)
+class Kakurenbo(Policy):
+    r"""Hide at most :math:`F_e N` samples with the lowest scores, if they are surely predicted right.
+
+    Of the :math:`\mathrm{round}(F_e N)` lowest last scores those are left out whose predicted class is the
+    label and whose label has a probability :math:`p_i = e^{-s_i}` of at least ``confidence``. :math:`F_e` is
+    ``fraction`` times 1, 0.8, 0.6 and 0.4, and falls at each of ``steps``. So the share left out is at most
+    :math:`F_e`, often far less, and no budget is promised. Hidden samples are measured in every epoch by a
+    forward pass.
+
+    The probability is that of the softmax over the classes, which the KL score of a class id holds:
+    :math:`s_i = -\log p_i`. (The authors' scripts take the softmax over the batch.) N counts the samples
+    that have a score. The paper also multiplies the learning rate by :math:`1 / (1 - F_e)`; the learning
+    rate is not touched here.
+
+    References:
+        KAKURENBO: Adaptively Hiding Samples in Deep Neural Network Training (Nguyen et al., 2023)
+
+    Args:
+        fraction: the largest share hidden, in [0, 1).
+        confidence: the least probability of the label, in [0, 1].
+        steps: the shares of all epochs at which ``fraction`` falls, ascending, at most three; those
+            of the paper's CIFAR runs by default (epochs 60, 120 and 160 of 200); none for a constant share.
+
+    Raises:
+        InvalidValue: for a share outside its interval, or steps that do not ascend; in ``decide`` where
+            there are no labels or no predictions.
+
+    Example:
+        >>> Kakurenbo(0.3, steps=())
+        Kakurenbo(fraction=0.3, confidence=0.7, steps=())
+    """
+
+    name: ClassVar[str] = "kakurenbo"
+    measures_removed: ClassVar[bool] = True
+
+    fraction: float = 0.3
+    confidence: float = 0.7
+    steps: tuple[float, ...] = (0.3, 0.6, 0.8)
+
+    def __post_init__(self) -> None:
+        share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
+        object.__setattr__(self, "fraction", share)
+        object.__setattr__(self, "confidence", check_share("confidence", self.confidence, closed=True))
+        if not isinstance(self.steps, Iterable):
+            raise invalid_type("`steps` must list shares of the epochs.", repr(self.steps), "Try (0.3, 0.6).")
+        steps = tuple(check_share("steps", step, closed=True) for step in self.steps)
+        if list(steps) != sorted(set(steps)) or len(steps) >= len(DECAY):
+            raise invalid(f"`steps` must be at most {len(DECAY) - 1} ascending shares.", self.steps)
+        object.__setattr__(self, "steps", steps)
+
+    def check_range(self, low: float, high: float, score: str) -> None:
+        """Raise where the score cannot be minus the logarithm of a probability."""
+        if high < math.inf:
+            raise invalid(
+                "Kakurenbo needs a score without an upper end, -log p of the label.",
+                f"{score} in [{low:g}, {high:g}]",
+                "Use KLDivergence with class ids.",
+            )
+
+    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+        """Hide the sure ones among the lowest scores; show all others."""
+        labels, predicted = _known("labels", standing.labels), _known("predicted", standing.predicted)
+        n, scores = len(standing), standing.scores
+        most = left_out(self.largest(standing), int(np.count_nonzero(scored(standing))))
+        hidden = smallest(lambda a, b: scores[a:b], n, most, standing.uniform)
+        hidden &= predicted == labels
+        if self.confidence > 0:
+            hidden &= scores <= -math.log(self.confidence)
+        return np.where(hidden, np.uint8(Reason.LEARNED), np.uint8(Reason.KEPT))
+
+    def largest(self, standing: Standing) -> float:
+        """Return the largest share hidden in the planned epoch."""
+        passed = sum(standing.epoch >= step * standing.epochs for step in self.steps)
+        return self.fraction * DECAY[passed]
+
+
+def _known(name: str, classes: NDArray[np.int32] | None) -> NDArray[np.int32]:
+    """Return the classes, or raise and say where they come from."""
+    if classes is not None:
+        return classes
+    if name == "labels":
+        step = "Pass `labels=` (n,) class ids to the Subsampler."
+    else:
+        step = (
+            "Pass `predicted=logits.argmax(1)` to `record`, and return it beside the scores when measuring."
+        )
+    raise invalid(f"Kakurenbo needs `{name}` to know which samples are predicted right.", "none", step)

@@ -1,0 +1,39 @@
+"""What policies are shown, for several test files."""
+
+import numpy as np
+
+from fallow.keyed import mix, uniform
+from fallow.policies import Reason, RePB, Standing
+
+EPOCHS = 40
+
+
+def standing(scores, *, seed=0, epoch=1, fresh=None, reason=None, columns=None, **more):
+    """Return what a policy is shown: all samples scored in the epoch that ended, unless told otherwise."""
+    scores = np.asarray(scores, np.float32)
+    n = scores.size
+    columns = {} if columns is None else columns
+    key = mix(seed, epoch)
+    given = {"epochs": EPOCHS, "labels": np.zeros(n, np.int32), "predicted": np.zeros(n, np.int32), **more}
+    return Standing(
+        scores=scores,
+        fresh=np.ones(n, np.bool_) if fresh is None else np.asarray(fresh, np.bool_),
+        reason=np.zeros(n, np.uint8) if reason is None else np.asarray(reason, np.uint8),
+        epoch=epoch,
+        uniform=lambda start, stop: uniform(key, start, stop),
+        column=lambda name, dtype: columns.setdefault(name, np.zeros(n, dtype)),
+        **given,
+    )
+
+
+def distinct(n, seed=0):
+    return np.random.default_rng(seed).permutation(np.linspace(0.01, 4.0, n)).astype(np.float32)
+
+
+def suited(policy, scores):
+    """Return scores of the kind that the policy asks for: RePB's lie about 0."""
+    return scores - np.float32(2) if isinstance(policy, RePB) else scores
+
+
+def removed(policy, scores, **more):
+    return policy.decide(standing(scores, **more)) != Reason.KEPT

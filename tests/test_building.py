@@ -1,0 +1,85 @@
+"""From the options of the command line to the objects of the library."""
+
+import pytest
+
+from fallow._checks import InvalidValue
+from fallow.policies import (
+    IES,
+    UCB,
+    BelowMean,
+    Fraction,
+    Kakurenbo,
+    OrderDP,
+    RandomFraction,
+    RePB,
+    SeTa,
+    Threshold,
+)
+from fallow.scores import KLDivergence, RelativeToBatch, TotalVariation
+from fallow.step_rules import SelectiveBackprop
+from fallow.tasks.building import make_policy, make_schedule, make_score, make_step_rule
+from fallow.tasks.options import POLICIES, TrainOptions
+
+MADE = {
+    "threshold": (Threshold(0.1), None),
+    "soft": (Fraction(0.5, exponent=0.5), Fraction(0.3, exponent=0.5)),
+    "fraction": (Fraction(0.5), Fraction(0.3)),
+    "below-mean": (BelowMean(0.5), BelowMean(budget=0.3)),
+    "infobatch": (BelowMean(0.5), BelowMean(budget=0.3)),
+    "seta": (SeTa(), SeTa(budget=0.3)),
+    "kakurenbo": (Kakurenbo(), Kakurenbo(0.3, steps=())),
+    "ucb": (UCB(0.5), UCB(0.3)),
+    "repb": (RePB(), RePB(budget=0.3)),
+    "order-dp": (OrderDP(), OrderDP(pool=0.925, budget=0.3)),
+    "ies": (IES(), IES(budget=0.3)),
+    "selective-backprop": (RandomFraction(0), RandomFraction(0)),
+    "random": (RandomFraction(0.5), RandomFraction(0.3)),
+    "full": (RandomFraction(0), None),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_name_makes_its_rule_as_published_or_with_a_share_of_all_samples(name):
+    own, shared = MADE[name]
+    assert make_policy(TrainOptions("digits", policy=name)) == own
+    options = TrainOptions("digits", policy=name, fraction=0.3)
+    if shared is None:
+        with pytest.raises(InvalidValue, match=f"--fraction goes with .* Found --policy {name}"):
+            options.check()
+    else:
+        options.check()
+        assert make_policy(options) == shared
+
+
+@pytest.mark.parametrize("name", [name for name, (_, shared) in MADE.items() if shared])
+def test_a_fraction_of_everything_raises(name):
+    options = TrainOptions("digits", policy=name, fraction=1.0)
+    with pytest.raises(InvalidValue, match=r"must be in \[0, 1\)"):
+        make_policy(options), make_step_rule(options)
+
+
+def test_only_selective_backprop_has_a_step_rule():
+    assert make_step_rule(TrainOptions("digits")) is None
+    options = TrainOptions("digits", policy="selective-backprop")
+    assert make_step_rule(options) == SelectiveBackprop()
+    options.fraction = 0.25
+    assert make_step_rule(options) == SelectiveBackprop(keep=0.75)
+
+
+def test_only_repb_measures_against_the_batch():
+    assert make_score(TrainOptions("digits")) == KLDivergence()
+    assert make_score(TrainOptions("digits", policy="repb", score="tv")) == RelativeToBatch(TotalVariation())
+
+
+def test_infobatch_ends_on_full_epochs_unless_a_share_is_asked_for():
+    tails = [
+        make_schedule(TrainOptions("digits", policy=name, **more), 40).full_tail
+        for name, more in (
+            ("infobatch", {}),
+            ("infobatch", {"fraction": 0.3}),
+            ("infobatch", {"full_tail": 0.5}),
+            ("below-mean", {}),
+            ("threshold", {}),
+        )
+    ]
+    assert tails == [0.125, 0.0, 0.5, 0.0, 0.1]
