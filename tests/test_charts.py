@@ -237,7 +237,8 @@ ELSEWHERE = """
 import json, sys
 import numpy as np
 from pathlib import Path
-from fallow.charts import EpochRecord, save_usage
+from fallow.charts import save_usage
+from fallow.history import EpochRecord
 assert "matplotlib" not in sys.modules
 said = json.load(sys.stdin)
 history = [EpochRecord.restore(np.array(bits, np.uint8), aggregates) for bits, aggregates in said]

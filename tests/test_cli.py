@@ -258,6 +258,13 @@ def test_own_data_module_and_own_module(own, tmp_path):
     said = summary(tmp_path / "run")
     assert said["accuracy"] > 0.9
     assert 0 < said["saved_fraction"] < 1
+    assert said["accuracy_by_class"] is said["worst_class_accuracy"] is None
+    assert said["steps"] > 4
+
+
+def test_own_data_is_not_cut(own, capsys):
+    assert main([*own, "--model", "own_parts:Line", "--samples", "10"]) == 2
+    assert "--samples is for images that fallow reads" in capsys.readouterr().err
 
 
 def test_own_module_without_per_sample_losses_is_told_the_two_lines(own, capsys):
@@ -395,7 +402,8 @@ def test_print_config_shows_what_would_run(capsys):
 
 
 def test_help_and_import_load_no_torch():
-    code = "import sys, fallow.cli\ntry: fallow.cli.main(['train', '--help'])\nexcept SystemExit: pass\n"
+    code = "import sys, fallow.cli\nfor command in ('train', 'compare'):\n"
+    code += "  try: fallow.cli.main([command, '--help'])\n  except SystemExit: pass\n"
     heavy = "{'torch', 'lightning', 'matplotlib', 'sklearn', 'PIL'}"
     code += f"print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -239,3 +239,34 @@ def test_hidden_samples_are_measured_with_their_predictions(data):
     assert (scores[hidden] == 9).all()
     assert (predicted[hidden] == 2).all()
     assert kept[hidden & (data.tensors[1] != 2)].all()
+
+
+def test_the_module_is_told_how_far_the_training_is(data):
+    class Shaped(Own):
+        progress = 0.0
+
+        def __init__(self):
+            super().__init__()
+            self.told = []
+
+        def training_step(self, batch, batch_idx):
+            self.told.append(self.progress)
+            return super().training_step(batch, batch_idx)
+
+    module = Shaped()
+    subsampler, _ = fit(module, data, fallow.Fraction(0.5), fallow.Schedule(epochs=3))
+    assert module.told == sorted(module.told)
+    assert module.told[0] == 0.0
+    assert 1 - 1 / 15 < module.told[-1] < 1.0
+    assert subsampler.progress == 1.0
+    assert module.told[12] == pytest.approx(1 / 3), "epochs count alike, however many steps they have"
+
+
+def test_a_progress_that_is_no_number_is_left_alone(data):
+    class Own2(Own):
+        def progress(self):
+            return "mine"
+
+    module = Own2()
+    fit(module, data, fallow.Fraction(0.5), fallow.Schedule(epochs=2))
+    assert module.progress() == "mine"

@@ -24,6 +24,7 @@ FLOORS = [
     {"charts"},
     {"integrations", "datasets", "models"},
     {"tasks"},
+    {"comparison"},
     {"cli", "__main__", "__init__"},
 ]
 """Imports go down. On one floor only within a family, and from subsampler to readings."""
@@ -31,9 +32,10 @@ FLOORS = [
 OWNERS = {
     "torch.distributed": {"distributed.py"},
     "lightning": {"integrations/lightning.py", "tasks"},
-    "matplotlib": {"charts.py"},
+    "matplotlib": {"charts"},
     "jsonargparse": {"cli.py"},
-    "rich": {"tasks/console.py"},
+    "rich": {"tasks/console.py", "tasks/worker.py", "comparison/console.py"},
+    "scipy": {"comparison/statistics.py"},
     "sklearn": {"datasets/digits.py"},
     "PIL": {"datasets"},
 }

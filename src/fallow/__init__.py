@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._checks import FallowError as FallowError
+    from .comparison import Comparison as Comparison
+    from .comparison import compare as compare
     from .history import EpochRecord as EpochRecord
     from .order import Order as Order
     from .policies import IES as IES
@@ -52,6 +54,7 @@ __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "_checks": ["FallowError"],
+    "comparison": ["Comparison", "compare"],
     "history": ["EpochRecord"],
     "order": ["Order"],
     "policies": [
@@ -67,7 +70,7 @@ _HOMES = {
     "step_rules": ["SelectiveBackprop", "StepRule"],
     "subsampler": ["Subsampler"],
 }  # fmt: skip
-_ROOMS = ("charts", "datasets", "integrations", "models", "policies", "scores", "step_rules")
+_ROOMS = ("charts", "comparison", "datasets", "integrations", "models", "policies", "scores", "step_rules")
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME)

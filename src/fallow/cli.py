@@ -1,17 +1,18 @@
 """The command line. ``--help`` and the reading commands load no torch.
 
-Exit codes: 0 done, 1 a finding, 2 wrong use, 3 damaged data.
+Exit codes: 0 done, 1 a finding (``compare``: a run failed), 2 wrong use, 3 damaged data, 130 stopped.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
 from . import __version__
 from ._checks import DamagedData, FallowError, missing_extra
+from .comparison.options import NOT_SHARED, CompareOptions
 from .tasks.options import TrainOptions
 
 DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
@@ -22,6 +23,27 @@ _ABOUT = """Train on what still surprises the network.
   fallow train --data fashion-mnist --policy threshold --low 0.1
   fallow train --data FOLDER                          one sub-folder of images a class
   fallow train --config run.yaml --seed 1             options from a file, one of them changed
+  fallow compare --data digits                        does it pay? against two plain controls
+"""
+_ABOUT_COMPARE = """Does leaving samples out pay on your data? Trains every arm with the same seeds on the
+same data and reads the final epoch: against full training, and against two plain controls at the same
+number of samples, fewer epochs and a random subset each epoch.
+
+  fallow compare --data digits --seeds 3
+  fallow compare --data FOLDER --arms full,fewer-epochs,random,soft,threshold --saved 0.3,0.5
+  fallow compare --data FOLDER --saved 0.5 --dry-run      how many runs, and how long they take
+  fallow compare --config compare.yaml                    with arms of your own, in the file as
+                                                          arms: {full: , mine: {policy: soft, exponent: 1}}
+
+Arms: full; fewer-epochs; random; default, as fallow train does; threshold, with low as a quantile,
+readmit_every 5 and full_tail 0.1; soft; hard, the lowest-scoring share; infobatch; and every other --policy
+of fallow train that takes a share. What a whole run is to save decides the share of each epoch; epochs of
+warm-up, full tail and re-admission are full. The folder --out gets a run directory for each run,
+results.json, frontier.png and frontier.svg. Called again, only what is missing is trained: add arms,
+savings or seeds, or go on after Ctrl-C.
+
+Exit code: 0 done, whatever the result; 1 a run failed (the others are done); 2 wrong use; 3 damaged data;
+130 stopped.
 """
 
 
@@ -31,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parser = _parser()
         parsed = parser.parse_args(words)
-        _train(parsed["train"])
+        command = str(parsed["command"])
+        return {"train": _train, "compare": _compare}[command](parsed[command])
     except KeyboardInterrupt:
         print("fallow: stopped.", file=sys.stderr)
         return 130
@@ -40,18 +63,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"fallow: error: {error}", file=sys.stderr)
         return DAMAGED if isinstance(error, DamagedData) else WRONG_USE
-    return DONE
 
 
-def _train(parsed: Any) -> None:
-    values = {name: value for name, value in parsed.as_dict().items() if name != "config"}
-    options = TrainOptions(**values)
+def _train(parsed: Any) -> int:
+    options = _of(TrainOptions, parsed)
     options.check()
     try:
         from .tasks.training import train
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow train`", str(error.name)) from None
     train(options)
+    return DONE
+
+
+def _compare(parsed: Any) -> int:
+    from .comparison.running import run_comparison
+
+    comparison = run_comparison(_of(CompareOptions, parsed), _of(TrainOptions, parsed, without=NOT_SHARED))
+    return FINDING if comparison is not None and comparison.failed else DONE
+
+
+def _of(kind: Any, parsed: Any, without: Collection[str] = ()) -> Any:
+    """Return the options of one dataclass out of all that were parsed."""
+    names = {field.name for field in fields(kind)} - set(without)
+    return kind(**{name: value for name, value in parsed.as_dict().items() if name in names})
 
 
 def _parser() -> Any:
@@ -72,12 +107,18 @@ def _parser() -> Any:
     train.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
     train.add_class_arguments(TrainOptions)
     commands.add_subcommand("train", train, help="Train a network on images.")
+    compare = ArgumentParser(description=_ABOUT_COMPARE, formatter_class=RawDescriptionHelpFormatter)
+    compare.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
+    compare.add_class_arguments(CompareOptions)
+    compare.add_class_arguments(TrainOptions, skip=set(NOT_SHARED))
+    commands.add_subcommand("compare", compare, help="Does it pay on your data? Arms, seeds, plain controls.")
     return parser
 
 
 def _spelled(words: Sequence[str]) -> list[str]:
     """Return ``--readmit-every`` as ``--readmit_every``, and a bare ``--stagger`` as ``--stagger=true``."""
-    switches = {f.name for f in fields(TrainOptions) if str(f.type).startswith("bool")}
+    every = (*fields(TrainOptions), *fields(CompareOptions))
+    switches = {field.name for field in every if str(field.type).startswith("bool")}
     spelled = []
     for word, follower in zip(words, [*words[1:], "--"], strict=True):
         if word.startswith("--"):

@@ -20,6 +20,9 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 EDGES: tuple[float, ...] = (0.0, *(s * 2.0**k for k in range(-20, 6) for s in (1.0, 1.5)), 64.0)
 """Edges of the histogram of scores: 0, then two steps an octave from 2^-20 to 64; the last bin is open."""
 
+FORWARD_SHARE = 1 / 3
+"""What a forward pass costs, of a training step: the backward pass takes about twice as long."""
+
 _FINE = np.uint32(16)
 
 

@@ -47,6 +47,9 @@ class SubsamplingCallback(Callback):
     Where the policy weighs samples, the module needs an attribute ``sample_weights``; it is set before
     each step to the weights of the batch, ``(B,)``, or None, and its loss must use them.
 
+    Where the module has a number ``progress``, it is set before each step to ``subsampler.progress``, 0 to
+    1, so that the module's own learning rate can follow the steps that really happen.
+
     Args:
         subsampler: what decides; its ``loader`` is the training loader.
         score: measures ``logits`` against ``targets`` where the module returns those.
@@ -109,7 +112,7 @@ class SubsamplingCallback(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Hand the weights of the batch to the module."""
+        """Hand the weights of the batch and the progress of the training to the module."""
         if self._index is None:
             raise wrong_state(
                 "The training batches carry no index.",
@@ -124,6 +127,8 @@ class SubsamplingCallback(Callback):
                 f"{self.subsampler.policy!r} weighs samples, and the module does not.",
                 "Give the module an attribute `sample_weights = None` and use it in the loss.",
             )
+        if isinstance(getattr(pl_module, "progress", None), int | float):
+            setattr(pl_module, "progress", self.subsampler.progress)  # noqa: B010 - the module is the user's
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

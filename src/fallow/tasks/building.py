@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._checks import check_share, invalid
 from ..policies import (
@@ -24,9 +24,11 @@ from ..policies import (
     Threshold,
 )
 from ..schedule import Schedule
-from ..scores import RelativeToBatch, Score, score_by_name
-from ..step_rules import SelectiveBackprop, StepRule
 from .options import TrainOptions
+
+if TYPE_CHECKING:  # they load torch, which the plan of a comparison does without
+    from ..scores import Score
+    from ..step_rules import StepRule
 
 
 def make_policy(options: TrainOptions) -> Policy:
@@ -64,6 +66,8 @@ def _with_budget(name: str, share: float | None) -> Policy:
 
 def make_score(options: TrainOptions) -> Score:
     """Return the score that is recorded; RePB's is relative to its batch."""
+    from ..scores import RelativeToBatch, score_by_name
+
     score = score_by_name(options.score)
     return RelativeToBatch(score) if options.policy == "repb" else score
 
@@ -72,6 +76,8 @@ def make_step_rule(options: TrainOptions) -> StepRule | None:
     """Return the step rule that the options name, or None."""
     if options.policy != "selective-backprop":
         return None
+    from ..step_rules import SelectiveBackprop
+
     if options.fraction is None:
         return SelectiveBackprop()
     share = check_share("fraction", options.fraction, closed=False, step="To remove nothing, pass 0.")

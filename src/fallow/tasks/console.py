@@ -85,7 +85,8 @@ class Console:
         self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epochs, {rule}")
         self.line("loss: mean score of the samples trained on; so far: share of full training's samples")
         drawn = options.policy in _DRAWN
-        self._row({name: name for name in _COLUMNS} | ({"learned": "not drawn"} if drawn else {}))
+        heads = {name: name for name in _COLUMNS} | ({"learned": "not drawn"} if drawn else {})
+        self._row(heads | ({"test": "valid"} if options.validation is not None else {}))
         if self.live:
             self._progress = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),

@@ -17,6 +17,7 @@ from ..scores.kl import KLDivergence, kl_divergence
 from ..step_rules import StepRule, chosen_rows
 from ..subsampler import Subsampler
 from .augment import shift_and_flip
+from .class_accuracy import ClassAccuracy
 
 Batch = tuple[Tensor, Tensor]
 _STEP_RULE = 0x57E9
@@ -82,6 +83,7 @@ class ImageTask(LightningModule):
         self.register_buffer("mean", mean.reshape(1, -1, 1, 1))
         self.register_buffer("std", std.reshape(1, -1, 1, 1))
         self.subsampler, self.recipe, self.score = subsampler, recipe, score
+        self.class_accuracy = ClassAccuracy()
         self.step_rule = step_rule
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -149,13 +151,19 @@ class ImageTask(LightningModule):
         score = self.score or KLDivergence()
         return score(logits, labels), logits.argmax(dim=1)
 
+    def on_validation_epoch_start(self) -> None:
+        """Count the classes anew."""
+        self.class_accuracy.clear()
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the test accuracy and the mean loss, in nats."""
         images, labels = batch
         logits = self(images)
         count = len(labels)
         losses = kl_divergence(logits, labels)
-        right = (logits.argmax(dim=1) == labels).float().mean()
+        predicted = logits.argmax(dim=1)
+        self.class_accuracy.add(predicted, labels, logits.shape[1])
+        right = (predicted == labels).float().mean()
         self.log("test_accuracy", right, batch_size=count, sync_dist=True)
         self.log("test_loss", losses.mean(), batch_size=count, sync_dist=True)
 

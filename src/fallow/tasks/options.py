@@ -68,6 +68,9 @@ class TrainOptions:
         augment: auto, none, crop (shifts by up to 1/28 of the side) or crop-flip.
         image_size: Side in pixels that the images of a folder get.
         test_share: Share of a folder without test/ or val/ that is held out. Default 0.2.
+        samples: Train on so many of the training samples only, drawn once for every seed.
+        validation: Cut this share off the training samples, the same for every seed, and report on it instead
+            of on the test samples: for choosing settings.
         skip_corrupt: Leave unreadable images of a folder out instead of stopping.
         seed: Of everything that is random. Default 0.
         out: The run directory. Default: runs/DATA-POLICY-TIME.
@@ -111,6 +114,8 @@ class TrainOptions:
     augment: str = "auto"
     image_size: int | None = None
     test_share: float = 0.2
+    samples: int | None = None
+    validation: float | None = None
     skip_corrupt: bool = False
     seed: int = 0
     out: str | None = None
@@ -123,6 +128,16 @@ class TrainOptions:
     logger: str = "none"
     checkpoints: bool = False
     trainer: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def planned_epochs(self) -> int:
+        """How many epochs the training has, where ``epochs`` is not said too."""
+        return self.epochs or (30 if self.data == "digits" else 20)
+
+    @property
+    def evaluated_on(self) -> str:
+        """What the reported accuracy is measured on: ``test`` or ``validation`` samples."""
+        return "test" if self.validation is None else "validation"
 
     def check(self) -> None:
         """Raise where options contradict each other; nothing has been read or made yet.
@@ -143,7 +158,13 @@ class TrainOptions:
                     f"--policy {self.policy}",
                     f"Leave --{name} out, or choose another policy.",
                 )
-        for name, low in (("epochs", 1), ("batch_size", 1), ("workers", 0), ("image_size", 1)):
+        for name, low in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("workers", 0),
+            ("image_size", 1),
+            ("samples", 1),
+        ):
             value = getattr(self, name)
             if value is not None and value < low:
                 raise invalid(f"--{name} must be at least {low}.", value)
@@ -153,5 +174,7 @@ class TrainOptions:
             raise invalid("--weight_decay must be at least 0.", self.weight_decay)
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise invalid("--learning_rate must be above 0.", self.learning_rate)
+        if self.validation is not None and not 0 < self.validation < 1:
+            raise invalid("--validation must be in (0, 1).", self.validation)
         if not 0 <= self.rising_share < 1:
             raise invalid("--rising_share must be in [0, 1).", self.rising_share)

@@ -10,14 +10,11 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..charts import save_usage
-from ..history import EpochRecord
+from ..history import FORWARD_SHARE, EpochRecord
 from ..run_directory import EpochFile, RunDirectory
 from ..step_rules import StepRule
 from ..subsampler import Subsampler
 from .console import Console
-
-FORWARD_SHARE = 1 / 3
-"""What a forward pass costs, of a training step: the backward pass takes about twice as long."""
 
 
 class EpochWriter(Callback):
@@ -115,10 +112,19 @@ def finish(
     subsampler: Subsampler,
     classes: tuple[str, ...] | None,
     writer: EpochWriter,
-    seconds: float,
+    more: dict[str, Any],
     console: Console,
 ) -> dict[str, Any]:
-    """Write the summary, the samples and the chart; print the table; return the summary."""
+    """Write the summary, the samples and the chart; print the table; return the summary.
+
+    Args:
+        run: where to write.
+        subsampler: after its last epoch.
+        classes: names of the classes, or None.
+        writer: of the epochs.
+        more: what else the summary says: seconds, steps, accuracy by class.
+        console: where to print.
+    """
     history = subsampler.history
     last = writer.epochs[-1]
     nats = subsampler.score is None or subsampler.score.unit == "nats"
@@ -127,7 +133,7 @@ def finish(
         "test_loss": last["test_loss"],
         "perplexity": None if last["test_loss"] is None else math.exp(min(last["test_loss"], 700.0)),
         **counts(history, sum(record.n for record in history), writer.step_rule),
-        "seconds": seconds,
+        **more,
         "record_seconds": subsampler.record_seconds,
         "policy": repr(subsampler.policy),
         "step_rule": None if writer.step_rule is None else repr(writer.step_rule),
@@ -158,11 +164,12 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     )
     cost = 1 - (backward + FORWARD_SHARE * forward) / full
     rows = []
+    part = summary["evaluated_on"].capitalize()
     if summary["accuracy"] is not None:
-        rows.append(("Test accuracy", f"{summary['accuracy']:.2%}"))
+        rows.append((f"{part} accuracy", f"{summary['accuracy']:.2%}"))
     if summary["perplexity"] is not None:
         rows.append(
-            ("Test perplexity", f"{summary['perplexity']:.4f}  (exp of {summary['test_loss']:.4f} nats)")
+            (f"{part} perplexity", f"{summary['perplexity']:.4f}  (exp of {summary['test_loss']:.4f} nats)")
         )
     rows += [
         ("Samples", f"{backward:,} trained on, {forward:,} measured, of {full:,} in full training"),

@@ -29,10 +29,12 @@ from ..models import image_model
 from ..run_directory import RunDirectory, replaced
 from ..subsampler import Subsampler
 from .building import import_class, is_import_path, make_policy, make_schedule, make_score, make_step_rule
+from .class_accuracy import ClassAccuracy
 from .console import Console
 from .image import ImageTask, Recipe
 from .options import TrainOptions
 from .outcome import EpochWriter, finish
+from .parts import chosen_parts
 
 _AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "digits": "none"}
 
@@ -57,17 +59,23 @@ class Job:
     datamodule: LightningDataModule | None = None
 
 
-def train(options: TrainOptions) -> dict[str, Any]:
+def train(
+    options: TrainOptions, console: Console | None = None, data: ImageData | None = None
+) -> dict[str, Any]:
     """Train as the options say, and return the summary that lies in the run directory.
+
+    Args:
+        options: what to train, on what and how.
+        console: where to print; standard output by default.
+        data: the images of these options as :func:`read_data` gives them, where they are at hand.
 
     Raises:
         InvalidValue: for options or data that cannot be meant; before anything is trained.
     """
     options.check()
-    console = Console.here()
-    with _quiet(), torch.random.fork_rng():
-        torch.manual_seed(options.seed)
-        job = _build(options, console)
+    console = console or Console.here()
+    with seeded(options.seed):
+        job = build(options, console, data)
         run = _open_run(options, console)
         try:
             return _run(options, job, run, console)
@@ -81,31 +89,55 @@ def _run(options: TrainOptions, job: Job, run: RunDirectory, console: Console) -
     step_rule = job.module.step_rule if isinstance(job.module, ImageTask) else None
     writer = EpochWriter(run, job.subsampler, console, step_rule)
     watch = SubsamplingCallback(job.subsampler, make_score(options))
-    trainer = _trainer(options, run, [watch, writer])
-    began = time.perf_counter()
+    trainer = make_trainer(options, run, [watch, writer])
+    began, cpu = time.perf_counter(), time.process_time()
     console.begin(job.subsampler, len(job.train), options, step_rule)
     stopped = False
     try:
-        _fit(trainer, job)
+        fit(trainer, job)
     except SystemExit:  # Lightning ends a training so on Ctrl-C
         stopped = trainer.interrupted
         if not stopped:
             raise
     finally:
         console.end()
-    seconds = time.perf_counter() - began
+    more = {
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": time.process_time() - cpu,
+        "steps": trainer.global_step,
+        "evaluated_on": options.evaluated_on,
+        **_class_accuracy(job),
+    }
     summary: dict[str, Any] = {}
     if trainer.is_global_zero and writer.epochs:
         _save_weights(job.module, run)
-        summary = finish(run, job.subsampler, job.classes, writer, seconds, console)
+        summary = finish(run, job.subsampler, job.classes, writer, more, console)
     if stopped:
         raise KeyboardInterrupt
     return summary
 
 
-def _build(options: TrainOptions, console: Console) -> Job:
-    if is_import_path(options.data):
-        return _own_data(options)
+def _class_accuracy(job: Job) -> dict[str, Any]:
+    """Return the accuracy of each class and the lowest of them, where the module counts classes."""
+    counted = getattr(job.module, "class_accuracy", None)
+    shares = counted.shares() if isinstance(counted, ClassAccuracy) and job.classes is not None else []
+    there = [share for share in shares if share is not None]
+    return {
+        "worst_class_accuracy": min(there, default=None),
+        "accuracy_by_class": dict(zip(job.classes or (), shares, strict=True)) if shares else None,
+    }
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw initial weights by ``seed`` and leave torch's own generators as they were; Lightning is quiet."""
+    with _quiet(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def read_data(options: TrainOptions, console: Console) -> ImageData:
+    """Read the images that the options name, and cut them down as the options say."""
     with console.reading(options.data) as progress:
         data = load_images(
             options.data,
@@ -115,6 +147,18 @@ def _build(options: TrainOptions, console: Console) -> Job:
             image_size=options.image_size,
             progress=progress,
         )
+    return chosen_parts(data, options.samples, options.validation)
+
+
+def build(options: TrainOptions, console: Console, data: ImageData | None = None) -> Job:
+    """Return what the options stand for, ready to be trained.
+
+    Raises:
+        InvalidValue: for options or data that cannot be meant.
+    """
+    if is_import_path(options.data):
+        return _own_data(options)
+    data = data or read_data(options, console)
     batch_size = options.batch_size or _batch_size(len(data.train))
     own = import_class(options.model, options.model_args) if is_import_path(options.model) else None
     itself = isinstance(own, LightningModule)
@@ -138,6 +182,9 @@ def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
 
 def _own_data(options: TrainOptions) -> Job:
     """Put a subsampler between the user's LightningDataModule and his module."""
+    for name, given in (("samples", options.samples), ("validation", options.validation)):
+        if given is not None:
+            raise invalid(f"--{name} is for images that fallow reads.", given, "Cut your own data yourself.")
     found = import_class(options.data, options.data_args)
     if not isinstance(found, LightningDataModule):
         raise invalid(f"{options.data} must be a LightningDataModule.", type(found).__name__)
@@ -214,7 +261,7 @@ def _subsampler(
     per_class = options.min_kept_per_class
     if per_class is None:
         per_class = 0 if labels is None else max(1, batch_size // (int(labels.max()) + 1))
-    epochs = options.epochs or (30 if options.data == "digits" else 20)
+    epochs = options.planned_epochs
     if per_class and labels is None:
         raise invalid("--min_kept_per_class needs labels.", "your own data", "Leave it out.")
     return Subsampler(
@@ -252,7 +299,8 @@ def _open_run(options: TrainOptions, console: Console) -> RunDirectory:
     return run
 
 
-def _trainer(options: TrainOptions, run: RunDirectory, callbacks: list[Callback]) -> Trainer:
+def make_trainer(options: TrainOptions, run: RunDirectory, callbacks: list[Callback]) -> Trainer:
+    """Return Lightning's Trainer with our settings and the user's."""
     if options.checkpoints:
         callbacks = [*callbacks, ModelCheckpoint(run.path / "checkpoints", save_last=True)]
     subsampler = next(c.subsampler for c in callbacks if isinstance(c, SubsamplingCallback))
@@ -297,7 +345,8 @@ def _logger(name: str, run: RunDirectory) -> Logger | bool:
         raise invalid(f"--logger {name} needs its package.", error, step) from None
 
 
-def _fit(trainer: Trainer, job: Job) -> None:
+def fit(trainer: Trainer, job: Job) -> None:
+    """Train."""
     if job.datamodule is not None:
         trainer.fit(job.module, datamodule=job.datamodule)
     else:

@@ -9,8 +9,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,11 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import invalid, missing_extra
-from .bitset import unpack
-from .history import EDGES, EpochRecord
-from .policies.base import Reason
-from .run_directory import replaced
+from .._checks import invalid
+from ..bitset import unpack
+from ..history import EDGES, EpochRecord
+from ..policies.base import Reason
+from .style import INK, plain_style, write_chart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,13 +31,12 @@ History: TypeAlias = Sequence[EpochRecord]
 
 FEW, FEW_CELLS, ROWS, DPI = 60, 6_000, 512, 150
 GROUPED, NAMED = 64, 20  # so many classes are put together (more would only flicker), so many are named
-_INK, _USED, _CUT, _ENDS, _STEPS = "#1A1A1A", "#0072B2", "#D55E00", 14, 100
+_USED, _CUT, _ENDS, _STEPS = "#0072B2", "#D55E00", 14, 100
 _ABSENT: dict[str, Any] = {"facecolor": "#EDEDED", "edgecolor": "#A8A8A8", "hatch": "///", "linewidth": 0}
 _FIELDS = "kept", "learned", "outliers", "not_drawn", "by_hand"  # of a record, one for each Reason
 _COLOURS = _USED, "#F0E442", "#D55E00", "#56B4E9", "#CC79A7"  # of Okabe and Ito
 _HATCHES = "", "", "xx", "..", "\\\\"
 _LINES = ("median", "-", [2]), ("25, 75 %", "--", [1, 3]), ("5, 95 %", ":", [0, 4])
-_STYLE: dict[Any, Any] = {"font.size": 13, "legend.frameon": False, "svg.hashsalt": "fallow"}
 
 
 def usage_chart(
@@ -63,7 +61,7 @@ def usage_chart(
         raise invalid(f"`labels` must be one label a sample, ({n},).", f"shape {np.shape(labels)}")
     used = sum(record.backward for record in history) / sum(record.n for record in history)
     facts = f"{n:,} sample{'s'[: n - 1]}, {epochs:,} epoch{'s'[: epochs - 1]}: {100 * used:.1f} % used"
-    with _style():
+    with plain_style("The usage chart"):
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(12, 6.5), layout="constrained")
@@ -88,11 +86,7 @@ def save_usage(
     The folder is made if need be. The same history gives the same bytes. Returns the two paths.
     """
     figure = usage_chart(history, labels=labels, title=title, unit=unit)
-    paths = [folder / "usage.png", folder / "usage.svg"]
-    for path, date in zip(paths, ("Software", "Date"), strict=True):
-        with _style(), replaced(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:], dpi=DPI, metadata={date: None})
-    return paths
+    return write_chart(figure, folder, "usage", DPI)
 
 
 def block_shares(
@@ -186,7 +180,7 @@ def _image(ax: Axes, history: History, heading: str, labels: NDArray[Any] | None
     patches = [Patch(label="not there yet", **_ABSENT)] if history[0].n < n else []
     ax.patch.set(**_ABSENT)
     if len(shares) == n:
-        patches = [Patch(fc=_USED, label="used"), Patch(fc="white", ec=_INK, label="left out"), *patches]
+        patches = [Patch(fc=_USED, label="used"), Patch(fc="white", ec=INK, label="left out"), *patches]
     else:
         at = [_ENDS / 2, *(_ENDS + _STEPS * q for q in (0.25, 0.5, 0.75)), _ENDS * 1.5 + _STEPS]
         bar = ax.figure.colorbar(image, ax=ax, location="bottom", aspect=40, fraction=0.05)
@@ -224,7 +218,7 @@ def _reasons(ax: Axes, history: History) -> None:
         below = above
     measured = np.array([record.forward_only for record in history])
     if (there := np.flatnonzero(measured)).size:
-        ax.scatter(edges[there] + 0.5, measured[there], 50, _INK, edgecolors="white", clip_on=False,
+        ax.scatter(edges[there] + 0.5, measured[there], 50, INK, edgecolors="white", clip_on=False,
                    label="forward only", zorder=3)  # fmt: skip
     ax.set_ylim(0, below.max())
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
@@ -278,7 +272,7 @@ def _frame(ax: Axes, history: History, heading: str, patches: Sequence[Any] | No
     ax.set_xticks(range(-(-first // step) * step, last + 1, step))
     back = [b.epoch for a, b in pairwise(history) if b.readmitted and b.kept - a.kept >= max(1, b.n / 100)]
     if back:
-        ax.scatter(back, np.ones(len(back)), 36, _INK, marker=7, transform=ax.get_xaxis_transform(),
+        ax.scatter(back, np.ones(len(back)), 36, INK, marker=7, transform=ax.get_xaxis_transform(),
                    clip_on=False, label="_" if patches is None else "re-admission")  # fmt: skip
     handles = [*(patches or ()), *ax.get_legend_handles_labels()[0]]
     rows = max(1, -(-len(handles) // 3))
@@ -287,14 +281,3 @@ def _frame(ax: Axes, history: History, heading: str, patches: Sequence[Any] | No
                        bbox_to_anchor=(0, 1), borderpad=0, columnspacing=1.1, handlelength=1.4,
                        handletextpad=0.5)  # fmt: skip
     legend.set_in_layout(False)  # it may reach over the colour bar; the heading's pad leaves it room
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Draw with matplotlib's own defaults and ours, whatever the user has set; put theirs back."""
-    try:
-        from matplotlib import style
-    except ModuleNotFoundError:
-        raise missing_extra("The usage chart", "matplotlib") from None
-    with style.context(["default", _STYLE]):
-        yield

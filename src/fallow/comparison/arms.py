@@ -1,0 +1,158 @@
+"""Arms: what each of them changes in the options of ``fallow train``, for a given saving.
+
+An arm that is known by its name has a saving as its target. Full training, fewer epochs and a few names
+that are shorter than their options have a line in a table here; every other policy that takes a share
+is an arm by its own name.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from .._checks import FallowError, invalid, unknown_name
+from ..tasks.building import make_policy, make_schedule
+from ..tasks.options import _ONLY_WITH, POLICIES, TrainOptions
+from .options import OF_AN_ARM, read_saved
+
+FULL, FEWER, RANDOM = "full", "fewer-epochs", "random"
+CONTROLS = (FEWER, RANDOM)
+"""What a rule has to beat: the same number of samples, without looking at any score."""
+
+_DEFAULT_POLICY = next(str(f.default) for f in fields(TrainOptions) if f.name == "policy")
+_NAMED = {"default": _DEFAULT_POLICY, "hard": "fraction", "infobatch": "below-mean"}
+"""Arms whose name need not be that of a policy."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm at one saving.
+
+    Attributes:
+        name: as it was asked for.
+        saved: the share of full training's samples that it is to save; None for full training and for an
+            arm of your own.
+        options: of ``fallow train``; the seed and the folder are still to be set.
+    """
+
+    name: str
+    saved: float | None
+    options: TrainOptions
+
+    @property
+    def label(self) -> str:
+        """Name and saving, as they are shown and as folders are called: ``soft-0.5``."""
+        return self.name if self.saved is None else f"{self.name}-{self.saved:g}"
+
+
+def known_arms() -> tuple[str, ...]:
+    """Return the names of all arms that need no options."""
+    shares = [name for name in POLICIES if name in _ONLY_WITH["fraction"]]
+    return tuple(dict.fromkeys((FULL, FEWER, RANDOM, *_NAMED, "threshold", *shares)))
+
+
+def make_arms(
+    asked: dict[str, dict[str, Any] | None], saved: tuple[float, ...], base: TrainOptions
+) -> list[Arm]:
+    """Return every arm at every saving.
+
+    Args:
+        asked: names, with options for arms of the user's own; ``soft@0.5`` is an arm at one saving only.
+        saved: the savings in (0, 1).
+        base: what all arms share.
+
+    Raises:
+        InvalidValue: for an unknown arm, an option that an arm cannot set, or a saving that cannot be had.
+    """
+    arms: list[Arm] = []
+    for word, own in asked.items():
+        name, at, alone = word.partition("@")
+        if own is not None:
+            arms.append(Arm(word, None, _own(word, own, base)))
+        elif name not in known_arms():
+            raise unknown_name("arm", word, known_arms())
+        elif name == FULL:
+            arms.append(Arm(FULL, None, replace(base, policy="full")))
+        else:
+            shares = read_saved(alone) if at else saved
+            arms += [Arm(name, share, _solved(name, share, base)) for share in shares]
+    for arm in arms:
+        _check(arm)
+    labels = [arm.label for arm in arms]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice:
+        raise invalid("Arms must differ in name.", f"{twice} twice", "Leave one of them out.")
+    return arms
+
+
+def _check(arm: Arm) -> None:
+    """Raise where the options of an arm cannot be meant, as far as that can be told without data."""
+    try:
+        arm.options.check()
+        make_policy(arm.options)
+        make_schedule(arm.options, arm.options.planned_epochs)
+    except FallowError as error:
+        raise type(error)(f"The arm {arm.label}: {error}") from None
+    except TypeError as error:
+        raise invalid(f"The options of the arm {arm.label} must be of the right kind.", error) from None
+
+
+def _own(name: str, own: dict[str, Any], base: TrainOptions) -> TrainOptions:
+    """Return the options of an arm that the user has made up."""
+    if name in known_arms():
+        raise invalid("Your own arm needs a name of its own.", name, f"Call it my-{name}.")
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
+        raise invalid("An arm's name must be letters, digits, - and _.", repr(name))
+    for option in own:
+        if option.replace("-", "_") not in OF_AN_ARM:
+            raise unknown_name(f"option of the arm {name}", option, OF_AN_ARM)
+    return replace(base, **{option.replace("-", "_"): value for option, value in own.items()})
+
+
+def _solved(name: str, saved: float, base: TrainOptions) -> TrainOptions:
+    """Return the options with which ``name`` saves the share ``saved`` of full training's samples."""
+    if name == FEWER:
+        return replace(base, policy="full", epochs=fewer_epochs(base.planned_epochs, saved))
+    options = replace(base, policy=name if name in POLICIES else _NAMED[name])
+    if options.policy == "threshold":
+        return replace(options, quantiles=True, low=epoch_share(name, saved, options))
+    options = replace(options, fraction=saved)  # a schedule may depend on whether there is one
+    return replace(options, fraction=epoch_share(name, saved, options))
+
+
+def fewer_epochs(epochs: int, saved: float) -> int:
+    """Return the smallest number of full epochs that saves at most the share ``saved`` of ``epochs``.
+
+    >>> fewer_epochs(20, 0.7), fewer_epochs(20, 0.33)
+    (6, 14)
+    """
+    return max(1, math.ceil(epochs * (1 - saved) - 1e-9))
+
+
+def epoch_share(name: str, saved: float, options: TrainOptions) -> float:
+    r"""Return the share to leave out of each epoch so that the whole run saves ``saved``.
+
+    :math:`f = s E / (E - F)`, where F of the E epochs are full: warm-up, full tail, re-admission.
+
+    Raises:
+        InvalidValue: where that is more than all.
+    """
+    epochs = options.planned_epochs
+    schedule = make_schedule(options, epochs)
+    thin = sum(not schedule.returns_all(epoch) for epoch in range(epochs))
+    if saved * epochs >= thin:
+        most = thin / epochs
+        raise invalid(
+            f"An arm must be able to save its share: {name} saves less than {most:.2g}, "
+            f"since {epochs - thin} of {epochs} epochs are full.",
+            f"saved {saved:g}",
+            f"Ask for less, train for more epochs, or name the savings that {name} can have: "
+            f"{name}@{_possible(most)}.",
+        )
+    return saved * epochs / thin
+
+
+def _possible(most: float) -> str:
+    """Return a round share below ``most``."""
+    return f"{max(0.0, math.ceil(10 * most - 1e-9) - 1) / 10:g}"

@@ -1,0 +1,175 @@
+"""What a person sees of a comparison: what is to come, what is under way, and the table at the end."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from .plan import Run
+from .pool import Event
+from .table import caption, rows
+
+PLAIN_WIDTH = 140
+"""Columns where there is no terminal to ask."""
+
+
+class Console:
+    """Prints lines, and on a terminal bars that move.
+
+    Args:
+        rich: where to print.
+        silent: print nothing.
+    """
+
+    def __init__(self, rich: RichConsole, *, silent: bool = False) -> None:
+        self.rich, self.silent = rich, silent
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._all: TaskID | None = None
+        self._work = _Work([])
+
+    @staticmethod
+    def here(*, on_stderr: bool = False, silent: bool = False) -> Console:
+        """Return the console of this process."""
+        stream = sys.stderr if on_stderr else sys.stdout
+        width = None if stream.isatty() else PLAIN_WIDTH
+        return Console(RichConsole(highlight=False, stderr=on_stderr, width=width), silent=silent)
+
+    def line(self, text: str = "") -> None:
+        """Print one line."""
+        if not self.silent:
+            self.rich.print(text, soft_wrap=not self.rich.is_terminal, markup=False)
+
+    def begin(self, runs: Sequence[Run], n: int, seconds: float | None, done: int) -> None:
+        """Show what is under way from now on."""
+        self._work = _Work(runs, n, seconds)
+        self._count, self._done = done + len(runs), done
+        if self.rich.is_terminal and not self.silent:
+            self._bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[left]}"),
+                console=self.rich,
+                transient=True,
+            )
+            self._bars.start()
+            self._all = self._bars.add_task("all runs", total=self._count, completed=done, left="")
+
+    def happened(self, event: Event) -> None:
+        """Show what has happened to a run."""
+        name = event.run.name
+        self._work.note(event)
+        if event.kind in ("done", "failed"):
+            self._done += 1
+            self._finished(event)
+        if self._bars is None or self._all is None:
+            return
+        if event.kind == "began":
+            epochs = event.run.options.planned_epochs
+            self._tasks[name] = self._bars.add_task(name, total=epochs, left="epochs")
+        elif event.kind == "epoch":
+            self._bars.update(self._tasks[name], completed=event.epoch)
+        elif name in self._tasks:
+            self._bars.remove_task(self._tasks.pop(name))
+        left = self._work.seconds_left()
+        words = "" if left is None else f"{duration(left)} left"
+        self._bars.update(self._all, completed=self._done, left=words)
+
+    def _finished(self, event: Event) -> None:
+        place = f"{self._done}/{self._count} {event.run.name}:"
+        if event.kind == "failed":
+            self.line(f"{place} failed: {event.reason}")
+            return
+        summary = event.run.summary() or {}
+        accuracy = summary.get("accuracy")
+        shown = "done" if accuracy is None else f"{accuracy:.2%}"
+        left = self._work.seconds_left()
+        rest = f", {duration(left)} left" if left and self._done < self._count else ""
+        self.line(f"{place} {shown}, {summary.get('seconds', 0.0):.1f} s{rest}")
+
+    def end(self) -> None:
+        """Take the bars away."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def table(self, results: dict[str, Any]) -> None:
+        """Print the results as a table, with as many columns as there is room for."""
+        if not self.silent:
+            self.rich.print(make_table(results, self.rich.width))
+            self.line(caption(results))
+
+
+class _Work:
+    """How much of the work is done, in samples, and how long the rest will take."""
+
+    def __init__(self, runs: Sequence[Run], n: int = 0, seconds: float | None = None) -> None:
+        self._weights = {run.name: weight(run, n) for run in runs}
+        self._shares = dict.fromkeys(self._weights, 0.0)
+        self._first, self._began = seconds, time.monotonic()
+
+    def note(self, event: Event) -> None:
+        """Take notice of an epoch or an end."""
+        epochs = event.run.options.planned_epochs
+        self._shares[event.run.name] = event.epoch / epochs if event.kind == "epoch" else 0.0
+        if event.kind in ("done", "failed"):
+            self._shares[event.run.name] = 1.0
+
+    def seconds_left(self) -> float | None:
+        """Return what the rest takes at the pace so far; at first, what the probe said."""
+        all_ = sum(self._weights.values())
+        done = sum(self._weights[name] * share for name, share in self._shares.items())
+        past = time.monotonic() - self._began
+        if done < 0.02 * all_:
+            return None if self._first is None else max(0.0, self._first - past)
+        return past * (all_ - done) / done
+
+
+def weight(run: Run, n: int) -> float:
+    """Return how many samples a run will train on, as far as that is known: at most, for an own arm."""
+    saved = 0.0 if run.options.policy == "full" else run.arm.saved or 0.0
+    return run.options.planned_epochs * n * (1 - saved)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it.
+
+    >>> duration(8), duration(200), duration(12_345)
+    ('8 s', '3 min', '3 h 26 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def make_table(results: dict[str, Any], width: int) -> Table:
+    """Return the table for a terminal of so many columns: the last columns go first where it is narrow."""
+    heads, cells = rows(results)
+    table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
+    widths = [max(len(line[i]) for line in [*cells, [""] * len(heads)]) for i in range(len(heads))]
+    widths = [max(w, *(len(word) for word in head.split())) for w, head in zip(widths, heads, strict=True)]
+    shown = len(heads)
+    while shown > 4 and sum(widths[:shown]) + 2 * (shown - 1) > width:
+        shown -= 1
+    for head, needed in zip(heads[:shown], widths, strict=False):
+        side: Any = "left" if head == "arm" else "right"
+        table.add_column(head, justify=side, vertical="bottom", width=needed, overflow="fold")
+    for line in cells:
+        table.add_row(*line[:shown])
+    return table
+
+
+def table_text(results: dict[str, Any], width: int = PLAIN_WIDTH) -> str:
+    """Return the table as plain text."""
+    file = io.StringIO()
+    RichConsole(file=file, width=width, highlight=False, no_color=True).print(make_table(results, width))
+    return f"{file.getvalue()}{caption(results)}"

@@ -1,0 +1,114 @@
+"""The options of ``fallow compare`` that ``fallow train`` does not have. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .._checks import check_integer, check_share, invalid
+from ..tasks.options import _ONLY_WITH, TrainOptions
+
+_RULE = {*_ONLY_WITH, "policy", "readmit_every", "readmit_at", "stagger", "full_tail", "outliers"}
+_PLACE = {"task", "seed", "out", "devices", "num_nodes", "strategy", "logger", "checkpoints"}
+_SAME_FOR_ALL = {"data", "data_args", "samples", "validation", "test_share", "image_size", "skip_corrupt"}
+
+NOT_SHARED = _RULE | _PLACE
+"""Options of ``fallow train`` that an arm, a seed or the comparison itself decides."""
+
+OF_AN_ARM = {field.name for field in fields(TrainOptions)} - _PLACE - _SAME_FOR_ALL
+"""Options of ``fallow train`` that an arm of your own may set."""
+
+
+@dataclass
+class CompareOptions:
+    """Which arms, savings and seeds are compared.
+
+    Args:
+        arms: What is compared, as full,fewer-epochs,random,default; soft@0.5 for a saving of its own. A list
+            or, in a --config file, a mapping too: a name alone, or the name of your own arm with its options
+            of fallow train.
+        saved: Shares of the samples of full training that a whole run is to save, as 0.3,0.5,0.7.
+        seeds: How many seeds, 0 to k-1, or a list, as [0,1,7]. Three are few, five are better.
+        out: The folder for all runs and results; a comparison that lies there is gone on with. Default:
+            comparisons/DATA.
+        jobs: Runs at a time, each a process with one thread that holds the data. Default: one a core, on an
+            accelerator 1.
+        dry_run: Say what would be trained and how long it takes, and stop.
+        json: Print results.json on standard output, and everything else on standard error.
+    """
+
+    arms: Any = "full,fewer-epochs,random,default"
+    saved: Any = "0.5"
+    seeds: Any = 5
+    out: str | None = None
+    jobs: int | None = None
+    dry_run: bool = False
+    json: bool = False
+
+
+def read_arms(arms: Any) -> dict[str, dict[str, Any] | None]:
+    """Return each arm's own options, or None for an arm that is known by its name.
+
+    >>> read_arms("full, soft")
+    {'full': None, 'soft': None}
+    >>> read_arms(["full", {"mine": {"policy": "threshold", "low": 0.05}}])
+    {'full': None, 'mine': {'policy': 'threshold', 'low': 0.05}}
+    """
+    if isinstance(arms, str):
+        arms = [word.strip() for word in arms.split(",") if word.strip()]
+    parts = [arms] if isinstance(arms, Mapping) else arms
+    found: dict[str, dict[str, Any] | None] = {}
+    for part in parts if isinstance(parts, Sequence) else [parts]:
+        if not isinstance(part, str | Mapping):
+            raise invalid("Arms must be names, or a name with options.", repr(part), "Try full,random,soft.")
+        for name, own in [(part, None)] if isinstance(part, str) else part.items():
+            if name in found:
+                raise invalid("An arm must be named once.", f"{name} twice", "Leave one of them out.")
+            if own is not None and not isinstance(own, Mapping):
+                raise invalid(f"The arm {name} must map options of fallow train to values.", repr(own))
+            found[str(name)] = None if own is None else dict(own)
+    if not found:
+        raise invalid("There must be an arm to compare.", "none", f"Try {CompareOptions.arms}.")
+    return found
+
+
+def read_saved(saved: Any) -> tuple[float, ...]:
+    """Return the savings, ascending, each once.
+
+    >>> read_saved("0.7, 0.3")
+    (0.3, 0.7)
+    """
+    if isinstance(saved, str):
+        saved = [_number(word) for word in saved.split(",") if word.strip()]
+    values = list(saved) if isinstance(saved, Sequence) else [saved]
+    shares = sorted({check_share("saved", value, closed=False) for value in values})
+    if not shares or shares[0] == 0:
+        raise invalid("`saved` must name shares in (0, 1).", shares or "none", "Try 0.3,0.5,0.7.")
+    return tuple(shares)
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise invalid("`saved` must name shares in (0, 1).", repr(word), "Try 0.3,0.5,0.7.") from None
+
+
+def read_seeds(seeds: Any) -> tuple[int, ...]:
+    """Return the seeds: 0 to k-1 for a number k, or those listed.
+
+    >>> read_seeds(3), read_seeds("1,5")
+    ((0, 1, 2), (1, 5))
+    """
+    if isinstance(seeds, str) and seeds.strip().isdigit():
+        seeds = int(seeds)
+    if isinstance(seeds, str):
+        words = [word.strip() for word in seeds.split(",") if word.strip()]
+        seeds = [int(word) if word.isdigit() else word for word in words]
+    if not isinstance(seeds, Sequence):
+        return tuple(range(check_integer("seeds", seeds, 1)))
+    found = tuple(check_integer("seeds", seed, 0) for seed in seeds)
+    if not found or len(set(found)) < len(found):
+        raise invalid("`seeds` must list each seed once.", list(found), "Try 5, for the seeds 0 to 4.")
+    return found

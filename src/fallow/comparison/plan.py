@@ -1,0 +1,190 @@
+"""The runs of a comparison, and what of it lies in its folder already."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from .._checks import damaged, invalid, wrong_state
+from ..run_directory import RunDirectory
+from ..tasks.options import TrainOptions
+from .arms import FULL, Arm
+from .options import NOT_SHARED
+
+FORMAT = "fallow-compare-1"
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        arm: what it trains by.
+        seed: of it.
+        options: of ``fallow train``, with seed and folder.
+    """
+
+    arm: Arm
+    seed: int
+    options: TrainOptions
+
+    @property
+    def name(self) -> str:
+        """``soft-0.5-3``: arm, saving, seed."""
+        return f"{self.arm.label}-{self.seed}"
+
+    @property
+    def path(self) -> Path:
+        """Its run directory."""
+        return Path(str(self.options.out))
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return what a finished run left behind; None where it is not finished."""
+        files = RunDirectory(self.path)
+        if not (self.path / "usage.svg").exists() or not files.summary_path.exists():
+            return None
+        try:
+            summary: dict[str, Any] = json.loads(files.summary_path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            step = "Remove the run's folder to train it again."
+            raise damaged(f"{files.summary_path} must be readable.", error, step) from None
+        return summary if len(summary["epochs"]) == self.options.planned_epochs else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a comparison.
+
+    Attributes:
+        base: what all runs share.
+        arms: at each saving.
+        saved: the savings.
+        seeds: the seeds.
+        out: the folder.
+    """
+
+    base: TrainOptions
+    arms: tuple[Arm, ...]
+    saved: tuple[float, ...]
+    seeds: tuple[int, ...]
+    out: Path
+
+    def runs(self) -> list[Run]:
+        """Return every run: seed by seed, so that what is done early can be compared already."""
+        return [
+            Run(arm, seed, replace(arm.options, seed=seed, out=str(self._folder(arm, seed))))
+            for seed in self.seeds
+            for arm in sorted(self.arms, key=lambda arm: arm.name != FULL)
+        ]
+
+    def _folder(self, arm: Arm, seed: int) -> Path:
+        return self.out / "runs" / f"{arm.label}-{seed}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What must be equal for two comparisons to be one: the options that all runs share."""
+        shared = {name: value for name, value in asdict(self.base).items() if name not in NOT_SHARED}
+        return json.loads(json.dumps(shared | {"epochs": self.base.planned_epochs}))  # type: ignore[no-any-return]
+
+    def check_folder(self) -> None:
+        """Raise where the folder holds something else, or runs with other settings.
+
+        Raises:
+            InvalidValue: naming each setting that differs.
+        """
+        path = self.out / "compare.json"
+        if path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))["options"]
+            self._refuse(f"{self.out} holds", _differences(before, self.settings))
+        elif self.out.exists() and not (self.out.is_dir() and _is_ours(self.out)):
+            step = "Name another folder."
+            raise invalid("The out folder must be new, empty or a comparison's.", self.out, step)
+        for run in self.runs():
+            if run.path.exists():
+                self._refuse_other_run(run)
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Make the folder or go on in it; what a run left behind that did not finish is removed.
+
+        Inside the block no second comparison can train in the folder.
+
+        Raises:
+            InvalidValue: where it cannot be made.
+            WrongState: where another process trains in it.
+        """
+        try:
+            (self.out / "runs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise invalid("The out folder must be writable.", f"{self.out}: {error.strerror}") from None
+        with (self.out / _LOCK).open("a") as lock:
+            _take(lock, self.out)
+            text = json.dumps({"format": FORMAT, "options": self.settings}, indent=2) + "\n"
+            RunDirectory(self.out).write_text(self.out / "compare.json", text)
+            for run in self.runs():
+                if run.path.exists() and run.summary() is None:
+                    shutil.rmtree(run.path)
+            yield
+
+    def _refuse_other_run(self, run: Run) -> None:
+        """Raise where a run of this name was trained with other options."""
+        path = RunDirectory(run.path).config_path
+        if not path.exists():
+            return
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        now = {name: value for name, value in asdict(run.options).items() if value is not None}
+        for options in (before, now):
+            options.pop("out", None)
+        self._refuse(f"{run.path} holds", _differences(before, now))
+
+    @staticmethod
+    def _refuse(what: str, differences: list[str]) -> None:
+        if differences:
+            rule = "A comparison goes on with the settings that it began with."
+            step = "Name another folder with --out, or repeat the settings."
+            raise invalid(rule, f"{what} {'; '.join(differences)}", step)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return whether a folder without settings holds at most what is made just before they are written."""
+    return {path.name for path in folder.iterdir()} <= {_LOCK, "runs"}
+
+
+def _take(lock: IO[str], folder: Path) -> None:
+    """Lock a file until it is closed, where the system can."""
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, flock
+    except ModuleNotFoundError:  # Windows
+        return
+    try:
+        flock(lock, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        step = "Wait for it, or name another folder."
+        raise wrong_state(f"Another process trains in {folder}.", step) from None
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return ``epochs 20, now 30`` for each option that differs.
+
+    >>> _differences({"epochs": 20, "low": 0.1}, {"epochs": 30})
+    ['epochs 20, now 30', 'low 0.1, now not set']
+    """
+    names = [*before, *(name for name in now if name not in before)]
+    return [
+        f"{name} {_shown(before, name)}, now {_shown(now, name)}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _shown(options: dict[str, Any], name: str) -> Any:
+    value = options.get(name)
+    return "not set" if value is None else value

@@ -1,0 +1,190 @@
+"""``results.json``: what each run left behind, and each arm against full training and the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .arms import CONTROLS, FULL
+from .plan import FORMAT, Plan, Run
+from .statistics import Difference, between, deviation, mean, paired
+
+NEAR = 0.02
+"""A control that saves up to so much more than an arm is compared as it is."""
+RISE = 0.02
+"""Full training is too long where its test loss ends by this share above its lowest."""
+
+_MEANS = (
+    "test_loss", "worst_class_accuracy", "saved_fraction", "samples_backward", "samples_forward_only",
+    "steps", "cpu_seconds", "seconds",
+)  # fmt: skip
+_OF_AN_EPOCH = ("accuracy", "test_loss", "samples_backward", "samples_forward_only")
+
+
+def gather(plan: Plan, jobs: int | None, failed: Mapping[str, str]) -> dict[str, Any]:
+    """Return the results of all runs that are finished.
+
+    Args:
+        plan: of the comparison.
+        jobs: runs at a time, where any was trained.
+        failed: why the runs of these names failed.
+    """
+    found = {run.name: run.summary() for run in plan.runs()}
+    full_samples = _samples_of_full(found.values(), plan)
+    rows = [_run_row(run, found[run.name], full_samples, failed.get(run.name)) for run in plan.runs()]
+    arms = _arms(plan, [row for row in rows if row["status"] == "done"])
+    return {
+        "format": FORMAT,
+        "settings": {
+            **plan.settings,
+            "arms": list(dict.fromkeys(arm.name for arm in plan.arms)),
+            "saved": list(plan.saved),
+            "seeds": list(plan.seeds),
+            "jobs": jobs,
+        },
+        "samples_full": full_samples,
+        "arms": arms,
+        "full_too_long": _too_long(arms, rows),
+        "runs": rows,
+    }
+
+
+def _samples_of_full(summaries: Any, plan: Plan) -> int | None:
+    """Return how many samples full training goes through."""
+    for summary in summaries:
+        if summary is not None:
+            return int(summary["epochs"][0]["samples_full"]) * plan.base.planned_epochs
+    return None
+
+
+def _run_row(
+    run: Run, summary: dict[str, Any] | None, full_samples: int | None, reason: str | None
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": run.name, "arm": run.arm.name, "saved": run.arm.saved, "seed": run.seed}
+    if summary is None or full_samples is None:
+        return row | {"status": "failed" if reason else "not run", "reason": reason}
+    changed = {name: value for name, value in asdict(run.options).items() if value not in (None, [], {})}
+    epochs = [{name: epoch[name] for name in _OF_AN_EPOCH} for epoch in summary["epochs"]]
+    return (
+        row
+        | {"status": "done", "reason": None, "options": changed}
+        | summary
+        | {
+            "samples_full": full_samples,
+            "saved_fraction": 1 - summary["samples_backward"] / full_samples,
+            "epochs": epochs,
+        }
+    )
+
+
+def _arms(plan: Plan, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each arm and saving that has a finished run."""
+    found: list[dict[str, Any]] = []
+    for arm in plan.arms:
+        own = [row for row in rows if (row["arm"], row["saved"]) == (arm.name, arm.saved)]
+        if not own:
+            continue
+        accuracy = [row["accuracy"] for row in own if row["accuracy"] is not None]
+        found.append(
+            {
+                "arm": arm.name,
+                "saved": arm.saved,
+                "label": arm.label,
+                "n": len(own),
+                "seeds": [row["seed"] for row in own],
+                "epochs": arm.options.planned_epochs,
+                "accuracy": {
+                    "mean": mean(accuracy) if accuracy else None,
+                    "sd": deviation(accuracy) if accuracy else None,
+                    "values": accuracy,
+                },
+                **{name: _mean_of(own, name) for name in _MEANS},
+            }
+        )
+    by_seed = _by_seed(rows)
+    for row in found:
+        row["against"] = {} if row["arm"] == FULL else _against(row, found, by_seed)
+    return found
+
+
+def _mean_of(rows: Sequence[dict[str, Any]], name: str) -> float | None:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return mean(values) if values else None
+
+
+Seeds = dict[int, tuple[float, float]]
+"""By seed: the share saved, and the accuracy."""
+
+
+def _by_seed(rows: Sequence[dict[str, Any]]) -> Callable[[str, float | None], Seeds]:
+    def of(arm: str, saved: float | None) -> Seeds:
+        own = [row for row in rows if (row["arm"], row["saved"]) == (arm, saved)]
+        return {r["seed"]: (r["saved_fraction"], r["accuracy"]) for r in own if r["accuracy"] is not None}
+
+    return of
+
+
+def _against(
+    row: dict[str, Any], rows: Sequence[dict[str, Any]], by_seed: Callable[[str, float | None], Seeds]
+) -> dict[str, Any]:
+    """Return the paired differences of an arm from full training and from each control."""
+    own = by_seed(row["arm"], row["saved"])
+    accuracy = {seed: value for seed, (_, value) in own.items()}
+    full = by_seed(FULL, None)
+    found: dict[str, Any] = {}
+    if (d := paired(accuracy, {s: a for s, (_, a) in full.items()})) is not None:
+        found[FULL] = _difference(d, 0.0, interpolated=False)
+    for control in CONTROLS:
+        savings = [r["saved"] for r in rows if r["arm"] == control]
+        if control == row["arm"] or not savings:
+            continue
+        same = by_seed(control, row["saved"]) if row["saved"] in savings else {}
+        saved = mean([s for s, _ in same.values()]) if same else None
+        if saved is None or saved > row["saved_fraction"] + NEAR:
+            every = [by_seed(control, s) for s in savings] + [full]
+            lines = {
+                s: between({c[s][0]: c[s][1] for c in every if s in c}, share)
+                for s, (share, _) in own.items()
+            }
+            if all(value is not None for value in lines.values()):
+                d = paired(accuracy, {s: v for s, v in lines.items() if v is not None})
+                if d is not None:
+                    found[control] = _difference(d, row["saved_fraction"], interpolated=True)
+                    continue
+        if same and (d := paired(accuracy, {s: a for s, (_, a) in same.items()})) is not None:
+            found[control] = _difference(d, saved, interpolated=False)
+    return found
+
+
+def _difference(d: Difference, saved: float | None, *, interpolated: bool) -> dict[str, Any]:
+    return {**asdict(d), "control_saved": saved, "interpolated": interpolated}
+
+
+def _too_long(arms: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what says that full training is past its optimum: then a saving proves nothing."""
+    above = [
+        {"saved": row["saved"], "epochs": row["epochs"], **row["against"][FULL]}
+        for row in arms
+        if row["arm"] == CONTROLS[0] and FULL in row["against"] and row["against"][FULL]["mean"] > 0
+    ]
+    return {"fewer_epochs_above_full": above, "test_loss_rises": _rise(runs)}
+
+
+def _rise(runs: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return where the test loss of full training is lowest, where it ends clearly above that."""
+    curves = {
+        run["seed"]: [epoch["test_loss"] for epoch in run["epochs"]]
+        for run in runs
+        if run["arm"] == FULL and run["status"] == "done"
+    }
+    if not curves or any(value is None for curve in curves.values() for value in curve):
+        return None
+    means = [mean(values) for values in zip(*curves.values(), strict=True)]
+    lowest = min(range(len(means)), key=means.__getitem__)
+    if means[-1] <= (1 + RISE) * means[lowest]:
+        return None
+    d = paired({s: c[-1] for s, c in curves.items()}, {s: c[lowest] for s, c in curves.items()})
+    if d is None or (d.low is not None and d.low <= 0):
+        return None
+    return {"lowest_epoch": lowest + 1, "lowest": means[lowest], "last": means[-1], **asdict(d)}

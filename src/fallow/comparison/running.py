@@ -1,0 +1,241 @@
+"""A comparison from its options to its results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .._checks import check_integer, invalid, missing_extra
+from ..charts import save_frontier
+from ..run_directory import RunDirectory
+from ..tasks.options import TrainOptions
+from .arms import CONTROLS, FULL, Arm, make_arms
+from .options import NOT_SHARED, CompareOptions, read_arms, read_saved, read_seeds
+from .plan import Plan, Run
+from .pool import Pool, Probe
+from .results import gather
+from .sentences import sentences, verdict
+
+PROBE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The results of a comparison.
+
+    Attributes:
+        results: what ``results.json`` holds.
+        out: the folder, with ``runs/``, ``results.json``, ``frontier.png`` and ``frontier.svg``.
+    """
+
+    results: dict[str, Any]
+    out: Path
+
+    @property
+    def results_path(self) -> Path:
+        """``results.json``."""
+        return self.out / "results.json"
+
+    @property
+    def chart_path(self) -> Path:
+        """``frontier.png``: accuracy against samples saved."""
+        return self.out / "frontier.png"
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the runs that failed."""
+        return [run["name"] for run in self.results["runs"] if run["status"] == "failed"]
+
+    def table(self, width: int = 140) -> str:
+        """Return the table as text of at most so many columns."""
+        from .console import table_text
+
+        return table_text(self.results, width)
+
+    def sentences(self) -> list[str]:
+        """Return what the results mean, in plain sentences."""
+        return sentences(self.results)
+
+
+def compare(
+    data: str,
+    *,
+    arms: Any = CompareOptions.arms,
+    saved: Any = (0.5,),
+    seeds: Any = 5,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    silent: bool = False,
+    **train_options: Any,
+) -> Comparison:
+    """Train several arms on the same data with the same seeds, and compare their final epochs.
+
+    The same as ``fallow compare``; what lies in ``out`` already is not trained again.
+
+    Args:
+        data: as for ``fallow train``.
+        arms: names, or a mapping from the name of your own arm to options of ``fallow train`` (None for an
+            arm that is known by its name).
+        saved: the shares of full training's samples that an arm is to save, in (0, 1).
+        seeds: how many, 0 to k-1, or a list.
+        out: the folder; ``comparisons/DATA`` by default.
+        jobs: runs at a time; by default one a core, and 1 on an accelerator.
+        silent: print nothing.
+        **train_options: of ``fallow train``, for all arms.
+
+    Raises:
+        InvalidValue: for anything that cannot be meant, before the first run.
+    """
+    unknown = sorted(train_options.keys() & NOT_SHARED)
+    if unknown:
+        raise invalid("An option must be shared by all arms.", unknown[0], "Set it in an arm of your own.")
+    place = None if out is None else str(out)
+    options = CompareOptions(arms=arms, saved=saved, seeds=seeds, out=place, jobs=jobs)
+    found = run_comparison(options, TrainOptions(data=data, **train_options), silent=silent)
+    assert found is not None
+    return found
+
+
+def make_plan(options: CompareOptions, base: TrainOptions) -> Plan:
+    """Return the plan of a comparison, with everything checked that needs no data.
+
+    Raises:
+        InvalidValue: for options that cannot be meant.
+    """
+    base.check()
+    base = replace(base, epochs=base.planned_epochs)
+    if options.jobs is not None:
+        check_integer("jobs", options.jobs, 1)
+    saved, seeds = read_saved(options.saved), read_seeds(options.seeds)
+    name = base.data.replace(":", ".").strip("/").split("/")[-1]
+    out = Path(options.out or f"comparisons/{name}")
+    return Plan(base, tuple(make_arms(read_arms(options.arms), saved, base)), saved, seeds, out)
+
+
+def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool = False) -> Comparison | None:
+    """Train what is missing of a comparison, write its results, and print them; None after a dry run."""
+    try:
+        from .console import Console
+    except ModuleNotFoundError as error:
+        raise missing_extra("`fallow compare`", str(error.name)) from None
+    plan = make_plan(options, base)
+    console = Console.here(on_stderr=options.json, silent=silent)
+    for package, what in (("scipy", "An interval"), ("matplotlib", "The chart")):
+        if find_spec(package) is None:  # else it would be missed when all is trained
+            raise missing_extra(what, package)
+    plan.check_folder()
+    runs = plan.runs()
+    missing = [run for run in runs if run.summary() is None]
+    failed: dict[str, str] = {}
+    jobs = options.jobs
+    console.line(_opening(plan, runs, missing))
+    if missing:
+        with Pool(jobs, max(1, len(missing)), on_cpu=base.accelerator == "cpu") as pool:
+            jobs = pool.jobs
+            failed = _train(plan, missing, pool, console, dry=options.dry_run)
+    if options.dry_run:
+        return None
+    comparison = _finish(plan, jobs, failed)
+    _show(comparison, console, as_json=options.json)
+    return comparison
+
+
+def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: bool) -> dict[str, str]:
+    """Look, say how long it takes, train; return why runs failed."""
+    first = Arm(FULL, None, replace(plan.base, policy="full", seed=plan.seeds[0]))
+    arms = [replace(arm, options=replace(arm.options, seed=plan.seeds[0])) for arm in plan.arms]
+    probe = pool.probe(first, arms, PROBE_SECONDS)
+    seconds = expected_seconds(missing, probe, int(pool.jobs or 1))
+    console.line(_forecast(missing, probe, int(pool.jobs or 1), seconds))
+    if dry:
+        return {}
+    failed: dict[str, str] = {}
+    try:
+        with plan.opened():
+            console.begin(missing, probe.n, seconds, len(plan.runs()) - len(missing))
+            for event in pool.train(missing):
+                console.happened(event)
+                if event.kind == "failed":
+                    failed[event.run.name] = event.reason
+    except KeyboardInterrupt:
+        console.end()
+        done = sum(run.summary() is not None for run in plan.runs())
+        console.line(f"{done} of {len(plan.runs())} runs are done; the same command goes on from there.")
+        raise
+    finally:
+        console.end()
+    return failed
+
+
+def expected_seconds(missing: list[Run], probe: Probe, jobs: int) -> float | None:
+    """Return about how long the runs take: samples over the rate of all workers, and the evaluations."""
+    if not probe.rates:
+        return None
+    from .console import weight
+
+    samples = sum(weight(run, probe.n) for run in missing)
+    evaluations = sum(run.options.planned_epochs for run in missing) * probe.test_seconds
+    together = samples / sum(probe.rates) + evaluations / jobs
+    longest = max(
+        (
+            weight(run, probe.n) * len(probe.rates) / sum(probe.rates)
+            + run.options.planned_epochs * probe.test_seconds
+            for run in missing
+        ),
+        default=0.0,
+    )
+    return max(together, longest)
+
+
+def _opening(plan: Plan, runs: list[Run], missing: list[Run]) -> str:
+    arms = ", ".join(dict.fromkeys(arm.name for arm in plan.arms))
+    saved = ", ".join(f"{100 * share:g} %" for share in plan.saved)
+    seeds = len(plan.seeds)
+    done = f", {len(runs) - len(missing)} of them done" if len(missing) < len(runs) else ""
+    return (
+        f"{plan.base.data}: {arms}; {saved} saved; {seeds} seed{'s'[: seeds - 1]}: {len(runs)} runs{done}, "
+        f"in {plan.out}"
+    )
+
+
+def _forecast(missing: list[Run], probe: Probe, jobs: int, seconds: float | None) -> str:
+    from .console import duration, weight
+
+    samples = sum(weight(run, probe.n) for run in missing)
+    text = f"{len(missing)} runs, {samples:,.0f} samples to train on, {jobs} at a time: "
+    if seconds is None:
+        return f"{text}an epoch is too short to tell how long it takes."
+    long = "less than half a minute" if seconds < 20 else f"about {duration(seconds)}"
+    return f"{text}{long} at {sum(probe.rates):,.0f} samples a second."
+
+
+def _finish(plan: Plan, jobs: int | None, failed: dict[str, str]) -> Comparison:
+    """Write results and chart."""
+    results = gather(plan, jobs, failed)
+    for row in results["arms"]:
+        row["verdict"] = None if row["arm"] in (FULL, *CONTROLS) else verdict(row)
+    results["sentences"] = sentences(results)
+    comparison = Comparison(results, plan.out)
+    text = json.dumps(results, indent=1) + "\n"
+    RunDirectory(plan.out).write_text(comparison.results_path, text)
+    if any(row["accuracy"]["mean"] is not None for row in results["arms"]):
+        save_frontier(results, plan.out)
+    return comparison
+
+
+def _show(comparison: Comparison, console: Any, *, as_json: bool) -> None:
+    if as_json:
+        print(comparison.results_path.read_text(encoding="utf-8"), end="")
+        return
+    console.line()
+    console.table(comparison.results)
+    console.line()
+    for sentence in comparison.sentences():
+        console.line(sentence)
+    console.line()
+    console.line(f"Results: {comparison.results_path}")
+    if comparison.chart_path.exists():
+        console.line(f"Chart:   {comparison.chart_path}")

@@ -1,0 +1,198 @@
+"""A process that trains one run after the other: ``python -m fallow.tasks.worker``.
+
+It reads one JSON object a line from standard input and answers with JSON lines on standard output;
+everything that is printed otherwise goes to standard error. When its input ends, because whoever
+started it is done or gone, it ends too. torch is imported once and uses one thread.
+
+    {"do": "probe", "arms": [[name, {...}], ...], "seconds": 2}   build all, train the first for a while
+    {"do": "train", "options": {...}}                             train, as ``fallow train`` does
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console as RichConsole
+
+from .._checks import FallowError
+from ..datasets import ImageData
+from ..history import EpochRecord
+from ..integrations.lightning import SubsamplingCallback
+from ..run_directory import RunDirectory
+from .building import is_import_path, make_score
+from .console import Console
+from .options import TrainOptions
+from .training import Job, build, fit, make_trainer, read_data, seeded, train
+
+_HAS_ACCELERATORS = hasattr(torch, "accelerator")  # torch 2.6
+_UNTIMED = 3
+"""First steps that a probe does not count: they pay for memory and for choosing kernels."""
+_DATA = ("data", "test_share", "skip_corrupt", "image_size", "samples", "validation")
+
+
+class Wire:
+    """Writes JSON lines to what was standard output; from now on that is standard error."""
+
+    def __init__(self) -> None:
+        self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+
+    def say(self, what: str, **more: Any) -> None:
+        """Send one message."""
+        self._file.write(json.dumps({"say": what, **more}) + "\n")
+        self._file.flush()
+
+
+class Teller(Console):
+    """A console that prints nothing and tells the other side of each finished epoch."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__(RichConsole(stderr=True), silent=True)
+        self._wire = wire
+
+    def epoch(
+        self, record: EpochRecord, epochs: int, loss: float, accuracy: float | None, so_far: float
+    ) -> None:
+        """Tell how far the run is."""
+        self._wire.say("epoch", epoch=record.epoch + 1)
+
+
+class _Enough(Exception):
+    """A probe has trained for long enough."""
+
+
+class _Stopwatch(Callback):
+    """Counts the samples of a training and the seconds they took, and ends it after a while."""
+
+    def __init__(self, batch_size: float, seconds: float) -> None:
+        self.batch_size, self.limit = batch_size, seconds
+        self.samples, self.seconds, self._steps, self._last = 0.0, 0.0, 0, 0.0
+        self._began = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the clock: evaluation has passed since the last batch."""
+        self._last = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count a step, from the end of the one before, so that loading counts too."""
+        now = time.perf_counter()
+        self._steps += 1
+        if self._steps > _UNTIMED:
+            self.samples += self.batch_size
+            self.seconds += now - self._last
+        self._last = now
+        if self.seconds and now - self._began > self.limit:
+            raise _Enough
+
+
+class Worker:
+    """Answers one request after the other.
+
+    Args:
+        wire: to whoever asks.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire, self.console = wire, Teller(wire)
+        self._held: tuple[list[Any], ImageData] | None = None
+
+    def answer(self, request: dict[str, Any]) -> None:
+        """Do what is asked, and say how it ended."""
+        try:
+            if request["do"] == "probe":
+                arms = {label: TrainOptions(**options) for label, options in request["arms"]}
+                self._probe(arms, request["seconds"])
+            else:
+                options = TrainOptions(**request["options"])
+                train(options, self.console, self._data(options))
+                self.wire.say("done")
+        except FallowError as error:
+            self.wire.say("error", message=str(error), kind=type(error).__name__)
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            self.wire.say("error", message=f"{type(error).__name__}: {error}", kind="")
+
+    def _data(self, options: TrainOptions) -> ImageData | None:
+        """Return the data of a run, held from the run before where they are the same."""
+        if is_import_path(options.data):
+            return None
+        wanted = [getattr(options, name) for name in _DATA]
+        wanted += [options.seed] if Path(options.data).is_dir() else []  # it draws the test part of a folder
+        if self._held is None or self._held[0] != wanted:
+            self._held = None
+            self._held = wanted, read_data(options, self.console)
+        return self._held[1]
+
+    def _probe(self, arms: dict[str, TrainOptions], seconds: float) -> None:
+        """Build every arm, so that what is wrong is said now, and train the first for so many seconds."""
+        options = next(iter(arms.values()))
+        with seeded(options.seed):
+            job = build(options, self.console, self._data(options))
+        for label, other in list(arms.items())[1:]:
+            try:
+                with seeded(other.seed):
+                    build(other, self.console, self._data(other))
+            except FallowError as error:
+                raise type(error)(f"The arm {label}: {error}") from None
+        watch = _Stopwatch(job.subsampler.n / len(job.train), seconds)
+        callbacks = [SubsamplingCallback(job.subsampler, make_score(options)), watch]
+        with seeded(options.seed), tempfile.TemporaryDirectory() as folder, suppress(_Enough):
+            fit(make_trainer(options, RunDirectory(folder), callbacks), job)
+        rate = watch.samples / watch.seconds if watch.seconds else None
+        self.wire.say("probed", n=job.subsampler.n, rate=rate, test_seconds=_test_seconds(job))
+
+
+def _test_seconds(job: Job) -> float:
+    """Return about how long one evaluation takes, by its first two batches; 0 where nobody knows."""
+    if job.test is None:
+        return 0.0
+    device = next(job.module.parameters(), torch.zeros(0)).device
+    began, seen = time.perf_counter(), 0
+    with torch.no_grad():
+        for images, labels in job.test:
+            job.module(images.to(device))
+            seen += len(labels)
+            if seen >= 2 * (job.test.batch_size or 1):
+                break
+    return (time.perf_counter() - began) * len(job.test.dataset) / max(1, seen)
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    torch.set_num_threads(1)
+    requests: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    wire = Wire()
+    lines = os.fdopen(os.dup(0), encoding="utf-8")
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+
+    def listen() -> None:
+        for line in lines:
+            requests.put(json.loads(line))
+        os._exit(0)  # whoever asked is gone, whatever is under way
+
+    threading.Thread(target=listen, daemon=True).start()
+    wire.say(
+        "ready",
+        accelerator=torch.accelerator.is_available() if _HAS_ACCELERATORS else torch.cuda.is_available(),
+    )
+    worker = Worker(wire)
+    while True:
+        worker.answer(requests.get())
+
+
+if __name__ == "__main__":
+    main()

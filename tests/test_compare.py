@@ -1,0 +1,299 @@
+"""`fallow compare` with real processes: as `fallow train`, gone on with, stopped, refused, failing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import fallow
+from fallow._checks import InvalidValue, WrongState
+from fallow.cli import main
+from fallow.comparison import running
+from fallow.comparison.options import CompareOptions
+from fallow.comparison.plan import Plan
+from fallow.comparison.running import make_plan
+from fallow.tasks.options import TrainOptions
+
+ARMS = ("full", "fewer-epochs", "soft")
+SMALL = {"data": "digits", "samples": 200, "epochs": 3, "accelerator": "cpu"}
+
+
+def words(out, *more, arms=ARMS, seeds="0,1", saved="0.4", **changes):
+    options = [f"--{name}={value}" for name, value in (SMALL | changes).items()]
+    place = ["--arms", ",".join(arms), "--saved", saved, "--seeds", seeds, "--out", str(out)]
+    return ["compare", *options, *place, *more]
+
+
+def times(folder: Path) -> dict:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_looks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "PROBE_SECONDS", 0.1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    out = tmp_path_factory.mktemp("compare") / "c"
+    found = fallow.compare(**SMALL, arms=ARMS, saved=0.4, seeds=2, out=out, jobs=2, silent=True)
+    assert isinstance(found, fallow.Comparison)
+    return found
+
+
+def test_each_run_leaves_a_run_directory_and_all_of_them_results(comparison):
+    out = comparison.out
+    names = [f"{arm}-{seed}" for arm in ("full", "fewer-epochs-0.4", "soft-0.4") for seed in (0, 1)]
+    assert {path.name for path in (out / "runs").iterdir()} == set(names)
+    files = {"config.yaml", "model.safetensors", "samples.csv", "summary.json", "usage.png", "usage.svg"}
+    for name in names:
+        assert files | {"history"} == {path.name for path in (out / "runs" / name).iterdir()}
+    here = {"compare.json", "results.json", "frontier.png", "frontier.svg", "runs", ".lock"}
+    assert {path.name for path in out.iterdir()} == here
+    assert comparison.failed == []
+    assert comparison.chart_path.stat().st_size > 10_000
+    assert "fewer-epochs" in comparison.table(60)
+    assert comparison.sentences() == comparison.results["sentences"]
+
+
+def test_results_hold_settings_runs_and_arms(comparison):
+    results = json.loads(comparison.results_path.read_text())
+    assert results == comparison.results
+    assert results["settings"]["samples"] == 200
+    assert (results["settings"]["seeds"], results["settings"]["saved"]) == ([0, 1], [0.4])
+    assert results["samples_full"] == 600
+    rows = {row["label"]: row for row in results["arms"]}
+    assert rows["fewer-epochs-0.4"]["epochs"] == 2
+    assert rows["fewer-epochs-0.4"]["saved_fraction"] == pytest.approx(1 / 3)
+    assert rows["soft-0.4"]["against"].keys() == {"full", "fewer-epochs"}
+    means = ("test_loss", "worst_class_accuracy", "samples_backward", "steps", "cpu_seconds")
+    assert all(row[name] > 0 for row in rows.values() for name in means)
+    for run in results["runs"]:
+        assert run["status"] == "done"
+        assert run["accuracy"] == run["epochs"][-1]["accuracy"], "the final epoch, not the best"
+        assert run["saved_fraction"] == pytest.approx(1 - run["samples_backward"] / 600)
+        assert len(run["accuracy_by_class"]) == 10
+        assert min(run["accuracy_by_class"].values()) == run["worst_class_accuracy"]
+        assert run["options"]["seed"] == run["seed"]
+
+
+@pytest.mark.parametrize("name", ["soft-0.4-1", "fewer-epochs-0.4-0"])
+def test_a_run_is_what_fallow_train_gives_with_one_thread(comparison, name, tmp_path):
+    run = comparison.out / "runs" / name
+    options = yaml.safe_load((run / "config.yaml").read_text()) | {"out": str(tmp_path / "again")}
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(options))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert main(["train", "--config", str(tmp_path / "again.yaml")]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    for file in ("model.safetensors", "samples.csv", "history/epoch-00002.safetensors", "usage.svg"):
+        there = run / file
+        assert there.exists() or file.startswith("history")
+        if there.exists():
+            assert there.read_bytes() == (tmp_path / "again" / file).read_bytes()
+
+
+def test_what_is_done_is_not_done_again(comparison, capsys):
+    before = times(comparison.out / "runs")
+    assert main(words(comparison.out, "--json")) == 0
+    said = capsys.readouterr()
+    shown = json.loads(said.out)
+    assert shown["sentences"] == comparison.results["sentences"]
+    assert shown["arms"] == comparison.results["arms"]
+    assert "6 runs, 6 of them done" in said.err
+    assert times(comparison.out / "runs") == before
+
+
+def test_the_words_for_people(comparison, capsys):
+    assert main(words(comparison.out, seeds="1")) == 0
+    said = capsys.readouterr().out
+    assert "One seed gives no interval" in said
+    assert str(comparison.chart_path) in said
+    assert "\x1b" not in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"epochs": 4}, "epochs 3, now 4"),
+        ({"samples": 300, "learning_rate": 0.1}, "learning_rate not set, now 0.1; samples 200, now 300"),
+    ],
+)
+def test_other_settings_are_refused_with_the_difference(comparison, changes, difference, capsys):
+    before = times(comparison.out)
+    assert main(words(comparison.out, **changes)) == 2
+    assert difference in capsys.readouterr().err
+    assert times(comparison.out) == before
+
+
+def test_a_run_with_other_options_is_refused(comparison):
+    """An own arm that was trained under this name with another setting."""
+    out = str(comparison.out)
+    options = CompareOptions(arms={"mine": {"policy": "soft", "exponent": 2.0}}, seeds=1, out=out)
+    plan = make_plan(options, TrainOptions(**SMALL))
+    (run,) = plan.runs()
+    run.path.mkdir()
+    try:
+        settings = {"policy": "soft", "exponent": 1.0, "seed": 0, "epochs": 3}
+        (run.path / "config.yaml").write_text(yaml.safe_dump(settings))
+        with pytest.raises(InvalidValue, match=r"exponent 1\.0, now 2\.0"):
+            plan.check_folder()
+    finally:
+        (run.path / "config.yaml").unlink()
+        run.path.rmdir()
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("all of it")
+    assert main(words(tmp_path)) == 2
+    assert "new, empty or a comparison's" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_only_one_comparison_at_a_time_trains_in_a_folder(tmp_path):
+    pytest.importorskip("fcntl")
+    base = TrainOptions(data="digits", epochs=3)
+    plan: Plan = make_plan(CompareOptions(arms="full", out=str(tmp_path / "c")), base)
+    with plan.opened(), pytest.raises(WrongState, match="Another process"), plan.opened():
+        pass
+    with plan.opened():
+        pass
+
+
+WRONG = [
+    (["--arms", "full,sofd"], "Did you mean 'soft'?"),
+    (["--saved", "0.9"], "soft saves less than 0.67, since 1 of 3 epochs are full"),
+    (["--saved", "x"], "must name shares in (0, 1)"),
+    (["--seeds", "0"], "`seeds` must be at least 1"),
+    (["--jobs", "0"], "`jobs` must be at least 1"),
+    (["--epochs", "0"], "--epochs must be at least 1"),
+]
+
+
+@pytest.mark.parametrize(("more", "message"), WRONG, ids=[" ".join(more) for more, _ in WRONG])
+def test_wrong_use_is_found_before_anything_starts(more, message, capsys, tmp_path):
+    assert main(words(tmp_path / "c", *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_options_that_arms_decide_are_not_shared(capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main(words(tmp_path / "c", "--fraction", "0.3"))
+    assert stop.value.code == 2
+    assert "fraction" in capsys.readouterr().err
+    with pytest.raises(InvalidValue, match=r"shared by all arms\. Found policy"):
+        fallow.compare("digits", policy="soft", out=tmp_path / "c")
+
+
+@pytest.mark.slow
+def test_what_only_the_data_can_tell_is_found_before_the_first_run(capsys, tmp_path):
+    assert main(words(tmp_path / "c", samples=5000)) == 2
+    assert "--samples must be at most 1,437" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_dry_run_says_how_long_and_makes_nothing(capsys, tmp_path):
+    assert main(words(tmp_path / "c", "--dry-run", "--jobs", "1")) == 0
+    said = capsys.readouterr().out
+    assert "full, fewer-epochs, soft; 40 % saved; 2 seeds: 6 runs, in" in said
+    assert "2,720 samples to train on, 1 at a time: less than half a minute at " in said
+    assert "samples a second" in said
+    assert not (tmp_path / "c").exists()
+
+
+BOMBS = """
+import os
+import torch
+
+
+class Bomb(torch.nn.Module):
+    def __init__(self, hard: bool = False):
+        super().__init__()
+        self.hard, self.layer = hard, torch.nn.Linear(64, 10)
+
+    def forward(self, x):
+        if self.training and self.hard:
+            os._exit(7)
+        if self.training:
+            raise RuntimeError("the layer is on fire")
+        return self.layer(x.flatten(1))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_shown_and_the_others_go_on(tmp_path, monkeypatch, capsys):
+    (tmp_path / "bombs.py").write_text(BOMBS)
+    monkeypatch.chdir(tmp_path)
+    arms = {"fire": {"model": "bombs:Bomb"}, "crash": {"model": "bombs:Bomb", "model_args": {"hard": True}}}
+    settings = SMALL | {"arms": arms | {"full": None, "random": None}, "seeds": 1, "out": "c", "jobs": 1}
+    (tmp_path / "compare.yaml").write_text(yaml.safe_dump(settings | {"saved": 0.4}))
+    assert main(["compare", "--config", "compare.yaml"]) == 1
+    said = capsys.readouterr().out
+    assert "fire-0: failed: RuntimeError: the layer is on fire" in said
+    assert "bombs.py" in said, "the end of what its process said"
+    assert "crash-0: failed: its process ended with code 7" in said
+    assert "2 failed: crash-0, fire-0." in said
+    results = json.loads((tmp_path / "c" / "results.json").read_text())
+    status = {run["name"]: run["status"] for run in results["runs"]}
+    assert status == {"full-0": "done", "random-0.4-0": "done", "fire-0": "failed", "crash-0": "failed"}
+
+
+def children_of(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in found.read_text().split()] if found.exists() else []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for child processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_and_gone_on_with(how, tmp_path):
+    out = tmp_path / "c"
+    long = words(out, seeds="0,1,2,3,4,5,6,7", epochs=12)
+    command = [sys.executable, "-m", "fallow", *long, "--jobs", "2"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 100
+    while not (out / "runs" / "full-1" / "history").exists():
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.02)
+    workers = children_of(child.pid)
+    assert len(workers) == 2
+    child.send_signal(how)
+    output, error = child.communicate(timeout=60)
+    assert child.returncode == (130 if how == signal.SIGINT else -9)
+    assert "Traceback" not in error
+    assert ("runs are done; the same command goes on" in output) == (how == signal.SIGINT)
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "the workers must end too"
+        time.sleep(0.02)
+    done = {path.parent: times(path.parent) for path in out.glob("runs/*/usage.svg")}
+    assert 1 <= len(done) < 24
+    short = words(out, seeds="0,1", epochs=12, arms=("full", "soft"))
+    assert main([*short, "--jobs", "1"]) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert [run["status"] for run in results["runs"]] == ["done"] * 4
+    assert all(times(folder) == files for folder, files in done.items())
+
+
+def test_a_worker_ends_when_nobody_listens_any_more():
+    command = [sys.executable, "-m", "fallow.tasks.worker"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+    ) as worker:
+        assert json.loads(worker.stdout.readline())["say"] == "ready"
+        worker.stdin.close()
+        assert worker.wait(timeout=30) == 0

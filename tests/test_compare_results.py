@@ -1,0 +1,254 @@
+"""What the runs of a comparison add up to: differences, verdicts, sentences, table and chart."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+
+from fallow._checks import InvalidValue
+from fallow.charts.frontier import frontier_chart, save_frontier, spread
+from fallow.comparison.console import duration, table_text
+from fallow.comparison.options import CompareOptions
+from fallow.comparison.results import gather
+from fallow.comparison.running import make_plan
+from fallow.comparison.sentences import sentences, verdict
+from fallow.tasks.options import TrainOptions
+
+N, EPOCHS = 1000, 20
+NOISE = (0.001, -0.002, 0.0005, 0.0015, -0.001)
+
+
+def gathered(out, accuracy, saved="0.5", seeds=5, real=None, loss=None, failed=(), own=None, forward=0):
+    """Results of runs whose accuracy and saving are made up: `accuracy(arm, saved, seed)`."""
+    names = dict.fromkeys(["full", "fewer-epochs", "random", "soft"]) | (own or {})
+    options = CompareOptions(arms=names, saved=saved, seeds=seeds, out=str(out))
+    plan = make_plan(options, TrainOptions(data="digits", epochs=EPOCHS))
+    for run in plan.runs():
+        if run.name in failed:
+            continue
+        share = (real or {}).get(run.arm.name, run.arm.saved or 0.0)
+        epochs = run.options.epochs
+        value = accuracy(run.arm.name, run.arm.saved, run.seed)
+        losses = loss or [1.0 - 0.01 * epoch for epoch in range(epochs)]
+        rows = [
+            {"accuracy": value, "test_loss": losses[e], "samples_backward": N, "samples_forward_only": 0}
+            | {"samples_full": N}
+            for e in range(epochs)
+        ]
+        summary = {"accuracy": value, "test_loss": losses[epochs - 1], "worst_class_accuracy": 0.5}
+        summary |= {"samples_backward": round(N * EPOCHS * (1 - share)), "samples_forward_only": forward}
+        summary |= {"samples_full": N * epochs, "saved_fraction": 0.0, "steps": 10, "cpu_seconds": 2.0}
+        run.path.mkdir(parents=True)
+        (run.path / "usage.svg").write_text("drawn")
+        (run.path / "summary.json").write_text(json.dumps(summary | {"seconds": 2.0, "epochs": rows}))
+    return gather(plan, 2, dict.fromkeys(failed, "why"))
+
+
+def level(**levels):
+    """Accuracies by arm: a level, what a seed does to all arms alike, and a little of its own."""
+
+    def accuracy(arm, saved, seed):
+        own = {"full": 0.0, "soft": 0.0003, "random": -0.0002}.get(arm, 0.0001) * (-1) ** seed
+        return levels.get(arm.replace("-", "_"), 0.9) + NOISE[seed] + own
+
+    return accuracy
+
+
+def row(results, arm, saved=0.5):
+    return next(r for r in results["arms"] if (r["arm"], r["saved"]) == (arm, saved))
+
+
+def test_each_arm_is_paired_with_full_training_and_the_controls(tmp_path):
+    results = gathered(tmp_path / "c", level(fewer_epochs=0.88, random=0.87))
+    soft = row(results, "soft")
+    assert soft["n"] == 5
+    assert soft["accuracy"]["mean"] == pytest.approx(np.mean(soft["accuracy"]["values"]))
+    assert soft["accuracy"]["sd"] == pytest.approx(np.std(soft["accuracy"]["values"], ddof=1))
+    assert soft["saved_fraction"] == pytest.approx(0.5)
+    d = soft["against"]["fewer-epochs"]
+    values = np.subtract(soft["accuracy"]["values"], row(results, "fewer-epochs")["accuracy"]["values"])
+    assert d["mean"] == pytest.approx(values.mean())
+    assert (d["n"], d["interpolated"], d["control_saved"]) == (5, False, pytest.approx(0.5))
+    assert d["high"] - d["low"] < 0.002, "what a seed does to both is taken out"
+    assert set(soft["against"]) == {"full", "fewer-epochs", "random"}
+    assert row(results, "full", None)["against"] == {}
+
+
+def test_one_that_saves_less_is_held_against_the_line_between_the_controls(tmp_path):
+    curve = {None: 0.90, 0.25: 0.88, 0.5: 0.80}
+    results = gathered(
+        tmp_path / "c",
+        lambda arm, saved, seed: curve[saved if arm in ("fewer-epochs", "random") else None],
+        saved="0.25,0.5",
+        real={"soft": 0.375},
+        own={"mine": {"policy": "threshold"}},
+        seeds=2,
+    )
+    soft = row(results, "soft")["against"]["random"]
+    assert soft["interpolated"]
+    assert soft["mean"] == pytest.approx(0.90 - 0.84)
+    assert not row(results, "soft", 0.25)["against"]["random"]["interpolated"], "it saves more: no help"
+    mine = row(results, "mine", None)
+    assert mine["against"]["fewer-epochs"]["mean"] == pytest.approx(0.0), "it saved nothing: full training"
+    assert "interpolated between the savings" in " ".join(sentences(results))
+
+
+@pytest.mark.parametrize(
+    ("levels", "wanted", "words"),
+    [
+        ({"fewer_epochs": 0.88, "random": 0.87}, "pays", "It pays: it is 2.0"),
+        ({"full": 0.92, "fewer_epochs": 0.88, "random": 0.87}, "pays at a cost", "at a price in accuracy"),
+        ({"full": 0.92, "fewer_epochs": 0.9, "random": 0.87}, "does not pay", "fewer epochs do as well"),
+        ({"full": 0.94, "fewer_epochs": 0.91, "random": 0.87}, "does not pay", "fewer epochs do better"),
+    ],
+)
+def test_verdicts(levels, wanted, words, tmp_path):
+    results = gathered(tmp_path / "c", level(**levels))
+    said = sentences(results)
+    assert verdict(row(results, "soft")) == wanted
+    assert words in said[-1]
+    assert said[-1].startswith("soft saves 50 % and is ")
+
+
+def test_a_wide_interval_settles_nothing(tmp_path):
+    def accuracy(arm, saved, seed):
+        return 0.9 + (0.02 * (-1) ** seed if arm == "soft" else 0.0)
+
+    results = gathered(tmp_path / "c", accuracy)
+    assert verdict(row(results, "soft")) == "not settled"
+    assert "More seeds would tell" in sentences(results)[0]
+
+
+def test_one_seed_has_no_interval_and_says_so(tmp_path):
+    results = gathered(tmp_path / "c", level(fewer_epochs=0.8), seeds=1)
+    assert row(results, "soft")["against"]["full"]["low"] is None
+    assert verdict(row(results, "soft")) == "not settled"
+    assert sentences(results)[-1].startswith("One seed gives no interval")
+    assert "(" not in sentences(results)[0]
+
+
+def test_without_controls_nothing_is_said_to_pay(tmp_path):
+    options = CompareOptions(arms="full,soft", seeds=2, out=str(tmp_path / "none"))
+    assert gather(make_plan(options, TrainOptions(data="digits")), 1, {})["arms"] == []
+    results = gathered(tmp_path / "c", level())
+    bare = row(results, "soft") | {"against": {}}
+    assert verdict(bare) == "no control"
+    assert "add fewer-epochs and random" in sentences(results | {"arms": [bare]})[-1]
+
+
+def test_full_training_past_its_optimum(tmp_path):
+    results = gathered(tmp_path / "a", level(fewer_epochs=0.92))
+    assert sentences(results)[0].startswith("10 full epochs end 2.0")
+    assert "it is too long" in sentences(results)[0]
+    rising = [1.0 - 0.01 * e if e < 12 else 0.9 + 0.01 * e for e in range(EPOCHS)]
+    results = gathered(tmp_path / "b", level(fewer_epochs=0.8), loss=rising)
+    assert results["full_too_long"]["test_loss_rises"]["lowest_epoch"] == 12
+    assert "rises from 0.890 in epoch 12 to 1.090" in sentences(results)[0]
+    falling = gathered(tmp_path / "c", level(fewer_epochs=0.8))
+    assert falling["full_too_long"] == {"fewer_epochs_above_full": [], "test_loss_rises": None}
+
+
+def test_failed_runs_are_left_out_and_named(tmp_path):
+    results = gathered(tmp_path / "c", level(fewer_epochs=0.88), failed=["soft-0.5-3"])
+    assert row(results, "soft")["seeds"] == [0, 1, 2, 4]
+    assert row(results, "soft")["against"]["full"]["n"] == 4
+    assert sentences(results)[-1].startswith("1 failed: soft-0.5-3.")
+
+
+def test_forward_passes_are_not_hidden(tmp_path):
+    results = gathered(tmp_path / "c", level(fewer_epochs=0.88), forward=6000)
+    assert "saves 50 %, 40 % net of measuring, and is" in sentences(results)[0]
+
+
+def test_the_table_keeps_the_control_where_it_is_narrow(tmp_path):
+    results = gathered(tmp_path / "c", level(fewer_epochs=0.88), real={"soft": 0.4})
+    wide, narrow = table_text(results, 140), table_text(results, 60)
+    assert len(wide.splitlines()) >= 5
+    for text in (wide, narrow):
+        line = next(line for line in text.splitlines() if line.startswith("soft"))
+        assert line.split()[:5] == ["soft", "40.0", "90.01", "±", "0.15"]
+        assert "~" in line
+    assert max(map(len, narrow.splitlines()[:-1])) <= 60
+    assert "0.500" not in narrow
+    assert "CPU" in wide
+
+
+def arms_of_a_chart(count, savings):
+    rng = np.random.default_rng(3)
+    names = ["fewer-epochs", "random", *(f"policy-number-{i}" for i in range(count - 3))]
+    rows = [{"arm": "full", "saved_fraction": 0.0, "n": 5, "accuracy": {"mean": 0.922, "sd": 0.001}}]
+    rows += [
+        {"arm": name, "saved_fraction": s, "n": 5}
+        | {"accuracy": {"mean": 0.922 - 0.02 * s * rng.random(), "sd": 0.001}}
+        for name in names
+        for s in savings
+    ]
+    return {"arms": rows, "settings": {"data": "digits", "epochs": 20, "validation": None}}
+
+
+@pytest.mark.parametrize(("count", "savings"), [(12, (0.3, 0.5, 0.7)), (4, (0.5,)), (3, (0.5,))])
+def test_labels_do_not_overlap_and_lie_on_the_page(count, savings):
+    figure = frontier_chart(arms_of_a_chart(count, savings))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [text.get_window_extent(canvas.get_renderer()) for text in figure.texts]
+    assert len(boxes) == count + 2
+    page = figure.bbox
+    for i, box in enumerate(boxes):
+        assert page.x0 <= box.x0
+        assert box.x1 <= page.x1
+        assert page.y0 <= box.y0
+        assert box.y1 <= page.y1
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+def test_every_point_is_inside_the_axes():
+    figure = frontier_chart(arms_of_a_chart(12, (0.3, 0.5, 0.7)))
+    ax = figure.axes[0]
+    for line in ax.get_lines():
+        x, y = line.get_data()
+        assert np.all((np.asarray(y) >= ax.get_ylim()[0]) & (np.asarray(y) <= ax.get_ylim()[1]))
+        if len(x) == 3:
+            assert ax.get_xlim()[0] < min(x)
+            assert max(x) < ax.get_xlim()[1]
+
+
+def test_the_chart_is_written_twice_and_the_same_again(tmp_path):
+    results = arms_of_a_chart(5, (0.3, 0.5))
+    png, svg = save_frontier(results, tmp_path / "a")
+    with Image.open(png) as image:
+        assert image.size == (1625, 1625)
+    assert ElementTree.parse(svg).getroot().tag.endswith("svg")
+    again = save_frontier(results, tmp_path / "b")
+    assert [p.read_bytes() for p in again] == [png.read_bytes(), svg.read_bytes()]
+    with pytest.raises(InvalidValue, match="needs an arm with an accuracy"):
+        frontier_chart(results | {"arms": []})
+
+
+@given(st.lists(st.floats(-5, 25), max_size=9), st.floats(0.1, 3))
+def test_spread_keeps_order_and_distance_and_moves_no_more_than_it_must(wanted, gap):
+    wanted = sorted(wanted)
+    found = spread(wanted, gap, 0.0, 20.0)
+    gap = min(gap, 20.0 / max(1, len(wanted) - 1))
+    assert len(found) == len(wanted)
+    assert all(-1e-9 <= place <= 20 + 1e-9 for place in found)
+    assert all(b - a >= gap - 1e-9 for a, b in pairwise(found))
+    clipped = np.clip(wanted, 0, 20)
+    if len(wanted) and (np.diff(clipped) >= gap).all():
+        assert found == pytest.approx(list(clipped))
+
+
+def test_durations_as_people_say_them():
+    assert [duration(s) for s in (0.4, 89, 91, 5399, 7200)] == [
+        "0 s",
+        "89 s",
+        "2 min",
+        "1 h 30 min",
+        "2 h 00 min",
+    ]
