@@ -21,8 +21,13 @@ CONTROLS = (FEWER, RANDOM)
 """What a rule has to beat: the same number of samples, without looking at any score."""
 
 _DEFAULT_POLICY = next(str(f.default) for f in fields(TrainOptions) if f.name == "policy")
-_NAMED = {"default": _DEFAULT_POLICY, "hard": "fraction", "infobatch": "below-mean"}
-"""Arms whose name need not be that of a policy."""
+_NAMED: dict[str, dict[str, Any]] = {
+    "default": {"policy": _DEFAULT_POLICY},
+    "soft": {"policy": "soft", "high": "none"},
+    "hard": {"policy": "fraction"},
+    "infobatch": {"policy": "below-mean"},
+}
+"""Arms that are more, or other, than the policy of their name: their options."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def _solved(name: str, saved: float, base: TrainOptions) -> TrainOptions:
     """Return the options with which ``name`` saves the share ``saved`` of full training's samples."""
     if name == FEWER:
         return replace(base, policy="full", epochs=fewer_epochs(base.planned_epochs, saved))
-    options = replace(base, policy=name if name in POLICIES else _NAMED[name])
+    options = replace(base, **_NAMED.get(name, {"policy": name}))
     if options.policy == "threshold":
         return replace(options, quantiles=True, low=epoch_share(name, saved, options))
     options = replace(options, fraction=saved)  # a schedule may depend on whether there is one

@@ -9,7 +9,8 @@ from typing import Any
 from .._checks import check_integer, check_share, invalid
 from ..tasks.options import _ONLY_WITH, TrainOptions
 
-_RULE = {*_ONLY_WITH, "policy", "readmit_every", "readmit_at", "stagger", "full_tail", "outliers"}
+_RULE = {*_ONLY_WITH, "policy", "readmit_every", "readmit_at", "stagger", "full_tail"}
+_RULE |= {"outliers", "remeasure_every"}
 _PLACE = {"task", "seed", "out", "devices", "num_nodes", "strategy", "logger", "checkpoints"}
 _SAME_FOR_ALL = {"data", "data_args", "samples", "validation", "test_share", "image_size", "skip_corrupt"}
 

@@ -35,10 +35,10 @@ class Threshold(Policy):
     Only a score of the epoch that just ended decides; a sample that was not measured stays as it was.
 
     ``low="auto"`` holds the low threshold by an audit that costs nothing. Whenever learned samples were
-    re-admitted, their fresh scores tell how many of the removals were wrong: the share w of them that no
-    longer lies under the threshold that holds. Outside 5 to 10 % the threshold is multiplied by
-    :math:`0.075 / w`, at least by 1/2 and at most by 2. It begins at 0.05 nats and needs a schedule that
-    re-admits.
+    re-admitted, their fresh scores tell how many of the removals were wrong: the share w of them that now
+    score above the mean of all fresh scores, and so surprise more than the average sample does. Outside 5 to
+    10 % the threshold is multiplied by :math:`0.075 / w`, at least by 1/2 and at most by 2. It begins at 0.05
+    nats and needs a schedule that re-admits.
     ``high="auto"`` finds persistent outliers where the data show two kinds of samples, see
     :class:`fallow.policies.Persistence`. What was chosen stands in the ``notes`` of the history.
 
@@ -135,7 +135,9 @@ class Threshold(Policy):
         count = int(np.count_nonzero(back))
         if count < FEWEST:
             return low
-        wrong = int(np.count_nonzero(standing.scores[back] >= low)) / count
+        fresh = standing.scores[standing.fresh]
+        mean = float(fresh.mean(dtype=np.float64, where=~np.isnan(fresh)))
+        wrong = int(np.count_nonzero(standing.scores[back] > mean)) / count
         notes["wrong_removals"] = wrong
         least, aim, most = WRONG
         if not least <= wrong <= most:
@@ -144,11 +146,8 @@ class Threshold(Policy):
 
     def _limits(self, standing: Standing) -> tuple[float, float]:
         """Return both thresholds in the unit of the score; an automatic high one is not among them."""
-        low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high in (None, AUTO) else self.high
-        if low == AUTO:
-            low = self._audited(standing)
-        assert isinstance(low, float) and isinstance(high, float)
+        low = self._audited(standing) if self.low == AUTO else _number(self.low, -math.inf)
+        high = _number(self.high, math.inf)
         if not self.quantiles:
             return low, high
         scores = standing.scores
@@ -162,3 +161,8 @@ class Threshold(Policy):
         low = low if self.low is None else at(round(low * scored) + 1)
         high = high if self.high is None else at(round(high * scored))
         return low, high
+
+
+def _number(side: float | str | None, without: float) -> float:
+    """Return a threshold that is a number, or what stands for none."""
+    return side if isinstance(side, float) else without

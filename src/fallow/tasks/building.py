@@ -37,11 +37,13 @@ def make_policy(options: TrainOptions) -> Policy:
     if options.policy == "threshold":
         quantiles = bool(options.quantiles)
         low = (0.3 if quantiles else 0.1) if options.low is None else options.low
-        return Threshold(low, options.high, visits=options.visits or 1, quantiles=quantiles)
-    if options.policy == "soft":
-        return Fraction(share, exponent=0.5 if options.exponent is None else options.exponent)
-    if options.policy == "fraction":
-        return Fraction(share)
+        visits = options.visits or (3 if options.high_side == "auto" else 1)
+        return Threshold(low, options.high_side, visits=visits, quantiles=quantiles)
+    if options.policy in ("soft", "fraction"):
+        exponent = None
+        if options.policy == "soft":
+            exponent = 0.5 if options.exponent is None else options.exponent
+        return Fraction(share, exponent=exponent, high=options.high_side, visits=options.visits or 3)
     if options.policy == "ucb":
         return UCB(share)
     if options.policy == "random":
@@ -101,7 +103,16 @@ def make_schedule(options: TrainOptions, epochs: int) -> Schedule:
         stagger=options.stagger,
         full_tail=tail,
         outliers=options.outliers,
+        remeasure_every=_remeasure_every(options, every),
     )
+
+
+def _remeasure_every(options: TrainOptions, readmit_every: int) -> int | None:
+    """Return how often outliers are measured, where that is not left to re-admission."""
+    if options.remeasure_every is not None:
+        return options.remeasure_every
+    left = readmit_every or options.readmit_at or options.outliers != "remeasure"
+    return None if left or options.high_side is None else 5
 
 
 def is_import_path(name: str) -> bool:

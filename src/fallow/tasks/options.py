@@ -16,8 +16,8 @@ TASKS = ("image",)
 
 _ONLY_WITH: dict[str, tuple[str, ...]] = {
     "low": ("threshold",),
-    "high": ("threshold",),
-    "visits": ("threshold",),
+    "high": ("soft", "fraction", "threshold"),
+    "visits": ("soft", "fraction", "threshold"),
     "quantiles": ("threshold",),
     "fraction": tuple(name for name in POLICIES if name not in ("threshold", "full")),
     "exponent": ("soft",),
@@ -33,17 +33,21 @@ class TrainOptions:
             x_train, y_train, x_test, y_test, or your own LightningDataModule as package.module:Class.
         task: What to train: image.
         model: small-conv, small-resnet, resnet, or your own as package.module:Class. An nn.Module is trained
-            as ours are, on normalised images; a LightningModule trains itself, on (B, C, H, W) float images in [0, 1].
+            as ours are, on normalised images; a LightningModule trains itself, on (B, C, H, W) float images
+            in [0, 1].
         model_args: Arguments of your own model's class.
         data_args: Arguments of your own data module's class.
-        policy: Which samples to leave out: soft (default: an exact share, drawn with odds by score),
-            threshold (the published method), fraction (the lowest-scoring share), random (a control), full
-            (leaves out nothing), or a rule of another paper: infobatch (or below-mean), seta, kakurenbo, ucb,
-            repb, order-dp, ies, selective-backprop (leaves out backward passes only).
-        low: Samples that score below are learned (threshold). Default 0.1; 0.3 with
-            quantiles; 0 for no such side.
-        high: Samples that score above are outliers (threshold). Default: none.
-        visits: How many scores in a row must lie above high (threshold). Default 1.
+        policy: Which samples to leave out: soft (default: an exact share, drawn with odds by score, and wrong
+            labels first where the data show them), threshold (the published method), fraction (the
+            lowest-scoring share), random (a control), full (leaves out nothing), or a rule of another paper:
+            infobatch (or below-mean), seta, kakurenbo, ucb, repb, order-dp, ies, selective-backprop (leaves
+            out backward passes only).
+        low: Samples that score below are learned (threshold): a number, or auto to have it held by an
+            audit. Default 0.1; 0.3 with quantiles; 0 for no such side.
+        high: Samples that score above, visit after visit, are outliers: a number, auto (where the data show
+            two kinds of samples) or none. Default: auto with soft, none otherwise.
+        visits: How many scores in a row must lie above high. Default 3 with soft, fraction and high auto,
+            else 1.
         quantiles: Read low and high as shares of all samples (threshold).
         fraction: Share of all samples that each epoch leaves out (kakurenbo: at most; not with threshold or
             full). Default: 0.5 with soft, fraction, random and ucb; else what the rule's paper uses, which
@@ -58,6 +62,8 @@ class TrainOptions:
         full_tail: Last share of the epochs in which all learned samples train. Default 0.1 with threshold;
             0.125 with infobatch where no fraction is given.
         outliers: remeasure (they come back by measurement only), readmit (with the others) or never.
+        remeasure_every: Measure outliers before every k-th epoch. Default: whenever samples are re-admitted,
+            else 5.
         min_kept: Keep at least so many samples. Default: one batch.
         min_kept_per_class: Keep at least so many of each class; 0 for no such floor. Default: a batch's fair
             share, so that no epoch trains on one class only.
@@ -91,8 +97,8 @@ class TrainOptions:
     model_args: dict[str, Any] = field(default_factory=dict)
     data_args: dict[str, Any] = field(default_factory=dict)
     policy: str = "soft"
-    low: float | None = None
-    high: float | None = None
+    low: float | str | None = None
+    high: float | str | None = None
     visits: int | None = None
     quantiles: bool | None = None
     fraction: float | None = None
@@ -105,6 +111,7 @@ class TrainOptions:
     stagger: bool = False
     full_tail: float | None = None
     outliers: str = "remeasure"
+    remeasure_every: int | None = None
     min_kept: int | None = None
     min_kept_per_class: int | None = None
     batch_size: int | None = None
@@ -139,6 +146,13 @@ class TrainOptions:
         """What the reported accuracy is measured on: ``test`` or ``validation`` samples."""
         return "test" if self.validation is None else "validation"
 
+    @property
+    def high_side(self) -> float | str | None:
+        """The bound above which samples are outliers; None for no such side."""
+        if self.high is None:
+            return "auto" if self.policy == "soft" else None
+        return None if self.high == "none" else self.high
+
     def check(self) -> None:
         """Raise where options contradict each other; nothing has been read or made yet.
 
@@ -168,6 +182,10 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise invalid(f"--{name} must be at least {low}.", value)
+        for name, words in (("low", ("auto",)), ("high", ("auto", "none"))):
+            value = getattr(self, name)
+            if isinstance(value, str) and value not in words:
+                raise invalid(f"--{name} must be a number or {' or '.join(words)}.", value)
         if not 0 <= self.seed < 2**63:
             raise invalid("--seed must be at least 0 and below 2^63.", self.seed)
         if not self.weight_decay >= 0:
