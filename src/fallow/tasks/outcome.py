@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ..charts import save_usage
 from ..history import FORWARD_SHARE, EpochRecord
+from ..policies import RandomFraction
 from ..run_directory import EpochFile, RunDirectory
 from ..step_rules import StepRule
 from ..subsampler import Subsampler
 from .console import Console
+from .payoff import remarks, time_saved
+from .stopwatch import Stopwatch
 
 
 class EpochWriter(Callback):
@@ -28,6 +30,7 @@ class EpochWriter(Callback):
 
     Attributes:
         epochs: for each finished epoch what ``summary.json`` says of it.
+        watch: where the time goes; to be made a callback too.
     """
 
     def __init__(
@@ -40,12 +43,11 @@ class EpochWriter(Callback):
         self.run, self.subsampler, self.console = run, subsampler, console
         self.step_rule = step_rule
         self.epochs: list[dict[str, Any]] = []
+        self.watch = Stopwatch()
         self._reason = np.zeros(subsampler.n, np.uint8)
-        self._began = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note when the epoch began and what was left out of it."""
-        self._began = time.perf_counter()
+        """Note what is left out of the epoch."""
         self._reason = self.subsampler.reason.numpy()
 
     def on_train_batch_end(
@@ -73,7 +75,9 @@ class EpochWriter(Callback):
                 **counts([record], record.n, self.step_rule),
                 "accuracy": accuracy,
                 "test_loss": loss,
-                "seconds": time.perf_counter() - self._began,
+                "seconds": self.watch.seconds,
+                "waiting_seconds": self.watch.waiting,
+                "evaluating_seconds": self.watch.evaluating,
                 "record_seconds": record.record_seconds,
                 **{k: v for k, v in record.aggregates().items() if k not in ("epoch", "record_seconds")},
             }
@@ -135,6 +139,7 @@ def finish(
         **counts(history, sum(record.n for record in history), writer.step_rule),
         **more,
         "record_seconds": subsampler.record_seconds,
+        "time_saved_fraction": time_saved(writer.epochs),
         "policy": repr(subsampler.policy),
         "step_rule": None if writer.step_rule is None else repr(writer.step_rule),
         "schedule": repr(subsampler.schedule),
@@ -142,6 +147,9 @@ def finish(
         "seed": subsampler.seed,
         "epochs": writer.epochs,
     }
+    policy = subsampler.policy
+    full = isinstance(policy, RandomFraction) and policy.fraction == 0 and writer.step_rule is None
+    summary["remarks"] = remarks(summary, rule=not full)
     run.write_summary(summary)
     labels = subsampler.labels
     names = None if labels is None or classes is None else [classes[i] for i in labels.tolist()]
@@ -152,6 +160,8 @@ def finish(
     charts = save_usage(history, run.path, labels=None if names is None else np.asarray(names))
     console.table(_rows(summary))
     console.line()
+    for remark in summary["remarks"]:
+        console.line(remark)
     console.line(f"Run directory: {run.path}")
     console.line(f"Chart:         {charts[0]}")
     return summary

@@ -89,7 +89,7 @@ def _run(options: TrainOptions, job: Job, run: RunDirectory, console: Console) -
     step_rule = job.module.step_rule if isinstance(job.module, ImageTask) else None
     writer = EpochWriter(run, job.subsampler, console, step_rule)
     watch = SubsamplingCallback(job.subsampler, make_score(options))
-    trainer = make_trainer(options, run, [watch, writer])
+    trainer = make_trainer(options, run, [watch, writer.watch, writer])
     began, cpu = time.perf_counter(), time.process_time()
     console.begin(job.subsampler, len(job.train), options, step_rule)
     stopped = False

@@ -1,0 +1,112 @@
+"""Whether leaving samples out paid in this run, in plain sentences, where it did not."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+LITTLE = 0.10
+"""A saving below this share is hardly one; time saved is compared with samples saved to within it."""
+SHORT = 60.0
+"""Full training of fewer seconds leaves little to save."""
+WAITING = 0.4
+"""With a larger share of the time spent waiting for data, the loader is the first thing to mend."""
+STALE = 0.6
+"""Full training is too long where the best epoch lies before this share of it."""
+
+
+def time_saved(epochs: list[dict[str, Any]]) -> float | None:
+    r"""Return the share of full training's time that was saved.
+
+    .. math:: 1 - \sum_e t_e / (E t), \quad t = N \cdot \operatorname{median}_e (t_e - v_e) / b_e + \bar v
+
+    with :math:`t_e` seconds, :math:`v_e` of them evaluating, and :math:`b_e` samples trained on in epoch e.
+    The first epoch, in which caches and kernels warm up, is left out of t where there are others.
+
+    Args:
+        epochs: what ``summary.json`` says of each.
+
+    Returns:
+        None where nothing was trained on.
+    """
+    steady = [epoch for epoch in epochs[1:] or epochs if epoch["backward"]]
+    if not steady:
+        return None
+    rate = median((e["seconds"] - e["evaluating_seconds"]) / e["backward"] for e in steady)
+    full = [e["n"] * rate + e["evaluating_seconds"] for e in epochs]
+    spent = sum(epoch["seconds"] for epoch in epochs[1:]) + min(epochs[0]["seconds"], full[0])
+    return float(1 - spent / sum(full))
+
+
+def remarks(summary: dict[str, Any], *, rule: bool) -> list[str]:
+    """Return why leaving samples out did not pay, or would not; nothing where it did as it should.
+
+    Args:
+        summary: as it lies in ``summary.json``.
+        rule: whether samples were to be left out at all.
+    """
+    epochs, said = summary["epochs"], []
+    if rule:
+        said += _left_out(summary, epochs)
+    said += _data_and_size(summary, epochs, rule)
+    said += _too_long(epochs)
+    return said
+
+
+def _left_out(summary: dict[str, Any], epochs: list[dict[str, Any]]) -> list[str]:
+    saved = summary["saved_fraction"]
+    if all(epoch["backward"] == epoch["n"] for epoch in epochs):
+        return [
+            "Leaving samples out saved nothing: every epoch was full. A sample is measured before it is left "
+            "out, so it begins to pay after the warm-up epochs; for one epoch, train on a part of the data "
+            "instead (--samples)."
+        ]
+    if saved < LITTLE:
+        return [
+            f"Leaving samples out saved little: {saved:.0%} of the samples. Most still surprise the network; "
+            "raise the threshold or the fraction, or train in full."
+        ]
+    gained = summary["time_saved_fraction"]
+    if gained is None or gained >= saved - LITTLE:
+        return []
+    evaluating = sum(epoch["evaluating_seconds"] for epoch in epochs) / sum(e["seconds"] for e in epochs)
+    why = (
+        f"evaluating takes {evaluating:.0%} of it and does not shrink"
+        if evaluating > LITTLE
+        else "part of each epoch does not shrink with its samples"
+    )
+    return [f"{saved:.0%} of the samples saved only {max(gained, 0.0):.0%} of the time: {why}."]
+
+
+def _data_and_size(summary: dict[str, Any], epochs: list[dict[str, Any]], rule: bool) -> list[str]:
+    said = []
+    seconds = sum(epoch["seconds"] for epoch in epochs)
+    waiting = sum(epoch["waiting_seconds"] for epoch in epochs) / seconds if seconds else 0.0
+    if waiting > WAITING:
+        said.append(
+            f"Training waited for its data {waiting:.0%} of the time: quicker loading (--workers) saves more "
+            "than leaving samples out."
+        )
+    gained = summary["time_saved_fraction"]
+    whole = seconds if gained is None or gained >= 1 else seconds / (1 - gained)
+    if rule and whole < SHORT:
+        said.append(
+            f"Full training takes about {whole:.0f} s here, so there is little to save: this is a run to "
+            "learn by."
+        )
+    return said
+
+
+def _too_long(epochs: list[dict[str, Any]]) -> list[str]:
+    """Say where the network was best long before its end, by loss and by accuracy."""
+    if len(epochs) < 5 or any(epoch["test_loss"] is None or epoch["accuracy"] is None for epoch in epochs):
+        return []
+    losses, right = [e["test_loss"] for e in epochs], [e["accuracy"] for e in epochs]
+    best = min(range(len(epochs)), key=losses.__getitem__)
+    early = best < STALE * len(epochs) and right.index(max(right)) < STALE * len(epochs)
+    if not early or losses[-1] < 1.05 * losses[best]:
+        return []
+    return [
+        f"The network was best in epoch {best + 1} of {len(epochs)} (loss {losses[best]:.3f}, "
+        f"{losses[-1]:.3f} at the end): fewer --epochs save as much, without any rule."
+    ]

@@ -1,0 +1,82 @@
+"""Sentences that say where leaving samples out did not pay."""
+
+import pytest
+
+from fallow.tasks.payoff import remarks, time_saved
+
+
+def epoch(backward=100, seconds=1.0, *, n=100, waiting=0.0, evaluating=0.0, loss=1.0, accuracy=0.5):
+    return {
+        "n": n,
+        "backward": backward,
+        "seconds": seconds,
+        "waiting_seconds": waiting,
+        "evaluating_seconds": evaluating,
+        "test_loss": loss,
+        "accuracy": accuracy,
+    }
+
+
+def summary(epochs):
+    saved = 1 - sum(e["backward"] for e in epochs) / sum(e["n"] for e in epochs)
+    return {"epochs": epochs, "saved_fraction": saved, "time_saved_fraction": time_saved(epochs)}
+
+
+def said(epochs, *, rule=True):
+    return " ".join(remarks(summary(epochs), rule=rule))
+
+
+LONG = {"n": 100_000, "seconds": 100.0}
+HALVES = [epoch(100_000, **LONG), *(epoch(50_000, 50.0, n=100_000) for _ in range(9))]
+
+
+def test_time_that_follows_the_samples_is_saved_with_them():
+    assert time_saved(HALVES) == pytest.approx(0.45)
+    assert said(HALVES) == ""
+
+
+def test_a_slow_first_epoch_does_not_count_as_what_full_training_takes():
+    slow = [epoch(100_000, 900.0, n=100_000), *HALVES[1:]]
+    assert time_saved(slow) == pytest.approx(0.45)
+
+
+def test_evaluating_does_not_shrink():
+    epochs = [epoch(1000, 20.0, n=1000, evaluating=10.0), *(epoch(500, 15.0, n=1000, evaluating=10.0),) * 9]
+    assert time_saved(epochs) == pytest.approx(1 - (20 + 9 * 15) / 200)
+    assert "evaluating takes 65% of it" in said(epochs)
+
+
+def test_one_epoch_saves_nothing_and_says_why():
+    assert "every epoch was full" in said([epoch(**LONG, backward=100_000)])
+    assert said([epoch(**LONG, backward=100_000)], rule=False) == ""
+
+
+def test_a_rule_that_leaves_out_little_says_so():
+    epochs = [epoch(95_000, 95.0, n=100_000) for _ in range(5)]
+    assert "saved little: 5%" in said(epochs)
+
+
+def test_waiting_for_the_loader():
+    epochs = [epoch(e["backward"], e["seconds"], n=e["n"], waiting=e["seconds"] / 2) for e in HALVES]
+    assert "waited for its data 50% of the time" in said(epochs)
+
+
+def test_a_run_of_seconds_has_little_to_save():
+    epochs = [epoch(100, 2.0), *(epoch(50, 1.0) for _ in range(9))]
+    assert "about 20 s" in said(epochs)
+    assert "about" not in said(epochs, rule=False)
+
+
+def test_full_training_past_its_best_epoch():
+    def bend(e):
+        return {"loss": 1 + abs(e - 3) / 5, "accuracy": 0.8 - abs(e - 3) / 100}
+
+    epochs = [epoch(100_000, **LONG, **bend(e)) for e in range(10)]
+    assert "best in epoch 4 of 10 (loss 1.000, 2.200 at the end)" in said(epochs, rule=False)
+    rising_accuracy = [e | {"accuracy": i / 10} for i, e in enumerate(epochs)]
+    assert said(rising_accuracy, rule=False) == ""
+    assert said([e | {"test_loss": None} for e in epochs], rule=False) == ""
+
+
+def test_nothing_trained_on():
+    assert time_saved([epoch(0)]) is None
