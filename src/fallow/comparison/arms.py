@@ -25,7 +25,7 @@ _NAMED: dict[str, dict[str, Any]] = {
     "default": {"policy": _DEFAULT_POLICY},
     "soft": {"policy": "soft", "high": "none"},
     "hard": {"policy": "fraction"},
-    "infobatch": {"policy": "below-mean"},
+    "infobatch": {"policy": "infobatch", "full_tail": 0.125},
 }
 """Arms that are more, or other, than the policy of their name: their options."""
 
@@ -121,7 +121,8 @@ def _solved(name: str, saved: float, base: TrainOptions) -> TrainOptions:
         return replace(base, policy="full", epochs=fewer_epochs(base.planned_epochs, saved))
     options = replace(base, **_NAMED.get(name, {"policy": name}))
     if options.policy == "threshold":
-        return replace(options, quantiles=True, low=epoch_share(name, saved, options))
+        options = replace(options, quantiles=True, low=saved)
+        return replace(options, low=epoch_share(name, saved, options))
     options = replace(options, fraction=saved)  # a schedule may depend on whether there is one
     return replace(options, fraction=epoch_share(name, saved, options))
 
@@ -138,14 +139,15 @@ def fewer_epochs(epochs: int, saved: float) -> int:
 def epoch_share(name: str, saved: float, options: TrainOptions) -> float:
     r"""Return the share to leave out of each epoch so that the whole run saves ``saved``.
 
-    :math:`f = s E / (E - F)`, where F of the E epochs are full: warm-up, full tail, re-admission.
+    :math:`f = s E / (E - F)`, where F of the E epochs are full: warm-up, full tail, re-admission, and
+    those before a rule has seen enough.
 
     Raises:
         InvalidValue: where that is more than all.
     """
     epochs = options.planned_epochs
-    schedule = make_schedule(options, epochs)
-    thin = sum(not schedule.returns_all(epoch) for epoch in range(epochs))
+    schedule, first = make_schedule(options, epochs), make_policy(options).first_epoch()
+    thin = sum(not schedule.returns_all(epoch) for epoch in range(first, epochs))
     if saved * epochs >= thin:
         most = thin / epochs
         raise invalid(

@@ -91,6 +91,10 @@ class Policy(ABC):
         """Return the loss weight of each sample, float32 ``(N,)``, or None where all are 1."""
         return None
 
+    def first_epoch(self) -> int:
+        """Return the first epoch from which it can leave samples out, given a score of each in every epoch."""
+        return 1
+
     def kept_count(self, n: int) -> int | None:
         """Return how many of ``n`` scored samples are kept, where the policy fixes it."""
         return None

@@ -67,6 +67,10 @@ class IES(Policy):
             raise invalid(f"`window` must be at most {MAX_WINDOW}.", self.window)
         object.__setattr__(self, "budget", check_budget(self.budget))
 
+    def first_epoch(self) -> int:
+        """Return ``window + 2``: so many scores make one average."""
+        return self.window + 2
+
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Take the fresh scores in, and leave out what has come to rest."""
         n = len(standing)
