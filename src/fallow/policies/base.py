@@ -92,7 +92,7 @@ class Policy(ABC):
         return None
 
     def first_epoch(self) -> int:
-        """Return the first epoch from which it can leave samples out, given a score of each in every epoch."""
+        """Return the first epoch from which it can leave samples out, if each is measured in all epochs."""
         return 1
 
     def kept_count(self, n: int) -> int | None:
