@@ -29,8 +29,9 @@ class TrainOptions:
     """Train a network on what still surprises it.
 
     Args:
-        data: digits, fashion-mnist, cifar10, a folder with one sub-folder of images a class, a FILE.npz with
-            x_train, y_train, x_test, y_test, or your own LightningDataModule as package.module:Class.
+        data: digits, fashion-mnist, cifar10, cifar10n (labels by people), a folder with one sub-folder of
+            images a class, a FILE.npz with x_train, y_train, x_test, y_test, or your own LightningDataModule
+            as package.module:Class.
         task: What to train: image.
         model: small-conv, small-resnet, resnet, or your own as package.module:Class. An nn.Module is trained
             as ours are, on normalised images; a LightningModule trains itself, on (B, C, H, W) float images

@@ -36,7 +36,7 @@ from .options import TrainOptions
 from .outcome import EpochWriter, finish
 from .parts import chosen_parts
 
-_AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "digits": "none"}
+_AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "cifar10n": "crop-flip", "digits": "none"}
 
 
 @dataclass
