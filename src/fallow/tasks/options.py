@@ -37,8 +37,8 @@ class TrainOptions:
             as ours are, on normalised images; a LightningModule trains itself, on (B, C, H, W) float images
             in [0, 1].
         model_args: Arguments of your own model's class.
-        data_args: Arguments of your own data module's class. Class ids in an attribute labels or targets of its
-            training dataset, one a sample, are used for class floors and outliers.
+        data_args: Arguments of your own data module's class. Class ids in an attribute labels or targets of
+            its training dataset, one a sample, are used for class floors and outliers.
         policy: Which samples to leave out: soft (default: an exact share, drawn with odds by score, and wrong
             labels first where the data show them), threshold (the published method), fraction (the
             lowest-scoring share), random (a control), full (leaves out nothing), or a rule of another paper:
