@@ -19,7 +19,7 @@ help: ## Show this list
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,trainers,dev]'
 	@touch $@
 
-demo: .venv/.installed ## Train on real images and draw the usage chart (DATA=digits, fashion-mnist, cifar10)
+demo: .venv/.installed ## Train on real images and draw the usage chart (DATA=digits, fashion-mnist, cifar10, cifar10n)
 	$(BIN)/fallow train --data $(DATA)
 
 test: .venv/.developing ## The fast tests, with doctests

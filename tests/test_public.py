@@ -95,6 +95,10 @@ def test_each_framework_in_its_own_file(path):
                 assert any(where == owner or where.startswith(f"{owner}/") for owner in owners), name
 
 
+READS_WEIGHTS = re.compile(r"torch\.load\([\w.()]+, weights_only=True\)")
+"""The one way in which a file of torch may be read: it builds tensors, and runs nothing."""
+
+
 def test_no_pickle_and_no_global_seed():
     calls = ["pickle", r"torch\.load", r"yaml\.load", r"np\.random\.seed", r"random\.seed", "eval", "exec"]
     forbidden = re.compile("|".join(rf"(?<![\w.]){call}\(" for call in calls) + "|import pickle")
@@ -102,7 +106,7 @@ def test_no_pickle_and_no_global_seed():
         (path.name, line)
         for path in modules()
         for line in path.read_text().splitlines()
-        if forbidden.search(line) and ">>>" not in line
+        if forbidden.search(READS_WEIGHTS.sub("", line)) and ">>>" not in line
     ]
     assert hits == []
 

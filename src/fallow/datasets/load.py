@@ -7,13 +7,14 @@ from pathlib import Path
 
 from .._checks import InvalidValue, invalid, unknown_name
 from .cifar10 import load_cifar10
+from .cifar10n import load_cifar10n
 from .digits import load_digits
 from .fashion_mnist import load_fashion_mnist
 from .folder import load_folder
 from .images import ImageData, Progress
 from .npz import load_npz
 
-NAMES = ("digits", "fashion-mnist", "cifar10")
+NAMES = ("digits", "fashion-mnist", "cifar10", "cifar10n")
 """The data sets that are known by name."""
 
 
@@ -30,7 +31,7 @@ def load_images(
     """Read images into memory, as a train and a test part.
 
     Args:
-        data: ``digits``, ``fashion-mnist``, ``cifar10``, a folder of images or a FILE.npz. A
+        data: ``digits``, ``fashion-mnist``, ``cifar10``, ``cifar10n``, a folder of images or a FILE.npz. A
             known name wins over a folder of that name, which is written ``./digits``.
         seed: draws the test part of a folder without one; the other splits are fixed.
         test_share: the share of such a folder that is held out, in (0, 1).
@@ -52,6 +53,8 @@ def load_images(
         return load_fashion_mnist(cache)
     if data == "cifar10":
         return load_cifar10(cache, progress)
+    if data == "cifar10n":
+        return load_cifar10n(cache, progress)
     if path.is_dir():
         return load_folder(
             path,

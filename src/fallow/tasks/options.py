@@ -29,14 +29,16 @@ class TrainOptions:
     """Train a network on what still surprises it.
 
     Args:
-        data: digits, fashion-mnist, cifar10, a folder with one sub-folder of images a class, a FILE.npz with
-            x_train, y_train, x_test, y_test, or your own LightningDataModule as package.module:Class.
+        data: digits, fashion-mnist, cifar10, cifar10n (labels by people), a folder with one sub-folder of
+            images a class, a FILE.npz with x_train, y_train, x_test, y_test, or your own LightningDataModule
+            as package.module:Class.
         task: What to train: image.
         model: small-conv, small-resnet, resnet, or your own as package.module:Class. An nn.Module is trained
             as ours are, on normalised images; a LightningModule trains itself, on (B, C, H, W) float images
             in [0, 1].
         model_args: Arguments of your own model's class.
-        data_args: Arguments of your own data module's class.
+        data_args: Arguments of your own data module's class. Class ids in an attribute labels or targets of
+            its training dataset, one a sample, are used for class floors and outliers.
         policy: Which samples to leave out: soft (default: an exact share, drawn with odds by score, and wrong
             labels first where the data show them), threshold (the published method), fraction (the
             lowest-scoring share), random (a control), full (leaves out nothing), or a rule of another paper:

@@ -32,11 +32,12 @@ from .building import import_class, is_import_path, make_policy, make_schedule, 
 from .class_accuracy import ClassAccuracy
 from .console import Console
 from .image import ImageTask, Recipe
+from .labels import offered_labels
 from .options import TrainOptions
 from .outcome import EpochWriter, finish
 from .parts import chosen_parts
 
-_AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "digits": "none"}
+_AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "cifar10n": "crop-flip", "digits": "none"}
 
 
 @dataclass
@@ -122,9 +123,10 @@ def _class_accuracy(job: Job) -> dict[str, Any]:
     counted = getattr(job.module, "class_accuracy", None)
     shares = counted.shares() if isinstance(counted, ClassAccuracy) and job.classes is not None else []
     there = [share for share in shares if share is not None]
+    names = job.classes if job.classes and len(job.classes) == len(shares) else map(str, range(len(shares)))
     return {
         "worst_class_accuracy": min(there, default=None),
-        "accuracy_by_class": dict(zip(job.classes or (), shares, strict=True)) if shares else None,
+        "accuracy_by_class": dict(zip(names, shares, strict=True)) if shares else None,
     }
 
 
@@ -196,7 +198,8 @@ def _own_data(options: TrainOptions) -> Job:
     dataset: Dataset[Any] = theirs.dataset
     batch_size = options.batch_size or theirs.batch_size or 1
     count = len(dataset)  # type: ignore[arg-type]
-    subsampler = _subsampler(options, None, count, batch_size, declared=False)
+    labels, classes = offered_labels(dataset)
+    subsampler = _subsampler(options, labels, count, batch_size, declared=False)
     loader = subsampler.loader(
         dataset,
         batch_size,
@@ -208,7 +211,7 @@ def _own_data(options: TrainOptions) -> Job:
     )
     found.train_dataloader = lambda: loader  # type: ignore[method-assign]
     module = _own_module(options, subsampler)
-    return Job(subsampler, module, loader, None, None, found)
+    return Job(subsampler, module, loader, None, classes, found)
 
 
 def _own_module(options: TrainOptions, subsampler: Subsampler) -> LightningModule:
@@ -263,7 +266,8 @@ def _subsampler(
         per_class = 0 if labels is None else max(1, batch_size // (int(labels.max()) + 1))
     epochs = options.planned_epochs
     if per_class and labels is None:
-        raise invalid("--min_kept_per_class needs labels.", "your own data", "Leave it out.")
+        step = "Give your training dataset an attribute `labels`, (N,) class ids, or leave it out."
+        raise invalid("--min_kept_per_class needs labels.", "your own data", step)
     return Subsampler(
         n,
         make_policy(options),

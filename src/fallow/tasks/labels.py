@@ -1,0 +1,63 @@
+"""The class ids that a dataset of the user's own offers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Subset
+
+from .._checks import FallowError
+from ..recording import check_labels
+
+ATTRIBUTES = ("labels", "targets")
+"""Names under which datasets keep one class id a sample; torchvision's say ``targets``."""
+
+
+def offered_labels(dataset: Any) -> tuple[Tensor, tuple[str, ...]] | tuple[None, None]:
+    """Return the class ids of a dataset's samples and the names of the classes, where it offers ids.
+
+    Read is the attribute ``labels``, or else ``targets``: one class id a sample, ``(N,)``, from 0, as a
+    tensor, an array or a list. One that holds anything else means something else, and is left alone. The
+    names are the attribute ``classes``, or else the numbers. A ``Subset`` has those of its rows.
+
+    Args:
+        dataset: map-style, with a length.
+
+    Returns:
+        The ids ``(N,)``, int32, and a name for each id; or None and None.
+
+    >>> data = torch.utils.data.TensorDataset(torch.zeros(4, 2))
+    >>> offered_labels(data)
+    (None, None)
+    >>> data.targets = [0, 2, 1, 0]
+    >>> offered_labels(Subset(data, [1, 3]))
+    (tensor([2, 0], dtype=torch.int32), ('0', '1', '2'))
+    """
+    if isinstance(dataset, Subset):
+        labels, classes = offered_labels(dataset.dataset)
+        if labels is None or classes is None:
+            return None, None
+        return labels[torch.as_tensor(dataset.indices, dtype=torch.int64)], classes
+    for name in ATTRIBUTES:
+        labels = _class_ids(getattr(dataset, name, None), len(dataset))
+        if labels is not None:
+            return labels, _names(getattr(dataset, "classes", None), int(labels.max()) + 1)
+    return None, None
+
+
+def _class_ids(found: Any, n: int) -> Tensor | None:
+    """Return ``found`` as ids ``(n,)``, or None where it is something else."""
+    try:
+        ids = check_labels(found, n)
+    except (FallowError, TypeError, ValueError):
+        return None
+    return None if ids is None else torch.from_numpy(ids)
+
+
+def _names(found: Any, count: int) -> tuple[str, ...]:
+    """Return the names ``found`` where there are at least ``count`` of them, else numbers."""
+    if isinstance(found, list | tuple) and len(found) >= count:
+        return tuple(str(name) for name in found)
+    return tuple(str(number) for number in range(count))

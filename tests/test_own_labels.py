@@ -1,0 +1,163 @@
+"""Which class ids a dataset of the user's own offers, and what is left alone."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import ConcatDataset, Subset, TensorDataset, random_split
+
+from fallow.cli import main
+from fallow.datasets import ImageDataset
+from fallow.tasks.labels import offered_labels
+
+
+def dataset(n=6, **attributes):
+    data = TensorDataset(torch.zeros(n, 2))
+    for name, value in attributes.items():
+        setattr(data, name, value)
+    return data
+
+
+IDS = [2, 0, 1, 1, 0, 2]
+
+
+@pytest.mark.parametrize("name", ["labels", "targets"])
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor, lambda ids: np.array(ids, np.uint8)])
+def test_ids_of_any_kind_under_either_name(name, kind):
+    labels, classes = offered_labels(dataset(**{name: kind(IDS)}))
+    assert labels.tolist() == IDS
+    assert classes == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        None,
+        [0.0, 1.0, 2.0, 0.0, 1.0, 2.0],
+        [True, False] * 3,
+        ["cat", "dog"] * 3,
+        [[0, 1]] * 6,
+        [[0], [1, 2]] * 3,
+        [0, 1, 2],
+        [0, 1, 2, -1, 0, 1],
+        [0, 1, 2, 2**24, 0, 1],
+        lambda: IDS,
+        {"cat": 0},
+        torch.zeros(6, 3, dtype=torch.int64),
+    ],
+    ids=str,
+)
+def test_what_is_something_else_is_left_alone(found):
+    assert offered_labels(dataset(labels=found)) == (None, None)
+    labels, _ = offered_labels(dataset(labels=found, targets=IDS))
+    assert labels.tolist() == IDS
+
+
+def test_names():
+    assert offered_labels(dataset(labels=IDS, classes=["a", "b", "c", "none"]))[1] == ("a", "b", "c", "none")
+    assert offered_labels(dataset(labels=IDS, classes=("a", "b")))[1] == ("0", "1", "2")
+    assert offered_labels(dataset(labels=IDS, classes=3))[1] == ("0", "1", "2")
+
+
+def test_parts_of_a_dataset_have_their_rows():
+    whole = dataset(30, targets=np.arange(30) % 7, classes=list("abcdefg"))
+    part, _ = random_split(whole, [20, 10], torch.Generator().manual_seed(1))
+    for indices in (part.indices, np.array(part.indices), torch.tensor(part.indices)):
+        labels, classes = offered_labels(Subset(whole, indices))
+        assert labels.tolist() == [i % 7 for i in part.indices]
+        assert classes == tuple("abcdefg")
+    inner = Subset(part, [3, 1])
+    assert offered_labels(inner)[0].tolist() == [part.indices[3] % 7, part.indices[1] % 7]
+
+
+def test_datasets_that_offer_none():
+    assert offered_labels(dataset()) == (None, None)
+    assert offered_labels(Subset(dataset(), [0, 1])) == (None, None)
+    assert offered_labels(ConcatDataset([dataset(targets=IDS)])) == (None, None)
+
+
+def test_our_own_images_offer_theirs():
+    data = ImageDataset(torch.zeros(6, 1, 2, 2), torch.tensor(IDS))
+    assert offered_labels(data)[0].tolist() == IDS
+
+
+OWN = """
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch.utils.data import DataLoader, TensorDataset
+
+from fallow.tasks.class_accuracy import ClassAccuracy
+
+class Flowers(LightningDataModule):
+    def __init__(self, labelled=True):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(400, 5, generator=generator)
+        y = (x[:, 0] > 0).long() + 2 * (x[:, 1] > 1.3).long()
+        self.data = TensorDataset(x, y)
+        if labelled:
+            self.data.targets, self.data.classes = y, ["rose", "lily", "fern", "moss"]
+
+    def train_dataloader(self):
+        return DataLoader(self.data, batch_size=40, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(self.data, batch_size=100)
+
+class Line(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.class_accuracy = torch.nn.Linear(5, 4), ClassAccuracy()
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        logits = self.layer(x)
+        losses = torch.nn.functional.cross_entropy(logits, y, reduction="none")
+        return {"loss": losses.mean(), "per_sample_loss": losses, "predicted": logits.detach().argmax(1)}
+
+    def on_validation_epoch_start(self):
+        self.class_accuracy.clear()
+
+    def validation_step(self, batch, batch_idx):
+        predicted = self.layer(batch[0]).argmax(1)
+        self.class_accuracy.add(predicted, batch[1], 4)
+        self.log("val_accuracy", (predicted == batch[1]).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_flowers.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["train", "--data", "own_flowers:Flowers", "--model", "own_flowers:Line", "--accelerator", "cpu"]
+    yield [*words, "--epochs", "3", "--out", str(tmp_path / "run")]
+    sys.modules.pop("own_flowers", None)
+
+
+def test_a_run_keeps_some_of_each_class_and_names_them(own, tmp_path):
+    assert main([*own, "--policy", "fraction", "--fraction", "0.8", "--min_kept_per_class", "9"]) == 0
+    with (tmp_path / "run" / "samples.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = {row["label"] for row in rows}
+    assert names == {"rose", "lily", "fern", "moss"}
+    for name in names:
+        of_class = [row for row in rows if row["label"] == name]
+        kept = [row for row in of_class if row["reason"] == "kept"]
+        assert len(kept) >= min(9, len(of_class))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["accuracy_by_class"].keys() == names
+    assert summary["worst_class_accuracy"] == min(summary["accuracy_by_class"].values())
+
+
+def test_without_labels_a_class_floor_is_refused_and_says_what_to_add(own, capsys):
+    words = [*own, "--data_args", '{"labelled": false}']
+    assert main([*words, "--min_kept_per_class", "2"]) == 2
+    assert "an attribute `labels`, (N,) class ids" in capsys.readouterr().err
+    assert main(words) == 0
