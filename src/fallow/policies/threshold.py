@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .._checks import check_share, invalid, invalid_type
 from ..selection import blocks, kth_smallest
+from ._shares import scored
 from .base import Policy, Reason, Standing
 from .persistence import AUTO, Persistence, check_high
 
@@ -129,15 +130,15 @@ class Threshold(Policy):
 
     def _audited(self, standing: Standing) -> float:
         """Return the low threshold, corrected by what became of the samples that were re-admitted."""
-        notes = standing.notes
+        notes, scores = standing.notes, standing.scores
         low = notes.setdefault("low", FIRST_LOW)
-        back = standing.column(_LEARNED, np.bool_) & standing.fresh & ~np.isnan(standing.scores)
+        fresh = standing.fresh & scored(standing)
+        back = fresh & standing.column(_LEARNED, np.bool_)
         count = int(np.count_nonzero(back))
         if count < FEWEST:
             return low
-        fresh = standing.scores[standing.fresh]
-        mean = float(fresh.mean(dtype=np.float64, where=~np.isnan(fresh)))
-        wrong = int(np.count_nonzero(standing.scores[back] > mean)) / count
+        mean = np.float32(scores.mean(dtype=np.float64, where=fresh))
+        wrong = int(np.count_nonzero(back & (scores > mean))) / count
         notes["wrong_removals"] = wrong
         least, aim, most = WRONG
         if not least <= wrong <= most:
@@ -150,16 +151,15 @@ class Threshold(Policy):
         high = _number(self.high, math.inf)
         if not self.quantiles:
             return low, high
-        scores = standing.scores
-        scored = int(scores.size - np.count_nonzero(np.isnan(scores)))
-        if not scored:
+        scores, count = standing.scores, int(np.count_nonzero(scored(standing)))
+        if not count:
             return -math.inf, math.inf
 
         def at(rank: int) -> float:
-            return kth_smallest(lambda a, b: scores[a:b], scores.size, min(max(rank, 1), scored))
+            return kth_smallest(lambda a, b: scores[a:b], scores.size, min(max(rank, 1), count))
 
-        low = low if self.low is None else at(round(low * scored) + 1)
-        high = high if self.high is None else at(round(high * scored))
+        low = low if self.low is None else at(round(low * count) + 1)
+        high = high if self.high is None else at(round(high * count))
         return low, high
 
 
