@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .._checks import check_integer, invalid, invalid_type
 from ..selection import blocks, smallest
+from ._shares import scored
 from .base import Standing
 
 AUTO = "auto"
@@ -74,13 +75,15 @@ class Persistence:
     def find(self, standing: Standing, most: int | None = None) -> NDArray[np.bool_]:
         """Take the fresh scores into account, and return which samples are found: bool ``(N,)``.
 
+        A sample whose last score is not finite is never among them.
+
         Args:
             standing: what the policy sees.
             most: find no more than so many, those with the highest scores.
         """
         if self.high != AUTO:
             found = self._streaks(standing) >= self.visits
-            return _highest(found, standing.scores, most)
+            return _highest(found & scored(standing), standing.scores, most)
         bound = self._bound(standing, self._histogram(standing))
         if bound is None:
             standing.notes.pop("high", None)
@@ -89,6 +92,7 @@ class Persistence:
         mean = standing.column(_MEAN, np.float32)
         found = mean > np.float32(bound)
         found &= standing.column(_VISITS, np.uint8) >= self.visits
+        found &= scored(standing)
         if standing.labels is not None and standing.predicted is not None:
             found &= standing.column(_WRONG, np.uint8) >= self.visits
         return _highest(_capped(found, mean, standing), mean, most)
@@ -120,7 +124,8 @@ class Persistence:
             bins = np.minimum(np.exp(-np.maximum(known, 0)) * np.float32(BINS), BINS - 1).astype(np.int64)
             counts += np.bincount(np.where(visits[rows] >= self.visits, bins, BINS), minlength=BINS + 1)
             if standing.labels is not None and standing.predicted is not None:
-                wrong = standing.predicted[rows] != standing.labels[rows]
+                guess = standing.predicted[rows]
+                wrong = (guess != standing.labels[rows]) & (guess >= 0)
                 _count(standing.column(_WRONG, np.uint8)[rows], fresh, wrong)
         return counts[:BINS]
 
@@ -147,8 +152,8 @@ def find_valley(counts: NDArray[np.integer]) -> int | None:
     The counts are smoothed, 1-2-1. The edge is the first place, at most ``REACH`` of the way to the right,
     where the histogram has stopped falling: the mean over the next quarter of it is at least ``FLAT`` times
     as high. There the count must be at most ``DEPTH`` times that of the hill's top, by more than chance would
-    make it, and at least 30 % of all must lie beyond. A histogram that falls all the way, or rises from the start, has no
-    valley.
+    make it, and at least 30 % of all must lie beyond. A histogram that falls all the way, or rises from the
+    start, has no valley.
 
     Args:
         counts: int ``(bins,)``, of values that lie between 0 and 1.
