@@ -263,21 +263,14 @@ def test_the_valley_is_that_of_a_plain_reading(counts):
 
 @examples
 @given(
-    st.integers(1, 12),
-    st.integers(2, 12),
-    st.integers(300, 5000),
-    st.integers(300, 5000),
-    st.floats(0, 0.3),
+    st.integers(2, 12), st.integers(3, 12), st.integers(300, 5000), st.integers(300, 5000), st.floats(0, 0.2)
 )
-def test_a_hill_apart_from_the_rest_has_a_valley_between(hill, gap, high, far, floor):
-    """A hill of ``hill`` bins, a gap that holds a share of it, and the rest at the right."""
-    low = int(floor * min(high, far))
-    counts = np.array([high] * hill + [low] * gap + [far] * (40 - hill - gap))
-    edge = find_valley(counts)
-    if hill + 1 > 16 or far * (40 - hill - gap) < 0.5 * counts.sum():
-        return
-    assert edge is not None
-    assert hill <= edge <= hill + gap
+def test_a_hill_apart_from_the_rest_has_a_valley_between(hill, gap, top, far, floor):
+    """A hill, a gap that holds a small share of it, and the rest at the right."""
+    rest = 40 - hill - gap
+    far = max(far, top * hill // rest)
+    counts = np.array([top] * hill + [int(floor * min(top, far))] * gap + [far] * rest)
+    assert find_valley(counts) in (hill, hill + 1)
 
 
 @pytest.mark.parametrize(
