@@ -82,6 +82,11 @@ class Fraction(Policy):
         return None if self._removes_outliers else self._keep(n)
 
     @property
+    def finds_outliers(self) -> bool:
+        """Whether there is a high side, or the highest scores are left out."""
+        return self.high is not None or self._removes_outliers
+
+    @property
     def _removes_outliers(self) -> bool:
         return self.remove == "highest" and self.exponent is None
 

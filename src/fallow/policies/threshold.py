@@ -95,6 +95,11 @@ class Threshold(Policy):
             check_share(name, value, closed=True, step="With quantiles=True both are shares.")
         return float(value)
 
+    @property
+    def finds_outliers(self) -> bool:
+        """Whether there is a high side."""
+        return self.high is not None
+
     def check_range(self, low: float, high: float, score: str) -> None:
         """Raise where a threshold lies where no score can: it would remove all or nothing."""
         if self.quantiles:
