@@ -323,6 +323,16 @@ def test_a_soft_draw_of_negative_scores_raises():
     assert np.count_nonzero(removed(Fraction(0.5, exponent=1), [1.0, -1e-6, 2.0, 3.0])) == 2
 
 
+@pytest.mark.parametrize("high", [1.5, "auto"])
+def test_a_draw_that_raises_remembers_nothing(high):
+    columns, notes = {}, {}
+    shown = standing([1.0, -2.0, 3.0], columns=columns, notes=notes)
+    with pytest.raises(InvalidValue, match="scores of at least 0"):
+        Fraction(0.5, exponent=1, high=high).decide(shown)
+    assert not any(column.any() for column in columns.values())
+    assert notes == {}
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
@@ -470,6 +480,13 @@ def test_thresholds_must_lie_where_scores_can():
         Threshold(low=0.1, high=3.0).check_range(0.0, 1.0, "Hellinger()")
     with pytest.raises(InvalidValue, match="`low` must lie in"):
         Threshold(low=-1.0).check_range(0.0, float("inf"), "KLDivergence()")
+    with pytest.raises(InvalidValue, match=r"`high` must lie in .* Found 3\.0\. Look at the scores"):
+        Fraction(0.5, high=3.0).check_range(0.0, 1.0, "Hellinger()")
+    Fraction(0.5, high=0.9).check_range(0.0, 1.0, "Hellinger()")
+    for policy in (Fraction(0.5, high="auto"), Threshold("auto", "auto"), Threshold(low=0.1, high="auto")):
+        policy.check_range(0.0, 1.0, "Hellinger()")
+    with pytest.raises(InvalidValue, match="`low` must lie in"):
+        Threshold(low=-1.0, high="auto").check_range(0.0, 1.0, "Hellinger()")
     Threshold(low=0.0, high=1.0).check_range(0.0, 1.0, "Hellinger()")
     Threshold(low=0.1, high=0.9, quantiles=True).check_range(5.0, 6.0, "anything")
 

@@ -39,6 +39,16 @@ def check_high(high: float | str | None, visits: int) -> float | str | None:
     return float(high)
 
 
+def check_within(name: str, side: float | str | None, low: float, high: float, score: str) -> None:
+    """Raise where the number ``side`` lies where no score can: it would remove all or nothing."""
+    if isinstance(side, float) and not low <= side <= high:
+        raise invalid(
+            f"`{name}` must lie in [{low:g}, {high:g}], the range of {score}.",
+            side,
+            "Look at the scores of one epoch, or read thresholds as shares: Threshold(quantiles=True).",
+        )
+
+
 @dataclass(frozen=True)
 class Persistence:
     r"""Finds the samples that score high on ``visits`` visits in a row.

@@ -13,7 +13,7 @@ from .._checks import check_share, invalid, invalid_type
 from ..selection import blocks, kth_smallest
 from ._shares import scored
 from .base import Policy, Reason, Standing
-from .persistence import AUTO, Persistence, check_high
+from .persistence import AUTO, Persistence, check_high, check_within
 
 FIRST_LOW = 0.05
 """Where ``low="auto"`` begins, in nats: a probability of the label of 0.95."""
@@ -102,15 +102,9 @@ class Threshold(Policy):
 
     def check_range(self, low: float, high: float, score: str) -> None:
         """Raise where a threshold lies where no score can: it would remove all or nothing."""
-        if self.quantiles:
-            return
-        for name, value in (("low", self.low), ("high", self.high)):
-            if isinstance(value, float) and not low <= value <= high:
-                raise invalid(
-                    f"`{name}` must lie in [{low:g}, {high:g}], the range of {score}.",
-                    value,
-                    "Look at the scores of one epoch, or use quantiles=True.",
-                )
+        if not self.quantiles:
+            check_within("low", self.low, low, high, score)
+            check_within("high", self.high, low, high, score)
 
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Judge the fresh scores; leave every other sample as it was."""
