@@ -463,3 +463,25 @@ def test_a_refused_first_decision_leaves_the_epoch_open():
     assert subsampler.epoch == 0
     assert subsampler.kept.all()
     assert subsampler.history == []
+
+
+def test_a_refused_first_decision_is_forgotten():
+    def make(losses):
+        subsampler = Subsampler(40, Threshold("auto", "auto"), Schedule(epochs=3))
+        subsampler.record(torch.arange(40), losses, predicted=torch.arange(40))
+        return subsampler
+
+    refused, straight = make(torch.full((40,), 0.01)), make(torch.full((40,), 0.01))
+    for _ in range(3):
+        with pytest.raises(InvalidValue, match="first decision"):
+            refused.step()
+    for subsampler in (refused, straight):
+        subsampler.record(torch.tensor([3]), torch.tensor([2.0]))
+        subsampler.step()
+        assert subsampler.kept.nonzero().flatten().tolist() == [3]
+        assert subsampler.predicted.tolist() == list(range(40))
+    tables = [subsampler.state_dict()["table"] for subsampler in (refused, straight)]
+    assert tables[0]["notes"] == tables[1]["notes"] == {"low": 0.05}
+    assert tables[0]["columns"].keys() == tables[1]["columns"].keys()
+    for name, column in tables[0]["columns"].items():
+        assert torch.equal(column, tables[1]["columns"][name])

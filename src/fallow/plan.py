@@ -151,6 +151,9 @@ def _refuse_nothing(reason: NDArray[np.uint8], policy: Policy, table: Table) -> 
     """Raise where the first decision keeps no sample at all: that is a wrong setting."""
     if not reason.all() or (reason == Reason.BY_HAND).all():
         return
+    # The epoch goes on and is decided again: what the policy noted of it would count twice.
+    table.columns = {name: column for name, column in table.columns.items() if name == PREDICTED}
+    table.notes.clear()
     scores = table.scores
     raise invalid(
         "A policy must keep at least one sample at its first decision.",

@@ -39,9 +39,10 @@ class Threshold(Policy):
     re-admitted, their fresh scores tell how many of the removals were wrong: the share w of them that now
     score above the mean of all fresh scores, and so surprise more than the average sample does. Outside 5 to
     10 % the threshold is multiplied by :math:`0.075 / w`, at least by 1/2 and at most by 2. It begins at 0.05
-    nats and needs a schedule that re-admits.
+    nats and needs a schedule that re-admits; fewer than 30 samples that came back move nothing.
     ``high="auto"`` finds persistent outliers where the data show two kinds of samples, see
-    :class:`fallow.policies.Persistence`. What was chosen stands in the ``notes`` of the history.
+    :class:`fallow.policies.Persistence`. What was chosen stands in the ``notes`` of the history: ``low``, ``high`` where there is one, and
+    ``wrong_removals``, the share w where it was asked for.
 
     References:
         Subsampling training data during artificial neural network training (US 2020/0302273 A1)
@@ -131,6 +132,7 @@ class Threshold(Policy):
         """Return the low threshold, corrected by what became of the samples that were re-admitted."""
         notes, scores = standing.notes, standing.scores
         low = notes.setdefault("low", FIRST_LOW)
+        notes.pop("wrong_removals", None)
         fresh = standing.fresh & scored(standing)
         back = fresh & standing.column(_LEARNED, np.bool_)
         count = int(np.count_nonzero(back))
