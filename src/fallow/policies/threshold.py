@@ -41,8 +41,8 @@ class Threshold(Policy):
     10 % the threshold is multiplied by :math:`0.075 / w`, at least by 1/2 and at most by 2. It begins at 0.05
     nats and needs a schedule that re-admits; fewer than 30 samples that came back move nothing.
     ``high="auto"`` finds persistent outliers where the data show two kinds of samples, see
-    :class:`fallow.policies.Persistence`. What was chosen stands in the ``notes`` of the history: ``low``, ``high`` where there is one, and
-    ``wrong_removals``, the share w where it was asked for.
+    :class:`fallow.policies.Persistence`. What was chosen stands in the ``notes`` of the history:
+    ``low``, ``high`` where there is one, and ``wrong_removals``, the share w, where an audit was made.
 
     References:
         Subsampling training data during artificial neural network training (US 2020/0302273 A1)
