@@ -42,7 +42,10 @@ def test_what_the_names_stand_for():
     soft, hard, infobatch = (arm(name).options for name in ("soft", "hard", "infobatch"))
     assert (soft.policy, make_policy(soft).exponent) == ("soft", 0.5)
     assert (hard.policy, make_policy(hard).exponent) == ("fraction", None)
-    assert infobatch.policy in ("below-mean", "infobatch")
+    assert infobatch.policy == "infobatch"
+    assert make_schedule(infobatch, 20).full_tail == 0
+    assert make_policy(soft).high is None
+    assert make_policy(arm("default").options).high == "auto"
     threshold = arm("threshold").options
     schedule = make_schedule(threshold, 20)
     assert make_policy(threshold).quantiles

@@ -25,7 +25,6 @@ _NAMED: dict[str, dict[str, Any]] = {
     "default": {"policy": _DEFAULT_POLICY},
     "soft": {"policy": "soft", "high": "none"},
     "hard": {"policy": "fraction"},
-    "infobatch": {"policy": "below-mean"},
 }
 """Arms that are more, or other, than the policy of their name: their options."""
 
