@@ -11,11 +11,10 @@ from hypothesis.extra import numpy as npst
 from fallow._checks import InvalidType, InvalidValue
 from fallow.policies import Fraction, Reason, Threshold
 from fallow.policies.persistence import AUTO, BINS, MARGIN, Persistence, check_high, find_valley
-from standings import distinct, standing
+from standings import distinct, noisy, standing
 
 examples = settings(max_examples=60, deadline=None)
 FEW = st.integers(1, 12)
-NOISE = 0.7
 
 
 def found(persistence, epochs, most=None):
@@ -69,25 +68,6 @@ def test_a_streak_counts_to_255_and_stays():
 
 EVERY = [Persistence(1.0, 1), Persistence(0.5, 3), Persistence(AUTO, 1), Persistence(AUTO, 3)]
 every_kind = pytest.mark.parametrize("persistence", EVERY, ids=repr)
-
-
-def noisy(n=2000, wrong=0.2, *, classes=10, seed=0, epoch=0):
-    """A set of which a share has wrong labels, half learned: what a policy sees of it, and the truth.
-
-    The network gives a right label a probability around 0.9 and a wrong one 0.002, and predicts the right
-    class of nearly all; scores differ from epoch to epoch.
-    """
-    rng, still = np.random.default_rng([seed, epoch]), np.random.default_rng(seed)
-    truth = still.integers(0, classes, n)
-    bad = still.random(n) < wrong
-    labels = np.where(bad, (truth + still.integers(1, classes, n)) % classes, truth)
-    ease = still.exponential(0.35, n)
-    right = ease * rng.lognormal(0, 0.3, n)
-    denied = still.normal(6, 0.8, n) + rng.normal(0, NOISE, n)
-    scores = np.where(bad, np.maximum(denied, 0.01), right)
-    predicted = np.where(rng.random(n) < 0.97, truth, (truth + 1) % classes)
-    shown = {"labels": labels.astype(np.int32), "predicted": predicted.astype(np.int32)}
-    return {"scores": scores.astype(np.float32), **shown}, bad
 
 
 @every_kind
