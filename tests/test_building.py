@@ -22,7 +22,7 @@ from fallow.tasks.options import POLICIES, TrainOptions
 
 MADE = {
     "threshold": (Threshold(0.1), None),
-    "soft": (Fraction(0.5, exponent=0.5), Fraction(0.3, exponent=0.5)),
+    "soft": (Fraction(0.5, exponent=0.5, high="auto"), Fraction(0.3, exponent=0.5, high="auto")),
     "fraction": (Fraction(0.5), Fraction(0.3)),
     "below-mean": (BelowMean(0.5), BelowMean(budget=0.3)),
     "infobatch": (BelowMean(0.5), BelowMean(budget=0.3)),
@@ -83,3 +83,79 @@ def test_infobatch_ends_on_full_epochs_unless_a_share_is_asked_for():
         )
     ]
     assert tails == [0.125, 0.0, 0.5, 0.0, 0.1]
+
+
+# The high side, the low side, and when outliers are measured
+
+
+def policy_of(name, **options):
+    made = TrainOptions("digits", policy=name, **options)
+    made.check()
+    return make_policy(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("soft", {}, Fraction(0.5, exponent=0.5, high="auto", visits=3)),
+        ("soft", {"high": "none"}, Fraction(0.5, exponent=0.5)),
+        ("soft", {"high": 3.0, "visits": 2}, Fraction(0.5, exponent=0.5, high=3.0, visits=2)),
+        ("fraction", {}, Fraction(0.5)),
+        ("fraction", {"high": "auto"}, Fraction(0.5, high="auto", visits=3)),
+        ("threshold", {}, Threshold(0.1)),
+        ("threshold", {"high": 3.0}, Threshold(0.1, 3.0, visits=1)),
+        ("threshold", {"high": "auto"}, Threshold(0.1, "auto", visits=3)),
+        ("threshold", {"high": "auto", "visits": 1}, Threshold(0.1, "auto", visits=1)),
+        ("threshold", {"low": "auto", "high": "none"}, Threshold("auto")),
+        ("threshold", {"quantiles": True, "high": 0.9}, Threshold(0.3, 0.9, quantiles=True)),
+    ],
+)
+def test_a_side_is_a_number_or_finds_itself_or_is_none(name, options, expected):
+    assert policy_of(name, **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("soft", {"high": "outo"}, "--high must be a number or auto or none. Found outo"),
+        ("threshold", {"low": "none"}, "--low must be a number or auto. Found none"),
+        ("soft", {"low": "auto"}, "--low goes with --policy threshold. Found --policy soft"),
+        ("random", {"high": "auto"}, "--high goes with --policy soft or fraction or threshold"),
+        ("infobatch", {"visits": 2}, "--visits goes with --policy soft or fraction or threshold"),
+        ("threshold", {"low": "auto", "quantiles": True}, "`low` must be a share with quantiles=True"),
+    ],
+)
+def test_sides_that_cannot_be_meant_raise(name, options, text):
+    with pytest.raises(InvalidValue, match=text):
+        policy_of(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("soft", {}, 5),
+        ("soft", {"high": 2.0}, 5),
+        ("soft", {"high": "none"}, None),
+        ("soft", {"remeasure_every": 2}, 2),
+        ("soft", {"readmit_every": 3}, None),
+        ("soft", {"readmit_at": [4]}, None),
+        ("soft", {"outliers": "never"}, None),
+        ("soft", {"outliers": "readmit"}, None),
+        ("fraction", {}, None),
+        ("fraction", {"high": "auto"}, 5),
+        ("threshold", {"high": "auto"}, None),
+        ("threshold", {"high": "auto", "readmit_every": 0}, 5),
+        ("threshold", {"high": "auto", "remeasure_every": 3}, 3),
+        ("random", {}, None),
+    ],
+)
+def test_outliers_are_measured_every_fifth_epoch_unless_samples_are_readmitted(name, options, expected):
+    schedule = make_schedule(TrainOptions("digits", policy=name, **options), 20)
+    assert schedule.remeasure_every == expected
+
+
+def test_the_default_never_lets_an_outlier_wait_for_ever():
+    """There is an epoch in which outliers are measured, whatever the policy with a high side."""
+    for name in ("soft", "fraction", "threshold"):
+        schedule = make_schedule(TrainOptions("digits", policy=name, high="auto"), 20)
+        assert any(schedule.measures(epoch) for epoch in range(20))

@@ -7,11 +7,13 @@ from torch.nn.functional import cross_entropy
 
 from fallow._checks import FallowError, InvalidValue
 from fallow.datasets import load_images
-from fallow.models import IMAGE_MODELS, ResNet9, SmallConvNet, image_model
+from fallow.models import IMAGE_MODELS, ResNet9, SmallConvNet, SmallResNet, image_model
 
-CASES = [("small-conv", size) for size in (1, 2, 5, 8, 12, 16, 28, 30, 32, 64, 96, (28, 40), (9, 100))] + [
-    ("resnet", size) for size in (8, 28, 32, (9, 40))
-]
+CASES = (
+    [("small-conv", size) for size in (1, 2, 5, 8, 12, 16, 28, 30, 32, 64, 96, (28, 40), (9, 100))]
+    + [("resnet", size) for size in (8, 28, 32, (9, 40))]
+    + [("small-resnet", size) for size in (1, 2, 8, 14, 28, 31, 32, 64, 96, (28, 40), (9, 100))]
+)
 
 
 @pytest.mark.parametrize(("name", "size"), CASES)
@@ -53,6 +55,50 @@ def test_batch_norm_agrees_with_torch():
 def test_small_conv_keeps_its_linear_layer(size, linear):
     layers = [layer for layer in SmallConvNet(3, size, 10).modules() if isinstance(layer, nn.Linear)]
     assert [layer.in_features for layer in layers] == [linear, 256]
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"),
+    [(1, 1), (8, 1), (14, 1), (28, 2), (32, 2), (64, 4), (112, 8), (224, 8), ((28, 400), 2), ((400, 28), 2)],
+)
+def test_small_resnet_unshuffles_to_about_16_positions_a_side(size, factor):
+    assert SmallResNet(1, size, 10).factor == factor
+
+
+def test_small_resnet_pads_to_whole_blocks_of_pixels():
+    model = SmallResNet(1, (31, 29), 4).eval()
+    images = torch.randn(2, 1, 31, 29)
+    padded = torch.zeros(2, 1, 32, 30)
+    padded[..., :31, :29] = images
+    assert torch.equal(model(images), model(padded))
+
+
+@pytest.mark.parametrize("size", [28, 32])
+def test_small_resnet_is_small(size):
+    """Parameters and multiplications of a forward pass, beside those of the large one."""
+
+    def work(model):
+        total = 0
+
+        def add(module, inputs, output):
+            nonlocal total
+            positions = output[0].numel() / output.shape[1] if output.ndim == 4 else 1
+            total += module.weight.numel() * positions
+
+        hooks = [
+            module.register_forward_hook(add)
+            for module in model.modules()
+            if isinstance(module, nn.Conv2d | nn.Linear)
+        ]
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, size, size))
+        for hook in hooks:
+            hook.remove()
+        return total, sum(parameter.numel() for parameter in model.parameters())
+
+    small, large = work(SmallResNet(3, size, 10)), work(ResNet9(3, size, 10))
+    assert 60 < large[0] / small[0] < 80  # "about a seventieth"
+    assert small[1] < 150_000 < large[1]
 
 
 def test_padding_is_zero_at_the_right_and_bottom():

@@ -414,11 +414,44 @@ def test_planned_counts_are_those_of_the_plans(policy, schedule, floors):
         (Fraction(0.5, remove="highest"), Schedule(epochs=4, readmit_every=2), NONE),
         (Fraction(0.5), Schedule(epochs=4, readmit_every=2, stagger=True), NONE),
         (Fraction(0.5), Schedule(epochs=4), Floors(np.zeros(10, np.int32), per_class=1)),
+        (Fraction(0.5, high=1.0), Schedule(epochs=4, readmit_every=2), NONE),
+        (Fraction(0.5, high="auto"), Schedule(epochs=4, full_tail=0.5, outliers="readmit"), NONE),
+        (Fraction(0.5, high="auto"), Schedule(epochs=4), Floors(multiple=4)),
     ],
 )
 def test_counts_that_depend_on_the_scores_raise(policy, schedule, floors):
     with pytest.raises(WrongState, match=r"depends on the scores.*`subsampler\.progress`"):
         planned_counts(policy, schedule, floors, 10)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "floors"),
+    [
+        (Schedule(epochs=8), NONE),
+        (Schedule(epochs=8, warmup=3, remeasure_every=3, outliers="remeasure"), Floors(kept=45)),
+        (Schedule(epochs=8, outliers="never"), Floors(multiple=6)),
+        (Schedule(epochs=8, readmit_every=3, readmit_at=(4,), outliers="readmit"), NONE),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("high", [0.7, "auto"])
+@pytest.mark.parametrize("exponent", [None, 0.5])
+def test_counts_with_outliers_are_those_of_the_plans(exponent, high, schedule, floors):
+    """Half of 60 have wrong labels, more than a share of 0.4 leaves out."""
+    n, policy, table = 60, Fraction(0.4, exponent=exponent, high=high, visits=2), Table(60)
+    counts = [n]
+    for epoch in range(1, 8):
+        scores = np.random.default_rng(epoch).exponential(0.05, n).astype(np.float32)
+        scores[::2] += 4
+        kept = np.flatnonzero(table.reason == KEPT)
+        table.begin_epoch()
+        table.write(kept, scores[kept], epoch - 1)
+        reason, plan = plan_epoch(table, policy, schedule, floors, epoch, 0)
+        counts.append(len(plan.kept))
+        table.reason = reason
+        if epoch == 7:
+            assert np.count_nonzero(reason == OUTLIER) >= 15
+    assert counts == planned_counts(policy, schedule, floors, n)
 
 
 def test_a_refused_first_decision_leaves_the_epoch_open():
@@ -430,3 +463,25 @@ def test_a_refused_first_decision_leaves_the_epoch_open():
     assert subsampler.epoch == 0
     assert subsampler.kept.all()
     assert subsampler.history == []
+
+
+def test_a_refused_first_decision_is_forgotten():
+    def make(losses):
+        subsampler = Subsampler(40, Threshold("auto", "auto"), Schedule(epochs=3))
+        subsampler.record(torch.arange(40), losses, predicted=torch.arange(40))
+        return subsampler
+
+    refused, straight = make(torch.full((40,), 0.01)), make(torch.full((40,), 0.01))
+    for _ in range(3):
+        with pytest.raises(InvalidValue, match="first decision"):
+            refused.step()
+    for subsampler in (refused, straight):
+        subsampler.record(torch.tensor([3]), torch.tensor([2.0]))
+        subsampler.step()
+        assert subsampler.kept.nonzero().flatten().tolist() == [3]
+        assert subsampler.predicted.tolist() == list(range(40))
+    tables = [subsampler.state_dict()["table"] for subsampler in (refused, straight)]
+    assert tables[0]["notes"] == tables[1]["notes"] == {"low": 0.05}
+    assert tables[0]["columns"].keys() == tables[1]["columns"].keys()
+    for name, column in tables[0]["columns"].items():
+        assert torch.equal(column, tables[1]["columns"][name])

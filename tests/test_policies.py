@@ -26,7 +26,7 @@ from fallow.policies import (
     Standing,
     Threshold,
 )
-from standings import distinct, removed, standing, suited
+from standings import distinct, noisy, removed, standing, suited
 
 examples = settings(max_examples=60, deadline=None)
 
@@ -37,12 +37,20 @@ EXAMPLES = {
         Threshold(low=0.5, high=2.0),
         Threshold(low=0.5, high=2.0, visits=2),
         Threshold(low=0.2, high=0.9, quantiles=True),
+        Threshold(low="auto"),
+        Threshold(high="auto"),
+        Threshold(low=0.5, high="auto", visits=2),
+        Threshold(low="auto", high="auto", visits=3),
     ],
     Fraction: [
         Fraction(0.4),
         Fraction(0.4, remove="highest"),
         Fraction(0.4, exponent=1.0),
         Fraction(0.4, remove="highest", exponent=0.5),
+        Fraction(0.4, high=2.0, visits=1),
+        Fraction(0.4, high="auto", visits=2),
+        Fraction(0.4, exponent=0.5, high=2.0),
+        Fraction(0.4, exponent=0.5, high="auto"),
     ],
     BelowMean: [BelowMean(0.5), BelowMean(0.5, weighted=False), BelowMean(budget=0.3)],
     RandomFraction: [RandomFraction(0.4)],
@@ -122,26 +130,30 @@ def test_the_decision_is_the_same_however_often_a_policy_is_made(policy):
 
 @every_hard_policy
 def test_a_hard_rule_follows_the_samples_when_they_change_places(policy):
-    scores, shuffle = distinct(101), np.random.default_rng(3).permutation(101)
-    there, moved = {}, {}
-    for epoch in (1, 2):
-        straight = policy.decide(standing(scores, epoch=epoch, columns=there))
+    shuffle = np.random.default_rng(3).permutation(1001)
+    there, moved, notes, same = {}, {}, {}, {}
+    for epoch in (1, 2, 3):
+        shown, _ = noisy(1001, 0.3, epoch=epoch)
+        straight = policy.decide(standing(**shown, epoch=epoch, columns=there, notes=notes))
         assert straight.any() or policy.visits > epoch
-        assert np.array_equal(
-            policy.decide(standing(scores[shuffle], epoch=epoch, columns=moved)), straight[shuffle]
-        )
+        shown = {name: value[shuffle] for name, value in shown.items()}
+        turned = policy.decide(standing(**shown, epoch=epoch, columns=moved, notes=same))
+        assert np.array_equal(turned, straight[shuffle])
+        assert notes == pytest.approx(same)
 
 
 @every_hard_policy
 def test_a_hard_rule_is_monotone_in_the_score(policy):
-    scores = np.sort(distinct(101))
-    columns = {}
-    for epoch in (1, 2):
-        decided = policy.decide(standing(scores, epoch=epoch, columns=columns))
+    scores = np.unique(noisy(1001, 0.3)[0]["scores"])
+    columns, unknown = {}, {"labels": None, "predicted": None}  # these speak too, where they are known
+    for epoch in (1, 2, 3):
+        decided = policy.decide(standing(scores, epoch=epoch, columns=columns, **unknown))
         learned = np.flatnonzero(decided == Reason.LEARNED)
         outliers = np.flatnonzero(decided == Reason.OUTLIER)
         assert learned.tolist() == list(range(learned.size))
-        assert outliers.tolist() == list(range(101 - outliers.size, 101))
+        assert outliers.tolist() == list(range(scores.size - outliers.size, scores.size))
+    highest = policy.remove == "highest" if isinstance(policy, Fraction) else False
+    assert outliers.size > 0 or (policy.high is None and not highest)
 
 
 @every_hard_policy
@@ -158,12 +170,107 @@ def test_a_draw_depends_on_seed_and_epoch(policy):
     assert not np.array_equal(first, removed(policy, scores, epoch=2))
 
 
+class Play:
+    """Epoch after epoch of one policy on a set with wrong labels; what it left out is not scored."""
+
+    def __init__(self, policy, n=600, seed=0):
+        self.policy, self.n, self.seed, self.epoch = policy, n, seed, 0
+        self.columns, self.notes = {}, {}
+        self.reason, self.scores = np.zeros(n, np.uint8), np.full(n, np.nan, np.float32)
+
+    def step(self, bad=()):
+        self.epoch += 1
+        shown, self.wrong = noisy(self.n, 0.3, seed=self.seed, epoch=self.epoch)
+        scores = suited(self.policy, shown.pop("scores"))
+        scores[list(bad)] = np.nan
+        every = self.policy.measures_removed or self.epoch % 4 == 0  # as where samples are re-admitted
+        fresh = (self.reason == Reason.KEPT) | every
+        self.scores = np.where(fresh, scores, self.scores)
+        self.shown = standing(
+            self.scores, seed=self.seed, epoch=self.epoch, fresh=fresh, reason=self.reason,
+            columns=self.columns, notes=self.notes, **shown,
+        )  # fmt: skip
+        self.reason = self.policy.decide(self.shown)
+        return self.reason
+
+
+@every_policy
+def test_what_loses_its_score_while_it_is_kept_stays(policy):
+    """Also a sample that was high on every visit before."""
+    play, lost = Play(policy), 0
+    for _ in range(9):
+        rng = np.random.default_rng(play.epoch)
+        before, bad = play.reason, np.flatnonzero(rng.random(play.n) < 0.3)
+        now = play.step(bad)
+        unscored = np.isnan(play.shown.scores) & (before == Reason.KEPT)
+        lost += np.count_nonzero(unscored)
+        assert not now[unscored].any()
+    assert lost > 100
+    assert now.any()
+
+
+@every_policy
+def test_the_same_history_gives_the_same_decisions_and_memory(policy):
+    plays = Play(policy), Play(policy)
+    for _ in range(9):
+        first, second = (play.step() for play in plays)
+        assert np.array_equal(first, second)
+        assert plays[0].notes == plays[1].notes
+    for name, column in plays[0].columns.items():
+        assert np.array_equal(column, plays[1].columns[name])
+
+
+@every_policy
+def test_memory_is_all_there_is(policy):
+    """A policy made anew, with the columns and notes of the old one, goes on as the old one."""
+    whole, parts = Play(policy), Play(policy)
+    for _ in range(9):
+        expected = whole.step()
+        parts.policy = type(policy)(**vars(policy))
+        parts.columns = {name: column.copy() for name, column in parts.columns.items()}
+        parts.notes = dict(parts.notes)
+        assert np.array_equal(parts.step(), expected)
+
+
+@every_policy
+def test_notes_are_finite_numbers(policy):
+    play = Play(policy)
+    for _ in range(9):
+        play.step()
+        assert all(type(value) is float and np.isfinite(value) for value in play.notes.values())
+
+
+AUTOMATIC = [p for p in EVERY if "auto" in (getattr(p, "low", None), getattr(p, "high", None))]
+
+
+@pytest.mark.parametrize("policy", AUTOMATIC, ids=repr)
+def test_what_finds_itself_is_noted(policy):
+    play = Play(policy)
+    for _ in range(9):
+        play.step()
+    assert ("low" in play.notes) == (getattr(policy, "low", None) == "auto")
+    assert ("high" in play.notes) == (policy.high == "auto")
+    outlier = play.reason == Reason.OUTLIER
+    assert outlier.any() == (policy.high == "auto")
+    assert np.count_nonzero(outlier & play.wrong) >= 0.9 * np.count_nonzero(outlier)
+
+
+@every_policy
+def test_only_a_policy_that_finds_outliers_names_any(policy):
+    play, named = Play(policy), False
+    for _ in range(6):
+        named |= bool((play.step() == Reason.OUTLIER).any())
+    assert named == policy.finds_outliers
+
+
 @pytest.mark.parametrize(
     "policy",
     [
         Fraction(0),
         Fraction(0.0, remove="highest"),
         Fraction(0, exponent=1),
+        Fraction(0, high=0.1, visits=1),
+        Fraction(0, exponent=1, high="auto"),
         BelowMean(0),
         BelowMean(budget=0),
         RandomFraction(0),
@@ -323,6 +430,16 @@ def test_a_soft_draw_of_negative_scores_raises():
     assert np.count_nonzero(removed(Fraction(0.5, exponent=1), [1.0, -1e-6, 2.0, 3.0])) == 2
 
 
+@pytest.mark.parametrize("high", [1.5, "auto"])
+def test_a_draw_that_raises_remembers_nothing(high):
+    columns, notes = {}, {}
+    shown = standing([1.0, -2.0, 3.0], columns=columns, notes=notes)
+    with pytest.raises(InvalidValue, match="scores of at least 0"):
+        Fraction(0.5, exponent=1, high=high).decide(shown)
+    assert not any(column.any() for column in columns.values())
+    assert notes == {}
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
@@ -451,6 +568,11 @@ def test_quantiles_of_equal_scores_remove_nothing():
         ({"high": 10**400}, InvalidValue, "`high` must be a finite float32"),
         ({"low": "0.1"}, InvalidType, "`low` must be a number"),
         ({"high": True}, InvalidType, "`high` must be a number"),
+        ({"low": "outo"}, InvalidType, "`low` must be a number or \"auto\". Found 'outo'"),
+        ({"low": 0.1, "high": "none"}, InvalidType, "`high` must be a number or \"auto\". Found 'none'"),
+        ({"low": "auto", "quantiles": True}, InvalidValue, "`low` must be a share with quantiles=True"),
+        ({"low": 0.1, "high": "auto", "quantiles": True}, InvalidValue, "`high` must be a share"),
+        ({"low": 0.1, "high": "auto", "visits": 0}, InvalidValue, "`visits` must be at least 1"),
         ({"high": 1.0, "visits": 0}, InvalidValue, "`visits` must be at least 1"),
         ({"high": 1.0, "visits": 256}, InvalidValue, "`visits` must be at most 255"),
         ({"high": 1.0, "visits": 1.5}, InvalidType, "`visits` must be a whole number"),
@@ -470,6 +592,13 @@ def test_thresholds_must_lie_where_scores_can():
         Threshold(low=0.1, high=3.0).check_range(0.0, 1.0, "Hellinger()")
     with pytest.raises(InvalidValue, match="`low` must lie in"):
         Threshold(low=-1.0).check_range(0.0, float("inf"), "KLDivergence()")
+    with pytest.raises(InvalidValue, match=r"`high` must lie in .* Found 3\.0\. Look at the scores"):
+        Fraction(0.5, high=3.0).check_range(0.0, 1.0, "Hellinger()")
+    Fraction(0.5, high=0.9).check_range(0.0, 1.0, "Hellinger()")
+    for policy in (Fraction(0.5, high="auto"), Threshold("auto", "auto"), Threshold(low=0.1, high="auto")):
+        policy.check_range(0.0, 1.0, "Hellinger()")
+    with pytest.raises(InvalidValue, match="`low` must lie in"):
+        Threshold(low=-1.0, high="auto").check_range(0.0, 1.0, "Hellinger()")
     Threshold(low=0.0, high=1.0).check_range(0.0, 1.0, "Hellinger()")
     Threshold(low=0.1, high=0.9, quantiles=True).check_range(5.0, 6.0, "anything")
 

@@ -129,11 +129,50 @@ def test_without_stagger_a_turn_is_everybodys_or_nobodys():
             InvalidValue,
             '`outliers` must be "remeasure", "readmit" or "never". Found \'back\'',
         ),
+        ({"remeasure_every": 0}, InvalidValue, "`remeasure_every` must be at least 1. Found 0"),
+        ({"remeasure_every": 2.5}, InvalidType, "`remeasure_every` must be a whole number"),
+        (
+            {"remeasure_every": 2, "outliers": "never"},
+            InvalidValue,
+            '`remeasure_every` needs outliers="remeasure". Found "never"',
+        ),
     ],
 )
 def test_what_cannot_be_meant_raises(options, error, text):
     with pytest.raises(error, match=text):
         Schedule(**{"epochs": 10, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [
+        ({}, [0, 1]),
+        ({"readmit_every": 3}, [0, 1]),
+        ({"readmit_every": 3, "outliers": "readmit"}, [0, 1, 3, 6, 9]),
+        ({"readmit_at": (4,), "full_tail": 0.3, "outliers": "readmit"}, [0, 1, 4]),
+        ({"readmit_every": 3, "stagger": True, "outliers": "readmit"}, [0, 1]),
+    ],
+)
+def test_outliers_all_train_while_warming_up_and_where_they_are_readmitted(options, epochs):
+    schedule = Schedule(epochs=10, warmup=2, **options)
+    assert epochs_where(schedule, schedule.returns_outliers) == epochs
+
+
+def test_outliers_are_measured_when_samples_come_back_or_at_times_of_their_own():
+    def shares(**options):
+        schedule = Schedule(epochs=8, **options)
+        found = [schedule.measured(epoch, 5, 0, 900).mean() for epoch in range(8)]
+        assert [share > 0 for share in found] == [schedule.measures(epoch) for epoch in range(8)]
+        return found
+
+    assert shares() == [0] * 8
+    assert shares(readmit_every=3) == [0, 0, 0, 1, 0, 0, 1, 0]
+    assert shares(remeasure_every=3) == [0, 0, 0, 1, 0, 0, 1, 0]
+    assert shares(readmit_every=2, remeasure_every=3) == [0, 0, 0, 1, 0, 0, 1, 0]
+    staggered = shares(readmit_every=3, stagger=True)
+    assert staggered[0] == 0
+    assert all(0.2 < share < 0.5 for share in staggered[1:])
+    assert shares(readmit_every=3, stagger=True, remeasure_every=4) == [0, 0, 0, 0, 1, 0, 0, 0]
 
 
 def test_the_longest_training():

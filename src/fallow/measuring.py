@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from . import loading
+from ._checks import invalid
 from .forward_only import forward_only
 from .journal import Journal
 from .recording import check_classes, check_rows
@@ -35,6 +36,9 @@ def measure(
 
     Returns:
         The scores, and the predicted classes where ``score_batch`` gives them.
+
+    Raises:
+        InvalidType, InvalidValue: where it gives neither one value a sample nor a pair of such.
     """
     loading.check_dataset(dataset, n)
     loading.check_batch_size(batch_size)
@@ -42,7 +46,7 @@ def measure(
     with forward_only():
         for part, batch in loading.fixed_batches(dataset, index, batch_size, collate_fn, options):
             found = score_batch(part, batch)
-            scores, classes = found if isinstance(found, tuple) else (found, None)
+            scores, classes = _pair(found)
             check_rows("what score_batch returns", scores, len(part))
             scored.append(np.asarray(part), scores)
             if classes is not None:
@@ -50,3 +54,13 @@ def measure(
                 check_classes(classes)
                 predicted.append(np.asarray(part), classes.to(torch.int32))
     return scored, predicted
+
+
+def _pair(found: Any) -> tuple[Tensor, Tensor | None]:
+    """Return scores, and predicted classes or None."""
+    if not isinstance(found, tuple):
+        return found, None
+    if len(found) != 2:
+        rule = "score_batch must return scores, or a pair of scores and predicted classes."
+        raise invalid(rule, f"{len(found)} values")
+    return found

@@ -87,15 +87,23 @@ def planned_counts(policy: Policy, schedule: Schedule, floors: Floors, n: int) -
     Raises:
         WrongState: where it does.
     """
+    epochs = range(schedule.epochs)
+    full = [schedule.returns_all(epoch) for epoch in epochs]
     count = policy.kept_count(n)
-    if count is None or schedule.stagger or floors.per_class:
+    at_least = max(count or 0, floors.kept)
+    loose = count is None or schedule.stagger or floors.per_class > 0
+    if policy.finds_outliers:  # they stay out of most full epochs, and fill up no batch
+        loose |= at_least % floors.multiple > 0
+        loose |= any(full[epoch] and not schedule.returns_outliers(epoch) for epoch in epochs)
+    if loose:
         raise wrong_state(
             f"The number of steps depends on the scores under {policy!r}, {schedule!r}"
             + (" with class floors." if floors.per_class else "."),
-            "Drive the learning rate with `subsampler.progress`, or use Fraction of the lowest scores.",
+            "Drive the learning rate with `subsampler.progress`, or use Fraction of the lowest scores: "
+            "without `high` where samples are re-admitted or batches filled up.",
         )
-    few = min(n, -(-max(count, floors.kept) // floors.multiple) * floors.multiple)
-    return [n if schedule.returns_all(epoch) else few for epoch in range(schedule.epochs)]
+    few = min(n, -(-at_least // floors.multiple) * floors.multiple)
+    return [n if full[epoch] else few for epoch in epochs]
 
 
 def _standing(table: Table, schedule: Schedule, floors: Floors, epoch: int, seed: int) -> Standing:
@@ -143,6 +151,9 @@ def _refuse_nothing(reason: NDArray[np.uint8], policy: Policy, table: Table) -> 
     """Raise where the first decision keeps no sample at all: that is a wrong setting."""
     if not reason.all() or (reason == Reason.BY_HAND).all():
         return
+    # The epoch goes on and is decided again: what the policy noted of it would count twice.
+    table.columns = {name: column for name, column in table.columns.items() if name == PREDICTED}
+    table.notes.clear()
     scores = table.scores
     raise invalid(
         "A policy must keep at least one sample at its first decision.",

@@ -117,6 +117,10 @@ class Schedule:
         """Return whether every learned sample trains in ``epoch``, whatever it scored."""
         return self.warms_up(epoch) or self.in_tail(epoch) or self.readmits(epoch)
 
+    def returns_outliers(self, epoch: int) -> bool:
+        """Return whether every outlier trains in ``epoch``, whatever it scored."""
+        return self.warms_up(epoch) or (self.outliers == "readmit" and self.readmits(epoch))
+
     def turn(self, epoch: int, seed: int, start: int, stop: int) -> NDArray[np.bool_]:
         """Return which of the samples ``[start, stop)`` it is the turn of before ``epoch``.
 

@@ -99,5 +99,10 @@ class Policy(ABC):
         """Return how many of ``n`` scored samples are kept, where the policy fixes it."""
         return None
 
+    @property
+    def finds_outliers(self) -> bool:
+        """Whether the policy may leave samples out as outliers, which do not come back with the others."""
+        return False
+
     def check_range(self, low: float, high: float, score: str) -> None:  # noqa: B027
         """Raise where this policy's parameters cannot mean anything for scores in ``[low, high]``."""

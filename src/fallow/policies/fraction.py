@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._checks import check_share, invalid, invalid_type
 from ..selection import smallest
 from .base import Policy, Reason, Standing
-from .persistence import Persistence, check_high
+from .persistence import Persistence, check_high, check_within
 
 FLOOR = 1e-6
 """A smaller score counts as this one in a soft draw, so that every sample keeps a chance."""
@@ -82,15 +82,26 @@ class Fraction(Policy):
         return None if self._removes_outliers else self._keep(n)
 
     @property
+    def finds_outliers(self) -> bool:
+        """Whether there is a high side, or the highest scores are left out."""
+        return self.high is not None or self._removes_outliers
+
+    @property
     def _removes_outliers(self) -> bool:
         return self.remove == "highest" and self.exponent is None
 
     def _keep(self, n: int) -> int:
         return n - min(round(self.fraction * n), max(0, n - 1))
 
+    def check_range(self, low: float, high: float, score: str) -> None:
+        """Raise where ``high`` lies where no score can."""
+        check_within("high", self.high, low, high, score)
+
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Choose anew among all samples, whether they were kept or not."""
         n, scores = len(standing), standing.scores
+        if self.exponent is not None:
+            self._check_odds(scores)
         decided = np.zeros(n, np.uint8)
         scored = n - int(np.count_nonzero(np.isnan(scores)))
         keep, out = self._keep(scored), scored - self._keep(scored)
@@ -104,7 +115,6 @@ class Fraction(Policy):
             lowest = smallest(lambda a, b: sign * scores[a:b], n, out, standing.uniform)
             decided[lowest] = Reason.OUTLIER if self._removes_outliers else Reason.LEARNED
             return decided
-        self._check_odds(scores)
         drawn = smallest(lambda a, b: self._clock(scores[a:b], standing.uniform(a, b)), n, keep)
         decided[~(drawn | np.isnan(scores))] = Reason.NOT_DRAWN
         return decided

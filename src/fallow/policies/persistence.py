@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import check_integer, invalid, invalid_type
-from ..selection import blocks
+from ..selection import blocks, smallest
+from ._shares import scored
 from .base import Standing
 
 AUTO = "auto"
 BINS = 40
 DEPTH, FLAT, REACH = 0.55, 0.95, 0.4
 MARGIN = 0.5
+_BLOCK = 1 << 16
 _STREAK, _MEAN, _VISITS, _WRONG = "visits_above_high", "mean_score", "visits", "visits_wrong"
 
 
@@ -37,6 +39,16 @@ def check_high(high: float | str | None, visits: int) -> float | str | None:
     return float(high)
 
 
+def check_within(name: str, side: float | str | None, low: float, high: float, score: str) -> None:
+    """Raise where the number ``side`` lies where no score can: it would remove all or nothing."""
+    if isinstance(side, float) and not low <= side <= high:
+        raise invalid(
+            f"`{name}` must lie in [{low:g}, {high:g}], the range of {score}.",
+            side,
+            "Look at the scores of one epoch, or read thresholds as shares: Threshold(quantiles=True).",
+        )
+
+
 @dataclass(frozen=True)
 class Persistence:
     r"""Finds the samples that score high on ``visits`` visits in a row.
@@ -53,7 +65,8 @@ class Persistence:
     - scores clearly above chance, :math:`m_i > \log C + 0.5`, where the number of classes C is known,
     - was predicted wrong on its last ``visits`` visits, where predictions are recorded,
     - and is within the cap of its class: no more than there are samples of that class which the network
-      predicts right, the highest m first. So a class that is still to be learned loses nothing.
+      predicts right, the highest m first. So a class that is still to be learned loses nothing. Where no
+      predictions are recorded, the cap is half of the class; without labels, half of all samples.
 
     The hill and the rest are the two components that mixture models of the loss look for under label noise.
 
@@ -72,52 +85,63 @@ class Persistence:
     def find(self, standing: Standing, most: int | None = None) -> NDArray[np.bool_]:
         """Take the fresh scores into account, and return which samples are found: bool ``(N,)``.
 
+        A sample whose last score is not finite is never among them.
+
         Args:
             standing: what the policy sees.
             most: find no more than so many, those with the highest scores.
         """
         if self.high != AUTO:
-            return _highest(self._streaks(standing), standing.scores, most)
-        mean = self._means(standing)
-        ripe = standing.column(_VISITS, np.uint8) >= self.visits
-        bound = self._bound(standing, mean, ripe)
+            found = self._streaks(standing) >= self.visits
+            return _highest(found & scored(standing), standing.scores, most)
+        bound = self._bound(standing, self._histogram(standing))
         if bound is None:
             standing.notes.pop("high", None)
             return np.zeros(len(standing), np.bool_)
         standing.notes["high"] = bound
-        found = ripe & (mean > np.float32(bound))
+        mean = standing.column(_MEAN, np.float32)
+        found = mean > np.float32(bound)
+        found &= standing.column(_VISITS, np.uint8) >= self.visits
+        found &= scored(standing)
         if standing.labels is not None and standing.predicted is not None:
             found &= standing.column(_WRONG, np.uint8) >= self.visits
         return _highest(_capped(found, mean, standing), mean, most)
 
-    def _streaks(self, standing: Standing) -> NDArray[np.bool_]:
+    def _streaks(self, standing: Standing) -> NDArray[np.uint8]:
+        """Bring up to date, and return, how many of a sample's last scores in a row lay above the bound."""
         assert isinstance(self.high, float)
         streak = standing.column(_STREAK, np.uint8)
-        for start, stop in blocks(len(standing)):
+        for start, stop in blocks(len(standing), _BLOCK):
             rows = slice(start, stop)
-            score, seen = standing.scores[rows], streak[rows]
+            score = standing.scores[rows]
+            _count(streak[rows], standing.fresh[rows] & (score == score), score > self.high)
+        return streak
+
+    def _histogram(self, standing: Standing) -> NDArray[np.int64]:
+        """Bring means, visits and wrong predictions in a row up to date; return the counts of exp(-mean).
+
+        Counted are the samples with enough visits, in ``BINS`` bins of [0, 1].
+        """
+        mean, visits = standing.column(_MEAN, np.float32), standing.column(_VISITS, np.uint8)
+        counts = np.zeros(BINS + 1, np.int64)
+        for start, stop in blocks(len(standing), _BLOCK):
+            rows = slice(start, stop)
+            score, known = standing.scores[rows], mean[rows]
             fresh = standing.fresh[rows] & (score == score)
-            longer = np.minimum(seen, 254) + np.uint8(1)
-            seen[fresh] = np.where(score > self.high, longer, np.uint8(0))[fresh]
-        return np.asarray(streak >= self.visits)
+            _count(visits[rows], fresh, np.True_)
+            weight = np.minimum(np.maximum(visits[rows], 1), self.visits).astype(np.float32)
+            known += np.where(fresh, (score - known) / weight, np.float32(0))
+            bins = np.minimum(np.exp(-np.maximum(known, 0)) * np.float32(BINS), BINS - 1).astype(np.int64)
+            counts += np.bincount(np.where(visits[rows] >= self.visits, bins, BINS), minlength=BINS + 1)
+            if standing.labels is not None and standing.predicted is not None:
+                guess = standing.predicted[rows]
+                wrong = (guess != standing.labels[rows]) & (guess >= 0)
+                _count(standing.column(_WRONG, np.uint8)[rows], fresh, wrong)
+        return counts[:BINS]
 
-    def _means(self, standing: Standing) -> NDArray[np.float32]:
-        """Bring the running means, the visits and the wrong predictions in a row up to date."""
-        mean = standing.column(_MEAN, np.float32)
-        visits = standing.column(_VISITS, np.uint8)
-        fresh = standing.fresh & ~np.isnan(standing.scores)
-        visits[fresh] = np.minimum(visits[fresh], 254) + np.uint8(1)
-        weight = np.minimum(visits[fresh], self.visits).astype(np.float32)
-        mean[fresh] += (standing.scores[fresh] - mean[fresh]) / weight
-        if standing.labels is not None and standing.predicted is not None:
-            wrong = standing.column(_WRONG, np.uint8)
-            missed = standing.predicted[fresh] != standing.labels[fresh]
-            wrong[fresh] = np.where(missed, np.minimum(wrong[fresh], 254) + np.uint8(1), np.uint8(0))
-        return mean
-
-    def _bound(self, standing: Standing, mean: NDArray[np.float32], ripe: NDArray[np.bool_]) -> float | None:
-        likelihood = np.exp(-np.maximum(mean[ripe], 0))
-        valley = find_valley(np.histogram(likelihood, BINS, (0.0, 1.0))[0])
+    def _bound(self, standing: Standing, counts: NDArray[np.int64]) -> float | None:
+        """Return the score at the valley, or chance and a margin where that is more; None without one."""
+        valley = find_valley(counts)
         if valley is None:
             return None
         bound = -math.log(valley / BINS)
@@ -126,14 +150,20 @@ class Persistence:
         return max(bound, math.log(int(standing.labels.max()) + 1) + MARGIN)
 
 
+def _count(streak: NDArray[np.uint8], fresh: NDArray[np.bool_], hit: NDArray[np.bool_] | np.bool_) -> None:
+    """Add 1, in place, to the fresh ones that hit, up to 255; the other fresh ones begin at 0 again."""
+    streak *= hit | ~fresh
+    streak += fresh & hit & (streak < 255)
+
+
 def find_valley(counts: NDArray[np.integer]) -> int | None:
     """Return the edge, in bins, between a hill at the left end of a histogram and the rest; or None.
 
     The counts are smoothed, 1-2-1. The edge is the first place, at most ``REACH`` of the way to the right,
-    where the histogram has stopped falling: the mean over the next quarter of it is no lower. There the
-    count must be at most ``DEPTH`` times that of the hill's top, by more than chance would make it, and at
-    least 30 % of all must lie beyond. A histogram that falls all the way, or rises from the start, has no
-    valley.
+    where the histogram has stopped falling: the mean over the next quarter of it is at least ``FLAT`` times
+    as high. There the count must be at most ``DEPTH`` times that of the hill's top, by more than chance would
+    make it, and at least 30 % of all must lie beyond. A histogram that falls all the way, or rises from the
+    start, has no valley.
 
     Args:
         counts: int ``(bins,)``, of values that lie between 0 and 1.
@@ -161,30 +191,27 @@ def find_valley(counts: NDArray[np.integer]) -> int | None:
 
 def _highest(found: NDArray[np.bool_], values: NDArray[np.float32], most: int | None) -> NDArray[np.bool_]:
     """Leave the ``most`` with the highest values, ties by index."""
-    index = np.flatnonzero(found)
-    if most is None or index.size <= most:
+    if most is None or np.count_nonzero(found) <= most:
         return found
-    fewer = np.zeros_like(found)
-    fewer[index[np.argsort(-values[index], kind="stable")[:most]]] = True
-    return fewer
+    return smallest(lambda a, b: np.where(found[a:b], -values[a:b], np.float32(np.nan)), found.size, most)
 
 
 def _capped(found: NDArray[np.bool_], mean: NDArray[np.float32], standing: Standing) -> NDArray[np.bool_]:
     """Leave no more of each class than its cap, those with the highest means."""
-    labels = standing.labels
+    labels, predicted = standing.labels, standing.predicted
     if labels is None:
-        labels = np.zeros(len(standing), np.int32)
+        return _highest(found, mean, found.size // 2)
     classes = int(labels.max()) + 1
-    if standing.labels is None or standing.predicted is None:
+    if predicted is None:
         cap = np.bincount(labels, minlength=classes) // 2
     else:
-        cap = np.bincount(labels[standing.predicted == labels], minlength=classes)
-    if (np.bincount(labels[found], minlength=classes) <= cap).all():
+        cap = np.bincount(labels[predicted == labels], minlength=classes)
+    over = np.bincount(labels[found], minlength=classes) > cap
+    if not over.any():
         return found
-    index = np.flatnonzero(found)
+    index = np.flatnonzero(found & over[labels])
     by_class = index[np.lexsort((index, -mean[index], labels[index]))]
     label = labels[by_class]
     place = np.arange(by_class.size) - np.searchsorted(label, label, side="left")
-    capped = np.zeros_like(found)
-    capped[by_class[place < cap[label]]] = True
-    return capped
+    found[by_class[place >= cap[label]]] = False
+    return found

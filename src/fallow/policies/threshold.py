@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from .._checks import check_share, invalid, invalid_type
 from ..selection import blocks, kth_smallest
+from ._shares import scored
 from .base import Policy, Reason, Standing
-from .persistence import AUTO, Persistence, check_high
+from .persistence import AUTO, Persistence, check_high, check_within
 
 FIRST_LOW = 0.05
 """Where ``low="auto"`` begins, in nats: a probability of the label of 0.95."""
@@ -38,9 +39,10 @@ class Threshold(Policy):
     re-admitted, their fresh scores tell how many of the removals were wrong: the share w of them that now
     score above the mean of all fresh scores, and so surprise more than the average sample does. Outside 5 to
     10 % the threshold is multiplied by :math:`0.075 / w`, at least by 1/2 and at most by 2. It begins at 0.05
-    nats and needs a schedule that re-admits.
+    nats and needs a schedule that re-admits; fewer than 30 samples that came back move nothing.
     ``high="auto"`` finds persistent outliers where the data show two kinds of samples, see
-    :class:`fallow.policies.Persistence`. What was chosen stands in the ``notes`` of the history.
+    :class:`fallow.policies.Persistence`. What was chosen stands in the ``notes`` of the history:
+    ``low``, ``high`` where there is one, and ``wrong_removals``, the share w, where an audit was made.
 
     References:
         Subsampling training data during artificial neural network training (US 2020/0302273 A1)
@@ -94,17 +96,16 @@ class Threshold(Policy):
             check_share(name, value, closed=True, step="With quantiles=True both are shares.")
         return float(value)
 
+    @property
+    def finds_outliers(self) -> bool:
+        """Whether there is a high side."""
+        return self.high is not None
+
     def check_range(self, low: float, high: float, score: str) -> None:
         """Raise where a threshold lies where no score can: it would remove all or nothing."""
-        if self.quantiles:
-            return
-        for name, value in (("low", self.low), ("high", self.high)):
-            if isinstance(value, float) and not low <= value <= high:
-                raise invalid(
-                    f"`{name}` must lie in [{low:g}, {high:g}], the range of {score}.",
-                    value,
-                    "Look at the scores of one epoch, or use quantiles=True.",
-                )
+        if not self.quantiles:
+            check_within("low", self.low, low, high, score)
+            check_within("high", self.high, low, high, score)
 
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Judge the fresh scores; leave every other sample as it was."""
@@ -129,15 +130,16 @@ class Threshold(Policy):
 
     def _audited(self, standing: Standing) -> float:
         """Return the low threshold, corrected by what became of the samples that were re-admitted."""
-        notes = standing.notes
+        notes, scores = standing.notes, standing.scores
         low = notes.setdefault("low", FIRST_LOW)
-        back = standing.column(_LEARNED, np.bool_) & standing.fresh & ~np.isnan(standing.scores)
+        notes.pop("wrong_removals", None)
+        fresh = standing.fresh & scored(standing)
+        back = fresh & standing.column(_LEARNED, np.bool_)
         count = int(np.count_nonzero(back))
         if count < FEWEST:
             return low
-        fresh = standing.scores[standing.fresh]
-        mean = float(fresh.mean(dtype=np.float64, where=~np.isnan(fresh)))
-        wrong = int(np.count_nonzero(standing.scores[back] > mean)) / count
+        mean = np.float32(scores.mean(dtype=np.float64, where=fresh))
+        wrong = int(np.count_nonzero(back & (scores > mean))) / count
         notes["wrong_removals"] = wrong
         least, aim, most = WRONG
         if not least <= wrong <= most:
@@ -150,16 +152,15 @@ class Threshold(Policy):
         high = _number(self.high, math.inf)
         if not self.quantiles:
             return low, high
-        scores = standing.scores
-        scored = int(scores.size - np.count_nonzero(np.isnan(scores)))
-        if not scored:
+        scores, count = standing.scores, int(np.count_nonzero(scored(standing)))
+        if not count:
             return -math.inf, math.inf
 
         def at(rank: int) -> float:
-            return kth_smallest(lambda a, b: scores[a:b], scores.size, min(max(rank, 1), scored))
+            return kth_smallest(lambda a, b: scores[a:b], scores.size, min(max(rank, 1), count))
 
-        low = low if self.low is None else at(round(low * scored) + 1)
-        high = high if self.high is None else at(round(high * scored))
+        low = low if self.low is None else at(round(low * count) + 1)
+        high = high if self.high is None else at(round(high * count))
         return low, high
 
 
