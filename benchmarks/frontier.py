@@ -60,6 +60,8 @@ WORKS = {
         "--data fashion-mnist --epochs 20", ("full", *CONTROLS, "default"), seeds=3
     ),
     "fashion-noise0": Work("--epochs 30 --augment crop-flip", ("full",)),
+    "fashion-noise20-removed": Work("--epochs 30 --augment crop-flip", ("full",)),
+    "fashion-noise40-removed": Work("--epochs 30 --augment crop-flip", ("full",)),
     "fashion-noise20": Work("--epochs 30 --augment crop-flip", NOISY),
     "fashion-noise40": Work("--epochs 30 --augment crop-flip", NOISY),
     "fashion-longtail": Work(
@@ -69,7 +71,7 @@ WORKS = {
         "--epochs 30 --augment crop-flip", ("full", *CONTROLS, "default", "hard", "order-dp"), saved=0.6
     ),
     "newsgroups": Work(
-        "--data benchmarks.newsgroups:News --model benchmarks.newsgroups:BagOfWords",
+        "--data benchmarks.newsgroups:News --model benchmarks.newsgroups:BagOfWords --epochs 20",
         ("full", *CONTROLS, "default", "hard", "infobatch", "seta", "ucb", "order-dp",
          *(f"{arm}@{s}" for s in (0.3, 0.7) for arm in (*CONTROLS, "default", "order-dp", "seta"))),
     ),

@@ -3,7 +3,9 @@
     python benchmarks/works.py NAME [NAME ...] --out FOLDER      (all: every one)
 
 - ``fashion-noise20``, ``fashion-noise40``: 20,000 samples of Fashion-MNIST, the same in both; 20 or 40 %
-  of them have another class, drawn evenly from the nine others.
+  of them have another class, drawn evenly from the nine others. ``fashion-noise0``: with their true labels.
+  ``fashion-noise20-removed``, ``fashion-noise40-removed``: without the wrong ones, which is what a rule that
+  leaves out exactly those would train on.
 - ``fashion-longtail``: of Fashion-MNIST all samples of class 0, and of each next class fewer by the same
   factor, down to 1/100.
 - ``fashion-duplicates``: 20,000 rows of Fashion-MNIST, each distinct sample 1 to 10 times.
@@ -71,11 +73,13 @@ def repeated_rows(n: int, count: int, most: int, rng: np.random.Generator) -> np
     return rng.permutation(rows)
 
 
-def _noise(share: float) -> Callable[[ImageData], Rows]:
+def _noise(share: float, *, removed: bool = False) -> Callable[[ImageData], Rows]:
     def draw(data: ImageData) -> Rows:
         labels = data.train.labels.numpy()
         rows = np.random.default_rng(1).permutation(len(labels))[:20_000]
-        return rows, flipped(labels[rows], share, len(data.classes), np.random.default_rng(2))
+        noisy = flipped(labels[rows], share, len(data.classes), np.random.default_rng(2))
+        right = (noisy == labels[rows]) | (not removed)
+        return rows[right], noisy[right]
 
     return draw
 
@@ -99,8 +103,11 @@ def _ten_thousand(data: ImageData) -> Rows:
 
 
 WORKS: dict[str, tuple[str, Callable[[ImageData], Rows], str]] = {
+    "fashion-noise0": ("fashion-mnist", _noise(0.0), "fashion-mnist"),
     "fashion-noise20": ("fashion-mnist", _noise(0.2), "fashion-mnist"),
     "fashion-noise40": ("fashion-mnist", _noise(0.4), "fashion-mnist"),
+    "fashion-noise20-removed": ("fashion-mnist", _noise(0.2, removed=True), "fashion-mnist"),
+    "fashion-noise40-removed": ("fashion-mnist", _noise(0.4, removed=True), "fashion-mnist"),
     "fashion-longtail": ("fashion-mnist", _longtail, "fashion-mnist"),
     "fashion-duplicates": ("fashion-mnist", _duplicates, "fashion-mnist"),
     "cifar-10k": ("cifar10", _ten_thousand, "cifar10"),

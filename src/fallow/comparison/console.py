@@ -134,8 +134,8 @@ class _Work:
 
 
 def weight(run: Run, n: int) -> float:
-    """Return how many samples a run will train on, as far as that is known: at most, for an own arm."""
-    saved = 0.0 if run.options.policy == "full" else run.arm.saved or 0.0
+    """Return about how many samples a run will train on; at most, where a threshold decides."""
+    saved = 0.0 if run.options.policy == "full" else run.arm.saved or run.options.fraction or 0.0
     return run.options.planned_epochs * n * (1 - saved)
 
 
