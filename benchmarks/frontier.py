@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 import works
 
 RESULTS = Path(__file__).parent / "results" / "frontier"
