@@ -82,7 +82,7 @@ WORKS = {
 def command(name: str, out: Path, seeds: int, jobs: int | None) -> list[str]:
     """Return the ``fallow compare`` of a work; its data is built first where it is one of ``works.py``."""
     work = WORKS[name]
-    words = ["compare", *shlex.split(work.options), "--accelerator", "cpu"]
+    words = ["compare", *shlex.split(work.options)]
     if name in works.WORKS:
         data = out / "data" / f"{name}.npz"
         words += ["--data", str(data if data.exists() else works.build(name, data.parent))]
