@@ -79,7 +79,7 @@ WORKS = {
 }  # fmt: skip
 
 
-def command(name: str, out: Path, seeds: int, jobs: int | None) -> list[str]:
+def command(name: str, out: Path, seeds: int, jobs: int | None, *, main_only: bool) -> list[str]:
     """Return the ``fallow compare`` of a work; its data is built first where it is one of ``works.py``."""
     work = WORKS[name]
     words = ["compare", *shlex.split(work.options)]
@@ -168,11 +168,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("comparisons"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int)
+    parser.add_argument("--main", action="store_true", help="only the main saving of each work")
     parser.add_argument("--table", action="store_true", help="print the tables of what was kept, and stop")
     options = parser.parse_args()
     for name in options.works:
         if not options.table:
-            words = command(name, options.out.resolve(), options.seeds, options.jobs)
+            words = command(name, options.out.resolve(), options.seeds, options.jobs, main_only=options.main)
             print("fallow", shlex.join(words), flush=True)
             subprocess.run([sys.executable, "-m", "fallow", *words], check=True, cwd=ROOT)
             keep(name, options.out.resolve())
