@@ -88,7 +88,7 @@ def command(name: str, out: Path, seeds: int, jobs: int | None, *, main_only: bo
         words += ["--data", str(data if data.exists() else works.build(name, data.parent))]
     words += [
         "--arms",
-        ",".join(work.arms),
+        ",".join(arm for arm in work.arms if not (main_only and "@" in arm)),
         "--saved",
         str(work.saved),
         "--seeds",
