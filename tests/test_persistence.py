@@ -278,6 +278,17 @@ def test_what_has_no_valley(counts):
     assert find_valley(counts) is None
 
 
+@pytest.mark.parametrize(("share", "edge"), [(0.5, 5), (0.65, 5), (0.75, None), (0.95, None)])
+def test_a_hill_of_more_than_seven_in_ten_is_the_rest(share, edge):
+    counts = np.zeros(40, np.int64)
+    counts[:4], counts[20:] = share * 25_000, (1 - share) * 5_000
+    assert find_valley(counts) == edge
+
+
+def test_the_margin_above_chance_is_half_a_nat():
+    assert MARGIN == 0.5
+
+
 def test_one_bin_alone_has_no_valley():
     assert find_valley(np.array([7])) is None
 
