@@ -34,8 +34,10 @@ from fallow.policies import (
 
 POLICIES = [
     Threshold(low=0.1, high=5.0),
+    Threshold(low="auto", high="auto", visits=3),
     Fraction(0.5),
     Fraction(0.5, exponent=0.5),
+    Fraction(0.5, exponent=0.5, high="auto"),
     RandomFraction(0.5),
     BelowMean(),
     BelowMean(budget=0.3),

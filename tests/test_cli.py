@@ -102,6 +102,47 @@ def test_plain_lines_where_there_is_no_terminal(capsys, tmp_path):
     assert str(tmp_path / "r" / "usage.png") in shown.replace("\n", "")
 
 
+def test_wrong_labels_are_left_out_and_named(capsys, tmp_path):
+    """Every fifth label of the digits is wrong; the default finds them, and says so in every place."""
+    from fallow.datasets import load_images
+
+    data = load_images("digits")
+    parts = {}
+    for name, part in (("train", data.train), ("test", data.test)):
+        images, labels = part.__getitems__(range(len(part)))
+        parts |= {f"x_{name}": images.numpy().astype(np.uint8), f"y_{name}": labels.numpy()}
+    rng, y = np.random.default_rng(0), parts["y_train"]
+    wrong = rng.random(len(y)) < 0.2
+    parts["y_train"] = np.where(wrong, (y + rng.integers(1, 10, len(y))) % 10, y)
+    np.savez(tmp_path / "noisy.npz", **parts)
+    words = ["--data", str(tmp_path / "noisy.npz"), "--epochs", "14", "--out", str(tmp_path / "r")]
+    assert main(["train", *words, "--accelerator", "cpu"]) == 0
+    with (tmp_path / "r" / "samples.csv").open() as file:
+        found = np.array([row["reason"] == "outlier" for row in csv.DictReader(file)])
+    assert (found & wrong).sum() > 0.9 * found.sum()
+    assert (found & wrong).sum() > 0.6 * wrong.sum()
+    said = summary(tmp_path / "r")
+    last = said["epochs"][-1]
+    assert last["outliers"] == found.sum()
+    assert last["notes"]["high"] >= np.log(10) + 0.5
+    assert said["samples_forward_only"] > 0
+    assert RunDirectory(tmp_path / "r").read_epoch(13).record.notes == last["notes"]
+    lines = capsys.readouterr().out.splitlines()
+    heads = next(line for line in lines if "epoch" in line and "kept" in line)
+    shown = next(line for line in lines if line.strip().startswith("14/14"))
+    place = heads.index("outliers") + len("outliers")
+    assert shown[:place].split()[-1] == str(found.sum())
+    assert (
+        [line for line in lines if line.startswith("Outliers")]
+        == [
+            line
+            for line in lines
+            if f"{found.sum()} samples left out of the last epoch: see samples.csv" in line
+        ]
+        != []
+    )
+
+
 @pytest.mark.parametrize("policy", ["fraction", "below-mean", "random", "full"])
 def test_every_policy_trains(policy, tmp_path):
     assert main([*QUICK[:-4], "--epochs", "2", "--policy", policy, "--out", str(tmp_path / "r")]) == 0

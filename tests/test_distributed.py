@@ -5,6 +5,7 @@ compared here.
 """
 
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,12 @@ from fallow.distributed import gather_rows, rank_and_size
 
 GLOBAL = 8
 SIZES = (37, 33, 32)
+NOISY = 121
+"""A set of which every second label is wrong."""
+FOUND = {
+    "outliers": Fraction(0.6, exponent=0.5, high="auto", visits=1),
+    "audit": Threshold(low="auto", high="auto", visits=2),
+}
 POLICY = Threshold(low=0.5, high=3.5)
 SCHEDULE = Schedule(epochs=4, readmit_every=3)
 
@@ -28,6 +35,8 @@ def losses_of(index, epoch, n):
     draw = torch.rand(n, generator=torch.Generator().manual_seed(epoch)).square() * 4
     if epoch == 0:
         draw[3] = float("nan")
+    if n == NOISY:
+        draw[::2] = draw[::2] / 10 + 5
     return draw[index]
 
 
@@ -176,6 +185,8 @@ def scenarios(given):
     found["full"] = whole_run(37, full_batches=True)
     found["drop"] = whole_run(37, drop_last=True)
     found["soft"] = whole_run(37, Fraction(0.4, exponent=0.5))
+    for name, policy in FOUND.items():
+        found[name] = whole_run(NOISY, policy)
     found["stopped"] = stopped_run(37)
     found["busy"] = busy_run(37)
     if given is not None:
@@ -235,7 +246,7 @@ def in_order(ranks, name, key="log"):
     return found
 
 
-RUNS = [*SIZES, "full", "drop", "soft"]
+RUNS = [*SIZES, "full", "drop", "soft", *FOUND]
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -254,6 +265,14 @@ def test_something_was_removed_and_came_back(one):
     assert sizes[0] == 37 > sizes[1] > sizes[2] < sizes[3] < 37
     assert "'bad': 1" in one[37]["outcome"][0]
     assert "'forward_only': 2" in one[37]["outcome"][0]
+
+
+@pytest.mark.parametrize("run", FOUND)
+def test_outliers_and_thresholds_were_found(one, run):
+    rows = one[run]["outcome"][0]
+    assert "'high': " in rows
+    assert ("'low': " in rows) == (run == "audit")
+    assert 30 < max(int(count) for count in re.findall(r"'outliers': (\d+)", rows)) <= 61
 
 
 @pytest.mark.parametrize("run", RUNS)

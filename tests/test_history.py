@@ -98,8 +98,19 @@ def test_an_epoch_without_a_score_has_no_mean():
     assert record.score_histogram.tolist() == [0] * len(EDGES)
 
 
+def test_notes_are_a_copy_and_none_are_needed():
+    notes = {"high": 3.25}
+    record = describe(filled([0.5]), 0, 0, 0.0, notes)
+    notes["high"] = 0.0
+    assert record.notes == {"high": 3.25}
+    assert describe(filled([0.5]), 0, 0, 0.0).notes == {}
+    plain = record.aggregates()
+    del plain["notes"]  # as of a run before there were any
+    assert EpochRecord.restore(record.used_bits, plain).notes == {}
+
+
 def test_aggregates_go_through_json_and_back():
-    record = describe(filled([0.5, 2.0, 100.0]), 0, 3, 0.25)
+    record = describe(filled([0.5, 2.0, 100.0]), 0, 3, 0.25, {"low": 0.05, "wrong_removals": 1 / 3})
     plain = json.loads(json.dumps(record.aggregates()))
     assert "used_bits" not in plain
     again = EpochRecord.restore(record.used_bits, plain)

@@ -1,13 +1,16 @@
 """Persistent outliers: streaks and means against brute force, the valley by hand, and made-up populations."""
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from fallow import Schedule, Subsampler
 from fallow._checks import InvalidType, InvalidValue
 from fallow.policies import Fraction, Reason, Threshold
 from fallow.policies.persistence import AUTO, BINS, MARGIN, Persistence, check_high, find_valley
@@ -273,6 +276,17 @@ def test_a_hill_apart_from_the_rest_has_a_valley_between(hill, gap, top, far, fl
 )  # fmt: skip
 def test_what_has_no_valley(counts):
     assert find_valley(counts) is None
+
+
+@pytest.mark.parametrize(("share", "edge"), [(0.5, 5), (0.65, 5), (0.75, None), (0.95, None)])
+def test_a_hill_of_more_than_seven_in_ten_is_the_rest(share, edge):
+    counts = np.zeros(40, np.int64)
+    counts[:4], counts[20:] = share * 25_000, (1 - share) * 5_000
+    assert find_valley(counts) == edge
+
+
+def test_the_margin_above_chance_is_half_a_nat():
+    assert MARGIN == 0.5
 
 
 def test_one_bin_alone_has_no_valley():
@@ -565,6 +579,80 @@ def test_a_threshold_leaves_an_outlier_that_was_not_measured_as_it_was():
     given_ = standing(**shown, reason=reason, fresh=np.arange(100) < 50)
     decided = Threshold(high=AUTO).decide(given_)
     assert decided.tolist() == [Reason.KEPT] * 50 + [Reason.OUTLIER] * 50
+
+
+# Through a training that is stopped
+
+EPOCHS, SIZE = 12, 300
+TRAINED = [
+    Fraction(0.5, exponent=0.5, high=AUTO),
+    Fraction(0.5, high=3.0, visits=2),
+    Threshold(low="auto", high=AUTO, visits=3),
+]
+
+
+def make(policy):
+    labels = torch.from_numpy(noisy(SIZE)[0]["labels"])
+    return Subsampler(SIZE, policy, Schedule(epochs=EPOCHS, remeasure_every=4), seed=2, labels=labels)
+
+
+def play(sub, stops=None):
+    """Train to the end; keep the state after the second batch of each epoch, and at its end."""
+    loader = sub.loader(range(SIZE), 16)
+    while sub.epoch < EPOCHS:
+        shown, _ = noisy(SIZE, epoch=sub.epoch)
+        scores, predicted = (torch.from_numpy(shown[name]) for name in ("scores", "predicted"))
+        for at, (index, _) in enumerate(loader if len(sub.order()) else ()):
+            sub.record(index, scores[index], predicted=predicted[index])
+            if stops is not None and at == 1:
+                stops.append(deepcopy(sub.state_dict()))
+        sub.remeasure(range(SIZE), lambda i, _, s=scores, p=predicted: (s[i], p[i]))
+        if stops is not None:
+            stops.append(deepcopy(sub.state_dict()))
+        sub.step()
+    return sub
+
+
+def columns_of(sub):
+    table = sub.state_dict()["table"]
+    return table["notes"], {name: column.tolist() for name, column in table["columns"].items()}
+
+
+@pytest.mark.parametrize("policy", TRAINED, ids=repr)
+def test_a_stopped_training_goes_on_as_it_was(policy):
+    stops = []
+    whole = play(make(policy), stops)
+    assert (whole.reason == Reason.OUTLIER).sum() > 40
+    assert sum(record.forward_only for record in whole.history) > 40
+    notes = [record.notes for record in whole.history]
+    assert any("high" in note for note in notes) == (policy.high == AUTO)
+    for state in stops[3::5]:
+        again = make(policy)
+        again.load_state_dict(state)
+        play(again)
+        assert [record.notes for record in again.history] == notes
+        assert [r.used.tolist() for r in again.history] == [r.used.tolist() for r in whole.history]
+        assert torch.equal(again.reason, whole.reason)
+        assert columns_of(again) == columns_of(whole)
+
+
+@pytest.mark.parametrize("policy", TRAINED[:2], ids=repr)
+def test_total_steps_with_a_high_side_are_the_counted_batches(policy):
+    sub = make(policy)
+    total, before = sub.total_steps(16), [len(sub.order())]
+    loader, counted = sub.loader(range(SIZE), 16), 0
+    for epoch in range(EPOCHS):
+        shown, _ = noisy(SIZE, epoch=epoch)
+        counted += len(loader)
+        for index, _ in loader:
+            losses, predicted = (torch.from_numpy(shown[name][index]) for name in ("scores", "predicted"))
+            sub.record(index, losses, predicted=predicted)
+        sub.remeasure(range(SIZE), lambda index, _, s=shown: torch.from_numpy(s["scores"][index]))
+        sub.step()
+        before.append(int(sub.kept.sum()))
+    assert counted == total
+    assert before[1:] == [150] * EPOCHS
+    assert (sub.reason == Reason.OUTLIER).any()
 
 
 # Arguments

@@ -14,7 +14,7 @@ from fallow._checks import InvalidValue, WrongState
 from fallow.plan import Floors, due, hold, plan_epoch, planned_counts, readmit
 from fallow.policies import BelowMean, Fraction, Policy, RandomFraction, Reason, Threshold
 from fallow.schedule import Schedule
-from fallow.table import MEASURED, Table
+from fallow.table import MEASURED, PREDICTED, Table
 
 KEPT, LEARNED, OUTLIER, NOT_DRAWN, BY_HAND = Reason
 examples = settings(max_examples=60, deadline=None)
@@ -81,6 +81,37 @@ def test_by_hand_stands_whatever_the_policy_says(policy):
         Schedule(epochs=9, full_tail=1),
     ):
         assert planned(table, policy, schedule)[0][:2] == [BY_HAND, BY_HAND]
+
+
+class Watch(RandomFraction):
+    """Keeps what it is shown, and notes the epoch."""
+
+    def decide(self, standing):
+        object.__setattr__(self, "shown", standing)
+        standing.notes["planned"] = float(standing.epoch)
+        return np.zeros(len(standing), np.uint8)
+
+
+def test_what_a_policy_is_shown():
+    table, policy, labels = table_of([1.0, 2.0, None]), Watch(0.5), np.int32([2, 0, 1])
+    planned(table, policy, Schedule(epochs=9), Floors(labels))
+    shown = policy.shown
+    assert (shown.epoch, shown.epochs, len(shown)) == (1, 9, 3)
+    assert shown.labels is labels
+    assert shown.predicted is None
+    assert shown.fresh.tolist() == [True, True, False]
+    assert shown.notes is table.notes
+    table.column(PREDICTED, np.int32)[:2] = [3, 1]
+    planned(table, policy)
+    assert policy.shown.predicted.tolist() == [2, 0, -1]
+    assert policy.shown.labels is None
+
+
+def test_a_plan_keeps_the_notes_of_its_own_epoch():
+    table, policy = table_of([1.0, 2.0]), Watch(0.5)
+    plans = [planned(table, policy, epoch=epoch)[1] for epoch in (1, 2, 3)]
+    assert [plan.notes for plan in plans] == [{"planned": 1.0}, {"planned": 2.0}, {"planned": 3.0}]
+    assert planned(table, policy, Schedule(epochs=9, warmup=5), epoch=4)[1].notes == {"planned": 3.0}
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -145,6 +145,57 @@ def test_a_weight_does_not_hide_that_there_is_no_score():
     assert mean_loss(losses, torch.tensor([2.0, 2.0])).item() == pytest.approx(2.0)
 
 
+# --- rows without a backward pass ---
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.sampled_from([0.25, 1.0, 3.0, 7.5, NO_SCORE])), min_size=1, max_size=N
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_the_mean_is_that_of_the_rows_with_a_backward_pass(rows):
+    chosen = torch.tensor([c for c, _ in rows])
+    losses = torch.tensor([v for _, v in rows], requires_grad=True)
+    sub = subsampler()
+    mean = sub.record(torch.arange(len(rows)), losses, backward=chosen)
+    trained = [v for c, v in rows if c and v != NO_SCORE]
+    assert mean.item() == pytest.approx(sum(trained) / max(1, len(trained)), rel=1e-6, abs=1e-30)
+    mean.backward()
+    share = [1 / max(1, len(trained)) if c and v != NO_SCORE else 0.0 for c, v in rows]
+    found = [g if v != NO_SCORE else 0.0 for g, (_, v) in zip(losses.grad.tolist(), rows, strict=True)]
+    assert found == pytest.approx(share)
+    assert losses.grad[~chosen].count_nonzero() == 0
+    scored = [v if v != NO_SCORE else -1.0 for _, v in rows]
+    assert sub.scores[: len(rows)].nan_to_num(-1).tolist() == scored
+
+
+def test_rows_without_a_backward_pass_are_seen_and_not_counted_as_trained():
+    sub = subsampler()
+    chosen = torch.arange(N) % 5 == 0
+    loader = sub.loader(range(N), 10)
+    for index, _ in loader:
+        sub.record(index, index + 1.0, backward=chosen[index], predicted=index % 3)
+    assert sub.progress == 0.25
+    sub.step()
+    record = sub.history[0]
+    assert (record.backward, record.forward_only) == (10, 40)
+    assert torch.equal(record.used, chosen)
+    assert record.mean_score == pytest.approx((torch.arange(N) + 1.0)[chosen].mean().item())
+    assert sub.predicted.tolist() == [i % 3 for i in range(N)]
+    assert sub.scores.tolist() == [i + 1 for i in range(N)]
+
+
+def test_a_weight_counts_only_where_there_is_a_backward_pass():
+    sub = subsampler(8, BelowMean(0.5))
+    sub.record(torch.arange(8), torch.tensor([0.0, 0.0, 0.0, 0.0, 4.0, 4.0, 4.0, 4.0]))
+    sub.step()
+    low = [i for i in range(4) if sub.kept[i]]
+    losses, chosen = torch.tensor([1.0, 3.0, 5.0]), torch.tensor([True, False, True])
+    mean = sub.record(torch.tensor([*low, 4]), losses, backward=chosen)
+    assert mean.item() == pytest.approx((2 * 1.0 + 5.0) / 2)
+
+
 # --- duplicates ---
 
 
@@ -207,6 +258,10 @@ WRONG_VALUES = [
     ({"predicted": torch.ones(3, 2)}, InvalidValue, r"predicted must.*shape \(3, 2\)"),
     ({"predicted": GOOD}, InvalidType, r"`predicted` must hold class ids.*float32.*argmax"),
     ({"predicted": GOOD > 1}, InvalidType, "`predicted` must hold class ids.*bool"),
+    ({"backward": GOOD}, InvalidType, r"`backward` must be a bool for each row\. Found torch.float32"),
+    ({"backward": torch.ones(3).int()}, InvalidType, r"`backward` must be a bool.*torch.int32"),
+    ({"backward": GOOD[:2] > 0}, InvalidValue, r"backward must.*\(3,\)\. Found shape \(2,\)"),
+    ({"backward": [True, False, True]}, InvalidType, r"backward must be a tensor\. Found list"),
 ]
 
 
@@ -331,6 +386,8 @@ def test_record_waits_for_no_device(policy):
             assert mean.device.type == "meta"
             mean.backward()
         sub.record(torch.arange(3), torch.ones(3, device="meta"), scores=torch.ones(3, device="meta"))
+        chosen = torch.ones(3, device="meta", dtype=torch.bool)
+        sub.record(torch.arange(3), torch.ones(3, device="meta"), backward=chosen)
 
 
 def lines_run(call):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,14 @@ from fallow.run_directory import DamagedData, EpochFile, RunDirectory, replaced
 
 @pytest.fixture
 def epoch():
-    subsampler = fallow.Subsampler(10, fallow.Threshold(low=0.1), fallow.Schedule(epochs=2))
-    subsampler.record(torch.arange(10), torch.linspace(0, 1, 10))
-    subsampler.step()
-    return EpochFile(subsampler.history[0], subsampler.scores.numpy(), np.zeros(10, np.uint8))
+    subsampler = fallow.Subsampler(10, fallow.Threshold(low="auto"), fallow.Schedule(epochs=2))
+    for _ in range(2):
+        kept = subsampler.order()[:]
+        subsampler.record(torch.as_tensor(kept), torch.linspace(0, 1, 10)[kept])
+        subsampler.step()
+    record = replace(subsampler.history[1], epoch=0)
+    assert record.notes == {"low": 0.05}
+    return EpochFile(record, subsampler.scores.numpy(), np.zeros(10, np.uint8))
 
 
 def test_an_epoch_comes_back_as_it_was(tmp_path, epoch):

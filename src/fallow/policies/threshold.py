@@ -35,11 +35,12 @@ class Threshold(Policy):
 
     Only a score of the epoch that just ended decides; a sample that was not measured stays as it was.
 
-    ``low="auto"`` holds the low threshold by an audit that costs nothing. Whenever learned samples were
-    re-admitted, their fresh scores tell how many of the removals were wrong: the share w of them that now
-    score above the mean of all fresh scores, and so surprise more than the average sample does. Outside 5 to
-    10 % the threshold is multiplied by :math:`0.075 / w`, at least by 1/2 and at most by 2. It begins at 0.05
-    nats and needs a schedule that re-admits; fewer than 30 samples that came back move nothing.
+    ``low="auto"`` holds the low threshold by an audit that costs nothing. Whenever learned samples came
+    back, by the schedule or for a floor, their fresh scores tell how many of the removals were wrong: the
+    share w of them that now score above the mean of all fresh scores, and so surprise more than the average
+    sample does. Outside 5 to 10 % the threshold is multiplied by :math:`0.075 / w`, at least by 1/2 and at
+    most by 2. It begins at 0.05 nats and needs a schedule that re-admits; fewer than 30 samples that came
+    back move nothing.
     ``high="auto"`` finds persistent outliers where the data show two kinds of samples, see
     :class:`fallow.policies.Persistence`. What was chosen stands in the ``notes`` of the history:
     ``low``, ``high`` where there is one, and ``wrong_removals``, the share w, where an audit was made.

@@ -184,6 +184,11 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         ("Samples", f"{backward:,} trained on, {forward:,} measured, of {full:,} in full training"),
         ("Saved", f"{summary['saved_fraction']:.1%} of the samples; {cost:.1%} with measuring at a third"),
+    ]
+    outliers = summary["epochs"][-1]["outliers"]
+    if outliers:
+        rows.append(("Outliers", f"{outliers:,} samples left out of the last epoch: see samples.csv"))
+    rows += [
         ("Time", f"{summary['seconds']:.1f} s, {summary['record_seconds']:.2f} s of it recording scores"),
     ]
     return rows
