@@ -130,30 +130,6 @@ def test_sides_that_cannot_be_meant_raise(name, options, text):
         policy_of(name, **options)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "expected"),
-    [
-        ("soft", {}, 5),
-        ("soft", {"high": 2.0}, 5),
-        ("soft", {"high": "none"}, None),
-        ("soft", {"remeasure_every": 2}, 2),
-        ("soft", {"readmit_every": 3}, None),
-        ("soft", {"readmit_at": [4]}, None),
-        ("soft", {"outliers": "never"}, None),
-        ("soft", {"outliers": "readmit"}, None),
-        ("fraction", {}, None),
-        ("fraction", {"high": "auto"}, 5),
-        ("threshold", {"high": "auto"}, None),
-        ("threshold", {"high": "auto", "readmit_every": 0}, 5),
-        ("threshold", {"high": "auto", "remeasure_every": 3}, 3),
-        ("random", {}, None),
-    ],
-)
-def test_outliers_are_measured_every_fifth_epoch_unless_samples_are_readmitted(name, options, expected):
-    schedule = make_schedule(TrainOptions("digits", policy=name, **options), 20)
-    assert schedule.remeasure_every == expected
-
-
 def test_the_default_never_lets_an_outlier_wait_for_ever():
     """There is an epoch in which outliers are measured, whatever the policy with a high side."""
     for name in ("soft", "fraction", "threshold"):

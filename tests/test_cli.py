@@ -137,7 +137,7 @@ def test_wrong_labels_are_left_out_and_named(capsys, tmp_path):
         == [
             line
             for line in lines
-            if f"{found.sum()} samples left out of the last epoch: see samples.csv" in line
+            if f"{found.sum()} samples look mislabelled: reason outlier in samples.csv" in line
         ]
         != []
     )

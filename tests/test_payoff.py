@@ -7,7 +7,9 @@ from fallow.tasks.payoff import remarks, time_saved
 
 def epoch(backward=100, seconds=1.0, *, n=100, waiting=0.0, evaluating=0.0, loss=1.0, accuracy=0.5):
     return {
+        "epoch": 0,
         "n": n,
+        "bad": 0,
         "backward": backward,
         "seconds": seconds,
         "waiting_seconds": waiting,
@@ -22,8 +24,8 @@ def summary(epochs):
     return {"epochs": epochs, "saved_fraction": saved, "time_saved_fraction": time_saved(epochs)}
 
 
-def said(epochs, *, rule=True):
-    return " ".join(remarks(summary(epochs), rule=rule))
+def said(epochs, **options):
+    return " ".join(remarks(summary(epochs), **{"rule": True} | options))
 
 
 LONG = {"n": 100_000, "seconds": 100.0}
@@ -47,8 +49,17 @@ def test_evaluating_does_not_shrink():
 
 
 def test_one_epoch_saves_nothing_and_says_why():
-    assert "every epoch was full" in said([epoch(**LONG, backward=100_000)])
-    assert said([epoch(**LONG, backward=100_000)], rule=False) == ""
+    full = [epoch(**LONG, backward=100_000)]
+    assert "every epoch was full. A sample is measured before" in said(full, thin=0)
+    assert "at least 100,000 samples are kept" in said(full, min_kept=100_000)
+    assert "the rule found no sample" in said(full)
+    assert said(full, rule=False) == ""
+
+
+def test_scores_that_are_not_finite():
+    epochs = [e | {"epoch": i, "bad": 7 * (i > 3)} for i, e in enumerate(HALVES)]
+    assert said(epochs).startswith("42 scores were not finite, the first in epoch 5 of 10")
+    assert "not finite" in said(epochs, rule=False)
 
 
 def test_a_rule_that_leaves_out_little_says_so():

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 from fallow import NO_SCORE, BelowMean, KLDivergence, Schedule, Subsampler, Threshold, kl_divergence
 from fallow._checks import InvalidType, InvalidValue, WrongState
-from fallow.recording import check_index, check_labels, mean_loss
+from fallow.recording import check_index, check_labels, mean_loss, only
 
 N = 50
 
@@ -136,8 +136,16 @@ def test_the_weights_of_below_mean_are_applied():
     mean = sub.record(torch.tensor([*low, 4, 5]), losses)
     assert mean.item() == pytest.approx((2 * 1.0 + 2 * 3.0 + 5.0) / 3)
     mean.backward()
-    assert losses.grad.tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 3, 1 / 3])
+    assert losses.grad.tolist() == pytest.approx([2 / 3, 2 / 3, 1 / 3, 0.0])
     assert sub.scores[low].tolist() == [1.0, 3.0]
+
+
+def test_a_batch_without_any_row_to_train_on_costs_nothing():
+    losses = torch.tensor([1.0, 2.0], requires_grad=True)
+    mean = mean_loss(only(losses, torch.tensor([False, False])), None)
+    assert mean.item() == 0.0
+    mean.backward()
+    assert losses.grad.tolist() == [0.0, 0.0]
 
 
 def test_a_weight_does_not_hide_that_there_is_no_score():

@@ -165,7 +165,8 @@ def test_outliers_are_measured_when_samples_come_back_or_at_times_of_their_own()
         assert [share > 0 for share in found] == [schedule.measures(epoch) for epoch in range(8)]
         return found
 
-    assert shares() == [0] * 8
+    assert shares() == [0, 0, 0, 0, 0, 1, 0, 0]
+    assert shares(readmit_at=(4,)) == [0, 0, 0, 0, 1, 0, 0, 0]
     assert shares(readmit_every=3) == [0, 0, 0, 1, 0, 0, 1, 0]
     assert shares(remeasure_every=3) == [0, 0, 0, 1, 0, 0, 1, 0]
     assert shares(readmit_every=2, remeasure_every=3) == [0, 0, 0, 1, 0, 0, 1, 0]

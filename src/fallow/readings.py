@@ -93,6 +93,11 @@ class Readings:
         return None if labels is None else torch.from_numpy(labels.astype(np.int64))
 
     @property
+    def min_kept(self) -> int:
+        """How many samples are kept at least."""
+        return self._floors.kept
+
+    @property
     def record_seconds(self) -> float:
         """Time spent inside ``record`` so far, in seconds."""
         return sum(epoch.record_seconds for epoch in self.history) + self._ledger.seconds

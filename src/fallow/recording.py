@@ -138,7 +138,9 @@ def mean_loss(losses: Tensor, weights: Tensor | None) -> Tensor:
     plain = losses.device.type == "cpu" and losses.dtype in (torch.float32, torch.float64)
     if weights is None and plain and not np.count_nonzero(losses.detach().numpy() < 0):
         return losses.mean()
-    rows = losses.shape[0] - is_no_score(losses.detach()).sum()
+    without = is_no_score(losses.detach())
+    rows = losses.shape[0] - without.sum()
+    losses = losses.masked_fill(without, 0.0)  # else a batch of nothing but these has a loss below 0
     if weights is not None:
         losses = losses * weights.to(losses.device, losses.dtype, non_blocking=True)
     dtype = losses.dtype

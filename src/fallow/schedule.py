@@ -13,6 +13,8 @@ from ._checks import check_integer, check_share, invalid, invalid_type
 from .keyed import mix, uniform
 
 MAX_EPOCHS = 65_534
+REMEASURE_EVERY = 5
+"""How often outliers are measured where no sample is ever re-admitted."""
 _STAGGER = 0x57A6
 
 
@@ -35,7 +37,7 @@ class Schedule:
         outliers: ``"remeasure"``: an outlier comes back only when a forward-only measurement finds it below
             the threshold; ``"readmit"``: with the others; ``"never"``.
         remeasure_every: measure outliers before every k-th epoch; by default whenever samples are
-            re-admitted.
+            re-admitted, or every 5th epoch where none ever are.
 
     Raises:
         InvalidValue: where a number is out of its range or two of them contradict each other.
@@ -103,15 +105,21 @@ class Schedule:
 
     def measures(self, epoch: int) -> bool:
         """Return whether there can be outliers to measure before ``epoch`` is planned."""
-        if self.remeasure_every is None:
-            return self.has_turns(epoch)
-        return epoch >= 1 and epoch % self.remeasure_every == 0
+        every = self._remeasure_every
+        return self.has_turns(epoch) if every is None else epoch >= 1 and epoch % every == 0
 
     def measured(self, epoch: int, seed: int, start: int, stop: int) -> NDArray[np.bool_]:
         """Return which of the samples ``[start, stop)`` are measured before ``epoch`` if outliers."""
-        if self.remeasure_every is None:
+        if self._remeasure_every is None:
             return self.turn(epoch, seed, start, stop)
         return np.full(stop - start, self.measures(epoch))
+
+    @property
+    def _remeasure_every(self) -> int | None:
+        """Return how often outliers are measured, where that is not left to re-admission."""
+        if self.remeasure_every is None and self.readmit_every is None and not self.readmit_at:
+            return REMEASURE_EVERY
+        return self.remeasure_every
 
     def returns_all(self, epoch: int) -> bool:
         """Return whether every learned sample trains in ``epoch``, whatever it scored."""

@@ -103,16 +103,8 @@ def make_schedule(options: TrainOptions, epochs: int) -> Schedule:
         stagger=options.stagger,
         full_tail=tail,
         outliers=options.outliers,
-        remeasure_every=_remeasure_every(options, every),
+        remeasure_every=options.remeasure_every,
     )
-
-
-def _remeasure_every(options: TrainOptions, readmit_every: int) -> int | None:
-    """Return how often outliers are measured, where that is not left to re-admission."""
-    if options.remeasure_every is not None:
-        return options.remeasure_every
-    left = readmit_every or options.readmit_at or options.outliers != "remeasure"
-    return None if left or options.high_side is None else 5
 
 
 def is_import_path(name: str) -> bool:

@@ -149,7 +149,7 @@ def finish(
     }
     policy = subsampler.policy
     full = isinstance(policy, RandomFraction) and policy.fraction == 0 and writer.step_rule is None
-    summary["remarks"] = remarks(summary, rule=not full)
+    summary["remarks"] = remarks(summary, rule=not full, thin=_thin(subsampler), min_kept=subsampler.min_kept)
     run.write_summary(summary)
     labels = subsampler.labels
     names = None if labels is None or classes is None else [classes[i] for i in labels.tolist()]
@@ -165,6 +165,12 @@ def finish(
     console.line(f"Run directory: {run.path}")
     console.line(f"Chart:         {charts[0]}")
     return summary
+
+
+def _thin(subsampler: Subsampler) -> int:
+    """Return in how many epochs samples could be left out."""
+    schedule, first = subsampler.schedule, subsampler.policy.first_epoch()
+    return sum(not schedule.returns_all(epoch) for epoch in range(first, schedule.epochs))
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -187,7 +193,7 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     outliers = summary["epochs"][-1]["outliers"]
     if outliers:
-        rows.append(("Outliers", f"{outliers:,} samples left out of the last epoch: see samples.csv"))
+        rows.append(("Outliers", f"{outliers:,} samples look mislabelled: reason outlier in samples.csv"))
     rows += [
         ("Time", f"{summary['seconds']:.1f} s, {summary['record_seconds']:.2f} s of it recording scores"),
     ]

@@ -38,29 +38,54 @@ def time_saved(epochs: list[dict[str, Any]]) -> float | None:
     return float(1 - spent / sum(full))
 
 
-def remarks(summary: dict[str, Any], *, rule: bool) -> list[str]:
+def remarks(summary: dict[str, Any], *, rule: bool, thin: int = 1, min_kept: int = 1) -> list[str]:
     """Return why leaving samples out did not pay, or would not; nothing where it did as it should.
 
     Args:
         summary: as it lies in ``summary.json``.
         rule: whether samples were to be left out at all.
+        thin: in how many epochs they could have been.
+        min_kept: how many are kept in any case.
     """
-    epochs, said = summary["epochs"], []
+    epochs, said = summary["epochs"], _broken(summary["epochs"])
     if rule:
-        said += _left_out(summary, epochs)
+        said += _left_out(summary, epochs, thin, min_kept)
     said += _data_and_size(summary, epochs, rule)
     said += _too_long(epochs)
     return said
 
 
-def _left_out(summary: dict[str, Any], epochs: list[dict[str, Any]]) -> list[str]:
+def _broken(epochs: list[dict[str, Any]]) -> list[str]:
+    bad = sum(epoch["bad"] for epoch in epochs)
+    if not bad:
+        return []
+    first = next(epoch["epoch"] for epoch in epochs if epoch["bad"])
+    return [
+        f"{bad:,} scores were not finite, the first in epoch {first + 1} of {len(epochs)}: the training went "
+        "wrong. Try a lower --learning-rate."
+    ]
+
+
+def _nothing(epochs: list[dict[str, Any]], thin: int, min_kept: int) -> str:
+    """Return why every epoch was full."""
+    said = "Leaving samples out saved nothing: "
+    if thin <= 0:
+        return (
+            f"{said}every epoch was full. A sample is measured before it is left out, so it begins to pay "
+            "after the warm-up epochs; for one epoch, train on a part of the data instead (--samples)."
+        )
+    if min_kept >= epochs[-1]["n"]:
+        return (
+            f"{said}at least {min_kept:,} samples are kept in any case, and there are {epochs[-1]['n']:,}. "
+            "Lower --min-kept or --batch-size."
+        )
+    return f"{said}the rule found no sample to leave out."
+
+
+def _left_out(summary: dict[str, Any], epochs: list[dict[str, Any]], thin: int, min_kept: int) -> list[str]:
     saved = summary["saved_fraction"]
     if all(epoch["backward"] == epoch["n"] for epoch in epochs):
-        return [
-            "Leaving samples out saved nothing: every epoch was full. A sample is measured before it is left "
-            "out, so it begins to pay after the warm-up epochs; for one epoch, train on a part of the data "
-            "instead (--samples)."
-        ]
+        return [_nothing(epochs, thin, min_kept)]
     if saved < LITTLE:
         return [
             f"Leaving samples out saved little: {saved:.0%} of the samples. Most still surprise the network; "
