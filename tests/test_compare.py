@@ -210,6 +210,7 @@ def test_a_dry_run_says_how_long_and_makes_nothing(capsys, tmp_path):
     assert "full, fewer-epochs, soft; 40 % saved; 2 seeds: 6 runs, in" in said
     assert "2,720 samples to train on, 1 at a time: less than half a minute at " in said
     assert "samples a second" in said
+    assert "fewer-epochs-0.4 saves only 33 %: 2 of 3 epochs." in said
     assert not (tmp_path / "c").exists()
 
 

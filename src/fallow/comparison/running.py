@@ -12,12 +12,12 @@ from .._checks import check_integer, invalid, missing_extra
 from ..charts import save_frontier
 from ..run_directory import RunDirectory
 from ..tasks.options import TrainOptions
-from .arms import CONTROLS, FULL, Arm, make_arms
+from .arms import CONTROLS, FEWER, FULL, Arm, make_arms
 from .options import NOT_SHARED, CompareOptions, read_arms, read_saved, read_seeds
 from .plan import Plan, Run
 from .pool import Pool, Probe
 from .results import gather
-from .sentences import sentences, verdict
+from .sentences import NEAR, counted, sentences, verdict
 
 PROBE_SECONDS = 2.0
 
@@ -150,6 +150,8 @@ def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: boo
     probe = pool.probe(first, arms, PROBE_SECONDS)
     seconds = expected_seconds(missing, probe, int(pool.jobs or 1))
     console.line(_forecast(missing, probe, int(pool.jobs or 1), seconds))
+    if off := _off(plan):
+        console.line(off)
     if dry:
         return {}
     failed: dict[str, str] = {}
@@ -193,19 +195,32 @@ def expected_seconds(missing: list[Run], probe: Probe, jobs: int) -> float | Non
 def _opening(plan: Plan, runs: list[Run], missing: list[Run]) -> str:
     arms = ", ".join(dict.fromkeys(arm.name for arm in plan.arms))
     saved = ", ".join(f"{100 * share:g} %" for share in plan.saved)
-    seeds = len(plan.seeds)
     done = f", {len(runs) - len(missing)} of them done" if len(missing) < len(runs) else ""
     return (
-        f"{plan.base.data}: {arms}; {saved} saved; {seeds} seed{'s'[: seeds - 1]}: {len(runs)} runs{done}, "
+        f"{plan.base.data}: {arms}; {saved} saved; {counted(len(plan.seeds), 'seed')}: "
+        f"{counted(len(runs), 'run')}{done}, "
         f"in {plan.out}"
     )
+
+
+def _off(plan: Plan) -> str:
+    """Return what a control of whole epochs will really save, where that is not what is asked for."""
+    said = []
+    for arm in plan.arms:
+        if arm.name == FEWER and arm.saved is not None:
+            left, full = arm.options.planned_epochs, plan.base.planned_epochs
+            saved = 1 - left / full
+            if abs(saved - arm.saved) > NEAR:
+                share = f"only {100 * saved:.0f} %" if left < full else "nothing"
+                said.append(f"{arm.label} saves {share}: {left} of {counted(full, 'epoch')}.")
+    return " ".join(said)
 
 
 def _forecast(missing: list[Run], probe: Probe, jobs: int, seconds: float | None) -> str:
     from .console import duration, weight
 
     samples = sum(weight(run, probe.n) for run in missing)
-    text = f"{len(missing)} runs, {samples:,.0f} samples to train on, {jobs} at a time: "
+    text = f"{counted(len(missing), 'run')}, {samples:,.0f} samples to train on, {jobs} at a time: "
     if seconds is None:
         return f"{text}an epoch is too short to tell how long it takes."
     long = "less than half a minute" if seconds < 20 else f"about {duration(seconds)}"

@@ -96,6 +96,15 @@ def _metric(trainer: Trainer, part: str) -> float | None:
     return None if found is None else float(logged[found])
 
 
+def samples_evaluated(trainer: Trainer) -> int | None:
+    """Return how many test or validation samples one evaluation goes through; None where nobody knows."""
+    loaders = trainer.val_dataloaders
+    try:
+        return len(loaders.dataset) or None  # type: ignore[union-attr]
+    except (AttributeError, TypeError):
+        return None
+
+
 def counts(history: list[EpochRecord], full: int, step_rule: StepRule | None) -> dict[str, Any]:
     """Return how many samples were used, of ``full``, and which share of them that saved.
 

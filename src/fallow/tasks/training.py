@@ -34,7 +34,7 @@ from .console import Console
 from .image import ImageTask, Recipe
 from .labels import offered_labels
 from .options import TrainOptions
-from .outcome import EpochWriter, finish
+from .outcome import EpochWriter, finish, samples_evaluated
 from .parts import chosen_parts
 
 _AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "cifar10n": "crop-flip", "digits": "none"}
@@ -107,6 +107,7 @@ def _run(options: TrainOptions, job: Job, run: RunDirectory, console: Console) -
         "cpu_seconds": time.process_time() - cpu,
         "steps": trainer.global_step,
         "evaluated_on": options.evaluated_on,
+        "samples_evaluated": samples_evaluated(trainer),
         **_class_accuracy(job),
     }
     summary: dict[str, Any] = {}
