@@ -161,3 +161,24 @@ def test_without_labels_a_class_floor_is_refused_and_says_what_to_add(own, capsy
     assert main([*words, "--min_kept_per_class", "2"]) == 2
     assert "an attribute `labels`, (N,) class ids" in capsys.readouterr().err
     assert main(words) == 0
+
+
+STREAM = """
+from torch.utils.data import DataLoader, IterableDataset
+from own_flowers import Flowers
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(())
+
+class Brook(Flowers):
+    def train_dataloader(self):
+        return DataLoader(Stream(), batch_size=40)
+"""
+
+
+def test_a_stream_is_refused_as_by_the_loader(own, tmp_path, capsys):
+    (tmp_path / "own_brook.py").write_text(STREAM)
+    assert main([word.replace("own_flowers:Flowers", "own_brook:Brook") for word in own]) == 2
+    sys.modules.pop("own_brook", None)
+    assert "The dataset must be map-style" in capsys.readouterr().err

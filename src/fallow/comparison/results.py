@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from .arms import CONTROLS, FULL
-from .plan import FORMAT, Plan, Run
+from .files import FORMAT
+from .plan import Plan, Run
 from .sentences import NEAR
 from .statistics import Difference, between, deviation, mean, paired
 

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from .._checks import invalid
 from ..datasets import ImageData, ImageDataset, load_images
 from ..integrations.lightning import SubsamplingCallback
+from ..loading import check_map_style
 from ..models import image_model
 from ..run_directory import RunDirectory, replaced
 from ..subsampler import Subsampler
@@ -197,6 +198,7 @@ def _own_data(options: TrainOptions) -> Job:
     if not isinstance(theirs, DataLoader):
         raise invalid("train_dataloader() must return one DataLoader.", type(theirs).__name__)
     dataset: Dataset[Any] = theirs.dataset
+    check_map_style(dataset)
     batch_size = options.batch_size or theirs.batch_size or 1
     count = len(dataset)  # type: ignore[arg-type]
     labels, classes = offered_labels(dataset)
