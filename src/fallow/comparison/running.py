@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from .._checks import check_integer, invalid, missing_extra
+from .._checks import check_integer, invalid, invalid_type, missing_extra, unknown_name
 from ..charts import save_frontier
 from ..run_directory import RunDirectory
 from ..tasks.options import TrainOptions
@@ -87,11 +88,17 @@ def compare(
         **train_options: of ``fallow train``, for all arms.
 
     Raises:
-        InvalidValue: for anything that cannot be meant, before the first run.
+        InvalidValue, InvalidType: for anything that cannot be meant, before the first run.
     """
     unknown = sorted(train_options.keys() & NOT_SHARED)
     if unknown:
         raise invalid("An option must be shared by all arms.", unknown[0], "Set it in an arm of your own.")
+    known = {field.name for field in fields(TrainOptions)} - NOT_SHARED
+    for name in train_options:
+        if name not in known:
+            raise unknown_name("option", name, known)
+    if not isinstance(out, str | PathLike | None):
+        raise invalid_type("`out` must be a path.", repr(out))
     place = None if out is None else str(out)
     options = CompareOptions(arms=arms, saved=saved, seeds=seeds, out=place, jobs=jobs)
     found = run_comparison(options, TrainOptions(data=data, **train_options), silent=silent)

@@ -277,7 +277,7 @@ def _subsampler(
         make_schedule(options, epochs),
         seed=options.seed,
         labels=labels,
-        min_kept=min(n, options.min_kept or batch_size),
+        min_kept=min(n, batch_size if options.min_kept is None else options.min_kept),
         min_kept_per_class=per_class,
         score=make_score(options) if declared else None,
     )
