@@ -33,7 +33,7 @@ from .building import import_class, is_import_path, make_policy, make_schedule, 
 from .class_accuracy import ClassAccuracy
 from .console import Console
 from .image import ImageTask, Recipe
-from .labels import offered_labels
+from .labels import offered_labels, unused_labels
 from .options import TrainOptions
 from .outcome import EpochWriter, finish, samples_evaluated
 from .parts import chosen_parts
@@ -161,7 +161,7 @@ def build(options: TrainOptions, console: Console, data: ImageData | None = None
         InvalidValue: for options or data that cannot be meant.
     """
     if is_import_path(options.data):
-        return _own_data(options)
+        return _own_data(options, console)
     data = data or read_data(options, console)
     batch_size = options.batch_size or _batch_size(len(data.train))
     own = import_class(options.model, options.model_args) if is_import_path(options.model) else None
@@ -184,7 +184,7 @@ def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
     return images.float() / (255 if images.dtype == torch.uint8 else 1), labels
 
 
-def _own_data(options: TrainOptions) -> Job:
+def _own_data(options: TrainOptions, console: Console) -> Job:
     """Put a subsampler between the user's LightningDataModule and his module."""
     for name, given in (("samples", options.samples), ("validation", options.validation)):
         if given is not None:
@@ -202,6 +202,8 @@ def _own_data(options: TrainOptions) -> Job:
     batch_size = options.batch_size or theirs.batch_size or 1
     count = len(dataset)  # type: ignore[arg-type]
     labels, classes = offered_labels(dataset)
+    if labels is None and (why := unused_labels(dataset)):
+        console.line(why)
     subsampler = _subsampler(options, labels, count, batch_size, declared=False)
     loader = subsampler.loader(
         dataset,

@@ -144,7 +144,8 @@ class Worker:
         for label, other in list(arms.items())[1:]:
             try:
                 with seeded(other.seed):
-                    build(other, self.console, self._data(other))
+                    built = build(other, self.console, self._data(other))
+                    SubsamplingCallback(built.subsampler).check_module(built.module)
             except FallowError as error:
                 raise type(error)(f"The arm {label}: {error}") from None
         watch = _Stopwatch(job.subsampler.n / len(job.train), seconds)
