@@ -119,6 +119,8 @@ def test_the_words_for_people(comparison, capsys):
     assert main(words(comparison.out, seeds="1")) == 0
     said = capsys.readouterr().out
     assert "One seed gives no interval" in said
+    assert "3 finished runs of other arms, savings or seeds lie in the folder and are not shown (" in said
+    assert ": 3 runs, 3 of them done" in said
     assert str(comparison.chart_path) in said
     assert "\x1b" not in said
 
@@ -189,10 +191,12 @@ def test_wrong_use_is_found_before_anything_starts(more, message, capsys, tmp_pa
 
 
 def test_options_that_arms_decide_are_not_shared(capsys, tmp_path):
-    with pytest.raises(SystemExit) as stop:
-        main(words(tmp_path / "c", "--fraction", "0.3"))
-    assert stop.value.code == 2
-    assert "fraction" in capsys.readouterr().err
+    assert main(words(tmp_path / "c", "--fraction", "0.3")) == 2
+    assert "Found --fraction. Set it in an arm of your own" in capsys.readouterr().err
+    assert main(words(tmp_path / "c", "--policy", "soft")) == 2
+    assert "Found --policy. Name rules in --arms" in capsys.readouterr().err
+    assert main(words(tmp_path / "c", "--seed=3")) == 2
+    assert "Found --seed. Leave it out" in capsys.readouterr().err
     with pytest.raises(InvalidValue, match=r"shared by all arms\. Found policy"):
         fallow.compare("digits", policy="soft", out=tmp_path / "c")
 

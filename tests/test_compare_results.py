@@ -232,13 +232,17 @@ def test_forward_passes_are_not_hidden(tmp_path):
 
 def test_the_table_keeps_the_control_where_it_is_narrow(tmp_path):
     results = gathered(tmp_path / "c", level(fewer_epochs=0.88), real={"soft": 0.4})
-    wide, narrow = table_text(results, 140), table_text(results, 60)
+    wide, narrow = table_text(results, 140), table_text(results, 64)
     assert len(wide.splitlines()) >= 5
     for text in (wide, narrow):
         line = next(line for line in text.splitlines() if line.startswith("soft"))
         assert line.split()[:5] == ["soft", "40.0", "90.01", "±", "0.15"]
         assert "~" in line
-    assert max(map(len, narrow.splitlines()[:-1])) <= 60
+    assert max(map(len, narrow.splitlines()[:-2])) <= 64
+    assert narrow.splitlines()[-1].startswith("No room for ")
+    assert "CPU s: see results.json" in narrow.splitlines()[-1]
+    assert "No room" not in wide
+    assert "full" in table_text(results, 40).splitlines()[0] + table_text(results, 40).splitlines()[1]
     assert "0.500" not in narrow
     assert "CPU" in wide
 
@@ -316,3 +320,11 @@ def test_durations_as_people_say_them():
         "1 h 30 min",
         "2 h 00 min",
     ]
+
+
+def test_marks_stand_where_their_arms_are():
+    figure = frontier_chart(arms_of_a_chart(12, (0.3, 0.5, 0.7)))
+    marked = [line for line in figure.axes[0].get_lines() if line.get_marker() not in ("None", "", None)]
+    assert len(marked) == 11
+    for line in marked:
+        assert list(line.get_xdata()) == pytest.approx([30.0, 50.0, 70.0])

@@ -68,7 +68,9 @@ def test_what_is_something_else_is_left_alone(found):
 )
 def test_what_is_found_and_not_used_is_said(found, why):
     for data in (dataset(targets=found), Subset(dataset(targets=found), [0, 1])):
-        assert re.search(f"`targets` of the training dataset is there and not used: .*{why}", unused_labels(data))
+        assert re.search(
+            f"`targets` of the training dataset is there and not used: .*{why}", unused_labels(data)
+        )
     assert unused_labels(dataset(labels=lambda: IDS)) == unused_labels(dataset(labels=IDS)) == ""
 
 
@@ -116,6 +118,8 @@ class Flowers(LightningDataModule):
         self.data = TensorDataset(x, y)
         if labelled:
             self.data.targets, self.data.classes = y, ["rose", "lily", "fern", "moss"]
+        if labelled == "cats":
+            self.data.targets = ["cat"] * 400
 
     def train_dataloader(self):
         return DataLoader(self.data, batch_size=40, shuffle=True)
@@ -200,6 +204,15 @@ def test_a_stream_is_refused_as_by_the_loader(own, tmp_path, capsys):
     assert "The dataset must be map-style" in capsys.readouterr().err
 
 
+MUTE = """
+from own_flowers import Line
+from lightning.pytorch import LightningModule
+
+class Mute(Line):
+    validation_step = LightningModule.validation_step
+"""
+
+
 def test_what_a_module_cannot_do_is_found_before_a_comparison_trains(own, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fallow.comparison.running.PROBE_SECONDS", 0.1)
     words = ["compare", *own[1:7], "--epochs", "3", "--saved", "0.3", "--seeds", "1", "--jobs", "1"]
@@ -208,3 +221,10 @@ def test_what_a_module_cannot_do_is_found_before_a_comparison_trains(own, tmp_pa
     assert main([*words, "--arms", "full,infobatch"]) == 2
     assert "The arm infobatch-0.3: BelowMean(" in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
+    (tmp_path / "own_mute.py").write_text(MUTE)
+    mute = [word.replace("own_flowers:Line", "own_mute:Mute") for word in words]
+    assert main([*mute, "--arms", "full,soft", "--data_args", '{"labelled": "cats"}']) == 0
+    said = capsys.readouterr().out
+    assert "No accuracy will be logged" in said
+    assert "the module has no validation_step" in said
+    assert "`targets` of the training dataset is there and not used" in said

@@ -147,6 +147,8 @@ def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool 
         return None
     comparison = _finish(plan, jobs, failed)
     _show(comparison, console, as_json=options.json)
+    if left := _left_out(plan):
+        console.line(left)
     return comparison
 
 
@@ -157,8 +159,8 @@ def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: boo
     probe = pool.probe(first, arms, PROBE_SECONDS)
     seconds = expected_seconds(missing, probe, int(pool.jobs or 1))
     console.line(_forecast(missing, probe, int(pool.jobs or 1), seconds))
-    if off := _off(plan):
-        console.line(off)
+    for note in filter(None, (_off(plan), *probe.notes)):
+        console.line(note)
     if dry:
         return {}
     failed: dict[str, str] = {}
@@ -232,6 +234,22 @@ def _forecast(missing: list[Run], probe: Probe, jobs: int, seconds: float | None
         return f"{text}an epoch is too short to tell how long it takes."
     long = "less than half a minute" if seconds < 20 else f"about {duration(seconds)}"
     return f"{text}{long} at {sum(probe.rates):,.0f} samples a second."
+
+
+def _left_out(plan: Plan) -> str:
+    """Return how many finished runs of other arms or seeds lie in the folder."""
+    shown = {run.path.name for run in plan.runs()}
+    folder = plan.out / "runs"
+    finished = sorted(path.parent.name for path in folder.glob("*/usage.svg")) if folder.is_dir() else []
+    others = [name for name in finished if name not in shown]
+    if not others:
+        return ""
+    lie, are = ("lies", "is") if len(others) == 1 else ("lie", "are")
+    return (
+        f"{counted(len(others), 'finished run')} of other arms, savings or seeds {lie} in the folder "
+        f"and {are} not shown ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}): "
+        "name them in --arms, --saved and --seeds."
+    )
 
 
 def _finish(plan: Plan, jobs: int | None, failed: dict[str, str]) -> Comparison:

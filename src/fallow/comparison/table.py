@@ -11,7 +11,7 @@ from .sentences import WORDS
 def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return the heads and the cells of the table: an arm at a saving a row, full training first."""
     present = {name for row in results["arms"] for name in row["against"]}
-    others = [name for name in (*CONTROLS, FULL) if name in present]
+    others = [name for name in (FULL, *CONTROLS) if name in present]
     validated = bool(results["settings"].get("validation"))
     heads = ["arm", "saved %", "validation accuracy %" if validated else "accuracy %"]
     heads += [f"against {WORDS.get(name, name)}" for name in others]

@@ -36,7 +36,7 @@ class TrainOptions:
         task: What to train: image.
         model: small-conv, small-resnet, resnet, or your own as package.module:Class. An nn.Module is trained
             as ours are, on normalised images; a LightningModule trains itself, on (B, C, H, W) float images
-            in [0, 1].
+            in [0, 1], and logs its accuracy under a name that starts with test or val and holds acc.
         model_args: Arguments of your own model's class.
         data_args: Arguments of your own data module's class. Class ids in an attribute labels or targets of
             its training dataset, one a sample, are used for class floors and outliers.

@@ -28,6 +28,7 @@ from ..integrations.lightning import SubsamplingCallback
 from ..loading import check_map_style
 from ..models import image_model
 from ..run_directory import RunDirectory, replaced
+from ..scores import RelativeToBatch
 from ..subsampler import Subsampler
 from .building import import_class, is_import_path, make_policy, make_schedule, make_score, make_step_rule
 from .class_accuracy import ClassAccuracy
@@ -89,8 +90,10 @@ def train(
 def _run(options: TrainOptions, job: Job, run: RunDirectory, console: Console) -> dict[str, Any]:
     """Train, and write what a run leaves behind, after Ctrl-C too."""
     step_rule = job.module.step_rule if isinstance(job.module, ImageTask) else None
-    writer = EpochWriter(run, job.subsampler, console, step_rule)
-    watch = SubsamplingCallback(job.subsampler, make_score(options))
+    score = make_score(options)
+    relative = isinstance(score, RelativeToBatch)
+    writer = EpochWriter(run, job.subsampler, console, step_rule, relative=relative)
+    watch = SubsamplingCallback(job.subsampler, score)
     trainer = make_trainer(options, run, [watch, writer.watch, writer])
     began, cpu = time.perf_counter(), time.process_time()
     console.begin(job.subsampler, len(job.train), options, step_rule)
