@@ -156,7 +156,9 @@ def test_every_rule_of_a_paper_trains_with_its_own_dial(policy, tmp_path, capsys
     found = summary(tmp_path / "r")
     assert (found["saved_fraction"] == 0) == (policy == "ies")  # it needs more epochs
     assert (found["step_rule"] is None) == (policy != "selective-backprop")
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    said = capsys.readouterr().out
+    assert ", 2 epochs, " in said
+    lines = [line.split() for line in said.splitlines()]
     rows = [line for line in lines if line and line[0] in ("1/2", "2/2")]
     shown = [int(row[5].replace(",", "")) for row in rows]
     assert shown == [epoch["samples_forward_only"] for epoch in found["epochs"]]

@@ -175,7 +175,7 @@ def test_only_one_comparison_at_a_time_trains_in_a_folder(tmp_path):
 
 WRONG = [
     (["--arms", "full,sofd"], "Did you mean 'soft'?"),
-    (["--saved", "0.9"], "soft saves less than 0.67, since 1 of 3 epochs are full"),
+    (["--saved", "0.9"], "soft saves less than 0.67, since 1 of 3 epochs is full"),
     (["--saved", "x"], "must name shares in (0, 1)"),
     (["--seeds", "0"], "`seeds` must be at least 1"),
     (["--jobs", "0"], "`jobs` must be at least 1"),
@@ -279,7 +279,7 @@ def test_stopped_and_gone_on_with(how, tmp_path):
     output, error = child.communicate(timeout=60)
     assert child.returncode == (130 if how == signal.SIGINT else -9)
     assert "Traceback" not in error
-    assert ("runs are done; the same command goes on" in output) == (how == signal.SIGINT)
+    assert ("done; the same command goes on" in output) == (how == signal.SIGINT)
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "the workers must end too"

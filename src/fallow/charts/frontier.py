@@ -137,7 +137,8 @@ def _frame(ax: Axes, results: dict[str, Any], arms: dict[str, Points]) -> None:
     figure: Any = ax.figure
     figure.text(0.02, 0.957, title, fontsize=SIZE + 2, fontweight="bold", parse_math=False)
     spoken = "one seed" if seeds == 1 else f"mean and standard deviation of {seeds} seeds"
-    figure.text(0.02, 0.918, f"{settings['epochs']} epochs, final epoch; {spoken}", color="#4A4A4A")
+    epochs = settings["epochs"]
+    figure.text(0.02, 0.918, f"{epochs} epoch{'s'[: epochs != 1]}, final epoch; {spoken}", color="#4A4A4A")
 
 
 def _draw(

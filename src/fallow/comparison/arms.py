@@ -155,7 +155,7 @@ def epoch_share(name: str, saved: float, options: TrainOptions) -> float:
         most = thin / epochs
         raise invalid(
             f"An arm must be able to save its share: {name} saves less than {most:.2g}, "
-            f"since {epochs - thin} of {epochs} epochs are full.",
+            f"since {epochs - thin} of {epochs} epochs {'is' if epochs - thin == 1 else 'are'} full.",
             f"saved {saved:g}",
             f"Ask for less, train for more epochs, or name the savings that {name} can have: "
             f"{name}@{_possible(most)}.",

@@ -174,7 +174,10 @@ def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: boo
     except KeyboardInterrupt:
         console.end()
         done = sum(run.summary() is not None for run in plan.runs())
-        console.line(f"{done} of {len(plan.runs())} runs are done; the same command goes on from there.")
+        console.line(
+            f"{done} of {counted(len(plan.runs()), 'run')} {'is' if done == 1 else 'are'} done; "
+            "the same command goes on from there."
+        )
         raise
     finally:
         console.end()

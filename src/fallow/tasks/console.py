@@ -82,7 +82,7 @@ class Console:
         """Say what is trained, and head the table."""
         epochs = subsampler.schedule.epochs
         rule = "nothing left out" if options.policy == "full" else repr(step_rule or subsampler.policy)
-        self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epochs, {rule}")
+        self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epoch{'s'[: epochs != 1]}, {rule}")
         loss = "mean loss" if options.policy == "repb" else "mean score"
         self.line(f"loss: {loss} of the samples trained on; so far: share of full training's samples")
         drawn = options.policy in _DRAWN
