@@ -135,3 +135,24 @@ def test_the_default_never_lets_an_outlier_wait_for_ever():
     for name in ("soft", "fraction", "threshold"):
         schedule = make_schedule(TrainOptions("digits", policy=name, high="auto"), 20)
         assert any(schedule.measures(epoch) for epoch in range(20))
+
+
+@pytest.mark.parametrize("policy", ["soft", "fraction", "threshold"])
+def test_no_visits_are_refused_and_not_taken_for_none_given(policy):
+    options = TrainOptions("digits", policy=policy, high="auto", visits=0)
+    with pytest.raises(InvalidValue, match="`visits` must be at least 1"):
+        make_policy(options)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"high": "none", "visits": 2}, "--visits is for outliers"),
+        ({"high": "none", "remeasure_every": 3}, "--remeasure_every is for outliers"),
+        ({"policy": "threshold", "low": "auto", "readmit_every": 0}, "--low auto audits the samples"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(given, message):
+    with pytest.raises(InvalidValue, match=message):
+        TrainOptions("digits", **given).check()
+    TrainOptions("digits", policy="threshold", low="auto", readmit_every=0, readmit_at=[5]).check()

@@ -151,11 +151,18 @@ def test_every_policy_trains(policy, tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["kakurenbo", "repb", "ies", "selective-backprop"])
-def test_every_rule_of_a_paper_trains_with_its_own_dial(policy, tmp_path):
+def test_every_rule_of_a_paper_trains_with_its_own_dial(policy, tmp_path, capsys):
     assert main([*QUICK[:-4], "--epochs", "2", "--policy", policy, "--out", str(tmp_path / "r")]) == 0
     found = summary(tmp_path / "r")
     assert (found["saved_fraction"] == 0) == (policy == "ies")  # it needs more epochs
     assert (found["step_rule"] is None) == (policy != "selective-backprop")
+    said = capsys.readouterr().out
+    assert ", 2 epochs, " in said
+    lines = [line.split() for line in said.splitlines()]
+    rows = [line for line in lines if line and line[0] in ("1/2", "2/2")]
+    shown = [int(row[5].replace(",", "")) for row in rows]
+    assert shown == [epoch["samples_forward_only"] for epoch in found["epochs"]]
+    assert all(float(row[6]) > 0 for row in rows), "a mean loss, also where scores are relative to a batch"
 
 
 @pytest.mark.parametrize("policy", ["seta", "repb", "selective-backprop"])

@@ -119,6 +119,8 @@ def test_the_words_for_people(comparison, capsys):
     assert main(words(comparison.out, seeds="1")) == 0
     said = capsys.readouterr().out
     assert "One seed gives no interval" in said
+    assert "3 finished runs of other arms, savings or seeds lie in the folder and are not shown (" in said
+    assert ": 3 runs, 3 of them done" in said
     assert str(comparison.chart_path) in said
     assert "\x1b" not in said
 
@@ -173,7 +175,7 @@ def test_only_one_comparison_at_a_time_trains_in_a_folder(tmp_path):
 
 WRONG = [
     (["--arms", "full,sofd"], "Did you mean 'soft'?"),
-    (["--saved", "0.9"], "soft saves less than 0.67, since 1 of 3 epochs are full"),
+    (["--saved", "0.9"], "soft saves less than 0.67, since 1 of 3 epochs is full"),
     (["--saved", "x"], "must name shares in (0, 1)"),
     (["--seeds", "0"], "`seeds` must be at least 1"),
     (["--jobs", "0"], "`jobs` must be at least 1"),
@@ -189,10 +191,12 @@ def test_wrong_use_is_found_before_anything_starts(more, message, capsys, tmp_pa
 
 
 def test_options_that_arms_decide_are_not_shared(capsys, tmp_path):
-    with pytest.raises(SystemExit) as stop:
-        main(words(tmp_path / "c", "--fraction", "0.3"))
-    assert stop.value.code == 2
-    assert "fraction" in capsys.readouterr().err
+    assert main(words(tmp_path / "c", "--fraction", "0.3")) == 2
+    assert "Found --fraction. Set it in an arm of your own" in capsys.readouterr().err
+    assert main(words(tmp_path / "c", "--policy", "soft")) == 2
+    assert "Found --policy. Name rules in --arms" in capsys.readouterr().err
+    assert main(words(tmp_path / "c", "--seed=3")) == 2
+    assert "Found --seed. Leave it out" in capsys.readouterr().err
     with pytest.raises(InvalidValue, match=r"shared by all arms\. Found policy"):
         fallow.compare("digits", policy="soft", out=tmp_path / "c")
 
@@ -210,6 +214,7 @@ def test_a_dry_run_says_how_long_and_makes_nothing(capsys, tmp_path):
     assert "full, fewer-epochs, soft; 40 % saved; 2 seeds: 6 runs, in" in said
     assert "2,720 samples to train on, 1 at a time: less than half a minute at " in said
     assert "samples a second" in said
+    assert "fewer-epochs-0.4 saves only 33 %: 2 of 3 epochs." in said
     assert not (tmp_path / "c").exists()
 
 
@@ -274,7 +279,7 @@ def test_stopped_and_gone_on_with(how, tmp_path):
     output, error = child.communicate(timeout=60)
     assert child.returncode == (130 if how == signal.SIGINT else -9)
     assert "Traceback" not in error
-    assert ("runs are done; the same command goes on" in output) == (how == signal.SIGINT)
+    assert ("done; the same command goes on" in output) == (how == signal.SIGINT)
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "the workers must end too"

@@ -1,11 +1,13 @@
 """Arms: names, shares solved from savings, own arms, and everything wrong found before a run."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow._checks import FallowError, InvalidValue
+from fallow._checks import FallowError
 from fallow.comparison.arms import fewer_epochs, known_arms, make_arms
 from fallow.comparison.options import (
     NOT_SHARED,
@@ -15,7 +17,7 @@ from fallow.comparison.options import (
     read_saved,
     read_seeds,
 )
-from fallow.comparison.running import make_plan
+from fallow.comparison.running import compare, make_plan
 from fallow.tasks.building import make_policy, make_schedule
 from fallow.tasks.options import POLICIES, TrainOptions
 
@@ -93,15 +95,37 @@ WRONG = [
     ({"mine": {"data": "cifar10"}}, (0.5,), "Unknown option of the arm mine"),
     ({"mine": {"policy": "soft", "low": 0.1}}, (0.5,), "The arm mine: --low goes with"),
     ({"mine": {"policy": "threshold", "low": 3.0, "high": 1.0}}, (0.5,), "The arm mine: `low` must be below"),
-    ({"mine": {"epochs": "many"}}, (0.5,), "mine must be of the right kind"),
+    ({"mine": {"epochs": "many"}}, (0.5,), "The arm mine: `epochs` must be a whole number or None. .*'many'"),
+    ({"mine": {"stagger": "no"}}, (0.5,), "The arm mine: `stagger` must be true or false. Found 'no'"),
+    ({"mine": {"readmit_at": [5, "6"]}}, (0.5,), "`readmit_at` must be a list of whole numbers"),
+    ({"mine": {"weight_decay": "0"}}, (0.5,), "`weight_decay` must be a number. Found '0'"),
+    ({"mine": {"model_args": [1]}}, (0.5,), "`model_args` must be a mapping"),
+    ({"mine": {"model": 3}}, (0.5,), "`model` must be a text. Found 3"),
+    ({"mine": {"warmup": True}}, (0.5,), "`warmup` must be a whole number. Found True"),
+    ({"full@0.5": None}, (0.5,), "Full training saves nothing. Found full@0.5"),
+    ({"soft": None}, (1.0,), r"in \(0, 1\)"),
     ({"soft": None, "soft@0.5": None}, (0.5,), "soft-0.5 twice"),
 ]
 
 
 @pytest.mark.parametrize(("arms", "saved", "message"), WRONG)
 def test_wrong_arms(arms, saved, message):
-    with pytest.raises(InvalidValue, match=message):
-        make_arms(arms, saved, BASE)
+    with pytest.raises(FallowError, match=message):
+        make_arms(arms, read_saved(saved), BASE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochz": 3}, "Unknown option. Found 'epochz'. Did you mean 'epochs'?"),
+        ({"epochs": 2.5}, "`epochs` must be a whole number or None. Found 2.5"),
+        ({"out": 3}, "`out` must be a path. Found 3"),
+        ({"epochs": 1, "out": "never-made"}, "One epoch cannot save"),
+    ],
+)
+def test_wrong_options_of_the_call(options, message):
+    with pytest.raises(FallowError, match=re.escape(message)):
+        compare("digits", **options)
 
 
 def test_lists_and_mappings_read_alike():

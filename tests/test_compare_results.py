@@ -1,6 +1,7 @@
 """What the runs of a comparison add up to: differences, verdicts, sentences, table and chart."""
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
 
@@ -18,17 +19,30 @@ from fallow.comparison.options import CompareOptions
 from fallow.comparison.results import gather
 from fallow.comparison.running import make_plan
 from fallow.comparison.sentences import sentences, verdict
+from fallow.comparison.table import rows
 from fallow.tasks.options import TrainOptions
 
 N, EPOCHS = 1000, 20
 NOISE = (0.001, -0.002, 0.0005, 0.0015, -0.001)
 
 
-def gathered(out, accuracy, saved="0.5", seeds=5, real=None, loss=None, failed=(), own=None, forward=0):
+def gathered(
+    out,
+    accuracy,
+    saved="0.5",
+    seeds=5,
+    real=None,
+    loss=None,
+    failed=(),
+    own=None,
+    forward=0,
+    base=None,
+    tested=None,
+):
     """Results of runs whose accuracy and saving are made up: `accuracy(arm, saved, seed)`."""
     names = dict.fromkeys(["full", "fewer-epochs", "random", "soft"]) | (own or {})
     options = CompareOptions(arms=names, saved=saved, seeds=seeds, out=str(out))
-    plan = make_plan(options, TrainOptions(data="digits", epochs=EPOCHS))
+    plan = make_plan(options, TrainOptions(data="digits", epochs=EPOCHS, **(base or {})))
     for run in plan.runs():
         if run.name in failed:
             continue
@@ -44,6 +58,7 @@ def gathered(out, accuracy, saved="0.5", seeds=5, real=None, loss=None, failed=(
         summary = {"accuracy": value, "test_loss": losses[epochs - 1], "worst_class_accuracy": 0.5}
         summary |= {"samples_backward": round(N * EPOCHS * (1 - share)), "samples_forward_only": forward}
         summary |= {"samples_full": N * epochs, "saved_fraction": 0.0, "steps": 10, "cpu_seconds": 2.0}
+        summary["samples_evaluated"] = tested
         run.path.mkdir(parents=True)
         (run.path / "usage.svg").write_text("drawn")
         (run.path / "summary.json").write_text(json.dumps(summary | {"seconds": 2.0, "epochs": rows}))
@@ -125,6 +140,55 @@ def test_a_wide_interval_settles_nothing(tmp_path):
     assert "More seeds would tell" in sentences(results)[0]
 
 
+def test_the_control_that_is_named_is_the_one_that_settles_it(tmp_path):
+    """Random subsets are lower by their mean, but vary too much to tell; fewer epochs settle it."""
+
+    def accuracy(arm, saved, seed):
+        wild = 0.02 * (-1) ** seed + 0.01 if arm == "random" else 0.0
+        return level(full=0.92)(arm, saved, seed) + wild
+
+    said = sentences(gathered(tmp_path / "c", accuracy))[-1]
+    assert "It does not pay: fewer epochs do as well; it is" in said
+    assert "random" not in said
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_runs_that_agree_to_the_last_digit_settle_nothing(seeds, tmp_path):
+    results = gathered(tmp_path / "c", lambda arm, saved, seed: 0.9, seeds=seeds)
+    assert verdict(row(results, "soft")) == "not settled"
+    told = gathered(tmp_path / "d", lambda arm, saved, seed: 0.9, seeds=seeds, tested=200)
+    d = row(told, "soft")["against"]["random"]
+    assert (d["low"], d["high"]) == (-0.005, 0.005), "what one of 200 samples is worth"
+    assert verdict(row(told, "soft")) == "not settled"
+
+
+def test_bounds_say_how_far_below(tmp_path):
+    said = sentences(gathered(tmp_path / "c", level(full=0.92, fewer_epochs=0.91)))[-1]
+    assert re.search(r"is 1\.99 points \(1\.\d\d to 2\.\d\d\) below full training", said)
+    assert re.search(r"it is 1\.00 points \(0\.\d\d to 1\.\d\d\) below them", said)
+
+
+def test_a_control_that_saves_another_share_is_named_with_it(tmp_path):
+    results = gathered(tmp_path / "c", level(fewer_epochs=0.88, random=0.87), real={"fewer-epochs": 0.17})
+    assert "above fewer epochs, which save only 17 %, and 3" in sentences(results)[-1]
+    results = gathered(tmp_path / "d", level(fewer_epochs=0.88, random=0.87), real={"random": 0.0})
+    assert sentences(results)[-1].endswith("above random subsets, which save nothing.")
+
+
+def test_an_arm_that_saved_nothing_is_not_compared(tmp_path):
+    results = gathered(tmp_path / "c", level(fewer_epochs=0.88), real={"soft": 0.004})
+    assert sentences(results)[-1] == "soft-0.5 saved nothing in 20 epochs, so there is nothing to compare."
+    assert verdict(row(results, "soft")) == "no saving"
+
+
+def test_validation_samples_are_said_to_be_no_test_samples(tmp_path):
+    results = gathered(tmp_path / "c", level(fewer_epochs=0.88), base={"validation": 0.1})
+    assert "validation samples, not on the test samples" in sentences(results)[-1]
+    assert "validation loss" in " ".join(rows(results)[0])
+    assert "Final epoch, on the validation samples." in table_text(results)
+    assert "validation" not in table_text(gathered(tmp_path / "d", level(fewer_epochs=0.88)))
+
+
 def test_one_seed_has_no_interval_and_says_so(tmp_path):
     results = gathered(tmp_path / "c", level(fewer_epochs=0.8), seeds=1)
     assert row(results, "soft")["against"]["full"]["low"] is None
@@ -168,13 +232,17 @@ def test_forward_passes_are_not_hidden(tmp_path):
 
 def test_the_table_keeps_the_control_where_it_is_narrow(tmp_path):
     results = gathered(tmp_path / "c", level(fewer_epochs=0.88), real={"soft": 0.4})
-    wide, narrow = table_text(results, 140), table_text(results, 60)
+    wide, narrow = table_text(results, 140), table_text(results, 64)
     assert len(wide.splitlines()) >= 5
     for text in (wide, narrow):
         line = next(line for line in text.splitlines() if line.startswith("soft"))
         assert line.split()[:5] == ["soft", "40.0", "90.01", "±", "0.15"]
         assert "~" in line
-    assert max(map(len, narrow.splitlines()[:-1])) <= 60
+    assert max(map(len, narrow.splitlines()[:-2])) <= 64
+    assert narrow.splitlines()[-1].startswith("No room for ")
+    assert "CPU s: see results.json" in narrow.splitlines()[-1]
+    assert "No room" not in wide
+    assert "full" in table_text(results, 40).splitlines()[0] + table_text(results, 40).splitlines()[1]
     assert "0.500" not in narrow
     assert "CPU" in wide
 
@@ -252,3 +320,11 @@ def test_durations_as_people_say_them():
         "1 h 30 min",
         "2 h 00 min",
     ]
+
+
+def test_marks_stand_where_their_arms_are():
+    figure = frontier_chart(arms_of_a_chart(12, (0.3, 0.5, 0.7)))
+    marked = [line for line in figure.axes[0].get_lines() if line.get_marker() not in ("None", "", None)]
+    assert len(marked) == 11
+    for line in marked:
+        assert list(line.get_xdata()) == pytest.approx([30.0, 50.0, 70.0])

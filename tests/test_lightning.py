@@ -270,3 +270,12 @@ def test_a_progress_that_is_no_number_is_left_alone(data):
     module = Own2()
     fit(module, data, fallow.Fraction(0.5), fallow.Schedule(epochs=2))
     assert module.progress() == "mine"
+
+
+def test_a_module_without_weights_is_told_before_anything_is_trained(data):
+    watch = Watch()
+    with pytest.raises(fallow.FallowError, match="weighs samples, and the module does not"):
+        fit(Own(), data, fallow.BelowMean(0.5), fallow.Schedule(epochs=3), watch)
+    assert watch.batches == []
+    fit(Own(), data, fallow.BelowMean(0.5, weighted=False), fallow.Schedule(epochs=1), watch)
+    assert len(watch.batches) == 1

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import re
 import sys
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset, random_split
 
 from fallow.cli import main
 from fallow.datasets import ImageDataset
-from fallow.tasks.labels import offered_labels
+from fallow.tasks.labels import offered_labels, unused_labels
 
 
 def dataset(n=6, **attributes):
@@ -54,6 +56,22 @@ def test_what_is_something_else_is_left_alone(found):
     assert offered_labels(dataset(labels=found)) == (None, None)
     labels, _ = offered_labels(dataset(labels=found, targets=IDS))
     assert labels.tolist() == IDS
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ([0, 1, 2], r"one class id a sample, \(6,\)\. Found shape \(3,\)"),
+        (["cat", "dog"] * 3, "must hold class ids"),
+        ([0, 1, 2, -1, 0, 1], "Found -1 at sample 3"),
+    ],
+)
+def test_what_is_found_and_not_used_is_said(found, why):
+    for data in (dataset(targets=found), Subset(dataset(targets=found), [0, 1])):
+        assert re.search(
+            f"`targets` of the training dataset is there and not used: .*{why}", unused_labels(data)
+        )
+    assert unused_labels(dataset(labels=lambda: IDS)) == unused_labels(dataset(labels=IDS)) == ""
 
 
 def test_names():
@@ -100,6 +118,8 @@ class Flowers(LightningDataModule):
         self.data = TensorDataset(x, y)
         if labelled:
             self.data.targets, self.data.classes = y, ["rose", "lily", "fern", "moss"]
+        if labelled == "cats":
+            self.data.targets = ["cat"] * 400
 
     def train_dataloader(self):
         return DataLoader(self.data, batch_size=40, shuffle=True)
@@ -161,3 +181,50 @@ def test_without_labels_a_class_floor_is_refused_and_says_what_to_add(own, capsy
     assert main([*words, "--min_kept_per_class", "2"]) == 2
     assert "an attribute `labels`, (N,) class ids" in capsys.readouterr().err
     assert main(words) == 0
+
+
+STREAM = """
+from torch.utils.data import DataLoader, IterableDataset
+from own_flowers import Flowers
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(())
+
+class Brook(Flowers):
+    def train_dataloader(self):
+        return DataLoader(Stream(), batch_size=40)
+"""
+
+
+def test_a_stream_is_refused_as_by_the_loader(own, tmp_path, capsys):
+    (tmp_path / "own_brook.py").write_text(STREAM)
+    assert main([word.replace("own_flowers:Flowers", "own_brook:Brook") for word in own]) == 2
+    sys.modules.pop("own_brook", None)
+    assert "The dataset must be map-style" in capsys.readouterr().err
+
+
+MUTE = """
+from own_flowers import Line
+from lightning.pytorch import LightningModule
+
+class Mute(Line):
+    validation_step = LightningModule.validation_step
+"""
+
+
+def test_what_a_module_cannot_do_is_found_before_a_comparison_trains(own, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fallow.comparison.running.PROBE_SECONDS", 0.1)
+    words = ["compare", *own[1:7], "--epochs", "3", "--saved", "0.3", "--seeds", "1", "--jobs", "1"]
+    words += ["--dry-run", "--out", str(tmp_path / "c")]
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    assert main([*words, "--arms", "full,infobatch"]) == 2
+    assert "The arm infobatch-0.3: BelowMean(" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+    (tmp_path / "own_mute.py").write_text(MUTE)
+    mute = [word.replace("own_flowers:Line", "own_mute:Mute") for word in words]
+    assert main([*mute, "--arms", "full,soft", "--data_args", '{"labelled": "cats"}']) == 0
+    said = capsys.readouterr().out
+    assert "No accuracy will be logged" in said
+    assert "the module has no validation_step" in said
+    assert "`targets` of the training dataset is there and not used" in said

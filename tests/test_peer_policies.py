@@ -540,3 +540,18 @@ def test_ies_does_not_move_on_what_was_not_measured():
 def test_wrong_options_of_ies_raise(options, error, text):
     with pytest.raises(error, match=text):
         IES(**options)
+
+
+def test_kakurenbo_without_labels_is_refused_before_the_first_epoch():
+    with pytest.raises(InvalidValue, match="Kakurenbo needs `labels`"):
+        Subsampler(9, Kakurenbo(), Schedule(epochs=2))
+    Subsampler(9, Kakurenbo(), Schedule(epochs=2), labels=np.zeros(9, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("policy", "weighs"),
+    [(BelowMean(), True), (BelowMean(weighted=False), False), (RePB(), True), (UCB(0.3), False)],
+    ids=repr,
+)
+def test_policies_say_whether_they_weigh(policy, weighs):
+    assert policy.weighs is weighs

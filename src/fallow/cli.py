@@ -11,8 +11,8 @@ from dataclasses import fields
 from typing import Any
 
 from . import __version__
-from ._checks import DamagedData, FallowError, missing_extra
-from .comparison.options import NOT_SHARED, CompareOptions
+from ._checks import DamagedData, FallowError, invalid, missing_extra
+from .comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
 from .tasks.options import TrainOptions
 
 DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = _spelled((sys.argv[1:] if argv is None else argv) or ["--help"])
     try:
+        _refuse_of_an_arm(words)
         parser = _parser()
         parsed = parser.parse_args(words)
         command = str(parsed["command"])
@@ -113,6 +114,21 @@ def _parser() -> Any:
     compare.add_class_arguments(TrainOptions, skip=set(NOT_SHARED))
     commands.add_subcommand("compare", compare, help="Does it pay on your data? Arms, seeds, plain controls.")
     return parser
+
+
+def _refuse_of_an_arm(words: Sequence[str]) -> None:
+    """Raise where ``compare`` is given an option that each arm has for itself, and say where it goes."""
+    if words[:1] != ["compare"]:
+        return
+    given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
+    for name in sorted(given & (NOT_SHARED - {field.name for field in fields(CompareOptions)})):
+        if name == "policy":
+            step = "Name rules in --arms, as full,fewer-epochs,random,soft."
+        elif name in OF_AN_ARM:
+            step = f"Set it in an arm of your own: --arms '[full, {{mine: {{policy: soft, {name}: ...}}}}]'."
+        else:
+            step = "Leave it out: the comparison decides it."
+        raise invalid("An option of compare must be shared by all arms.", f"--{name}", step)
 
 
 def _spelled(words: Sequence[str]) -> list[str]:

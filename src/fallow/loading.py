@@ -224,14 +224,19 @@ def fixed_batches(
     )
 
 
-def check_dataset(dataset: Any, n: int) -> None:
-    """Raise where ``dataset`` is not the map-style dataset of ``n`` samples that is trained on."""
+def check_map_style(dataset: Any) -> None:
+    """Raise where a dataset has no length or can only be iterated."""
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise invalid_type(
             "The dataset must be map-style: `dataset[i]` and `len(dataset)`.",
             type(dataset).__name__,
             "A stream has no indices to remember scores by; load it into a list or an array first.",
         )
+
+
+def check_dataset(dataset: Any, n: int) -> None:
+    """Raise where ``dataset`` is not the map-style dataset of ``n`` samples that is trained on."""
+    check_map_style(dataset)
     if isinstance(dataset, DataLoader):
         raise invalid_type("`loader` takes the dataset.", "a DataLoader", "Pass its `.dataset`.")
     if len(dataset) != n:

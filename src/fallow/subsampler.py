@@ -88,6 +88,7 @@ class Subsampler(Readings):
         per_class = check_integer("min_kept_per_class", min_kept_per_class, 0)
         if per_class and labels is None:
             raise invalid("`min_kept_per_class` needs `labels`.", "none", "Pass labels=(n,) class ids.")
+        policy.check_labels(labels is not None)
         self.policy, self.schedule, self.score = policy, schedule, score
         self.seed = check_integer("seed", seed, -(2**63))
         self._floors = Floors(check_labels(labels, self.n), floor, per_class)

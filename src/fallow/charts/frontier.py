@@ -137,7 +137,8 @@ def _frame(ax: Axes, results: dict[str, Any], arms: dict[str, Points]) -> None:
     figure: Any = ax.figure
     figure.text(0.02, 0.957, title, fontsize=SIZE + 2, fontweight="bold", parse_math=False)
     spoken = "one seed" if seeds == 1 else f"mean and standard deviation of {seeds} seeds"
-    figure.text(0.02, 0.918, f"{settings['epochs']} epochs, final epoch; {spoken}", color="#4A4A4A")
+    epochs = settings["epochs"]
+    figure.text(0.02, 0.918, f"{epochs} epoch{'s'[: epochs != 1]}, final epoch; {spoken}", color="#4A4A4A")
 
 
 def _draw(
@@ -155,14 +156,15 @@ def _draw(
     width = 72 * SIDE * ax.get_position().width / (ax.get_xlim()[1] - ax.get_xlim()[0])  # of 1 %, in points
     step = min(4.0, 26.0 / max(1, len(others) - 1)) / width  # so that bars stand side by side
     shift = (others.index(name) - (len(others) - 1) / 2) * step
-    saved = [share + shift for share in saved]
     if name in _LOOKS and _FULL in arms:
         start = [0.0, saved[0]], [arms[_FULL][0][1], accuracy[0]]
         ax.plot(*start, color=colour, linestyle=dash, linewidth=1.0, alpha=0.7, zorder=1)
-    ax.errorbar(
+    if any(sd):  # only the bars stand beside each other: a mark is where its arm is
+        beside = [share + shift for share in saved]
+        ax.errorbar(beside, accuracy, sd, color=colour, linestyle="", linewidth=1.2, zorder=2.5)
+    ax.plot(
         saved,
         accuracy,
-        sd if any(sd) else None,
         color=colour,
         marker=marker,
         markersize=7.5,
@@ -170,7 +172,6 @@ def _draw(
         markeredgewidth=0.7,
         linestyle=dash,
         linewidth=1.5,
-        elinewidth=1.2,
         zorder=3,
     )
     x, y = ax.transData.transform((saved[-1], accuracy[-1]))

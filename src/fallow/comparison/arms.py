@@ -78,6 +78,8 @@ def make_arms(
         elif name not in known_arms():
             raise unknown_name("arm", word, known_arms())
         elif name == FULL:
+            if at:
+                raise invalid("Full training saves nothing.", word, f"Name it {FULL}, without @{alone}.")
             arms.append(Arm(FULL, None, replace(base, policy="full")))
         else:
             shares = read_saved(alone) if at else saved
@@ -99,8 +101,6 @@ def _check(arm: Arm) -> None:
         make_schedule(arm.options, arm.options.planned_epochs)
     except FallowError as error:
         raise type(error)(f"The arm {arm.label}: {error}") from None
-    except TypeError as error:
-        raise invalid(f"The options of the arm {arm.label} must be of the right kind.", error) from None
 
 
 def _own(name: str, own: dict[str, Any], base: TrainOptions) -> TrainOptions:
@@ -117,6 +117,9 @@ def _own(name: str, own: dict[str, Any], base: TrainOptions) -> TrainOptions:
 
 def _solved(name: str, saved: float, base: TrainOptions) -> TrainOptions:
     """Return the options with which ``name`` saves the share ``saved`` of full training's samples."""
+    if base.planned_epochs == 1:
+        step = "Train for more epochs, or compare full alone."
+        raise invalid("One epoch cannot save: the first is always full.", "--epochs 1", step)
     if name == FEWER:
         return replace(base, policy="full", epochs=fewer_epochs(base.planned_epochs, saved))
     options = replace(base, **_NAMED.get(name, {"policy": name}))
@@ -152,7 +155,7 @@ def epoch_share(name: str, saved: float, options: TrainOptions) -> float:
         most = thin / epochs
         raise invalid(
             f"An arm must be able to save its share: {name} saves less than {most:.2g}, "
-            f"since {epochs - thin} of {epochs} epochs are full.",
+            f"since {epochs - thin} of {epochs} epochs {'is' if epochs - thin == 1 else 'are'} full.",
             f"saved {saved:g}",
             f"Ask for less, train for more epochs, or name the savings that {name} can have: "
             f"{name}@{_possible(most)}.",

@@ -106,6 +106,8 @@ class Console:
         if not self.silent:
             self.rich.print(make_table(results, self.rich.width))
             self.line(caption(results))
+            if left := left_out(results, self.rich.width):
+                self.line(left)
 
 
 class _Work:
@@ -154,12 +156,8 @@ def duration(seconds: float) -> str:
 def make_table(results: dict[str, Any], width: int) -> Table:
     """Return the table for a terminal of so many columns: the last columns go first where it is narrow."""
     heads, cells = rows(results)
+    shown, widths = _room(heads, cells, width)
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
-    widths = [max(len(line[i]) for line in [*cells, [""] * len(heads)]) for i in range(len(heads))]
-    widths = [max(w, *(len(word) for word in head.split())) for w, head in zip(widths, heads, strict=True)]
-    shown = len(heads)
-    while shown > 4 and sum(widths[:shown]) + 2 * (shown - 1) > width:
-        shown -= 1
     for head, needed in zip(heads[:shown], widths, strict=False):
         side: Any = "left" if head == "arm" else "right"
         table.add_column(head, justify=side, vertical="bottom", width=needed, overflow="fold")
@@ -168,8 +166,26 @@ def make_table(results: dict[str, Any], width: int) -> Table:
     return table
 
 
+def _room(heads: list[str], cells: list[list[str]], width: int) -> tuple[int, list[int]]:
+    """Return how many columns there is room for, and how wide each column is."""
+    widths = [max(len(line[i]) for line in [*cells, [""] * len(heads)]) for i in range(len(heads))]
+    widths = [max(w, *(len(word) for word in head.split())) for w, head in zip(widths, heads, strict=True)]
+    shown = len(heads)
+    while shown > 4 and sum(widths[:shown]) + 2 * (shown - 1) > width:
+        shown -= 1
+    return shown, widths
+
+
+def left_out(results: dict[str, Any], width: int) -> str:
+    """Return which columns a terminal of this width has no room for; nothing where all are shown."""
+    heads, cells = rows(results)
+    missing = heads[_room(heads, cells, width)[0] :]
+    return f"No room for {', '.join(missing)}: see results.json, or widen the terminal." if missing else ""
+
+
 def table_text(results: dict[str, Any], width: int = PLAIN_WIDTH) -> str:
     """Return the table as plain text."""
     file = io.StringIO()
     RichConsole(file=file, width=width, highlight=False, no_color=True).print(make_table(results, width))
-    return f"{file.getvalue()}{caption(results)}"
+    left = left_out(results, width)
+    return f"{file.getvalue()}{caption(results)}" + (f"\n{left}" if left else "")

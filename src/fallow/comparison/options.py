@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .._checks import check_integer, check_share, invalid
+from .._checks import FallowError, check_integer, check_share, invalid
 from ..tasks.options import _ONLY_WITH, TrainOptions
 
 _RULE = {*_ONLY_WITH, "policy", "readmit_every", "readmit_at", "stagger", "full_tail"}
@@ -83,17 +83,30 @@ def read_saved(saved: Any) -> tuple[float, ...]:
     if isinstance(saved, str):
         saved = [_number(word) for word in saved.split(",") if word.strip()]
     values = list(saved) if isinstance(saved, Sequence) else [saved]
-    shares = sorted({check_share("saved", value, closed=False) for value in values})
-    if not shares or shares[0] == 0:
-        raise invalid("`saved` must name shares in (0, 1).", shares or "none", "Try 0.3,0.5,0.7.")
-    return tuple(shares)
+    if not values:
+        raise _no_share("none")
+    return tuple(sorted(set(map(_share, values))))
+
+
+def _share(value: Any) -> float:
+    try:
+        share = check_share("saved", value, closed=False)
+    except FallowError:
+        raise _no_share(repr(value)) from None
+    if share == 0:
+        raise _no_share(value)
+    return share
 
 
 def _number(word: str) -> float:
     try:
         return float(word)
     except ValueError:
-        raise invalid("`saved` must name shares in (0, 1).", repr(word), "Try 0.3,0.5,0.7.") from None
+        raise _no_share(repr(word)) from None
+
+
+def _no_share(found: Any) -> FallowError:
+    return invalid("`saved` must name shares in (0, 1).", found, "Try 0.3,0.5,0.7.")
 
 
 def read_seeds(seeds: Any) -> tuple[int, ...]:

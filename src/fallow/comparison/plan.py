@@ -10,15 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
-from .._checks import damaged, invalid, wrong_state
+from .._checks import invalid, wrong_state
 from ..run_directory import RunDirectory
 from ..tasks.options import TrainOptions
 from .arms import FULL, Arm
+from .files import FORMAT, read_config, read_settings, read_summary
 from .options import NOT_SHARED
 
-FORMAT = "fallow-compare-1"
 _LOCK = ".lock"
 
 
@@ -51,11 +49,7 @@ class Run:
         files = RunDirectory(self.path)
         if not (self.path / "usage.svg").exists() or not files.summary_path.exists():
             return None
-        try:
-            summary: dict[str, Any] = json.loads(files.summary_path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            step = "Remove the run's folder to train it again."
-            raise damaged(f"{files.summary_path} must be readable.", error, step) from None
+        summary = read_summary(files.summary_path)
         return summary if len(summary["epochs"]) == self.options.planned_epochs else None
 
 
@@ -102,7 +96,7 @@ class Plan:
         """
         path = self.out / "compare.json"
         if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))["options"]
+            before = read_settings(path)
             self._refuse(f"{self.out} holds", _differences(before, self.settings))
         elif self.out.exists() and not (self.out.is_dir() and _is_ours(self.out)):
             step = "Name another folder."
@@ -139,7 +133,7 @@ class Plan:
         path = RunDirectory(run.path).config_path
         if not path.exists():
             return
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before = read_config(path)
         now = {name: value for name, value in asdict(run.options).items() if value is not None}
         for options in (before, now):
             options.pop("out", None)

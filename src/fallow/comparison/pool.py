@@ -50,11 +50,13 @@ class Probe:
         n: training samples.
         rates: samples a second of each worker, while all of them trained; empty where an epoch is too short.
         test_seconds: what one evaluation takes.
+        notes: what was found that is worth knowing before training.
     """
 
     n: int
     rates: list[float] = field(default_factory=list)
     test_seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 class _Worker:
@@ -181,7 +183,8 @@ class Pool:
             worker.ask(do="probe", arms=options, seconds=seconds)
         found = [self._next("probed") for _ in self._workers]
         rates = [message["rate"] for message in found if message["rate"]]
-        return Probe(found[0]["n"], rates, max(message["test_seconds"] for message in found))
+        notes = tuple(dict.fromkeys(note for message in found for note in message["notes"]))
+        return Probe(found[0]["n"], rates, max(message["test_seconds"] for message in found), notes)
 
     def train(self, runs: Sequence[Run]) -> Iterator[Event]:
         """Train all runs, as many at once as there are workers; one that fails does not stop the others."""

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from .arms import CONTROLS, FULL
-from .plan import FORMAT, Plan, Run
+from .files import FORMAT
+from .plan import Plan, Run
+from .sentences import NEAR
 from .statistics import Difference, between, deviation, mean, paired
 
-NEAR = 0.02
-"""A control that saves up to so much more than an arm is compared as it is."""
 RISE = 0.02
 """Full training is too long where its test loss ends by this share above its lowest."""
 
@@ -102,10 +102,15 @@ def _arms(plan: Plan, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 **{name: _mean_of(own, name) for name in _MEANS},
             }
         )
-    by_seed = _by_seed(rows)
+    by_seed, step = _by_seed(rows), _step(rows)
     for row in found:
-        row["against"] = {} if row["arm"] == FULL else _against(row, found, by_seed)
+        row["against"] = {} if row["arm"] == FULL else _against(row, found, by_seed, step)
     return found
+
+
+def _step(rows: Sequence[dict[str, Any]]) -> float:
+    """Return what one evaluated sample is worth in accuracy; 0 where nobody knows how many there are."""
+    return max((1 / row["samples_evaluated"] for row in rows if row.get("samples_evaluated")), default=0.0)
 
 
 def _mean_of(rows: Sequence[dict[str, Any]], name: str) -> float | None:
@@ -126,14 +131,17 @@ def _by_seed(rows: Sequence[dict[str, Any]]) -> Callable[[str, float | None], Se
 
 
 def _against(
-    row: dict[str, Any], rows: Sequence[dict[str, Any]], by_seed: Callable[[str, float | None], Seeds]
+    row: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    by_seed: Callable[[str, float | None], Seeds],
+    step: float,
 ) -> dict[str, Any]:
     """Return the paired differences of an arm from full training and from each control."""
     own = by_seed(row["arm"], row["saved"])
     accuracy = {seed: value for seed, (_, value) in own.items()}
     full = by_seed(FULL, None)
     found: dict[str, Any] = {}
-    if (d := paired(accuracy, {s: a for s, (_, a) in full.items()})) is not None:
+    if (d := paired(accuracy, {s: a for s, (_, a) in full.items()}, step)) is not None:
         found[FULL] = _difference(d, 0.0, interpolated=False)
     for control in CONTROLS:
         savings = [r["saved"] for r in rows if r["arm"] == control]
@@ -148,11 +156,11 @@ def _against(
                 for s, (share, _) in own.items()
             }
             if all(value is not None for value in lines.values()):
-                d = paired(accuracy, {s: v for s, v in lines.items() if v is not None})
+                d = paired(accuracy, {s: v for s, v in lines.items() if v is not None}, step)
                 if d is not None:
                     found[control] = _difference(d, row["saved_fraction"], interpolated=True)
                     continue
-        if same and (d := paired(accuracy, {s: a for s, (_, a) in same.items()})) is not None:
+        if same and (d := paired(accuracy, {s: a for s, (_, a) in same.items()}, step)) is not None:
             found[control] = _difference(d, saved, interpolated=False)
     return found
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from .._checks import check_integer, invalid, missing_extra
+from .._checks import check_integer, invalid, invalid_type, missing_extra, unknown_name
 from ..charts import save_frontier
 from ..run_directory import RunDirectory
 from ..tasks.options import TrainOptions
-from .arms import CONTROLS, FULL, Arm, make_arms
+from .arms import CONTROLS, FEWER, FULL, Arm, make_arms
 from .options import NOT_SHARED, CompareOptions, read_arms, read_saved, read_seeds
 from .plan import Plan, Run
 from .pool import Pool, Probe
 from .results import gather
-from .sentences import sentences, verdict
+from .sentences import NEAR, counted, sentences, verdict
 
 PROBE_SECONDS = 2.0
 
@@ -87,11 +88,17 @@ def compare(
         **train_options: of ``fallow train``, for all arms.
 
     Raises:
-        InvalidValue: for anything that cannot be meant, before the first run.
+        InvalidValue, InvalidType: for anything that cannot be meant, before the first run.
     """
     unknown = sorted(train_options.keys() & NOT_SHARED)
     if unknown:
         raise invalid("An option must be shared by all arms.", unknown[0], "Set it in an arm of your own.")
+    known = {field.name for field in fields(TrainOptions)} - NOT_SHARED
+    for name in train_options:
+        if name not in known:
+            raise unknown_name("option", name, known)
+    if not isinstance(out, str | PathLike | None):
+        raise invalid_type("`out` must be a path.", repr(out))
     place = None if out is None else str(out)
     options = CompareOptions(arms=arms, saved=saved, seeds=seeds, out=place, jobs=jobs)
     found = run_comparison(options, TrainOptions(data=data, **train_options), silent=silent)
@@ -140,6 +147,8 @@ def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool 
         return None
     comparison = _finish(plan, jobs, failed)
     _show(comparison, console, as_json=options.json)
+    if left := _left_out(plan):
+        console.line(left)
     return comparison
 
 
@@ -150,6 +159,8 @@ def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: boo
     probe = pool.probe(first, arms, PROBE_SECONDS)
     seconds = expected_seconds(missing, probe, int(pool.jobs or 1))
     console.line(_forecast(missing, probe, int(pool.jobs or 1), seconds))
+    for note in filter(None, (_off(plan), *probe.notes)):
+        console.line(note)
     if dry:
         return {}
     failed: dict[str, str] = {}
@@ -163,7 +174,10 @@ def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: boo
     except KeyboardInterrupt:
         console.end()
         done = sum(run.summary() is not None for run in plan.runs())
-        console.line(f"{done} of {len(plan.runs())} runs are done; the same command goes on from there.")
+        console.line(
+            f"{done} of {counted(len(plan.runs()), 'run')} {'is' if done == 1 else 'are'} done; "
+            "the same command goes on from there."
+        )
         raise
     finally:
         console.end()
@@ -193,23 +207,52 @@ def expected_seconds(missing: list[Run], probe: Probe, jobs: int) -> float | Non
 def _opening(plan: Plan, runs: list[Run], missing: list[Run]) -> str:
     arms = ", ".join(dict.fromkeys(arm.name for arm in plan.arms))
     saved = ", ".join(f"{100 * share:g} %" for share in plan.saved)
-    seeds = len(plan.seeds)
     done = f", {len(runs) - len(missing)} of them done" if len(missing) < len(runs) else ""
     return (
-        f"{plan.base.data}: {arms}; {saved} saved; {seeds} seed{'s'[: seeds - 1]}: {len(runs)} runs{done}, "
+        f"{plan.base.data}: {arms}; {saved} saved; {counted(len(plan.seeds), 'seed')}: "
+        f"{counted(len(runs), 'run')}{done}, "
         f"in {plan.out}"
     )
+
+
+def _off(plan: Plan) -> str:
+    """Return what a control of whole epochs will really save, where that is not what is asked for."""
+    said = []
+    for arm in plan.arms:
+        if arm.name == FEWER and arm.saved is not None:
+            left, full = arm.options.planned_epochs, plan.base.planned_epochs
+            saved = 1 - left / full
+            if abs(saved - arm.saved) > NEAR:
+                share = f"only {100 * saved:.0f} %" if left < full else "nothing"
+                said.append(f"{arm.label} saves {share}: {left} of {counted(full, 'epoch')}.")
+    return " ".join(said)
 
 
 def _forecast(missing: list[Run], probe: Probe, jobs: int, seconds: float | None) -> str:
     from .console import duration, weight
 
     samples = sum(weight(run, probe.n) for run in missing)
-    text = f"{len(missing)} runs, {samples:,.0f} samples to train on, {jobs} at a time: "
+    text = f"{counted(len(missing), 'run')}, {samples:,.0f} samples to train on, {jobs} at a time: "
     if seconds is None:
         return f"{text}an epoch is too short to tell how long it takes."
     long = "less than half a minute" if seconds < 20 else f"about {duration(seconds)}"
     return f"{text}{long} at {sum(probe.rates):,.0f} samples a second."
+
+
+def _left_out(plan: Plan) -> str:
+    """Return how many finished runs of other arms or seeds lie in the folder."""
+    shown = {run.path.name for run in plan.runs()}
+    folder = plan.out / "runs"
+    finished = sorted(path.parent.name for path in folder.glob("*/usage.svg")) if folder.is_dir() else []
+    others = [name for name in finished if name not in shown]
+    if not others:
+        return ""
+    lie, are = ("lies", "is") if len(others) == 1 else ("lie", "are")
+    return (
+        f"{counted(len(others), 'finished run')} of other arms, savings or seeds {lie} in the folder "
+        f"and {are} not shown ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}): "
+        "name them in --arms, --saved and --seeds."
+    )
 
 
 def _finish(plan: Plan, jobs: int | None, failed: dict[str, str]) -> Comparison:

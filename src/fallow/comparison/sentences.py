@@ -10,16 +10,25 @@ from .arms import CONTROLS, FULL
 SMALL = 0.003
 """Accuracy that does not matter: an interval that ends below it shows that a rule gains nothing."""
 WORDS = {"fewer-epochs": "fewer epochs", "random": "random subsets"}
+FEWEST_PAIRS = 3
+"""With fewer pairs of seeds an interval settles nothing: two that happen to agree have hardly any width."""
+NOTHING = 0.01
+"""An arm that saved less has nothing to be compared for."""
+NEAR = 0.02
+"""A control whose saving is further off than this from the arm's is named with its own."""
 ONE_SEED = "One seed gives no interval and settles nothing: run more (--seeds 5)."
 
 
 def sentences(results: dict[str, Any]) -> list[str]:
     """Return whether full training is too long, then a sentence or two for each arm and saving."""
-    said = _too_long(results["full_too_long"])
+    part = "validation" if results["settings"].get("validation") else "test"
+    said = _too_long(results["full_too_long"], part)
     rows = [row for row in results["arms"] if row["arm"] not in (FULL, *CONTROLS)]
-    said += [_arm(row, results) for row in rows]
+    said += [_arm(row, results).replace(",,", ",").replace(",.", ".") for row in rows]
     if any(row["n"] == 1 for row in results["arms"]):
         said.append(ONE_SEED)
+    if part == "validation" and rows:
+        said.append("All of this is measured on the validation samples, not on the test samples.")
     failed = [run["name"] for run in results["runs"] if run["status"] == "failed"]
     if failed:
         said.append(f"{len(failed)} failed: {', '.join(failed)}. The same command tries them again.")
@@ -27,48 +36,94 @@ def sentences(results: dict[str, Any]) -> list[str]:
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """Return ``pays``, ``pays at a cost``, ``does not pay``, ``not settled`` or ``no control``.
+    """Return ``pays``, ``pays at a cost``, ``does not pay``, ``not settled``, ``no control``, ``no saving``.
 
     An arm pays where it is above every control that was run, by the whole interval, and at a cost where it
     is so below full training. It does not pay where a control is above it, or at most ``SMALL`` below it.
+    Fewer than ``FEWEST_PAIRS`` pairs, or an interval without a width, settle nothing.
     """
+    if row["saved_fraction"] < NOTHING:
+        return "no saving"
     against = [row["against"][control] for control in CONTROLS if control in row["against"]]
     if not against:
         return "no control"
-    if any(d["low"] is None for d in against):
+    if not all(_tells(d) for d in against):
         return "not settled"
     if all(d["low"] > 0 for d in against):
         full = row["against"].get(FULL)
         return "pays at a cost" if full is not None and full["high"] < 0 else "pays"
-    return "does not pay" if any(d["low"] <= 0 and d["high"] <= SMALL for d in against) else "not settled"
+    return "does not pay" if any(map(_no_worse, against)) else "not settled"
+
+
+def _tells(d: dict[str, Any]) -> bool:
+    """Return whether a difference has an interval that can settle anything."""
+    return d["low"] is not None and d["n"] >= FEWEST_PAIRS and d["low"] < d["high"]
+
+
+def _no_worse(d: dict[str, Any]) -> bool:
+    """Return whether it is settled that the control is above the arm, or at most ``SMALL`` below it."""
+    return bool(_tells(d) and d["low"] <= 0 and d["high"] <= SMALL)
 
 
 def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
     if row["accuracy"]["mean"] is None:
         return f"{row['label']} logs no accuracy, so it cannot be compared."
+    what = verdict(row)
+    if what == "no saving":
+        return (
+            f"{row['label']} saved nothing in {counted(row['epochs'], 'epoch')}, "
+            "so there is nothing to compare."
+        )
     text = f"{row['arm']} saves {_percent(row['saved_fraction'])}{_asked(row)}{_measured(row, results)}"
     full = row["against"].get(FULL)
     if full is not None:
         text += f" and is {_points(full)} full training"
-    what = verdict(row)
     controls = {c: row["against"][c] for c in CONTROLS if c in row["against"]}
     if what == "no control":
         share = f" and {row['saved_fraction']:.2f} to --saved" if row["saved"] is None else ""
         return f"{text}. No control saves as much: add {' and '.join(CONTROLS)} to --arms{share}."
     between = ", interpolated between the savings that were run"
     rest = between if any(d["interpolated"] for d in controls.values()) else ""
-    told = " and ".join(f"{_points(d)} {WORDS[c]}" for c, d in controls.items())
+    told = " and ".join(f"{_points(d)} {_named(c, d, row)}" for c, d in controls.items())
     if row["n"] == 1:
         return f"{text}; it is {told}{rest}."
     if what.startswith("pays"):
         price = ", at a price in accuracy" if what == "pays at a cost" else ""
         return f"{text}. It pays{price}: it is {told}{rest}."
-    name, d = min(controls.items(), key=lambda pair: float(pair[1]["mean"]))
-    rest = between if d["interpolated"] else ""
     if what == "not settled":
-        return f"{text}. Not settled: it is {_points(d)} {WORDS[name]}{rest}. More seeds would tell."
+        open_ = {c: d for c, d in controls.items() if not (_tells(d) and d["low"] > 0)}
+        name, d = _lowest(open_)
+        rest = between if d["interpolated"] else ""
+        return f"{text}. Not settled: it is {_points(d)} {_named(name, d, row)}{rest}. More seeds would tell."
+    name, d = _lowest({c: d for c, d in controls.items() if _no_worse(d)})
+    rest = between if d["interpolated"] else ""
     better = "do better" if d["high"] < 0 else "do as well"
-    return f"{text}. It does not pay: {WORDS[name]} {better}; it is {_points(d)} them{rest}."
+    return f"{text}. It does not pay: {_named(name, d, row)} {better}; it is {_points(d)} them{rest}."
+
+
+def _lowest(controls: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """Return the control that the arm fares worst against."""
+    return min(controls.items(), key=lambda pair: float(pair[1]["mean"]))
+
+
+def _named(control: str, d: dict[str, Any], row: dict[str, Any]) -> str:
+    """Return a control in words, with its own saving where that is another than the arm's."""
+    saved = d.get("control_saved")
+    if saved is None or abs(saved - row["saved_fraction"]) <= NEAR:
+        return WORDS[control]
+    if saved < NOTHING:
+        return f"{WORDS[control]}, which save nothing,"
+    only = "only " if saved < row["saved_fraction"] else ""
+    return f"{WORDS[control]}, which save {only}{_percent(saved)},"
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things in words.
+
+    >>> counted(1, "run"), counted(1200, "run")
+    ('1 run', '1,200 runs')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _asked(row: dict[str, Any]) -> str:
@@ -84,9 +139,13 @@ def _measured(row: dict[str, Any], results: dict[str, Any]) -> str:
 
 
 def _points(d: dict[str, Any]) -> str:
-    """Return ``0.80 points (0.60 to 1.00) above``."""
-    side = "above" if d["mean"] >= 0 else "below"
-    span = "" if d["low"] is None else f" ({_signed(d['low'])} to {_signed(d['high'])})"
+    """Return ``0.80 points (0.60 to 1.00) above``; ends on the other side have a minus."""
+    above = d["mean"] >= 0
+    side = "above" if above else "below"
+    span = ""
+    if d["low"] is not None:
+        low, high = (d["low"], d["high"]) if above else (-d["high"], -d["low"])
+        span = f" ({_signed(low)} to {_signed(high)})"
     return f"{abs(100 * d['mean']):.2f} points{span} {side}"
 
 
@@ -98,21 +157,22 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _too_long(found: dict[str, Any]) -> list[str]:
+def _too_long(found: dict[str, Any], part: str) -> list[str]:
     said = []
     above = found["fewer_epochs_above_full"]
     if above:
         best = max(above, key=lambda d: float(d["mean"]))
         sure = best["low"] is not None and best["low"] > 0
         said.append(
-            f"{best['epochs']} full epochs end {_points(best)} full training: it "
+            f"{counted(best['epochs'], 'full epoch')} end{'s'[: best['epochs'] == 1]} {_points(best)} "
+            "full training: it "
             f"{'is' if sure else 'may be'} too long, and then no saving proves "
             "anything. Compare against fewer --epochs."
         )
     rise = found["test_loss_rises"]
     if rise:
         said.append(
-            f"The test loss of full training rises from {rise['lowest']:.3f} in epoch "
+            f"The {part} loss of full training rises from {rise['lowest']:.3f} in epoch "
             f"{rise['lowest_epoch']} to {rise['last']:.3f} at its end: it is too long, and then no saving "
             "proves anything."
         )

@@ -42,7 +42,9 @@ def deviation(values: Sequence[float]) -> float | None:
     return math.sqrt(math.fsum((v - middle) ** 2 for v in values) / (len(values) - 1))
 
 
-def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
+def paired(
+    first: Mapping[int, float], second: Mapping[int, float], resolution: float = 0.0
+) -> Difference | None:
     r"""Return the mean of ``first`` minus ``second`` over the seeds that both have.
 
     The interval is :math:`\bar d \pm t_{0.975,\,n-1}\, s_d / \sqrt n` (95 %), of the differences
@@ -54,6 +56,8 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Differenc
     Args:
         first: a value a seed.
         second: the same of what it is compared with.
+        resolution: the smallest step of a value; the interval reaches at least so far to either side, since
+            values that agree to the step may still differ below it.
 
     Returns:
         None where no seed is in both.
@@ -66,6 +70,7 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Differenc
     if spread is None:
         return Difference(1, middle, None, None)
     half = t_quantile(len(seeds) - 1) * spread / math.sqrt(len(seeds))
+    half = max(half, resolution)
     return Difference(len(seeds), middle, middle - half, middle + half)
 
 

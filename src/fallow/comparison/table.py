@@ -11,9 +11,11 @@ from .sentences import WORDS
 def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return the heads and the cells of the table: an arm at a saving a row, full training first."""
     present = {name for row in results["arms"] for name in row["against"]}
-    others = [name for name in (*CONTROLS, FULL) if name in present]
-    heads = ["arm", "saved %", "accuracy %", *(f"against {WORDS.get(name, name)}" for name in others)]
-    heads += ["worst class %", "test loss", "CPU s"]
+    others = [name for name in (FULL, *CONTROLS) if name in present]
+    validated = bool(results["settings"].get("validation"))
+    heads = ["arm", "saved %", "validation accuracy %" if validated else "accuracy %"]
+    heads += [f"against {WORDS.get(name, name)}" for name in others]
+    heads += ["worst class %", "validation loss" if validated else "test loss", "CPU s"]
     cells = []
     for row in sorted(results["arms"], key=lambda row: row["arm"] != FULL):
         line = [row["arm"], f"{100 * row['saved_fraction']:.1f}", _accuracy(row["accuracy"])]
@@ -43,7 +45,8 @@ def _difference(d: dict[str, Any] | None) -> str:
 def caption(results: dict[str, Any]) -> str:
     """Return what the signs in the table mean."""
     rows = results["arms"]
-    text = "Final epoch. Saved: of full training's samples. against: difference in points"
+    part = ", on the validation samples" if results["settings"].get("validation") else ""
+    text = f"Final epoch{part}. Saved: of full training's samples. against: difference in points"
     if any(row["n"] > 1 for row in rows):
         text = f"{text} ± 95 % interval, paired by seed; accuracy ± standard deviation"
     if any(d["interpolated"] for row in rows for d in row["against"].values()):

@@ -76,6 +76,7 @@ class SubsamplingCallback(Callback):
         """Have the index taken off each batch on its way to the module, and lengths read each epoch."""
         if stage != "fit":
             return
+        self.check_module(pl_module)
         settings: Any = trainer
         if settings.reload_dataloaders_every_n_epochs == 0:
             settings.reload_dataloaders_every_n_epochs = 1
@@ -105,6 +106,15 @@ class SubsamplingCallback(Callback):
         setattr(owner, _HOOK, take_index)
         self._undo = lambda: owner.__dict__.pop(_HOOK, None)
 
+    def check_module(self, module: LightningModule) -> None:
+        """Raise where the policy weighs samples and the module has no ``sample_weights``."""
+        if self.subsampler.policy.weighs and not hasattr(module, "sample_weights"):
+            raise wrong_state(
+                f"{self.subsampler.policy!r} weighs samples, and the module does not.",
+                "Give the module an attribute `sample_weights = None` and use it in the loss, "
+                "or choose a policy with weighted=False.",
+            )
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the module as it was."""
         self._undo()
@@ -122,11 +132,6 @@ class SubsamplingCallback(Callback):
         if hasattr(pl_module, "sample_weights"):
             weights = None if weights is None else weights.to(pl_module.device)
             setattr(pl_module, "sample_weights", weights)  # noqa: B010 - the module is the user's
-        elif weights is not None:
-            raise wrong_state(
-                f"{self.subsampler.policy!r} weighs samples, and the module does not.",
-                "Give the module an attribute `sample_weights = None` and use it in the loss.",
-            )
         if isinstance(getattr(pl_module, "progress", None), int | float):
             setattr(pl_module, "progress", self.subsampler.progress)  # noqa: B010 - the module is the user's
 

@@ -104,5 +104,13 @@ class Policy(ABC):
         """Whether the policy may leave samples out as outliers, which do not come back with the others."""
         return False
 
+    @property
+    def weighs(self) -> bool:
+        """Whether :meth:`weights` may return weights, which the loss must use."""
+        return type(self).weights is not Policy.weights
+
+    def check_labels(self, has_labels: bool) -> None:  # noqa: B027
+        """Raise where this policy needs class ids and the subsampler has none."""
+
     def check_range(self, low: float, high: float, score: str) -> None:  # noqa: B027
         """Raise where this policy's parameters cannot mean anything for scores in ``[low, high]``."""

@@ -56,6 +56,11 @@ class BelowMean(Policy):
         object.__setattr__(self, "fraction", share)
         object.__setattr__(self, "budget", check_budget(self.budget))
 
+    @property
+    def weighs(self) -> bool:
+        """Whether ``weighted`` was asked for."""
+        return self.weighted
+
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Draw anew among all samples below the mean."""
         mean = self._mean(standing.scores)

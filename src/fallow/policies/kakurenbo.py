@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,11 @@ class Kakurenbo(Policy):
                 "Use KLDivergence with class ids.",
             )
 
+    def check_labels(self, has_labels: bool) -> None:
+        """Raise where there are no labels."""
+        if not has_labels:
+            _refuse("labels")
+
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Hide the sure ones among the lowest scores; show all others."""
         labels, predicted = _known("labels", standing.labels), _known("predicted", standing.predicted)
@@ -98,8 +103,10 @@ class Kakurenbo(Policy):
 
 def _known(name: str, classes: NDArray[np.int32] | None) -> NDArray[np.int32]:
     """Return the classes, or raise and say where they come from."""
-    if classes is not None:
-        return classes
+    return _refuse(name) if classes is None else classes
+
+
+def _refuse(name: str) -> NoReturn:
     if name == "labels":
         step = "Pass `labels=` (n,) class ids to the Subsampler."
     else:

@@ -80,6 +80,11 @@ class RePB(Policy):
                 "Record `RelativeToBatch(score)(outputs, targets)` from fallow.scores.",
             )
 
+    @property
+    def weighs(self) -> bool:
+        """Whether ``weighted`` was asked for."""
+        return self.weighted
+
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Judge the fresh scores below 0, and draw again for those that sat out."""
         n, there = len(standing), scored(standing)

@@ -37,13 +37,14 @@ def make_policy(options: TrainOptions) -> Policy:
     if options.policy == "threshold":
         quantiles = bool(options.quantiles)
         low = (0.3 if quantiles else 0.1) if options.low is None else options.low
-        visits = options.visits or (3 if options.high_side == "auto" else 1)
+        visits = (3 if options.high_side == "auto" else 1) if options.visits is None else options.visits
         return Threshold(low, options.high_side, visits=visits, quantiles=quantiles)
     if options.policy in ("soft", "fraction"):
         exponent = None
         if options.policy == "soft":
             exponent = 0.5 if options.exponent is None else options.exponent
-        return Fraction(share, exponent=exponent, high=options.high_side, visits=options.visits or 3)
+        visits = 3 if options.visits is None else options.visits
+        return Fraction(share, exponent=exponent, high=options.high_side, visits=visits)
     if options.policy == "ucb":
         return UCB(share)
     if options.policy == "random":

@@ -82,8 +82,9 @@ class Console:
         """Say what is trained, and head the table."""
         epochs = subsampler.schedule.epochs
         rule = "nothing left out" if options.policy == "full" else repr(step_rule or subsampler.policy)
-        self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epochs, {rule}")
-        self.line("loss: mean score of the samples trained on; so far: share of full training's samples")
+        self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epoch{'s'[: epochs != 1]}, {rule}")
+        loss = "mean loss" if options.policy == "repb" else "mean score"
+        self.line(f"loss: {loss} of the samples trained on; so far: share of full training's samples")
         drawn = options.policy in _DRAWN
         heads = {name: name for name in _COLUMNS} | ({"learned": "not drawn"} if drawn else {})
         self._row(heads | ({"test": "valid"} if options.validation is not None else {}))
@@ -109,7 +110,13 @@ class Console:
             )
 
     def epoch(
-        self, record: EpochRecord, epochs: int, loss: float, accuracy: float | None, so_far: float
+        self,
+        record: EpochRecord,
+        epochs: int,
+        measured: int,
+        loss: float | None,
+        accuracy: float | None,
+        so_far: float,
     ) -> None:
         """Print the line of a finished epoch."""
         place = f"{record.epoch + 1}/{epochs}"
@@ -122,8 +129,8 @@ class Console:
                 "learned": f"{removed:,}",
                 "outliers": f"{record.outliers:,}",
                 "back": f"{record.readmitted:,}",
-                "measured": f"{record.forward_only:,}",
-                "loss": f"{loss:.4f}",
+                "measured": f"{measured:,}",
+                "loss": "-" if loss is None else f"{loss:.4f}",
                 "test": test,
                 "so far": f"{so_far:.1%}",
             }

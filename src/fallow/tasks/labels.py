@@ -47,6 +47,21 @@ def offered_labels(dataset: Any) -> tuple[Tensor, tuple[str, ...]] | tuple[None,
     return None, None
 
 
+def unused_labels(dataset: Any) -> str:
+    """Return why an attribute that looks like class ids is not used as such; nothing where none is there."""
+    if isinstance(dataset, Subset):
+        return unused_labels(dataset.dataset)
+    for name in ATTRIBUTES:
+        found = getattr(dataset, name, None)
+        if found is None or callable(found):
+            continue
+        try:
+            check_labels(found, len(dataset))
+        except (FallowError, TypeError, ValueError) as error:
+            return f"`{name}` of the training dataset is there and not used: {error}"
+    return ""
+
+
 def _class_ids(found: Any, n: int) -> Tensor | None:
     """Return ``found`` as ids ``(n,)``, or None where it is something else."""
     try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._checks import invalid, unknown_name
+from .kinds import check_kinds
 
 POLICIES = (
     "threshold", "soft", "fraction", "below-mean", "infobatch", "seta", "kakurenbo", "ucb", "repb",
@@ -35,7 +36,7 @@ class TrainOptions:
         task: What to train: image.
         model: small-conv, small-resnet, resnet, or your own as package.module:Class. An nn.Module is trained
             as ours are, on normalised images; a LightningModule trains itself, on (B, C, H, W) float images
-            in [0, 1].
+            in [0, 1], and logs its accuracy under a name that starts with test or val and holds acc.
         model_args: Arguments of your own model's class.
         data_args: Arguments of your own data module's class. Class ids in an attribute labels or targets of
             its training dataset, one a sample, are used for class floors and outliers.
@@ -159,8 +160,10 @@ class TrainOptions:
         """Raise where options contradict each other; nothing has been read or made yet.
 
         Raises:
+            InvalidType: for an option of another kind than its annotation.
             InvalidValue: for an unknown name, or an option that its policy does not use.
         """
+        check_kinds(self)
         for name, known in (("policy", POLICIES), ("augment", AUGMENTS), ("task", TASKS)):
             value = getattr(self, name)
             if value not in known:
@@ -174,6 +177,7 @@ class TrainOptions:
                     f"--policy {self.policy}",
                     f"Leave --{name} out, or choose another policy.",
                 )
+        self._check_sides()
         for name, low in (
             ("epochs", 1),
             ("batch_size", 1),
@@ -198,3 +202,19 @@ class TrainOptions:
             raise invalid("--validation must be in (0, 1).", self.validation)
         if not 0 <= self.rising_share < 1:
             raise invalid("--rising_share must be in [0, 1).", self.rising_share)
+
+    def _check_sides(self) -> None:
+        """Raise for options of a high side that there is not, or a low one that nothing audits."""
+        if self.high_side is None:
+            for name, given in (("visits", self.visits), ("remeasure_every", self.remeasure_every)):
+                if given is not None:
+                    step = "Set --high to a number or auto, or leave it out."
+                    raise invalid(f"--{name} is for outliers, which need --high.", f"--{name} {given}", step)
+        if (
+            self.policy == "threshold"
+            and self.low == "auto"
+            and self.readmit_every == 0
+            and not self.readmit_at
+        ):
+            rule = "--low auto audits the samples that come back, so some must be re-admitted."
+            raise invalid(rule, "--readmit_every 0", "Leave it out, or list epochs in --readmit_at.")

@@ -6,12 +6,15 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from ..charts import save_usage
 from ..history import FORWARD_SHARE, EpochRecord
 from ..policies import RandomFraction
 from ..run_directory import EpochFile, RunDirectory
+from ..scores.base import is_no_score
 from ..step_rules import StepRule
 from ..subsampler import Subsampler
 from .console import Console
@@ -27,6 +30,8 @@ class EpochWriter(Callback):
         subsampler: whose epochs they are.
         console: where to print.
         step_rule: which chooses rows of each batch, or None.
+        relative: the scores are relative to their batch, so that their mean says nothing: the mean loss is
+            shown instead, where the module returns per-sample losses.
 
     Attributes:
         epochs: for each finished epoch what ``summary.json`` says of it.
@@ -39,21 +44,28 @@ class EpochWriter(Callback):
         subsampler: Subsampler,
         console: Console,
         step_rule: StepRule | None = None,
+        *,
+        relative: bool = False,
     ) -> None:
         self.run, self.subsampler, self.console = run, subsampler, console
         self.step_rule = step_rule
         self.epochs: list[dict[str, Any]] = []
         self.watch = Stopwatch()
         self._reason = np.zeros(subsampler.n, np.uint8)
+        self._relative = relative
+        self._losses: list[Tensor] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note what is left out of the epoch."""
+        self._losses.clear()
         self._reason = self.subsampler.reason.numpy()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar; the loss is only looked at where there is a bar to show it."""
+        if self._relative and "per_sample_loss" in outputs:
+            self._losses.append(outputs["per_sample_loss"].detach().float())
         if self.console.live and (batch_idx % 20 == 0 or batch_idx + 1 == trainer.num_training_batches):
             self.console.batch(
                 trainer.current_epoch,
@@ -86,7 +98,17 @@ class EpochWriter(Callback):
         self.run.write_epoch(EpochFile(record, scores, self._reason))
         epochs = self.subsampler.schedule.epochs
         used = sum(past.backward for past in self.subsampler.history)
-        self.console.epoch(record, epochs, record.mean_score, accuracy, used / (epochs * record.n))
+        measured = counts([record], record.n, self.step_rule)["samples_forward_only"]
+        mean = self._mean_loss() if self._relative else record.mean_score
+        self.console.epoch(record, epochs, measured, mean, accuracy, used / (epochs * record.n))
+
+    def _mean_loss(self) -> float | None:
+        """Return the mean loss of the samples trained on in this epoch; None where it is not at hand."""
+        if not self._losses:
+            return None
+        losses = torch.cat(self._losses)
+        there = ~is_no_score(losses)
+        return float(losses[there].mean()) if bool(there.any()) else None
 
 
 def _metric(trainer: Trainer, part: str) -> float | None:
@@ -94,6 +116,15 @@ def _metric(trainer: Trainer, part: str) -> float | None:
     logged = trainer.callback_metrics
     found = next((n for n in sorted(logged) if n.startswith(("test", "val")) and part in n), None)
     return None if found is None else float(logged[found])
+
+
+def samples_evaluated(trainer: Trainer) -> int | None:
+    """Return how many test or validation samples one evaluation goes through; None where nobody knows."""
+    loaders = trainer.val_dataloaders
+    try:
+        return len(loaders.dataset) or None  # type: ignore[union-attr]
+    except (AttributeError, TypeError):
+        return None
 
 
 def counts(history: list[EpochRecord], full: int, step_rule: StepRule | None) -> dict[str, Any]:

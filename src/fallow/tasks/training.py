@@ -25,16 +25,18 @@ from torch.utils.data import DataLoader, Dataset
 from .._checks import invalid
 from ..datasets import ImageData, ImageDataset, load_images
 from ..integrations.lightning import SubsamplingCallback
+from ..loading import check_map_style
 from ..models import image_model
 from ..run_directory import RunDirectory, replaced
+from ..scores import RelativeToBatch
 from ..subsampler import Subsampler
 from .building import import_class, is_import_path, make_policy, make_schedule, make_score, make_step_rule
 from .class_accuracy import ClassAccuracy
 from .console import Console
 from .image import ImageTask, Recipe
-from .labels import offered_labels
+from .labels import offered_labels, unused_labels
 from .options import TrainOptions
-from .outcome import EpochWriter, finish
+from .outcome import EpochWriter, finish, samples_evaluated
 from .parts import chosen_parts
 
 _AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "cifar10n": "crop-flip", "digits": "none"}
@@ -88,8 +90,10 @@ def train(
 def _run(options: TrainOptions, job: Job, run: RunDirectory, console: Console) -> dict[str, Any]:
     """Train, and write what a run leaves behind, after Ctrl-C too."""
     step_rule = job.module.step_rule if isinstance(job.module, ImageTask) else None
-    writer = EpochWriter(run, job.subsampler, console, step_rule)
-    watch = SubsamplingCallback(job.subsampler, make_score(options))
+    score = make_score(options)
+    relative = isinstance(score, RelativeToBatch)
+    writer = EpochWriter(run, job.subsampler, console, step_rule, relative=relative)
+    watch = SubsamplingCallback(job.subsampler, score)
     trainer = make_trainer(options, run, [watch, writer.watch, writer])
     began, cpu = time.perf_counter(), time.process_time()
     console.begin(job.subsampler, len(job.train), options, step_rule)
@@ -107,6 +111,7 @@ def _run(options: TrainOptions, job: Job, run: RunDirectory, console: Console) -
         "cpu_seconds": time.process_time() - cpu,
         "steps": trainer.global_step,
         "evaluated_on": options.evaluated_on,
+        "samples_evaluated": samples_evaluated(trainer),
         **_class_accuracy(job),
     }
     summary: dict[str, Any] = {}
@@ -159,7 +164,7 @@ def build(options: TrainOptions, console: Console, data: ImageData | None = None
         InvalidValue: for options or data that cannot be meant.
     """
     if is_import_path(options.data):
-        return _own_data(options)
+        return _own_data(options, console)
     data = data or read_data(options, console)
     batch_size = options.batch_size or _batch_size(len(data.train))
     own = import_class(options.model, options.model_args) if is_import_path(options.model) else None
@@ -182,7 +187,7 @@ def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
     return images.float() / (255 if images.dtype == torch.uint8 else 1), labels
 
 
-def _own_data(options: TrainOptions) -> Job:
+def _own_data(options: TrainOptions, console: Console) -> Job:
     """Put a subsampler between the user's LightningDataModule and his module."""
     for name, given in (("samples", options.samples), ("validation", options.validation)):
         if given is not None:
@@ -196,9 +201,12 @@ def _own_data(options: TrainOptions) -> Job:
     if not isinstance(theirs, DataLoader):
         raise invalid("train_dataloader() must return one DataLoader.", type(theirs).__name__)
     dataset: Dataset[Any] = theirs.dataset
+    check_map_style(dataset)
     batch_size = options.batch_size or theirs.batch_size or 1
     count = len(dataset)  # type: ignore[arg-type]
     labels, classes = offered_labels(dataset)
+    if labels is None and (why := unused_labels(dataset)):
+        console.line(why)
     subsampler = _subsampler(options, labels, count, batch_size, declared=False)
     loader = subsampler.loader(
         dataset,
@@ -274,7 +282,7 @@ def _subsampler(
         make_schedule(options, epochs),
         seed=options.seed,
         labels=labels,
-        min_kept=min(n, options.min_kept or batch_size),
+        min_kept=min(n, batch_size if options.min_kept is None else options.min_kept),
         min_kept_per_class=per_class,
         score=make_score(options) if declared else None,
     )

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console as RichConsole
 
 from .._checks import FallowError
@@ -60,9 +61,20 @@ class Teller(Console):
     def __init__(self, wire: Wire) -> None:
         super().__init__(RichConsole(stderr=True), silent=True)
         self._wire = wire
+        self.notes: list[str] = []
+
+    def line(self, text: str = "") -> None:
+        """Keep what is worth saying, for a probe to pass on."""
+        self.notes.append(text)
 
     def epoch(
-        self, record: EpochRecord, epochs: int, loss: float, accuracy: float | None, so_far: float
+        self,
+        record: EpochRecord,
+        epochs: int,
+        measured: int,
+        loss: float | None,
+        accuracy: float | None,
+        so_far: float,
     ) -> None:
         """Tell how far the run is."""
         self._wire.say("epoch", epoch=record.epoch + 1)
@@ -138,13 +150,17 @@ class Worker:
 
     def _probe(self, arms: dict[str, TrainOptions], seconds: float) -> None:
         """Build every arm, so that what is wrong is said now, and train the first for so many seconds."""
+        self.console.notes.clear()
         options = next(iter(arms.values()))
         with seeded(options.seed):
             job = build(options, self.console, self._data(options))
+        if why := _unmeasured(job):
+            self.console.line(why)
         for label, other in list(arms.items())[1:]:
             try:
                 with seeded(other.seed):
-                    build(other, self.console, self._data(other))
+                    built = build(other, self.console, self._data(other))
+                    SubsamplingCallback(built.subsampler).check_module(built.module)
             except FallowError as error:
                 raise type(error)(f"The arm {label}: {error}") from None
         watch = _Stopwatch(job.subsampler.n / len(job.train), seconds)
@@ -152,7 +168,23 @@ class Worker:
         with seeded(options.seed), tempfile.TemporaryDirectory() as folder, suppress(_Enough):
             fit(make_trainer(options, RunDirectory(folder), callbacks), job)
         rate = watch.samples / watch.seconds if watch.seconds else None
-        self.wire.say("probed", n=job.subsampler.n, rate=rate, test_seconds=_test_seconds(job))
+        notes = list(dict.fromkeys(filter(None, self.console.notes)))
+        self.wire.say("probed", n=job.subsampler.n, rate=rate, test_seconds=_test_seconds(job), notes=notes)
+
+
+def _unmeasured(job: Job) -> str:
+    """Return why no accuracy can be logged, where that can be told without training; else nothing."""
+    lacks = []
+    if not is_overridden("validation_step", job.module):
+        lacks.append("the module has no validation_step")
+    if job.datamodule is not None and not is_overridden("val_dataloader", job.datamodule):
+        lacks.append("the data module has no val_dataloader")
+    if not lacks:
+        return ""
+    return (
+        f"No accuracy will be logged, so nothing can be compared: {' and '.join(lacks)}. "
+        "Log a metric whose name starts with val or test and holds acc."
+    )
 
 
 def _test_seconds(job: Job) -> float:
