@@ -119,8 +119,11 @@ def keep(name: str, out: Path) -> None:
     results = json.loads((out / name / "results.json").read_text())
     data = out / "data" / f"{name}.npz"
     for run in results["runs"]:
-        if data.exists() and run["status"] != "failed":
-            run["wrong_labels"] = wrong_labels(out / name / "runs" / run["name"], data)
+        if run["status"] == "done":
+            folder = out / name / "runs" / run["name"]
+            epochs = json.loads((folder / "summary.json").read_text())["epochs"]
+            run["most_outliers"] = max(epoch["outliers"] for epoch in epochs)
+            run["wrong_labels"] = wrong_labels(folder, data) if data.exists() else None
         for field in [
             field for field, value in run.items() if field in ("epochs", "options", "accuracy_by_class")
         ]:

@@ -170,9 +170,9 @@ def test_bounds_say_how_far_below(tmp_path):
 
 def test_a_control_that_saves_another_share_is_named_with_it(tmp_path):
     results = gathered(tmp_path / "c", level(fewer_epochs=0.88, random=0.87), real={"fewer-epochs": 0.17})
-    assert "above fewer epochs, which save only 17 %, and 3" in sentences(results)[-1]
+    assert "above fewer epochs (which save only 17 %) and 3" in sentences(results)[-1]
     results = gathered(tmp_path / "d", level(fewer_epochs=0.88, random=0.87), real={"random": 0.0})
-    assert sentences(results)[-1].endswith("above random subsets, which save nothing.")
+    assert sentences(results)[-1].endswith("above random subsets (which save nothing).")
 
 
 def test_an_arm_that_saved_nothing_is_not_compared(tmp_path):
@@ -227,7 +227,7 @@ def test_failed_runs_are_left_out_and_named(tmp_path):
 
 def test_forward_passes_are_not_hidden(tmp_path):
     results = gathered(tmp_path / "c", level(fewer_epochs=0.88), forward=6000)
-    assert "saves 50 %, 40 % net of measuring, and is" in sentences(results)[0]
+    assert "saves 50 % (40 % net of measuring) and is" in sentences(results)[0]
 
 
 def test_the_table_keeps_the_control_where_it_is_narrow(tmp_path):

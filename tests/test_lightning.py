@@ -3,11 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule
 from torch.utils.data import DataLoader, TensorDataset
 
 import fallow
 from fallow.integrations.lightning import SubsamplingCallback
+from trainers import quiet_trainer
 
 N = 90
 
@@ -52,17 +53,8 @@ def data():
 def fit(module, data, policy, schedule, *callbacks, loader=None, **options):
     subsampler = fallow.Subsampler(N, policy, schedule, min_kept=8)
     loader = loader or subsampler.loader(data, batch_size=8)
-    trainer = Trainer(
-        max_epochs=options.pop("max_epochs", schedule.epochs),
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=options.pop("num_sanity_val_steps", 0),
-        callbacks=[SubsamplingCallback(subsampler), *callbacks],
-        **options,
-    )
+    callbacks = [SubsamplingCallback(subsampler), *callbacks]
+    trainer = quiet_trainer(**{"max_epochs": schedule.epochs, "callbacks": callbacks} | options)
     trainer.fit(module, loader, DataLoader(data, batch_size=30))
     return subsampler, trainer
 
@@ -222,16 +214,7 @@ def test_hidden_samples_are_measured_with_their_predictions(data):
     watch, schedule = Measured(), fallow.Schedule(epochs=3)
     policy = fallow.Kakurenbo(0.5, confidence=0.0, steps=())
     watch.subsampler = fallow.Subsampler(N, policy, schedule, labels=data.tensors[1])
-    trainer = Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        callbacks=[SubsamplingCallback(watch.subsampler), watch],
-    )
+    trainer = quiet_trainer(max_epochs=3, callbacks=[SubsamplingCallback(watch.subsampler), watch])
     trainer.fit(Right(), watch.subsampler.loader(data, batch_size=8), DataLoader(data, batch_size=30))
     hidden = ~watch.subsampler.history[1].used
     assert int(hidden.sum()) == watch.subsampler.history[1].forward_only == 45

@@ -1,12 +1,13 @@
 """Where the time of an epoch goes, on a clock that the test turns."""
 
 import pytest
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from fallow.tasks import stopwatch
 from fallow.tasks.stopwatch import Stopwatch
+from trainers import quiet_trainer
 
 
 class Clock:
@@ -68,17 +69,7 @@ def clock(monkeypatch):
 
 def test_waiting_and_evaluating_are_told_apart(clock, tmp_path):
     watch = Readings()
-    trainer = Trainer(
-        max_epochs=2,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=tmp_path,
-        callbacks=[watch],
-    )
+    trainer = quiet_trainer(max_epochs=2, default_root_dir=tmp_path, callbacks=[watch])
     trainer.fit(Module(clock), DataLoader(Slow(clock), batch_size=2), DataLoader(Slow(Clock()), batch_size=4))
     # Lightning fetches one batch ahead: all waiting is there, wherever in the epoch it falls.
     assert [reading[:2] for reading in watch.read] == [(8.0, 5.0), (8.0, 5.0)]

@@ -106,6 +106,11 @@ def planned_counts(policy: Policy, schedule: Schedule, floors: Floors, n: int) -
     return [n if full[epoch] else few for epoch in epochs]
 
 
+def thin_epochs(policy: Policy, schedule: Schedule) -> int:
+    """Return in how many epochs samples can be left out: not in full ones, nor before enough is seen."""
+    return sum(not schedule.returns_all(epoch) for epoch in range(policy.first_epoch(), schedule.epochs))
+
+
 def _standing(table: Table, schedule: Schedule, floors: Floors, epoch: int, seed: int) -> Standing:
     key = mix(_DRAW, seed, epoch)
     predicted = table.columns.get(PREDICTED)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .._checks import FallowError, invalid, unknown_name
+from ..plan import thin_epochs
 from ..tasks.building import make_policy, make_schedule
 from ..tasks.options import _ONLY_WITH, POLICIES, TrainOptions
 from .options import OF_AN_ARM, read_saved
@@ -149,8 +150,7 @@ def epoch_share(name: str, saved: float, options: TrainOptions) -> float:
         InvalidValue: where that is more than all.
     """
     epochs = options.planned_epochs
-    schedule, first = make_schedule(options, epochs), make_policy(options).first_epoch()
-    thin = sum(not schedule.returns_all(epoch) for epoch in range(first, epochs))
+    thin = thin_epochs(make_policy(options), make_schedule(options, epochs))
     if saved * epochs >= thin:
         most = thin / epochs
         raise invalid(

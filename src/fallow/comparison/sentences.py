@@ -24,7 +24,7 @@ def sentences(results: dict[str, Any]) -> list[str]:
     part = "validation" if results["settings"].get("validation") else "test"
     said = _too_long(results["full_too_long"], part)
     rows = [row for row in results["arms"] if row["arm"] not in (FULL, *CONTROLS)]
-    said += [_arm(row, results).replace(",,", ",").replace(",.", ".") for row in rows]
+    said += [_arm(row, results) for row in rows]
     if any(row["n"] == 1 for row in results["arms"]):
         said.append(ONE_SEED)
     if part == "validation" and rows:
@@ -112,9 +112,9 @@ def _named(control: str, d: dict[str, Any], row: dict[str, Any]) -> str:
     if saved is None or abs(saved - row["saved_fraction"]) <= NEAR:
         return WORDS[control]
     if saved < NOTHING:
-        return f"{WORDS[control]}, which save nothing,"
+        return f"{WORDS[control]} (which save nothing)"
     only = "only " if saved < row["saved_fraction"] else ""
-    return f"{WORDS[control]}, which save {only}{_percent(saved)},"
+    return f"{WORDS[control]} (which save {only}{_percent(saved)})"
 
 
 def counted(number: int, thing: str) -> str:
@@ -135,7 +135,7 @@ def _asked(row: dict[str, Any]) -> str:
 def _measured(row: dict[str, Any], results: dict[str, Any]) -> str:
     """Return what forward passes alone take away of the saving, where it can be seen."""
     cost = FORWARD_SHARE * row["samples_forward_only"] / results["samples_full"]
-    return f", {_percent(row['saved_fraction'] - cost)} net of measuring," if cost >= 0.005 else ""
+    return f" ({_percent(row['saved_fraction'] - cost)} net of measuring)" if cost >= 0.005 else ""
 
 
 def _points(d: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..charts import save_usage
 from ..history import FORWARD_SHARE, EpochRecord
+from ..plan import thin_epochs
 from ..policies import RandomFraction
 from ..run_directory import EpochFile, RunDirectory
 from ..scores.base import is_no_score
@@ -81,10 +82,11 @@ class EpochWriter(Callback):
         if not trainer.is_global_zero:
             return
         accuracy, loss = _metric(trainer, "acc"), _metric(trainer, "loss")
+        counted = counts([record], record.n, self.step_rule)
         self.epochs.append(
             {
                 "epoch": record.epoch,
-                **counts([record], record.n, self.step_rule),
+                **counted,
                 "accuracy": accuracy,
                 "test_loss": loss,
                 "seconds": self.watch.seconds,
@@ -98,7 +100,7 @@ class EpochWriter(Callback):
         self.run.write_epoch(EpochFile(record, scores, self._reason))
         epochs = self.subsampler.schedule.epochs
         used = sum(past.backward for past in self.subsampler.history)
-        measured = counts([record], record.n, self.step_rule)["samples_forward_only"]
+        measured = counted["samples_forward_only"]
         mean = self._mean_loss() if self._relative else record.mean_score
         self.console.epoch(record, epochs, measured, mean, accuracy, used / (epochs * record.n))
 
@@ -180,7 +182,9 @@ def finish(
     }
     policy = subsampler.policy
     full = isinstance(policy, RandomFraction) and policy.fraction == 0 and writer.step_rule is None
-    summary["remarks"] = remarks(summary, rule=not full, thin=_thin(subsampler), min_kept=subsampler.min_kept)
+    summary["remarks"] = remarks(
+        summary, rule=not full, thin=thin_epochs(policy, subsampler.schedule), min_kept=subsampler.min_kept
+    )
     run.write_summary(summary)
     labels = subsampler.labels
     names = None if labels is None or classes is None else [classes[i] for i in labels.tolist()]
@@ -196,12 +200,6 @@ def finish(
     console.line(f"Run directory: {run.path}")
     console.line(f"Chart:         {charts[0]}")
     return summary
-
-
-def _thin(subsampler: Subsampler) -> int:
-    """Return in how many epochs samples could be left out."""
-    schedule, first = subsampler.schedule, subsampler.policy.first_epoch()
-    return sum(not schedule.returns_all(epoch) for epoch in range(first, schedule.epochs))
 
 
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
