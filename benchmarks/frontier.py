@@ -50,6 +50,7 @@ class Work:
     seeds: int = 5
 
 
+SMALL_RESNET = "--model small-resnet --precision bf16-mixed --augment crop-flip --epochs 30"
 NOISY = ("full", *CONTROLS, "default", "soft", "hard", "threshold", "infobatch", "order-dp")
 WORKS = {
     "fashion-20k": Work(
@@ -70,6 +71,14 @@ WORKS = {
     ),
     "fashion-duplicates": Work(
         "--epochs 30 --augment crop-flip", ("full", *CONTROLS, "default", "hard", "order-dp"), saved=0.6
+    ),
+    "cifar-10k": Work(
+        SMALL_RESNET, ("full", *CONTROLS, "default", "hard", "threshold", "infobatch", "seta", "order-dp",
+        "kakurenbo", "ies", "repb", "ucb", *(f"{arm}@{s}" for s in (0.3, 0.7) for arm in
+        (*CONTROLS, "default", "order-dp", "seta"))), seeds=3
+    ),
+    "cifar10n-10k": Work(
+        SMALL_RESNET, ("full", *CONTROLS, "default", "soft", "infobatch", "order-dp"), seeds=3
     ),
     "newsgroups": Work(
         "--data benchmarks.newsgroups:News --model benchmarks.newsgroups:BagOfWords --epochs 20",

@@ -22,7 +22,10 @@ from fallow.tasks.options import POLICIES, TrainOptions
 
 MADE = {
     "threshold": (Threshold(0.1), None),
-    "soft": (Fraction(0.5, exponent=0.5, high="auto"), Fraction(0.3, exponent=0.5, high="auto")),
+    "soft": (
+        Fraction(0.5, exponent=0.5, high="auto", doubt=1),
+        Fraction(0.3, exponent=0.5, high="auto", doubt=1),
+    ),
     "fraction": (Fraction(0.5), Fraction(0.3)),
     "below-mean": (BelowMean(0.5), BelowMean(budget=0.3)),
     "infobatch": (BelowMean(0.5), BelowMean(budget=0.3)),
@@ -97,9 +100,10 @@ def policy_of(name, **options):
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("soft", {}, Fraction(0.5, exponent=0.5, high="auto", visits=3)),
-        ("soft", {"high": "none"}, Fraction(0.5, exponent=0.5)),
-        ("soft", {"high": 3.0, "visits": 2}, Fraction(0.5, exponent=0.5, high=3.0, visits=2)),
+        ("soft", {}, Fraction(0.5, exponent=0.5, high="auto", visits=3, doubt=1.0)),
+        ("soft", {"high": "none", "doubt": 0.0}, Fraction(0.5, exponent=0.5)),
+        ("soft", {"high": "none", "doubt": 2.0}, Fraction(0.5, exponent=0.5, doubt=2.0)),
+        ("soft", {"high": 3.0, "visits": 2}, Fraction(0.5, exponent=0.5, high=3.0, visits=2, doubt=1.0)),
         ("fraction", {}, Fraction(0.5)),
         ("fraction", {"high": "auto"}, Fraction(0.5, high="auto", visits=3)),
         ("threshold", {}, Threshold(0.1)),

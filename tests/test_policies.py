@@ -51,6 +51,8 @@ EXAMPLES = {
         Fraction(0.4, high="auto", visits=2),
         Fraction(0.4, exponent=0.5, high=2.0),
         Fraction(0.4, exponent=0.5, high="auto"),
+        Fraction(0.4, exponent=0.5, doubt=1.0),
+        Fraction(0.4, exponent=0.5, high="auto", doubt=2.0),
     ],
     BelowMean: [BelowMean(0.5), BelowMean(0.5, weighted=False), BelowMean(budget=0.3)],
     RandomFraction: [RandomFraction(0.4)],
@@ -398,6 +400,48 @@ def test_soft_fraction_draws_with_the_odds_it_states(remove, exponent, keep):
         assert binomtest(int(count), seeds, chance).pvalue > 1e-5
 
 
+@pytest.mark.parametrize("high", [None, "auto"])
+@pytest.mark.parametrize("doubt", [0.0, 0.5, 2.0])
+def test_doubt_divides_the_odds_by_the_wrong_visits_in_a_row(doubt, high):
+    scores, wrong = np.array([0.5, 1.0, 2.0, 0.25, 1.5], np.float32), np.array([0, 3, 1, 0, 7])
+    odds = scores.astype(float) ** 0.5 / (1.0 + wrong) ** doubt
+    policy = Fraction(0.6, exponent=0.5, high=high, doubt=doubt)
+    seeds, kept = 600, np.zeros(5, int)
+    for seed in range(seeds):
+        columns, labels = {}, np.zeros(5, np.int32)
+        for left in range(7, -1, -1):  # the visit before it is wrong while `left` is below w
+            shown = {"labels": labels, "predicted": (wrong >= left).astype(np.int32) * (left > 0)}
+            fresh = np.full(5, left > 0)
+            out = removed(policy, scores, seed=seed, epoch=8 - left, columns=columns, fresh=fresh, **shown)
+        assert columns.get("visits_wrong", wrong).tolist() == wrong.tolist()
+        kept += ~out
+    for count, chance in zip(kept, inclusion(odds, 2), strict=True):
+        assert binomtest(int(count), seeds, chance).pvalue > 1e-5
+
+
+@pytest.mark.parametrize("unknown", ["labels", "predicted"])
+def test_without_labels_or_predictions_nothing_is_doubted(unknown):
+    shown = noisy(500)[0] | {unknown: None}
+    columns = {}
+    for epoch in range(1, 6):
+        plain = removed(Fraction(0.5, exponent=0.5), epoch=epoch, **shown)
+        doubted = Fraction(0.5, exponent=0.5, doubt=3.0)
+        assert np.array_equal(removed(doubted, epoch=epoch, columns=columns, **shown), plain)
+    assert columns == {}
+
+
+def test_doubt_draws_wrong_labels_less_often_than_chance_where_score_alone_draws_them_more():
+    shares = {}
+    for doubt in (0.0, 1.0):
+        columns = {}
+        for epoch in range(1, 13):
+            shown, bad = noisy(5000, 0.2, epoch=epoch)
+            policy = Fraction(0.5, exponent=0.5, doubt=doubt)
+            out = removed(policy, epoch=epoch, columns=columns, **shown)
+        shares[doubt] = (~out & bad).sum() / bad.sum()
+    assert shares[1.0] < 0.5 < shares[0.0]
+
+
 def test_soft_fraction_of_many_follows_the_odds():
     scores = np.repeat(np.float32([1, 2, 4]), 20_000)
     kept = ~removed(Fraction(0.99, exponent=1), scores)
@@ -450,6 +494,13 @@ def test_a_draw_that_raises_remembers_nothing(high):
         ({"exponent": float("nan")}, InvalidValue, "`exponent` must be positive"),
         ({"exponent": "1"}, InvalidType, "`exponent` must be a number"),
         ({"exponent": True}, InvalidType, "`exponent` must be a number"),
+        ({"exponent": 1, "doubt": -0.5}, InvalidValue, "`doubt` must be at least 0 and finite. Found -0.5"),
+        ({"exponent": 1, "doubt": float("inf")}, InvalidValue, "`doubt` must be at least 0 and finite"),
+        ({"exponent": 1, "doubt": float("nan")}, InvalidValue, "`doubt` must be at least 0 and finite"),
+        ({"exponent": 1, "doubt": "1"}, InvalidType, "`doubt` must be a number"),
+        ({"exponent": 1, "doubt": True}, InvalidType, "`doubt` must be a number"),
+        ({"doubt": 1}, InvalidValue, "`doubt` goes with an exponent .* Found doubt=1, exponent=None"),
+        ({"exponent": 1, "doubt": 1, "remove": "highest"}, InvalidValue, "Found .*remove='highest'"),
     ],
 )
 def test_wrong_options_of_fraction_raise(options, error, text):

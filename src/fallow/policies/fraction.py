@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._checks import check_share, invalid, invalid_type
 from ..selection import smallest
 from .base import Policy, Reason, Standing
-from .persistence import Persistence, check_high, check_within
+from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong
 
 FLOOR = 1e-6
 """A smaller score counts as this one in a soft draw, so that every sample keeps a chance."""
@@ -29,6 +29,12 @@ class Fraction(Policy):
     overflows. With ``remove="highest"`` the odds are :math:`s_i^{-a}`. N counts the samples that have a
     score; one without is kept. Equal scores are told apart by lot.
 
+    With ``doubt`` d the odds of a soft draw are :math:`s_i^{a} (1 + w_i)^{-d}`, where :math:`w_i` is on how
+    many of its last visits in a row the network predicted another class than the label. A hard sample is
+    worth its visits while they lead somewhere; one that stays wrong visit after visit may be hard or wrongly
+    labelled, and loses its precedence without being left out for good. It needs ``labels=`` and
+    ``record(..., predicted=)``; without them w is 0.
+
     With ``high``, samples that score above it on ``visits`` visits in a row are outliers and left out
     first, the highest before the others, at most :math:`\mathrm{round}(f N)` of them; the rest of the share
     is taken from the other samples. ``"auto"`` finds the bound in the data, and none where there is none: see
@@ -44,10 +50,11 @@ class Fraction(Policy):
         exponent: how strongly the odds follow the score; None for the hard rule.
         high: outliers score above it, in the unit of the score; ``"auto"``, or None for no such side.
         visits: on so many visits in a row; 1 to 255.
+        doubt: how fast the odds fall with the wrong predictions in a row; 0 for not at all.
 
     Raises:
-        InvalidValue: for a share outside [0, 1), an unknown side, an exponent that is not positive, or
-            ``high`` with ``remove="highest"``.
+        InvalidValue: for a share outside [0, 1), an unknown side, an exponent that is not positive, a
+            negative doubt or one without an exponent, or ``high`` or doubt with ``remove="highest"``.
 
     Example:
         >>> Fraction(0.5, exponent=0.5).kept_count(10)
@@ -61,6 +68,7 @@ class Fraction(Policy):
     exponent: float | None = None
     high: float | str | None = None
     visits: int = 3
+    doubt: float = 0.0
 
     def __post_init__(self) -> None:
         share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
@@ -76,6 +84,20 @@ class Fraction(Policy):
         object.__setattr__(self, "high", check_high(self.high, self.visits))
         if self.high is not None and self.remove == "highest":
             raise invalid('`high` goes with remove="lowest".', f"high={self.high!r}", "Leave it out.")
+        self._check_doubt()
+
+    def _check_doubt(self) -> None:
+        if isinstance(self.doubt, bool) or not isinstance(self.doubt, int | float):
+            raise invalid_type("`doubt` must be a number.", repr(self.doubt), "0 is none.")
+        if not 0 <= self.doubt < math.inf:
+            raise invalid("`doubt` must be at least 0 and finite.", self.doubt, "0 is none.")
+        if self.doubt and (self.exponent is None or self.remove == "highest"):
+            raise invalid(
+                '`doubt` goes with an exponent and remove="lowest".',
+                f"doubt={self.doubt!r}, exponent={self.exponent!r}, remove={self.remove!r}",
+                "Set exponent=0.5, or leave doubt out.",
+            )
+        object.__setattr__(self, "doubt", float(self.doubt))
 
     def kept_count(self, n: int) -> int | None:
         """Return ``n - round(fraction * n)``, at least 1; None for outliers, which may not be re-admitted."""
@@ -105,8 +127,9 @@ class Fraction(Policy):
         decided = np.zeros(n, np.uint8)
         scored = n - int(np.count_nonzero(np.isnan(scores)))
         keep, out = self._keep(scored), scored - self._keep(scored)
+        wrong = visits_wrong(standing) if self.doubt or self.high == AUTO else None
         if self.high is not None:
-            outlier = Persistence(self.high, self.visits).find(standing, most=out)
+            outlier = Persistence(self.high, self.visits).find(standing, out, wrong)
             decided[outlier] = Reason.OUTLIER
             out -= int(np.count_nonzero(outlier))
             scores = np.where(outlier, np.float32(np.nan), scores)
@@ -115,7 +138,14 @@ class Fraction(Policy):
             lowest = smallest(lambda a, b: sign * scores[a:b], n, out, standing.uniform)
             decided[lowest] = Reason.OUTLIER if self._removes_outliers else Reason.LEARNED
             return decided
-        drawn = smallest(lambda a, b: self._clock(scores[a:b], standing.uniform(a, b)), n, keep)
+
+        def rings(start: int, stop: int) -> NDArray[np.float32]:
+            ring = self._clock(scores[start:stop], standing.uniform(start, stop))
+            if self.doubt and wrong is not None:
+                ring += np.float32(self.doubt) * np.log1p(wrong[start:stop], dtype=np.float32)
+            return ring
+
+        drawn = smallest(rings, n, keep)
         decided[~(drawn | np.isnan(scores))] = Reason.NOT_DRAWN
         return decided
 

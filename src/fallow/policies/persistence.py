@@ -82,7 +82,9 @@ class Persistence:
     high: float | str
     visits: int
 
-    def find(self, standing: Standing, most: int | None = None) -> NDArray[np.bool_]:
+    def find(
+        self, standing: Standing, most: int | None = None, wrong: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.bool_]:
         """Take the fresh scores into account, and return which samples are found: bool ``(N,)``.
 
         A sample whose last score is not finite is never among them.
@@ -90,10 +92,13 @@ class Persistence:
         Args:
             standing: what the policy sees.
             most: find no more than so many, those with the highest scores.
+            wrong: what :func:`visits_wrong` returned, where the policy has asked it for this decision.
         """
         if self.high != AUTO:
             found = self._streaks(standing) >= self.visits
             return _highest(found & scored(standing), standing.scores, most)
+        if wrong is None:
+            wrong = visits_wrong(standing)
         bound = self._bound(standing, self._histogram(standing))
         if bound is None:
             standing.notes.pop("high", None)
@@ -103,8 +108,8 @@ class Persistence:
         found = mean > np.float32(bound)
         found &= standing.column(_VISITS, np.uint8) >= self.visits
         found &= scored(standing)
-        if standing.labels is not None and standing.predicted is not None:
-            found &= standing.column(_WRONG, np.uint8) >= self.visits
+        if wrong is not None:
+            found &= wrong >= self.visits
         return _highest(_capped(found, mean, standing), mean, most)
 
     def _streaks(self, standing: Standing) -> NDArray[np.uint8]:
@@ -118,7 +123,7 @@ class Persistence:
         return streak
 
     def _histogram(self, standing: Standing) -> NDArray[np.int64]:
-        """Bring means, visits and wrong predictions in a row up to date; return the counts of exp(-mean).
+        """Bring means and visits up to date; return the counts of exp(-mean).
 
         Counted are the samples with enough visits, in ``BINS`` bins of [0, 1].
         """
@@ -133,10 +138,6 @@ class Persistence:
             known += np.where(fresh, (score - known) / weight, np.float32(0))
             bins = np.minimum(np.exp(-np.maximum(known, 0)) * np.float32(BINS), BINS - 1).astype(np.int64)
             counts += np.bincount(np.where(visits[rows] >= self.visits, bins, BINS), minlength=BINS + 1)
-            if standing.labels is not None and standing.predicted is not None:
-                guess = standing.predicted[rows]
-                wrong = (guess != standing.labels[rows]) & (guess >= 0)
-                _count(standing.column(_WRONG, np.uint8)[rows], fresh, wrong)
         return counts[:BINS]
 
     def _bound(self, standing: Standing, counts: NDArray[np.int64]) -> float | None:
@@ -148,6 +149,23 @@ class Persistence:
         if standing.labels is None:
             return bound
         return max(bound, math.log(int(standing.labels.max()) + 1) + MARGIN)
+
+
+def visits_wrong(standing: Standing) -> NDArray[np.uint8] | None:
+    """Return on how many of its last visits in a row each sample was predicted as another class: ``(N,)``.
+
+    It counts up to 255, and takes the fresh predictions into account: ask once a decision. A sample that is
+    fresh without a prediction begins at 0 again. None where there are no labels, or no predictions yet.
+    """
+    if standing.labels is None or standing.predicted is None:
+        return None
+    streak = standing.column(_WRONG, np.uint8)
+    for start, stop in blocks(len(standing), _BLOCK):
+        rows = slice(start, stop)
+        score, guess = standing.scores[rows], standing.predicted[rows]
+        wrong = (guess != standing.labels[rows]) & (guess >= 0)
+        _count(streak[rows], standing.fresh[rows] & (score == score), wrong)
+    return streak
 
 
 def _count(streak: NDArray[np.uint8], fresh: NDArray[np.bool_], hit: NDArray[np.bool_] | np.bool_) -> None:

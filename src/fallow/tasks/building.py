@@ -40,11 +40,12 @@ def make_policy(options: TrainOptions) -> Policy:
         visits = (3 if options.high_side == "auto" else 1) if options.visits is None else options.visits
         return Threshold(low, options.high_side, visits=visits, quantiles=quantiles)
     if options.policy in ("soft", "fraction"):
-        exponent = None
+        exponent, doubt = None, 0.0
         if options.policy == "soft":
             exponent = 0.5 if options.exponent is None else options.exponent
+            doubt = 1.0 if options.doubt is None else options.doubt
         visits = 3 if options.visits is None else options.visits
-        return Fraction(share, exponent=exponent, high=options.high_side, visits=visits)
+        return Fraction(share, exponent=exponent, high=options.high_side, visits=visits, doubt=doubt)
     if options.policy == "ucb":
         return UCB(share)
     if options.policy == "random":

@@ -22,6 +22,7 @@ _ONLY_WITH: dict[str, tuple[str, ...]] = {
     "quantiles": ("threshold",),
     "fraction": tuple(name for name in POLICIES if name not in ("threshold", "full")),
     "exponent": ("soft",),
+    "doubt": ("soft",),
 }
 
 
@@ -40,8 +41,8 @@ class TrainOptions:
         model_args: Arguments of your own model's class.
         data_args: Arguments of your own data module's class. Class ids in an attribute labels or targets of
             its training dataset, one a sample, are used for class floors and outliers.
-        policy: Which samples to leave out: soft (default: an exact share, drawn with odds by score, and wrong
-            labels first where the data show them), threshold (the published method), fraction (the
+        policy: Which samples to leave out: soft (default: an exact share, drawn with odds by score that fall
+            where a sample stays wrong, and without wrong labels where the data show them), threshold (the published method), fraction (the
             lowest-scoring share), random (a control), full (leaves out nothing), or a rule of another paper:
             infobatch (or below-mean), seta, kakurenbo, ucb, repb, order-dp, ies, selective-backprop (leaves
             out backward passes only).
@@ -56,6 +57,8 @@ class TrainOptions:
             full). Default: 0.5 with soft, fraction, random and ucb; else what the rule's paper uses, which
             fixes no share with infobatch, seta, repb and ies. Epochs are topped up to whole batches.
         exponent: How strongly the odds follow the score (soft). Default 0.5.
+        doubt: How fast the odds fall with wrong predictions of a sample on visits in a row (soft); 0 for not
+            at all. Default 1.
         score: kl, reverse-kl, js, tv, hellinger or renyi. Default kl, in nats.
         epochs: How many epochs. Default: 30 for digits, 20 otherwise.
         warmup: First epochs in which all samples train. Default 1.
@@ -106,6 +109,7 @@ class TrainOptions:
     quantiles: bool | None = None
     fraction: float | None = None
     exponent: float | None = None
+    doubt: float | None = None
     score: str = "kl"
     epochs: int | None = None
     warmup: int = 1

@@ -84,7 +84,7 @@ class _Enough(Exception):
     """A probe has trained for long enough."""
 
 
-class _Stopwatch(Callback):
+class _Pace(Callback):
     """Counts the samples of a training and the seconds they took, and ends it after a while."""
 
     def __init__(self, batch_size: float, seconds: float) -> None:
@@ -163,7 +163,7 @@ class Worker:
                     SubsamplingCallback(built.subsampler).check_module(built.module)
             except FallowError as error:
                 raise type(error)(f"The arm {label}: {error}") from None
-        watch = _Stopwatch(job.subsampler.n / len(job.train), seconds)
+        watch = _Pace(job.subsampler.n / len(job.train), seconds)
         callbacks = [SubsamplingCallback(job.subsampler, make_score(options)), watch]
         with seeded(options.seed), tempfile.TemporaryDirectory() as folder, suppress(_Enough):
             fit(make_trainer(options, RunDirectory(folder), callbacks), job)
