@@ -56,7 +56,7 @@ WORKS = {
     "fashion-20k": Work(
         "--data fashion-mnist --samples 20000 --epochs 30",
         ("full", *CONTROLS, *OURS, *PEERS, *(f"{arm}@{s}" for s in (0.3, 0.7) for arm in
-         (*CONTROLS, "default", "order-dp", "seta"))),
+         (*CONTROLS, "default", "order-dp", "ies"))),
     ),
     "fashion-60k": Work(
         "--data fashion-mnist --epochs 20", ("full", *CONTROLS, "default"), seeds=3
@@ -82,7 +82,7 @@ WORKS = {
     ),
     "newsgroups": Work(
         "--data benchmarks.newsgroups:News --model benchmarks.newsgroups:BagOfWords --epochs 20",
-        ("full", *CONTROLS, "default", "hard", "infobatch", "seta", "ucb", "order-dp",
+        ("full", *CONTROLS, *OURS, *(peer for peer in PEERS if peer != "selective-backprop"),
          *(f"{arm}@{s}" for s in (0.3, 0.7) for arm in (*CONTROLS, "default", "order-dp", "seta"))),
     ),
 }  # fmt: skip

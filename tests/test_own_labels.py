@@ -128,15 +128,16 @@ class Flowers(LightningDataModule):
         return DataLoader(self.data, batch_size=100)
 
 class Line(LightningModule):
-    def __init__(self):
+    def __init__(self, tells=True):
         super().__init__()
-        self.layer, self.class_accuracy = torch.nn.Linear(5, 4), ClassAccuracy()
+        self.layer, self.class_accuracy, self.tells = torch.nn.Linear(5, 4), ClassAccuracy(), tells
 
     def training_step(self, batch, batch_idx):
         x, y = batch
         logits = self.layer(x)
         losses = torch.nn.functional.cross_entropy(logits, y, reduction="none")
-        return {"loss": losses.mean(), "per_sample_loss": losses, "predicted": logits.detach().argmax(1)}
+        found = {"predicted": logits.detach().argmax(1)} if self.tells else {}
+        return {"loss": losses.mean(), "per_sample_loss": losses, **found}
 
     def on_validation_epoch_start(self):
         self.class_accuracy.clear()
@@ -174,6 +175,24 @@ def test_a_run_keeps_some_of_each_class_and_names_them(own, tmp_path):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["accuracy_by_class"].keys() == names
     assert summary["worst_class_accuracy"] == min(summary["accuracy_by_class"].values())
+
+
+@pytest.mark.parametrize(
+    ("policy", "labelled", "tells", "asked"),
+    [
+        ("soft", True, False, True),
+        ("soft", True, True, False),
+        ("soft", False, False, False),
+        ("fraction", True, False, False),
+        ("threshold", True, False, False),
+    ],
+)
+def test_a_module_that_keeps_its_predictions_to_itself_is_asked_for_them(
+    own, capsys, policy, labelled, tells, asked
+):
+    data, model = (json.dumps(args) for args in ({"labelled": labelled}, {"tells": tells}))
+    assert main([*own, "--data_args", data, "--model_args", model, "--policy", policy]) == 0
+    assert ("Return `predicted`" in " ".join(capsys.readouterr().out.split())) == asked
 
 
 def test_without_labels_a_class_floor_is_refused_and_says_what_to_add(own, capsys):

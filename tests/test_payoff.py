@@ -56,6 +56,11 @@ def test_one_epoch_saves_nothing_and_says_why():
     assert said(full, rule=False) == ""
 
 
+def test_predictions_that_nobody_recorded():
+    assert "Return `predicted`" in said(HALVES, unpredicted=True)
+    assert "Return `predicted`" in said(HALVES, unpredicted=True, rule=False)
+
+
 def test_scores_that_are_not_finite():
     epochs = [e | {"epoch": i, "bad": 7 * (i > 3)} for i, e in enumerate(HALVES)]
     assert said(epochs).startswith("42 scores were not finite, the first in epoch 5 of 10")

@@ -105,6 +105,11 @@ class Policy(ABC):
         return False
 
     @property
+    def reads_predictions(self) -> bool:
+        """Whether predicted classes change what the policy decides, where there are labels."""
+        return False
+
+    @property
     def weighs(self) -> bool:
         """Whether :meth:`weights` may return weights, which the loss must use."""
         return type(self).weights is not Policy.weights

@@ -29,11 +29,11 @@ class Fraction(Policy):
     overflows. With ``remove="highest"`` the odds are :math:`s_i^{-a}`. N counts the samples that have a
     score; one without is kept. Equal scores are told apart by lot.
 
-    With ``doubt`` d the odds of a soft draw are :math:`s_i^{a} (1 + w_i)^{-d}`, where :math:`w_i` is on how
-    many of its last visits in a row the network predicted another class than the label. A hard sample is
-    worth its visits while they lead somewhere; one that stays wrong visit after visit may be hard or wrongly
-    labelled, and loses its precedence without being left out for good. It needs ``labels=`` and
-    ``record(..., predicted=)``; without them w is 0.
+    With ``doubt`` d a score counts as :math:`s_i (1 + w_i)^{-d}` in a soft draw, where :math:`w_i` is on how
+    many of its last visits in a row the network predicted another class than the label: with d = 1, the
+    surprise is shared out over the visits that failed. A hard sample is worth its visits while they lead
+    somewhere; one that stays wrong may be too hard or wrongly labelled, and loses its precedence without
+    being left out for good. It needs ``labels=`` and ``record(..., predicted=)``; without them w is 0.
 
     With ``high``, samples that score above it on ``visits`` visits in a row are outliers and left out
     first, the highest before the others, at most :math:`\mathrm{round}(f N)` of them; the rest of the share
@@ -50,7 +50,7 @@ class Fraction(Policy):
         exponent: how strongly the odds follow the score; None for the hard rule.
         high: outliers score above it, in the unit of the score; ``"auto"``, or None for no such side.
         visits: on so many visits in a row; 1 to 255.
-        doubt: how fast the odds fall with the wrong predictions in a row; 0 for not at all.
+        doubt: how fast a score loses weight with the wrong predictions in a row; 0 for not at all.
 
     Raises:
         InvalidValue: for a share outside [0, 1), an unknown side, an exponent that is not positive, a
@@ -109,6 +109,11 @@ class Fraction(Policy):
         return self.high is not None or self._removes_outliers
 
     @property
+    def reads_predictions(self) -> bool:
+        """Whether there is doubt, or a high side that finds itself."""
+        return self.doubt > 0 or self.high == AUTO
+
+    @property
     def _removes_outliers(self) -> bool:
         return self.remove == "highest" and self.exponent is None
 
@@ -127,7 +132,7 @@ class Fraction(Policy):
         decided = np.zeros(n, np.uint8)
         scored = n - int(np.count_nonzero(np.isnan(scores)))
         keep, out = self._keep(scored), scored - self._keep(scored)
-        wrong = visits_wrong(standing) if self.doubt or self.high == AUTO else None
+        wrong = visits_wrong(standing) if self.reads_predictions else None
         if self.high is not None:
             outlier = Persistence(self.high, self.visits).find(standing, out, wrong)
             decided[outlier] = Reason.OUTLIER
@@ -141,8 +146,8 @@ class Fraction(Policy):
 
         def rings(start: int, stop: int) -> NDArray[np.float32]:
             ring = self._clock(scores[start:stop], standing.uniform(start, stop))
-            if self.doubt and wrong is not None:
-                ring += np.float32(self.doubt) * np.log1p(wrong[start:stop], dtype=np.float32)
+            if self.doubt and self.exponent and wrong is not None:
+                ring += np.float32(self.exponent * self.doubt) * np.log1p(wrong[start:stop], dtype=np.float32)
             return ring
 
         drawn = smallest(rings, n, keep)

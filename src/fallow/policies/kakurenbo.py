@@ -79,6 +79,11 @@ class Kakurenbo(Policy):
                 "Use KLDivergence with class ids.",
             )
 
+    @property
+    def reads_predictions(self) -> bool:
+        """True: what is predicted wrong is not hidden."""
+        return True
+
     def check_labels(self, has_labels: bool) -> None:
         """Raise where there are no labels."""
         if not has_labels:

@@ -102,6 +102,11 @@ class Threshold(Policy):
         """Whether there is a high side."""
         return self.high is not None
 
+    @property
+    def reads_predictions(self) -> bool:
+        """Whether the high side finds itself."""
+        return self.high == AUTO
+
     def check_range(self, low: float, high: float, score: str) -> None:
         """Raise where a threshold lies where no score can: it would remove all or nothing."""
         if not self.quantiles:

@@ -41,11 +41,11 @@ class TrainOptions:
         model_args: Arguments of your own model's class.
         data_args: Arguments of your own data module's class. Class ids in an attribute labels or targets of
             its training dataset, one a sample, are used for class floors and outliers.
-        policy: Which samples to leave out: soft (default: an exact share, drawn with odds by score that fall
-            where a sample stays wrong, and without wrong labels where the data show them), threshold (the published method), fraction (the
-            lowest-scoring share), random (a control), full (leaves out nothing), or a rule of another paper:
-            infobatch (or below-mean), seta, kakurenbo, ucb, repb, order-dp, ies, selective-backprop (leaves
-            out backward passes only).
+        policy: Which samples to leave out: soft (default: an exact share, drawn with odds by score, less
+            often where a sample stays wrong, and wrong labels first where the data show them), threshold (the
+            published method), fraction (the lowest-scoring share), random (a control), full (leaves out
+            nothing), or a rule of another paper: infobatch (or below-mean), seta, kakurenbo, ucb, repb,
+            order-dp, ies, selective-backprop (leaves out backward passes only).
         low: Samples that score below are learned (threshold): a number, or auto to have it held by an
             audit. Default 0.1; 0.3 with quantiles; 0 for no such side.
         high: Samples that score above, visit after visit, are outliers: a number, auto (where the data show
@@ -57,8 +57,8 @@ class TrainOptions:
             full). Default: 0.5 with soft, fraction, random and ucb; else what the rule's paper uses, which
             fixes no share with infobatch, seta, repb and ies. Epochs are topped up to whole batches.
         exponent: How strongly the odds follow the score (soft). Default 0.5.
-        doubt: How fast the odds fall with wrong predictions of a sample on visits in a row (soft); 0 for not
-            at all. Default 1.
+        doubt: How fast a score loses weight with wrong predictions in a row (soft): it counts as score / (1 +
+            wrong visits)^doubt. Default 1; 0 for not at all.
         score: kl, reverse-kl, js, tv, hellinger or renyi. Default kl, in nats.
         epochs: How many epochs. Default: 30 for digits, 20 otherwise.
         warmup: First epochs in which all samples train. Default 1.

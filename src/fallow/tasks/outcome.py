@@ -182,11 +182,16 @@ def finish(
     }
     policy = subsampler.policy
     full = isinstance(policy, RandomFraction) and policy.fraction == 0 and writer.step_rule is None
+    labels = subsampler.labels
+    told = labels is None or bool((subsampler.predicted >= 0).any())
     summary["remarks"] = remarks(
-        summary, rule=not full, thin=thin_epochs(policy, subsampler.schedule), min_kept=subsampler.min_kept
+        summary,
+        rule=not full,
+        thin=thin_epochs(policy, subsampler.schedule),
+        min_kept=subsampler.min_kept,
+        unpredicted=policy.reads_predictions and not told,
     )
     run.write_summary(summary)
-    labels = subsampler.labels
     names = None if labels is None or classes is None else [classes[i] for i in labels.tolist()]
     times_used = sum((record.used.numpy().astype(np.int32) for record in history), np.int32(0))
     run.write_samples(

@@ -38,7 +38,9 @@ def time_saved(epochs: list[dict[str, Any]]) -> float | None:
     return float(1 - spent / sum(full))
 
 
-def remarks(summary: dict[str, Any], *, rule: bool, thin: int = 1, min_kept: int = 1) -> list[str]:
+def remarks(
+    summary: dict[str, Any], *, rule: bool, thin: int = 1, min_kept: int = 1, unpredicted: bool = False
+) -> list[str]:
     """Return why leaving samples out did not pay, or would not; nothing where it did as it should.
 
     Args:
@@ -46,8 +48,14 @@ def remarks(summary: dict[str, Any], *, rule: bool, thin: int = 1, min_kept: int
         rule: whether samples were to be left out at all.
         thin: in how many epochs they could have been.
         min_kept: how many are kept in any case.
+        unpredicted: whether the rule looks at predicted classes, there are labels, and none was recorded.
     """
     epochs, said = summary["epochs"], _broken(summary["epochs"])
+    if unpredicted:
+        said.append(
+            "Nothing told which class the network predicts for a sample, so wrong labels passed for hard "
+            "samples. Return `predicted` (class ids) from training_step, beside the losses."
+        )
     if rule:
         said += _left_out(summary, epochs, thin, min_kept)
     said += _data_and_size(summary, epochs, rule)
