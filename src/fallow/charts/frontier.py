@@ -162,6 +162,7 @@ def _draw(
     if any(sd):  # only the bars stand beside each other: a mark is where its arm is
         beside = [share + shift for share in saved]
         ax.errorbar(beside, accuracy, sd, color=colour, linestyle="", linewidth=1.2, zorder=2.5)
+        ax.hlines(accuracy, saved, beside, color=colour, linewidth=1.2, zorder=2.5)
     ax.plot(
         saved,
         accuracy,
