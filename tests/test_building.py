@@ -1,5 +1,7 @@
 """From the options of the command line to the objects of the library."""
 
+from dataclasses import replace
+
 import pytest
 
 from fallow._checks import InvalidValue
@@ -20,12 +22,10 @@ from fallow.step_rules import SelectiveBackprop
 from fallow.tasks.building import make_policy, make_schedule, make_score, make_step_rule
 from fallow.tasks.options import POLICIES, TrainOptions
 
+DEFAULT = Fraction(0.5, exponent=0.5, high="auto", doubt=1.0, keep_rare=True)
 MADE = {
     "threshold": (Threshold(0.1), None),
-    "soft": (
-        Fraction(0.5, exponent=0.5, high="auto", doubt=1),
-        Fraction(0.3, exponent=0.5, high="auto", doubt=1),
-    ),
+    "soft": (DEFAULT, replace(DEFAULT, fraction=0.3)),
     "fraction": (Fraction(0.5), Fraction(0.3)),
     "below-mean": (BelowMean(0.5), BelowMean(budget=0.3)),
     "infobatch": (BelowMean(0.5), BelowMean(budget=0.3)),
@@ -100,10 +100,10 @@ def policy_of(name, **options):
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("soft", {}, Fraction(0.5, exponent=0.5, high="auto", visits=3, doubt=1.0)),
-        ("soft", {"high": "none", "doubt": 0.0}, Fraction(0.5, exponent=0.5)),
-        ("soft", {"high": "none", "doubt": 2.0}, Fraction(0.5, exponent=0.5, doubt=2.0)),
-        ("soft", {"high": 3.0, "visits": 2}, Fraction(0.5, exponent=0.5, high=3.0, visits=2, doubt=1.0)),
+        ("soft", {}, replace(DEFAULT, visits=3)),
+        ("soft", {"high": "none", "doubt": 0.0, "keep_rare": False}, Fraction(0.5, exponent=0.5)),
+        ("soft", {"high": "none", "doubt": 2.0}, replace(DEFAULT, high=None, doubt=2.0)),
+        ("soft", {"high": 3.0, "visits": 2}, replace(DEFAULT, high=3.0, visits=2)),
         ("fraction", {}, Fraction(0.5)),
         ("fraction", {"high": "auto"}, Fraction(0.5, high="auto", visits=3)),
         ("threshold", {}, Threshold(0.1)),

@@ -1,5 +1,6 @@
 """What every policy promises, and what each one is."""
 
+from dataclasses import replace
 from inspect import isabstract
 from itertools import permutations
 
@@ -52,7 +53,7 @@ EXAMPLES = {
         Fraction(0.4, exponent=0.5, high=2.0),
         Fraction(0.4, exponent=0.5, high="auto"),
         Fraction(0.4, exponent=0.5, doubt=1.0),
-        Fraction(0.4, exponent=0.5, high="auto", doubt=2.0),
+        Fraction(0.4, exponent=0.5, high="auto", doubt=2.0, keep_rare=True),
     ],
     BelowMean: [BelowMean(0.5), BelowMean(0.5, weighted=False), BelowMean(budget=0.3)],
     RandomFraction: [RandomFraction(0.4)],
@@ -442,6 +443,65 @@ def test_doubt_draws_wrong_labels_less_often_than_chance_where_score_alone_draws
     assert shares[2.0] < 0.5 < shares[0.0]
 
 
+def long_tail(sizes, seed=0):
+    """Scores and labels of classes of these sizes, in random order."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(len(sizes), dtype=np.int32), sizes))
+    return rng.exponential(size=labels.size).astype(np.float32), labels
+
+
+@pytest.mark.parametrize(
+    ("sizes", "share", "whole"),
+    [
+        ([600, 300, 90, 10], 0.5, {2, 3}),
+        ([600, 300, 90, 10], 0.2, {2, 3}),
+        ([600, 300, 90, 10], 0.9, {3}),
+        ([700, 0, 200, 100], 0.7, {3}),
+        ([250, 250, 250, 250], 0.01, set()),
+        ([900, 100], 0.8, {1}),
+        ([900, 101], 0.8, set()),
+        ([1000], 0.5, set()),
+    ],
+)
+def test_rare_classes_are_kept_whole_inside_the_same_count(sizes, share, whole):
+    scores, labels = long_tail(sizes)
+    policy = Fraction(share, exponent=0.5, keep_rare=True)
+    kept = ~removed(policy, scores, labels=labels)
+    assert kept.sum() == labels.size - round(share * labels.size)
+    for label, size in enumerate(sizes):
+        assert (kept[labels == label].sum() == size) == (label in whole or size == 0)
+    others = ~np.isin(labels, list(whole))
+    plain = ~removed(replace(policy, keep_rare=False), np.where(others, scores, np.nan), labels=labels)
+    first = kept & others  # the others' clocks ring in the order of a draw of their own
+    assert np.count_nonzero(first & ~plain) == 0
+
+
+def test_without_rare_classes_the_draw_is_the_same():
+    scores, labels = long_tail([500, 400, 300])
+    drawn = [removed(Fraction(0.6, exponent=2, keep_rare=k), scores, labels=labels) for k in (True, False)]
+    assert np.array_equal(*drawn)
+    scores, labels = long_tail([500, 40, 3])
+    assert np.array_equal(
+        removed(Fraction(0.6, exponent=2, keep_rare=True), scores, labels=None),
+        removed(Fraction(0.6, exponent=2), scores, labels=None),
+    )
+
+
+def test_outliers_and_samples_without_a_score_make_no_class_rare():
+    """Of 10 classes with 60 candidates each, one has 40 more that take no part."""
+    labels = np.concatenate([np.tile(np.arange(10), 60), np.full(40, 9)]).astype(np.int32)
+    scores = np.random.default_rng(0).exponential(size=640).astype(np.float32)
+    scores[600:620] = np.nan
+    scores[620:] = 50.0
+    decided = Fraction(0.5, exponent=1, high=40.0, visits=1, keep_rare=True).decide(
+        standing(scores, labels=labels)
+    )
+    assert (decided[600:620] == Reason.KEPT).all()
+    assert (decided[620:] == Reason.OUTLIER).all()
+    assert np.count_nonzero(decided[:600] == Reason.KEPT) == 310
+    assert all(0 < np.count_nonzero(decided[:600][labels[:600] == c] == Reason.KEPT) < 60 for c in range(10))
+
+
 def test_soft_fraction_of_many_follows_the_odds():
     scores = np.repeat(np.float32([1, 2, 4]), 20_000)
     kept = ~removed(Fraction(0.99, exponent=1), scores)
@@ -499,8 +559,10 @@ def test_a_draw_that_raises_remembers_nothing(high):
         ({"exponent": 1, "doubt": float("nan")}, InvalidValue, "`doubt` must be at least 0 and finite"),
         ({"exponent": 1, "doubt": "1"}, InvalidType, "`doubt` must be a number"),
         ({"exponent": 1, "doubt": True}, InvalidType, "`doubt` must be a number"),
-        ({"doubt": 1}, InvalidValue, "`doubt` goes with an exponent .* Found doubt=1, exponent=None"),
+        ({"doubt": 1}, InvalidValue, "`doubt` goes with an exponent .* Found doubt=1.0, exponent=None"),
         ({"exponent": 1, "doubt": 1, "remove": "highest"}, InvalidValue, "Found .*remove='highest'"),
+        ({"keep_rare": True}, InvalidValue, "`keep_rare` goes with an exponent .* Found keep_rare=True"),
+        ({"exponent": 1, "keep_rare": 1}, InvalidType, "`keep_rare` must be True or False. Found 1"),
     ],
 )
 def test_wrong_options_of_fraction_raise(options, error, text):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import check_share, invalid, invalid_type
-from ..selection import smallest
+from ..selection import Values, smallest
 from .base import Policy, Reason, Standing
 from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong
 
@@ -35,6 +35,10 @@ class Fraction(Policy):
     somewhere; one that stays wrong may be too hard or wrongly labelled, and loses its precedence without
     being left out for good. It needs ``labels=`` and ``record(..., predicted=)``; without them w is 0.
 
+    With ``keep_rare`` a soft draw takes a class whole where it has no more samples than its even share of the
+    K, :math:`K / C` of C classes; the rest of the K is drawn from the other classes. Of a balanced set no
+    class is that small. It needs ``labels=``.
+
     With ``high``, samples that score above it on ``visits`` visits in a row are outliers and left out
     first, the highest before the others, at most :math:`\mathrm{round}(f N)` of them; the rest of the share
     is taken from the other samples. ``"auto"`` finds the bound in the data, and none where there is none: see
@@ -51,10 +55,12 @@ class Fraction(Policy):
         high: outliers score above it, in the unit of the score; ``"auto"``, or None for no such side.
         visits: on so many visits in a row; 1 to 255.
         doubt: how fast a score loses weight with the wrong predictions in a row; 0 for not at all.
+        keep_rare: whether classes with few samples are kept whole, outliers apart.
 
     Raises:
         InvalidValue: for a share outside [0, 1), an unknown side, an exponent that is not positive, a
-            negative doubt or one without an exponent, or ``high`` or doubt with ``remove="highest"``.
+            negative doubt, doubt or ``keep_rare`` without an exponent, or what belongs to ``"lowest"`` with
+            ``remove="highest"``.
 
     Example:
         >>> Fraction(0.5, exponent=0.5).kept_count(10)
@@ -69,6 +75,7 @@ class Fraction(Policy):
     high: float | str | None = None
     visits: int = 3
     doubt: float = 0.0
+    keep_rare: bool = False
 
     def __post_init__(self) -> None:
         share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
@@ -84,20 +91,24 @@ class Fraction(Policy):
         object.__setattr__(self, "high", check_high(self.high, self.visits))
         if self.high is not None and self.remove == "highest":
             raise invalid('`high` goes with remove="lowest".', f"high={self.high!r}", "Leave it out.")
-        self._check_doubt()
+        self._check_draw()
 
-    def _check_doubt(self) -> None:
+    def _check_draw(self) -> None:
+        """Check what only a soft draw of the lowest knows."""
         if isinstance(self.doubt, bool) or not isinstance(self.doubt, int | float):
             raise invalid_type("`doubt` must be a number.", repr(self.doubt), "0 is none.")
         if not 0 <= self.doubt < math.inf:
             raise invalid("`doubt` must be at least 0 and finite.", self.doubt, "0 is none.")
-        if self.doubt and (self.exponent is None or self.remove == "highest"):
-            raise invalid(
-                '`doubt` goes with an exponent and remove="lowest".',
-                f"doubt={self.doubt!r}, exponent={self.exponent!r}, remove={self.remove!r}",
-                "Set exponent=0.5, or leave doubt out.",
-            )
         object.__setattr__(self, "doubt", float(self.doubt))
+        if not isinstance(self.keep_rare, bool):
+            raise invalid_type("`keep_rare` must be True or False.", repr(self.keep_rare))
+        for name in ("doubt", "keep_rare"):
+            if getattr(self, name) and (self.exponent is None or self.remove == "highest"):
+                raise invalid(
+                    f'`{name}` goes with an exponent and remove="lowest".',
+                    f"{name}={getattr(self, name)!r}, exponent={self.exponent!r}, remove={self.remove!r}",
+                    f"Set exponent=0.5, or leave {name} out.",
+                )
 
     def kept_count(self, n: int) -> int | None:
         """Return ``n - round(fraction * n)``, at least 1; None for outliers, which may not be re-admitted."""
@@ -143,16 +154,39 @@ class Fraction(Policy):
             lowest = smallest(lambda a, b: sign * scores[a:b], n, out, standing.uniform)
             decided[lowest] = Reason.OUTLIER if self._removes_outliers else Reason.LEARNED
             return decided
+        drawn = smallest(self._rings(standing, scores, wrong, keep), n, keep)
+        decided[~(drawn | np.isnan(scores))] = Reason.NOT_DRAWN
+        return decided
+
+    def _rings(
+        self,
+        standing: Standing,
+        scores: NDArray[np.float32],
+        wrong: NDArray[np.uint8] | None,
+        keep: int,
+    ) -> Values:
+        """Return when the clocks of the samples ring: the first ``keep`` are kept, NaN takes no part."""
+        rare = self._rare(standing.labels, scores, keep)
 
         def rings(start: int, stop: int) -> NDArray[np.float32]:
             ring = self._clock(scores[start:stop], standing.uniform(start, stop))
-            if self.doubt and self.exponent and wrong is not None:
+            if self.exponent and self.doubt and wrong is not None:
                 ring += np.float32(self.exponent * self.doubt) * np.log1p(wrong[start:stop], dtype=np.float32)
+            if rare is not None and standing.labels is not None:
+                ring[rare[standing.labels[start:stop]] & ~np.isnan(ring)] = -np.inf
             return ring
 
-        drawn = smallest(rings, n, keep)
-        decided[~(drawn | np.isnan(scores))] = Reason.NOT_DRAWN
-        return decided
+        return rings
+
+    def _rare(
+        self, labels: NDArray[np.int32] | None, scores: NDArray[np.float32], keep: int
+    ) -> NDArray[np.bool_] | None:
+        """Return which classes are kept whole, ``(C,)``; None where none is."""
+        if labels is None or not self.keep_rare:
+            return None
+        sizes = np.bincount(labels[~np.isnan(scores)], minlength=int(labels.max()) + 1)
+        rare = sizes * np.count_nonzero(sizes) <= keep
+        return rare if (rare & (sizes > 0)).any() else None
 
     def _clock(self, scores: NDArray[np.float32], draws: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logarithms of a block's exponential clocks: the first to ring are kept."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,12 +41,9 @@ def make_policy(options: TrainOptions) -> Policy:
         visits = (3 if options.high_side == "auto" else 1) if options.visits is None else options.visits
         return Threshold(low, options.high_side, visits=visits, quantiles=quantiles)
     if options.policy in ("soft", "fraction"):
-        exponent, doubt = None, 0.0
-        if options.policy == "soft":
-            exponent = 0.5 if options.exponent is None else options.exponent
-            doubt = 1.0 if options.doubt is None else options.doubt
         visits = 3 if options.visits is None else options.visits
-        return Fraction(share, exponent=exponent, high=options.high_side, visits=visits, doubt=doubt)
+        hard = Fraction(share, high=options.high_side, visits=visits)
+        return hard if options.policy == "fraction" else _soft(hard, options)
     if options.policy == "ucb":
         return UCB(share)
     if options.policy == "random":
@@ -53,6 +51,15 @@ def make_policy(options: TrainOptions) -> Policy:
     if options.policy in ("full", "selective-backprop"):
         return RandomFraction(0.0)
     return _with_budget(options.policy, options.fraction)
+
+
+def _soft(hard: Fraction, options: TrainOptions) -> Fraction:
+    return replace(
+        hard,
+        exponent=0.5 if options.exponent is None else options.exponent,
+        doubt=1.0 if options.doubt is None else options.doubt,
+        keep_rare=options.keep_rare is not False,
+    )
 
 
 def _with_budget(name: str, share: float | None) -> Policy:

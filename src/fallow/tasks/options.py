@@ -23,6 +23,7 @@ _ONLY_WITH: dict[str, tuple[str, ...]] = {
     "fraction": tuple(name for name in POLICIES if name not in ("threshold", "full")),
     "exponent": ("soft",),
     "doubt": ("soft",),
+    "keep_rare": ("soft",),
 }
 
 
@@ -59,6 +60,8 @@ class TrainOptions:
         exponent: How strongly the odds follow the score (soft). Default 0.5.
         doubt: How fast a score loses weight with wrong predictions in a row (soft): it counts as score / (1 +
             wrong visits)^doubt. Default 1; 0 for not at all.
+        keep_rare: Keep classes whole that have no more samples than an even share of those kept (soft).
+            Default true.
         score: kl, reverse-kl, js, tv, hellinger or renyi. Default kl, in nats.
         epochs: How many epochs. Default: 30 for digits, 20 otherwise.
         warmup: First epochs in which all samples train. Default 1.
@@ -110,6 +113,7 @@ class TrainOptions:
     fraction: float | None = None
     exponent: float | None = None
     doubt: float | None = None
+    keep_rare: bool | None = None
     score: str = "kl"
     epochs: int | None = None
     warmup: int = 1
