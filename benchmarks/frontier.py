@@ -38,22 +38,24 @@ class Work:
     """One comparison.
 
     Attributes:
-        options: of ``fallow compare``; a work of ``works.py`` is named by ``--data WORK``.
+        options: of ``fallow compare``; without the data, where ``works.py`` makes it.
         arms: names, ``arm@saved`` for one saving only.
         saved: the saving of the other arms.
         seeds: at most so many.
+        data: name in ``works.py``, where it is another one.
     """
 
     options: str
     arms: tuple[str, ...]
     saved: float = 0.5
     seeds: int = 5
+    data: str = ""
 
 
-SMALL_RESNET = (
-    "--model small-resnet --precision bf16-mixed --augment crop-flip --epochs 30 "
-    """--trainer '{"check_val_every_n_epoch": 3}'"""  # divides the epochs of every arm: the last one counts
-)
+SMALL_RESNET = "--model small-resnet --precision bf16-mixed --augment crop-flip "
+# Evaluated every few epochs, which divide the epochs of every arm: the last one counts.
+THIRTY = SMALL_RESNET + """--epochs 30 --trainer '{"check_val_every_n_epoch": 3}'"""
+SIXTY = SMALL_RESNET + """--epochs 60 --trainer '{"check_val_every_n_epoch": 6}'"""
 NOISY = ("full", *CONTROLS, "default", "soft", "hard", "threshold", "infobatch", "order-dp")
 WORKS = {
     "fashion-20k": Work(
@@ -76,12 +78,14 @@ WORKS = {
         "--epochs 30 --augment crop-flip", ("full", *CONTROLS, "default", "hard", "order-dp"), saved=0.6
     ),
     "cifar-10k": Work(
-        SMALL_RESNET, ("full", *CONTROLS, "default", "hard", "threshold", "infobatch", "seta", "order-dp",
-        "kakurenbo", "ies", "repb", "ucb", *(f"{arm}@{s}" for s in (0.3, 0.7) for arm in
-        (*CONTROLS, "default", "order-dp", "seta"))), seeds=3
+        THIRTY, ("full", *CONTROLS, *OURS, *(peer for peer in PEERS if peer != "selective-backprop")), seeds=3
+    ),
+    "cifar-10k-60": Work(
+        SIXTY, ("full", *CONTROLS, "default", "seta", "order-dp", *(f"{arm}@{s}" for s in (0.3, 0.7)
+        for arm in (*CONTROLS, "default", "seta", "order-dp"))), seeds=3, data="cifar-10k"
     ),
     "cifar10n-10k": Work(
-        SMALL_RESNET, ("full", *CONTROLS, "default", "soft", "infobatch", "order-dp"), seeds=3
+        THIRTY, ("full", *CONTROLS, "default", "soft", "infobatch", "order-dp"), seeds=3
     ),
     "newsgroups": Work(
         "--data benchmarks.newsgroups:News --model benchmarks.newsgroups:BagOfWords --epochs 20",
@@ -91,13 +95,19 @@ WORKS = {
 }  # fmt: skip
 
 
+def data_of(name: str, out: Path) -> Path | None:
+    """Return the file of a work that has its data from ``works.py``."""
+    source = WORKS[name].data or name
+    return out / "data" / f"{source}.npz" if source in works.WORKS else None
+
+
 def command(name: str, out: Path, seeds: int, jobs: int | None, *, main_only: bool) -> list[str]:
     """Return the ``fallow compare`` of a work; its data is built first where it is one of ``works.py``."""
     work = WORKS[name]
     words = ["compare", *shlex.split(work.options)]
-    if name in works.WORKS:
-        data = out / "data" / f"{name}.npz"
-        words += ["--data", str(data if data.exists() else works.build(name, data.parent))]
+    data = data_of(name, out)
+    if data is not None:
+        words += ["--data", str(data if data.exists() else works.build(data.stem, data.parent))]
     words += [
         "--arms",
         ",".join(arm for arm in work.arms if not (main_only and "@" in arm)),
@@ -129,13 +139,13 @@ def wrong_labels(run: Path, data: Path) -> dict[str, float] | None:
 def keep(name: str, out: Path) -> None:
     """Keep what counts of a finished comparison."""
     results = json.loads((out / name / "results.json").read_text())
-    data = out / "data" / f"{name}.npz"
+    data = data_of(name, out)
     for run in results["runs"]:
         if run["status"] == "done":
             folder = out / name / "runs" / run["name"]
             epochs = json.loads((folder / "summary.json").read_text())["epochs"]
             run["most_outliers"] = max(epoch["outliers"] for epoch in epochs)
-            run["wrong_labels"] = wrong_labels(folder, data) if data.exists() else None
+            run["wrong_labels"] = None if data is None else wrong_labels(folder, data)
         for field in [
             field for field, value in run.items() if field in ("epochs", "options", "accuracy_by_class")
         ]:
