@@ -156,6 +156,21 @@ def test_a_run_with_other_options_is_refused(comparison):
         run.path.rmdir()
 
 
+def test_a_run_by_another_rule_under_the_same_options_is_refused(comparison):
+    """As a version with other defaults would have left it."""
+    plan = make_plan(CompareOptions(arms=ARMS, saved=0.4, seeds=1, out=str(comparison.out)), TrainOptions(**SMALL))
+    run = next(run for run in plan.runs() if run.arm.name == "soft")
+    path = run.path / "summary.json"
+    text = path.read_text()
+    try:
+        path.write_text(text.replace("doubt=0.0", "doubt=3.0"))
+        with pytest.raises(InvalidValue, match=r"holds Fraction\(.*doubt=3\.0.*, now Fraction\(.*doubt=0\.0"):
+            plan.check_folder()
+    finally:
+        path.write_text(text)
+    plan.check_folder()
+
+
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("all of it")
     assert main(words(tmp_path)) == 2

@@ -241,3 +241,14 @@ def test_classes_predicted_while_measuring_are_kept():
     predicted.append(np.array([1]), torch.tensor([7], dtype=torch.int32))
     ledger.measure(scored, predicted)
     assert ledger.table.columns[PREDICTED].tolist() == [0, 8, 0]
+
+
+def test_measuring_without_classes_forgets_those_before():
+    ledger = Ledger(3)
+    ledger.record(np.arange(3), torch.ones(3), torch.tensor([4, 5, 6]))
+    ledger.flush()
+    ledger.begin(1)
+    scored = Journal(3)
+    scored.append(np.array([1]), torch.tensor([0.5]))
+    ledger.measure(scored, Journal(3, torch.int32))
+    assert ledger.table.columns[PREDICTED].tolist() == [5, 0, 7]

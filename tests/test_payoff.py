@@ -58,7 +58,8 @@ def test_one_epoch_saves_nothing_and_says_why():
 
 def test_predictions_that_nobody_recorded():
     assert "Return `predicted`" in said(HALVES, unpredicted=True)
-    assert "Return `predicted`" in said(HALVES, unpredicted=True, rule=False)
+    assert "Return `predicted`" not in said(HALVES, unpredicted=True, rule=False)
+    assert "Return `predicted`" not in said(HALVES, unpredicted=True, thin=0)
 
 
 def test_scores_that_are_not_finite():

@@ -433,14 +433,14 @@ def test_without_labels_or_predictions_nothing_is_doubted(unknown):
 
 def test_doubt_draws_wrong_labels_less_often_than_chance_where_score_alone_draws_them_more():
     shares = {}
-    for doubt in (0.0, 2.0):
+    for doubt in (0.0, 1.0, 2.0):
         columns = {}
         for epoch in range(1, 13):
             shown, bad = noisy(5000, 0.2, epoch=epoch)
             policy = Fraction(0.5, exponent=0.5, doubt=doubt)
             out = removed(policy, epoch=epoch, columns=columns, **shown)
         shares[doubt] = (~out & bad).sum() / bad.sum()
-    assert shares[2.0] < 0.5 < shares[0.0]
+    assert shares[2.0] < 0.5 < shares[1.0] < 0.7 < 0.9 < shares[0.0]
 
 
 def long_tail(sizes, seed=0):
@@ -487,19 +487,30 @@ def test_without_rare_classes_the_draw_is_the_same():
     )
 
 
-def test_outliers_and_samples_without_a_score_make_no_class_rare():
-    """Of 10 classes with 60 candidates each, one has 40 more that take no part."""
-    labels = np.concatenate([np.tile(np.arange(10), 60), np.full(40, 9)]).astype(np.int32)
-    scores = np.random.default_rng(0).exponential(size=640).astype(np.float32)
-    scores[600:620] = np.nan
-    scores[620:] = 50.0
-    decided = Fraction(0.5, exponent=1, high=40.0, visits=1, keep_rare=True).decide(
-        standing(scores, labels=labels)
-    )
-    assert (decided[600:620] == Reason.KEPT).all()
-    assert (decided[620:] == Reason.OUTLIER).all()
-    assert np.count_nonzero(decided[:600] == Reason.KEPT) == 310
-    assert all(0 < np.count_nonzero(decided[:600][labels[:600] == c] == Reason.KEPT) < 60 for c in range(10))
+def test_outliers_make_no_class_rare():
+    """Ten classes of 100, of which one loses 40 to the high side: 60 of it are left, fewer than 700 / 10."""
+    labels = np.tile(np.arange(10, dtype=np.int32), 100)
+    scores = np.random.default_rng(0).exponential(size=1000).astype(np.float32)
+    scores[np.flatnonzero(labels == 4)[:40]] = 50.0
+    options = {"exponent": 1, "high": 40.0, "visits": 1}
+    decided = [
+        Fraction(0.3, **options, keep_rare=keep).decide(standing(scores, labels=labels))
+        for keep in (True, False)
+    ]
+    assert np.array_equal(*decided)
+    assert np.count_nonzero(decided[0] == Reason.OUTLIER) == 40
+    assert np.count_nonzero(decided[0] == Reason.KEPT) == 700
+
+
+def test_outliers_and_unscored_samples_of_a_rare_class_are_what_they_are():
+    labels = np.repeat(np.arange(2, dtype=np.int32), [500, 40])
+    scores = np.random.default_rng(0).exponential(size=540).astype(np.float32)
+    scores[500:520], scores[520:530] = 50.0, np.nan
+    policy = Fraction(0.5, exponent=1, high=40.0, visits=1, keep_rare=True)
+    decided = policy.decide(standing(scores, labels=labels))
+    assert (decided[500:520] == Reason.OUTLIER).all()
+    assert (decided[520:] == Reason.KEPT).all()
+    assert np.count_nonzero(decided == Reason.KEPT) == 265 + 10  # half of 530 scored, and 10 unscored
 
 
 def test_soft_fraction_of_many_follows_the_odds():

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import TensorDataset
 
-from fallow import NO_SCORE, BelowMean, KLDivergence, Schedule, Subsampler, Threshold, kl_divergence
+from fallow import NO_SCORE, BelowMean, Fraction, KLDivergence, Schedule, Subsampler, Threshold, kl_divergence
 from fallow._checks import InvalidType, InvalidValue, WrongState
 from fallow.recording import check_index, check_labels, mean_loss, only
 
@@ -329,6 +329,19 @@ def test_predictions_of_any_integer_type(dtype):
     sub = subsampler()
     sub.record(torch.tensor([3, 5]), torch.ones(2), predicted=torch.tensor([top, 0]).to(dtype))
     assert sub.predicted[[3, 5, 4]].tolist() == [top, 0, -1]
+
+
+def test_a_visit_that_tells_no_class_forgets_the_one_before():
+    sub = Subsampler(6, Fraction(0.5, exponent=1, doubt=1), Schedule(3), labels=[1] * 6)
+    sub.record(torch.arange(6), torch.ones(6), predicted=torch.zeros(6, dtype=torch.int64))
+    sub.step()
+    assert sub.state_dict()["table"]["columns"]["visits_wrong"].tolist() == [1] * 6
+    kept = sub.order()
+    sub.record(kept[1:], torch.ones(2), predicted=torch.zeros(2, dtype=torch.int64))
+    sub.record(kept[:1], torch.ones(1))
+    sub.step()
+    assert sub.predicted[kept].tolist() == [-1, 0, 0]
+    assert sub.state_dict()["table"]["columns"]["visits_wrong"][kept].tolist() == [0, 2, 2]
 
 
 # --- the range of a declared score ---

@@ -81,7 +81,7 @@ class Readings:
 
     @property
     def predicted(self) -> Tensor:
-        """The class last predicted for each sample: int64 ``(N,)``, -1 where none was recorded."""
+        """The class last predicted for each sample: int64 ``(N,)``, -1 where its last visit told none."""
         self._ledger.flush()
         column = self._ledger.table.columns.get(PREDICTED, np.zeros(self.n, np.int32))
         return torch.from_numpy(column.astype(np.int64) - 1)

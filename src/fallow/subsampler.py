@@ -39,7 +39,7 @@ class Subsampler(Readings):
         policy: which samples to leave out; see :mod:`fallow.policies`.
         schedule: when, and when they come back.
         seed: of every draw and order; nothing else is random.
-        labels: class ids ``(n,)``, for class floors and reports only.
+        labels: class ids ``(n,)``, for class floors, reports, and policies that read them.
         min_kept: keep at least so many samples.
         min_kept_per_class: keep at least so many of each class (all of a smaller one); needs ``labels``.
         score: the score that will be recorded, so that thresholds are checked against its range.

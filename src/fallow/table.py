@@ -61,10 +61,12 @@ class Table:
         """Take over scores measured in ``epoch``: both ``(K,)``.
 
         A value in (-1e-30, 0) is *no score* and changes none; a non-finite one is *bad* and leaves the
-        sample without a score.
+        sample without a score. What was predicted for it before is forgotten.
         """
         self.seen[index] = kind
         self.recorded += index.size
+        if PREDICTED in self.columns:  # of a visit that tells no class, none is known
+            self.columns[PREDICTED][index] = 0
         unscored = (scores < 0) & (scores > NO_SCORE_FLOOR)
         if unscored.any():
             index, scores = index[~unscored], scores[~unscored]

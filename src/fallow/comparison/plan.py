@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from .._checks import invalid, wrong_state
 from ..run_directory import RunDirectory
+from ..tasks.building import make_policy
 from ..tasks.options import TrainOptions
 from .arms import FULL, Arm
 from .files import FORMAT, read_config, read_settings, read_summary
@@ -138,6 +139,9 @@ class Plan:
         for options in (before, now):
             options.pop("out", None)
         self._refuse(f"{run.path} holds", _differences(before, now))
+        summary, policy = run.summary(), repr(make_policy(run.options))
+        if summary is not None and summary["policy"] != policy:  # of a version with other defaults
+            self._refuse(f"{run.path} holds", [f"{summary['policy']}, now {policy}"])
 
     @staticmethod
     def _refuse(what: str, differences: list[str]) -> None:

@@ -42,8 +42,8 @@ class Standing:
         reason: uint8 ``(N,)``, the :class:`Reason` that held in that epoch.
         epoch: the epoch that is being planned, of ``epochs``.
         labels: int32 ``(N,)``, the class ids that the subsampler was given, or None.
-        predicted: int32 ``(N,)``, the class last predicted for each sample, -1 for none; or None where none
-            was ever recorded.
+        predicted: int32 ``(N,)``, the class predicted for each sample on its last visit, -1 for none; or
+            None where none was ever recorded.
         uniform: ``(start, stop) -> (stop - start,)`` draws in (0, 1], a pure function of seed, epoch
             and sample.
         column: ``(name, dtype) -> (N,)``, the policy's own memory of each sample, zero at first.

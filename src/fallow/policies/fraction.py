@@ -16,6 +16,8 @@ from .persistence import AUTO, Persistence, check_high, check_within, visits_wro
 
 FLOOR = 1e-6
 """A smaller score counts as this one in a soft draw, so that every sample keeps a chance."""
+_MOST = 1e30
+"""A larger exponent of doubt counts as this one, which no sample outweighs."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,13 @@ class Fraction(Policy):
 
     With ``doubt`` d a score counts as :math:`s_i (1 + w_i)^{-d}` in a soft draw, where :math:`w_i` is on how
     many of its last visits in a row the network predicted another class than the label: with d = 1, the
-    surprise is shared out over the visits that failed. A hard sample is worth its visits while they lead
-    somewhere; one that stays wrong may be too hard or wrongly labelled, and loses its precedence without
-    being left out for good. It needs ``labels=`` and ``record(..., predicted=)``; without them w is 0.
+    surprise is shared out over the visits that failed. A sample that is right now and then keeps its whole
+    score; one that stays wrong is drawn less often, and never left out for good. It takes ``labels=`` and
+    ``record(..., predicted=)``; without them w is 0.
 
     With ``keep_rare`` a soft draw takes a class whole where it has no more samples than its even share of the
-    K, :math:`K / C` of C classes; the rest of the K is drawn from the other classes. Of a balanced set no
-    class is that small. It needs ``labels=``.
+    K, :math:`K / C` of C classes, whatever its samples score; the rest of the K is drawn from the other
+    classes. Of a balanced set no class is that small. It takes ``labels=``; without them no class is rare.
 
     With ``high``, samples that score above it on ``visits`` visits in a row are outliers and left out
     first, the highest before the others, at most :math:`\mathrm{round}(f N)` of them; the rest of the share
@@ -99,15 +101,16 @@ class Fraction(Policy):
             raise invalid_type("`doubt` must be a number.", repr(self.doubt), "0 is none.")
         if not 0 <= self.doubt < math.inf:
             raise invalid("`doubt` must be at least 0 and finite.", self.doubt, "0 is none.")
-        object.__setattr__(self, "doubt", float(self.doubt))
         if not isinstance(self.keep_rare, bool):
-            raise invalid_type("`keep_rare` must be True or False.", repr(self.keep_rare))
+            raise invalid_type("`keep_rare` must be True or False.", repr(self.keep_rare), "Try True.")
+        object.__setattr__(self, "doubt", float(self.doubt))
         for name in ("doubt", "keep_rare"):
             if getattr(self, name) and (self.exponent is None or self.remove == "highest"):
+                step = "exponent=0.5" if self.exponent is None else 'remove="lowest"'
                 raise invalid(
                     f'`{name}` goes with an exponent and remove="lowest".',
                     f"{name}={getattr(self, name)!r}, exponent={self.exponent!r}, remove={self.remove!r}",
-                    f"Set exponent=0.5, or leave {name} out.",
+                    f"Set {step}, or leave {name} out.",
                 )
 
     def kept_count(self, n: int) -> int | None:
@@ -166,27 +169,26 @@ class Fraction(Policy):
         keep: int,
     ) -> Values:
         """Return when the clocks of the samples ring: the first ``keep`` are kept, NaN takes no part."""
-        rare = self._rare(standing.labels, scores, keep)
+        rare = self._rare(standing.labels, keep)
+        doubt = np.float32(min((self.exponent or 0.0) * self.doubt, _MOST))
 
         def rings(start: int, stop: int) -> NDArray[np.float32]:
             ring = self._clock(scores[start:stop], standing.uniform(start, stop))
-            if self.exponent and self.doubt and wrong is not None:
-                ring += np.float32(self.exponent * self.doubt) * np.log1p(wrong[start:stop], dtype=np.float32)
-            if rare is not None and standing.labels is not None:
-                ring[rare[standing.labels[start:stop]] & ~np.isnan(ring)] = -np.inf
+            if doubt and wrong is not None:
+                ring += doubt * np.log1p(wrong[start:stop], dtype=np.float32)
+            if rare is not None:
+                ring[rare[start:stop] & ~np.isnan(ring)] = -np.inf
             return ring
 
         return rings
 
-    def _rare(
-        self, labels: NDArray[np.int32] | None, scores: NDArray[np.float32], keep: int
-    ) -> NDArray[np.bool_] | None:
-        """Return which classes are kept whole, ``(C,)``; None where none is."""
+    def _rare(self, labels: NDArray[np.int32] | None, keep: int) -> NDArray[np.bool_] | None:
+        """Return which samples are of a class that is kept whole, ``(N,)``; None where there is none."""
         if labels is None or not self.keep_rare:
             return None
-        sizes = np.bincount(labels[~np.isnan(scores)], minlength=int(labels.max()) + 1)
-        rare = sizes * np.count_nonzero(sizes) <= keep
-        return rare if (rare & (sizes > 0)).any() else None
+        sizes = np.bincount(labels)
+        rare = (sizes > 0) & (sizes * np.count_nonzero(sizes) <= keep)
+        return rare[labels] if rare.any() else None
 
     def _clock(self, scores: NDArray[np.float32], draws: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logarithms of a block's exponential clocks: the first to ring are kept."""

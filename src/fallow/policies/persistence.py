@@ -154,8 +154,9 @@ class Persistence:
 def visits_wrong(standing: Standing) -> NDArray[np.uint8] | None:
     """Return on how many of its last visits in a row each sample was predicted as another class: ``(N,)``.
 
-    It counts up to 255, and takes the fresh predictions into account: ask once a decision. A sample that is
-    fresh without a prediction begins at 0 again. None where there are no labels, or no predictions yet.
+    It counts up to 255, from the last warm-up epoch on, and takes the fresh predictions into account: ask
+    once a decision. A sample whose last visit told no class begins at 0 again; a visit without a sound score
+    changes nothing. None where there are no labels, or no predictions yet.
     """
     if standing.labels is None or standing.predicted is None:
         return None

@@ -41,12 +41,12 @@ class TrainOptions:
             in [0, 1], and logs its accuracy under a name that starts with test or val and holds acc.
         model_args: Arguments of your own model's class.
         data_args: Arguments of your own data module's class. Class ids in an attribute labels or targets of
-            its training dataset, one a sample, are used for class floors and outliers.
-        policy: Which samples to leave out: soft (default: an exact share, drawn with odds by score, less
-            often where a sample stays wrong, and wrong labels first where the data show them), threshold (the
-            published method), fraction (the lowest-scoring share), random (a control), full (leaves out
-            nothing), or a rule of another paper: infobatch (or below-mean), seta, kakurenbo, ucb, repb,
-            order-dp, ies, selective-backprop (leaves out backward passes only).
+            its training dataset, one a sample, are used for class floors, rare classes and wrong labels.
+        policy: Which samples to leave out: soft (default: an exact share; the others are drawn with odds by
+            score, lower ones where a sample stays wrong, rare classes stay whole, and what looks mislabelled
+            goes first), threshold (the published method), fraction (the lowest-scoring share), random (a
+            control), full (leaves out nothing), or a rule of another paper: infobatch (or below-mean), seta,
+            kakurenbo, ucb, repb, order-dp, ies, selective-backprop (leaves out backward passes only).
         low: Samples that score below are learned (threshold): a number, or auto to have it held by an
             audit. Default 0.1; 0.3 with quantiles; 0 for no such side.
         high: Samples that score above, visit after visit, are outliers: a number, auto (where the data show

@@ -51,10 +51,10 @@ def remarks(
         unpredicted: whether the rule looks at predicted classes, there are labels, and none was recorded.
     """
     epochs, said = summary["epochs"], _broken(summary["epochs"])
-    if unpredicted:
+    if rule and thin > 0 and unpredicted:
         said.append(
-            "Nothing told which class the network predicts for a sample, so wrong labels passed for hard "
-            "samples. Return `predicted` (class ids) from training_step, beside the losses."
+            "No predicted class was recorded, so wrong labels are told from hard samples less well than they "
+            "could be. Return `predicted` (class ids) from training_step, beside the losses."
         )
     if rule:
         said += _left_out(summary, epochs, thin, min_kept)
