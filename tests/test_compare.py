@@ -158,7 +158,9 @@ def test_a_run_with_other_options_is_refused(comparison):
 
 def test_a_run_by_another_rule_under_the_same_options_is_refused(comparison):
     """As a version with other defaults would have left it."""
-    plan = make_plan(CompareOptions(arms=ARMS, saved=0.4, seeds=1, out=str(comparison.out)), TrainOptions(**SMALL))
+    plan = make_plan(
+        CompareOptions(arms=ARMS, saved=0.4, seeds=1, out=str(comparison.out)), TrainOptions(**SMALL)
+    )
     run = next(run for run in plan.runs() if run.arm.name == "soft")
     path = run.path / "summary.json"
     text = path.read_text()
