@@ -243,6 +243,17 @@ def test_classes_predicted_while_measuring_are_kept():
     assert ledger.table.columns[PREDICTED].tolist() == [0, 8, 0]
 
 
+@pytest.mark.parametrize("flushed", [False, True])
+def test_a_second_view_that_tells_no_class_leaves_that_of_the_first(flushed):
+    ledger = Ledger(2)
+    ledger.record(np.arange(2), torch.ones(2), torch.tensor([4, 5]))
+    if flushed:
+        ledger.flush()
+    ledger.record(np.array([1]), torch.ones(1), None)
+    ledger.flush()
+    assert ledger.table.columns[PREDICTED].tolist() == [5, 6]
+
+
 def test_measuring_without_classes_forgets_those_before():
     ledger = Ledger(3)
     ledger.record(np.arange(3), torch.ones(3), torch.tensor([4, 5, 6]))

@@ -510,7 +510,7 @@ def test_a_refused_first_decision_is_forgotten():
         subsampler.record(torch.tensor([3]), torch.tensor([2.0]))
         subsampler.step()
         assert subsampler.kept.nonzero().flatten().tolist() == [3]
-        assert subsampler.predicted.tolist() == list(range(40))
+        assert subsampler.predicted.tolist() == list(range(40))  # two views of 3 in one epoch, one class
     tables = [subsampler.state_dict()["table"] for subsampler in (refused, straight)]
     assert tables[0]["notes"] == tables[1]["notes"] == {"low": 0.05}
     assert tables[0]["columns"].keys() == tables[1]["columns"].keys()

@@ -61,12 +61,13 @@ class Table:
         """Take over scores measured in ``epoch``: both ``(K,)``.
 
         A value in (-1e-30, 0) is *no score* and changes none; a non-finite one is *bad* and leaves the
-        sample without a score. What was predicted for it before is forgotten.
+        sample without a score. What was predicted in an epoch before is forgotten.
         """
         self.seen[index] = kind
         self.recorded += index.size
-        if PREDICTED in self.columns:  # of a visit that tells no class, none is known
-            self.columns[PREDICTED][index] = 0
+        stamp = np.uint16(epoch + 1)
+        if PREDICTED in self.columns:  # of an epoch that tells no class, none is known
+            self.columns[PREDICTED][index[self.scored_in[index] != stamp]] = 0
         unscored = (scores < 0) & (scores > NO_SCORE_FLOOR)
         if unscored.any():
             index, scores = index[~unscored], scores[~unscored]
@@ -74,7 +75,6 @@ class Table:
         if bad.any():
             self.bad += int(np.count_nonzero(bad))
             scores = np.where(bad, np.float32(np.nan), scores)
-        stamp = np.uint16(epoch + 1)
         again = self.scored_in[index] == stamp
         if again.any():
             self._again.append((index[again], scores[again]))
