@@ -37,7 +37,7 @@ POLICIES = [
     Threshold(low="auto", high="auto", visits=3),
     Fraction(0.5),
     Fraction(0.5, exponent=0.5),
-    Fraction(0.5, exponent=0.5, high="auto", doubt=1.0, keep_rare=True),
+    Fraction(0.5, exponent=0.5, high="auto", doubt=1.0, keep_rare=True, calibrate=True),
     RandomFraction(0.5),
     BelowMean(),
     BelowMean(budget=0.3),

@@ -22,7 +22,8 @@ from fallow.step_rules import SelectiveBackprop
 from fallow.tasks.building import make_policy, make_schedule, make_score, make_step_rule
 from fallow.tasks.options import POLICIES, TrainOptions
 
-DEFAULT = Fraction(0.5, exponent=0.5, high="auto", doubt=1.0, keep_rare=True)
+DEFAULT = Fraction(0.5, exponent=0.5, high="auto", doubt=1.0, keep_rare=True, calibrate=True)
+PLAIN = {"high": "none", "doubt": 0.0, "keep_rare": False, "calibrate": False}
 MADE = {
     "threshold": (Threshold(0.1), None),
     "soft": (DEFAULT, replace(DEFAULT, fraction=0.3)),
@@ -101,7 +102,7 @@ def policy_of(name, **options):
     ("name", "options", "expected"),
     [
         ("soft", {}, replace(DEFAULT, visits=3)),
-        ("soft", {"high": "none", "doubt": 0.0, "keep_rare": False}, Fraction(0.5, exponent=0.5)),
+        ("soft", PLAIN, Fraction(0.5, exponent=0.5)),
         ("soft", {"high": "none", "doubt": 2.0}, replace(DEFAULT, high=None, doubt=2.0)),
         ("soft", {"high": 3.0, "visits": 2}, replace(DEFAULT, high=3.0, visits=2)),
         ("fraction", {}, Fraction(0.5)),

@@ -53,7 +53,8 @@ EXAMPLES = {
         Fraction(0.4, exponent=0.5, high=2.0),
         Fraction(0.4, exponent=0.5, high="auto"),
         Fraction(0.4, exponent=0.5, doubt=1.0),
-        Fraction(0.4, exponent=0.5, high="auto", doubt=2.0, keep_rare=True),
+        Fraction(0.4, exponent=0.5, calibrate=True),
+        Fraction(0.4, exponent=0.5, high="auto", doubt=2.0, keep_rare=True, calibrate=True),
     ],
     BelowMean: [BelowMean(0.5), BelowMean(0.5, weighted=False), BelowMean(budget=0.3)],
     RandomFraction: [RandomFraction(0.4)],
@@ -574,6 +575,8 @@ def test_a_draw_that_raises_remembers_nothing(high):
         ({"exponent": 1, "doubt": 1, "remove": "highest"}, InvalidValue, "Found .*remove='highest'"),
         ({"keep_rare": True}, InvalidValue, "`keep_rare` goes with an exponent .* Found keep_rare=True"),
         ({"exponent": 1, "keep_rare": 1}, InvalidType, "`keep_rare` must be True or False. Found 1"),
+        ({"calibrate": True}, InvalidValue, "`calibrate` goes with an exponent .* Found calibrate=True"),
+        ({"exponent": 1, "calibrate": None}, InvalidType, "`calibrate` must be True or False. Found None"),
     ],
 )
 def test_wrong_options_of_fraction_raise(options, error, text):

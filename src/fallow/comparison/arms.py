@@ -24,7 +24,7 @@ CONTROLS = (FEWER, RANDOM)
 _DEFAULT_POLICY = next(str(f.default) for f in fields(TrainOptions) if f.name == "policy")
 _NAMED: dict[str, dict[str, Any]] = {
     "default": {"policy": _DEFAULT_POLICY},
-    "soft": {"policy": "soft", "high": "none", "doubt": 0.0, "keep_rare": False},
+    "soft": {"policy": "soft", "high": "none", "doubt": 0.0, "keep_rare": False, "calibrate": False},
     "hard": {"policy": "fraction"},
     "infobatch": {"policy": "infobatch", "full_tail": 0.125},
 }

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from .._checks import check_share, invalid, invalid_type
 from ..selection import Values, smallest
 from .base import Policy, Reason, Standing
+from .expectation import FLOOR, expected_scores
 from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong
 
-FLOOR = 1e-6
-"""A smaller score counts as this one in a soft draw, so that every sample keeps a chance."""
 _MOST = 1e30
 """A larger exponent of doubt counts as this one, which no sample outweighs."""
 
@@ -30,6 +29,12 @@ class Fraction(Policy):
     exponential draw (the Gumbel top-K draw in other words), compared as logarithms so that no power
     overflows. With ``remove="highest"`` the odds are :math:`s_i^{-a}`. N counts the samples that have a
     score; one without is kept. Equal scores are told apart by lot.
+
+    With ``calibrate`` the odds follow the score that a sample is expected to have next, given its last one,
+    instead of the last one itself: the mean next score of the samples that scored alike, read off those that
+    were measured again in the epoch that just ended, see
+    :func:`fallow.policies.expectation.expected_scores`. The less the scores of one epoch tell of the next,
+    the closer that comes to a random subset. The high side and doubt see what they see without it.
 
     With ``doubt`` d a score counts as :math:`s_i (1 + w_i)^{-d}` in a soft draw, where :math:`w_i` is on how
     many of its last visits in a row the network predicted another class than the label: with d = 1, the
@@ -58,11 +63,12 @@ class Fraction(Policy):
         visits: on so many visits in a row; 1 to 255.
         doubt: how fast a score loses weight with the wrong predictions in a row; 0 for not at all.
         keep_rare: whether classes with few samples are kept whole, outliers apart.
+        calibrate: whether the odds follow the expected next score.
 
     Raises:
         InvalidValue: for a share outside [0, 1), an unknown side, an exponent that is not positive, a
-            negative doubt, doubt or ``keep_rare`` without an exponent, or what belongs to ``"lowest"`` with
-            ``remove="highest"``.
+            negative doubt, doubt, ``keep_rare`` or ``calibrate`` without an exponent, or what belongs to
+            ``"lowest"`` with ``remove="highest"``.
 
     Example:
         >>> Fraction(0.5, exponent=0.5).kept_count(10)
@@ -78,6 +84,7 @@ class Fraction(Policy):
     visits: int = 3
     doubt: float = 0.0
     keep_rare: bool = False
+    calibrate: bool = False
 
     def __post_init__(self) -> None:
         share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
@@ -101,10 +108,11 @@ class Fraction(Policy):
             raise invalid_type("`doubt` must be a number.", repr(self.doubt), "0 is none.")
         if not 0 <= self.doubt < math.inf:
             raise invalid("`doubt` must be at least 0 and finite.", self.doubt, "0 is none.")
-        if not isinstance(self.keep_rare, bool):
-            raise invalid_type("`keep_rare` must be True or False.", repr(self.keep_rare), "Try True.")
         object.__setattr__(self, "doubt", float(self.doubt))
-        for name in ("doubt", "keep_rare"):
+        for name in ("keep_rare", "calibrate"):
+            if not isinstance(getattr(self, name), bool):
+                raise invalid_type(f"`{name}` must be True or False.", repr(getattr(self, name)), "Try True.")
+        for name in ("doubt", "keep_rare", "calibrate"):
             if getattr(self, name) and (self.exponent is None or self.remove == "highest"):
                 step = "exponent=0.5" if self.exponent is None else 'remove="lowest"'
                 raise invalid(
@@ -140,9 +148,9 @@ class Fraction(Policy):
 
     def decide(self, standing: Standing) -> NDArray[np.uint8]:
         """Choose anew among all samples, whether they were kept or not."""
-        n, scores = len(standing), standing.scores
         if self.exponent is not None:
-            self._check_odds(scores)
+            self._check_odds(standing.scores)
+        n, scores = len(standing), expected_scores(standing) if self.calibrate else standing.scores
         decided = np.zeros(n, np.uint8)
         scored = n - int(np.count_nonzero(np.isnan(scores)))
         keep, out = self._keep(scored), scored - self._keep(scored)

@@ -59,6 +59,7 @@ def _soft(hard: Fraction, options: TrainOptions) -> Fraction:
         exponent=0.5 if options.exponent is None else options.exponent,
         doubt=1.0 if options.doubt is None else options.doubt,
         keep_rare=options.keep_rare is not False,
+        calibrate=options.calibrate is not False,
     )
 
 

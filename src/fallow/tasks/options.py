@@ -24,6 +24,7 @@ _ONLY_WITH: dict[str, tuple[str, ...]] = {
     "exponent": ("soft",),
     "doubt": ("soft",),
     "keep_rare": ("soft",),
+    "calibrate": ("soft",),
 }
 
 
@@ -62,6 +63,8 @@ class TrainOptions:
             wrong visits)^doubt. Default 1; 0 for not at all.
         keep_rare: Keep classes whole that have no more samples than an even share of those kept (soft).
             Default true.
+        calibrate: Odds by the score that a sample is expected to have next, learned from those measured
+            again, instead of its last one (soft). Default true.
         score: kl, reverse-kl, js, tv, hellinger or renyi. Default kl, in nats.
         epochs: How many epochs. Default: 30 for digits, 20 otherwise.
         warmup: First epochs in which all samples train. Default 1.
@@ -114,6 +117,7 @@ class TrainOptions:
     exponent: float | None = None
     doubt: float | None = None
     keep_rare: bool | None = None
+    calibrate: bool | None = None
     score: str = "kl"
     epochs: int | None = None
     warmup: int = 1
