@@ -165,9 +165,16 @@ def test_a_run_by_another_rule_under_the_same_options_is_refused(comparison):
     path = run.path / "summary.json"
     text = path.read_text()
     try:
-        path.write_text(text.replace("doubt=0.0", "doubt=3.0"))
-        with pytest.raises(InvalidValue, match=r"holds Fraction\(.*doubt=3\.0.*, now Fraction\(.*doubt=0\.0"):
-            plan.check_folder()
+        for was, shown in (
+            ("doubt=3.0", r"Fraction\(.*doubt=3\.0.*"),
+            ("doubt=0.0, tripled=True", r"Fraction\(.*tripled.*"),
+            ("doubt=0.0, )(", r"Fraction\(.*\)\(.*"),
+        ):
+            path.write_text(text.replace("doubt=0.0", was))
+            with pytest.raises(InvalidValue, match=rf"holds {shown}, now Fraction\(.*doubt=0\.0"):
+                plan.check_folder()
+        path.write_text(text.replace(", doubt=0.0", ""))  # a version that knew of no doubt yet
+        plan.check_folder()
     finally:
         path.write_text(text)
     plan.check_folder()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
 from .._checks import invalid, wrong_state
+from ..policies import Policy
 from ..run_directory import RunDirectory
 from ..tasks.building import make_policy
 from ..tasks.options import TrainOptions
@@ -139,8 +141,10 @@ class Plan:
         for options in (before, now):
             options.pop("out", None)
         self._refuse(f"{run.path} holds", _differences(before, now))
-        summary, policy = run.summary(), repr(make_policy(run.options))
-        if summary is not None and summary["policy"] != policy:  # of a version with other defaults
+        summary, policy = run.summary(), make_policy(run.options)
+        if summary is not None and not _is_rule(
+            summary["policy"], policy
+        ):  # of a version with other defaults
             self._refuse(f"{run.path} holds", [f"{summary['policy']}, now {policy}"])
 
     @staticmethod
@@ -149,6 +153,34 @@ class Plan:
             rule = "A comparison goes on with the settings that it began with."
             step = "Name another folder with --out, or repeat the settings."
             raise invalid(rule, f"{what} {'; '.join(differences)}", step)
+
+
+def _is_rule(shown: str, policy: Policy) -> bool:
+    """Return whether ``shown`` is how a policy like this was written, by this version or one before it.
+
+    A field that was not there yet counts as its default, which leaves things as they were.
+
+    >>> from fallow import Fraction
+    >>> _is_rule("Fraction(fraction=0.5, exponent=2.0)", Fraction(0.5, exponent=2))
+    True
+    >>> _is_rule("Fraction(fraction=0.5)", Fraction(0.5, exponent=2))
+    False
+    """
+    kind, before = _parsed(shown)
+    name, now = _parsed(repr(policy))
+    defaults = {field.name: repr(field.default) for field in fields(policy)}  # type: ignore[arg-type]
+    return kind == name and now == defaults | before
+
+
+def _parsed(shown: str) -> tuple[str, dict[str, str]]:
+    """Return the class and the fields of an object, as they are written; no fields where it is none."""
+    try:
+        call = ast.parse(shown, mode="eval").body
+    except SyntaxError:
+        return shown, {}
+    if not isinstance(call, ast.Call):
+        return shown, {}
+    return ast.unparse(call.func), {str(word.arg): ast.unparse(word.value) for word in call.keywords}
 
 
 def _is_ours(folder: Path) -> bool:
