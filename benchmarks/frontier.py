@@ -64,7 +64,7 @@ WORKS = {
          (*CONTROLS, "default", "order-dp", "ies"))),
     ),
     "fashion-60k": Work(
-        "--data fashion-mnist --epochs 20", ("full", *CONTROLS, "default"), seeds=3
+        "--data fashion-mnist --epochs 20", ("full", *CONTROLS, "default", "threshold"), seeds=3
     ),
     "fashion-noise0": Work("--epochs 30 --augment crop-flip", ("full",)),
     "fashion-noise20-removed": Work("--epochs 30 --augment crop-flip", ("full",)),

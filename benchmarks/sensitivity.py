@@ -5,8 +5,8 @@
 One ``fallow compare`` on 20,000 samples of Fashion-MNIST x 30 epochs, accuracy on a validation split cut
 from the training set, so that settings can be chosen here without the test set having a say. Exponent 0 is
 a random subset; ``hard`` leaves out the lowest scores. Beside them the plain draw (the arm ``soft``: odds by
-the last score, nothing else), and full training for other numbers of epochs, which tells whether it is past its optimum. The table
-is printed; ``results/sensitivity.json`` and ``.svg`` keep it.
+the last score, nothing else), and full training for other numbers of epochs, which tells whether it is past
+its optimum. The table is printed; ``results/sensitivity.json`` and ``.svg`` keep it.
 """
 
 from __future__ import annotations

@@ -162,8 +162,9 @@ def test_a_run_by_another_rule_under_the_same_options_is_refused(comparison):
         CompareOptions(arms=ARMS, saved=0.4, seeds=1, out=str(comparison.out)), TrainOptions(**SMALL)
     )
     run = next(run for run in plan.runs() if run.arm.name == "soft")
-    path = run.path / "summary.json"
-    text = path.read_text()
+    path, config = run.path / "summary.json", run.path / "config.yaml"
+    text, options = path.read_text(), config.read_text()
+    settings = yaml.safe_load(options)
     try:
         for was, shown in (
             ("doubt=3.0", r"Fraction\(.*doubt=3\.0.*"),
@@ -173,10 +174,21 @@ def test_a_run_by_another_rule_under_the_same_options_is_refused(comparison):
             path.write_text(text.replace("doubt=0.0", was))
             with pytest.raises(InvalidValue, match=rf"holds {shown}, now Fraction\(.*doubt=0\.0"):
                 plan.check_folder()
-        path.write_text(text.replace(", doubt=0.0", ""))  # a version that knew of no doubt yet
+        # Of a version that knew of no doubt yet.
+        path.write_text(text.replace(", doubt=0.0", ""))
+        config.write_text(yaml.safe_dump({k: v for k, v in settings.items() if k != "doubt"}))
         plan.check_folder()
+        # The same options without a finished run say another rule.
+        path.unlink()
+        with pytest.raises(InvalidValue, match="doubt not set, now 0"):
+            plan.check_folder()
+        path.write_text(text)
+        config.write_text(yaml.safe_dump({**settings, "readmit_every": 3}))
+        with pytest.raises(InvalidValue, match="readmit_every 3, now not set"):
+            plan.check_folder()
     finally:
         path.write_text(text)
+        config.write_text(options)
     plan.check_folder()
 
 

@@ -5,25 +5,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.isotonic import IsotonicRegression
 
 from fallow.policies import Fraction, Reason
-from fallow.policies.expectation import FLOOR, GROUPS, PAIRS, expected_scores, isotonic
+from fallow.policies.expectation import FEWEST, FLOOR, GROUPS, PAIRS, expectation, isotonic
 from standings import noisy, standing
 
 examples = settings(max_examples=100, deadline=None)
-positive = st.floats(0.0009765625, 1024, width=32)
 
 
-def told(epochs, fresh=None):
-    """Return what is expected after each of the epochs, whose scores are given one after the other."""
+def told(epochs, fresh=None, *, power=1.0, **more):
+    """Return what is expected after each of the epochs; None where nothing tells."""
     columns, found = {}, []
     fresh = [None] * len(epochs) if fresh is None else fresh
     for epoch, (scores, which) in enumerate(zip(epochs, fresh, strict=True)):
-        found.append(expected_scores(standing(scores, epoch=epoch, fresh=which, columns=columns)))
+        scores = np.asarray(scores, np.float32)
+        expected = expectation(standing(scores, epoch=epoch, fresh=which, columns=columns, **more), power)
+        found.append(None if expected is None else expected(scores))
     return found
 
 
@@ -33,28 +34,32 @@ def cell(score):
     return (math.floor(fraction * 16) + 0.5) / 16 * 2.0**exponent
 
 
-def by_definition(before, now, scores):
-    """What is expected of ``scores`` by the pairs ``(before, now)``, sample by sample."""
-    groups = min(GROUPS, len(before) // PAIRS)
-    middles = sorted({cell(score) for score in before})
-    members = {
-        middle: [n for b, n in zip(before, now, strict=True) if cell(b) == middle] for middle in middles
-    }
-    parts, passed = {}, 0
-    for middle in middles:
-        count = len(members[middle])
-        parts.setdefault(int((passed + (count - 1) / 2) * groups / len(before)), []).append(middle)
-        passed += count
-    places, means, weights = [], [], []
-    for part in parts.values():
-        inside = [value for middle in part for value in members[middle]]
-        weights.append(len(inside))
-        means.append(sum(inside) / len(inside))
-        places.append(sum(len(members[m]) * math.log(m) for m in part) / len(inside))
-    level = IsotonicRegression().fit_transform(np.arange(len(means)), means, sample_weight=weights)
-    return np.exp(
-        np.interp([math.log(cell(score)) for score in scores], places, np.log(np.maximum(level, FLOOR)))
-    )
+def parts_of(before):
+    """The middles that share a group, ascending: each takes until it has its share of what is left."""
+    middles, counts = np.unique([cell(score) for score in before], return_counts=True)
+    parts, at = [], 0
+    while at < middles.size:
+        share = max(PAIRS, counts[at:].sum() / (GROUPS - len(parts)))
+        stop = at + 1
+        while stop < middles.size and (counts[at:stop].sum() < share or counts[stop:].sum() < PAIRS):
+            stop += 1
+        parts.append(middles[at:stop])
+        at = stop
+    return parts
+
+
+def by_definition(before, now, scores, power):
+    """What is expected of ``scores`` by the pairs ``(before, now)``, group by group."""
+    places, means, sizes = [], [], []
+    of, now = np.array([cell(score) for score in before]), np.maximum(now.astype(np.float64), FLOOR)
+    for part in parts_of(before):
+        inside = np.isin(of, part)
+        sizes.append(inside.sum())
+        means.append((now[inside] ** power).mean())
+        places.append(np.log(of[inside]).mean())
+    level = IsotonicRegression().fit_transform(np.arange(len(means)), means, sample_weight=sizes)
+    at = [math.log(cell(score)) for score in scores]
+    return np.exp(np.interp(at, places, np.log(level) / power))
 
 
 @examples
@@ -67,18 +72,33 @@ def test_isotonic_is_isotonic_regression(data):
     assert np.allclose(isotonic(values, weights), reference, rtol=1e-9, atol=1e-6)
 
 
-@pytest.mark.parametrize(("n", "seed"), [(230, 0), (1999, 1), (5000, 2)])
-def test_it_is_what_its_definition_says(n, seed):
+@pytest.mark.parametrize(("n", "seed", "power"), [(230, 0, 1.0), (1999, 1, 0.5), (5000, 2, 0.25)])
+@pytest.mark.parametrize("zeros", [0.0, 0.9])
+def test_it_is_what_its_definition_says(n, seed, power, zeros):
     rng = np.random.default_rng(seed)
-    ease = rng.lognormal(-2, 2, n)
+    ease = rng.lognormal(-2, 2, n) * (rng.random(n) > zeros)
     epochs = [(ease * rng.lognormal(0, 1, n)).astype(np.float32) for _ in range(4)]
     fresh = [np.ones(n, bool), *(rng.random(n) < 0.6 for _ in range(3))]
     last, shown = epochs[0], [epochs[0]]
     for scores, which in zip(epochs[1:], fresh[1:], strict=True):
         before, last = last, np.where(which, scores, last)
         shown.append(last)
-    reference = by_definition(before[which], last[which], last)
-    assert np.allclose(told(shown, fresh)[-1], reference, rtol=1e-4)
+    found = told(shown, fresh, power=power)[-1]
+    if len(parts_of(before[which])) < FEWEST:
+        assert found is None
+    else:
+        assert np.allclose(found, by_definition(before[which], last[which], last, power), rtol=1e-4)
+
+
+def test_every_group_has_its_pairs_and_one_score_takes_no_room_from_the_others():
+    rng = np.random.default_rng(0)
+    for zeros in (0, 500, 9_000, 9_700, 9_900):
+        scores = np.concatenate([np.zeros(zeros), rng.lognormal(size=10_000 - zeros)]).astype(np.float32)
+        sizes = [sum(cell(score) in part for score in scores) for part in map(set, parts_of(scores))]
+        assert min(sizes) >= PAIRS
+        assert GROUPS >= len(sizes) >= FEWEST
+        levels = np.unique(told([scores, scores])[1])
+        assert levels.size > 15 or zeros == 9_900
 
 
 def test_scores_that_stay_are_expected_to_stay():
@@ -92,6 +112,8 @@ def test_scores_that_tell_nothing_are_all_expected_to_be_the_mean():
     rng = np.random.default_rng(0)
     first, second = rng.exponential(size=(2, 40_000)).astype(np.float32)
     assert np.abs(told([first, second])[1] / second.mean() - 1).max() < 0.1
+    half = np.mean(np.sqrt(second)) ** 2
+    assert np.abs(told([first, second], power=0.5)[1] / half - 1).max() < 0.1
 
 
 def test_a_known_law_is_found():
@@ -104,42 +126,77 @@ def test_a_known_law_is_found():
     assert np.abs(found / (0.3 * np.sqrt(second)) - 1)[middle].max() < 0.12
 
 
+def test_one_wild_score_moves_the_expected_odds_of_the_others_little():
+    rng = np.random.default_rng(0)
+    first = rng.lognormal(-2, 1.5, 20_000).astype(np.float32)
+    second = (first * rng.lognormal(0, 0.5, first.size)).astype(np.float32)
+    wild = second.copy()
+    wild[np.argsort(first)[50]] = 1e3
+    calm, moved = (told([first, now], power=0.5)[1] for now in (second, wild))
+    steady = np.arange(first.size) != np.argsort(first)[50]
+    assert np.abs(moved / calm - 1)[steady].max() < 1.5
+    assert np.abs(moved / calm - 1)[steady & (second > np.quantile(first, 0.1))].max() < 0.05
+
+
+@pytest.mark.parametrize("power", [1, 1.5, 300])
+def test_a_power_above_1_counts_as_1(power):
+    rng = np.random.default_rng(0)
+    first, second = rng.lognormal(0, 2, size=(2, 1000)).astype(np.float32)
+    assert np.array_equal(told([first, second], power=power)[1], told([first, second])[1])
+
+
 @examples
-@given(
-    arrays(np.float32, st.integers(0, 400), elements=positive | st.just(0.0) | st.just(float("inf"))),
-    st.data(),
-)
-def test_a_higher_score_is_never_expected_to_be_lower(scores, data):
-    again = data.draw(arrays(np.float32, scores.size, elements=positive))
-    found = told([again, scores, again])[2][np.argsort(again)]
+@given(st.integers(8 * PAIRS, 2000), st.integers(0, 99), st.floats(0.01, 2), st.sampled_from([0.0, 0.3]))
+def test_a_higher_score_is_never_expected_to_be_lower(n, seed, power, zeros):
+    rng = np.random.default_rng(seed)
+    first, second = rng.lognormal(0, 2, size=(2, n)).astype(np.float32)
+    second[rng.random(n) < zeros] = 0
+    found = told([first, second], power=power)[1]
+    assume(found is not None)
+    found = found[np.argsort(second, kind="stable")]
     assert np.isfinite(found).all()
+    assert (found > 0).all()
     assert (np.diff(found) >= 0).all()
 
 
-@pytest.mark.parametrize("n", [0, 1, 2 * PAIRS - 1])
+@pytest.mark.parametrize("n", [0, 1, FEWEST * PAIRS - 1])
 def test_too_few_pairs_tell_nothing(n):
-    scores = np.linspace(1, 2, n, dtype=np.float32)
-    for found in told([scores, scores]):
-        assert np.array_equal(found, scores)
+    scores = np.geomspace(1, 99, n, dtype=np.float32)
+    assert told([scores, scores]) == [None, None]
 
 
-def test_from_twice_as_many_on_they_tell():
-    scores = np.linspace(1, 2, 2 * PAIRS, dtype=np.float32)
+def test_enough_pairs_tell():
+    scores = np.geomspace(1, 99, 2 * FEWEST * PAIRS, dtype=np.float32)
     first, second = told([scores, scores])
-    assert np.array_equal(first, scores)
-    assert not np.array_equal(second, scores)
+    assert first is None
+    assert np.unique(second).size >= FEWEST
 
 
 def test_equal_scores_tell_nothing():
     scores = np.full(1000, 0.7, np.float32)
-    assert np.array_equal(told([scores, scores])[1], scores)
+    assert told([scores, np.geomspace(1, 99, 1000)])[1] is None
+
+
+def test_samples_that_were_only_measured_make_no_pair_and_are_remembered():
+    rng = np.random.default_rng(0)
+    first, second, third = rng.lognormal(size=(3, 2000)).astype(np.float32)
+    out = rng.random(2000) < 0.3
+    reason = np.where(out, Reason.OUTLIER, Reason.KEPT)
+    second[out] *= 1000
+    columns = {}
+    shown = standing(first, columns=columns), standing(second, reason=reason, columns=columns)
+    assert expectation(shown[0], 1.0) is None
+    found = expectation(shown[1], 1.0)(second)
+    alone = told([first[~out], second[~out]])[1]
+    assert np.allclose(found[~out], alone, rtol=1e-6)
+    after = expectation(standing(third, columns=columns), 1.0)(third)
+    assert np.array_equal(after, told([second, third])[1])
 
 
 def test_a_sample_without_a_score_stays_without_one():
-    scores = np.linspace(0.1, 2, 1000, dtype=np.float32)
+    scores = np.geomspace(0.1, 2, 1000, dtype=np.float32)
     scores[::3] = np.nan
-    for found in told([scores, scores]):
-        assert np.array_equal(np.isnan(found), np.isnan(scores))
+    assert np.array_equal(np.isnan(told([scores, scores])[1]), np.isnan(scores))
 
 
 def test_scores_that_are_not_finite_make_no_pair_and_change_no_memory():
@@ -148,15 +205,13 @@ def test_scores_that_are_not_finite_make_no_pair_and_change_no_memory():
     broken = first.copy()
     broken[:500] = np.inf
     broken[400:600] = np.nan
-    columns = {}
-    for epoch, scores in enumerate((first, broken, third)):
-        found = expected_scores(standing(scores, epoch=epoch, columns=columns))
+    found = told([first, broken, third])
     # The pairs of the third epoch are those of the first and the third.
-    assert np.array_equal(found, told([first, third])[1])
+    assert np.array_equal(found[2], told([first, third])[1])
 
 
 def test_an_infinite_score_is_expected_to_be_as_high_as_any():
-    scores = np.linspace(0.1, 2, 1000, dtype=np.float32)
+    scores = np.geomspace(0.1, 2, 1000, dtype=np.float32)
     shown = scores.copy()
     shown[7] = np.inf
     found = told([scores, shown])[1]
@@ -166,27 +221,35 @@ def test_an_infinite_score_is_expected_to_be_as_high_as_any():
 
 def test_scores_below_the_floor_count_as_it():
     rng = np.random.default_rng(0)
-    scores = np.where(rng.random(2000) < 0.5, 0, rng.lognormal(size=2000)).astype(np.float32)
-    raised = np.maximum(scores, np.float32(FLOOR))
-    assert np.array_equal(told([scores, scores])[1], told([scores, raised])[1])
-    assert (told([scores, scores])[1] > 0).all()
+    first, second = rng.lognormal(size=(2, 2000)).astype(np.float32)
+    low = rng.random((2, 2000)) < 0.4
+    at = [np.where(which, FLOOR, scores) for which, scores in zip(low, (first, second), strict=True)]
+    for below in (0.0, -1e-4, FLOOR / 3):
+        under = [np.where(which, below, scores) for which, scores in zip(low, (first, second), strict=True)]
+        for power in (0.5, 1.0):
+            assert np.array_equal(told(under, power=power)[1], told(at, power=power)[1])
 
 
 # In a draw
 
 
 @pytest.mark.parametrize("doubt", [0.0, 1.0])
-def test_a_calibrated_draw_is_a_draw_by_the_expected_scores(doubt):
-    policy = Fraction(0.5, exponent=0.5, doubt=doubt, keep_rare=True, calibrate=True)
-    one, other, own = {}, {}, {}
+@pytest.mark.parametrize("exponent", [0.5, 2.0])
+def test_a_calibrated_draw_is_a_draw_by_the_expected_scores(doubt, exponent):
+    policy = Fraction(0.5, exponent=exponent, doubt=doubt, keep_rare=True, calibrate=True)
+    one, other, own, reason = {}, {}, {}, None
     for epoch in range(1, 6):
         shown, _ = noisy(epoch=epoch)
-        decided = policy.decide(standing(**shown, epoch=epoch, columns=one))
-        expected = expected_scores(standing(**shown, epoch=epoch, columns=own))
+        decided = policy.decide(standing(**shown, epoch=epoch, columns=one, reason=reason))
+        expected = expectation(standing(**shown, epoch=epoch, columns=own, reason=reason), exponent)
+        scores = shown["scores"] if expected is None else expected(shown["scores"])
+        assert (expected is None) == (epoch == 1)
         plain = replace(policy, calibrate=False)
-        same = plain.decide(standing(**{**shown, "scores": expected}, epoch=epoch, columns=other))
+        same = plain.decide(
+            standing(**{**shown, "scores": scores}, epoch=epoch, columns=other, reason=reason)
+        )
         assert np.array_equal(decided, same)
-    assert not np.array_equal(expected, shown["scores"])
+        reason = decided
 
 
 def test_the_high_side_sees_the_scores_themselves():

@@ -15,12 +15,14 @@ from .._checks import invalid, wrong_state
 from ..policies import Policy
 from ..run_directory import RunDirectory
 from ..tasks.building import make_policy
-from ..tasks.options import TrainOptions
+from ..tasks.options import _ONLY_WITH, TrainOptions
 from .arms import FULL, Arm
 from .files import FORMAT, read_config, read_settings, read_summary
 from .options import NOT_SHARED
 
 _LOCK = ".lock"
+_DIALS = _ONLY_WITH.keys() - {"fraction"}
+"""Options that are fields of a policy and of nothing else; a fraction may be that of a step rule too."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,15 @@ class Plan:
         now = {name: value for name, value in asdict(run.options).items() if value is not None}
         for options in (before, now):
             options.pop("out", None)
-        self._refuse(f"{run.path} holds", _differences(before, now))
         summary, policy = run.summary(), make_policy(run.options)
-        if summary is not None and not _is_rule(
-            summary["policy"], policy
-        ):  # of a version with other defaults
-            self._refuse(f"{run.path} holds", [f"{summary['policy']}, now {policy}"])
+        shown = None if summary is None else str(summary["policy"])
+        same = shown is not None and _is_rule(shown, policy)
+        for name in _DIALS if same else ():  # of the same rule, whichever of them it was made from
+            before.pop(name, None)
+            now.pop(name, None)
+        self._refuse(f"{run.path} holds", _differences(before, now))
+        if shown is not None and not same:  # of a version with other defaults
+            self._refuse(f"{run.path} holds", [f"{shown}, now {policy}"])
 
     @staticmethod
     def _refuse(what: str, differences: list[str]) -> None:

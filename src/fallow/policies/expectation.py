@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..selection import blocks
-from .base import Standing
+from .base import Reason, Standing
+
+Expectation: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""The expected next scores of a block of scores: ``(n,)`` to ``(n,)``; NaN stays NaN."""
 
 FLOOR = 1e-6
 """A smaller score counts as this one, so that it has a logarithm, and every sample a chance in a draw."""
-GROUPS = 20
-PAIRS = 50
+GROUPS, FEWEST, PAIRS = 20, 4, 25
 _BLOCK = 1 << 16
 _BEFORE = "score_before"
 # A float32 by its exponent and three bits of its fraction: eight cells an octave.
 _SHIFT, _CELLS, _INFINITE, _NAN = np.uint32(20), 1 << 11, 0x7F8, 0x7FC
 
 
-def expected_scores(standing: Standing) -> NDArray[np.float32]:
-    r"""Return :math:`E[s' \mid s]`, the mean next score of the samples whose score was :math:`s`: ``(N,)``.
+def expectation(standing: Standing, power: float) -> Expectation | None:
+    r"""Return the function :math:`s \mapsto E[s'^{\,p} \mid s]^{1/p}`, from the last score to the next.
 
     A single score is a noisy reading, of the network at one moment and under one augmentation. One that is
     far below the others will mostly be higher the next time, the more so the less the network knows; so it
-    says less than it seems to. How much, the data tell: the samples that were scored in the epoch that
-    just ended and had been before are pairs :math:`(s, s')`. They are parted into up to ``GROUPS`` groups
-    of like count by :math:`s`, ``PAIRS`` pairs a group at least; the mean :math:`s'` of each is made
-    non-decreasing (isotonic regression), and between the middles of the groups it is read off in logarithms.
-    Beyond the first and last middle it stays what it is there.
+    says less than it seems to. How much, the data tell: the samples that trained in the epoch that just
+    ended and had a score before it are pairs :math:`(s, s')`. They are sorted by :math:`s` and parted into
+    up to ``GROUPS`` groups of like size, scores in the same eighth of an octave in the same group; the mean
+    :math:`s'^{\,p}` of each is made non-decreasing (isotonic regression), and between the middles of the
+    groups it is read off in logarithms. Beyond the first and the last middle it stays what it is there.
+
+    With odds :math:`\propto s^a` and p = a, these are the expected odds, which a few scores far above all
+    others move less than the mean. A power above 1, which they would move more, counts as 1.
 
     It reads and brings up to date a column of its own: ask once a decision. Scores must be at least 0; those
     below ``FLOOR`` count as it, and infinite ones make no pair.
@@ -38,18 +46,15 @@ def expected_scores(standing: Standing) -> NDArray[np.float32]:
 
     Args:
         standing: what the policy sees.
+        power: p, above 0.
 
     Returns:
-        float32, in the unit of the score, NaN where there is no score; the scores themselves while there are
-        too few pairs for two groups, or all pairs had the same score.
+        The function, in the unit of the score; None while the pairs make fewer than ``FEWEST`` groups of
+        ``PAIRS`` pairs: a first decision, few samples, or nearly all with the same score.
     """
-    counts, sums = _pairs(standing)
-    curve = _curve(counts, sums)
-    expected = standing.scores.copy()
-    if curve is not None:
-        for start, stop in blocks(expected.size, _BLOCK):
-            expected[start:stop] = curve[_cells(expected[start:stop])]
-    return expected
+    power = min(power, 1.0)
+    curve = _curve(*_pairs(standing, power), power)
+    return None if curve is None else lambda scores: curve[_cells(scores)]
 
 
 def _cells(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
@@ -59,45 +64,60 @@ def _cells(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
     return cells
 
 
-def _pairs(standing: Standing) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return how many pairs each cell of the score before has, and the sum of their scores: ``(_CELLS,)``.
+def _pairs(standing: Standing, power: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return how many pairs each cell of the score before has, and the sum of their powers: ``(_CELLS,)``.
 
-    Fresh scores then become the scores before. 0 stands for none.
+    Fresh scores then become the scores before. 0 stands for none. A sample that was only measured makes no
+    pair: it was left out for what it scored, and may have been measured in another mode.
     """
     before = standing.column(_BEFORE, np.float32)
     counts, sums = np.zeros(_CELLS, np.int64), np.zeros(_CELLS)
     for start, stop in blocks(len(standing), _BLOCK):
         rows = slice(start, stop)
-        now, known = standing.scores[rows], before[rows]
+        known, now = before[rows], np.maximum(standing.scores[rows], np.float32(FLOOR))
         fresh = standing.fresh[rows] & np.isfinite(now)
-        pair = fresh & (known > 0)
+        pair = fresh & (known > 0) & (standing.reason[rows] == Reason.KEPT)
         cells = _cells(known[pair])
         counts += np.bincount(cells, minlength=_CELLS)
-        sums += np.bincount(cells, now[pair], minlength=_CELLS)
-        np.copyto(known, np.maximum(now, np.float32(FLOOR)), where=fresh)
+        sums += np.bincount(cells, now[pair].astype(np.float64) ** power, minlength=_CELLS)
+        np.copyto(known, now, where=fresh)
     return counts, sums
 
 
-def _curve(counts: NDArray[np.int64], sums: NDArray[np.float64]) -> NDArray[np.float32] | None:
-    """Return the expected score of each cell, non-decreasing: ``(_CELLS,)``; None where nothing tells."""
-    total = int(counts.sum())
-    groups = min(GROUPS, total // PAIRS)
+def _curve(counts: NDArray[np.int64], sums: NDArray[np.float64], power: float) -> NDArray[np.float32] | None:
+    """Return the expected score of each cell, non-decreasing: ``(_CELLS,)``; None where too little tells."""
     used = np.flatnonzero(counts)
-    if groups < 2 or used.size < 2:
+    group = _groups(counts[used])
+    if group is None:
         return None
     finite = np.minimum(np.arange(_CELLS, dtype=np.uint32), np.uint32(_INFINITE - 1))
     middle = ((finite << _SHIFT) | (np.uint32(1) << (_SHIFT - np.uint32(1)))).view(np.float32)
     place = np.log(np.maximum(middle, np.float32(FLOOR)), dtype=np.float64)
-    weight = counts[used]
-    group = ((np.cumsum(weight) - (weight + 1) / 2) * groups / total).astype(np.int64)
-    size = np.bincount(group, weight).astype(np.float64)
-    kept = size > 0
-    mean = np.bincount(group, sums[used])[kept] / size[kept]
-    at = np.bincount(group, weight * place[used])[kept] / size[kept]
-    rising = np.log(np.maximum(isotonic(mean, size[kept]), FLOOR))
-    curve = np.exp(np.interp(place, at, rising)).astype(np.float32)
+    size = np.bincount(group, counts[used]).astype(np.float64)
+    mean = np.bincount(group, sums[used]) / size
+    at = np.bincount(group, counts[used] * place[used]) / size
+    curve = np.exp(np.interp(place, at, np.log(isotonic(mean, size)) / power)).astype(np.float32)
     curve[_NAN:] = np.nan
     return curve
+
+
+def _groups(counts: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Return the group of each cell, ascending, for the numbers of their pairs; None for too few groups.
+
+    A group takes cells until it has its share of the pairs that are left, and ``PAIRS`` at least. So one
+    cell with most of the pairs is a group, and leaves the others to the rest.
+    """
+    group = np.zeros(counts.size, np.int64)
+    left, made, inside = int(counts.sum()), 0, 0
+    share = 0.0
+    for cell, count in enumerate(counts.tolist()):
+        if inside == 0:
+            share = max(PAIRS, left / max(1, GROUPS - made))
+        group[cell] = made
+        inside, left = inside + count, left - count
+        if inside >= share and left >= PAIRS:
+            made, inside = made + 1, 0
+    return group if made + 1 >= FEWEST else None
 
 
 def isotonic(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

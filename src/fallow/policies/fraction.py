@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._checks import check_share, invalid, invalid_type
 from ..selection import Values, smallest
 from .base import Policy, Reason, Standing
-from .expectation import FLOOR, expected_scores
+from .expectation import FLOOR, expectation
 from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong
 
 _MOST = 1e30
@@ -30,11 +30,12 @@ class Fraction(Policy):
     overflows. With ``remove="highest"`` the odds are :math:`s_i^{-a}`. N counts the samples that have a
     score; one without is kept. Equal scores are told apart by lot.
 
-    With ``calibrate`` the odds follow the score that a sample is expected to have next, given its last one,
-    instead of the last one itself: the mean next score of the samples that scored alike, read off those that
-    were measured again in the epoch that just ended, see
-    :func:`fallow.policies.expectation.expected_scores`. The less the scores of one epoch tell of the next,
-    the closer that comes to a random subset. The high side and doubt see what they see without it.
+    With ``calibrate`` the odds are those that a sample is expected to have by its next score,
+    :math:`E[s'^{\,a} \mid s]` (for a up to 1), instead of those by its last one: the mean over the samples
+    that scored alike and trained again in the epoch that just ended, see
+    :func:`fallow.policies.expectation.expectation`. The less the scores of one epoch tell of the next, the
+    closer that comes to a random subset. The high side and doubt see what they see without it. It begins
+    with the second draw, when there are scores to compare.
 
     With ``doubt`` d a score counts as :math:`s_i (1 + w_i)^{-d}` in a soft draw, where :math:`w_i` is on how
     many of its last visits in a row the network predicted another class than the label: with d = 1, the
@@ -63,7 +64,7 @@ class Fraction(Policy):
         visits: on so many visits in a row; 1 to 255.
         doubt: how fast a score loses weight with the wrong predictions in a row; 0 for not at all.
         keep_rare: whether classes with few samples are kept whole, outliers apart.
-        calibrate: whether the odds follow the expected next score.
+        calibrate: whether the odds are those expected of the next score.
 
     Raises:
         InvalidValue: for a share outside [0, 1), an unknown side, an exponent that is not positive, a
@@ -150,7 +151,7 @@ class Fraction(Policy):
         """Choose anew among all samples, whether they were kept or not."""
         if self.exponent is not None:
             self._check_odds(standing.scores)
-        n, scores = len(standing), expected_scores(standing) if self.calibrate else standing.scores
+        n, scores = len(standing), standing.scores
         decided = np.zeros(n, np.uint8)
         scored = n - int(np.count_nonzero(np.isnan(scores)))
         keep, out = self._keep(scored), scored - self._keep(scored)
@@ -178,10 +179,13 @@ class Fraction(Policy):
     ) -> Values:
         """Return when the clocks of the samples ring: the first ``keep`` are kept, NaN takes no part."""
         rare = self._rare(standing.labels, keep)
-        doubt = np.float32(min((self.exponent or 0.0) * self.doubt, _MOST))
+        assert self.exponent is not None
+        doubt = np.float32(min(self.exponent * self.doubt, _MOST))
+        expected = expectation(standing, self.exponent) if self.calibrate else None
 
         def rings(start: int, stop: int) -> NDArray[np.float32]:
-            ring = self._clock(scores[start:stop], standing.uniform(start, stop))
+            block = scores[start:stop]
+            ring = self._clock(block if expected is None else expected(block), standing.uniform(start, stop))
             if doubt and wrong is not None:
                 ring += doubt * np.log1p(wrong[start:stop], dtype=np.float32)
             if rare is not None:

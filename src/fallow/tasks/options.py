@@ -63,7 +63,7 @@ class TrainOptions:
             wrong visits)^doubt. Default 1; 0 for not at all.
         keep_rare: Keep classes whole that have no more samples than an even share of those kept (soft).
             Default true.
-        calibrate: Odds by the score that a sample is expected to have next, learned from those measured
+        calibrate: Odds by the score that a sample is expected to have next, learned from those that trained
             again, instead of its last one (soft). Default true.
         score: kl, reverse-kl, js, tv, hellinger or renyi. Default kl, in nats.
         epochs: How many epochs. Default: 30 for digits, 20 otherwise.
