@@ -78,11 +78,12 @@ WORKS = {
         "--epochs 30 --augment crop-flip", ("full", *CONTROLS, "default", "hard", "order-dp"), saved=0.6
     ),
     "cifar-10k": Work(
-        THIRTY, ("full", *CONTROLS, *OURS, *(peer for peer in PEERS if peer != "selective-backprop")), seeds=3
+        THIRTY, ("full", *CONTROLS, *OURS, *(peer for peer in PEERS if peer != "selective-backprop"),
+        # Kakurenbo, the other of the two best, leaves out 38 % here, whatever it is asked for.
+        *(f"{arm}@{s}" for s in (0.3, 0.7) for arm in (*CONTROLS, "default", "seta"))), seeds=3
     ),
     "cifar-10k-60": Work(
-        SIXTY, ("full", *CONTROLS, "default", "seta", "order-dp", *(f"{arm}@{s}" for s in (0.3, 0.7)
-        for arm in (*CONTROLS, "default", "seta", "order-dp"))), seeds=3, data="cifar-10k"
+        SIXTY, ("full", *CONTROLS, "default", "seta", "order-dp"), seeds=3, data="cifar-10k"
     ),
     "cifar10n-10k": Work(
         THIRTY, ("full", *CONTROLS, "default", "soft", "infobatch", "order-dp"), seeds=3

@@ -47,6 +47,18 @@ def test_a_single_pair_has_no_interval():
     assert deviation([0.3]) is None
 
 
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_differences_that_agree_to_the_step_have_the_interval_of_one_step_of_deviation(n):
+    """Three times the same count of 360 right answers settles nothing to a third of a point."""
+    step = 1 / 360
+    first, second = ({seed: right + seed * step for seed in range(n)} for right in (0.95, 0.94))
+    found = paired(first, second, step)
+    half = scipy.stats.t.ppf(0.975, n - 1) * step / math.sqrt(n)
+    assert (found.low, found.high) == pytest.approx((0.01 - half, 0.01 + half))
+    wide = paired({0: 0.9, 1: 0.8}, {0: 0.7, 1: 0.7}, step)
+    assert wide == paired({0: 0.9, 1: 0.8}, {0: 0.7, 1: 0.7})
+
+
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(0)
     seeds = 4

@@ -26,9 +26,10 @@ class CompareOptions:
     """Which arms, savings and seeds are compared.
 
     Args:
-        arms: What is compared, as full,fewer-epochs,random,default; soft@0.5 for a saving of its own. A list
-            or, in a --config file, a mapping too: a name alone, or the name of your own arm with its options
-            of fallow train.
+        arms: What is compared, as full,fewer-epochs,random,default; hard@0.5 for a saving of its own. default
+            is fallow train without a policy, soft its draw by score alone, hard leaves out the lowest scores,
+            and all else are names of policies. A list or, in a --config file, a mapping too: a name alone, or
+            the name of your own arm with its options of fallow train.
         saved: Shares of the samples of full training that a whole run is to save, as 0.3,0.5,0.7.
         seeds: How many seeds, 0 to k-1, or a list, as [0,1,7]. Three are few, five are better.
         out: The folder for all runs and results; a comparison that lies there is gone on with. Default:

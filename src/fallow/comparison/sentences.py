@@ -159,7 +159,7 @@ def _percent(share: float) -> str:
 
 def _too_long(found: dict[str, Any], part: str) -> list[str]:
     said = []
-    above = found["fewer_epochs_above_full"]
+    above = [d for d in found["fewer_epochs_above_full"] if d["low"] is None or d["low"] > -SMALL]
     if above:
         best = max(above, key=lambda d: float(d["mean"]))
         sure = best["low"] is not None and best["low"] > 0

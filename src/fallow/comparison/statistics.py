@@ -56,8 +56,8 @@ def paired(
     Args:
         first: a value a seed.
         second: the same of what it is compared with.
-        resolution: the smallest step of a value; the interval reaches at least so far to either side, since
-            values that agree to the step may still differ below it.
+        resolution: the smallest step of a value; the deviation counts as at least so much, since differences
+            that agree to the step may still differ below it.
 
     Returns:
         None where no seed is in both.
@@ -69,8 +69,7 @@ def paired(
     middle, spread = mean(differences), deviation(differences)
     if spread is None:
         return Difference(1, middle, None, None)
-    half = t_quantile(len(seeds) - 1) * spread / math.sqrt(len(seeds))
-    half = max(half, resolution)
+    half = t_quantile(len(seeds) - 1) * max(spread, resolution) / math.sqrt(len(seeds))
     return Difference(len(seeds), middle, middle - half, middle + half)
 
 

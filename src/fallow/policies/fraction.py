@@ -96,7 +96,11 @@ class Fraction(Policy):
             if isinstance(self.exponent, bool) or not isinstance(self.exponent, int | float):
                 raise invalid_type("`exponent` must be a number or None.", repr(self.exponent))
             if not 0 < self.exponent < math.inf:
-                raise invalid("`exponent` must be positive.", self.exponent, "None is the hard rule.")
+                raise invalid(
+                    "`exponent` must be positive.",
+                    self.exponent,
+                    "None, on the command line --policy fraction, is the hard rule.",
+                )
             object.__setattr__(self, "exponent", float(self.exponent))
         object.__setattr__(self, "high", check_high(self.high, self.visits))
         if self.high is not None and self.remove == "highest":
