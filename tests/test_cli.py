@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -362,7 +363,10 @@ def test_no_words_show_the_help(capsys):
 def test_ctrl_c_leaves_what_was_done(tmp_path):
     words = [sys.executable, "-m", "fallow", "train", "--data", "digits", "--epochs", "4000"]
     command = [*words, "--accelerator", "cpu", "--out", str(tmp_path / "run")]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A parent in the background of a shell leaves SIGINT ignored, and a child inherits that.
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    child = subprocess.Popen(command, **pipes, preexec_fn=heed)
     deadline = time.monotonic() + 100
     while not (tmp_path / "run" / "history" / "epoch-00002.safetensors").exists():
         assert time.monotonic() < deadline
