@@ -220,6 +220,16 @@ def test_full_training_past_its_optimum(tmp_path):
     assert falling["full_too_long"] == {"fewer_epochs_above_full": [], "test_loss_rises": None}
 
 
+def test_fewer_epochs_a_little_above_full_by_chance_are_no_sign_of_too_long_a_training(tmp_path):
+    def wavering(arm, saved, seed):
+        return 0.9 + ((0.05, -0.04, 0.03, -0.03, 0.0)[seed] if arm == "fewer-epochs" else NOISE[seed])
+
+    results = gathered(tmp_path / "c", wavering)
+    (found,) = results["full_too_long"]["fewer_epochs_above_full"]
+    assert found["mean"] > 0 > -0.003 > found["low"]
+    assert not any("too long" in said for said in sentences(results))
+
+
 def test_failed_runs_are_left_out_and_named(tmp_path):
     results = gathered(tmp_path / "c", level(fewer_epochs=0.88), failed=["soft-0.5-3"])
     assert row(results, "soft")["seeds"] == [0, 1, 2, 4]

@@ -181,7 +181,7 @@ def _parsed(shown: str) -> tuple[str, dict[str, str]]:
     """Return the class and the fields of an object, as they are written; no fields where it is none."""
     try:
         call = ast.parse(shown, mode="eval").body
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError):
         return shown, {}
     if not isinstance(call, ast.Call):
         return shown, {}
