@@ -268,8 +268,8 @@ def test_files_are_the_same_in_another_process_that_loads_neither_torch_nor_pypl
 
 
 def test_a_failure_leaves_the_old_files_and_no_others(tmp_path, monkeypatch):
-    def broken(self, path, **options):
-        path.write_bytes(b"half")
+    def broken(self, file, **options):
+        file.write(b"half")
         raise OSError("no space left")
 
     (tmp_path / "usage.png").write_bytes(b"old")

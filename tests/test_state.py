@@ -344,8 +344,8 @@ def test_what_is_no_state_is_refused(state):
 
 
 def test_another_version_is_refused():
-    state = {**middle(), "version": 2}
-    with pytest.raises(InvalidValue, match=r"version 1\. Found 2"):
+    state = {**middle(), "version": 1}
+    with pytest.raises(InvalidValue, match=r"version 2\. Found 1"):
         make().load_state_dict(state)
 
 

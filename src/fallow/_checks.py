@@ -34,6 +34,10 @@ class DamagedData(InvalidValue):
     """A file is missing, cut short, or not what its name says."""
 
 
+class NotWritten(FallowError, RuntimeError):
+    """A file could not be written; what was there is still there."""
+
+
 def sentence(rule: str, found: Any, step: str) -> str:
     """Return ``rule``, the value found and the next step as one message."""
     return f"{rule} Found {found}. {step}".strip()

@@ -8,10 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import fields
+from signal import SIGINT
 from typing import Any
 
 from . import __version__
-from ._checks import DamagedData, FallowError, invalid, missing_extra
+from ._checks import DamagedData, FallowError, NotWritten, invalid, missing_extra
 from .comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
 from .tasks.options import TrainOptions
 
@@ -23,6 +24,7 @@ _ABOUT = """Train on what still surprises the network.
   fallow train --data fashion-mnist --policy threshold --low 0.1
   fallow train --data FOLDER                          one sub-folder of images a class
   fallow train --config run.yaml --seed 1             options from a file, one of them changed
+  fallow train --resume RUN                           go on exactly where a run was stopped
   fallow compare --data digits                        does it pay? against two plain controls
 """
 _ABOUT_COMPARE = """Does leaving samples out pay on your data? Trains every arm with the same seeds on the
@@ -52,17 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = _spelled((sys.argv[1:] if argv is None else argv) or ["--help"])
     try:
         _refuse_of_an_arm(words)
-        parser = _parser()
+        parser = _parser(_resumed(words))
         parsed = parser.parse_args(words)
         command = str(parsed["command"])
         return {"train": _train, "compare": _compare}[command](parsed[command])
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("fallow: stopped.", file=sys.stderr)
-        return 130
+        return 128 + int(getattr(stop, "signal", SIGINT))
     except (FallowError, ModuleNotFoundError) as error:
         if not isinstance(error, FallowError) and "fallow[" not in str(error):
             raise
         print(f"fallow: error: {error}", file=sys.stderr)
+        if isinstance(error, NotWritten):
+            return FINDING
         return DAMAGED if isinstance(error, DamagedData) else WRONG_USE
 
 
@@ -90,7 +94,20 @@ def _of(kind: Any, parsed: Any, without: Collection[str] = ()) -> Any:
     return kind(**{name: value for name, value in parsed.as_dict().items() if name in names})
 
 
-def _parser() -> Any:
+def _resumed(words: Sequence[str]) -> dict[str, Any]:
+    """Return the options of the run that ``--resume`` names: what no word says is as it was."""
+    if words[:1] != ["train"]:
+        return {}
+    for word, follower in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name == "--resume":
+            from .tasks.stored import stored_options
+
+            return stored_options(value if equals else follower)
+    return {}
+
+
+def _parser(defaults: dict[str, Any]) -> Any:
     try:
         from jsonargparse import ArgumentParser
     except ModuleNotFoundError:
@@ -107,6 +124,7 @@ def _parser() -> Any:
     train = ArgumentParser(description="Train a network on what still surprises it.")
     train.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
     train.add_class_arguments(TrainOptions)
+    train.set_defaults(defaults)
     commands.add_subcommand("train", train, help="Train a network on images.")
     compare = ArgumentParser(description=_ABOUT_COMPARE, formatter_class=RawDescriptionHelpFormatter)
     compare.add_argument("--config", action="config", help="Options from a YAML or JSON file.")

@@ -52,3 +52,12 @@ def _gather(column: NDArray[Any], rows: list[int], device: torch.device) -> list
     every = [torch.empty_like(mine) for _ in rows]
     dist.all_gather(every, mine)
     return [part[:count].cpu().numpy() for part, count in zip(every, rows, strict=True)]
+
+
+def any_rank(value: int) -> int:
+    """Return the largest of the ranks' values; the call is collective."""
+    if rank_and_size()[1] == 1:
+        return value
+    largest = torch.tensor([value], device=_device())
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest.item())

@@ -7,6 +7,7 @@ side says whose batch is at hand, so none can be a batch ahead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,11 +19,31 @@ from ._checks import check_integer, invalid, invalid_type, wrong_state
 from .distributed import rank_and_size
 from .host_index import HostIndex
 from .keyed import mix
+from .keyed_draws import drawing_by
 from .order import BLOCK, Order
+
+_FETCH = 0xFE7C
+
+
+class KeyedBatch(list[int]):
+    """The samples of one batch, with the key of what fetching them draws.
+
+    Attributes:
+        key: 64 bits: a function of seed, epoch and batch.
+    """
+
+    key: int
+
+    @staticmethod
+    def of(index: NDArray[np.int64], key: int) -> KeyedBatch:
+        """Return a batch with its key."""
+        batch = KeyedBatch(index.tolist())
+        batch.key = key
+        return batch
 
 
 class IndexedDataset(Dataset[Any]):
-    """A dataset whose batches remember which samples they hold.
+    """A dataset whose batches remember which samples they hold, and draw by the key of the batch.
 
     Args:
         dataset: any map-style dataset; its ``__getitems__`` is used where it has one.
@@ -39,10 +60,12 @@ class IndexedDataset(Dataset[Any]):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Sequence[int], Any]:
         """Return ``(indices, samples)``, which :class:`IndexedCollate` takes apart."""
-        batched = getattr(self.dataset, "__getitems__", None)
-        if batched is not None:
-            return indices, batched(indices)
-        return indices, [self.dataset[i] for i in indices]
+        key = getattr(indices, "key", None)
+        with nullcontext() if key is None else drawing_by(key):
+            batched = getattr(self.dataset, "__getitems__", None)
+            if batched is not None:
+                return indices, batched(list(indices))
+            return indices, [self.dataset[i] for i in indices]
 
 
 class IndexedCollate:
@@ -72,6 +95,9 @@ class EpochSource(Protocol):
 
     def assert_open(self, planned: int) -> None:
         """Raise where the epoch has ended and ``step()`` was not called."""
+
+    def key(self, *words: int) -> int:
+        """Return a 64-bit key of the seed, the epoch under way and the words."""
 
 
 class EpochBatches(Sampler[list[int]]):
@@ -132,10 +158,16 @@ class EpochBatches(Sampler[list[int]]):
             batch = np.arange(first, min(first + ahead, whole))
             index = order.at((batch[:, None] * width + inside).reshape(-1))
             for part in index.reshape(-1, self.batch_size):
-                yield from _unused(part, used)
+                yield from self._unused(part, used)
         start, count = _share(last, rank, size)
         if count:
-            yield from _unused(order.at(np.arange(count) + whole * width + start), used)
+            yield from self._unused(order.at(np.arange(count) + whole * width + start), used)
+
+    def _unused(self, index: NDArray[np.int64], used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
+        """Yield the batch without the samples already used, or nothing where none is left."""
+        left = index if used is None else index[~used[index]]
+        if left.size:
+            yield KeyedBatch.of(left, self.source.key(_FETCH, int(left[0])))
 
 
 def split_batches(
@@ -173,13 +205,6 @@ def _share(total: int, rank: int, size: int) -> tuple[int, int]:
     """Return start and length of the ``rank``-th of ``size`` even parts of ``range(total)``."""
     base, longer = divmod(total, size)
     return rank * base + min(rank, longer), base + (rank < longer)
-
-
-def _unused(index: NDArray[np.int64], used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
-    """Yield the batch without the samples already used, or nothing where none is left."""
-    left = index if used is None else index[~used[index]]
-    if left.size:
-        yield left.tolist()
 
 
 def make_loader(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import loading
@@ -13,6 +14,7 @@ from ._checks import invalid, wrong_state
 from .bitset import Bitset
 from .distributed import rank_and_size
 from .history import EpochRecord
+from .keyed import mix
 from .ledger import Ledger
 from .loading import EpochBatches
 from .order import Order, Rest
@@ -122,6 +124,29 @@ class Readings:
         if not 0 <= epoch < self.epoch:
             raise invalid(f"Epochs 0 to {self.epoch} have an order.", epoch, "Others are not planned yet.")
         return Order(Bitset(self.history[epoch].used.numpy()), self.seed, epoch, shuffle=shuffle)
+
+    def weights(self, index: Tensor | NDArray[np.int64]) -> Tensor | None:
+        """Return the loss weights of a batch, float32 ``(B,)`` on the host; None where all are 1."""
+        if self._plan.weights is None:
+            return None
+        return torch.from_numpy(self._plan.weights[np.asarray(index)])
+
+    def key(self, *words: int) -> int:
+        """Return a 64-bit key of the seed, the epoch under way and the words."""
+        return mix(self.seed, self.epoch, *words)
+
+    def already_used(self) -> NDArray[np.bool_] | None:
+        """Return which samples this rank recorded since the epoch began or was resumed, or None."""
+        return self._ledger.done_here()
+
+    def resumed(self) -> bool:
+        """Return whether the epoch under way was begun before a state was loaded."""
+        return self._ledger.resumed is not None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a state was loaded from after the last batch of an epoch: only its end is left."""
+        return self.resumed() and self._batches is not None and self._batches.planned()[1] == 0
 
     @property
     def progress(self) -> float:

@@ -1,56 +1,33 @@
-"""The folder that a run leaves behind: written whole or not at all, read without torch, no pickle."""
+"""The folder that a run leaves behind: one writer, whole files, read without torch, no pickle.
+
+RUN/config.yaml  environment.json     the options; machine and versions, a line a session
+data.safetensors                  labels, class names, a checksum of each sample's content
+history/epoch-00000.safetensors   one a finished epoch, never changed again
+history/shown.safetensors         pictures of the samples that the report shows
+state/000012.safetensors .json    generations of the whole state, the newest two
+model.safetensors  summary.json  samples.csv  usage.png  usage.svg    once training has ended
+SHA256SUMS                        of all of these, written last; `sha256sum -c` reads it
+lock                              held by whoever writes
+"""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
-
 from ._checks import DamagedData as DamagedData
 from ._checks import invalid
-from .history import EpochRecord
-from .policies.base import Reason
+from .epoch_file import EpochFile, finite
+from .generations import Generations
+from .run_lock import RunLock
+from .storage import DISK, Digest, Disk, forget_temporaries
 
-COLUMNS = ("index", "label", "score", "perplexity", "reason", "times_used")
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; what is written there takes its place, or nothing does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class EpochFile:
-    """One epoch as it lies in ``history/``.
-
-    Attributes:
-        record: what happened.
-        scores: float32 ``(n,)``, the last score of each sample at the end of the epoch.
-        reason: uint8 ``(n,)``, why each sample was left out of it.
-    """
-
-    record: EpochRecord
-    scores: NDArray[np.float32]
-    reason: NDArray[np.uint8]
+_EPOCH = re.compile(r"epoch-(\d{5,})\.safetensors")
+_FOLDERS = ("", "history", "state")
 
 
 class RunDirectory:
@@ -58,44 +35,119 @@ class RunDirectory:
 
     Args:
         path: the folder.
+        disk: what is written with.
 
     Attributes:
-        path: the folder.
+        path, disk: as given.
+        generations: of the state.
+        digests: the checksum of each file that this process wrote or checked, by path within the folder.
+        data_name: of the file that says what the samples are; another one once they were changed.
+        lost: past epochs that no file tells of any more.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], disk: Disk = DISK) -> None:
+        self.path, self.disk = Path(path), disk
+        self.generations = Generations(self.path, disk)
+        self.digests: dict[str, Digest] = {}
+        self.data_name = "data.safetensors"
+        self.lost: set[int] = set()
+        self._lock: RunLock | None = None
 
     @staticmethod
-    def create(path: str | os.PathLike[str]) -> RunDirectory:
-        """Return a new run's folder.
+    def create(path: str | os.PathLike[str], disk: Disk = DISK) -> RunDirectory:
+        """Return a new run's folder, for this process alone to write in.
 
         Raises:
             InvalidValue: where the folder already holds something, or cannot be made.
+            WrongState: where another process writes in it.
         """
-        run = RunDirectory(path)
-        if run.path.is_dir() and any(run.path.iterdir()):
-            holds = "a run" if run.summary_path.exists() or run.config_path.exists() else "other files"
-            raise invalid("The out directory must be new or empty.", f"{holds} in {path}", "Name another.")
+        run = RunDirectory(path, disk)
+        if run.path.is_dir() and not run._is_untouched():
+            holds, step = "other files", "Name another."
+            if run.summary_path.exists() or run.config_path.exists():
+                holds, step = "a run", f"Name another, or go on with it: --resume {path}."
+            raise invalid("The out directory must be new or empty.", f"{holds} in {path}", step)
         try:
-            (run.path / "history").mkdir(parents=True, exist_ok=True)
+            disk.make_folder(run.path / "history")
+            run._lock = RunLock(run.path)
         except OSError as error:
             raise invalid("The out directory must be writable.", f"{path}: {error.strerror}") from None
         return run
+
+    def _is_untouched(self) -> bool:
+        """Return whether the folder holds nothing, or what a run made that was killed as it began."""
+        there = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*")}
+        return there <= {"lock", *_FOLDERS}
+
+    @staticmethod
+    def reopen(path: str | os.PathLike[str], disk: Disk = DISK) -> RunDirectory:
+        """Return the folder of a run to go on with, for this process alone to write in.
+
+        Raises:
+            InvalidValue: where there is no run, or the folder cannot be written.
+            WrongState: where another process writes in it.
+        """
+        run = RunDirectory(path, disk)
+        run.check()
+        try:
+            run._lock = RunLock(run.path)
+            disk.make_folder(run.path / "history")
+            for name in _FOLDERS:
+                forget_temporaries(run.path / name, disk)
+        except OSError as error:
+            run.release()
+            raise invalid("The run directory must be writable.", f"{path}: {error.strerror}") from None
+        return run
+
+    def check(self) -> None:
+        """Raise where the folder is not that of a run."""
+        if not self.path.is_dir():
+            raise invalid("A run directory must exist.", self.path, "Name the folder that --out named.")
+        if not (self.config_path.exists() or self.generations.numbers() or self.epochs()):
+            step = "Name the folder of a run, or begin one with fallow train --data ... --out."
+            raise invalid("A run directory must hold a run.", f"no config.yaml in {self.path}", step)
+
+    def release(self) -> None:
+        """Let others write in the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def discard(self) -> None:
         """Take back what a run made that did not finish an epoch; nothing else is touched."""
         if self.epochs():
             return
-        self.config_path.unlink(missing_ok=True)
-        for folder in (self.path / "history", self.path):
+        ours = [self.config_path, self.environment_path, self.data_path, self.shown_path, self.path / "lock"]
+        for number in self.generations.numbers():
+            ours += [self.generations.manifest_path(number), self.generations.state_path(number)]
+        with suppress(OSError):
+            for name in _FOLDERS:
+                forget_temporaries(self.path / name)
+            for path in ours:
+                path.unlink(missing_ok=True)
+        for name in reversed(_FOLDERS):
             with suppress(OSError):
-                folder.rmdir()
+                (self.path / name).rmdir()
 
     @property
     def config_path(self) -> Path:
         """``config.yaml``: the options of the run."""
         return self.path / "config.yaml"
+
+    @property
+    def environment_path(self) -> Path:
+        """``environment.json``: machine and versions of each session."""
+        return self.path / "environment.json"
+
+    @property
+    def data_path(self) -> Path:
+        """``data.safetensors``: what the samples are."""
+        return self.path / self.data_name
+
+    @property
+    def shown_path(self) -> Path:
+        """``history/shown.safetensors``: pictures of the samples that the report shows."""
+        return self.path / "history" / "shown.safetensors"
 
     @property
     def summary_path(self) -> Path:
@@ -112,31 +164,30 @@ class RunDirectory:
         """``samples.csv``: one line a sample."""
         return self.path / "samples.csv"
 
+    @property
+    def sums_path(self) -> Path:
+        """``SHA256SUMS``: the checksum of every file, once training has ended."""
+        return self.path / "SHA256SUMS"
+
     def epoch_path(self, epoch: int) -> Path:
         """``history/epoch-00000.safetensors``: one epoch."""
         return self.path / "history" / f"epoch-{epoch:05d}.safetensors"
 
+    def put(self, path: Path, data: bytes) -> None:
+        """Write a file whole."""
+        self.digests[path.relative_to(self.path).as_posix()] = self.disk.put(path, data)
+
     def write_text(self, path: Path, text: str) -> None:
         """Write a text file whole."""
-        with replaced(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        self.put(path, text.encode())
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write ``summary.json``; a value that is not finite becomes null."""
-        self.write_text(self.summary_path, json.dumps(_finite(summary), indent=2) + "\n")
+        self.write_text(self.summary_path, json.dumps(finite(summary), indent=2) + "\n")
 
     def write_epoch(self, file: EpochFile) -> None:
-        """Write one epoch's file; equal runs write equal bytes, so no times are in it."""
-        arrays: dict[str, NDArray[Any]] = {
-            "score": file.scores,
-            "reason": file.reason,
-            "used": file.record.used_bits,
-        }
-        aggregates = {k: v for k, v in file.record.aggregates().items() if k != "record_seconds"}
-        header = {"format": "fallow-epoch-1", "aggregates": _finite(aggregates)}
-        metadata = {"fallow": json.dumps(header)}  # one key: safetensors writes several in any order
-        with replaced(self.epoch_path(file.record.epoch)) as temporary:
-            temporary.write_bytes(save(arrays, metadata=metadata))
+        """Write one epoch's file."""
+        self.put(self.epoch_path(file.record.epoch), file.dump())
 
     def read_epoch(self, epoch: int) -> EpochFile:
         """Read one epoch's file.
@@ -144,69 +195,37 @@ class RunDirectory:
         Raises:
             DamagedData: where it is missing, cut short or of another format.
         """
-        path = self.epoch_path(epoch)
-        try:
-            with safe_open(path, framework="numpy") as file:
-                header = json.loads((file.metadata() or {}).get("fallow", "{}"))
-                if header.get("format") != "fallow-epoch-1":
-                    raise DamagedData(f"{path} is not an epoch that this version of fallow wrote.")
-                arrays = {name: file.get_tensor(name) for name in ("score", "reason", "used")}
-                aggregates = header["aggregates"]
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise DamagedData(f"{path} cannot be read: {error}. Look for another copy of it.") from None
-        mean = aggregates["mean_score"]
-        aggregates |= {"mean_score": float("nan") if mean is None else mean, "record_seconds": 0.0}
-        quantiles = aggregates["score_quantiles"]
-        aggregates["score_quantiles"] = [float("nan") if q is None else q for q in quantiles]
-        record = EpochRecord.restore(arrays["used"], aggregates)
-        return EpochFile(record, arrays["score"], arrays["reason"])
+        return EpochFile.read(self.epoch_path(epoch), epoch)
+
+    def parse_epoch(self, data: bytes, epoch: int) -> EpochFile:
+        """Return an epoch whose file could not be written and lies in the state."""
+        return EpochFile.parse(data, f"epoch {epoch} in the state of {self.path}", epoch)
 
     def epochs(self) -> list[int]:
         """Return which epochs have a file, ascending."""
-        found = (self.path / "history").glob("epoch-*.safetensors")
-        return sorted(int(path.stem.removeprefix("epoch-")) for path in found)
+        names = (_EPOCH.fullmatch(path.name) for path in (self.path / "history").glob("epoch-*"))
+        return sorted(int(name[1]) for name in names if name)
 
-    def write_samples(
-        self,
-        labels: Sequence[str] | None,
-        scores: NDArray[np.float32],
-        reason: NDArray[np.uint8],
-        times_used: NDArray[np.integer],
-        *,
-        nats: bool,
-    ) -> None:
-        """Write ``samples.csv``: index, label, score, perplexity, reason, times used.
+    def needed(self, epochs: int) -> dict[str, Digest]:
+        """Return the checksums of the files that a state after so many epochs is of no use without."""
+        paths = [self.epoch_path(epoch) for epoch in range(epochs) if epoch not in self.lost]
+        names = [path.relative_to(self.path).as_posix() for path in (self.data_path, *paths)]
+        return {name: self.digests[name] for name in names}
 
-        Args:
-            labels: the class of each sample by name, or None.
-            scores: ``(N,)``; NaN is left empty.
-            reason: ``(N,)``, why each sample was left out at the end.
-            times_used: ``(N,)``, in how many epochs it was trained on.
-            nats: whether ``exp(score)`` is a perplexity.
-        """
-        words = [r.words for r in Reason]
-        with replaced(self.samples_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
-            writer = csv.writer(f, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for i, (score, why, used) in enumerate(
-                zip(scores.tolist(), reason.tolist(), times_used.tolist(), strict=True)
-            ):
-                known = score == score
-                shown = f"{score:.6g}" if known else ""
-                perplexity = f"{np.exp(min(score, 700.0)):.6g}" if known and nats else ""
-                label = "" if labels is None else _safe_cell(labels[i])
-                writer.writerow((i, label, shown, perplexity, words[why], used))
+    def seal(self) -> None:
+        """Write ``SHA256SUMS``: from now on every change of a file can be told."""
+        files = [path for path in self.path.rglob("*") if path.is_file() and self._is_sealed(path)]
+        lines = [
+            f"{Digest.of_file(path).sha256}  {path.relative_to(self.path).as_posix()}\n" for path in files
+        ]
+        self.write_text(self.sums_path, "".join(sorted(lines, key=lambda line: line[66:])))
 
+    def unseal(self) -> None:
+        """Take ``SHA256SUMS`` away before the files change again."""
+        self.disk.remove(self.sums_path)
 
-def _safe_cell(text: str) -> str:
-    """Return text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text[:1] in tuple("=+-@\t\r|") else text
-
-
-def _finite(value: Any) -> Any:
-    """Return ``value`` with every number that JSON cannot hold as None."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    def _is_sealed(self, path: Path) -> bool:
+        inside = path.relative_to(self.path)
+        if path.is_symlink() or inside.name.startswith(".") or inside.name in ("lock", "SHA256SUMS"):
+            return False
+        return len(inside.parts) == 1 or inside.parts[0] == "history"

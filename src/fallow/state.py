@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,19 +12,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._checks import invalid, invalid_type
+from ._checks import invalid, invalid_type, unknown_name, wrong_state
 from .bitset import Bitset, unpack
+from .data_file import DataFile
 from .distributed import rank_and_size
 from .history import EpochRecord
 from .ledger import Ledger
 from .plan import Plan
-from .table import Table
+from .policies.base import Reason
+from .table import PREDICTED, Table
 
-VERSION = 1
+VERSION = 2
+ACCEPTABLE = ("n", "labels", "policy", "schedule", "seed", "min_kept", "min_kept_per_class")
+"""What may differ from the state where the caller says so."""
+_HOW = "Make the Subsampler as it was made for the state, or load with accept=({name!r},)."
 
 
 def pack(
-    settings: dict[str, Any], ledger: Ledger, plan: Plan, history: list[EpochRecord], *, local: bool
+    settings: dict[str, Any],
+    labels: NDArray[np.int32] | None,
+    ledger: Ledger,
+    plan: Plan,
+    history: list[EpochRecord],
+    *,
+    local: bool,
 ) -> dict[str, Any]:
     """Return the whole state; with other ranks in mid-epoch this is collective unless ``local``."""
     ledger.flush()
@@ -33,6 +46,7 @@ def pack(
     return {
         "version": VERSION,
         "settings": settings,
+        "labels": None if labels is None else _tensor(labels.astype(_smallest(labels))),
         "epoch": plan.epoch,
         "part": _pack_part(ledger) if local and size > 1 else None,
         "seconds": ledger.seconds,
@@ -49,26 +63,30 @@ def pack(
 
 
 def restore(
-    saved: dict[str, Any], settings: dict[str, Any], ledger: Ledger
+    saved: dict[str, Any],
+    settings: dict[str, Any],
+    labels: NDArray[np.int32] | None,
+    ledger: Ledger,
+    accept: Collection[str] = (),
 ) -> tuple[Plan, list[EpochRecord]]:
     """Fill ``ledger`` from a state, and return the plan and the history in it.
 
     Raises:
         InvalidType: where ``saved`` is no state of a subsampler.
-        InvalidValue: where it is of another version, of other settings, or another rank's part.
+        InvalidValue: where it is of another version, of settings or labels that differ and are not
+            accepted, or another rank's part.
+        WrongState: for other samples or labels in the middle of an epoch.
     """
     if not isinstance(saved, dict) or not {"version", "settings", "table", "plan"} <= saved.keys():
         raise invalid_type("A state must come from Subsampler.state_dict().", type(saved).__name__)
     if saved["version"] != VERSION:
-        raise invalid(f"The state must be of version {VERSION}.", saved["version"], "Upgrade fallow.")
-    for name, ours in settings.items():
-        theirs = saved["settings"].get(name)
-        if theirs != ours:
-            raise invalid(
-                f"The state must belong to the same `{name}`: {ours!r}.",
-                repr(theirs),
-                "Make the Subsampler as it was made for the state, then load.",
-            )
+        step = "Load it with the fallow that saved it."
+        raise invalid(f"The state must be of version {VERSION}.", saved["version"], step)
+    for name in accept:
+        if name not in ACCEPTABLE:
+            raise unknown_name("name in `accept`", name, ACCEPTABLE)
+    before = None if saved["labels"] is None else _array(saved["labels"]).astype(np.int32)
+    changed = _refuse(saved, settings, before, labels, accept)
     part = saved["part"]
     if part is not None and part["rank_and_size"] != list(rank_and_size()):
         raise invalid(
@@ -76,7 +94,8 @@ def restore(
             part["rank_and_size"],
             "Load the part of this rank, or save with local=False.",
         )
-    n, epoch = settings["n"], int(saved["epoch"])
+    n, epoch = int(saved["settings"]["n"]), int(saved["epoch"])
+    ledger.table = Table(n)
     ledger.begin(epoch)
     _restore_table(ledger.table, saved["table"])
     ledger.seconds, ledger.measured = float(saved["seconds"]), bool(saved["measured"])
@@ -91,7 +110,77 @@ def restore(
     for entry in saved["history"]:
         aggregates = {name: value for name, value in entry.items() if name != "used_bits"}
         history.append(EpochRecord.restore(_array(entry["used_bits"]), aggregates))
-    return Plan(epoch, kept, weights, int(plan["readmitted"]), dict(plan["notes"])), history
+    planned = Plan(epoch, kept, weights, int(plan["readmitted"]), dict(plan["notes"]))
+    return _adapted(planned, ledger, settings, (before, labels), changed), history
+
+
+def _refuse(
+    saved: dict[str, Any],
+    settings: dict[str, Any],
+    before: NDArray[np.int32] | None,
+    labels: NDArray[np.int32] | None,
+    accept: Collection[str],
+) -> set[str]:
+    """Raise for the first difference that is not accepted; return the names of those that are."""
+    changed = set()
+    for name, ours in settings.items():
+        theirs = saved["settings"].get(name)
+        if theirs != ours:
+            if name not in accept:
+                rule = f"The state must belong to the same `{name}`: {ours!r}."
+                raise invalid(rule, repr(theirs), _HOW.format(name=name))
+            changed.add(name)
+    first, second = DataFile(saved["settings"]["n"], before), DataFile(settings["n"], labels)
+    words = [said for said in first.changes(second) if said.startswith("labels")]
+    if words:
+        if "labels" not in accept:
+            rule = "The state must belong to the same `labels`."
+            raise invalid(rule, words[0].removeprefix("labels: "), _HOW.format(name="labels"))
+        changed.add("labels")
+    return changed
+
+
+def _adapted(
+    plan: Plan,
+    ledger: Ledger,
+    settings: dict[str, Any],
+    labels: tuple[NDArray[np.int32] | None, NDArray[np.int32] | None],
+    changed: set[str],
+) -> Plan:
+    """Change what was restored for settings that differ and are accepted, and return the plan for them.
+
+    Samples with another label lose their score, so that they train; new ones have none. A policy of
+    another kind begins without the memory of the old one.
+    """
+    table = ledger.table
+    if changed & {"n", "labels"} and not ledger.unbegun:
+        raise wrong_state(
+            f"The state was saved in the middle of epoch {plan.epoch}, whose samples are planned.",
+            "Other samples or labels need a state from between two epochs.",
+        )
+    if "policy" in changed:
+        table.columns = {name: column for name, column in table.columns.items() if name == PREDICTED}
+        table.notes.clear()
+    if "labels" in changed and labels[0] is not None and labels[1] is not None:
+        common = min(labels[0].size, labels[1].size)
+        table.forget(np.flatnonzero(labels[0][:common] != labels[1][:common]))
+    weights, n = None if "policy" in changed else plan.weights, settings["n"]
+    if n < len(table):
+        table.cut(n)
+        weights = None if weights is None else weights[:n]
+    elif n > len(table):
+        more = n - len(table)
+        ledger.grow(more)
+        weights = None if weights is None else np.concatenate([weights, np.ones(more, np.float32)])
+    if changed & {"n", "labels"}:
+        plan = replace(plan, kept=Bitset(table.reason == Reason.KEPT))
+    return replace(plan, weights=weights)
+
+
+def _smallest(labels: NDArray[np.int32]) -> type[np.unsignedinteger[Any]] | type[np.int32]:
+    """Return a type of one or two bytes where that is enough."""
+    highest = int(labels.max(initial=0))
+    return np.uint8 if highest < 256 else np.uint16 if highest < 1 << 16 else np.int32
 
 
 def _pack_part(ledger: Ledger) -> dict[str, Any]:
@@ -115,7 +204,7 @@ def _pack_table(table: Table) -> dict[str, Any]:
     again_index, again_scores = table.repeated()
     return {
         "scores": _tensor(table.scores),
-        "scored_in": _tensor(table.scored_in.astype(np.int32)),
+        "scored_in": _tensor(table.scored_in),
         "reason": _tensor(table.reason),
         "seen": _tensor(table.seen),
         "again_index": _tensor(again_index),
@@ -128,14 +217,21 @@ def _pack_table(table: Table) -> dict[str, Any]:
 
 
 def _restore_table(table: Table, saved: dict[str, Any]) -> None:
-    table.scores = _array(saved["scores"])
-    table.scored_in = _array(saved["scored_in"]).astype(np.uint16)
-    table.reason = _array(saved["reason"])
-    table.seen = _array(saved["seen"])
+    for name in ("scores", "scored_in", "reason", "seen"):
+        setattr(table, name, _column(name, saved[name], getattr(table, name)))
     table.columns = {name: _array(column) for name, column in saved["columns"].items()}
     table.notes = {name: float(value) for name, value in saved["notes"].items()}
     table.repeat(_array(saved["again_index"]), _array(saved["again_scores"]))
     table.bad, table.recorded = int(saved["bad"]), int(saved["recorded"])
+
+
+def _column(name: str, saved: Tensor, like: NDArray[Any]) -> NDArray[Any]:
+    """Return a column of the table, which must be of the type and the length that it has."""
+    found = _array(saved)
+    if found.shape != like.shape or found.dtype != like.dtype:
+        rule = f"The state must hold `{name}`, {like.dtype} {like.shape}."
+        raise invalid(rule, f"{found.dtype} {found.shape}")
+    return found
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -18,20 +16,20 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from . import loading, state
 from ._checks import check_integer, invalid, invalid_type, wrong_state
 from .bitset import Bitset
+from .by_hand import ByHand
 from .distributed import rank_and_size
 from .history import describe
 from .ledger import Ledger
 from .loading import EpochBatches
 from .measuring import ScoreBatch, measure
-from .plan import Floors, Plan, due, hold, plan_epoch
-from .policies.base import Policy, Reason
-from .readings import Readings
+from .plan import Floors, Plan, due, plan_epoch
+from .policies.base import Policy
 from .recording import check_batch, check_index, check_labels, check_scores, mean_loss, only
 from .schedule import Schedule
 from .scores.base import Score
 
 
-class Subsampler(Readings):
+class Subsampler(ByHand):
     """Leaves learned samples out of the coming epochs, and brings them back to be measured again.
 
     Args:
@@ -186,12 +184,6 @@ class Subsampler(Readings):
         self._ledger.seconds += perf_counter() - began
         return mean
 
-    def weights(self, index: Tensor | NDArray[np.int64]) -> Tensor | None:
-        """Return the loss weights of a batch, float32 ``(B,)`` on the host; None where all are 1."""
-        if self._plan.weights is None:
-            return None
-        return torch.from_numpy(self._plan.weights[np.asarray(index)])
-
     def remeasure(
         self,
         dataset: Dataset[Any],
@@ -304,61 +296,6 @@ class Subsampler(Readings):
                 "Call `subsampler.step()` before the next epoch.",
             )
 
-    def already_used(self) -> NDArray[np.bool_] | None:
-        """Return which samples this rank recorded since the epoch began or was resumed, or None."""
-        return self._ledger.done_here()
-
-    def resumed(self) -> bool:
-        """Return whether the epoch under way was begun before a state was loaded."""
-        return self._ledger.resumed is not None
-
-    def remove(self, index: Any) -> None:
-        """Leave samples out by hand until :meth:`keep`: from this epoch if unbegun, else the next."""
-        reason = self._ledger.table.reason.copy()
-        reason[check_index(index, self.n)] = Reason.BY_HAND
-        left = int(np.count_nonzero(reason == Reason.KEPT))
-        if left < self._floors.kept:
-            raise invalid(f"At least min_kept={self._floors.kept} samples must stay.", left, "Remove fewer.")
-        self._ledger.table.reason = reason
-        self._replan()
-
-    def keep(self, index: Any) -> None:
-        """Give samples back, whatever they were left out for; the policy may remove them again."""
-        self._ledger.table.reason[check_index(index, self.n)] = Reason.KEPT
-        self._replan()
-
-    def extend(self, n: int, labels: Any = None) -> None:
-        """Add ``n`` new samples at the end: kept, without a score. Call it between epochs.
-
-        Args:
-            n: how many more.
-            labels: their class ids ``(n,)``, where the subsampler has labels.
-        """
-        check_integer("n", n, 1)
-        if not self._ledger.unbegun:
-            raise wrong_state(f"Epoch {self.epoch} is under way.", "Call extend() right after step().")
-        old = self._floors.labels
-        if (old is None) != (labels is None):
-            need = "no `labels`" if old is None else "`labels` for the new samples"
-            raise invalid(f"extend() needs {need}, as at the start.", repr(labels))
-        if old is not None:
-            new = check_labels(labels, n)
-            assert new is not None
-            self._floors = replace(self._floors, labels=np.concatenate([old, new]))
-        if self._plan.weights is not None:
-            weights = np.concatenate([self._plan.weights, np.ones(n, np.float32)])
-            self._plan = replace(self._plan, weights=weights)
-        self.n += n
-        self._ledger.grow(n)
-        self._replan()
-
-    def _replan(self) -> None:
-        """Take the kept samples over into an epoch that has not begun."""
-        if self._ledger.unbegun:
-            hold(self._ledger.table.reason, self._ledger.table.scores, self._floors_now())
-            kept = Bitset(self._ledger.table.reason == Reason.KEPT)
-            self._plan, self._orders = replace(self._plan, kept=kept), {}
-
     def _settings(self) -> dict[str, Any]:
         """Return what a state must have been made with."""
         floors = self._floors
@@ -378,14 +315,26 @@ class Subsampler(Readings):
             local: this rank's own part, without talking to the others. By default the call is
                 collective inside an epoch: all ranks make it, and each gets the whole.
         """
-        return state.pack(self._settings(), self._ledger, self._plan, self.history, local=local)
+        labels = self._floors.labels
+        return state.pack(self._settings(), labels, self._ledger, self._plan, self.history, local=local)
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: dict[str, Any], *, accept: Collection[str] = ()) -> None:
         """Take over a state; the order goes on with the samples not yet recorded.
 
+        Args:
+            saved: what :meth:`state_dict` returned.
+            accept: what may differ from the state: ``"policy"``, ``"schedule"``, ``"seed"``, ``"labels"``,
+                ``"n"``, ``"min_kept"``, ``"min_kept_per_class"``. New samples, and those with another label,
+                are kept and have no score; another policy begins without the old one's memory.
+
         Raises:
-            InvalidValue: where the state belongs to another n, policy, schedule or seed; names both.
+            InvalidValue: where the state belongs to another n, policy, schedule, seed or to other labels,
+                and that is not accepted; names both. Nothing is changed then.
+            WrongState: for another n or labels in a state from the middle of an epoch.
         """
         ledger = Ledger(self.n)
-        self._plan, self.history = state.restore(saved, self._settings(), ledger)
+        labels = self._floors.labels
+        self._plan, self.history = state.restore(saved, self._settings(), labels, ledger, accept)
         self._ledger, self._orders = ledger, {}
+        if accept:
+            self._replan()

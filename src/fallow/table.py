@@ -132,3 +132,17 @@ class Table:
             name: np.concatenate([column, np.zeros(count, column.dtype)])
             for name, column in self.columns.items()
         }
+
+    def cut(self, n: int) -> None:
+        """Forget the samples from ``n`` on."""
+        for name in ("scores", "scored_in", "reason", "seen"):
+            setattr(self, name, getattr(self, name)[:n].copy())
+        self.columns = {name: column[:n].copy() for name, column in self.columns.items()}
+
+    def forget(self, index: Index) -> None:
+        """Make samples new: without a score, and kept unless they were removed by hand."""
+        self.scores[index] = np.nan
+        self.scored_in[index] = 0
+        self.reason[index[self.reason[index] != Reason.BY_HAND]] = Reason.KEPT
+        for column in self.columns.values():
+            column[index] = 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._checks import missing_extra
-from ..run_directory import replaced
+from ..storage import DISK
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +37,9 @@ def write_chart(figure: Figure, folder: Path, name: str, dpi: int) -> list[Path]
     """Write ``name.png`` and ``name.svg``, each whole or not at all; equal figures give equal bytes."""
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     for path, date in zip(paths, ("Software", "Date"), strict=True):
-        with plain_style("A chart"), replaced(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:], dpi=dpi, metadata={date: None})
+        drawn = BytesIO()
+        with plain_style("A chart"):
+            figure.savefig(drawn, format=path.suffix[1:], dpi=dpi, metadata={date: None})
+        DISK.make_folder(folder)
+        DISK.put(path, drawn.getvalue())
     return paths

@@ -56,6 +56,10 @@ class SubsamplingCallback(Callback):
         score_batch: ``batch -> (B,)`` scores for re-measuring, or a pair of scores and predicted classes; by
             default ``module.score_batch`` or else what ``training_step`` returns, with its logging off.
         batch_size: samples a forward pass when re-measuring.
+
+    Attributes:
+        before_batch: called when a training batch has been fetched, before anything is done with it: all of
+            the one before is over then, other callbacks and the module's own hooks included.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class SubsamplingCallback(Callback):
         self.score = score or subsampler.score or KLDivergence()
         self.score_batch = score_batch
         self.batch_size = batch_size
+        self.before_batch: Callable[[Trainer], None] = lambda trainer: None
         self._index: Tensor | None = None
         self._undo: Callable[[], None] = lambda: None
 
@@ -100,6 +105,7 @@ class SubsamplingCallback(Callback):
 
         def take_index(batch: Any, dataloader_idx: int) -> Any:
             if trainer.training and isinstance(batch, tuple | list) and isinstance(batch[0], HostIndex):
+                self.before_batch(trainer)
                 self._index, batch = batch
             return before(batch, dataloader_idx)
 
@@ -191,6 +197,45 @@ class SubsamplingCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the subsampler's state over."""
         self.subsampler.load_state_dict(state_dict["subsampler"])
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Begin where the subsampler stopped.
+
+        Its loader gives the rest of an epoch, so Lightning's own loops, which would leave out as many batches
+        again, are not put back; only its counts of epochs and steps are.
+        """
+        state = checkpoint.get("callbacks", {}).get(self.state_key)
+        if trainer.state.fn == "fit" and state is not None:
+            epoch, step = int(state["subsampler"]["epoch"]), int(checkpoint["global_step"])
+            _count_from(trainer, epoch, step, checkpoint.pop("loops", {}))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise for a checkpoint from between the last batch of an epoch and its end: nothing would train."""
+        if self.subsampler.exhausted:
+            raise wrong_state(
+                f"All batches of epoch {self.subsampler.epoch} were done when the checkpoint was saved.",
+                "Take one from the end of an epoch: ModelCheckpoint(save_on_train_epoch_end=True).",
+            )
+
+
+def _count_from(trainer: Trainer, epoch: int, step: int, loops: dict[str, Any]) -> None:
+    """Let a trainer count epochs and steps from there, as if it had come so far by itself."""
+    fit, loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
+    _count(fit.epoch_progress.total, epoch)
+    _count(fit.epoch_progress.current, epoch)
+    automatic = loop.automatic_optimization.optim_progress.optimizer.step.total
+    for steps in (automatic, loop.manual_optimization.optim_step_progress.total):
+        steps.ready = steps.completed = step
+    before = loops.get("fit_loop", {})
+    loop._batches_that_stepped = before.get("epoch_loop.state_dict", {}).get("_batches_that_stepped", step)
+    done = before.get("epoch_loop.batch_progress", {}).get("total", {}).get("completed", step)
+    _count(loop.batch_progress.total, done)
+
+
+def _count(counts: Any, number: int) -> None:
+    counts.ready = counts.started = counts.processed = counts.completed = number
 
 
 def _indexed_parts(trainer: Trainer) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -21,6 +22,7 @@ from .class_accuracy import ClassAccuracy
 
 Batch = tuple[Tensor, Tensor]
 _STEP_RULE = 0x57E9
+_OURS = "image_task"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class ImageTask(LightningModule):
         self.subsampler, self.recipe, self.score = subsampler, recipe, score
         self.class_accuracy = ClassAccuracy()
         self.step_rule = step_rule
+        self._turn = (-1, -1)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return uint8 or float images ``(B, C, H, W)`` as normalised floats."""
@@ -103,6 +106,12 @@ class ImageTask(LightningModule):
             images = shift_and_flip(images, key, flip=self.recipe.augment == "crop-flip")
         return images
 
+    def _next_turn(self) -> int:
+        """Return the number of the batch in the epoch, counted on after a stop."""
+        epoch = self.subsampler.epoch
+        self._turn = (epoch, self._turn[1] + 1 if self._turn[0] == epoch else 0)
+        return self._turn[1]
+
     def _key(self, turn: int) -> int:
         return mix(self.recipe.seed, self.global_rank, self.subsampler.epoch, turn)
 
@@ -115,9 +124,10 @@ class ImageTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and for each sample its loss, score and predicted class."""
         images, labels = batch
-        images = self._varied(images, self._key(batch_idx))
+        key = self._key(self._next_turn())
+        images = self._varied(images, key)
         if self.step_rule is not None and self.step_rule.acts(self.subsampler.progress):
-            return self._selective_step(self.step_rule, images, labels, self._key(batch_idx))
+            return self._selective_step(self.step_rule, images, labels, key)
         logits = self.network(images)
         losses = kl_divergence(logits, labels)
         return {"loss": mean_loss(losses, self.sample_weights), **self._outputs(logits, labels, losses)}
@@ -166,6 +176,15 @@ class ImageTask(LightningModule):
         right = (predicted == labels).float().mean()
         self.log("test_accuracy", right, batch_size=count, sync_dist=True)
         self.log("test_loss", losses.mean(), batch_size=count, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save what is not in the weights: the number of the batch, and the counts of the last evaluation."""
+        checkpoint[_OURS] = {"turn": self._turn, "class_accuracy": self.class_accuracy.counts}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over what :meth:`on_save_checkpoint` saved."""
+        self._turn = checkpoint[_OURS]["turn"]
+        self.class_accuracy.counts = checkpoint[_OURS]["class_accuracy"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return SGD with Nesterov momentum 0.9."""

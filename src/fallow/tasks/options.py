@@ -92,6 +92,14 @@ class TrainOptions:
         skip_corrupt: Leave unreadable images of a folder out instead of stopping.
         seed: Of everything that is random. Default 0.
         out: The run directory. Default: runs/DATA-POLICY-TIME.
+        resume: Go on with the run in this folder, exactly where it was stopped. Needs no other option; its
+            own are used. To train it longer: --epochs 40 --accept epochs.
+        accept: What may differ from the run that goes on, as [epochs,low]: names of options; data for samples
+            that were changed, added or relabelled since; history for past epochs whose files are damaged.
+        save_steps: Save the state after every k-th step too. It is saved before each epoch, at the end, and
+            on Ctrl-C or SIGTERM.
+        on_storage_error: warn (train on, try again after the next epoch) or stop, where a file cannot be
+            written.
         workers: Processes that load data.
         accelerator: Lightning's: auto, cpu, gpu.
         devices: Lightning's: how many, or auto.
@@ -103,7 +111,7 @@ class TrainOptions:
         trainer: Further arguments of Lightning's Trainer.
     """
 
-    data: str
+    data: str = ""
     task: str = "image"
     model: str = "small-conv"
     model_args: dict[str, Any] = field(default_factory=dict)
@@ -141,6 +149,10 @@ class TrainOptions:
     skip_corrupt: bool = False
     seed: int = 0
     out: str | None = None
+    resume: str | None = None
+    accept: list[str] = field(default_factory=list)
+    save_steps: int | None = None
+    on_storage_error: str = "warn"
     workers: int = 0
     accelerator: str = "auto"
     devices: str = "auto"
@@ -176,7 +188,15 @@ class TrainOptions:
             InvalidValue: for an unknown name, or an option that its policy does not use.
         """
         check_kinds(self)
-        for name, known in (("policy", POLICIES), ("augment", AUGMENTS), ("task", TASKS)):
+        if not self.data:
+            step = "Name it, as --data digits, or go on with a run by --resume RUN."
+            raise invalid("--data must say what to train on.", "none", step)
+        for name, known in (
+            ("policy", POLICIES),
+            ("augment", AUGMENTS),
+            ("task", TASKS),
+            ("on_storage_error", ("warn", "stop")),
+        ):
             value = getattr(self, name)
             if value not in known:
                 raise unknown_name(name, value, known)
@@ -196,6 +216,7 @@ class TrainOptions:
             ("workers", 0),
             ("image_size", 1),
             ("samples", 1),
+            ("save_steps", 1),
         ):
             value = getattr(self, name)
             if value is not None and value < low:

@@ -10,11 +10,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from .._checks import NotWritten
 from ..charts import save_usage
+from ..epoch_file import EpochFile
 from ..history import FORWARD_SHARE, EpochRecord
 from ..plan import thin_epochs
 from ..policies import RandomFraction
-from ..run_directory import EpochFile, RunDirectory
+from ..run_directory import RunDirectory
+from ..sample_table import samples_csv
 from ..scores.base import is_no_score
 from ..step_rules import StepRule
 from ..subsampler import Subsampler
@@ -33,9 +36,11 @@ class EpochWriter(Callback):
         step_rule: which chooses rows of each batch, or None.
         relative: the scores are relative to their batch, so that their mean says nothing: the mean loss is
             shown instead, where the module returns per-sample losses.
+        stop_on_storage_error: whether a file that cannot be written ends the training.
 
     Attributes:
         epochs: for each finished epoch what ``summary.json`` says of it.
+        pending: epochs whose files could not be written yet.
         watch: where the time goes; to be made a callback too.
     """
 
@@ -47,11 +52,14 @@ class EpochWriter(Callback):
         step_rule: StepRule | None = None,
         *,
         relative: bool = False,
+        stop_on_storage_error: bool = False,
     ) -> None:
         self.run, self.subsampler, self.console = run, subsampler, console
-        self.step_rule = step_rule
+        self.step_rule, self.stop_on_storage_error = step_rule, stop_on_storage_error
         self.epochs: list[dict[str, Any]] = []
+        self.pending: list[EpochFile] = []
         self.watch = Stopwatch()
+        self._metrics: dict[str, float] = {}
         self._reason = np.zeros(subsampler.n, np.uint8)
         self._relative = relative
         self._losses: list[Tensor] = []
@@ -81,7 +89,8 @@ class EpochWriter(Callback):
         record = self.subsampler.history[-1]
         if not trainer.is_global_zero:
             return
-        accuracy, loss = _metric(trainer, "acc"), _metric(trainer, "loss")
+        self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        accuracy, loss = _metric(self._metrics, "acc"), _metric(self._metrics, "loss")
         counted = counts([record], record.n, self.step_rule)
         self.epochs.append(
             {
@@ -97,12 +106,48 @@ class EpochWriter(Callback):
             }
         )
         scores = self.subsampler.scores.numpy()
-        self.run.write_epoch(EpochFile(record, scores, self._reason))
+        self.pending.append(EpochFile(record, scores, self._reason))
+        self.write_pending()
         epochs = self.subsampler.schedule.epochs
         used = sum(past.backward for past in self.subsampler.history)
         measured = counted["samples_forward_only"]
         mean = self._mean_loss() if self._relative else record.mean_score
         self.console.epoch(record, epochs, measured, mean, accuracy, used / (epochs * record.n))
+
+    def write_pending(self) -> None:
+        """Write the files of the epochs that have none; what the disk refuses now is tried again later."""
+        while self.pending:
+            try:
+                self.run.write_epoch(self.pending[0])
+            except OSError as error:
+                self.failed(error)
+                return
+            self.pending.pop(0)
+
+    def failed(self, error: OSError) -> None:
+        """Say that something could not be written; nothing that was there is lost.
+
+        Raises:
+            NotWritten: where the training is to stop then.
+        """
+        what = f"{self.run.path} cannot be written: {error.strerror or error}."
+        if self.stop_on_storage_error:
+            raise NotWritten(f"{what} Make room, then go on with fallow train --resume {self.run.path}.")
+        self.console.line(f"Warning: {what} Training goes on; it is tried again after the next epoch.")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was said of the finished epochs, and the files that are still to be written."""
+        files = [np.frombuffer(file.dump(), np.uint8) for file in self.pending]
+        return {"epochs": self.epochs, "metrics": self._metrics, "pending": files}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` returned."""
+        self.epochs, self._metrics = list(state_dict["epochs"]), dict(state_dict["metrics"])
+        past = len(self.epochs) - len(state_dict["pending"])
+        self.pending = [
+            EpochFile.parse(data.tobytes(), f"the state of {self.run.path}", past + place)
+            for place, data in enumerate(state_dict["pending"])
+        ]
 
     def _mean_loss(self) -> float | None:
         """Return the mean loss of the samples trained on in this epoch; None where it is not at hand."""
@@ -113,11 +158,10 @@ class EpochWriter(Callback):
         return float(losses[there].mean()) if bool(there.any()) else None
 
 
-def _metric(trainer: Trainer, part: str) -> float | None:
+def _metric(logged: dict[str, float], part: str) -> float | None:
     """Return the first test or validation metric whose name holds ``part``; None where none is logged."""
-    logged = trainer.callback_metrics
     found = next((n for n in sorted(logged) if n.startswith(("test", "val")) and part in n), None)
-    return None if found is None else float(logged[found])
+    return None if found is None else logged[found]
 
 
 def samples_evaluated(trainer: Trainer) -> int | None:
@@ -194,9 +238,9 @@ def finish(
     run.write_summary(summary)
     names = None if labels is None or classes is None else [classes[i] for i in labels.tolist()]
     times_used = sum((record.used.numpy().astype(np.int32) for record in history), np.int32(0))
-    run.write_samples(
-        names, subsampler.scores.numpy(), subsampler.reason.numpy(), np.asarray(times_used), nats=nats
-    )
+    scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
+    table = samples_csv(names, scores, reason, np.asarray(times_used), nats=nats)
+    run.write_text(run.samples_path, table)
     charts = save_usage(history, run.path, labels=None if names is None else np.asarray(names))
     console.table(_rows(summary))
     console.line()

@@ -19,6 +19,7 @@ class Stopwatch(Callback):
     def __init__(self) -> None:
         self.waiting = self.evaluating = 0.0
         self._began = self._ended = self._evaluated = time.perf_counter()
+        self._before = (0.0, 0.0, 0.0)
 
     @property
     def seconds(self) -> float:
@@ -26,9 +27,19 @@ class Stopwatch(Callback):
         return time.perf_counter() - self._began
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
-        self.waiting = self.evaluating = 0.0
-        self._began = self._ended = time.perf_counter()
+        """Begin anew, or with what the epoch had taken when it was stopped."""
+        before, self.waiting, self.evaluating = self._before
+        self._before = (0.0, 0.0, 0.0)
+        self._ended = time.perf_counter()
+        self._began = self._ended - before
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the epoch under way has taken so far."""
+        return {"epoch": (self.seconds, self.waiting, self.evaluating)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from there when the epoch goes on."""
+        self._before = state_dict["epoch"]
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

@@ -33,8 +33,10 @@ from ..integrations.lightning import SubsamplingCallback
 from ..run_directory import RunDirectory
 from .building import is_import_path, make_score
 from .console import Console
+from .jobs import Job, build, read_data
 from .options import TrainOptions
-from .training import Job, build, fit, make_trainer, read_data, seeded, train
+from .trainer import fit, make_trainer, seeded
+from .training import train
 
 _HAS_ACCELERATORS = hasattr(torch, "accelerator")  # torch 2.6
 _UNTIMED = 3

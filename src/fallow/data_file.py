@@ -1,0 +1,185 @@
+"""What the samples of a run are: labels, names, and a checksum of each, to tell whether data have changed."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ._checks import DamagedData, damaged
+
+FORMAT = "fallow-data-1"
+_STEP = "Put back a copy of it."
+_UNREADABLE = (
+    OSError,
+    SafetensorError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """``data.safetensors``.
+
+    Attributes:
+        n: how many samples.
+        labels: int32 ``(n,)`` class ids, or None.
+        content: uint64 ``(n,)``, a checksum of each sample, or None where the samples were not at hand.
+        classes: names of the classes, or None.
+        files: the file of each sample, or None.
+    """
+
+    n: int
+    labels: NDArray[np.int32] | None = None
+    content: NDArray[np.uint64] | None = None
+    classes: tuple[str, ...] | None = None
+    files: tuple[str, ...] | None = None
+
+    def dump(self) -> bytes:
+        """Return the bytes of the file."""
+        arrays: dict[str, NDArray[np.generic]] = {"n": np.array([self.n], np.int64)}
+        if self.labels is not None:
+            arrays["labels"] = self.labels
+        if self.content is not None:
+            arrays["content"] = self.content
+        if self.files is not None:
+            names = "\0".join(self.files).encode("utf-8", "surrogateescape")
+            arrays["files"] = np.frombuffer(zlib.compress(names, 3), np.uint8)
+        header = {"format": FORMAT, "classes": self.classes}
+        data: bytes = save(arrays, metadata={"fallow": json.dumps(header)})
+        return data
+
+    @staticmethod
+    def read(path: Path) -> DataFile:
+        """Read the file.
+
+        Raises:
+            DamagedData: where it is missing, cut short, or of another format.
+        """
+        try:
+            data = path.read_bytes()
+            arrays = load(data)
+            length = int.from_bytes(data[:8], "little")
+            header = json.loads(json.loads(data[8 : 8 + length]).get("__metadata__", {}).get("fallow", "{}"))
+            if header.get("format") != FORMAT:
+                found = header.get("format", "another file")
+                raise damaged(f"{path} must be of the format {FORMAT}.", found, "A newer fallow may read it.")
+            n = int(arrays["n"][0])
+            classes = None if header["classes"] is None else tuple(map(str, header["classes"]))
+            files = None
+            if "files" in arrays:
+                names = zlib.decompress(arrays["files"].tobytes())
+                files = tuple(names.decode("utf-8", "surrogateescape").split("\0"))
+            found = DataFile(n, arrays.get("labels"), arrays.get("content"), classes, files)
+            for part in (found.labels, found.content, found.files):
+                if part is not None and len(part) != n:
+                    raise damaged(f"{path} must be of {n:,} samples.", f"{len(part):,}", _STEP)
+        except DamagedData:
+            raise
+        except (
+            OSError,
+            SafetensorError,
+            KeyError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            zlib.error,
+        ) as error:
+            raise damaged(f"{path} must be readable.", error, _STEP) from None
+        return found
+
+    def name(self, index: int) -> str | None:
+        """Return the class of a sample, by name where it has one."""
+        if self.labels is None:
+            return None
+        label = int(self.labels[index])
+        named = self.classes is not None and label < len(self.classes)
+        return self.classes[label] if named and self.classes is not None else str(label)
+
+    def changes(self, now: DataFile) -> list[str]:
+        """Return in words what differs in the data of ``now``: length, order, content, labels.
+
+        >>> before = DataFile(3, np.array([0, 1, 1], np.int32))
+        >>> before.changes(DataFile(3, np.array([0, 0, 1], np.int32)))
+        ['labels: 1 of 3 differs, the first at sample 1: it was 1 and is 0']
+        """
+        found = []
+        if now.n != self.n:
+            found.append(f"length: there were {self.n:,} samples and are {now.n:,}")
+        if self.content is not None and now.content is not None:
+            found += _contents(self.content, now.content)
+        if (self.labels is None) != (now.labels is None):
+            found.append(f"labels: there were {_some(self.labels)} and are {_some(now.labels)}")
+        elif self.labels is not None and now.labels is not None:
+            found += self._labels(now)
+        if self.classes and now.classes and self.classes != now.classes:
+            found.append(_class_names(self.classes, now.classes))
+        return found
+
+    def changed(self, now: DataFile) -> NDArray[np.int64]:
+        """Return which samples of ``now`` are not what they were: those with another content or label."""
+        n = min(self.n, now.n)
+        differs = np.zeros(n, np.bool_)
+        for before, after in ((self.content, now.content), (self.labels, now.labels)):
+            if before is not None and after is not None:
+                differs |= before[:n] != after[:n]
+        return np.flatnonzero(differs)
+
+    def _labels(self, now: DataFile) -> list[str]:
+        assert self.labels is not None
+        assert now.labels is not None
+        n = min(self.n, now.n)
+        differ = np.flatnonzero(self.labels[:n] != now.labels[:n])
+        if not differ.size:
+            return []
+        first = int(differ[0])
+        return [
+            f"labels: {differ.size:,} of {n:,} {_verb(differ.size)}, the first at sample {first}: "
+            f"it was {self.name(first)} and is {now.name(first)}"
+        ]
+
+
+def _contents(before: NDArray[np.uint64], now: NDArray[np.uint64]) -> list[str]:
+    n = min(before.size, now.size)
+    differ = np.flatnonzero(before[:n] != now[:n])
+    if not differ.size:
+        return []
+    where = f"{differ.size:,} of {n:,} {_verb(differ.size)}, the first at sample {int(differ[0])}"
+    if before.size == now.size and np.array_equal(np.sort(before), np.sort(now)):
+        return [f"order: the same samples stand elsewhere, {where}"]
+    return [f"content: {where}"]
+
+
+def _verb(count: int) -> str:
+    return "differs" if count == 1 else "differ"
+
+
+def _some(labels: NDArray[np.int32] | None) -> str:
+    return "none" if labels is None else f"some ({labels.size:,})"
+
+
+def _class_names(before: Sequence[str], now: Sequence[str]) -> str:
+    for place, (old, new) in enumerate(zip(before, now, strict=False)):
+        if old != new:
+            return f"classes: class {place} was {old} and is {new}"
+    return f"classes: there were {len(before)} and are {len(now)}"
+
+
+def row_checksums(rows: NDArray[np.generic]) -> NDArray[np.uint64]:
+    """Return a 64-bit checksum (BLAKE2b) of the bytes of each row: ``(N, ...) -> (N,)``."""
+    flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
+    digests = b"".join(blake2b(row.data, digest_size=8).digest() for row in flat)
+    return np.frombuffer(digests, "<u8").astype(np.uint64)

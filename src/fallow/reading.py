@@ -1,0 +1,159 @@
+"""A run read back, without torch and without a lock: past epochs, samples, options, and how it stands."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from ._checks import damaged, invalid
+from .bitset import unpack
+from .data_file import DataFile
+from .epoch_file import EpochFile
+from .generations import Search
+from .history import EpochRecord
+from .run_directory import RunDirectory
+
+_PREDICTED = "subsampler/table/columns/predicted"
+"""The end of the name by which a state holds the classes last predicted, plus 1."""
+
+
+class Run:
+    """A run that may still be under way. Everything is read when it is first asked for.
+
+    Args:
+        path: the folder.
+
+    Attributes:
+        directory: its files.
+
+    Raises:
+        InvalidValue: where there is no run.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.directory = RunDirectory(path)
+        self.directory.check()
+
+    @cached_property
+    def epochs(self) -> list[int]:
+        """Which epochs are finished, ascending; one is missing where its file was damaged."""
+        return self.directory.epochs()
+
+    @cached_property
+    def search(self) -> Search:
+        """The newest sound state, and what is wrong with newer ones."""
+        return self.directory.generations.newest()
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What the newest sound state says of the run: options, epoch, epochs, steps, seconds; or nothing."""
+        return {} if self.search.found is None else self.search.found.about
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The options of ``fallow train``."""
+        found = self.about.get("options", {})
+        return dict(found) if isinstance(found, dict) else {}
+
+    @cached_property
+    def summary(self) -> dict[str, Any] | None:
+        """What ``summary.json`` says; None before training has ended or was stopped.
+
+        Raises:
+            DamagedData: where it is no JSON object.
+        """
+        path = self.directory.summary_path
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise damaged(f"{path} must be readable.", error, "Put back a copy of it.") from None
+        if not isinstance(found, dict):
+            raise damaged(f"{path} must be a JSON object.", type(found).__name__, "Put back a copy of it.")
+        return found
+
+    @cached_property
+    def data(self) -> DataFile:
+        """What the samples are: labels, classes, files.
+
+        Raises:
+            DamagedData: where that cannot be read.
+        """
+        self.directory.data_name = str(self.about.get("data", self.directory.data_name))
+        return DataFile.read(self.directory.data_path)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done."""
+        planned = self.about.get("epochs")
+        return planned is not None and self.about.get("epoch") == planned
+
+    @property
+    def status(self) -> str:
+        """How the run stands, in words."""
+        done, planned = len(self.epochs), self.about.get("epochs")
+        if self.finished:
+            return f"finished after {done} epochs"
+        return f"{done} of {planned if planned is not None else 'unknown'} epochs done"
+
+    def epoch(self, epoch: int) -> EpochFile:
+        """Return one past epoch: scores, reasons, what was used.
+
+        Raises:
+            DamagedData: where its file is not sound.
+        """
+        return self.directory.read_epoch(epoch)
+
+    def files(self) -> Iterator[EpochFile]:
+        """Yield the past epochs, one in memory at a time."""
+        yield from map(self.epoch, self.epochs)
+
+    @cached_property
+    def history(self) -> list[EpochRecord]:
+        """The past epochs without their scores.
+
+        Raises:
+            InvalidValue: where none is finished.
+        """
+        if not self.epochs:
+            step = "Train for an epoch first, or go on: fallow train --resume."
+            raise invalid(f"{self.directory.path} must have a finished epoch.", "none", step)
+        return [file.record for file in self.files()]
+
+    @cached_property
+    def last(self) -> EpochFile:
+        """The last finished epoch."""
+        assert self.history
+        return self.epoch(self.epochs[-1])
+
+    @cached_property
+    def times_used(self) -> NDArray[np.int32]:
+        """In how many of the finished epochs each sample was trained on: ``(N,)``."""
+        n = self.history[-1].n
+        times = np.zeros(n, np.int32)
+        for record in self.history:
+            size = min(n, record.n)
+            times[:size] += unpack(record.used_bits, record.n)[:size]
+        return times
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int32] | None:
+        """The class last predicted for each sample, -1 where unknown: ``(N,)``; None where none is kept."""
+        if self.search.found is None:
+            return None
+        path = self.directory.generations.state_path(self.search.found.number)
+        try:
+            with safe_open(path, framework="numpy") as state:
+                names = [name for name in state.keys() if name.endswith(_PREDICTED)]  # noqa: SIM118
+                found = state.get_tensor(names[0]) if names else None
+        except (OSError, SafetensorError):  # a newer state has taken its place meanwhile
+            return None
+        return None if found is None else found.astype(np.int32) - 1

@@ -1,0 +1,51 @@
+"""``samples.csv``: one line a sample, for people and spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .policies.base import Reason
+
+COLUMNS = ("index", "label", "score", "perplexity", "reason", "times_used")
+
+
+def samples_csv(
+    labels: Sequence[str] | None,
+    scores: NDArray[np.float32],
+    reason: NDArray[np.uint8],
+    times_used: NDArray[np.integer],
+    *,
+    nats: bool,
+) -> str:
+    """Return the table as text: index, label, score, perplexity, reason, times used.
+
+    Args:
+        labels: the class of each sample by name, or None.
+        scores: ``(N,)``; NaN is left empty.
+        reason: ``(N,)``, why each sample was left out at the end.
+        times_used: ``(N,)``, in how many epochs it was trained on.
+        nats: whether ``exp(score)`` is a perplexity.
+    """
+    words = [r.words for r in Reason]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for i, (score, why, used) in enumerate(
+        zip(scores.tolist(), reason.tolist(), times_used.tolist(), strict=True)
+    ):
+        known = score == score
+        shown = f"{score:.6g}" if known else ""
+        perplexity = f"{np.exp(min(score, 700.0)):.6g}" if known and nats else ""
+        label = "" if labels is None else safe_cell(labels[i])
+        writer.writerow((i, label, shown, perplexity, words[why], used))
+    return text.getvalue()
+
+
+def safe_cell(text: str) -> str:
+    """Return text that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r|") else text

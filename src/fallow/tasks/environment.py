@@ -1,0 +1,41 @@
+"""``environment.json``: on which machine and with which versions each session of a run trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+
+from .. import __version__
+
+
+def environment_json(path: Path) -> str:
+    """Return the text of the file with this session added to those that ``path`` holds."""
+    sessions = []
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        sessions = list(json.loads(path.read_text(encoding="utf-8"))["sessions"])
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    sessions.append(
+        {
+            "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command": sys.argv,
+            "fallow": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+            "numpy": np.__version__,
+            "system": platform.platform(),
+            "processors": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": gpu,
+        }
+    )
+    return json.dumps({"sessions": sessions}, indent=1) + "\n"

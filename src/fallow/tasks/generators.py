@@ -1,0 +1,29 @@
+"""The states of all global random number generators of a process, taken and put back."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def generator_states() -> dict[str, Any]:
+    """Return the states of torch's (of the CPU, and of this process's GPU), numpy's and Python's."""
+    kind, words, place, has_normal, normal = np.random.get_state(legacy=True)  # noqa: NPY002 - others draw there
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "numpy": (str(kind), np.asarray(words), int(place), int(has_normal), float(normal)),
+        "python": random.getstate(),
+    }
+
+
+def put_back(states: dict[str, Any]) -> None:
+    """Let the generators go on from there; that of a GPU only where there is one."""
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002
+    random.setstate(states["python"])

@@ -1,0 +1,187 @@
+"""A run that was stopped, put back: its state, its past epochs, and whether its data are what they were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._checks import DamagedData, damaged, invalid
+from ..data_file import DataFile
+from ..generations import Generation
+from ..run_directory import RunDirectory
+from ..state import ACCEPTABLE
+from ..state_file import parse
+from .console import Console
+from .jobs import Job
+from .options import TrainOptions
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a training goes on from.
+
+    Attributes:
+        state: as Lightning loads it; None where the run has none yet and begins.
+        generation: which.
+    """
+
+    state: dict[str, Any] | None = None
+    generation: Generation | None = None
+
+
+def restore(run: RunDirectory, job: Job, options: TrainOptions, console: Console) -> Restored:
+    """Load the newest sound state into the subsampler, and say what was damaged.
+
+    Args:
+        run: the folder.
+        job: built from the run's options.
+        options: of this session; ``accept`` says what may differ.
+        console: where to say it.
+
+    Raises:
+        DamagedData: where no state is sound, or a past epoch's file is not and that is not accepted.
+        InvalidValue: where data, policy or seed are not those of the run, and that is not accepted.
+    """
+    generation = _generation(run, options, job, console)
+    if generation is None:
+        return Restored()
+    path = run.generations.state_path(generation.number)
+    state = parse(path.read_bytes(), str(path))
+    wrong = run.generations.unsound(generation)
+    changed = _check_data(run, job, options, wrong)
+    callbacks = state["callbacks"]
+    run.lost = _lost_epochs(run, generation, wrong, options) | _without_a_file(run, generation, callbacks)
+    watch = next(name for name, part in callbacks.items() if "subsampler" in part)
+    saved = callbacks[watch]["subsampler"]
+    saved["history"] = _history(run, callbacks)
+    job.subsampler.load_state_dict(saved, accept=_accepted(options))
+    if changed.size:
+        job.subsampler.renew(changed)
+    callbacks[watch]["subsampler"] = job.subsampler.state_dict()
+    run.digests.update(generation.files)
+    run.generations.trust(generation)
+    if changed.size or job.data.n != saved["settings"]["n"] or run.data_path.name in wrong:
+        run.data_name = f"data-{run.generations.next_number():03d}.safetensors"
+        run.put(run.data_path, job.data.dump())
+    return Restored(state, generation)
+
+
+def _generation(run: RunDirectory, options: TrainOptions, job: Job, console: Console) -> Generation | None:
+    """Return the generation to go on from, or None for a run that was stopped before its first epoch."""
+    search = run.generations.newest()
+    for said in search.damage:
+        console.line(f"Damaged: {said}")
+    if search.found is None:
+        if run.epochs():
+            step = "Put back a copy of the folder, or begin the run anew in another one."
+            raise damaged(f"{run.path} must hold a sound state.", "none", step)
+        console.line("No epoch was finished: the run begins anew.")
+        return None
+    if search.damage:
+        console.line(f"Going on from state {search.found.number}; what came after it is trained again.")
+    generation = search.found
+    run.data_name = str(generation.about.get("data", run.data_name))
+    if "data" in options.accept and generation.about.get("recorded"):
+        sound = run.data_path.name not in run.generations.unsound(generation)
+        if not sound or DataFile.read(run.data_path).changes(job.data):
+            between = run.generations.newest(between=True).found
+            if between is not None:
+                console.line(f"Other data join between two epochs: going on from state {between.number}.")
+                return between
+    return generation
+
+
+def _accepted(options: TrainOptions) -> set[str]:
+    """Return what may differ in the subsampler, by what may differ in the options."""
+    accept = set(ACCEPTABLE) & set(options.accept)
+    if set(options.accept) - {"data", "history"}:
+        accept |= {"policy", "schedule", "seed", "min_kept", "min_kept_per_class"}
+    if "data" in options.accept:
+        accept |= {"n", "labels"}
+    return accept
+
+
+def _check_data(
+    run: RunDirectory, job: Job, options: TrainOptions, wrong: dict[str, str]
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the samples that are not what they were; raise where there are any and that is not accepted."""
+    name = run.data_path.name
+    if name in wrong:
+        if "data" not in options.accept:
+            step = "Put back a copy of it; where you know that the data are the same, add --accept data."
+            raise DamagedData(f"{wrong[name]} {step}")
+        return np.zeros(0, np.int64)
+    before = DataFile.read(run.data_path)
+    found = before.changes(job.data)
+    if found and "data" not in options.accept:
+        raise invalid(
+            f"The data must be those that {run.path} was begun with.",
+            "; ".join(found),
+            "Put them back, or add --accept data: what changed counts as new, and nothing is known of it.",
+        )
+    return before.changed(job.data) if found else np.zeros(0, np.int64)
+
+
+def _lost_epochs(
+    run: RunDirectory, generation: Generation, wrong: dict[str, str], options: TrainOptions
+) -> set[int]:
+    """Return the past epochs whose files are damaged; raise where that is not accepted."""
+    lost = set()
+    for epoch in range(int(generation.about["epoch"])):
+        path = run.epoch_path(epoch)
+        said = wrong.get(path.relative_to(run.path).as_posix())
+        if said is None:
+            continue
+        if "history" not in options.accept:
+            step = "Put back a copy of it, or go on without knowing what that epoch used: --accept history."
+            raise DamagedData(f"{said} {step}")
+        if path.exists():
+            run.disk.rename(path, path.with_suffix(".damaged"))
+        lost.add(epoch)
+    return lost
+
+
+def _without_a_file(run: RunDirectory, generation: Generation, callbacks: dict[str, Any]) -> set[int]:
+    """Return the past epochs that the state does not build on, as they were lost before."""
+    written = len(callbacks["Keeper"]["record_seconds"]) - len(callbacks["EpochWriter"]["pending"])
+    names = {epoch: run.epoch_path(epoch).relative_to(run.path).as_posix() for epoch in range(written)}
+    return {epoch for epoch, name in names.items() if name not in generation.files}
+
+
+def _history(run: RunDirectory, callbacks: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the past epochs as a subsampler's state holds them, from their files and the rows."""
+    seconds = callbacks["Keeper"]["record_seconds"]
+    rows, pending = callbacks["EpochWriter"]["epochs"], callbacks["EpochWriter"]["pending"]
+    history = []
+    for epoch, taken in enumerate(seconds):
+        if epoch in run.lost:
+            history.append(_from_row(rows[epoch], taken))
+            continue
+        if epoch >= len(seconds) - len(pending):
+            data = pending[epoch - len(seconds) + len(pending)]
+            file = run.parse_epoch(data.tobytes(), epoch)
+        else:
+            file = run.read_epoch(epoch)
+        entry = {**file.record.aggregates(), "record_seconds": taken}
+        history.append({"used_bits": torch.from_numpy(file.record.used_bits), **entry})
+    return history
+
+
+def _from_row(row: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return a past epoch whose file is lost: its numbers are known, but not which samples it used."""
+    names: tuple[str, ...] = (
+        "n",
+        "backward",
+        "forward_only",
+        "kept",
+        "learned",
+        "outliers",
+        "not_drawn",
+        "by_hand",
+    )
+    names += ("readmitted", "bad", "mean_score", "score_quantiles", "score_histogram", "notes", "epoch")
+    bits = torch.zeros(-(-row["n"] // 8), dtype=torch.uint8)
+    return {"used_bits": bits, "record_seconds": seconds, **{name: row[name] for name in names}}

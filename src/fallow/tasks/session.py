@@ -1,0 +1,194 @@
+"""One session of a training: from its first step here to the files that are left behind."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from safetensors.torch import save
+
+from .._checks import NotWritten
+from ..integrations.lightning import SubsamplingCallback
+from ..run_directory import RunDirectory
+from ..scores import RelativeToBatch
+from .building import make_score
+from .class_accuracy import ClassAccuracy
+from .console import Console
+from .image import ImageTask
+from .jobs import Job
+from .keeper import Keeper, StateIO
+from .options import TrainOptions
+from .outcome import EpochWriter, finish
+from .restoring import Restored
+from .stored import plain
+from .trainer import fit, make_trainer
+
+
+class Stopped(KeyboardInterrupt):
+    """A training was told to stop.
+
+    Attributes:
+        signal: the number of the signal that said so.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
+
+
+class Session:
+    """Trains a job from its start, or from where it was stopped.
+
+    Args:
+        options: of this session.
+        job: what is trained; where it goes on, with the state in its subsampler.
+        run: where everything is written.
+        console: where to print.
+        restored: what it goes on from.
+
+    Attributes:
+        keeper: keeps the state.
+    """
+
+    def __init__(
+        self,
+        options: TrainOptions,
+        job: Job,
+        run: RunDirectory,
+        console: Console,
+        restored: Restored | None = None,
+    ) -> None:
+        self.options, self.job, self.run, self.console = options, job, run, console
+        self.restored = restored or Restored()
+        self.step_rule = job.module.step_rule if isinstance(job.module, ImageTask) else None
+        score = make_score(options)
+        self.writer = EpochWriter(
+            run,
+            job.subsampler,
+            console,
+            self.step_rule,
+            relative=isinstance(score, RelativeToBatch),
+            stop_on_storage_error=options.on_storage_error == "stop",
+        )
+        watch = SubsamplingCallback(job.subsampler, score)
+        about = {"options": plain(options)}
+        self.keeper = Keeper(run, job.subsampler, self.writer, about, options.save_steps)
+        watch.before_batch = self.keeper.before_batch
+        callbacks = [watch, self.writer.watch, self.writer, self.keeper]
+        self.trainer: Trainer = make_trainer(
+            options, run, callbacks, StateIO(self.keeper, self.restored.state)
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs were done before."""
+        subsampler = self.job.subsampler
+        return self.restored.state is not None and subsampler.epoch >= subsampler.schedule.epochs
+
+    def train(self) -> dict[str, Any]:
+        """Train to the end, and write what a run leaves behind, after Ctrl-C too; return the summary.
+
+        Raises:
+            Stopped: where a signal ended it.
+            NotWritten: where something could not be written.
+        """
+        stopped: int | None = None
+        if self.finished:
+            self._put_back()
+        else:
+            stopped = self._fit()
+        keeper = self.keeper
+        more = {
+            "finished": stopped is None,
+            "seconds": keeper.seconds,
+            "cpu_seconds": keeper.cpu_seconds,
+            "steps": keeper.steps,
+            "evaluated_on": self.options.evaluated_on,
+            "samples_evaluated": keeper.evaluated,
+            **_class_accuracy(self.job),
+        }
+        summary: dict[str, Any] = {}
+        if self.trainer.is_global_zero and self.writer.epochs:
+            summary = self._leave(more)
+        if stopped is not None:
+            self._say_how_to_go_on()
+            raise Stopped(stopped)
+        return summary
+
+    def _fit(self) -> int | None:
+        """Train; return the signal that ended it, or None at its end."""
+        self.console.begin(self.job.subsampler, len(self.job.train), self.options, self.step_rule)
+        if self.restored.generation is not None:
+            self._say_where_it_goes_on()
+        state = None if self.restored.state is None else self.keeper.next_path
+        try:
+            fit(self.trainer, self.job, state)
+        except SystemExit:  # Lightning ends a training so on Ctrl-C
+            if not self.trainer.interrupted:
+                raise
+            return self.keeper.stopped or signal.SIGINT
+        finally:
+            self.console.end()
+        return None
+
+    def _put_back(self) -> None:
+        """Take over the state of a training that has ended, to write what it leaves behind."""
+        state = self.restored.state
+        assert state is not None
+        self.writer.load_state_dict(state["callbacks"]["EpochWriter"])
+        self.keeper.load_state_dict(state["callbacks"]["Keeper"])
+        self.job.module.on_load_checkpoint(state)
+        self.job.module.load_state_dict(state["state_dict"])
+        self.console.line(f"{self.run.path} has finished: there is nothing left to train.")
+
+    def _leave(self, more: dict[str, Any]) -> dict[str, Any]:
+        """Write weights, summary, table, chart and, at the end of all, the checksums."""
+        try:
+            self.writer.write_pending()
+            _save_weights(self.job.module, self.run)
+            summary = finish(self.run, self.job.subsampler, self.job.classes, self.writer, more, self.console)
+            if more["finished"] and not self.writer.pending:
+                self.run.seal()
+        except OSError as error:
+            step = f"Make room, then call fallow train --resume {self.run.path}: nothing is trained again."
+            what = f"{self.run.path} cannot be written: {error.strerror or error}."
+            raise NotWritten(f"{what} What it leaves behind is not complete. {step}") from None
+        if self.writer.pending:
+            epochs = ", ".join(str(file.record.epoch) for file in self.writer.pending)
+            raise NotWritten(
+                f"{self.run.path} lacks the files of epochs {epochs}, which could not be written. "
+                f"Make room, then call fallow train --resume {self.run.path}."
+            )
+        return summary
+
+    def _say_where_it_goes_on(self) -> None:
+        generation = self.restored.generation
+        assert generation is not None
+        epoch, recorded = int(generation.about["epoch"]), int(generation.about["recorded"])
+        inside = f", after {recorded:,} of its {generation.about['planned']:,} samples" if recorded else ""
+        epochs = self.job.subsampler.schedule.epochs
+        self.console.line(f"Going on in epoch {epoch + 1} of {epochs}{inside} (state {generation.number}).")
+
+    def _say_how_to_go_on(self) -> None:
+        if self.run.generations.numbers():
+            self.console.line(f"Go on with: fallow train --resume {self.run.path}")
+
+
+def _class_accuracy(job: Job) -> dict[str, Any]:
+    """Return the accuracy of each class and the lowest of them, where the module counts classes."""
+    counted = getattr(job.module, "class_accuracy", None)
+    shares = counted.shares() if isinstance(counted, ClassAccuracy) and job.classes is not None else []
+    there = [share for share in shares if share is not None]
+    names = job.classes if job.classes and len(job.classes) == len(shares) else map(str, range(len(shares)))
+    return {
+        "worst_class_accuracy": min(there, default=None),
+        "accuracy_by_class": dict(zip(names, shares, strict=True)) if shares else None,
+    }
+
+
+def _save_weights(module: LightningModule, run: RunDirectory) -> None:
+    """Write ``model.safetensors``: the network's weights, on the host."""
+    network = module.network if isinstance(module, ImageTask) else module
+    weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
+    run.put(run.model_path, save(weights))

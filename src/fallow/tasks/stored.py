@@ -1,0 +1,99 @@
+"""The options that a run was begun with, and what may differ from them when it goes on. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .._checks import damaged, invalid, unknown_name
+from ..generations import Search
+from ..run_directory import RunDirectory
+from .options import TrainOptions
+
+_FREE = {"out", "resume", "accept", "workers", "logger", "checkpoints", "save_steps", "on_storage_error"}
+"""What changes nothing in a training."""
+_NEVER = {"task", "model", "model_args"}
+"""What a state would not fit."""
+_MORE = {"data", "policy", "schedule", "seed", "history"}
+"""What else may be accepted: differences that no option names."""
+
+
+def stored_options(path: str) -> dict[str, Any]:
+    """Return the options of the run in a folder: those of its newest sound state, or of ``config.yaml``.
+
+    Raises:
+        InvalidValue: where there is no run.
+        DamagedData: where neither can be read.
+    """
+    run = RunDirectory(path)
+    run.check()
+    return read_options(run, run.generations.newest())
+
+
+def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
+    """Return the options in a sound state, or in ``config.yaml`` where the run has none yet."""
+    known = {field.name for field in fields(TrainOptions)}
+    state = search.found
+    found = _read_config(run.config_path) if state is None else state.about.get("options")
+    if not isinstance(found, Mapping) or not found.get("data"):
+        step = "Begin the run anew, in another folder."
+        raise damaged(f"{run.path} must hold the options of a run.", type(found).__name__, step)
+    newer = sorted(set(found) - known)
+    if newer:
+        raise damaged(f"{run.path} was written by another version of fallow.", newer[0], "Use that version.")
+    return dict(found)
+
+
+def _read_config(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        step = "Put back a copy of it, or begin the run anew in another folder."
+        raise damaged(f"{path} must be readable.", " ".join(str(error).split()), step) from None
+
+
+def plain(options: TrainOptions) -> dict[str, Any]:
+    """Return what is kept of options: all that are set, but not what concerns one session only."""
+    kept = {name: value for name, value in asdict(options).items() if value is not None}
+    for name in ("resume", "accept"):
+        kept.pop(name, None)
+    return kept
+
+
+def going_on(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
+    """Return the options to go on with: those given, where they are accepted.
+
+    Args:
+        stored: what the run was begun with.
+        given: the same, but for what was changed.
+
+    Raises:
+        InvalidValue: for the first option that changes the training and is not named in ``accept``.
+    """
+    known = {field.name for field in fields(TrainOptions)}
+    for name in given.accept:
+        if name not in known | _MORE or name in _FREE | _NEVER:
+            raise unknown_name("name in --accept", name, (known | _MORE) - _FREE - _NEVER)
+    before = plain(TrainOptions(**stored))
+    now = plain(given)
+    for name in sorted(before.keys() | now.keys()):
+        if name in _FREE or before.get(name) == now.get(name):
+            continue
+        rule = f"--{name} must be what the run was begun with: {_shown(before, name)}."
+        if name in _NEVER:
+            raise invalid(rule, _shown(now, name), "Begin another run.")
+        if name not in given.accept:
+            step = f"Leave it out, or go on all the same with --accept {name}."
+            raise invalid(rule, _shown(now, name), step)
+    if given.out not in (None, stored.get("out")):
+        raise invalid("A run goes on in its own folder.", f"--out {given.out}", "Leave --out out.")
+    return replace(given, out=given.resume)
+
+
+def _shown(options: Mapping[str, Any], name: str) -> Any:
+    value = options.get(name)
+    return "not set" if value is None else value
