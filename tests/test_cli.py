@@ -35,7 +35,8 @@ def run(tmp_path_factory):
 def test_a_run_leaves_every_file_behind(run):
     names = {path.name for path in run.iterdir()}
     files = {"config.yaml", "model.safetensors", "samples.csv", "summary.json", "usage.png", "usage.svg"}
-    assert names == files | {"history"}
+    files |= {"data.safetensors", "environment.json", "SHA256SUMS", "lock"}
+    assert names == files | {"history", "state"}
     epochs = [f"epoch-{e:05d}.safetensors" for e in range(3)]
     assert sorted(p.name for p in (run / "history").iterdir()) == epochs
 

@@ -55,8 +55,9 @@ def test_each_run_leaves_a_run_directory_and_all_of_them_results(comparison):
     names = [f"{arm}-{seed}" for arm in ("full", "fewer-epochs-0.4", "soft-0.4") for seed in (0, 1)]
     assert {path.name for path in (out / "runs").iterdir()} == set(names)
     files = {"config.yaml", "model.safetensors", "samples.csv", "summary.json", "usage.png", "usage.svg"}
+    files |= {"data.safetensors", "environment.json", "SHA256SUMS", "lock"}
     for name in names:
-        assert files | {"history"} == {path.name for path in (out / "runs" / name).iterdir()}
+        assert files | {"history", "state"} == {path.name for path in (out / "runs" / name).iterdir()}
     here = {"compare.json", "results.json", "frontier.png", "frontier.svg", "runs", ".lock"}
     assert {path.name for path in out.iterdir()} == here
     assert comparison.failed == []

@@ -24,8 +24,13 @@ def epoch():
     return EpochFile(record, subsampler.scores.numpy(), np.zeros(10, np.uint8))
 
 
-def test_an_epoch_comes_back_as_it_was(tmp_path, epoch):
-    run = RunDirectory.create(tmp_path / "run")
+@pytest.fixture
+def run(tmp_path):
+    with RunDirectory.create(tmp_path / "run") as made:
+        yield made
+
+
+def test_an_epoch_comes_back_as_it_was(run, epoch):
     run.write_epoch(epoch)
     again = run.read_epoch(0)
     assert run.epochs() == [0]
@@ -35,8 +40,7 @@ def test_an_epoch_comes_back_as_it_was(tmp_path, epoch):
 
 
 @pytest.mark.parametrize("cut", [0, 7, 60, -1])
-def test_a_file_cut_short_is_named(tmp_path, epoch, cut):
-    run = RunDirectory.create(tmp_path / "run")
+def test_a_file_cut_short_is_named(run, epoch, cut):
     run.write_epoch(epoch)
     path = run.epoch_path(0)
     path.write_bytes(path.read_bytes()[:cut])
@@ -44,10 +48,9 @@ def test_a_file_cut_short_is_named(tmp_path, epoch, cut):
         run.read_epoch(0)
 
 
-def test_a_missing_or_foreign_epoch_is_named(tmp_path):
+def test_a_missing_or_foreign_epoch_is_named(run):
     from safetensors.numpy import save_file
 
-    run = RunDirectory.create(tmp_path / "run")
     with pytest.raises(DamagedData, match="epoch-00003"):
         run.read_epoch(3)
     save_file({"x": np.zeros(3)}, run.epoch_path(0))
@@ -64,7 +67,6 @@ def test_a_folder_in_use_is_refused(tmp_path):
         RunDirectory.create(file / "run")
 
 
-def test_numbers_that_json_cannot_hold_become_null(tmp_path):
-    run = RunDirectory.create(tmp_path / "run")
+def test_numbers_that_json_cannot_hold_become_null(run):
     run.write_summary({"accuracy": float("nan"), "epochs": [{"loss": float("inf"), "n": 3}]})
     assert json.loads(run.summary_path.read_text()) == {"accuracy": None, "epochs": [{"loss": None, "n": 3}]}

@@ -14,6 +14,7 @@ from typing import Any
 from . import __version__
 from ._checks import DamagedData, FallowError, NotWritten, invalid, missing_extra
 from .comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
+from .reading_commands import COMMANDS
 from .tasks.options import TrainOptions
 
 DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
@@ -26,6 +27,7 @@ _ABOUT = """Train on what still surprises the network.
   fallow train --config run.yaml --seed 1             options from a file, one of them changed
   fallow train --resume RUN                           go on exactly where a run was stopped
   fallow compare --data digits                        does it pay? against two plain controls
+  fallow report RUN                                   one HTML page of a run, with its odd samples
 """
 _ABOUT_COMPARE = """Does leaving samples out pay on your data? Trains every arm with the same seeds on the
 same data and reads the final epoch: against full training, and against two plain controls at the same
@@ -57,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser = _parser(_resumed(words))
         parsed = parser.parse_args(words)
         command = str(parsed["command"])
+        if command in COMMANDS:
+            return COMMANDS[command].run(parsed[command])
         return {"train": _train, "compare": _compare}[command](parsed[command])
     except KeyboardInterrupt as stop:
         print("fallow: stopped.", file=sys.stderr)
@@ -131,6 +135,12 @@ def _parser(defaults: dict[str, Any]) -> Any:
     compare.add_class_arguments(CompareOptions)
     compare.add_class_arguments(TrainOptions, skip=set(NOT_SHARED))
     commands.add_subcommand("compare", compare, help="Does it pay on your data? Arms, seeds, plain controls.")
+    for name, command in COMMANDS.items():
+        reader = ArgumentParser(description=command.about, formatter_class=RawDescriptionHelpFormatter)
+        reader.add_argument("run", metavar="RUN", help="The folder of the run.")
+        command.add(reader)
+        reader.add_argument("--json", action="store_true", help="Print JSON.")
+        commands.add_subcommand(name, reader, help=command.about.partition(".")[0] + ".")
     return parser
 
 
@@ -151,6 +161,8 @@ def _refuse_of_an_arm(words: Sequence[str]) -> None:
 
 def _spelled(words: Sequence[str]) -> list[str]:
     """Return ``--readmit-every`` as ``--readmit_every``, and a bare ``--stagger`` as ``--stagger=true``."""
+    if words[0] in COMMANDS:
+        return list(words)
     every = (*fields(TrainOptions), *fields(CompareOptions))
     switches = {field.name for field in every if str(field.type).startswith("bool")}
     spelled = []

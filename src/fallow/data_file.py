@@ -103,11 +103,11 @@ class DataFile:
 
     def name(self, index: int) -> str | None:
         """Return the class of a sample, by name where it has one."""
-        if self.labels is None:
-            return None
-        label = int(self.labels[index])
-        named = self.classes is not None and label < len(self.classes)
-        return self.classes[label] if named and self.classes is not None else str(label)
+        return None if self.labels is None else self.class_name(int(self.labels[index]))
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a class, or its number where it has none."""
+        return self.classes[label] if self.classes and 0 <= label < len(self.classes) else str(label)
 
     def changes(self, now: DataFile) -> list[str]:
         """Return in words what differs in the data of ``now``: length, order, content, labels.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,16 @@ class EpochRecord:
         parts["score_quantiles"] = tuple(parts["score_quantiles"])
         parts["score_histogram"] = np.asarray(parts["score_histogram"], np.int64)
         return EpochRecord(used_bits=used_bits, **parts)
+
+
+def times_used(history: Sequence[EpochRecord]) -> NDArray[np.int32]:
+    """Return in how many epochs each sample of the last one was trained on: ``(n,)``."""
+    n = history[-1].n
+    times = np.zeros(n, np.int32)
+    for record in history:
+        size = min(n, record.n)
+        times[:size] += unpack(record.used_bits, record.n)[:size]
+    return times
 
 
 def describe(

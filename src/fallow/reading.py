@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from ._checks import damaged, invalid
-from .bitset import unpack
 from .data_file import DataFile
 from .epoch_file import EpochFile
 from .generations import Search
-from .history import EpochRecord
+from .history import EpochRecord, times_used
 from .run_directory import RunDirectory
 
 _PREDICTED = "subsampler/table/columns/predicted"
@@ -137,12 +136,7 @@ class Run:
     @cached_property
     def times_used(self) -> NDArray[np.int32]:
         """In how many of the finished epochs each sample was trained on: ``(N,)``."""
-        n = self.history[-1].n
-        times = np.zeros(n, np.int32)
-        for record in self.history:
-            size = min(n, record.n)
-            times[:size] += unpack(record.used_bits, record.n)[:size]
-        return times
+        return times_used(self.history)
 
     @cached_property
     def predicted(self) -> NDArray[np.int32] | None:

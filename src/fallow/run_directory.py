@@ -17,6 +17,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from ._checks import DamagedData as DamagedData
@@ -28,6 +29,7 @@ from .storage import DISK, Digest, Disk, forget_temporaries
 
 _EPOCH = re.compile(r"epoch-(\d{5,})\.safetensors")
 _FOLDERS = ("", "history", "state")
+_UNSEALED = ("lock", "SHA256SUMS", "report.html")
 
 
 class RunDirectory:
@@ -112,6 +114,14 @@ class RunDirectory:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
 
     def discard(self) -> None:
         """Take back what a run made that did not finish an epoch; nothing else is touched."""
@@ -226,6 +236,6 @@ class RunDirectory:
 
     def _is_sealed(self, path: Path) -> bool:
         inside = path.relative_to(self.path)
-        if path.is_symlink() or inside.name.startswith(".") or inside.name in ("lock", "SHA256SUMS"):
+        if path.is_symlink() or inside.name.startswith(".") or inside.name in _UNSEALED:
             return False
         return len(inside.parts) == 1 or inside.parts[0] == "history"

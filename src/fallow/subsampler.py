@@ -51,6 +51,7 @@ class Subsampler(ByHand):
         InvalidValue, InvalidType: where an argument cannot be meant.
 
     Example:
+        >>> import torch
         >>> from fallow import Subsampler, Threshold, Schedule
         >>> s = Subsampler(4, Threshold(low=0.1), Schedule(epochs=2))
         >>> loss = s.record(torch.arange(4), torch.tensor([0.01, 2.0, 0.5, 0.02]))

@@ -133,9 +133,9 @@ def usage_order(history: History, classes: NDArray[np.integer] | None = None) ->
 
 
 def _used(record: EpochRecord, n: int) -> NDArray[np.bool_]:
-    """Return which of ``n`` samples the epoch used; those that came later were not."""
+    """Return which of the first ``n`` samples the epoch used; those that came later were not."""
     used = np.zeros(n, np.bool_)
-    used[: record.n] = unpack(record.used_bits, record.n)
+    used[: record.n] = unpack(record.used_bits, record.n)[:n]
     return used
 
 

@@ -18,7 +18,7 @@ from ..tasks.building import make_policy
 from ..tasks.options import _ONLY_WITH, TrainOptions
 from .arms import FULL, Arm
 from .files import FORMAT, read_config, read_settings, read_summary
-from .options import NOT_SHARED
+from .options import NOT_SHARED, ONE_SESSION
 
 _LOCK = ".lock"
 _DIALS = _ONLY_WITH.keys() - {"fraction"}
@@ -140,8 +140,9 @@ class Plan:
             return
         before = read_config(path)
         now = {name: value for name, value in asdict(run.options).items() if value is not None}
-        for options in (before, now):
-            options.pop("out", None)
+        for name in ("out", *ONE_SESSION):
+            before.pop(name, None)
+            now.pop(name, None)
         summary, policy = run.summary(), make_policy(run.options)
         shown = None if summary is None else str(summary["policy"])
         same = shown is not None and _is_rule(shown, policy)

@@ -87,7 +87,7 @@ class ImageTask(LightningModule):
         self.subsampler, self.recipe, self.score = subsampler, recipe, score
         self.class_accuracy = ClassAccuracy()
         self.step_rule = step_rule
-        self._turn = (-1, -1)
+        self._resumed = (0, 0)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Return uint8 or float images ``(B, C, H, W)`` as normalised floats."""
@@ -106,11 +106,10 @@ class ImageTask(LightningModule):
             images = shift_and_flip(images, key, flip=self.recipe.augment == "crop-flip")
         return images
 
-    def _next_turn(self) -> int:
-        """Return the number of the batch in the epoch, counted on after a stop."""
-        epoch = self.subsampler.epoch
-        self._turn = (epoch, self._turn[1] + 1 if self._turn[0] == epoch else 0)
-        return self._turn[1]
+    def _before(self) -> int:
+        """Return how many batches of this epoch were done when it was stopped."""
+        epoch, batches = self._resumed
+        return batches if epoch == self.subsampler.epoch else 0
 
     def _key(self, turn: int) -> int:
         return mix(self.recipe.seed, self.global_rank, self.subsampler.epoch, turn)
@@ -124,7 +123,7 @@ class ImageTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and for each sample its loss, score and predicted class."""
         images, labels = batch
-        key = self._key(self._next_turn())
+        key = self._key(self._before() + batch_idx)
         images = self._varied(images, key)
         if self.step_rule is not None and self.step_rule.acts(self.subsampler.progress):
             return self._selective_step(self.step_rule, images, labels, key)
@@ -178,12 +177,14 @@ class ImageTask(LightningModule):
         self.log("test_loss", losses.mean(), batch_size=count, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save what is not in the weights: the number of the batch, and the counts of the last evaluation."""
-        checkpoint[_OURS] = {"turn": self._turn, "class_accuracy": self.class_accuracy.counts}
+        """Save what is not in the weights: how far the epoch is, and the counts of the last evaluation."""
+        here = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        done = (self.subsampler.epoch, self._before() + here)
+        checkpoint[_OURS] = {"done": done, "class_accuracy": self.class_accuracy.counts}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over what :meth:`on_save_checkpoint` saved."""
-        self._turn = checkpoint[_OURS]["turn"]
+        self._resumed = checkpoint[_OURS]["done"]
         self.class_accuracy.counts = checkpoint[_OURS]["class_accuracy"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -13,7 +13,7 @@ from torch import Tensor
 from .._checks import NotWritten
 from ..charts import save_usage
 from ..epoch_file import EpochFile
-from ..history import FORWARD_SHARE, EpochRecord
+from ..history import FORWARD_SHARE, EpochRecord, times_used
 from ..plan import thin_epochs
 from ..policies import RandomFraction
 from ..run_directory import RunDirectory
@@ -237,9 +237,8 @@ def finish(
     )
     run.write_summary(summary)
     names = None if labels is None or classes is None else [classes[i] for i in labels.tolist()]
-    times_used = sum((record.used.numpy().astype(np.int32) for record in history), np.int32(0))
     scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
-    table = samples_csv(names, scores, reason, np.asarray(times_used), nats=nats)
+    table = samples_csv(names, scores, reason, times_used(history), nats=nats)
     run.write_text(run.samples_path, table)
     charts = save_usage(history, run.path, labels=None if names is None else np.asarray(names))
     console.table(_rows(summary))

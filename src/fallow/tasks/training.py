@@ -46,33 +46,28 @@ def train(
         if options.resume is not None:
             return _go_on(options, console, data)
         job = build(options, console, data)
-        run = _open_run(options)
-        session: Session | None = None
-        try:
-            _describe(run, job, options)
-            session = Session(options, job, run, console)
-            return session.train()
-        except BaseException:
-            if not _rank() and (session is None or not session.keeper.saved_inside):
-                run.discard()
-            raise
-        finally:
-            run.release()
+        with _open_run(options) as run:
+            session: Session | None = None
+            try:
+                _describe(run, job, options)
+                session = Session(options, job, run, console)
+                return session.train()
+            except BaseException:
+                if not _rank() and (session is None or not session.keeper.saved_inside):
+                    run.discard()
+                raise
 
 
 def _go_on(options: TrainOptions, console: Console, data: ImageData | None) -> dict[str, Any]:
     """Go on with a run that was stopped."""
     assert options.resume is not None
-    run = RunDirectory(options.resume) if _rank() else RunDirectory.reopen(options.resume)
-    try:
+    with RunDirectory(options.resume) if _rank() else RunDirectory.reopen(options.resume) as run:
         job = build(options, console, data)
         restored = restore(run, job, options, console)
         session = Session(options, job, run, console, restored)
         if not session.finished:
             _describe(run, job, options, samples=restored.state is None)
         return session.train()
-    finally:
-        run.release()
 
 
 def _rank() -> int:

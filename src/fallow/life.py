@@ -1,0 +1,83 @@
+"""One sample's life: epoch by epoch whether it was used, what it scored, and why it was left out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ._checks import invalid
+from .policies.base import Reason
+from .reading import Run
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of a sample's life.
+
+    Attributes:
+        epoch: which.
+        used: whether it was trained on.
+        score: its last score at the end of the epoch; None without one.
+        reason: why it was left out, in words; ``kept`` where it was not.
+    """
+
+    epoch: int
+    used: bool
+    score: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Life:
+    """What a run tells of one sample.
+
+    Attributes:
+        sample: its index.
+        label, predicted: its class, and the class last predicted, by name; None where unknown.
+        file: where it came from, or None.
+        times_used: in how many epochs it was trained on.
+        epochs: one by one, since it was there.
+    """
+
+    sample: int
+    label: str | None
+    predicted: str | None
+    file: str | None
+    times_used: int
+    epochs: list[Epoch]
+
+    def told(self) -> dict[str, Any]:
+        """Return all of it as plain values."""
+        return asdict(self)
+
+
+def life(run: Run, sample: int) -> Life:
+    """Return the life of a sample.
+
+    Raises:
+        InvalidValue: where there is no such sample, or no finished epoch.
+        DamagedData: where a file that tells of it is not sound.
+    """
+    n = run.history[-1].n
+    if not 0 <= sample < n:
+        rule = f"A sample must be in [0, {n:,}), a position in the training set."
+        raise invalid(rule, sample, "samples.csv and the report list them.")
+    words = [reason.words for reason in Reason]
+    epochs = []
+    for file in run.files():
+        if sample >= file.record.n:
+            continue
+        score = float(file.scores[sample])
+        used = bool(file.record.used_bits[sample >> 3] >> (sample & 7) & 1)
+        shown = score if math.isfinite(score) else None
+        epochs.append(Epoch(file.record.epoch, used, shown, words[int(file.reason[sample])]))
+    data, predicted = run.data, None if run.predicted is None else int(run.predicted[sample])
+    return Life(
+        sample=sample,
+        label=data.name(sample),
+        predicted=None if predicted is None or predicted < 0 else data.class_name(predicted),
+        file=None if data.files is None else data.files[sample],
+        times_used=int(run.times_used[sample]),
+        epochs=epochs,
+    )

@@ -1,0 +1,402 @@
+"""``fallow train --resume``: the run that goes on leaves what the run that was never stopped leaves."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from rich.console import Console as RichConsole
+
+from fallow._checks import DamagedData, InvalidValue, WrongState
+from fallow.cli import main
+from fallow.generations import Generations
+from fallow.run_directory import RunDirectory
+from fallow.tasks.console import Console
+from fallow.tasks.keeper import Keeper
+from fallow.tasks.options import TrainOptions
+from fallow.tasks.session import Stopped
+from fallow.tasks.stored import going_on, stored_options
+from fallow.tasks.training import train
+
+BASE = {"data": "digits", "samples": 256, "epochs": 3, "batch_size": 64, "accelerator": "cpu"}
+SETTINGS = {
+    "default": {},
+    "threshold, augmented, two workers": {
+        "policy": "threshold", "low": 0.3, "high": 2.5, "augment": "crop-flip", "workers": 2
+    },
+    "own network that draws": {"model": "resumed_parts:Dropping", "policy": "infobatch"},
+    "gradients of two batches, rows chosen": {
+        "policy": "selective-backprop", "trainer": {"accumulate_grad_batches": 2}
+    },
+}  # fmt: skip
+OWN = {"data": "resumed_parts:Data", "model": "resumed_parts:Module", "epochs": 3, "accelerator": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.chdir(Path(__file__).parent)
+
+
+class Told(Console):
+    """Keeps what is printed."""
+
+    def __init__(self):
+        super().__init__(RichConsole(stderr=True), silent=True)
+        self.said = []
+
+    def line(self, text=""):
+        self.said.append(text)
+
+
+def stopped_after(monkeypatch, batches, options):
+    """Train until a signal comes so many batches on; return whether it did."""
+    seen = []
+
+    def told(self, trainer):
+        seen.append(1)
+        return signal.SIGINT if len(seen) == batches + 1 else None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "_stop", told)
+        try:
+            train(options, Told())
+        except Stopped:
+            return True
+    return False
+
+
+def go_on(run, **changed):
+    """Go on with a run, as ``fallow train --resume`` does; return what it printed."""
+    told = Told()
+    train(TrainOptions(**{**stored_options(str(run)), "resume": str(run), **changed}), told)
+    return told.said
+
+
+def left(run):
+    """What a run leaves behind that times have no part in."""
+    names = ["model.safetensors", "samples.csv", *(f"history/{p.name}" for p in (run / "history").iterdir())]
+    summary = json.loads((run / "summary.json").read_text())
+    told = {
+        name: summary[name] for name in ("accuracy", "test_loss", "steps", "samples_backward", "finished")
+    }
+    told |= {"by class": summary["accuracy_by_class"], "rows": [row["accuracy"] for row in summary["epochs"]]}
+    return {name: (run / name).read_bytes() for name in sorted(names)}, told
+
+
+@cache
+def never_stopped(setting, folder):
+    run = Path(folder) / "whole"
+    train(TrainOptions(**options_of(setting), out=str(run)), Told())
+    return left(run)
+
+
+def options_of(setting):
+    return OWN if setting == "own" else BASE | SETTINGS[setting]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = tmp_path_factory.mktemp("finished") / "run"
+    train(TrainOptions(**BASE, out=str(run)), Told())
+    return run
+
+
+@pytest.mark.parametrize("batches", [1, 4, 5, 7])
+def test_a_run_goes_on_exactly(monkeypatch, tmp_path, folder, batches):
+    check_stop(monkeypatch, tmp_path / "run", folder, "default", batches)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", [*SETTINGS, "own"])
+def test_a_run_goes_on_exactly_from_every_step(monkeypatch, tmp_path, folder, setting):
+    batches = 1
+    while check_stop(monkeypatch, tmp_path / f"{batches}", folder, setting, batches):
+        batches += 1
+    assert batches > 8
+
+
+def check_stop(monkeypatch, run, folder, setting, batches):
+    want = never_stopped(setting, f"{folder}/{[*SETTINGS, 'own'].index(setting)}")
+    if not stopped_after(monkeypatch, batches, TrainOptions(**options_of(setting), out=str(run))):
+        return False
+    said = go_on(run)
+    assert any(line.startswith("Going on in epoch") for line in said)
+    assert left(run) == want
+    return True
+
+
+def test_a_second_and_a_third_stop_in_the_same_epoch(monkeypatch, tmp_path, folder):
+    want = never_stopped("default", f"{folder}/0")
+    run = tmp_path / "run"
+    assert stopped_after(monkeypatch, 1, TrainOptions(**BASE, out=str(run)))
+    for _ in range(2):
+        options = TrainOptions(**{**stored_options(str(run)), "resume": str(run)})
+        assert stopped_after(monkeypatch, 1, options)
+    assert Generations(run).newest().found.about["recorded"] == 3 * 64
+    go_on(run)
+    assert left(run) == want
+
+
+def test_the_state_is_saved_every_so_many_steps(monkeypatch, tmp_path):
+    """A training that is killed goes on from there."""
+    run = tmp_path / "run"
+    assert stopped_after(monkeypatch, 3, TrainOptions(**BASE, out=str(run), save_steps=1))
+    numbers = Generations(run).numbers()
+    assert len(numbers) == 3  # the newest two, and the one from before the epoch
+    assert [Generations(run).read(n).about["steps"] for n in numbers] == [0, 2, 3]
+
+
+def test_a_finished_run_has_nothing_to_train_and_is_put_together_again(tmp_path, finished):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    before = left(run)
+    assert any("has finished" in line for line in go_on(run))
+    assert left(run) == before
+    for name in ("model.safetensors", "summary.json", "samples.csv", "usage.png", "SHA256SUMS"):
+        (run / name).unlink()  # killed before it was put together
+    go_on(run)
+    assert left(run) == before
+    assert (run / "usage.png").exists()
+    assert subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=run, check=True).returncode == 0
+
+
+def test_a_run_that_was_killed_before_its_first_epoch_begins_anew(tmp_path, finished):
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(finished / "config.yaml", run)
+    said = go_on(run)
+    assert "No epoch was finished: the run begins anew." in said
+    assert left(run) == left(finished)
+
+
+def test_a_run_that_was_killed_as_its_folder_was_made_is_begun_again(tmp_path, finished):
+    (tmp_path / "run" / "history").mkdir(parents=True)
+    (tmp_path / "run" / "lock").touch()
+    with pytest.raises(InvalidValue, match=r"must hold a run\. Found no config\.yaml"):
+        stored_options(str(tmp_path / "run"))
+    train(TrainOptions(**BASE, out=str(tmp_path / "run")), Told())
+    assert left(tmp_path / "run") == left(finished)
+
+
+def test_a_run_goes_on_for_longer(tmp_path, finished):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    with pytest.raises(InvalidValue, match=r"--epochs must be .*: 3\. Found 4\. .*--accept epochs"):
+        go_on(run, epochs=4)
+    go_on(run, epochs=4, accept=["epochs"])
+    assert len(json.loads((run / "summary.json").read_text())["epochs"]) == 4
+    assert yaml.safe_load((run / "config.yaml").read_text())["epochs"] == 4
+    assert RunDirectory(run).epochs() == [0, 1, 2, 3]
+
+
+REFUSED = [
+    ({"seed": 1}, "--seed must be what the run was begun with: 0. Found 1."),
+    ({"policy": "threshold"}, "--policy must be what the run was begun with: soft. Found threshold."),
+    ({"fraction": 0.3}, "--fraction must be what the run was begun with: not set. Found 0.3."),
+    ({"batch_size": 32}, "--batch_size must be"),
+    ({"data": "fashion-mnist"}, "--data must be"),
+    ({"precision": "bf16-mixed"}, "--precision must be"),
+    ({"model": "resnet", "accept": ["seed"]}, "Begin another run"),
+    ({"accept": ["sed"]}, "Did you mean 'seed'?"),
+    ({"out": "elsewhere"}, "A run goes on in its own folder"),
+]
+
+
+@pytest.mark.parametrize(("changed", "words"), REFUSED, ids=[str(next(iter(c))) for c, _ in REFUSED])
+def test_what_would_change_the_training_is_refused_by_name(finished, changed, words):
+    stored = stored_options(str(finished))
+    with pytest.raises(InvalidValue) as refused:
+        going_on(stored, TrainOptions(**{**stored, "resume": str(finished), **changed}))
+    assert words in str(refused.value)
+
+
+def test_what_changes_nothing_is_free(tmp_path, finished):
+    stored = stored_options(str(finished))
+    free = {"workers": 2, "save_steps": 5, "on_storage_error": "stop", "logger": "csv"}
+    options = going_on(stored, TrainOptions(**{**stored, "resume": str(finished), **free}))
+    assert (options.workers, options.out) == (2, str(finished))
+
+
+def digits_npz(path, change=lambda arrays: arrays):
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    images = rng.integers(0, 90, (300, 8, 8)).astype(np.uint8) + (70 * labels[:, None, None]).astype(np.uint8)
+    arrays = {"x_train": images, "y_train": labels, "x_test": images[:60], "y_test": labels[:60]}
+    np.savez(path, **change(arrays))
+
+
+def shorter(arrays):
+    return arrays | {name: arrays[name][:-7] for name in ("x_train", "y_train")}
+
+
+def longer(arrays):
+    return arrays | {n: np.concatenate([arrays[n], arrays[n][:9]]) for n in ("x_train", "y_train")}
+
+
+def reordered(arrays):
+    order = np.random.default_rng(1).permutation(300)
+    return arrays | {name: arrays[name][order] for name in ("x_train", "y_train")}
+
+
+def relabelled(arrays):
+    labels = arrays["y_train"].copy()
+    labels[17], labels[40] = 1, 0
+    return arrays | {"y_train": labels}
+
+
+def repainted(arrays):
+    images = arrays["x_train"].copy()
+    images[5] = 0
+    return arrays | {"x_train": images}
+
+
+CHANGES = {
+    shorter: "length: there were 300 samples and are 293",
+    longer: "length: there were 300 samples and are 309",
+    reordered: "order: the same samples stand elsewhere, 29",
+    relabelled: "labels: 2 of 300 differ, the first at sample 17: it was 2 and is 1",
+    repainted: "content: 1 of 300 differs, the first at sample 5",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("batches", [4, 10])
+def test_other_data_are_refused_with_what_differs_or_accepted(monkeypatch, tmp_path, change, batches):
+    data, run = tmp_path / "data.npz", tmp_path / "run"
+    digits_npz(data)
+    options = {"data": str(data), "epochs": 4, "batch_size": 64, "accelerator": "cpu", "policy": "threshold"}
+    assert stopped_after(monkeypatch, batches, TrainOptions(**options, out=str(run)))
+    digits_npz(data, change)
+    with pytest.raises(InvalidValue) as refused:
+        go_on(run)
+    assert CHANGES[change] in str(refused.value)
+    assert "--accept data" in str(refused.value)
+    go_on(run, accept=["data"])
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["finished"]
+    assert main(["verify", str(run)]) == 0
+    again = go_on(run)  # and now these are the data of the run
+    assert any("has finished" in line for line in again)
+
+
+def damage(path):
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+def test_a_damaged_state_is_named_and_the_one_before_is_gone_on_from(monkeypatch, tmp_path, folder):
+    run = tmp_path / "run"
+    assert stopped_after(monkeypatch, 7, TrainOptions(**BASE, out=str(run)))
+    newest = Generations(run).newest().found.number
+    damage(Generations(run).state_path(newest))
+    said = go_on(run)
+    assert any(line.startswith("Damaged: ") and f"{newest:06d}.safetensors" in line for line in said)
+    assert any("what came after it is trained again" in line for line in said)
+    assert left(run) == never_stopped("default", f"{folder}/0")
+
+
+def test_without_a_sound_state_nothing_goes_on(tmp_path, finished):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    for number in Generations(run).numbers():
+        damage(Generations(run).state_path(number))
+    with pytest.raises(DamagedData, match="must hold a sound state"):
+        go_on(run)
+
+
+def test_a_damaged_past_epoch_is_named_and_may_be_gone_on_without(monkeypatch, tmp_path):
+    run = tmp_path / "run"
+    assert stopped_after(monkeypatch, 7, TrainOptions(**BASE, out=str(run)))
+    damage(RunDirectory(run).epoch_path(0))
+    with pytest.raises(DamagedData, match=r"epoch-00000\.safetensors is not as it was .*--accept history"):
+        go_on(run)
+    go_on(run, accept=["history"])
+    assert RunDirectory(run).epochs() == [1, 2]
+    assert len(json.loads((run / "summary.json").read_text())["epochs"]) == 3
+    assert main(["verify", str(run)]) == 0
+
+
+def test_a_second_writer_is_told_who_holds_the_run(tmp_path, finished):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    code = "import sys, time; from fallow.run_directory import RunDirectory as R\n"
+    code += "r = R.reopen(sys.argv[1]); print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(run)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(WrongState, match=f"Another training writes in .*process {holder.pid} on "):
+            go_on(run)
+        assert main(["verify", str(run)]) == 0  # readers need no lock
+    finally:
+        holder.kill()
+        holder.communicate()
+    go_on(run)
+
+
+def command(run, *words):
+    words = [sys.executable, "-m", "fallow", "train", *words, "--out", str(run), "--accelerator", "cpu"]
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed, env=os.environ
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_training_after_a_whole_step(tmp_path, number, code):
+    run = tmp_path / "run"
+    child = command(run, "--data", "digits", "--epochs", "4000", "--workers", "1")
+    deadline = time.monotonic() + 100
+    while not RunDirectory(run).epoch_path(1).exists():
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.02)
+    child.send_signal(number)
+    out, error = child.communicate(timeout=60)
+    assert child.returncode == code, error
+    assert "stopping after this step" in error
+    assert "Traceback" not in error
+    assert f"Go on with: fallow train --resume {run}" in out
+    about = Generations(run).newest().found.about
+    assert about["steps"] > 0
+    assert not json.loads((run / "summary.json").read_text())["finished"]
+    assert main(["verify", str(run)]) == 0
+
+
+def test_the_command_line_needs_no_other_option(monkeypatch, tmp_path, folder, capsys):
+    run = tmp_path / "run"
+    assert stopped_after(monkeypatch, 7, TrainOptions(**BASE, out=str(run)))
+    assert main(["train", "--resume", str(run)]) == 0
+    assert "Going on in epoch 2 of 3, after 192 of its 256 samples" not in capsys.readouterr().err
+    assert left(run) == never_stopped("default", f"{folder}/0")
+    assert main(["train", "--resume", str(tmp_path / "nowhere")]) == 2
+    assert "A run directory must exist." in capsys.readouterr().err
+    assert main(["train", "--resume", str(run), "--seed", "4"]) == 2
+    assert "--seed must be what the run was begun with: 0. Found 4." in capsys.readouterr().err
+    assert main(["train", "--seed", "4"]) == 2
+    assert "--data must say what to train on." in capsys.readouterr().err
+
+
+def test_generators_outside_are_left_as_they_were(tmp_path, finished):
+    torch.manual_seed(3)
+    want = torch.rand(2)
+    torch.manual_seed(3)
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    go_on(run, epochs=4, accept=["epochs"])
+    assert torch.equal(torch.rand(2), want)
