@@ -40,7 +40,7 @@ class Noisy(Dataset):
 
 
 class Data(LightningDataModule):
-    """Loads in workers that are started anew in each epoch."""
+    """Loads in workers that are started anew in each epoch; adds noise where the batch is used."""
 
     def train_dataloader(self):
         return DataLoader(Noisy(), batch_size=40, num_workers=2)
@@ -48,17 +48,17 @@ class Data(LightningDataModule):
     def val_dataloader(self):
         return DataLoader(Noisy(60), batch_size=30)
 
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        rows, labels = batch
+        return (rows + 0.1 * torch.randn_like(rows) if self.trainer.training else rows), labels
+
 
 class Module(LightningModule):
-    """Adam, a schedule by steps and one by the metric, dropout, and noise added in a hook."""
+    """Adam, a learning rate that follows the metric, and dropout."""
 
     def __init__(self):
         super().__init__()
         self.network = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 2))
-
-    def on_after_batch_transfer(self, batch, dataloader_idx):
-        rows, labels = batch
-        return (rows + 0.1 * torch.randn_like(rows) if self.trainer.training else rows), labels
 
     def training_step(self, batch, batch_idx):
         rows, labels = batch

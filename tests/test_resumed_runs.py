@@ -64,7 +64,7 @@ def stopped_after(monkeypatch, batches, options):
 
     def told(self, trainer):
         seen.append(1)
-        return signal.SIGINT if len(seen) == batches + 1 else None
+        return signal.SIGINT if len(seen) > batches else None
 
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "_stop", told)
@@ -127,7 +127,7 @@ def test_a_run_goes_on_exactly_from_every_step(monkeypatch, tmp_path, folder, se
     batches = 1
     while check_stop(monkeypatch, tmp_path / f"{batches}", folder, setting, batches):
         batches += 1
-    assert batches > 8
+    assert batches > 6
 
 
 def check_stop(monkeypatch, run, folder, setting, batches):

@@ -21,7 +21,8 @@ def drawing_by(key: int) -> Iterator[None]:
     """Let global random functions draw by ``key`` inside the block; after it, as if they had not been called.
 
     A dataset that augments its samples so draws the same for the same batch: with any number of workers,
-    whatever they have done before, and in a training that was stopped and goes on.
+    whatever they have done before, and in a training that was stopped and goes on. Only the second normal of
+    a pair, which numpy's old functions draw ahead, is forgotten at both ends. Blocks do not nest.
 
     Args:
         key: 64 bits, best made by :func:`fallow.keyed.mix`.

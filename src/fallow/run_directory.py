@@ -124,8 +124,9 @@ class RunDirectory:
         self.release()
 
     def discard(self) -> None:
-        """Take back what a run made that did not finish an epoch; nothing else is touched."""
-        if self.epochs():
+        """Take back what a run made that has not trained; nothing else is touched."""
+        state = self.generations.newest().found
+        if self.epochs() or (state is not None and (state.about.get("epoch") or state.about.get("recorded"))):
             return
         ours = [self.config_path, self.environment_path, self.data_path, self.shown_path, self.path / "lock"]
         for number in self.generations.numbers():

@@ -98,16 +98,11 @@ class Keeper(Callback):
         self._before = (0.0, 0.0)
         self._began = (time.perf_counter(), time.process_time())
         self._told: int | None = None
-        self._first, self._saved_inside = True, False
+        self._first = True
         self._saved_at = -1
         self._generators: dict[str, Any] | None = None
         self._last_step: dict[str, Any] | None = None
         self._handlers: dict[int, Any] = {}
-
-    @property
-    def saved_inside(self) -> bool:
-        """Whether this session saved a state from inside an epoch, which is worth keeping."""
-        return self._saved_inside
 
     @property
     def seconds(self) -> float:
@@ -161,7 +156,6 @@ class Keeper(Callback):
         try:
             written = len(self.subsampler.history) - len(self.writer.pending)
             self.run.generations.write(data, about, self.run.needed(written))
-            self._saved_inside |= bool(about["recorded"])
         except OSError as error:
             self.writer.failed(error)
 

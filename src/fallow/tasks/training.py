@@ -47,13 +47,11 @@ def train(
             return _go_on(options, console, data)
         job = build(options, console, data)
         with _open_run(options) as run:
-            session: Session | None = None
             try:
                 _describe(run, job, options)
-                session = Session(options, job, run, console)
-                return session.train()
+                return Session(options, job, run, console).train()
             except BaseException:
-                if not _rank() and (session is None or not session.keeper.saved_inside):
+                if not _rank():
                     run.discard()
                 raise
 

@@ -1,0 +1,185 @@
+"""``inspect``, ``export`` and ``verify``: what they tell, in words and JSON, without torch."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from fallow.bitset import unpack
+from fallow.cli import main
+from fallow.reading import Run
+
+QUICK = ["train", "--data", "digits", "--samples", "300", "--epochs", "4", "--accelerator", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("read") / "run"
+    words = ["--policy", "threshold", "--low", "0.3", "--high", "2.5", "--readmit-every", "2"]
+    assert main([*QUICK, *words, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    return shutil.copytree(run, tmp_path / "run")
+
+
+def told(capsys, *words):
+    capsys.readouterr()
+    code = main([*words, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_a_sound_run_is_sound(run, capsys):
+    code, found = told(capsys, "verify", str(run))
+    assert code == 0
+    assert found["sound"]
+    assert found["status"] == "finished after 4 epochs"
+    assert found["checked"] >= 14
+    assert main(["verify", str(run)]) == 0
+    assert "all as they were written" in capsys.readouterr().out
+
+
+FILES = ["model.safetensors", "samples.csv", "config.yaml", "history/epoch-00002.safetensors", "usage.png",
+         "data.safetensors", "summary.json"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_file_is_named(copied, capsys, name):
+    path = copied / name
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 4
+    path.write_bytes(raw)
+    code, found = told(capsys, "verify", str(copied))
+    assert code == 3
+    assert name in [problem["file"] for problem in found["damaged"]]
+    path.unlink()
+    code, found = told(capsys, "verify", str(copied))
+    assert code == 3
+    assert name in [problem["file"] for problem in found["damaged"]]
+
+
+def test_every_state_is_checked_and_the_next_step_told(copied, capsys):
+    newest = Run(copied).search.found.number
+    path = copied / "state" / f"{newest:06d}.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main(["verify", str(copied)]) == 3
+    printed = capsys.readouterr().out
+    assert f"The newest sound state is {newest - 1}" in printed
+    assert "--resume" in printed
+    shutil.rmtree(copied / "state")
+    (copied / "state").mkdir()
+    (copied / ".x.1.tmp").touch()
+    (copied / "history" / ".y.1.tmp").touch()
+    code, found = told(capsys, "verify", str(copied))
+    assert code == 0
+    assert any("Half-written" in remark for remark in found["remarks"])
+
+
+def test_a_list_of_checksums_that_is_none_is_named(copied, capsys):
+    (copied / "SHA256SUMS").write_text("no checksum\n")
+    code, found = told(capsys, "verify", str(copied))
+    assert code == 3
+    assert found["damaged"][0]["file"] == "SHA256SUMS"
+
+
+def test_one_samples_life(run, capsys):
+    reading = Run(run)
+    for sample in (0, 17, 299):
+        code, found = told(capsys, "inspect", str(run), str(sample))
+        assert code == 0
+        assert found["sample"] == sample
+        assert found["times_used"] == sum(epoch["used"] for epoch in found["epochs"])
+        for epoch in found["epochs"]:
+            file = reading.epoch(epoch["epoch"])
+            assert epoch["used"] == unpack(file.record.used_bits, 300)[sample]
+            assert epoch["score"] == pytest.approx(file.scores[sample])
+    with (run / "samples.csv").open() as table:
+        row = list(csv.DictReader(table))[17]
+    code, found = told(capsys, "inspect", str(run), "17")
+    assert (row["label"], row["times_used"]) == (found["label"], str(found["times_used"]))
+    assert main(["inspect", str(run), "17"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("Sample 17\n")
+    assert (
+        len(printed.splitlines()) == 4 + found.get("file", None).__class__().__len__()
+        if found["file"]
+        else 10
+    )
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "json"])
+def test_tables_hold_what_the_files_hold(run, tmp_path, capsys, kind):
+    code, found = told(capsys, "export", str(run), "--format", kind, "--out", str(tmp_path))
+    assert code == 0
+    assert [file["path"] for file in found["files"]] == [
+        str(tmp_path / f"{name}.{kind}") for name in ("history", "samples")
+    ]
+    read = {"parquet": pd.read_parquet, "csv": pd.read_csv, "json": pd.read_json}[kind]
+    history, samples = (read(file["path"]) for file in found["files"])
+    reading = Run(run)
+    assert list(history.columns) == ["epoch", "sample", "score", "used", "reason"]
+    for epoch in reading.epochs:
+        rows, file = history[history.epoch == epoch], reading.epoch(epoch)
+        assert rows["sample"].tolist() == list(range(300))
+        assert np.allclose(rows["score"].to_numpy(np.float64), file.scores, equal_nan=True, rtol=1e-6)
+        assert rows["used"].tolist() == unpack(file.record.used_bits, 300).tolist()
+        assert (rows["reason"] == "kept").sum() == file.record.kept
+    with (run / "samples.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    for name in ("label", "times_used", "reason"):
+        assert samples[name].astype(str).tolist() == [row[name] for row in rows]
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_parquet_is_read_by_duckdb_and_polars(run, tmp_path):
+    assert main(["export", str(run), "--out", str(tmp_path)]) == 0
+    path = str(tmp_path / "history.parquet")
+    reading = Run(run)
+    backward = [file.record.backward for file in reading.files()]
+    counted = duckdb.sql(f"select count(*) from '{path}' where used group by epoch order by epoch").fetchall()
+    assert [row[0] for row in counted] == backward
+    frame = pl.read_parquet(path)
+    assert frame.group_by("epoch").agg(pl.col("used").sum()).sort("epoch")["used"].to_list() == backward
+    assert frame["reason"].cast(pl.String).value_counts().sum()["count"][0] == 1200
+
+
+def test_wrong_use_is_told(run, tmp_path, capsys):
+    for words, said in [
+        (["inspect", str(run), "300"], "A sample must be in [0, 300)"),
+        (["inspect", str(run), "-1"], "A sample must be in [0, 300)"),
+        (["export", str(run), "--format", "xls"], "Unknown format. Found 'xls'. Known: csv, json, parquet."),
+        (["verify", str(tmp_path / "nowhere")], "A run directory must exist."),
+        (["verify", str(tmp_path)], "A run directory must hold a run."),
+        (["inspect", str(tmp_path), "1"], "A run directory must hold a run."),
+    ]:
+        assert main(words) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_damaged_epoch_is_named_by_every_command(copied, capsys):
+    path = copied / "history" / "epoch-00001.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    for words in (["inspect", str(copied), "3"], ["export", str(copied)]):
+        assert main(words) == 3
+        assert "epoch-00001.safetensors" in capsys.readouterr().err
+    assert not list((copied / "export").glob("*"))
+
+
+def test_reading_loads_no_torch(run):
+    code = "import sys; from fallow.cli import main\n"
+    code += "for words in (['verify', RUN], ['inspect', RUN, '3'], ['export', RUN, '--format', 'csv']):\n"
+    code += "    assert main(words) == 0\n"
+    code += "print('torch' in sys.modules, file=sys.stderr)"
+    code = code.replace("RUN", repr(str(run)))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == ["False"]
+    shutil.rmtree(run / "export")
