@@ -400,3 +400,28 @@ def test_generators_outside_are_left_as_they_were(tmp_path, finished):
     shutil.copytree(finished, run)
     go_on(run, epochs=4, accept=["epochs"])
     assert torch.equal(torch.rand(2), want)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_ranks_are_stopped_together_and_go_on_exactly(tmp_path):
+    words = ["--data", "digits", "--samples", "512", "--batch_size", "32", "--epochs", "30"]
+    words += ["--devices", "2", "--strategy", "ddp"]
+    whole, run = command(tmp_path / "whole", *words), tmp_path / "run"
+    _, error = whole.communicate(timeout=300)
+    assert whole.returncode == 0, error
+    child = command(run, *words)
+    deadline = time.monotonic() + 200
+    while not RunDirectory(run).epoch_path(2).exists():
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.02)
+    child.send_signal(signal.SIGTERM)
+    _, error = child.communicate(timeout=100)
+    assert child.returncode == 143, error
+    assert len(RunDirectory(run).epochs()) < 30
+    going_on = [sys.executable, "-m", "fallow", "train", "--resume", str(run)]
+    done = subprocess.run(going_on, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Going on in epoch" in done.stdout
+    assert left(run) == left(tmp_path / "whole")

@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from .._checks import invalid
+from ..shown_file import thumbnails
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` while images are read."""
@@ -63,6 +65,10 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         """
         index = torch.as_tensor(indices, dtype=torch.int64)
         return self.images[index], self.labels[index]
+
+    def pictures(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return small pictures of some samples: ``(K,) -> (K, h, w, C)``."""
+        return thumbnails(self.images[torch.from_numpy(index)].numpy())
 
     @staticmethod
     def collate(batch: Any) -> tuple[Tensor, Tensor]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -25,6 +27,8 @@ from .labels import offered_labels, unused_labels
 from .options import TrainOptions
 from .parts import chosen_parts
 
+Pictures: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+
 _AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "cifar10n": "crop-flip", "digits": "none"}
 
 
@@ -38,6 +42,7 @@ class Job:
         train, test: loaders; ``test`` may be None for an own data module without validation data.
         classes: names of the classes, or None.
         data: what the samples are, to tell later whether they have changed.
+        pictures: ``index (K,) -> uint8 (K, h, w, C)`` of samples that a report shows, or None.
         datamodule: the user's own, or None.
     """
 
@@ -47,6 +52,7 @@ class Job:
     test: Any
     classes: tuple[str, ...] | None
     data: DataFile
+    pictures: Pictures | None = None
     datamodule: LightningDataModule | None = None
 
 
@@ -87,7 +93,7 @@ def build(options: TrainOptions, console: Console, data: ImageData | None = None
     module = own if isinstance(own, LightningModule) else _module(options, data, subsampler, batch_size, own)
     labels, content = data.train.labels.numpy().astype(np.int32), row_checksums(data.train.images.numpy())
     samples = DataFile(len(data.train), labels, content, data.classes, data.files)
-    return Job(subsampler, module, loader, test, data.classes, samples)
+    return Job(subsampler, module, loader, test, data.classes, samples, data.train.pictures)
 
 
 def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
@@ -129,7 +135,8 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
     found.train_dataloader = lambda: loader  # type: ignore[method-assign]
     module = _own_module(options, subsampler)
     known = None if labels is None else labels.numpy().astype(np.int32)
-    return Job(subsampler, module, loader, None, classes, DataFile(count, known, None, classes), found)
+    samples = DataFile(count, known, None, classes)
+    return Job(subsampler, module, loader, None, classes, samples, None, found)
 
 
 def _own_module(options: TrainOptions, subsampler: Subsampler) -> LightningModule:

@@ -18,8 +18,9 @@ from ..distributed import any_rank, gather_rows, rank_and_size
 from ..run_directory import RunDirectory
 from ..state_file import dump, parse
 from ..subsampler import Subsampler
+from .epoch_writer import EpochWriter
 from .generators import generator_states, put_back
-from .outcome import EpochWriter, samples_evaluated
+from .outcome import samples_evaluated
 
 NEXT = "state/next"
 """The path by which Lightning is asked to save a generation."""
@@ -161,7 +162,7 @@ class Keeper(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the generators of every rank, times and counts; collective where there are several ranks."""
-        mine = np.frombuffer(dump(generator_states()), np.uint8)
+        mine = np.frombuffer(bytearray(dump(generator_states())), np.uint8)
         return {
             "generators": [part for (part,) in gather_rows(mine)],
             "seconds": (self.seconds, self.cpu_seconds),

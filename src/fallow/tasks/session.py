@@ -15,11 +15,12 @@ from ..scores import RelativeToBatch
 from .building import make_score
 from .class_accuracy import ClassAccuracy
 from .console import Console
+from .epoch_writer import EpochWriter
 from .image import ImageTask
 from .jobs import Job
 from .keeper import Keeper, StateIO
 from .options import TrainOptions
-from .outcome import EpochWriter, finish
+from .outcome import finish
 from .restoring import Restored
 from .stored import plain
 from .trainer import fit, make_trainer
@@ -70,6 +71,7 @@ class Session:
             self.step_rule,
             relative=isinstance(score, RelativeToBatch),
             stop_on_storage_error=options.on_storage_error == "stop",
+            pictures=job.pictures,
         )
         watch = SubsamplingCallback(job.subsampler, score)
         about = {"options": plain(options)}
@@ -147,7 +149,15 @@ class Session:
         try:
             self.writer.write_pending()
             _save_weights(self.job.module, self.run)
-            summary = finish(self.run, self.job.subsampler, self.job.classes, self.writer, more, self.console)
+            summary = finish(
+                self.run,
+                self.job.subsampler,
+                self.job.classes,
+                self.writer.epochs,
+                self.step_rule,
+                more,
+                self.console,
+            )
             if more["finished"] and not self.writer.pending:
                 self.run.seal()
         except OSError as error:

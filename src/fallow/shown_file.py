@@ -1,0 +1,156 @@
+"""Pictures or text of the samples that a report shows, kept beside the history."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ._checks import DamagedData, damaged, invalid
+
+FORMAT = "fallow-shown-1"
+SIDE = 96
+"""The longest side of a picture, in pixels."""
+EXCERPT = 500
+"""The longest text, in characters."""
+_STEP = "Put back a copy of it, or remove it: a report does without pictures."
+_LARGEST = 1 << 26
+_UNREADABLE = (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError,
+               RecursionError, MemoryError, zlib.error)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class ShownFile:
+    """``history/shown.safetensors``: K samples, as they looked when an epoch ended.
+
+    Attributes:
+        epoch: which, from 0.
+        index: int64 ``(K,)``, the samples.
+        predicted: int32 ``(K,)``, the class last predicted for each, -1 where unknown.
+        pictures: uint8 ``(K, H, W, C)``, C 1 or 3, no side longer than 96; or None.
+        texts: K excerpts of at most 500 characters, or None.
+    """
+
+    epoch: int
+    index: NDArray[np.int64]
+    predicted: NDArray[np.int32]
+    pictures: NDArray[np.uint8] | None = None
+    texts: tuple[str, ...] | None = None
+
+    def dump(self) -> bytes:
+        """Return the bytes of the file; a longer text is cut.
+
+        Raises:
+            InvalidValue: where the parts do not fit each other.
+        """
+        if wrong := self._wrong():
+            raise invalid(*wrong)
+        arrays: dict[str, NDArray[Any]] = {"index": self.index, "predicted": self.predicted}
+        if self.pictures is not None:
+            arrays["pictures"] = np.ascontiguousarray(self.pictures)
+        if self.texts is not None:
+            packed = zlib.compress(json.dumps([text[:EXCERPT] for text in self.texts]).encode(), 6)
+            arrays["texts"] = np.frombuffer(packed, np.uint8)
+        header = {"format": FORMAT, "epoch": self.epoch}
+        data: bytes = save(arrays, metadata={"fallow": json.dumps(header)})
+        return data
+
+    @staticmethod
+    def read(path: Path) -> ShownFile:
+        """Read the file.
+
+        Raises:
+            DamagedData: where it is missing, cut short, of another format, or says what cannot be.
+        """
+        try:
+            data = path.read_bytes()
+            arrays = load(data)
+            length = int.from_bytes(data[:8], "little")
+            header = json.loads(json.loads(data[8 : 8 + length]).get("__metadata__", {}).get("fallow", "{}"))
+            if header.get("format") != FORMAT:
+                found = header.get("format", "another file")
+                raise damaged(f"{path} must be of the format {FORMAT}.", found, "A newer fallow may read it.")
+            texts = _texts(arrays["texts"]) if "texts" in arrays else None
+            epoch, pictures = int(header["epoch"]), arrays.get("pictures")
+            file = ShownFile(epoch, arrays["index"], arrays["predicted"], pictures, texts)
+            wrong = file._wrong()
+        except DamagedData:
+            raise
+        except _UNREADABLE as error:
+            raise damaged(f"{path} must be readable.", error, _STEP) from None
+        if wrong:
+            raise damaged(f"{path} must fit: {wrong[0]}", wrong[1], _STEP)
+        return file
+
+    def _wrong(self) -> tuple[str, str] | None:
+        """Return a rule that the parts break and what was found, or None."""
+        k = self.index.size
+        rules: list[tuple[str, NDArray[Any], type[np.generic], tuple[int, ...]]] = [
+            ("`index` must be int64 (K,), not negative.", self.index, np.int64, (k,))
+        ]
+        rules += [(f"`predicted` must be int32 ({k},).", self.predicted, np.int32, (k,))]
+        if self.pictures is not None:
+            shape = (k, *self.pictures.shape[1:])
+            rule = f"`pictures` must be uint8 ({k}, H, W, 1 or 3), sides 1 to {SIDE}."
+            sides = self.pictures.shape[1:3]
+            fits = self.pictures.ndim == 4 and self.pictures.shape[3] in (1, 3)
+            if not (fits and min(sides) >= 1 and max(sides) <= SIDE):
+                return rule, f"shape {self.pictures.shape}"
+            rules += [(rule, self.pictures, np.uint8, shape)]
+        for rule, rows, kind, shape in rules:
+            if rows.dtype != kind or rows.shape != shape:
+                return rule, f"{rows.dtype} {rows.shape}"
+        if k and self.index.min() < 0:
+            return rules[0][0], str(self.index.min())
+        if self.texts is not None and len(self.texts) != k:
+            return f"`texts` must be {k}.", str(len(self.texts))
+        return None
+
+
+def _texts(packed: NDArray[np.uint8]) -> tuple[str, ...]:
+    """Return the texts, each cut to its longest; no more than 64 MB are unpacked."""
+    found = json.loads(zlib.decompressobj().decompress(packed.tobytes(), _LARGEST))
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise ValueError("texts that are no list of text")
+    return tuple(text[:EXCERPT] for text in found)
+
+
+def thumbnails(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return pictures for a :class:`ShownFile`: means over whole squares of pixels where they are too large.
+
+    Args:
+        images: ``(K, C, H, W)``, C 1, 3 or 4 (the fourth is left out); uint8, or floats in [0, 1].
+
+    Returns:
+        uint8 ``(K, h, w, C)``, no side longer than 96.
+
+    Raises:
+        InvalidValue: for another shape or kind.
+
+    Example:
+        >>> thumbnails(np.zeros((2, 3, 200, 100), np.uint8)).shape
+        (2, 66, 33, 3)
+    """
+    rule = "`images` must be (K, C, H, W), C 1, 3 or 4, uint8 or floats in [0, 1]."
+    if images.ndim != 4 or images.shape[1] not in (1, 3, 4) or 0 in images.shape[2:]:
+        raise invalid(rule, f"shape {images.shape}")
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise invalid(rule, images.dtype)
+    images = images[:, :3]
+    factor = -(-max(images.shape[2:]) // SIDE)
+    down, across = (min(factor, side) for side in images.shape[2:])
+    height, width = images.shape[2] // down, images.shape[3] // across
+    scale = 1.0 if images.dtype == np.uint8 else 255.0
+    made = np.empty((len(images), height, width, images.shape[1]), np.uint8)
+    for place, image in enumerate(images):  # one at a time: K large images as floats need not fit
+        cut = image[:, : height * down, : width * across].astype(np.float32)
+        mean = cut.reshape(-1, height, down, width, across).mean((2, 4)) * scale
+        made[place] = np.clip(np.nan_to_num(mean), 0, 255).round().transpose(1, 2, 0)
+    return made

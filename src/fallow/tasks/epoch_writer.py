@@ -1,0 +1,182 @@
+"""Writes each epoch to the run directory as it ends, and tells the console."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .._checks import NotWritten
+from ..epoch_file import EpochFile
+from ..history import times_used
+from ..run_directory import RunDirectory
+from ..scores.base import is_no_score
+from ..showcase import choose
+from ..shown_file import ShownFile
+from ..step_rules import StepRule
+from ..subsampler import Subsampler
+from .console import Console
+from .outcome import counts
+from .stopwatch import Stopwatch
+
+
+class EpochWriter(Callback):
+    """Writes each finished epoch to the run directory and tells the console.
+
+    Args:
+        run: where to write.
+        subsampler: whose epochs they are.
+        console: where to print.
+        step_rule: which chooses rows of each batch, or None.
+        relative: the scores are relative to their batch, so that their mean says nothing: the mean loss is
+            shown instead, where the module returns per-sample losses.
+        stop_on_storage_error: whether a file that cannot be written ends the training.
+        pictures: of samples, for the report; None where there are none.
+
+    Attributes:
+        epochs: for each finished epoch what ``summary.json`` says of it.
+        pending: epochs whose files could not be written yet.
+        watch: where the time goes; to be made a callback too.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        subsampler: Subsampler,
+        console: Console,
+        step_rule: StepRule | None = None,
+        *,
+        relative: bool = False,
+        stop_on_storage_error: bool = False,
+        pictures: Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None = None,
+    ) -> None:
+        self.run, self.subsampler, self.console = run, subsampler, console
+        self.step_rule, self.stop_on_storage_error = step_rule, stop_on_storage_error
+        self.pictures = pictures
+        self.epochs: list[dict[str, Any]] = []
+        self.pending: list[EpochFile] = []
+        self.watch = Stopwatch()
+        self._metrics: dict[str, float] = {}
+        self._reason = np.zeros(subsampler.n, np.uint8)
+        self._relative = relative
+        self._losses: list[Tensor] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note what is left out of the epoch."""
+        self._losses.clear()
+        self._reason = self.subsampler.reason.numpy()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar; the loss is only looked at where there is a bar to show it."""
+        if self._relative and "per_sample_loss" in outputs:
+            self._losses.append(outputs["per_sample_loss"].detach().float())
+        if self.console.live and (batch_idx % 20 == 0 or batch_idx + 1 == trainer.num_training_batches):
+            self.console.batch(
+                trainer.current_epoch,
+                self.subsampler.schedule.epochs,
+                batch_idx + 1,
+                int(trainer.num_training_batches),
+                float(outputs["loss"]),
+            )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch that the subsampler has just ended."""
+        record = self.subsampler.history[-1]
+        if not trainer.is_global_zero:
+            return
+        self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        accuracy, loss = _metric(self._metrics, "acc"), _metric(self._metrics, "loss")
+        counted = counts([record], record.n, self.step_rule)
+        self.epochs.append(
+            {
+                "epoch": record.epoch,
+                **counted,
+                "accuracy": accuracy,
+                "test_loss": loss,
+                "seconds": self.watch.seconds,
+                "waiting_seconds": self.watch.waiting,
+                "evaluating_seconds": self.watch.evaluating,
+                "record_seconds": record.record_seconds,
+                **{k: v for k, v in record.aggregates().items() if k not in ("epoch", "record_seconds")},
+            }
+        )
+        scores = self.subsampler.scores.numpy()
+        self.pending.append(EpochFile(record, scores, self._reason))
+        self.write_pending()
+        self._show(scores)
+        epochs = self.subsampler.schedule.epochs
+        used = sum(past.backward for past in self.subsampler.history)
+        measured = counted["samples_forward_only"]
+        mean = self._mean_loss() if self._relative else record.mean_score
+        self.console.epoch(record, epochs, measured, mean, accuracy, used / (epochs * record.n))
+
+    def _show(self, scores: NDArray[np.float32]) -> None:
+        """Write pictures of the samples that a report of this epoch shows."""
+        if self.pictures is None:
+            return
+        labels, predicted = self.subsampler.labels, self.subsampler.predicted.numpy().astype(np.int32)
+        times = times_used(self.subsampler.history)
+        known = None if labels is None else labels.numpy()
+        index = choose(scores, self._reason, times, known, predicted).index
+        epoch = self.subsampler.history[-1].epoch
+        file = ShownFile(epoch, index, predicted[index], self.pictures(index))
+        try:
+            self.run.put(self.run.shown_path, file.dump())
+        except OSError as error:
+            self.failed(error)
+
+    def write_pending(self) -> None:
+        """Write the files of the epochs that have none; what the disk refuses now is tried again later."""
+        while self.pending:
+            try:
+                self.run.write_epoch(self.pending[0])
+            except OSError as error:
+                self.failed(error)
+                return
+            self.pending.pop(0)
+
+    def failed(self, error: OSError) -> None:
+        """Say that something could not be written; nothing that was there is lost.
+
+        Raises:
+            NotWritten: where the training is to stop then.
+        """
+        what = f"{self.run.path} cannot be written: {error.strerror or error}."
+        if self.stop_on_storage_error:
+            raise NotWritten(f"{what} Make room, then go on with fallow train --resume {self.run.path}.")
+        self.console.line(f"Warning: {what} Training goes on; it is tried again after the next epoch.")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was said of the finished epochs, and the files that are still to be written."""
+        files = [np.frombuffer(file.dump(), np.uint8) for file in self.pending]
+        return {"epochs": self.epochs, "metrics": self._metrics, "pending": files}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` returned."""
+        self.epochs, self._metrics = list(state_dict["epochs"]), dict(state_dict["metrics"])
+        past = len(self.epochs) - len(state_dict["pending"])
+        self.pending = [
+            EpochFile.parse(data.tobytes(), f"the state of {self.run.path}", past + place)
+            for place, data in enumerate(state_dict["pending"])
+        ]
+
+    def _mean_loss(self) -> float | None:
+        """Return the mean loss of the samples trained on in this epoch; None where it is not at hand."""
+        if not self._losses:
+            return None
+        losses = torch.cat(self._losses)
+        there = ~is_no_score(losses)
+        return float(losses[there].mean()) if bool(there.any()) else None
+
+
+def _metric(logged: dict[str, float], part: str) -> float | None:
+    """Return the first test or validation metric whose name holds ``part``; None where none is logged."""
+    found = next((n for n in sorted(logged) if n.startswith(("test", "val")) and part in n), None)
+    return None if found is None else logged[found]
