@@ -118,7 +118,9 @@ def share(folder, samples, epochs):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--samples", type=int, default=1_281_167)
     parser.add_argument("--train", action="store_true", help="train on Fashion-MNIST too, some minutes")
     parser.add_argument("--out", help="a folder for keeping.json")

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import fallow
@@ -262,3 +263,56 @@ def test_a_module_without_weights_is_told_before_anything_is_trained(data):
     assert watch.batches == []
     fit(Own(), data, fallow.BelowMean(0.5, weighted=False), fallow.Schedule(epochs=1), watch)
     assert len(watch.batches) == 1
+
+
+def checkpointed(data, folder, resumed=None, **options):
+    """Train with a checkpoint of Lightning's own after every second step; return trainer and subsampler."""
+    subsampler = fallow.Subsampler(
+        N, fallow.Fraction(0.4, exponent=0.5), fallow.Schedule(epochs=3), seed=4, min_kept=8
+    )
+    saving = ModelCheckpoint(
+        folder, filename="{step}", **{"every_n_train_steps": 2, "save_top_k": -1} | options
+    )
+    trainer = quiet_trainer(
+        max_epochs=3, callbacks=[SubsamplingCallback(subsampler), saving], enable_checkpointing=True
+    )
+    module = Own()
+    loader = subsampler.loader(data, batch_size=8)
+    trainer.fit(module, loader, DataLoader(data, batch_size=30), ckpt_path=resumed, weights_only=True)
+    return trainer, module, subsampler
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_training_of_ones_own_goes_on_from_lightnings_checkpoints(data, tmp_path):
+    trainer, module, subsampler = checkpointed(data, tmp_path / "whole")
+    saved = sorted((tmp_path / "whole").glob("*.ckpt"))
+    assert len(saved) >= 10
+    inside = 0
+    for path in saved:
+        if path.stem == f"step={trainer.global_step}":
+            continue
+        state = torch.load(path, weights_only=True)["callbacks"]["SubsamplingCallback"]["subsampler"]
+        if ended := bool((state["table"]["seen"] != 0).sum() >= 90 and state["epoch"] == 0):
+            with pytest.raises(fallow.FallowError, match=r"All batches of epoch 0 were done"):
+                checkpointed(data, tmp_path / path.stem, path)
+            continue
+        inside += state["table"]["recorded"] > 0 and not ended
+        again, other, resumed = checkpointed(data, tmp_path / path.stem, path)
+        assert again.global_step == trainer.global_step
+        assert again.current_epoch == trainer.current_epoch
+        assert torch.equal(resumed.scores, subsampler.scores)
+        for found, expected in zip(other.parameters(), module.parameters(), strict=True):
+            assert torch.equal(found, expected)
+    assert inside >= 6
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_training_of_ones_own_goes_on_from_the_end_of_an_epoch(data, tmp_path):
+    options = {"every_n_train_steps": None, "every_n_epochs": 1, "save_on_train_epoch_end": True}
+    trainer, module, subsampler = checkpointed(data, tmp_path / "whole", **options)
+    first, *_ = sorted((tmp_path / "whole").glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
+    again, other, resumed = checkpointed(data, tmp_path / "again", first, **options)
+    assert again.global_step == trainer.global_step
+    assert torch.equal(resumed.scores, subsampler.scores)
+    for found, expected in zip(other.parameters(), module.parameters(), strict=True):
+        assert torch.equal(found, expected)

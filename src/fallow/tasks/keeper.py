@@ -129,6 +129,9 @@ class Keeper(Callback):
         self._first = False
         if stop:
             self.stopped = stop
+            # All ranks end here by themselves. Lightning would kill the others and then, for their exit
+            # codes, this process, in the middle of what it leaves behind.
+            getattr(trainer.strategy.launcher, "procs", []).clear()
             raise KeyboardInterrupt
 
     def save(self, trainer: Trainer) -> None:
