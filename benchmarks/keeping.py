@@ -1,9 +1,9 @@
-"""What it costs to keep a run: the file of an epoch, a generation of the state, and their share of a training.
+"""What it costs to keep a run: the file of an epoch, a generation of the state, their share of a training.
 
     python benchmarks/keeping.py [--samples 1281167] [--train] [--out FOLDER]
 
-The floor of a write is its bytes on the disk, synced: the same number of bytes written to one file and synced is
-timed beside each. Medians of several.
+The floor of a write is its bytes on the disk, synced: the same number of bytes written to one file and
+synced is timed beside each. Medians of several.
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
     python benchmarks/kills.py [--trials 2000] [--jobs 2] [--out FOLDER]
 
-Half of the kills come at a random operation on the disk, half of these in the middle of a write; the others at a random
-moment. Every run must leave the bytes that the run that was never killed leaves: history, table and weights.
+Half of the kills come at a random operation on the disk, half of these in the middle of a write; the others
+at a random moment. Every run must leave the bytes that the run that was never killed leaves: history, table
+and weights.
 The slow tests do 300 of the same (`tests/test_kills.py`), and twenty through `fallow train`.
 """
 

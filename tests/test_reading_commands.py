@@ -11,10 +11,14 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fallow.bitset import unpack
 from fallow.cli import main
 from fallow.reading import Run
+from fallow.verifying import verify
+from test_generations import mutated
 
 QUICK = ["train", "--data", "digits", "--samples", "300", "--epochs", "4", "--accelerator", "cpu"]
 
@@ -65,6 +69,40 @@ def test_a_changed_file_is_named(copied, capsys, name):
     code, found = told(capsys, "verify", str(copied))
     assert code == 3
     assert name in [problem["file"] for problem in found["damaged"]]
+
+
+def check_mutation(folder, data):
+    """Change a file of a run in any way; it must be told, and nothing may crash."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    name = data.draw(st.sampled_from([name for name in names if name != "lock"]))
+    path = folder / name
+    before = path.read_bytes()
+    after = data.draw(mutated(before))
+    path.write_bytes(after)
+    try:
+        found = verify(Run(folder))
+        assert bool(found.damaged) == (after != before), name
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.fixture(scope="module")
+def changing(run, tmp_path_factory):
+    return shutil.copytree(run, tmp_path_factory.mktemp("changing") / "run")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_change_of_any_file_is_told(changing, data):
+    check_mutation(changing, data)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@settings(max_examples=5000, deadline=None)
+@given(st.data())
+def test_five_thousand_changes_of_any_file_are_told(changing, data):
+    check_mutation(changing, data)
 
 
 def test_every_state_is_checked_and_the_next_step_told(copied, capsys):

@@ -68,7 +68,7 @@ def test_a_forked_worker_does_not_hold_it(tmp_path):
         lock.release()  # does nothing: it is its parent's
         os.read(read, 1)
         os._exit(0)
-    code = "import sys; from pathlib import Path; from fallow.run_lock import RunLock; RunLock(Path(sys.argv[1]))"
+    code = "import sys, pathlib, fallow.run_lock as lock; lock.RunLock(pathlib.Path(sys.argv[1]))"
     try:
         words = [sys.executable, "-c", code, str(tmp_path)]
         assert subprocess.run(words, capture_output=True).returncode == 1

@@ -225,11 +225,13 @@ class RunDirectory:
 
     def seal(self) -> None:
         """Write ``SHA256SUMS``: from now on every change of a file can be told."""
+        lines = [f"{Digest.of_file(self.path / name).sha256}  {name}\n" for name in self.sealed()]
+        self.write_text(self.sums_path, "".join(lines))
+
+    def sealed(self) -> list[str]:
+        """Return the files that ``SHA256SUMS`` is to list, by path within the folder, sorted."""
         files = [path for path in self.path.rglob("*") if path.is_file() and self._is_sealed(path)]
-        lines = [
-            f"{Digest.of_file(path).sha256}  {path.relative_to(self.path).as_posix()}\n" for path in files
-        ]
-        self.write_text(self.sums_path, "".join(sorted(lines, key=lambda line: line[66:])))
+        return sorted(path.relative_to(self.path).as_posix() for path in files)
 
     def unseal(self) -> None:
         """Take ``SHA256SUMS`` away before the files change again."""

@@ -51,7 +51,7 @@ def verify(run: Run) -> Verification:
     for number in directory.generations.numbers():
         _generation(run, number, found)
     if directory.sums_path.exists():
-        _sums(directory.path, directory.sums_path, found)
+        _sums(run, found)
     for epoch in run.epochs:
         _readable(directory.epoch_path(epoch), lambda epoch=epoch: run.epoch(epoch), run, found)
     for path in sorted(directory.path.glob("data*.safetensors")):
@@ -83,24 +83,30 @@ def _generation(run: Run, number: int, found: Verification) -> None:
     found.damaged |= generations.unsound(generation)
 
 
-def _sums(folder: Path, path: Path, found: Verification) -> None:
+def _sums(run: Run, found: Verification) -> None:
+    folder, path = run.directory.path, run.directory.sums_path
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         found.damaged[path.name] = f"{path} must be readable. Found {error}."
         return
+    listed = set()
     for line in lines:
         match = _LINE.fullmatch(line)
         if match is None:
             found.damaged[path.name] = f"{path} must hold a checksum and a name a line. Found {line!r:.60}."
             continue
         digits, name = match.groups()
+        listed.add(name)
         found.checked.add(name)
         try:
             size = (folder / name).stat().st_size if (folder / name).is_file() else 0
             check_file(folder, name, Digest(size, digits))
         except (DamagedData, FileNotFoundError) as error:
             found.damaged.setdefault(name, str(error))
+    lacking = sorted(set(run.directory.sealed()) - listed)
+    if lacking:
+        found.damaged.setdefault(path.name, f"{path} must list every file. Found no {lacking[0]}.")
 
 
 def _readable(path: Path, read: Any, run: Run, found: Verification) -> None:
