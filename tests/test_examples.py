@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "plain_pytorch.py"
@@ -26,13 +27,21 @@ def test_the_example_trains_on_less(capsys):
     assert "of the samples saved" in capsys.readouterr().out
 
 
-def test_the_commands_in_readme_are_real():
+def test_the_commands_in_readme_are_real(tmp_path):
     from fallow.cli import main
 
     text = (ROOT / "README.md").read_text()
     commands = re.findall(r"^fallow (.*?)(?:\s+#.*)?$", text, re.MULTILINE)
     assert commands
+    run = tmp_path / "run"
+    assert (
+        main(["train", "--data", "digits", "--epochs", "2", "--accelerator", "cpu", "--out", str(run)]) == 0
+    )
     for command in commands:
+        words = [str(run) if word == "RUN" else word for word in command.split()]
+        if str(run) in words and "--out" not in words:
+            assert main(words) == 0, command
+            continue
         with pytest.raises(SystemExit) as stop:
             main([*command.split(), "--print_config"])
         assert stop.value.code == 0, command
@@ -61,7 +70,8 @@ def test_the_lightning_lines_in_readme_train(monkeypatch, tmp_path):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
     monkeypatch.chdir(tmp_path)
-    lines = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = next(block for block in blocks if "SubsamplingCallback" in block)
     train_set = TensorDataset(torch.randn(90, 4), torch.arange(90) % 2)
     subsampler = fallow.Subsampler(90, fallow.Fraction(0.5), fallow.Schedule(2))
     names = {
@@ -76,3 +86,16 @@ def test_the_lightning_lines_in_readme_train(monkeypatch, tmp_path):
     }
     exec(lines, names)
     assert [epoch.backward for epoch in subsampler.history] == [90, 45]
+
+
+def test_the_loop_that_is_stopped_goes_on_exactly(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    path = ROOT / "examples" / "stop_and_go_on.py"
+    text = path.read_text().split("# README begins\n")[1].split("        # README ends")[0]
+    assert textwrap.dedent(text).strip() in (ROOT / "README.md").read_text()
+    train = runpy.run_path(str(path))["train"]
+    with torch.random.fork_rng():
+        whole = train(tmp_path / "whole.pt", epochs=4)
+        for stop in (5, 30, 3):  # the third is in the epoch of the second
+            assert train(tmp_path / "state.pt", epochs=4, stop_after=stop) is None
+        assert torch.equal(train(tmp_path / "state.pt", epochs=4), whole)
