@@ -55,7 +55,9 @@ OWNERS = {
     "rich": {"tasks/console.py", "tasks/worker.py", "comparison/console.py"},
     "scipy": {"comparison/statistics.py"},
     "sklearn": {"datasets/digits.py"},
-    "PIL": {"datasets"},
+    "PIL": {"datasets", "report"},
+    "jinja2": {"report/writing.py"},
+    "pyarrow": {"export.py"},
 }
 
 

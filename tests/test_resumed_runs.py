@@ -198,7 +198,7 @@ def test_a_run_goes_on_for_longer(tmp_path, finished):
     shutil.copytree(finished, run)
     with pytest.raises(InvalidValue, match=r"--epochs must be .*: 3\. Found 4\. .*--accept epochs"):
         go_on(run, epochs=4)
-    go_on(run, epochs=4, accept=["epochs"])
+    go_on(run, epochs=4, accept="epochs")
     assert len(json.loads((run / "summary.json").read_text())["epochs"]) == 4
     assert yaml.safe_load((run / "config.yaml").read_text())["epochs"] == 4
     assert RunDirectory(run).epochs() == [0, 1, 2, 3]
@@ -211,8 +211,8 @@ REFUSED = [
     ({"batch_size": 32}, "--batch_size must be"),
     ({"data": "fashion-mnist"}, "--data must be"),
     ({"precision": "bf16-mixed"}, "--precision must be"),
-    ({"model": "resnet", "accept": ["seed"]}, "Begin another run"),
-    ({"accept": ["sed"]}, "Did you mean 'seed'?"),
+    ({"model": "resnet", "accept": "seed"}, "Begin another run"),
+    ({"accept": "sed"}, "Did you mean 'seed'?"),
     ({"out": "elsewhere"}, "A run goes on in its own folder"),
 ]
 
@@ -286,7 +286,7 @@ def test_other_data_are_refused_with_what_differs_or_accepted(monkeypatch, tmp_p
         go_on(run)
     assert CHANGES[change] in str(refused.value)
     assert "--accept data" in str(refused.value)
-    go_on(run, accept=["data"])
+    go_on(run, accept="data")
     summary = json.loads((run / "summary.json").read_text())
     assert summary["finished"]
     assert main(["verify", str(run)]) == 0
@@ -326,7 +326,7 @@ def test_a_damaged_past_epoch_is_named_and_may_be_gone_on_without(monkeypatch, t
     damage(RunDirectory(run).epoch_path(0))
     with pytest.raises(DamagedData, match=r"epoch-00000\.safetensors is not as it was .*--accept history"):
         go_on(run)
-    go_on(run, accept=["history"])
+    go_on(run, accept="history")
     assert RunDirectory(run).epochs() == [1, 2]
     assert len(json.loads((run / "summary.json").read_text())["epochs"]) == 3
     assert main(["verify", str(run)]) == 0
@@ -398,7 +398,7 @@ def test_generators_outside_are_left_as_they_were(tmp_path, finished):
     torch.manual_seed(3)
     run = tmp_path / "run"
     shutil.copytree(finished, run)
-    go_on(run, epochs=4, accept=["epochs"])
+    go_on(run, epochs=4, accept="epochs")
     assert torch.equal(torch.rand(2), want)
 
 

@@ -104,10 +104,11 @@ def _resumed(words: Sequence[str]) -> dict[str, Any]:
         return {}
     for word, follower in zip(words, [*words[1:], ""], strict=True):
         name, equals, value = word.partition("=")
-        if name == "--resume":
+        path = value if equals else follower
+        if name == "--resume" and path and not path.startswith("--"):
             from .tasks.stored import stored_options
 
-            return stored_options(value if equals else follower)
+            return stored_options(path)
     return {}
 
 

@@ -55,7 +55,8 @@ class Run:
         if not (self.path / "usage.svg").exists() or not files.summary_path.exists():
             return None
         summary = read_summary(files.summary_path)
-        return summary if len(summary["epochs"]) == self.options.planned_epochs else None
+        done = summary.get("finished", True) and len(summary["epochs"]) == self.options.planned_epochs
+        return summary if done else None
 
 
 @dataclass(frozen=True)

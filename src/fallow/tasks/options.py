@@ -94,7 +94,7 @@ class TrainOptions:
         out: The run directory. Default: runs/DATA-POLICY-TIME.
         resume: Go on with the run in this folder, exactly where it was stopped. Needs no other option; its
             own are used. To train it longer: --epochs 40 --accept epochs.
-        accept: What may differ from the run that goes on, as [epochs,low]: names of options; data for samples
+        accept: What may differ from the run that goes on, as epochs,low: names of options; data for samples
             that were changed, added or relabelled since; history for past epochs whose files are damaged.
         save_steps: Save the state after every k-th step too. It is saved before each epoch, at the end, and
             on Ctrl-C or SIGTERM.
@@ -150,7 +150,7 @@ class TrainOptions:
     seed: int = 0
     out: str | None = None
     resume: str | None = None
-    accept: list[str] = field(default_factory=list)
+    accept: str = ""
     save_steps: int | None = None
     on_storage_error: str = "warn"
     workers: int = 0
@@ -167,6 +167,11 @@ class TrainOptions:
     def planned_epochs(self) -> int:
         """How many epochs the training has, where ``epochs`` is not said too."""
         return self.epochs or (30 if self.data == "digits" else 20)
+
+    @property
+    def accepted(self) -> list[str]:
+        """The names in ``accept``."""
+        return [name.strip() for name in self.accept.split(",") if name.strip()]
 
     @property
     def evaluated_on(self) -> str:

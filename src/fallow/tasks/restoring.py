@@ -84,7 +84,7 @@ def _generation(run: RunDirectory, options: TrainOptions, job: Job, console: Con
         console.line(f"Going on from state {search.found.number}; what came after it is trained again.")
     generation = search.found
     run.data_name = str(generation.about.get("data", run.data_name))
-    if "data" in options.accept and generation.about.get("recorded"):
+    if "data" in options.accepted and generation.about.get("recorded"):
         sound = run.data_path.name not in run.generations.unsound(generation)
         if not sound or DataFile.read(run.data_path).changes(job.data):
             between = run.generations.newest(between=True).found
@@ -96,10 +96,10 @@ def _generation(run: RunDirectory, options: TrainOptions, job: Job, console: Con
 
 def _accepted(options: TrainOptions) -> set[str]:
     """Return what may differ in the subsampler, by what may differ in the options."""
-    accept = set(ACCEPTABLE) & set(options.accept)
-    if set(options.accept) - {"data", "history"}:
+    accept = set(ACCEPTABLE) & set(options.accepted)
+    if set(options.accepted) - {"data", "history"}:
         accept |= {"policy", "schedule", "seed", "min_kept", "min_kept_per_class"}
-    if "data" in options.accept:
+    if "data" in options.accepted:
         accept |= {"n", "labels"}
     return accept
 
@@ -110,13 +110,13 @@ def _check_data(
     """Return the samples that are not what they were; raise where there are any and that is not accepted."""
     name = run.data_path.name
     if name in wrong:
-        if "data" not in options.accept:
+        if "data" not in options.accepted:
             step = "Put back a copy of it; where you know that the data are the same, add --accept data."
             raise DamagedData(f"{wrong[name]} {step}")
         return np.zeros(0, np.int64)
     before = DataFile.read(run.data_path)
     found = before.changes(job.data)
-    if found and "data" not in options.accept:
+    if found and "data" not in options.accepted:
         raise invalid(
             f"The data must be those that {run.path} was begun with.",
             "; ".join(found),
@@ -135,7 +135,7 @@ def _lost_epochs(
         said = wrong.get(path.relative_to(run.path).as_posix())
         if said is None:
             continue
-        if "history" not in options.accept:
+        if "history" not in options.accepted:
             step = "Put back a copy of it, or go on without knowing what that epoch used: --accept history."
             raise DamagedData(f"{said} {step}")
         if path.exists():

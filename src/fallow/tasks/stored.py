@@ -75,7 +75,7 @@ def going_on(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
         InvalidValue: for the first option that changes the training and is not named in ``accept``.
     """
     known = {field.name for field in fields(TrainOptions)}
-    for name in given.accept:
+    for name in given.accepted:
         if name not in known | _MORE or name in _FREE | _NEVER:
             raise unknown_name("name in --accept", name, (known | _MORE) - _FREE - _NEVER)
     before = plain(TrainOptions(**stored))
@@ -86,7 +86,7 @@ def going_on(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
         rule = f"--{name} must be what the run was begun with: {_shown(before, name)}."
         if name in _NEVER:
             raise invalid(rule, _shown(now, name), "Begin another run.")
-        if name not in given.accept:
+        if name not in given.accepted:
             step = f"Leave it out, or go on all the same with --accept {name}."
             raise invalid(rule, _shown(now, name), step)
     if given.out not in (None, stored.get("out")):

@@ -1,0 +1,198 @@
+"""Charts over the epochs: kept and removed by reason, accuracy, and how the scores drift."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..history import EDGES, EpochRecord
+from . import text
+from .pictures import png
+from .source import FIELDS, REASONS, Source
+
+_BLUE = (47, 137, 201)
+_FAINT = 0.001
+_LINES = (("median", [2]), ("25 and 75 %", [1, 3]), ("5 and 95 %", [0, 4]))
+_ROWS = 200
+"""At most so many rows in the table of the epochs."""
+
+
+def ticks(drawn: Sequence[EpochRecord]) -> list[tuple[str, str]]:
+    """Return where an axis of epochs is marked, and with what: at most eleven times."""
+    numbers = np.array([record.epoch for record in drawn])
+    span = int(numbers[-1] - numbers[0])
+    step = next(s * 10**k for k in range(9) for s in (1, 2, 5) if s * 10**k * 10 > span)
+    at = np.flatnonzero(numbers % step == 0) if len(drawn) == span + 1 else _spread(len(drawn), 8)
+    return [(text.percent((i + 0.5) / len(drawn)), str(numbers[i])) for i in at]
+
+
+def _spread(size: int, most: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(np.int64))
+
+
+def reasons(source: Source) -> dict[str, Any]:
+    """Return the stacked bars of each epoch, their legend, and where removed samples came back."""
+    drawn = source.drawn
+    top = max(record.n for record in drawn)
+    width = 1 / len(drawn)
+    gap = 0.1 * width if len(drawn) <= 60 else 0.0
+    bars = []
+    for place, record in enumerate(drawn):
+        below = 0
+        for reason, field in zip(REASONS, FIELDS, strict=True):
+            size = getattr(record, field)
+            below += size
+            if size:
+                bars.append(
+                    {
+                        "kind": field,
+                        "x": text.percent(place * width + gap / 2),
+                        "w": text.percent(width - gap),
+                        "y": text.percent(1 - below / top),
+                        "h": text.percent(size / top),
+                        "said": f"epoch {record.epoch}: {size:,} {reason.words}" if len(drawn) <= 60 else "",
+                    }
+                )
+    ever = [field for field in FIELDS if any(getattr(record, field) for record in source.history)]
+    last = source.history[-1]
+    words = dict(zip(FIELDS, (reason.words for reason in REASONS), strict=True))
+    back = [
+        place + 1
+        for place, (a, b) in enumerate(pairwise(drawn))
+        if b.readmitted and b.kept - a.kept >= max(1, b.n / 100)
+    ]
+    parts = range(5) if top >= 4 else (0, 4)
+    return {
+        "bars": bars,
+        "legend": [(field, words[field], text.count(getattr(last, field))) for field in ever],
+        "back": [text.percent((place + 0.5) * width) for place in back],
+        "ticks": ticks(drawn),
+        "levels": [(text.percent(1 - part / 4), text.count(top * part / 4)) for part in parts],
+        "said": _said(last),
+    }
+
+
+def _said(last: EpochRecord) -> str:
+    """Return in a sentence what the last epoch left out."""
+    how = {"learned": "as learned", "outliers": "as outliers", "not_drawn": "not drawn", "by_hand": "by hand"}
+    parts = [f"{size:,} {words}" for field, words in how.items() if (size := getattr(last, field))]
+    said = f"The last epoch, {last.epoch}, kept {last.kept:,} of {text.plural(last.n, 'sample')}"
+    return f"{said} and left out {', '.join(parts)}." if parts else f"{said} and left out none."
+
+
+def accuracy(source: Source) -> dict[str, Any] | None:
+    """Return the line of accuracies; None where there are none."""
+    found = source.accuracies
+    known = [(i, found[record.epoch]) for i, record in enumerate(source.drawn) if record.epoch in found]
+    if not known:
+        return None
+    values = [value for _, value in known]
+    low, high, levels = _range(min(values), max(values))
+    size = len(source.drawn)
+    points = [((place + 0.5) / size, (high - value) / (high - low)) for place, value in known]
+    part = text.name(str((source.run.summary or {}).get("evaluated_on", "test")))
+    best = known[int(np.argmax(values))]
+    return {
+        "line": " ".join(f"{text.number(1000 * x)},{text.number(100 * y)}" for x, y in points),
+        "dots": [(text.percent(x), text.percent(y)) for x, y in points] if size <= 60 else [],
+        "levels": [(text.percent((high - v) / (high - low)), f"{100 * v:.4g}%") for v in levels],
+        "part": part,
+        "said": f"{part.capitalize()} accuracy: {text.share(values[-1], 2)} in the last epoch, best "
+        f"{text.share(best[1], 2)} in epoch {source.drawn[best[0]].epoch}.",
+    }
+
+
+def _range(low: float, high: float) -> tuple[float, float, list[float]]:
+    """Return the ends of an axis and two to five round values on it."""
+    wide = max(high - low, 0.002)
+    step = next(s * 10.0**k for k in range(-4, 2) for s in (1, 2, 5) if s * 10.0**k * 4 >= wide)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    last = max(last, first + 1)
+    return first * step, last * step, [i * step for i in range(first, last + 1)]
+
+
+def scores(source: Source) -> dict[str, Any] | None:
+    """Return the heat strip of the scores with its quantile lines; None where there is no score."""
+    drawn = source.drawn
+    counts = np.stack([record.score_histogram for record in drawn], axis=1)
+    shares = counts / np.maximum(counts.sum(0), 1)
+    filled = np.flatnonzero((shares >= _FAINT).any(1))
+    if not filled.size:
+        return None
+    low, high = max(int(filled[0]) - 1, 0), min(int(filled[-1]) + 2, len(EDGES))
+    part = shares[low:high][::-1]
+    pixels = np.zeros((*part.shape, 4), np.uint8)
+    pixels[..., :3] = _BLUE
+    pixels[..., 3] = np.where(part >= _FAINT / 4, 255 * (part / part.max()) ** 0.6, 0)
+
+    def height(values: NDArray[np.floating]) -> NDArray[np.float64]:
+        edges = np.log([EDGES[1] / 2, *EDGES[1:], EDGES[-1] * 1.5])
+        bins = np.interp(np.log(np.maximum(values, EDGES[1] / 2)), edges, np.arange(edges.size))
+        heights: NDArray[np.float64] = np.clip((high - bins) / (high - low), 0, 1)
+        return heights
+
+    quantiles = np.array([record.score_quantiles for record in drawn], np.float64)
+    lines = [
+        (label, " ".join(_path(height(quantiles[:, column])) for column in columns))
+        for label, columns in _LINES
+    ]
+    powers = 10.0 ** np.arange(-6, 2)
+    inside = [(float(y), v) for y, v in zip(height(powers), powers, strict=True) if 0.03 < y < 0.97]
+    levels = [(text.percent(y), f"{v:g}".replace("e-0", "e-")) for y, v in inside]
+    first, last = (float(quantiles[i, 2]) for i in (0, -1))
+    return {
+        "image": png(pixels),
+        "lines": lines,
+        "levels": levels,
+        "thresholds": _thresholds(source, height),
+        "ticks": ticks(drawn),
+        "said": f"The median score of the samples trained on was {text.score(first)} in epoch "
+        f"{drawn[0].epoch} and {text.score(last)} in epoch {drawn[-1].epoch}"
+        + (f", in {source.unit}." if source.unit else "."),
+    }
+
+
+def _thresholds(source: Source, height: Any) -> list[tuple[str, str]]:
+    """Return where the thresholds lie that the options name as scores."""
+    options = source.run.options
+    if options.get("policy") != "threshold" or options.get("quantiles"):
+        return []
+    named = ((name, options.get(name)) for name in ("low", "high"))
+    known = [(n, float(v)) for n, v in named if isinstance(v, int | float) and v > 0]
+    return [(text.percent(float(height(np.array([v]))[0])), f"{n} {v:g}") for n, v in known]
+
+
+def _path(heights: NDArray[np.float64]) -> str:
+    """Return the path of a line over the epochs, 1000 x 100; it breaks where a value is missing."""
+    size, steps, pen = heights.size, [], False
+    for place, y in enumerate(heights.tolist()):
+        if y != y:
+            pen = False
+            continue
+        x = 1000 * (place + 0.5) / size
+        steps.append(f"{'L' if pen else 'M'}{text.number(x)} {text.number(100 * y)}")
+        if not pen:
+            steps.append("h0")
+        pen = True
+    return "".join(steps)
+
+
+def table(source: Source) -> dict[str, Any]:
+    """Return the numbers behind the charts, a row an epoch; evenly spaced ones where there are many."""
+    found = source.accuracies
+    at = _spread(len(source.history), _ROWS)
+    body = []
+    for record in (source.history[i] for i in at):
+        counts = (record.backward, record.forward_only, *(getattr(record, f) for f in FIELDS),
+                  record.readmitted, record.bad)  # fmt: skip
+        cells = [str(record.epoch), *(text.count(c) for c in counts)]
+        cells += [text.score(record.mean_score), text.score(record.score_quantiles[2])]
+        body.append([*cells, text.share(found.get(record.epoch), 2)])
+    words = [reason.words for reason in REASONS]
+    head = ["epoch", "trained on", "measured only", *words, "re-admitted", "bad scores"]
+    return {"head": [*head, "mean score", "median", "accuracy"], "body": body}

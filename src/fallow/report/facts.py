@@ -1,0 +1,160 @@
+"""What a report says first: how the run stands, what it left out and what that saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..history import FORWARD_SHARE
+from . import text
+from .source import Source
+
+_PLACES = {"out", "resume", "accept"}
+_RULES = {
+    "soft": "An exact share of the samples is left out of each epoch. Which ones is drawn: the lower a "
+    "sample scores, the likelier it is left out.",
+    "fraction": "The lowest-scoring share of the samples is left out of each epoch.",
+    "random": "A random share of the samples is left out of each epoch: a control.",
+    "full": "Nothing is left out: full training.",
+    "selective-backprop": "All samples are measured; backward passes are left out, the likelier the lower "
+    "the sample scores.",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with the formula that it comes from.
+
+    Attributes:
+        title: what it is of.
+        value: as it is shown.
+        formula: with its numbers put in.
+    """
+
+    title: str
+    value: str
+    formula: str
+
+
+def heading(source: Source) -> dict[str, Any]:
+    """Return the title, the facts beneath it, and the remarks."""
+    options, summary = source.run.options, source.summary or {}
+    facts = [("Samples", text.count(source.n)), ("Standing", source.run.status)]
+    accuracy = summary.get("accuracy")
+    if isinstance(accuracy, float):
+        part = text.name(str(summary.get("evaluated_on", "test"))).capitalize()
+        facts.append((f"{part} accuracy", text.share(accuracy, 2)))
+    if isinstance(summary.get("seconds"), float):
+        facts.append(("Time", text.seconds(summary["seconds"])))
+    said = summary.get("remarks")
+    remarks = [text.passage(str(remark), 500) for remark in (said if isinstance(said, list) else [])]
+    remarks += [text.passage(f"A newer state is damaged: {found}", 500) for found in source.run.search.damage]
+    if source.spaced:
+        remarks.append(source.spaced)
+    return {
+        "title": text.path(str(options.get("data", source.run.directory.path.resolve().name)), 48),
+        "policy": rule(options, source.unit),
+        "facts": facts,
+        "remarks": remarks[:12],
+    }
+
+
+def rule(options: dict[str, Any], unit: str) -> str:
+    """Return in words what the options leave out."""
+    policy = options.get("policy")
+    if policy is None:
+        return "What was left out, and why, is told below."
+    if policy == "threshold":
+        said = _thresholds(options, unit)
+    elif policy in _RULES:
+        said = _RULES[policy]
+    else:
+        said = f"Samples are left out by the rule {text.name(str(policy))}."
+    if policy == "soft" and options.get("high") != "none":
+        said += (
+            " What keeps scoring high, where the data show two kinds of samples, is left out as an outlier."
+        )
+    if isinstance(share := options.get("fraction"), int | float):
+        said += f" The share is {text.share(share, 0)}."
+    every = options.get("readmit_every")
+    if every:
+        said += f" They come back every {_value(every)} epochs."
+    return said
+
+
+def _thresholds(options: dict[str, Any], unit: str) -> str:
+    quantile = bool(options.get("quantiles"))
+    low, high = options.get("low", 0.3 if quantile else 0.1), options.get("high")
+    what = " as quantile" if quantile else f" {unit}".rstrip()
+    shown = "a threshold that an audit holds" if low == "auto" else f"{_value(low)}{what}"
+    said = f"A sample that scores below {shown} is learned and left out."
+    if high == "auto":
+        said += " Samples that keep scoring high, where the data show two kinds, are left out as outliers."
+    elif high not in (None, "none"):
+        said += f" One that scores above {_value(high)}{what} is left out as an outlier."
+    return said
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else text.name(str(value))
+
+
+def saved(source: Source) -> list[Figure]:
+    """Return what was saved, each figure with its formula."""
+    summary = source.summary or {}
+    backward = sum(record.backward for record in source.history)
+    forward = summary.get("samples_forward_only")  # a step rule's count is not in the history
+    if not isinstance(forward, int):
+        forward = sum(record.forward_only for record in source.history)
+    full = source.possible
+    cost = 1 - (backward + FORWARD_SHARE * forward) / full
+    figures = [
+        Figure(
+            "Samples saved",
+            text.share(1 - backward / full),
+            f"1 − {backward:,} trained on / {full:,} in full training",
+        ),
+        Figure(
+            "Saved, with measuring at a third",
+            text.share(cost),
+            f"1 − ({backward:,} trained on + ⅓ × {forward:,} measured only) / {full:,}",
+        ),
+    ]
+    return figures + (_times(source.summary) if source.summary is not None else [])
+
+
+def _times(summary: dict[str, Any]) -> list[Figure]:
+    spent, recording, gained = (
+        summary.get(name) for name in ("seconds", "record_seconds", "time_saved_fraction")
+    )
+    figures = []
+    if isinstance(gained, int | float):
+        figures.append(
+            Figure(
+                "Time saved",
+                text.share(gained),
+                "1 − seconds of the epochs / seconds that as many full epochs would take: all samples × the "
+                "median time for a sample trained on, plus the time spent evaluating",
+            )
+        )
+    if isinstance(spent, int | float) and isinstance(recording, int | float) and spent > 0:
+        figures.append(
+            Figure(
+                "Spent on recording scores",
+                text.seconds(recording),
+                f"{text.share(recording / spent, 2)} of {text.seconds(spent)}",
+            )
+        )
+    return figures
+
+
+def settings(source: Source) -> list[tuple[str, str]]:
+    """Return every option that was set, and what the summary says of policy and schedule."""
+    summary = source.summary or {}
+    rows = [(name.replace("_", " "), text.passage(str(summary[name]), 400))
+            for name in ("policy", "schedule", "score", "step_rule") if summary.get(name)]  # fmt: skip
+    rows = [(f"{name} in full", value) for name, value in rows]
+    for name, value in source.run.options.items():
+        if name not in _PLACES and value not in (None, [], {}, ()):
+            rows.append((f"--{text.name(str(name))}", text.passage(str(value), 400)))
+    return rows

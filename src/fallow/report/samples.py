@@ -1,0 +1,173 @@
+"""The samples that a report shows, with picture or text and what became of them in each epoch."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..epoch_file import EpochFile
+from ..policies.base import Reason
+from ..showcase import Showcase, candidates, choose
+from ..shown_file import ShownFile
+from . import text
+from .pictures import picture
+from .source import Source
+from .usage import USED
+
+AT_ONCE = 24
+"""So many of a group are shown at once, the others behind *show all*."""
+_FILE, _TEXT = 160, 500
+
+
+def chosen(source: Source) -> Showcase:
+    """Return which samples are shown."""
+    return choose(source.last.scores, source.reason, source.times, source.labels, source.predicted)
+
+
+def scores_of(file: EpochFile, samples: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the scores that some samples had at the end of an epoch; NaN before they were there."""
+    found = np.full(samples.size, np.nan, np.float32)
+    there = samples < file.record.n
+    found[there] = file.scores[samples[there]]
+    return found
+
+
+def groups(
+    source: Source,
+    shown: Showcase,
+    scores: NDArray[np.float32],
+    became: NDArray[np.uint8],
+    *,
+    pictures: bool = True,
+) -> list[dict[str, Any]]:
+    """Return the groups of samples for the page, each with its words and cards.
+
+    Args:
+        source: the run.
+        shown: which samples.
+        scores: float32 ``(K, E)``, after each drawn epoch, of the samples of ``shown.index``.
+        became: uint8 ``(K, E)``, what became of them.
+        pictures: whether pictures and texts are shown where there are any.
+    """
+    cards = _cards(source, shown.index, scores, became, _media(source.shown if pictures else None))
+    total = int(np.count_nonzero(source.reason == Reason.OUTLIER))
+    wrong = candidates(source.reason, source.labels, source.predicted)
+    return [
+        _group("outliers", "Removed as outliers", _of_outliers(source, shown, total, wrong),
+               [cards[i] for i in shown.outliers.tolist()]),
+        _group("surprising", "Most surprising", "Kept samples with the highest last scores: what the network "
+               "still learns from, or labels that are wrong and were not caught.",
+               [cards[i] for i in shown.surprising.tolist()]),
+        _group("unneeded", "Never needed", _of_unneeded(source, shown),
+               [cards[i] for i in shown.unneeded.tolist()]),
+    ]  # fmt: skip
+
+
+def _group(key: str, title: str, words: str, cards: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"key": key, "title": title, "words": words, "first": cards[:AT_ONCE], "rest": cards[AT_ONCE:]}
+
+
+def _of_outliers(source: Source, shown: Showcase, total: int, wrong: int) -> str:
+    if not total:
+        return "No sample was removed as an outlier in any epoch so far."
+    who = text.plural(total, "sample was", "samples were")
+    said = f"{who} left out as outliers in epoch {source.reason_epoch}"
+    if source.reason_epoch != source.last.record.epoch:
+        said += ", the last epoch that left any out"
+    if source.predicted is None or source.labels is None:
+        said += ". What the network predicted is not known, so that none is told to be a wrong label."
+    elif wrong:
+        which = "all of them" if wrong == total else f"{wrong:,} of them"
+        said += (
+            f". The network predicts another class than the label says for {which}: candidates for a wrong "
+        )
+        said += "label, shown first."
+    else:
+        said += "; the network predicts the given label of each."
+    if total > shown.outliers.size:
+        said += f" The {shown.outliers.size} with the highest scores are shown."
+    return said
+
+
+def _of_unneeded(source: Source, shown: Showcase) -> str:
+    if not shown.unneeded.size:
+        return "Every sample was left out as an outlier or by hand."
+    epochs, fewest = len(source.history), shown.fewest
+    if fewest == epochs:
+        return "Every sample was used in every epoch; these have the lowest scores."
+    return (
+        f"Those trained on the fewest times, from {fewest} of {text.plural(epochs, 'epoch')} on, and among "
+        "equals those with the lowest last scores. All samples train in the first epochs, so that few are "
+        "never used at all."
+    )
+
+
+def _cards(
+    source: Source,
+    index: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    became: NDArray[np.uint8],
+    media: dict[int, tuple[str | None, str | None]],
+) -> dict[int, dict[str, Any]]:
+    """Return what is shown of each sample, by its index."""
+    top = float(np.nanmax(scores, initial=0, where=np.isfinite(scores))) or 1.0
+    files, labels, predicted = source.run.data.files, source.labels, source.predicted
+    cards = {}
+    for row, sample in enumerate(index.tolist()):
+        given = None if labels is None or labels[sample] < 0 else int(labels[sample])
+        told = None if predicted is None or predicted[sample] < 0 else int(predicted[sample])
+        drawn, words = media.get(sample, (None, None))
+        cards[sample] = {
+            "row": row,
+            "index": sample,
+            "picture": drawn,
+            "text": words,
+            "given": None if given is None else source.class_name(given),
+            "predicted": None if told is None else source.class_name(told),
+            "wrong": None not in (given, told) and given != told,
+            "score": text.score(float(source.last.scores[sample])),
+            "times": int(source.times[sample]),
+            "file": text.path(files[sample], _FILE) if files and sample < len(files) else None,
+            "line": _line(scores[row], top),
+            "marks": _runs(became[row] == USED),
+        }
+    return cards
+
+
+def _line(scores: NDArray[np.float32], top: float) -> str:
+    """Return the path of a score's history in a box of E x 30, by the root of the score."""
+    height = 29 - 28 * np.sqrt(np.clip(scores, 0, top) / top)
+    steps, pen = [], False
+    for place, y in enumerate(height.tolist()):
+        if y != y:
+            pen = False
+            continue
+        steps.append(f"{'L' if pen else 'M'}{place}.5 {y:.1f}" + ("" if pen else "h0"))
+        pen = True
+    return "".join(steps)
+
+
+def _runs(used: NDArray[np.bool_]) -> str:
+    """Return the path of the marks of an epoch each, runs of epochs in one stroke."""
+    steps, at = [], 0
+    for value, run in groupby(used.tolist()):
+        length = len(list(run))
+        if value:
+            steps.append(f"M{at} 36h{length}")
+        at += length
+    return "".join(steps)
+
+
+def _media(shown: ShownFile | None) -> dict[int, tuple[str | None, str | None]]:
+    """Return a picture as a data URI, or a text, for each sample that has one."""
+    if shown is None:
+        return {}
+    found = {}
+    for row, sample in enumerate(shown.index.tolist()):
+        drawn = None if shown.pictures is None else picture(shown.pictures[row])
+        words = None if shown.texts is None else text.passage(shown.texts[row], _TEXT)
+        found[sample] = drawn, words
+    return found

@@ -1,0 +1,152 @@
+"""What all parts of a report read: the run's past, once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..epoch_file import EpochFile
+from ..history import EpochRecord
+from ..policies.base import Reason
+from ..reading import Run
+from ..shown_file import ShownFile
+from . import text
+
+COLUMNS = 400
+"""At most so many epochs are drawn one by one; of more, evenly spaced ones are."""
+_IN_NATS = {"kl", "reverse-kl", "js", "renyi"}
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A run as a report reads it: N samples, E finished epochs.
+
+    Attributes:
+        run: where it lies.
+        history: the epochs, without scores.
+        drawn: those that charts draw one by one: all, or at most 400 of them.
+        last: the last finished epoch.
+        reason: uint8 ``(N,)``, why each sample was left out of epoch ``reason_epoch``: the last one that left
+            out outliers, or the last one.
+        labels: int32 ``(N,)``, -1 where unknown; or None.
+        predicted: int32 ``(N,)``, -1 where unknown; or None.
+        times: int32 ``(N,)``, in how many epochs each sample was trained on.
+        summary: what ``summary.json`` says; None where it is not of these epochs.
+        shown: pictures or texts, or None.
+        unit: of the scores.
+    """
+
+    run: Run
+    history: Sequence[EpochRecord]
+    drawn: Sequence[EpochRecord]
+    last: EpochFile
+    reason: NDArray[np.uint8]
+    reason_epoch: int
+    labels: NDArray[np.int32] | None
+    predicted: NDArray[np.int32] | None
+    times: NDArray[np.int32]
+    summary: dict[str, Any] | None
+    shown: ShownFile | None
+    unit: str
+
+    @staticmethod
+    def read(run: Run) -> Source:
+        """Read what every part needs.
+
+        Raises:
+            InvalidValue: where no epoch is finished.
+            DamagedData: where a file is not sound.
+        """
+        history, last = run.history, run.last
+        n, epochs = last.record.n, len(history)
+        at = np.unique(np.linspace(0, epochs - 1, min(epochs, COLUMNS)).round().astype(int))
+        with_outliers = [record.epoch for record in history if record.outliers]
+        epoch = with_outliers[-1] if with_outliers else last.record.epoch
+        reason = last.reason if epoch == last.record.epoch else run.epoch(epoch).reason
+        path = run.directory.shown_path
+        shown = ShownFile.read(path) if path.exists() else None
+        predicted = _fitted(run.predicted, n)
+        if predicted is None and shown is not None and (shown.predicted >= 0).any():
+            there = shown.index < n
+            predicted = np.full(n, -1, np.int32)
+            predicted[shown.index[there]] = shown.predicted[there]
+        return Source(
+            run=run,
+            history=history,
+            drawn=[history[i] for i in at],
+            last=last,
+            reason=np.pad(reason, (0, n - reason.size))[:n],
+            reason_epoch=epoch,
+            labels=_fitted(run.data.labels, n),
+            predicted=predicted,
+            times=run.times_used,
+            summary=_summary(run, epochs),
+            shown=shown,
+            unit="nats" if _is_nats(run.options) else "",
+        )
+
+    @property
+    def n(self) -> int:
+        """How many samples there are."""
+        return self.last.record.n
+
+    @property
+    def possible(self) -> int:
+        """How many uses there could have been: each sample once in each epoch that had it."""
+        return sum(record.n for record in self.history)
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a class, as it is shown."""
+        classes = self.run.data.classes
+        return text.name(classes[label]) if classes and 0 <= label < len(classes) else str(label)
+
+    @property
+    def accuracies(self) -> dict[int, float]:
+        """The accuracy after each epoch that ``summary.json`` knows one of."""
+        rows = (self.run.summary or {}).get("epochs")
+        found = {}
+        for row in rows if isinstance(rows, list) else []:
+            match row:
+                case {"epoch": int(epoch), "accuracy": int(value) | float(value)} if math.isfinite(value):
+                    found[epoch] = float(value)
+        return found
+
+    @property
+    def spaced(self) -> str:
+        """A sentence where not every epoch is drawn, or one is missing; else nothing."""
+        said = []
+        if len(self.drawn) < len(self.history):
+            said.append(f"{len(self.drawn)} evenly spaced epochs of {len(self.history):,} are drawn.")
+        there = {record.epoch for record in self.history}
+        if missing := [epoch for epoch in range(max(there)) if epoch not in there]:
+            gone = text.plural(len(missing), "epoch is", "epochs are")
+            said.append(f"{gone} missing from the history, the first {missing[0]}.")
+        return " ".join(said)
+
+
+def _fitted(rows: NDArray[np.int32] | None, n: int) -> NDArray[np.int32] | None:
+    """Return one value for each of ``n`` samples, -1 where there is none."""
+    if rows is None or rows.size == n:
+        return rows
+    return np.pad(rows[:n], (0, max(0, n - rows.size)), constant_values=-1)
+
+
+def _summary(run: Run, epochs: int) -> dict[str, Any] | None:
+    """Return the summary where it tells of as many epochs as are finished."""
+    found = run.summary
+    rows = None if found is None else found.get("epochs")
+    return found if isinstance(rows, list) and len(rows) == epochs else None
+
+
+def _is_nats(options: dict[str, Any]) -> bool:
+    return options.get("score", "kl") in _IN_NATS and options.get("policy") != "repb"
+
+
+REASONS = tuple(Reason)
+FIELDS = "kept", "learned", "outliers", "not_drawn", "by_hand"
+"""The field of an :class:`~fallow.history.EpochRecord` that counts each reason."""

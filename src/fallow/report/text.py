@@ -1,0 +1,97 @@
+"""How numbers, names and data are written on the page; whatever they hold, they stay text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from base64 import b64encode
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NAME = 60
+"""The longest name that is shown, in characters."""
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+_BREAKS = re.compile(r"\s+")
+_IN_JSON = {ord(c): f"\\u{ord(c):04x}" for c in "<>&'\u2028\u2029"}
+
+
+def name(text: str, limit: int = NAME) -> str:
+    r"""Return a name on one line, cut to ``limit``; what would be unseen or turn the line around is spelled.
+
+    >>> name("a\u202eb\n c")
+    'a\\u202eb c'
+    """
+    return _BREAKS.sub(" ", passage(text, limit)).strip()
+
+
+def path(text: str, limit: int = 2 * NAME) -> str:
+    """Return the name of a file, of which the end is kept."""
+    if len(text) > limit:
+        return "…" + name(text[len(text) - limit + 1 :], 8 * limit)
+    return name(text, 8 * limit)
+
+
+def passage(text: str, limit: int) -> str:
+    """Return a text of several lines, cut to ``limit``; what would be unseen is spelled."""
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", cut)
+
+
+def count(value: float) -> str:
+    """Return a whole number with its thousands apart: ``1,281,167``."""
+    return f"{round(value):,}"
+
+
+def plural(value: int, one: str, many: str = "") -> str:
+    """Return a count and what is counted: ``1 sample``, ``2 samples``."""
+    return f"{value:,} {one if value == 1 else many or one + 's'}"
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    """Return a share as ``45.0%``; a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}%"
+
+
+def score(value: float | None) -> str:
+    """Return a score to three figures; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value and abs(value) < 0.01:
+        return f"{value:.2g}".replace("e-0", "e-")
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def seconds(value: float) -> str:
+    """Return a time as ``2.4 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    if value < 100:
+        return f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
+def percent(value: float) -> str:
+    """Return a coordinate as ``12.34%``."""
+    return f"{100 * value:.2f}".rstrip("0").rstrip(".") + "%"
+
+
+def number(value: float) -> str:
+    """Return a coordinate to two digits, as short as it goes."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def as_json(value: Any) -> str:
+    """Return JSON that no HTML parser takes for markup."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).translate(_IN_JSON)
+
+
+def packed(rows: NDArray[Any], level: int = 6) -> str:
+    """Return the bytes of an array, deflated, as base64."""
+    return b64encode(zlib.compress(np.ascontiguousarray(rows).tobytes(), level)).decode()

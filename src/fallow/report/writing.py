@@ -1,0 +1,130 @@
+"""Puts a report together: one file of at most 5 MB that loads nothing and runs only its own script."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import invalid, missing_extra
+from ..reading import Run
+from ..showcase import Showcase
+from . import classes, epochs, facts, samples, text, usage
+from .source import Source
+
+LARGEST = 5_000_000
+"""Bytes that a report may have."""
+MARKS = 1_120_000
+"""Bytes, deflated, for single marks: 1.5 MB on the page."""
+_HERE = Path(__file__).parent
+
+
+def write_report(run: Run, out: Path | None = None) -> Path:
+    """Write the report of a run; the same run gives the same bytes.
+
+    Args:
+        run: one epoch of it is finished at least.
+        out: the file; ``RUN/report.html`` by default.
+
+    Returns:
+        The file.
+
+    Raises:
+        InvalidValue: where no epoch is finished.
+        DamagedData: where a file of the run is not sound.
+        ModuleNotFoundError: without jinja2.
+        OSError: where the file cannot be written.
+    """
+    path = run.directory.path / "report.html" if out is None else Path(out)
+    run.directory.disk.put(path, render(run).encode())
+    return path
+
+
+def render(run: Run, largest: int = LARGEST) -> str:
+    """Return the page as text of at most ``largest`` bytes.
+
+    Raises:
+        InvalidValue: where it does not fit, whatever is left out; and as :func:`write_report`.
+    """
+    source = Source.read(run)
+    shown, rows = samples.chosen(source), usage.rows(source)
+    single, scores, became = _lives(source, shown, rows)
+    size = 0
+    for marks, pictures in ((MARKS, True), (MARKS // 8, True), (MARKS // 8, False)):
+        page = _page(source, {
+            "chart": usage.chart(source, rows, single, marks),
+            "groups": samples.groups(source, shown, scores, became, pictures=pictures),
+            "life": {"scores": text.packed(scores), "fates": text.packed(became)},
+        })  # fmt: skip
+        size = len(page.encode())
+        if size <= largest:
+            return page
+    raise invalid(f"A report must have at most {largest:,} bytes.", f"{size:,}")
+
+
+def _lives(
+    source: Source, shown: Showcase, rows: usage.Rows
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
+    """Read the drawn epochs: fates of single rows ``(M, E)``, scores and fates of those shown ``(K, E)``."""
+    size, index, single = len(source.drawn), shown.index, rows.single
+    marks = np.empty((size, single.size), np.uint8)
+    scores, became = np.empty((size, index.size), np.float32), np.empty((size, index.size), np.uint8)
+    for place, record in enumerate(source.drawn):
+        file = source.run.epoch(record.epoch)
+        marks[place] = usage.fates(file, single)
+        became[place] = usage.fates(file, index)
+        scores[place] = samples.scores_of(file, index)
+    return marks.T, np.ascontiguousarray(scores.T), np.ascontiguousarray(became.T)
+
+
+def _page(source: Source, parts: dict[str, Any]) -> str:
+    style, script = (_own(name) for name in ("report.css", "report.js"))
+    chart = parts["chart"]
+    cards = [card for group in parts["groups"] for card in (*group["first"], *group["rest"])]
+    keys = ("index", "given", "predicted", "score", "times", "file")
+    lives = {card["row"]: [card[key] for key in keys] for card in cards}
+    return str(
+        _template().render(
+            **parts,
+            heading=facts.heading(source),
+            saved=facts.saved(source),
+            settings=facts.settings(source),
+            reasons=epochs.reasons(source),
+            accuracy=epochs.accuracy(source),
+            scores=epochs.scores(source),
+            numbers=epochs.table(source),
+            classes=classes.tables(source),
+            unit=source.unit,
+            columns=len(source.drawn),
+            step=chart["about"]["step"],
+            facts=text.as_json({**chart["about"], "samples": [lives[row] for row in sorted(lives)],
+                                "unit": source.unit, "total": len(source.history)}),
+            style=style,
+            script=script,
+            style_hash=_hash(style),
+            script_hash=_hash(script),
+        )
+    )  # fmt: skip
+
+
+@cache
+def _own(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+def _hash(part: str) -> str:
+    return "sha256-" + b64encode(hashlib.sha256(part.encode()).digest()).decode()
+
+
+def _template() -> Any:
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ModuleNotFoundError:
+        raise missing_extra("A report", "jinja2") from None
+    room = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return room.from_string(_own("report.html.j2"))

@@ -1,0 +1,423 @@
+"""The report of a run, read as a page: every number, every name as text, one file that loads nothing."""
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import zlib
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from fallow._checks import DamagedData, InvalidValue
+from fallow.bitset import unpack
+from fallow.data_file import DataFile
+from fallow.epoch_file import EpochFile
+from fallow.generations import Generations
+from fallow.history import describe
+from fallow.policies.base import Reason
+from fallow.reading import Run
+from fallow.report import text, write_report
+from fallow.report.usage import ABSENT, UNUSED, USED
+from fallow.report.writing import LARGEST, render
+from fallow.run_directory import RunDirectory
+from fallow.showcase import choose
+from fallow.shown_file import ShownFile
+from fallow.table import TRAINED, Table
+
+HOSTILE = [
+    "<img src=x onerror=window.hit=1>",
+    "</script><script>window.hit=1</script>",
+    "</title></style><svg onload=window.hit=1>",
+    "\"' onmouseover=window.hit=1 x='",
+    "&lt;b&gt; {{ 7*7 }} {% raw %} ${window.hit=1}",
+    "\u202egnp.exe\u2066 \u200f\x00\x1b[31m\udcff",
+    "javascript:window.hit=1",
+    "<!--<script>]]>\u2028\u2029",
+    "W" * 200_000,
+]
+
+
+def make_run(
+    path, n=30, epochs=6, *, classes=3, names=None, files=None, planned=None, summary=True, shown=None,
+    options=None, predicted=True, grown=0, texts=None, wide=8, seed=0,
+    tail=False,
+):  # fmt: skip
+    """Write a run directory as a training does, and return what was written."""
+    draw = np.random.default_rng(seed)
+    run = RunDirectory.create(path)
+    labels = draw.integers(0, classes, n).astype(np.int32) if classes else None
+    run.put(run.data_path, DataFile(n, labels, None, names, files).dump())
+    reason, past, rows = np.zeros(n, np.uint8), [], []
+    table = Table(n)
+    for epoch in range(epochs):
+        size = n - grown if epoch < epochs // 2 else n
+        used = (reason == Reason.KEPT) & (np.arange(n) < size)
+        table.scores[used] = draw.exponential(2 / (epoch + 1), int(used.sum())).astype(np.float32)
+        table.scored_in[used] = epoch + 1
+        seen = Table(size)
+        seen.scores[:], seen.scored_in[:] = table.scores[:size], table.scored_in[:size]
+        seen.seen[:] = np.where(used[:size], TRAINED, 0)
+        seen.reason[:] = reason[:size]
+        record = describe(seen, epoch, int(epoch % 3 == 0), 0.01)
+        file = EpochFile(record, table.scores[:size].copy(), reason[:size].copy())
+        run.write_epoch(file)
+        past.append(file)
+        rows.append({"epoch": epoch, "accuracy": 0.5 + 0.4 * epoch / max(1, epochs)})
+        reason = np.where(draw.random(n) < 0.4, draw.integers(1, len(Reason), n), 0).astype(np.uint8)
+        if (epoch + 1) % 3 == 0:
+            reason[reason != Reason.OUTLIER] = 0
+        if tail and epoch >= epochs - 3:
+            reason[:] = 0
+    told = draw.integers(0, max(classes, 1), n).astype(np.int32) if predicted else None
+    state = save({"a/subsampler/table/columns/predicted": told + 1} if predicted else {"a": np.zeros(1)})
+    about = {
+        "options": {"data": "toy", "policy": "threshold", "low": 0.1, "high": 3.0, **(options or {})},
+        "epoch": epochs,
+        "epochs": planned or epochs,
+    }
+    Generations(run.path).write(state, about, run.needed(epochs))
+    run.write_text(run.config_path, "data: toy\n")
+    if summary:
+        run.write_summary(
+            {"accuracy": rows[-1]["accuracy"], "evaluated_on": "test", "seconds": 12.5, "epochs": rows,
+             "record_seconds": 0.125, "samples_forward_only": 0, "time_saved_fraction": 0.25,
+             "remarks": ["A remark & more."], "policy": "Threshold(low=0.1)"}
+        )  # fmt: skip
+    if shown:
+        times = sum((became(file, n) == USED).astype(int) for file in past)
+        last = past[-1]
+        index = choose(last.scores, last.reason, times, labels, told).index
+        pictures = draw.integers(0, 256, (index.size, wide, wide, 3)).astype(np.uint8)
+        lines = None if texts is None else tuple(texts[i % len(texts)] for i in range(index.size))
+        guess = np.full(index.size, -1, np.int32) if told is None else told[index]
+        file = ShownFile(epochs - 1, index, guess, None if texts else pictures, lines)
+        run.put(run.shown_path, file.dump())
+    run.release()
+    return past, labels, told
+
+
+class Page(HTMLParser):
+    """A page as a parser sees it: its elements, the text in them, and the data blocks."""
+
+    def __init__(self, markup):
+        super().__init__(convert_charrefs=True)
+        self.skeleton, self.words, self.tables, self.blocks = [], [], [], {}
+        self._open, self._cell = None, None
+        self.feed(markup)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.skeleton.append((tag, tuple(sorted(attributes))))
+        self._open = attributes.get("id") if tag == "script" else None
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self._cell = []
+        for value in attributes.values():
+            self.words.append(value or "")
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("".join(self._cell).strip())
+            self._cell = None
+        if tag == "script":
+            self._open = None
+
+    def handle_data(self, data):
+        if self._open:
+            self.blocks[self._open] = self.blocks.get(self._open, "") + data
+        elif self._cell is not None:
+            self._cell.append(data)
+        self.words.append(data)
+
+    @property
+    def facts(self):
+        return json.loads(self.blocks["facts"])
+
+    def numbers(self, name, kind):
+        return np.frombuffer(zlib.decompress(base64.b64decode(self.blocks[f"d-{name}"])), kind)
+
+    def whole(self, name):
+        planes = self.numbers(name, np.uint8).reshape(4, -1).astype(np.uint32)
+        return sum(planes[i] << (8 * i) for i in range(4))
+
+    def fates(self):
+        facts = self.facts
+        ids = self.whole("ids")
+        halves = self.numbers("marks", np.uint8).reshape(len(facts["epochs"]), -1)
+        return ids, np.stack([halves & 15, halves >> 4], axis=2).reshape(len(halves), -1)[:, : ids.size].T
+
+
+def page_of(path):
+    run = Run(path)
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+def became(file, n):
+    """Return what became of each sample in an epoch."""
+    size = file.record.n
+    found = np.full(n, ABSENT)
+    found[:size] = np.where(unpack(file.record.used_bits, size), USED, UNUSED + file.reason)
+    return found
+
+
+@pytest.mark.parametrize("options", [
+    {"n": 1, "epochs": 1, "classes": 1}, {"n": 1, "epochs": 4}, {"n": 30, "epochs": 1}, {},
+    {"n": 1000, "epochs": 7, "classes": 50, "shown": True}, {"n": 1200, "grown": 200, "epochs": 8},
+    {"classes": 0}, {"epochs": 9, "tail": True}, {"n": 60_000, "epochs": 6, "classes": 10, "seed": 3},
+])  # fmt: skip
+def test_numbers_equal_those_computed_independently(tmp_path, options):
+    past, labels, told = make_run(tmp_path / "run", **options)
+    page, n = page_of(tmp_path / "run"), past[-1].record.n
+    fates = np.stack([became(file, n) for file in past], axis=1)
+    used, possible = (fates == USED).sum(), sum(file.record.n for file in past)
+    said = " ".join(page.words)
+    assert f"{100 * (1 - used / possible):.1f}%" in said
+    assert f"1 − {used:,} trained on / {possible:,} in full training" in said
+    check_epochs(page, past)
+    check_usage(page, fates, labels, n)
+    check_samples(page, past, fates, labels, told)
+    if labels is not None:
+        check_classes(page, past, fates, labels)
+
+
+def check_epochs(page, past):
+    table = next(t for t in page.tables if t[0][0] == "epoch")
+    assert len(table) == len(past) + 1
+    for file, row in zip(past, table[1:], strict=True):
+        record = file.record
+        by_reason = [int((file.reason == reason).sum()) for reason in Reason]
+        whole = [record.epoch, int(unpack(record.used_bits, record.n).sum()), 0, *by_reason,
+                 record.readmitted, 0]  # fmt: skip
+        assert row[: len(whole)] == [f"{value:,}" for value in whole]
+        fresh = file.scores[unpack(record.used_bits, record.n)].astype(np.float64)
+        assert row[len(whole)] == (text.score(record.mean_score) if fresh.size else "–")
+        if fresh.size:
+            assert record.mean_score == pytest.approx(fresh.mean(), rel=1e-5)
+        assert row[-1] in ("–", f"{100 * (0.5 + 0.4 * record.epoch / len(past)):.2f}%")
+
+
+def check_usage(page, fates, labels, n):
+    facts = page.facts
+    ids, marks = page.fates()
+    order = np.lexsort((-(fates == USED).sum(1), *([] if labels is None else [labels])))
+    np.testing.assert_array_equal(marks, fates[ids])
+    if facts["step"] == 1:
+        assert sorted(ids.tolist()) == list(range(n))
+        if labels is not None:
+            np.testing.assert_array_equal(labels[ids], labels[order])
+        np.testing.assert_array_equal((marks == USED).sum(1), (fates == USED).sum(1)[order])
+        if labels is not None:
+            starts = dict(facts["classes"])
+            assert starts == {str(c): int(np.argmax(labels[ids] == c)) for c in np.unique(labels)}
+    for name in ("coarse", "fine"):
+        if f"d-{name}" not in page.blocks:
+            assert facts["coarse"] == facts["fine"] == min(n, 1024)
+            continue
+        rows = facts[name]
+        counts = page.whole(name).reshape(len(facts["epochs"]), rows)
+        edges = np.arange(rows + 1) * n // rows
+        assert np.diff(edges).min() >= 1
+        np.testing.assert_array_equal(counts.sum(1), (fates == USED).sum(0))
+        if facts["step"] == 1:
+            sums = np.add.reduceat(marks == USED, edges[:-1], axis=0, dtype=int)
+            np.testing.assert_array_equal(counts.T, sums)
+
+
+def check_samples(page, past, fates, labels, told):
+    facts, n = page.facts, len(fates)
+    size = len(past)
+    assert facts["samples"] == [] or len(facts["samples"][0]) == 6
+    index = [sample[0] for sample in facts["samples"]]
+    scores = page.numbers("scores", np.float32).reshape(-1, size)
+    lives = page.numbers("fates", np.uint8).reshape(-1, size)
+    expected = np.stack([np.pad(f.scores, (0, n - f.record.n), constant_values=np.nan) for f in past], axis=1)
+    np.testing.assert_array_equal(scores, expected[index])
+    np.testing.assert_array_equal(lives, fates[index])
+    times = (fates == USED).sum(1)
+    for sample, given, predicted, score, used, _ in facts["samples"]:
+        assert used == times[sample]
+        assert score == text.score(float(past[-1].scores[sample]))
+        assert given == (None if labels is None else str(labels[sample]))
+        assert predicted == (None if told is None else str(told[sample]))
+    with_outliers = [file for file in past if (file.reason == Reason.OUTLIER).any()]
+    reason = np.zeros(n, np.uint8)
+    if with_outliers:
+        reason[: with_outliers[-1].record.n] = with_outliers[-1].reason
+    chosen = choose(past[-1].scores, reason, times, labels, told)
+    assert index == chosen.index.tolist()
+
+
+def check_classes(page, past, fates, labels):
+    tables = [t for t in page.tables if t[0][0] == "class"]
+    rows = {row[0]: row for table in tables for row in table[1:]}
+    assert set(rows) == {str(c) for c in np.unique(labels)}
+    for c in np.unique(labels).tolist():
+        mine = labels == c
+        share = (fates[mine] == USED).sum() / (fates[mine] != ABSENT).sum()
+        scores = past[-1].scores[mine & np.isfinite(past[-1].scores)].astype(np.float64)
+        last = past[-1].reason[mine]
+        assert rows[str(c)] == [
+            str(c), f"{100 * share:.1f}%", f"{mine.sum():,}", f"{(last == 0).sum():,}",
+            f"{(last == Reason.OUTLIER).sum():,}", text.score(scores.mean()) if scores.size else "–",
+        ]  # fmt: skip
+
+
+def test_names_stay_text(tmp_path):
+    """A run with hostile names gives the elements and attributes that a plain one gives, and no others."""
+    k = len(HOSTILE)
+    plain = [f"plain {i}" for i in range(k)]
+    made = {}
+    for key, words in (("plain", plain), ("hostile", HOSTILE)):
+        soft = [word.encode("utf-8", "backslashreplace").decode() for word in words]
+        options = {"data": soft[0], "low": soft[1], "model": soft[2], soft[3]: soft[8], "policy": "threshold"}
+        make_run(
+            tmp_path / key, n=90, epochs=3, classes=k, names=tuple(soft), shown=True, texts=list(words),
+            files=tuple(words[i % k].replace("\0", "") for i in range(90)), options=options,
+        )  # fmt: skip
+        report = write_report(Run(tmp_path / key))
+        markup = report.read_text(encoding="utf-8")
+        assert report.stat().st_size < 400_000
+        made[key] = Page(markup)
+        assert max(map(len, re.findall(r"W+", markup))) <= 500
+        assert not re.search("[\u202a-\u202e\u2066-\u2069\u200f\x00\x1b\udcff]", markup)
+    assert made["hostile"].skeleton == made["plain"].skeleton
+    said = " ".join(made["hostile"].words)
+    assert all(word in said for word in HOSTILE[:4])
+    assert "49" not in text.name(HOSTILE[4])
+    assert HOSTILE[4] in said
+
+
+def test_summary_may_be_hostile_too(tmp_path):
+    make_run(tmp_path / "run")
+    path = tmp_path / "run" / "summary.json"
+    found = json.loads(path.read_text())
+    rows = [{"epoch": "<b>", "accuracy": "<i>"}, 3, None, {"epoch": [1]}, {}, {"epoch": 5, "accuracy": 1}]
+    path.write_text(json.dumps(found | {"remarks": HOSTILE, "evaluated_on": HOSTILE[1], "policy": HOSTILE[0],
+                                        "accuracy": [HOSTILE[2]], "epochs": rows}))  # fmt: skip
+    page = page_of(tmp_path / "run")
+    assert not any(name.startswith("on") for _, names in page.skeleton for name in names)
+    assert HOSTILE[0] in " ".join(page.words)
+
+
+def test_loads_nothing_and_runs_only_its_own_script(tmp_path):
+    make_run(tmp_path / "run", shown=True)
+    markup = write_report(Run(tmp_path / "run")).read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', markup)[1].replace("&#39;", "'")
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert rules["img-src"] == "data:"
+    for tag, rule in (("style", "style-src"), ("script", "script-src")):
+        part = re.findall(rf"<{tag}>(.*?)</{tag}>", markup, re.DOTALL)
+        assert len(part) == 1
+        digest = base64.b64encode(hashlib.sha256(part[0].encode()).digest()).decode()
+        assert rules[rule] == f"'sha256-{digest}'"
+    kinds = re.findall(r"<script type=\"([^\"]+)\"", markup)
+    assert set(kinds) == {"application/json", "application/octet-stream"}
+    assert len(re.findall("<script", markup)) == len(kinds) + 1
+    for url in re.findall(r'(?:src|href)="([^"]*)"', markup):
+        assert url.startswith(("data:", "#"))
+    assert " style=" not in markup
+    assert "innerHTML" not in markup
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", markup)
+
+
+def test_same_run_same_bytes_wherever_it_is_put(tmp_path):
+    make_run(tmp_path / "run", shown=True)
+    first = write_report(Run(tmp_path / "run"))
+    assert first == tmp_path / "run" / "report.html"
+    second = write_report(Run(tmp_path / "run"), tmp_path / "other.html")
+    assert second == tmp_path / "other.html"
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_run_under_way(tmp_path):
+    make_run(tmp_path / "run", planned=20, summary=False, predicted=False, epochs=4)
+    said = " ".join(page_of(tmp_path / "run").words)
+    assert "4 of 20 epochs done" in said
+    assert "Seconds and accuracy are told once the training has ended." in said
+    assert "What the network predicted is not known" in said or "No sample was removed as an outlier" in said
+    path = tmp_path / "run" / "summary.json"
+    path.write_text(json.dumps({"seconds": 99.5, "record_seconds": 1.0, "epochs": [{"epoch": 0}]}))
+    assert "99.5 s" not in " ".join(page_of(tmp_path / "run").words)  # of an earlier stop
+
+
+def test_no_epoch_yet(tmp_path):
+    make_run(tmp_path / "run", epochs=1)
+    (tmp_path / "run" / "history" / "epoch-00000.safetensors").unlink()
+    with pytest.raises(InvalidValue, match="must have a finished epoch"):
+        write_report(Run(tmp_path / "run"))
+
+
+def test_a_missing_epoch_is_told_and_a_damaged_one_refused(tmp_path):
+    make_run(tmp_path / "run", epochs=5)
+    (tmp_path / "run" / "history" / "epoch-00002.safetensors").unlink()
+    page = page_of(tmp_path / "run")
+    assert "1 epoch is missing from the history, the first 2." in " ".join(page.words)
+    assert page.facts["epochs"] == [0, 1, 3, 4]
+    (tmp_path / "run" / "history" / "epoch-00003.safetensors").write_bytes(b"cut short")
+    with pytest.raises(DamagedData, match="epoch-00003"):
+        write_report(Run(tmp_path / "run"))
+
+
+def test_pictures_and_their_absence(tmp_path):
+    make_run(tmp_path / "small", shown=True)
+    make_run(tmp_path / "large", shown=True, wide=96)
+    make_run(tmp_path / "none")
+    for name, kind in (("small", "image/png"), ("large", "image/webp")):
+        page = page_of(tmp_path / name)
+        there = sum(tag == "img" for tag, _ in page.skeleton)
+        shown = sum(len(i) for i in [re.findall(r"data-row", " ".join(n)) for _, n in page.skeleton])
+        assert there == shown > 0
+        assert sum(word.startswith(f"data:{kind};base64,") for word in page.words) >= there
+    assert not any(tag == "img" for tag, _ in page_of(tmp_path / "none").skeleton)
+    path = tmp_path / "none" / "history" / "shown.safetensors"
+    path.write_bytes(b"damaged")
+    with pytest.raises(DamagedData, match=r"shown\.safetensors"):
+        write_report(Run(tmp_path / "none"))
+
+
+def test_many_epochs_and_many_classes_stay_small(tmp_path):
+    make_run(tmp_path / "run", n=2_500, epochs=410, classes=2_400, shown=True, wide=96)
+    report = write_report(Run(tmp_path / "run"))
+    assert report.stat().st_size <= LARGEST
+    page = Page(report.read_text(encoding="utf-8"))
+    assert len(page.facts["epochs"]) == 400
+    assert "400 evenly spaced epochs of 410 are drawn." in " ".join(page.words)
+    assert page.facts["epochs"][-1] == 409
+
+
+def test_what_does_not_fit_is_thinned_evenly(tmp_path, monkeypatch):
+    from fallow.report import writing
+
+    make_run(tmp_path / "run", n=20_001, epochs=5, classes=7)
+    monkeypatch.setattr(writing, "MARKS", 4_000)
+    page = Page(render(Run(tmp_path / "run")))
+    facts = page.facts
+    ids, _ = page.fates()
+    assert facts["step"] > 1
+    assert ids.size == -(-(20_001 - facts["first"]) // facts["step"])
+    assert len(page.blocks["d-marks"]) + len(page.blocks["d-ids"]) <= 4_000 * 4 / 3 + 8
+    whole = Run(tmp_path / "run")
+    fates = np.stack([became(file, 20_001) for file in whole.files()], axis=1)
+    np.testing.assert_array_equal(page.fates()[1], fates[ids])
+    with pytest.raises(InvalidValue, match="must have at most"):
+        render(whole, largest=1_000)
+
+
+def test_loads_no_torch(tmp_path):
+    make_run(tmp_path / "run", shown=True)
+    code = (
+        "import sys; from fallow.reading import Run; from fallow.report import write_report; "
+        f"write_report(Run({str(tmp_path / 'run')!r})); "
+        "print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
