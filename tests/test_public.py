@@ -178,4 +178,5 @@ def test_the_optional_parts_are_here_where_they_must_be():
     if not os.environ.get("FALLOW_REQUIRE_ALL"):
         pytest.skip("FALLOW_REQUIRE_ALL is not set")
     needed = ["lightning", "jsonargparse", "yaml", "rich", "matplotlib", "PIL", "sklearn", "accelerate"]
+    needed += ["jinja2", "pyarrow", "duckdb", "polars", "pandas", "playwright"]
     assert [name for name in needed if importlib.util.find_spec(name) is None] == []

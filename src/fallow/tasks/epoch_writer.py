@@ -14,6 +14,7 @@ from torch import Tensor
 from .._checks import NotWritten
 from ..epoch_file import EpochFile
 from ..history import times_used
+from ..policies.base import Reason
 from ..run_directory import RunDirectory
 from ..scores.base import is_no_score
 from ..showcase import choose
@@ -62,6 +63,7 @@ class EpochWriter(Callback):
         self.pending: list[EpochFile] = []
         self.watch = Stopwatch()
         self._metrics: dict[str, float] = {}
+        self._told_reason: NDArray[np.uint8] | None = None
         self._reason = np.zeros(subsampler.n, np.uint8)
         self._relative = relative
         self._losses: list[Tensor] = []
@@ -118,13 +120,21 @@ class EpochWriter(Callback):
         self.console.epoch(record, epochs, measured, mean, accuracy, used / (epochs * record.n))
 
     def _show(self, scores: NDArray[np.float32]) -> None:
-        """Write pictures of the samples that a report of this epoch shows."""
+        """Write pictures of the samples that a report of this epoch shows.
+
+        Where it left out no outliers, the report shows those of the last epoch that did.
+        """
         if self.pictures is None:
             return
         labels, predicted = self.subsampler.labels, self.subsampler.predicted.numpy().astype(np.int32)
         times = times_used(self.subsampler.history)
         known = None if labels is None else labels.numpy()
-        index = choose(scores, self._reason, times, known, predicted).index
+        if self._told_reason is None or (self._reason == Reason.OUTLIER).any():
+            self._told_reason = self._reason
+        shown = [
+            choose(scores, reason, times, known, predicted) for reason in (self._reason, self._told_reason)
+        ]
+        index = np.unique(np.concatenate([one.index for one in shown]))
         epoch = self.subsampler.history[-1].epoch
         file = ShownFile(epoch, index, predicted[index], self.pictures(index))
         try:

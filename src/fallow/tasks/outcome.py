@@ -105,6 +105,7 @@ def finish(
         console.line(remark)
     console.line(f"Run directory: {run.path}")
     console.line(f"Chart:         {charts[0]}")
+    console.line(f"Report:        fallow report {run.path}")
     return summary
 
 
