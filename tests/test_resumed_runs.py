@@ -187,6 +187,7 @@ def test_a_run_that_was_killed_before_its_first_epoch_begins_anew(tmp_path, fini
 def test_a_run_that_was_killed_as_its_folder_was_made_is_begun_again(tmp_path, finished):
     (tmp_path / "run" / "history").mkdir(parents=True)
     (tmp_path / "run" / "lock").touch()
+    (tmp_path / "run" / ".config.yaml.77.tmp").write_text("data: dig")
     with pytest.raises(InvalidValue, match=r"must hold a run\. Found no config\.yaml"):
         stored_options(str(tmp_path / "run"))
     train(TrainOptions(**BASE, out=str(tmp_path / "run")), Told())

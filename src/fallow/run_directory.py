@@ -25,7 +25,7 @@ from ._checks import invalid
 from .epoch_file import EpochFile, finite
 from .generations import Generations
 from .run_lock import RunLock
-from .storage import DISK, Digest, Disk, forget_temporaries
+from .storage import DISK, TEMPORARY, Digest, Disk, forget_temporaries
 
 _EPOCH = re.compile(r"epoch-(\d{5,})\.safetensors")
 _FOLDERS = ("", "history", "state")
@@ -72,6 +72,7 @@ class RunDirectory:
         try:
             disk.make_folder(run.path / "history")
             run._lock = RunLock(run.path)
+            forget_temporaries(run.path, disk)
         except OSError as error:
             raise invalid("The out directory must be writable.", f"{path}: {error.strerror}") from None
         return run
@@ -79,7 +80,8 @@ class RunDirectory:
     def _is_untouched(self) -> bool:
         """Return whether the folder holds nothing, or what a run made that was killed as it began."""
         there = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*")}
-        return there <= {"lock", *_FOLDERS}
+        half = {name for name in there if Path(name).name.startswith(".") and name.endswith(TEMPORARY)}
+        return there - half <= {"lock", *_FOLDERS}
 
     @staticmethod
     def reopen(path: str | os.PathLike[str], disk: Disk = DISK) -> RunDirectory:
