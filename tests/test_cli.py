@@ -38,7 +38,7 @@ def test_a_run_leaves_every_file_behind(run):
     files |= {"data.safetensors", "environment.json", "SHA256SUMS", "lock"}
     assert names == files | {"history", "state"}
     epochs = [f"epoch-{e:05d}.safetensors" for e in range(3)]
-    assert sorted(p.name for p in (run / "history").iterdir()) == epochs
+    assert sorted(p.name for p in (run / "history").iterdir()) == [*epochs, "shown.safetensors"]
 
 
 def test_the_summary_adds_up(run):

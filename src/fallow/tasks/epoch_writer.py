@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._checks import NotWritten
+from .._checks import DamagedData, NotWritten
 from ..epoch_file import EpochFile
 from ..history import times_used
-from ..policies.base import Reason
 from ..run_directory import RunDirectory
 from ..scores.base import is_no_score
 from ..showcase import choose
@@ -63,7 +63,6 @@ class EpochWriter(Callback):
         self.pending: list[EpochFile] = []
         self.watch = Stopwatch()
         self._metrics: dict[str, float] = {}
-        self._told_reason: NDArray[np.uint8] | None = None
         self._reason = np.zeros(subsampler.n, np.uint8)
         self._relative = relative
         self._losses: list[Tensor] = []
@@ -112,35 +111,43 @@ class EpochWriter(Callback):
         scores = self.subsampler.scores.numpy()
         self.pending.append(EpochFile(record, scores, self._reason))
         self.write_pending()
-        self._show(scores)
+        self.show()
         epochs = self.subsampler.schedule.epochs
         used = sum(past.backward for past in self.subsampler.history)
         measured = counted["samples_forward_only"]
         mean = self._mean_loss() if self._relative else record.mean_score
         self.console.epoch(record, epochs, measured, mean, accuracy, used / (epochs * record.n))
 
-    def _show(self, scores: NDArray[np.float32]) -> None:
-        """Write pictures of the samples that a report of this epoch shows.
+    def show(self) -> None:
+        """Write pictures of the samples that a report of the last epoch shows.
 
         Where it left out no outliers, the report shows those of the last epoch that did.
         """
-        if self.pictures is None:
+        history = self.subsampler.history
+        if self.pictures is None or not history:
             return
-        labels, predicted = self.subsampler.labels, self.subsampler.predicted.numpy().astype(np.int32)
-        times = times_used(self.subsampler.history)
-        known = None if labels is None else labels.numpy()
-        if self._told_reason is None or (self._reason == Reason.OUTLIER).any():
-            self._told_reason = self._reason
-        shown = [
-            choose(scores, reason, times, known, predicted) for reason in (self._reason, self._told_reason)
-        ]
-        index = np.unique(np.concatenate([one.index for one in shown]))
-        epoch = self.subsampler.history[-1].epoch
-        file = ShownFile(epoch, index, predicted[index], self.pictures(index))
-        try:
-            self.run.put(self.run.shown_path, file.dump())
-        except OSError as error:
-            self.failed(error)
+        n, labels = history[-1].n, self.subsampler.labels
+        known = None if labels is None else labels.numpy()[:n]
+        predicted = self.subsampler.predicted.numpy().astype(np.int32)[:n]
+        with suppress(DamagedData):
+            last = self._file(history[-1].epoch)
+            reasons = [last.reason]
+            before = (record for record in reversed(history) if record.outliers and record.n == n)
+            if not history[-1].outliers and (with_outliers := next(before, None)) is not None:
+                reasons.append(self._file(with_outliers.epoch).reason)
+            times = times_used(history)
+            shown = [choose(last.scores, reason, times, known, predicted).index for reason in reasons]
+            index = np.unique(np.concatenate(shown))
+            file = ShownFile(last.record.epoch, index, predicted[index], self.pictures(index))
+            try:
+                self.run.put(self.run.shown_path, file.dump())
+            except OSError as error:
+                self.failed(error)
+
+    def _file(self, epoch: int) -> EpochFile:
+        """Return a past epoch, from its file or from those that wait to be written."""
+        waiting = [file for file in self.pending if file.record.epoch == epoch]
+        return waiting[0] if waiting else self.run.read_epoch(epoch)
 
     def write_pending(self) -> None:
         """Write the files of the epochs that have none; what the disk refuses now is tried again later."""

@@ -12,6 +12,7 @@ POLICIES = (
     "threshold", "soft", "fraction", "below-mean", "infobatch", "seta", "kakurenbo", "ucb", "repb",
     "order-dp", "ies", "selective-backprop", "random", "full",
 )  # fmt: skip
+LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow", "trackio")
 AUGMENTS = ("auto", "none", "crop", "crop-flip")
 TASKS = ("image",)
 
@@ -106,7 +107,8 @@ class TrainOptions:
         num_nodes: Lightning's: how many machines.
         strategy: Lightning's: auto, ddp.
         precision: Lightning's: 32-true, bf16-mixed, 16-mixed.
-        logger: none, csv or tensorboard: scalars of each epoch in RUN/logs.
+        logger: none, csv, tensorboard, wandb, mlflow or trackio: scalars of each epoch, in RUN/logs unless
+            the tracker's own environment variables say otherwise. One that fails or hangs is left behind.
         checkpoints: Keep Lightning's checkpoints in RUN/checkpoints.
         trainer: Further arguments of Lightning's Trainer.
     """
@@ -205,8 +207,8 @@ class TrainOptions:
             value = getattr(self, name)
             if value not in known:
                 raise unknown_name(name, value, known)
-        if self.logger not in ("none", "csv", "tensorboard"):
-            raise unknown_name("logger", self.logger, ("none", "csv", "tensorboard"))
+        if self.logger not in LOGGERS:
+            raise unknown_name("logger", self.logger, LOGGERS)
         for name, policies in _ONLY_WITH.items():
             if getattr(self, name) is not None and self.policy not in policies:
                 raise invalid(

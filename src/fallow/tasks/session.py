@@ -23,6 +23,7 @@ from .options import TrainOptions
 from .outcome import finish
 from .restoring import Restored
 from .stored import plain
+from .trackers import EpochScalars
 from .trainer import fit, make_trainer
 
 
@@ -77,9 +78,10 @@ class Session:
         about = {"options": plain(options)}
         self.keeper = Keeper(run, job.subsampler, self.writer, about, options.save_steps)
         watch.before_batch = self.keeper.before_batch
-        callbacks = [watch, self.writer.watch, self.writer, self.keeper]
+        scalars = EpochScalars(self.writer, plain(options))
+        callbacks = [watch, self.writer.watch, self.writer, scalars, self.keeper]
         self.trainer: Trainer = make_trainer(
-            options, run, callbacks, StateIO(self.keeper, self.restored.state)
+            options, run, callbacks, StateIO(self.keeper, self.restored.state), console.line
         )
 
     @property
@@ -148,6 +150,7 @@ class Session:
         """Write weights, summary, table, chart and, at the end of all, the checksums."""
         try:
             self.writer.write_pending()
+            self.writer.show()
             _save_weights(self.job.module, self.run)
             summary = finish(
                 self.run,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from .._checks import invalid
@@ -22,6 +21,7 @@ from ..run_directory import RunDirectory
 from .generators import generator_states, put_back
 from .jobs import Job
 from .options import TrainOptions
+from .trackers import make_logger
 
 _UNKEPT = ("ddp_spawn", "ddp_fork", "ddp_notebook", "fsdp", "deepspeed", "model_parallel", "xla")
 """Strategies under which no process holds the whole state, or the one that holds the lock does not write."""
@@ -40,9 +40,16 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def make_trainer(
-    options: TrainOptions, run: RunDirectory, callbacks: list[Callback], io: CheckpointIO | None = None
+    options: TrainOptions,
+    run: RunDirectory,
+    callbacks: list[Callback],
+    io: CheckpointIO | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Trainer:
-    """Return Lightning's Trainer with our settings and the user's; ``io`` keeps the state of the run."""
+    """Return Lightning's Trainer with our settings and the user's.
+
+    ``io`` keeps the state of the run, ``say`` prints a line where a tracker has to be left behind.
+    """
     if options.strategy.startswith(_UNKEPT):
         rule = "--strategy must keep the whole network in each process, and start processes of their own."
         raise invalid(rule, options.strategy, "Use auto or ddp.")
@@ -57,7 +64,7 @@ def make_trainer(
         "num_nodes": options.num_nodes,
         "strategy": options.strategy,
         "precision": options.precision,
-        "logger": _logger(options.logger, run),
+        "logger": make_logger(options.logger, run, say),
         "enable_checkpointing": options.checkpoints,
         "default_root_dir": run.path,
         "callbacks": callbacks,
@@ -81,22 +88,6 @@ def _devices(words: str) -> Any:
         return words if words == "auto" else json.loads(words)
     except json.JSONDecodeError:
         raise invalid("--devices must be a number, a list or auto.", words, "Try 1.") from None
-
-
-def _logger(name: str, run: RunDirectory) -> Logger | bool:
-    kinds: dict[str, Any] = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
-    try:
-        return name != "none" and kinds[name](save_dir=run.path, name="logs", version=_session(run))
-    except ModuleNotFoundError as error:
-        step = f"Run `pip install {name}`, or use --logger csv."
-        raise invalid(f"--logger {name} needs its package.", error, step) from None
-
-
-def _session(run: RunDirectory) -> str:
-    """Return a folder for the scalars of this session: a resumed one must not write over the first."""
-    before = run.path / "logs"
-    sessions = [path for path in before.glob("session-*") if path.is_dir()]
-    return f"session-{len(sessions) + 2}" if before.exists() else ""
 
 
 def fit(trainer: Trainer, job: Job, state: Any = None) -> None:

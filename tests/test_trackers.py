@@ -1,0 +1,520 @@
+"""Experiment trackers: what they are told, and that none of them can hurt a training."""
+
+import csv
+import importlib.util
+import json
+import math
+import multiprocessing
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from rich.console import Console as RichConsole
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+import fallow
+from fallow._checks import InvalidValue
+from fallow.integrations.lightning import SubsamplingCallback
+from fallow.run_directory import RunDirectory
+from fallow.tasks import trackers
+from fallow.tasks.console import Console
+from fallow.tasks.epoch_writer import EpochWriter
+from fallow.tasks.trackers import EpochScalars, Guarded, epoch_scalars, make_logger
+
+OPTIONS = {"data": "digits", "policy": "soft", "low": 0.1, "readmit_at": [2, 4], "trainer": {"a": 1}}
+PATIENCE = 0.3
+real = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("WANDB_", "MLFLOW_", "TRACKIO_"))]:
+        monkeypatch.delenv(name)
+
+
+class Module(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 2))
+
+    def training_step(self, batch, batch_idx):
+        rows, labels = batch
+        losses = F.cross_entropy(self.layers(rows), labels, reduction="none")
+        return {"loss": losses.mean(), "per_sample_loss": losses}
+
+    def validation_step(self, batch, batch_idx):
+        rows, labels = batch
+        logits = self.layers(rows)
+        self.log("test_loss", F.cross_entropy(logits, labels))
+        self.log("test_accuracy", (logits.argmax(1) == labels).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def train(folder, logger, epochs=3, workers=0):
+    """Train, and return weights, scores, rows and seconds."""
+    rows = torch.randn(120, 4, generator=torch.Generator().manual_seed(1))
+    data = TensorDataset(rows, (rows.sum(1) > 0).long())
+    run = RunDirectory(folder)
+    (run.path / "history").mkdir(parents=True, exist_ok=True)
+    policy = fallow.RandomFraction(0.25)
+    subsampler = fallow.Subsampler(120, policy, fallow.Schedule(epochs=epochs), seed=0)
+    writer = EpochWriter(run, subsampler, Console(RichConsole(), silent=True))
+    began = time.perf_counter()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Module()
+        trainer = Trainer(
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=logger,
+            callbacks=[
+                SubsamplingCallback(subsampler), writer.watch, writer, EpochScalars(writer, OPTIONS)
+            ],
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            num_sanity_val_steps=0, default_root_dir=folder, log_every_n_steps=1,
+        )  # fmt: skip
+        loader = subsampler.loader(data, batch_size=30, num_workers=workers)
+        trainer.fit(module, loader, DataLoader(data, 60))
+    seconds = time.perf_counter() - began
+    weights = torch.cat([w.detach().flatten() for w in module.parameters()])
+    return weights, subsampler.scores, writer.epochs, seconds
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A training without a tracker; the second one, as the first loads much."""
+    train(tmp_path_factory.mktemp("warm"), False)
+    return train(tmp_path_factory.mktemp("plain"), False)
+
+
+def same(found, plain):
+    return torch.equal(found[0], plain[0]) and torch.equal(found[1], plain[1])
+
+
+class Notes(Logger):
+    """Writes down what it is told; does something at one of its calls."""
+
+    name = version = ""
+
+    def __init__(self, at="", act=lambda: None):
+        super().__init__()
+        self.calls, self.at, self.act = [], at, act
+        if at == "init":
+            act()
+
+    def note(self, call, *told):
+        self.calls.append((call, *told))
+        if call == self.at or self.at == "all":
+            self.act()
+
+    def log_metrics(self, metrics, step=None):
+        self.note("log", metrics, step)
+
+    def log_hyperparams(self, params, *arguments, **options):
+        self.note("options", params)
+
+    def save(self):
+        self.note("save")
+
+    def finalize(self, status):
+        self.note("finalize", status)
+
+
+def guarded(make, said=None):
+    said = [] if said is None else said
+    return Guarded("notes", make, ".", said.append), said
+
+
+def raising(error):
+    def act():
+        raise error
+
+    return act
+
+
+def no_terminal(text):
+    raise OSError(text)
+
+
+def garbage():
+    return object()
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise SystemExit(3)
+
+
+CALLS = ["init", "options", "log", "save", "finalize"]
+FAILURES = [(at, error) for at in CALLS for error in (RuntimeError("no\nserver"), SystemExit(1))]
+FAILURES += [("log", error) for error in (KeyboardInterrupt(), MemoryError(), Mute())]
+
+
+class TestNeverHurts:
+    @pytest.mark.parametrize(
+        ("at", "error"), FAILURES, ids=lambda part: part if isinstance(part, str) else type(part).__name__
+    )
+    def test_a_tracker_that_raises(self, at, error, plain, tmp_path):
+        logger, said = guarded(lambda: Notes(at, raising(error)))
+        assert same(train(tmp_path, logger), plain)
+        assert len(said) == 1
+        assert type(error).__name__ in said[0]
+        assert "\n" not in said[0]
+        assert "switched off; training goes on" in said[0]
+
+    @pytest.mark.parametrize("at", CALLS)
+    def test_a_tracker_that_blocks_for_ever(self, at, plain, tmp_path, monkeypatch):
+        monkeypatch.setattr(trackers, "FINISH_SECONDS", PATIENCE)
+        release = threading.Event()
+        logger, said = guarded(lambda: Notes(at, release.wait))
+        found = train(tmp_path, logger)
+        assert same(found, plain)
+        assert len(said) == 1
+        assert "did not finish in 0.3 s and is left behind" in said[0]
+        assert PATIENCE <= found[3] < plain[3] + PATIENCE + 2
+        began = time.perf_counter()
+        logger.finalize("success")
+        assert time.perf_counter() - began < PATIENCE
+        release.set()
+
+    def test_a_call_costs_next_to_nothing_while_the_tracker_blocks(self, monkeypatch):
+        monkeypatch.setattr(trackers, "FINISH_SECONDS", 0.0)
+        release = threading.Event()
+        logger, said = guarded(lambda: Notes("init", release.wait))
+        times = []
+        for step in range(3000):
+            began = time.perf_counter()
+            logger.log_metrics({"a": 1.0}, step)
+            logger.save()
+            times.append(time.perf_counter() - began)
+        assert sorted(times)[len(times) // 2] < 1e-3
+        logger.finalize("success")
+        assert ["left behind, 1001 calls" in said[0], "the oldest 2001 calls are lost" in said[1]] == [
+            True,
+            True,
+        ]
+        assert len(said) == 2
+        release.set()
+
+    def test_a_tracker_that_is_slow_loses_nothing(self, plain, tmp_path):
+        notes = []
+
+        def make():
+            notes.append(Notes("all", lambda: time.sleep(0.005)))
+            return notes[0]
+
+        logger, said = guarded(make)
+        assert same(train(tmp_path, logger), plain)
+        assert said == []
+        ours = [call for call in notes[0].calls if call[0] == "log" and "fallow/kept" in call[1]]
+        assert len(ours) == 3
+        assert notes[0].calls[0] == ("options", OPTIONS)
+        assert notes[0].calls[-1] == ("finalize", "success")
+
+    @pytest.mark.parametrize("make", [lambda: None, garbage, lambda: 7], ids=["none", "object", "number"])
+    def test_a_tracker_that_is_garbage(self, make, plain, tmp_path):
+        logger, said = guarded(make)
+        assert same(train(tmp_path, logger), plain)
+        assert "AttributeError" in said[0]
+
+    def test_a_tracker_that_returns_garbage(self, plain, tmp_path):
+        notes = Notes("all")
+        notes.note = lambda *told: object()
+        logger, said = guarded(lambda: notes)
+        assert same(train(tmp_path, logger), plain)
+        assert said == []
+        assert logger.log_metrics({"a": 1.0}) is None
+
+    def test_a_warning_that_cannot_be_printed_ends_nothing(self, plain, tmp_path):
+        logger = Guarded("notes", raising(ValueError("x")), tmp_path, no_terminal)
+        assert same(train(tmp_path, logger), plain)
+
+    def test_it_warns_on_standard_error_where_nothing_else_is_said(self, capfd, tmp_path):
+        logger = Guarded("notes", raising(ValueError("no such project")), tmp_path)
+        logger.log_metrics({"a": 1.0})
+        logger.finalize("success")
+        assert (
+            "notes failed and is switched off; training goes on. ValueError: no such"
+            in capfd.readouterr().err
+        )
+
+    def test_without_another_thread_there_is_no_tracker(self, monkeypatch, tmp_path):
+        logger, said = guarded(Notes)
+        no_more = raising(RuntimeError("can't start new thread"))
+        monkeypatch.setattr(threading.Thread, "start", lambda thread: no_more())
+        logger.log_metrics({"a": 1.0})
+        logger.finalize("success")
+        assert "can't start new thread" in said[0]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    def test_a_fork_waits_for_a_call_but_not_for_ever(self, monkeypatch, tmp_path):
+        """What loads data may be forked while the tracker imports, and would wait for its locks for ever."""
+        monkeypatch.setattr(trackers, "FORK_SECONDS", 0.2)
+        monkeypatch.setattr(trackers, "FINISH_SECONDS", 0.0)
+        done, inside = threading.Event(), threading.Event()
+
+        def act():
+            inside.set()
+            time.sleep(0.1)
+            done.set()
+
+        logger, _ = guarded(lambda: Notes("log", act))
+        logger.log_metrics({"a": 1.0})
+        inside.wait()
+        process = multiprocessing.get_context("fork").Process(target=abs, args=(1,))
+        process.start()
+        assert done.is_set()
+        process.join()
+        blocked, _ = guarded(lambda: Notes("init", threading.Event().wait))
+        blocked.log_metrics({"a": 1.0})
+        for _ in range(3):
+            process = multiprocessing.get_context("fork").Process(target=abs, args=(1,))
+            process.start()
+            process.join()
+            assert blocked._forking < 1.0
+        assert process.exitcode == 0
+        blocked.finalize("success")
+
+    def test_workers_load_data_beside_it(self, plain, tmp_path):
+        logger, said = guarded(lambda: Notes("all", lambda: time.sleep(0.005)))
+        assert same(train(tmp_path, logger, workers=1), plain)
+        assert said == []
+
+
+class TestProxy:
+    def test_it_is_no_tracker_on_other_ranks(self, monkeypatch):
+        monkeypatch.setattr(trackers.rank_zero_only, "rank", 1, raising=False)
+        logger, _ = guarded(raising(AssertionError))
+        logger.log_metrics({"a": 1.0})
+        logger.finalize("success")
+        assert logger._thread is None
+
+    def test_tensors_are_read_before_training_changes_them(self):
+        notes = Notes()
+        logger, _ = guarded(lambda: notes)
+        value, rows = torch.ones(()), torch.ones(3)
+        logger.log_metrics({"a": value, "b": rows}, step=4)
+        value += 1
+        rows += 1
+        logger.finalize("success")
+        (_, told, step), *_ = notes.calls
+        assert (told["a"], told["b"].tolist(), step) == (1.0, [1.0, 1.0, 1.0], 4)
+
+    def test_calls_of_any_name_arrive_and_return_nothing(self):
+        notes = Notes()
+        notes.log_image = lambda *told, **options: notes.note("image", told, options)
+        notes.experiment = notes
+        logger, said = guarded(lambda: notes)
+        assert logger.log_image("digits", [1]) is None
+        assert logger.experiment.log_image("tag", step=2) is None
+        logger.finalize("success")
+        assert notes.calls[:2] == [("image", ("digits", [1]), {}), ("image", ("tag",), {"step": 2})]
+        assert said == []
+        with pytest.raises(AttributeError):
+            logger.experiment._private  # noqa: B018
+
+    def test_none_is_no_logger(self, tmp_path):
+        assert make_logger("none", RunDirectory(tmp_path)) is False
+
+    def test_an_unknown_name(self, tmp_path):
+        with pytest.raises(InvalidValue, match=r"Unknown logger.*'wand'.*Did you mean 'wandb'\?"):
+            make_logger("wand", RunDirectory(tmp_path))
+
+    @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow", "trackio"])
+    def test_a_package_that_is_missing_is_told_before_training(self, name, monkeypatch, tmp_path):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+        step = rf"--logger {name} needs its package\. .*`pip install {name}`, or use --logger csv\."
+        with pytest.raises(InvalidValue, match=step):
+            make_logger(name, RunDirectory(tmp_path))
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestScalars:
+    def test_an_epoch(self, plain):
+        row = plain[2][1]
+        said = epoch_scalars({**row, "saved_fraction_so_far": 0.125})
+        assert len(said) <= 25
+        assert said["fallow/samples_backward"] == row["samples_backward"] == 90
+        assert said["fallow/saved_fraction_so_far"] == 0.125
+        assert said["fallow/score_50"] == row["score_quantiles"][2]
+        assert said["fallow/accuracy"] == row["accuracy"]
+        parts = {
+            "kept",
+            "learned",
+            "outliers",
+            "not_drawn",
+            "readmitted",
+            "samples_forward_only",
+            "test_loss",
+        }
+        parts |= {"mean_score", "score_5", "score_95", "seconds", "record_seconds", "bad", "saved_fraction"}
+        assert {f"fallow/{name}" for name in parts} < said.keys()
+        assert all(type(value) is float for value in said.values())
+
+    def test_what_is_no_number_is_left_out(self):
+        row = {
+            "accuracy": None,
+            "mean_score": math.nan,
+            "seconds": math.inf,
+            "kept": 3,
+            "score_quantiles": [],
+        }
+        assert epoch_scalars(row) == {"fallow/kept": 3.0}
+
+    def test_each_epoch_at_its_step(self, plain, tmp_path):
+        notes = Notes()
+        logger, _ = guarded(lambda: notes)
+        train(tmp_path, logger)
+        ours = [call for call in notes.calls if call[0] == "log" and "fallow/kept" in call[1]]
+        assert [step for _, _, step in ours] == [4, 7, 10]
+        so_far = [told["fallow/saved_fraction_so_far"] for _, told, _ in ours]
+        assert so_far == pytest.approx([0, 0.125, 1 / 6])
+        theirs = [call for call in notes.calls if call[0] == "log" and "test_accuracy" in call[1]]
+        assert len(theirs) == 3
+
+
+def generators():
+    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+
+
+def sessions(name, folder, plain, monkeypatch):
+    """Train twice into a run directory, as one that goes on does; whatever is written belongs there."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(trackers, "FINISH_SECONDS", 60.0)
+    run, said = folder / "run", []
+    before = generators()
+    for _ in range(2):
+        assert same(train(run, make_logger(name, RunDirectory(run), said.append)), plain)
+    assert said == []
+    assert generators() == before
+    assert [path.name for path in folder.iterdir()] == ["run"]
+    assert {path.name for path in run.iterdir()} == {"history", "logs"}
+    return run / "logs"
+
+
+@real
+class TestReal:
+    def test_csv(self, plain, tmp_path, monkeypatch):
+        logs = sessions("csv", tmp_path, plain, monkeypatch)
+        for folder in (logs, logs / "session-2"):
+            rows = list(csv.DictReader((folder / "metrics.csv").open()))
+            kept = [row["fallow/samples_backward"] for row in rows if row["fallow/samples_backward"]]
+            assert kept == ["120.0", "90.0", "90.0"]
+            assert len([row for row in rows if row["test_accuracy"]]) == 3
+            assert "policy: soft" in (folder / "hparams.yaml").read_text()
+
+    def test_tensorboard(self, plain, tmp_path, monkeypatch):
+        pytest.importorskip("tensorboard")
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        logs = sessions("tensorboard", tmp_path, plain, monkeypatch)
+        for folder in (logs, logs / "session-2"):
+            events = EventAccumulator(str(folder)).Reload()
+            found = [(event.step, event.value) for event in events.Scalars("fallow/samples_backward")]
+            assert found == [(4, 120.0), (7, 90.0), (10, 90.0)]
+            assert len(events.Scalars("test_accuracy")) == 3
+
+    def test_wandb(self, plain, tmp_path, monkeypatch):
+        pytest.importorskip("wandb")
+        monkeypatch.setenv("NETRC", str(tmp_path / "nobody is logged in"))
+        logs = sessions("wandb", tmp_path, plain, monkeypatch)
+        runs = sorted(path for path in (logs / "wandb").glob("offline-run-*"))
+        assert len(runs) == 2
+        found = [scalars_of_wandb(path) for path in runs]
+        assert [rows["fallow/samples_backward"] for rows in found] == [[120, 90, 90]] * 2
+        assert [rows["trainer/global_step"][-1] for rows in found] == [10, 10]
+        assert json.loads((logs / "wandb.json").read_text())["online"] is False
+
+    @pytest.mark.parametrize("files", [True, False], ids=["files", "database"])
+    def test_mlflow(self, files, plain, tmp_path, monkeypatch):
+        mlflow = pytest.importorskip("mlflow")
+        if files:
+            find = importlib.util.find_spec
+            lacks = ("sqlalchemy", "alembic")
+            monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n in lacks else find(n))
+        else:
+            pytest.importorskip("sqlalchemy")
+            pytest.importorskip("alembic")
+        logs = sessions("mlflow", tmp_path, plain, monkeypatch)
+        noted = json.loads((logs / "mlflow.json").read_text())
+        client = mlflow.MlflowClient(noted["place"])
+        (experiment,) = [e for e in client.search_experiments() if e.name == "fallow"]
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert (run.info.run_id, run.info.run_name, run.info.status) == (noted["id"], "run", "FINISHED")
+        assert (logs / "mlflow.db").exists() is not files
+        history = client.get_metric_history(noted["id"], "fallow/samples_backward")
+        assert sorted((m.step, m.value) for m in history) == [(4, 120)] * 2 + [(7, 90)] * 2 + [(10, 90)] * 2
+        assert run.data.params["policy"] == "soft"
+
+    def test_trackio(self, plain, tmp_path, monkeypatch):
+        pytest.importorskip("trackio")
+        from trackio.sqlite_storage import SQLiteStorage
+
+        logs = sessions("trackio", tmp_path, plain, monkeypatch)
+        assert list((logs / "trackio").glob("fallow*.db"))
+        assert SQLiteStorage.get_runs("fallow") == ["run"]
+        rows = SQLiteStorage.get_logs("fallow", "run")
+        kept = [row["fallow/samples_backward"] for row in rows if "fallow/samples_backward" in row]
+        assert sorted(kept) == [90.0] * 4 + [120.0] * 2
+
+
+SILENT = """
+import sys, time
+from fallow.run_directory import RunDirectory
+from fallow.tasks.trackers import make_logger
+logger = make_logger(sys.argv[1], RunDirectory(sys.argv[2]))
+logger.log_metrics({"a": 1.0}, 0)
+time.sleep(3)
+logger.finalize("success")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_process_ends_though_the_server_says_nothing(name, tmp_path, monkeypatch):
+    pytest.importorskip(name)
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        for key, value in {"MODE": "online", "API_KEY": 40 * "a", "BASE_URL": address}.items():
+            monkeypatch.setenv(f"WANDB_{key}", value)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        words = [sys.executable, "-c", SILENT, name, str(tmp_path / "run")]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path)
+    assert f"the tracker {name} did not finish in 5 s and is left behind" in done.stderr
+
+
+def scalars_of_wandb(folder):
+    """Return the values of each key, from the log that W&B writes without a network (LevelDB's format)."""
+    from wandb.proto import wandb_internal_pb2
+
+    (path,) = folder.glob("*.wandb")
+    data, at, parts, found = path.read_bytes(), 7, b"", {}
+    while at + 7 <= len(data):
+        if (room := 32768 - at % 32768) < 7:
+            at += room
+            continue
+        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        parts += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            parts = b""
+            for item in record.history.item:
+                found.setdefault(item.key or item.nested_key[0], []).append(json.loads(item.value_json))
+    return found
