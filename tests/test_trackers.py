@@ -27,10 +27,11 @@ import fallow
 from fallow._checks import InvalidValue
 from fallow.integrations.lightning import SubsamplingCallback
 from fallow.run_directory import RunDirectory
-from fallow.tasks import trackers
+from fallow.tasks import guarded as guarding
 from fallow.tasks.console import Console
 from fallow.tasks.epoch_writer import EpochWriter
-from fallow.tasks.trackers import EpochScalars, Guarded, epoch_scalars, make_logger
+from fallow.tasks.guarded import Guarded
+from fallow.tasks.trackers import EpochScalars, epoch_scalars, make_logger
 
 OPTIONS = {"data": "digits", "policy": "soft", "low": 0.1, "readmit_at": [2, 4], "trainer": {"a": 1}}
 PATIENCE = 0.3
@@ -179,7 +180,7 @@ class TestNeverHurts:
 
     @pytest.mark.parametrize("at", CALLS)
     def test_a_tracker_that_blocks_for_ever(self, at, plain, tmp_path, monkeypatch):
-        monkeypatch.setattr(trackers, "FINISH_SECONDS", PATIENCE)
+        monkeypatch.setattr(guarding, "FINISH_SECONDS", PATIENCE)
         release = threading.Event()
         logger, said = guarded(lambda: Notes(at, release.wait))
         found = train(tmp_path, logger)
@@ -193,7 +194,7 @@ class TestNeverHurts:
         release.set()
 
     def test_a_call_costs_next_to_nothing_while_the_tracker_blocks(self, monkeypatch):
-        monkeypatch.setattr(trackers, "FINISH_SECONDS", 0.0)
+        monkeypatch.setattr(guarding, "FINISH_SECONDS", 0.0)
         release = threading.Event()
         logger, said = guarded(lambda: Notes("init", release.wait))
         times = []
@@ -264,8 +265,8 @@ class TestNeverHurts:
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     def test_a_fork_waits_for_a_call_but_not_for_ever(self, monkeypatch, tmp_path):
         """What loads data may be forked while the tracker imports, and would wait for its locks for ever."""
-        monkeypatch.setattr(trackers, "FORK_SECONDS", 0.2)
-        monkeypatch.setattr(trackers, "FINISH_SECONDS", 0.0)
+        monkeypatch.setattr(guarding, "FORK_SECONDS", 0.2)
+        monkeypatch.setattr(guarding, "FINISH_SECONDS", 0.0)
         done, inside = threading.Event(), threading.Event()
 
         def act():
@@ -298,7 +299,7 @@ class TestNeverHurts:
 
 class TestProxy:
     def test_it_is_no_tracker_on_other_ranks(self, monkeypatch):
-        monkeypatch.setattr(trackers.rank_zero_only, "rank", 1, raising=False)
+        monkeypatch.setattr(guarding.rank_zero_only, "rank", 1, raising=False)
         logger, _ = guarded(raising(AssertionError))
         logger.log_metrics({"a": 1.0})
         logger.finalize("success")
@@ -395,7 +396,7 @@ def generators():
 def sessions(name, folder, plain, monkeypatch):
     """Train twice into a run directory, as one that goes on does; whatever is written belongs there."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(trackers, "FINISH_SECONDS", 60.0)
+    monkeypatch.setattr(guarding, "FINISH_SECONDS", 60.0)
     run, said = folder / "run", []
     before = generators()
     for _ in range(2):
