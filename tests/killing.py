@@ -21,6 +21,7 @@ from rich.console import Console as RichConsole
 from fallow._checks import FallowError
 from fallow.run_directory import RunDirectory
 from fallow.storage import Disk
+from fallow.tasks import outcome
 from fallow.tasks.console import Console
 from fallow.tasks.options import TrainOptions
 from fallow.tasks.stored import stored_options
@@ -131,8 +132,12 @@ class Trials:
 
 
 def trials(count, seed, folder, tell=lambda done: None):
-    """Kill so many runs at random instants and take each to its end."""
+    """Kill so many runs at random instants and take each to its end.
+
+    The usage chart, which takes longer than the training and is not compared, is left out.
+    """
     torch.set_num_threads(1)
+    outcome.save_usage = lambda history, folder, **options: [folder / "usage.png"]
     folder = Path(folder)
     whole = folder / "whole"
     begin_or_go_on(whole)  # warms up, too
