@@ -57,7 +57,8 @@ class StateIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Return the state to go on from, or a checkpoint of Lightning's."""
         if Path(path) == self.keeper.next_path and self.loaded is not None:
-            return self.loaded
+            loaded, self.loaded = self.loaded, None  # a large network need not lie in memory twice
+            return loaded
         found: dict[str, Any] = super().load_checkpoint(path, *arguments, **options)
         return found
 

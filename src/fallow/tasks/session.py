@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -126,6 +127,7 @@ class Session:
         if self.restored.generation is not None:
             self._say_where_it_goes_on()
         state = None if self.restored.state is None else self.keeper.next_path
+        self.restored = replace(self.restored, state=None)
         try:
             fit(self.trainer, self.job, state)
         except SystemExit:  # Lightning ends a training so on Ctrl-C
