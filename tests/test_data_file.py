@@ -59,7 +59,9 @@ def test_each_kind_of_change_is_named_with_its_count_and_the_first():
     assert before.changes(some(labels=labels)) == [
         "labels: 2 of 6 differ, the first at sample 1: it was dog and is emu"
     ]
-    assert before.changes(some(content=content)) == ["content: 1 of 6 differs, the first at sample 5"]
+    assert before.changes(some(content=content)) == [
+        "content: 1 new and 1 gone; by position 1 of 6 differs, the first at sample 5"
+    ]
     assert before.changes(some(8)) == ["length: there were 6 samples and are 8"]
     assert before.changes(some(labels=None)) == ["labels: there were some (6) and are none"]
     assert before.changes(some(classes=("cat", "cow", "emu"))) == ["classes: class 1 was dog and is cow"]
@@ -88,3 +90,15 @@ def test_parts_that_do_not_fit_are_refused(tmp_path):
     path.write_bytes(some(labels=np.zeros(5, np.int32)).dump())
     with pytest.raises(DamagedData, match=r"must be of 6 samples\. Found 5"):
         DataFile.read(path)
+
+
+def test_held_out_samples_are_compared_and_must_not_be_trained_on():
+    before = some(held_out=np.array([70, 80], np.uint64))
+    other = some(held_out=np.array([70, 90], np.uint64))
+    assert before.changes(other) == ["held-out samples: 1 new and 1 gone, of 2"]
+    assert before.leaked(other) == 0
+    content = before.content.copy()
+    content[2] = 80
+    assert before.leaked(some(content=content)) == 1
+    twice = some(held_out=before.content[:1])  # a picture that was in both parts from the start
+    assert twice.leaked(some()) == 0

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from rich.console import Console as RichConsole
 
 from fallow._checks import DamagedData, InvalidValue, WrongState
@@ -271,7 +272,7 @@ CHANGES = {
     longer: "length: there were 300 samples and are 309",
     reordered: "order: the same samples stand elsewhere, 29",
     relabelled: "labels: 2 of 300 differ, the first at sample 17: it was 2 and is 1",
-    repainted: "content: 1 of 300 differs, the first at sample 5",
+    repainted: "content: 1 new and 1 gone; by position 1 of 300 differs, the first at sample 5",
 }
 
 
@@ -293,6 +294,49 @@ def test_other_data_are_refused_with_what_differs_or_accepted(monkeypatch, tmp_p
     assert main(["verify", str(run)]) == 0
     again = go_on(run)  # and now these are the data of the run
     assert any("has finished" in line for line in again)
+
+
+def image_folder(place, classes=3, each=25):
+    draw = np.random.default_rng(0)
+    for label in range(classes):
+        (place / f"c{label}").mkdir(parents=True, exist_ok=True)
+        for number in range(each):
+            pixels = draw.integers(0, 90, (8, 8)).astype(np.uint8) + np.uint8(60 * label)
+            Image.fromarray(pixels).save(place / f"c{label}" / f"i{number:03d}.png")
+
+
+def test_no_sample_that_was_held_out_is_ever_trained_on(monkeypatch, tmp_path):
+    """One more file in a folder without a test part draws another test part."""
+    data, run = tmp_path / "images", tmp_path / "run"
+    image_folder(data)
+    options = {"data": str(data), "epochs": 3, "batch_size": 16, "accelerator": "cpu"}
+    assert stopped_after(monkeypatch, 5, TrainOptions(**options, out=str(run)))
+    shutil.copy(data / "c1" / "i001.png", data / "c0" / "zz.png")
+    with pytest.raises(
+        InvalidValue, match=r"may be trained on\. Found \d+ of them .*folder test/ of their own"
+    ):
+        go_on(run, accept="data")
+    (data / "c0" / "zz.png").unlink()
+    shutil.copytree(data / "c1", data / "c3")
+    with pytest.raises(
+        InvalidValue, match=r"The classes must be those .* there were 3 and are 4.*another run"
+    ):
+        go_on(run, accept="data,min_kept_per_class")
+    shutil.rmtree(data / "c3")
+    go_on(run)
+
+
+def test_a_test_sample_that_was_replaced_is_told(monkeypatch, tmp_path):
+    data, run = tmp_path / "images", tmp_path / "run"
+    image_folder(data / "train")
+    image_folder(data / "test", each=5)
+    options = {"data": str(data), "epochs": 3, "batch_size": 16, "accelerator": "cpu"}
+    assert stopped_after(monkeypatch, 7, TrainOptions(**options, out=str(run)))
+    shutil.copy(data / "train" / "c2" / "i020.png", data / "test" / "c1" / "i002.png")
+    with pytest.raises(InvalidValue, match=r"held-out samples: 1 new and 1 gone, of 15"):
+        go_on(run)
+    go_on(run, accept="data")
+    assert any("has finished" in line for line in go_on(run))
 
 
 def damage(path):

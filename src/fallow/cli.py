@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parsed = parser.parse_args(words)
         command = str(parsed["command"])
         if command in COMMANDS:
-            return COMMANDS[command].run(parsed[command])
+            return _read(command, parsed[command])
         return {"train": _train, "compare": _compare}[command](parsed[command])
     except KeyboardInterrupt as stop:
         print("fallow: stopped.", file=sys.stderr)
@@ -72,6 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, NotWritten):
             return FINDING
         return DAMAGED if isinstance(error, DamagedData) else WRONG_USE
+
+
+def _read(command: str, parsed: Any) -> int:
+    """Run a command that reads a run, and writes what it makes of it where ``--out`` says."""
+    try:
+        return COMMANDS[command].run(parsed)
+    except OSError as error:
+        what = f"{error.filename or parsed['run']}: {error.strerror or error}"
+        raise invalid("What is asked for must be readable, and --out writable.", what) from None
 
 
 def _train(parsed: Any) -> int:

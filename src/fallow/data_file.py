@@ -40,6 +40,7 @@ class DataFile:
         content: uint64 ``(n,)``, a checksum of each sample, or None where the samples were not at hand.
         classes: names of the classes, or None.
         files: the file of each sample, or None.
+        held_out: uint64 ``(m,)``, the checksums of the samples that accuracy is measured on, sorted; or None.
     """
 
     n: int
@@ -47,6 +48,7 @@ class DataFile:
     content: NDArray[np.uint64] | None = None
     classes: tuple[str, ...] | None = None
     files: tuple[str, ...] | None = None
+    held_out: NDArray[np.uint64] | None = None
 
     def dump(self) -> bytes:
         """Return the bytes of the file."""
@@ -55,6 +57,8 @@ class DataFile:
             arrays["labels"] = self.labels
         if self.content is not None:
             arrays["content"] = self.content
+        if self.held_out is not None:
+            arrays["held_out"] = self.held_out
         if self.files is not None:
             names = "\0".join(self.files).encode("utf-8", "surrogateescape")
             arrays["files"] = np.frombuffer(zlib.compress(names, 3), np.uint8)
@@ -83,7 +87,9 @@ class DataFile:
             if "files" in arrays:
                 names = zlib.decompress(arrays["files"].tobytes())
                 files = tuple(names.decode("utf-8", "surrogateescape").split("\0"))
-            found = DataFile(n, arrays.get("labels"), arrays.get("content"), classes, files)
+            known = (arrays.get(name) for name in ("labels", "content", "held_out"))
+            labels, content, held_out = known
+            found = DataFile(n, labels, content, classes, files, held_out)
             for part in (found.labels, found.content, found.files):
                 if part is not None and len(part) != n:
                     raise damaged(f"{path} must be of {n:,} samples.", f"{len(part):,}", _STEP)
@@ -125,6 +131,8 @@ class DataFile:
             found.append(f"labels: there were {_some(self.labels)} and are {_some(now.labels)}")
         elif self.labels is not None and now.labels is not None:
             found += self._labels(now)
+        if self.held_out is not None and now.held_out is not None:
+            found += _held_out(self.held_out, now.held_out)
         if self.classes and now.classes and self.classes != now.classes:
             found.append(_class_names(self.classes, now.classes))
         return found
@@ -137,6 +145,13 @@ class DataFile:
             if before is not None and after is not None:
                 differs |= before[:n] != after[:n]
         return np.flatnonzero(differs)
+
+    def leaked(self, now: DataFile) -> int:
+        """Return how many samples of ``now`` were held out before and are to be trained on."""
+        if self.held_out is None or self.content is None or now.content is None:
+            return 0
+        new = ~np.isin(now.content, self.content)
+        return int(np.count_nonzero(np.isin(now.content[new], self.held_out)))
 
     def _labels(self, now: DataFile) -> list[str]:
         assert self.labels is not None
@@ -160,7 +175,15 @@ def _contents(before: NDArray[np.uint64], now: NDArray[np.uint64]) -> list[str]:
     where = f"{differ.size:,} of {n:,} {_verb(differ.size)}, the first at sample {int(differ[0])}"
     if before.size == now.size and np.array_equal(np.sort(before), np.sort(now)):
         return [f"order: the same samples stand elsewhere, {where}"]
-    return [f"content: {where}"]
+    new, gone = (int(np.count_nonzero(~np.isin(a, b))) for a, b in ((now, before), (before, now)))
+    return [f"content: {new:,} new and {gone:,} gone; by position {where}"]
+
+
+def _held_out(before: NDArray[np.uint64], now: NDArray[np.uint64]) -> list[str]:
+    if np.array_equal(before, now):
+        return []
+    new, gone = (int(np.count_nonzero(~np.isin(a, b))) for a, b in ((now, before), (before, now)))
+    return [f"held-out samples: {new:,} new and {gone:,} gone, of {before.size:,}"]
 
 
 def _verb(count: int) -> str:

@@ -111,12 +111,14 @@ class Generations:
         """Remove what is not among the sound generations: older, damaged, or half written."""
         kept = {generation.number for generation in self._sound}
         old = [number for number in self.numbers() if number not in kept]
+        with suppress(OSError):  # the new one is safe; what is left over goes with the next
+            for number in old:
+                self.disk.remove(self.manifest_path(number))
+            if old:
+                self.disk.sync_folder(self.folder)
         for number in old:
-            self.disk.remove(self.manifest_path(number))
-        if old:
-            self.disk.sync_folder(self.folder)
-        for number in old:
-            self.disk.remove(self.state_path(number))
+            with suppress(OSError):
+                self.disk.remove(self.state_path(number))
 
     def trust(self, generation: Generation) -> None:
         """Take note of a generation that is gone on from, and of the one from between two epochs before it.

@@ -15,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from ._checks import damaged, invalid
 from .data_file import DataFile
 from .epoch_file import EpochFile
-from .generations import Search
+from .generations import Search, check_file
 from .history import EpochRecord, times_used
 from .run_directory import RunDirectory
+from .storage import Digest
 
 _PREDICTED = "subsampler/table/columns/predicted"
 """The end of the name by which a state holds the classes last predicted, plus 1."""
@@ -103,12 +104,23 @@ class Run:
             return f"finished after {done} epochs"
         return f"{done} of {planned if planned is not None else 'unknown'} epochs done"
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of files that the newest state builds on, or of all once training has ended."""
+        found = {} if self.search.found is None else self.search.found.files
+        return {name: digest.sha256 for name, digest in found.items()}
+
     def epoch(self, epoch: int) -> EpochFile:
         """Return one past epoch: scores, reasons, what was used.
 
         Raises:
-            DamagedData: where its file is not sound.
+            DamagedData: where its file is not sound, or is not the one that was written.
         """
+        path = self.directory.epoch_path(epoch)
+        name = path.relative_to(self.directory.path).as_posix()
+        digits = self.digests.get(name)
+        if digits is not None and path.is_file():
+            check_file(self.directory.path, name, Digest(path.stat().st_size, digits))
         return self.directory.read_epoch(epoch)
 
     def files(self) -> Iterator[EpochFile]:
@@ -125,6 +137,11 @@ class Run:
         if not self.epochs:
             step = "Train for an epoch first, or go on: fallow train --resume."
             raise invalid(f"{self.directory.path} must have a finished epoch.", "none", step)
+        for name in self.digests:
+            if name.startswith("history/") and not (self.directory.path / name).exists():
+                raise damaged(
+                    f"{self.directory.path / name} must be there.", "none", "Put back a copy of it."
+                )
         return [file.record for file in self.files()]
 
     @cached_property

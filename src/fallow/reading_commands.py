@@ -13,7 +13,7 @@ from .life import Life, life
 from .reading import Run
 from .verifying import told_json, verify
 
-DONE, DAMAGED = 0, 3
+DONE, FINDING, DAMAGED = 0, 1, 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def _verify(parsed: Any) -> int:
     found = verify(run)
     if parsed.json:
         print(told_json(run, found))
-        return DAMAGED if found.damaged else DONE
+        return DAMAGED if found.damaged else FINDING if found.incomplete else DONE
     print(f"{run.directory.path}: {run.status}")
     for remark in found.remarks:
         print(remark)
@@ -48,14 +48,19 @@ def _verify(parsed: Any) -> int:
         print(f"Damaged: {name}: {words}")
     if not found.damaged:
         print(f"{len(found.checked)} files checked, all as they were written.")
-        return DONE
+        return FINDING if found.incomplete else DONE
     if run.search.found is None:
         print("No state is sound: put back a copy of the folder, or begin the run anew.")
     else:
         epoch = run.about.get("epoch")
+        accept = "".join(
+            f" --accept {word}"
+            for word, part in (("history", "history/epoch-"), ("data", "data"))
+            if any(name.startswith(part) for name in found.damaged)
+        )
         print(
             f"The newest sound state is {run.search.found.number}, at epoch {epoch}: "
-            f"fallow train --resume {run.directory.path} goes on from there."
+            f"fallow train --resume {run.directory.path}{accept} goes on from there."
         )
     return DAMAGED
 
@@ -158,7 +163,8 @@ COMMANDS = {
         _export,
     ),
     "verify": Command(
-        "Whether every file of a run is as it was written. Exit code 0 where it is, 3 where one is not.\n\n"
+        "Whether every file of a run is as it was written. Exit code 0 where it is, 1 where a run that is\n"
+        "trained lacks files, 3 where a file is damaged.\n\n"
         "  fallow verify runs/digits",
         _nothing,
         _verify,

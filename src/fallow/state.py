@@ -20,11 +20,14 @@ from .history import EpochRecord
 from .ledger import Ledger
 from .plan import Plan
 from .policies.base import Reason
-from .table import PREDICTED, Table
+from .table import MEASURED, PREDICTED, Table
 
 VERSION = 2
 ACCEPTABLE = ("n", "labels", "policy", "schedule", "seed", "min_kept", "min_kept_per_class")
 """What may differ from the state where the caller says so."""
+_KEYS = {"version", "settings", "labels", "epoch", "part", "seconds", "measured", "table", "plan", "history"}
+_TABLE = {"scores", "scored_in", "reason", "seen", "again_index", "again_scores", "columns", "notes", "bad"}
+_TABLE |= {"recorded"}
 _HOW = "Make the Subsampler as it was made for the state, or load with accept=({name!r},)."
 
 
@@ -82,6 +85,10 @@ def restore(
     if saved["version"] != VERSION:
         step = "Load it with the fallow that saved it."
         raise invalid(f"The state must be of version {VERSION}.", saved["version"], step)
+    accept = (accept,) if isinstance(accept, str) else accept
+    lacking = sorted(_KEYS - saved.keys()) + sorted(_TABLE - saved["table"].keys())
+    if lacking:
+        raise invalid_type("A state must be whole, as Subsampler.state_dict() gives it.", f"no {lacking[0]}")
     for name in accept:
         if name not in ACCEPTABLE:
             raise unknown_name("name in `accept`", name, ACCEPTABLE)
@@ -103,8 +110,12 @@ def restore(
         _restore_part(ledger, part)
     elif ledger.table.recorded:
         ledger.resume()
+    _check_values(ledger.table, epoch)
     plan = saved["plan"]
     weights = None if plan["weights"] is None else _array(plan["weights"])
+    for name, found, size in (("kept", plan["kept"], -(-n // 8)), ("weights", weights, n)):
+        if found is not None and found.shape != (size,):
+            raise invalid(f"The state must hold `plan.{name}`, ({size},).", f"shape {tuple(found.shape)}")
     kept = Bitset(unpack(_array(plan["kept"]), n))
     history = []
     for entry in saved["history"]:
@@ -181,6 +192,18 @@ def _smallest(labels: NDArray[np.int32]) -> type[np.unsignedinteger[Any]] | type
     """Return a type of one or two bytes where that is enough."""
     highest = int(labels.max(initial=0))
     return np.uint8 if highest < 256 else np.uint16 if highest < 1 << 16 else np.int32
+
+
+def _check_values(table: Table, epoch: int) -> None:
+    """Raise where a state holds what no training leaves."""
+    if not 0 <= epoch < 1 << 16:
+        raise invalid("The state must be of an epoch in [0, 65536).", epoch)
+    highest = {"reason": len(Reason) - 1, "seen": MEASURED, "scored_in": epoch + 1}
+    for name, most in highest.items():
+        if (found := int(getattr(table, name).max(initial=0))) > most:
+            raise invalid(f"The state must hold `{name}` of at most {most}.", found)
+    if np.isinf(table.scores).any():
+        raise invalid("The state must hold finite scores, or NaN for none.", "an infinite one")
 
 
 def _pack_part(ledger: Ledger) -> dict[str, Any]:

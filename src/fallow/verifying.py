@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ._checks import DamagedData
 from .generations import check_file
 from .reading import Run
+from .shown_file import ShownFile
 from .storage import Digest
 
 _LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
@@ -24,17 +27,20 @@ class Verification:
         checked: how many files were held against a checksum.
         damaged: what is wrong with each file that is not sound.
         remarks: what is worth knowing and harms nothing.
+        incomplete: all epochs are trained, and files that a run leaves behind are missing.
     """
 
     checked: set[str] = field(default_factory=set)
     damaged: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    incomplete: bool = False
 
     def told(self) -> dict[str, Any]:
         """Return all of it as plain values."""
         damaged = [{"file": name, "problem": words} for name, words in self.damaged.items()]
         return {
             "sound": not self.damaged,
+            "complete": not self.incomplete,
             "checked": len(self.checked),
             "damaged": damaged,
             "remarks": self.remarks,
@@ -56,8 +62,12 @@ def verify(run: Run) -> Verification:
         _readable(directory.epoch_path(epoch), lambda epoch=epoch: run.epoch(epoch), run, found)
     for path in sorted(directory.path.glob("data*.safetensors")):
         _readable(path, lambda: run.data, run, found)
+    _readable(directory.summary_path, lambda: run.summary, run, found)
+    if directory.shown_path.exists():
+        _readable(directory.shown_path, lambda: ShownFile.read(directory.shown_path), run, found)
     _numbering(run, found)
     _leftovers(directory.path, found)
+    _unchecked(run, found)
     return found
 
 
@@ -71,10 +81,12 @@ def _generation(run: Run, number: int, found: Verification) -> None:
     try:
         generation = generations.read(number)
     except FileNotFoundError:
-        if number in generations.numbers() and number != generations.numbers()[-1]:
-            found.remarks.append(f"State {number} was never finished; newer ones are there.")
+        if generations.manifest_path(number).exists() and not generations.state_path(number).exists():
+            found.damaged[names[0]] = f"{generations.state_path(number)} is missing."
         elif number in generations.numbers():
-            found.remarks.append(f"State {number} was never finished; the one before it is used.")
+            found.remarks.append(
+                f"State {number} was never finished, or its manifest is gone: it is not used."
+            )
         return
     except DamagedData as error:
         found.damaged[names[0] if "is not as it was written" in str(error) else names[1]] = str(error)
@@ -127,6 +139,28 @@ def _numbering(run: Run, found: Verification) -> None:
     if later:
         words = ", ".join(map(str, later))
         found.remarks.append(f"Epochs after the last state, which a resumed run trains again: {words}.")
+
+
+def _unchecked(run: Run, found: Verification) -> None:
+    """Note what has no checksum yet, and a run that trained to its end and is not put together."""
+    directory = run.directory
+    if directory.sums_path.exists():
+        return
+    without = [name for name in directory.sealed() if name not in found.checked]
+    if without:
+        found.remarks.append(f"Without a checksum until training has ended: {', '.join(without)}.")
+    if run.finished:
+        found.incomplete = True
+        step = f"fallow train --resume {directory.path} writes what is missing."
+        found.remarks.append(f"All epochs are trained, but the run is not complete: {step}")
+    if (options := run.options) and directory.config_path.exists():
+        try:
+            told = yaml.safe_load(directory.config_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            found.damaged["config.yaml"] = f"{directory.config_path} must be readable. Found {error}."
+            return
+        if told != options:
+            found.remarks.append("config.yaml is not what was trained; a run goes on by its state.")
 
 
 def _leftovers(folder: Path, found: Verification) -> None:

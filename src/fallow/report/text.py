@@ -62,6 +62,7 @@ def score(value: float | None) -> str:
     """Return a score to three figures; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
+    value += 0.0  # no minus before a zero
     if value and abs(value) < 0.01:
         return f"{value:.2g}".replace("e-0", "e-")
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

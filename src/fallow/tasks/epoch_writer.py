@@ -165,7 +165,13 @@ class EpochWriter(Callback):
         Raises:
             NotWritten: where the training is to stop then.
         """
-        what = f"{self.run.path} cannot be written: {error.strerror or error}."
+        found = self.run.generations.newest().found
+        saved = (
+            "no state is saved yet"
+            if found is None
+            else f"the last saved state is of epoch {found.about['epoch']}"
+        )
+        what = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}; {saved}."
         if self.stop_on_storage_error:
             raise NotWritten(f"{what} Make room, then go on with fallow train --resume {self.run.path}.")
         self.console.line(f"Warning: {what} Training goes on; it is tried again after the next epoch.")

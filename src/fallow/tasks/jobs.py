@@ -92,7 +92,8 @@ def build(options: TrainOptions, console: Console, data: ImageData | None = None
     test = DataLoader(data.test, batch_size=512, collate_fn=collate)
     module = own if isinstance(own, LightningModule) else _module(options, data, subsampler, batch_size, own)
     labels, content = data.train.labels.numpy().astype(np.int32), row_checksums(data.train.images.numpy())
-    samples = DataFile(len(data.train), labels, content, data.classes, data.files)
+    held_out = np.sort(row_checksums(data.test.images.numpy()))
+    samples = DataFile(len(data.train), labels, content, data.classes, data.files, held_out)
     return Job(subsampler, module, loader, test, data.classes, samples, data.train.pictures)
 
 

@@ -198,6 +198,8 @@ class TrainOptions:
         if not self.data:
             step = "Name it, as --data digits, or go on with a run by --resume RUN."
             raise invalid("--data must say what to train on.", "none", step)
+        if self.accept and self.resume is None:
+            raise invalid("--accept goes with --resume.", f"--accept {self.accept}", "Leave it out.")
         for name, known in (
             ("policy", POLICIES),
             ("augment", AUGMENTS),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .._checks import DamagedData, damaged, invalid
 from ..data_file import DataFile
@@ -51,7 +52,7 @@ def restore(run: RunDirectory, job: Job, options: TrainOptions, console: Console
     path = run.generations.state_path(generation.number)
     state = parse(path.read_bytes(), str(path))
     wrong = run.generations.unsound(generation)
-    changed = _check_data(run, job, options, wrong)
+    changed, other = _check_data(run, job, options, wrong)
     callbacks = state["callbacks"]
     run.lost = _lost_epochs(run, generation, wrong, options) | _without_a_file(run, generation, callbacks)
     watch = next(name for name, part in callbacks.items() if "subsampler" in part)
@@ -63,7 +64,7 @@ def restore(run: RunDirectory, job: Job, options: TrainOptions, console: Console
     callbacks[watch]["subsampler"] = job.subsampler.state_dict()
     run.digests.update(generation.files)
     run.generations.trust(generation)
-    if changed.size or job.data.n != saved["settings"]["n"] or run.data_path.name in wrong:
+    if other:
         run.data_name = f"data-{run.generations.next_number():03d}.safetensors"
         run.put(run.data_path, job.data.dump())
     return Restored(state, generation)
@@ -100,29 +101,44 @@ def _accepted(options: TrainOptions) -> set[str]:
     if set(options.accepted) - {"data", "history"}:
         accept |= {"policy", "schedule", "seed", "min_kept", "min_kept_per_class"}
     if "data" in options.accepted:
-        accept |= {"n", "labels"}
+        accept |= {"n", "labels", "min_kept", "min_kept_per_class"}
     return accept
 
 
 def _check_data(
     run: RunDirectory, job: Job, options: TrainOptions, wrong: dict[str, str]
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the samples that are not what they were; raise where there are any and that is not accepted."""
+) -> tuple[NDArray[np.int64], bool]:
+    """Return the samples that are not what they were, and whether anything is not, the test samples included.
+
+    Raises:
+        InvalidValue: where it is not accepted, or cannot be: other classes, or a test sample to train on.
+        DamagedData: where nobody can tell.
+    """
+    none = np.zeros(0, np.int64)
     name = run.data_path.name
     if name in wrong:
         if "data" not in options.accepted:
             step = "Put back a copy of it; where you know that the data are the same, add --accept data."
             raise DamagedData(f"{wrong[name]} {step}")
-        return np.zeros(0, np.int64)
+        return none, True
     before = DataFile.read(run.data_path)
     found = before.changes(job.data)
+    if before.classes and job.data.classes and before.classes != job.data.classes:
+        words = next(said for said in found if said.startswith("classes"))
+        raise invalid(f"The classes must be those of {run.path}.", words, "Begin another run.")
+    if leaked := before.leaked(job.data):
+        raise invalid(
+            f"No sample that {run.path} measured its accuracy on may be trained on.",
+            f"{leaked:,} of them among the training samples; {'; '.join(found)}",
+            "Keep test images in a folder test/ of their own, or begin another run.",
+        )
     if found and "data" not in options.accepted:
         raise invalid(
             f"The data must be those that {run.path} was begun with.",
             "; ".join(found),
-            "Put them back, or add --accept data: what changed counts as new, and nothing is known of it.",
+            "Put them back, or add --accept data: a sample that is not where it was counts as new.",
         )
-    return before.changed(job.data) if found else np.zeros(0, np.int64)
+    return (before.changed(job.data) if found else none), bool(found)
 
 
 def _lost_epochs(

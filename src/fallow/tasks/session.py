@@ -166,16 +166,28 @@ class Session:
             if more["finished"] and not self.writer.pending:
                 self.run.seal()
         except OSError as error:
-            step = f"Make room, then call fallow train --resume {self.run.path}: nothing is trained again."
-            what = f"{self.run.path} cannot be written: {error.strerror or error}."
-            raise NotWritten(f"{what} What it leaves behind is not complete. {step}") from None
+            what = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}."
+            raise NotWritten(f"{what} The run is not complete. {self._how_to_complete()}") from None
         if self.writer.pending:
             epochs = ", ".join(str(file.record.epoch) for file in self.writer.pending)
             raise NotWritten(
                 f"{self.run.path} lacks the files of epochs {epochs}, which could not be written. "
-                f"Make room, then call fallow train --resume {self.run.path}."
+                f"{self._how_to_complete()}"
             )
         return summary
+
+    def _how_to_complete(self) -> str:
+        """Return what to do where the disk refused, and what that will train again."""
+        found = self.run.generations.newest().found
+        epochs, done = len(self.writer.epochs), 0 if found is None else int(found.about["epoch"])
+        again = (
+            "nothing is trained again"
+            if done == epochs
+            else f"epochs {done} to {epochs - 1} are trained again"
+        )
+        if found is None:
+            return "Make room, then begin the run anew: no state of it could be saved."
+        return f"Make room, then call fallow train --resume {self.run.path}: {again}."
 
     def _say_where_it_goes_on(self) -> None:
         generation = self.restored.generation
