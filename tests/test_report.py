@@ -359,6 +359,14 @@ def test_no_epoch_yet(tmp_path):
 def test_a_missing_epoch_is_told_and_a_damaged_one_refused(tmp_path):
     make_run(tmp_path / "run", epochs=5)
     (tmp_path / "run" / "history" / "epoch-00002.safetensors").unlink()
+    with pytest.raises(DamagedData, match=r"epoch-00002\.safetensors must be there"):
+        write_report(Run(tmp_path / "run"))
+    generations = Generations(tmp_path / "run")
+    before = generations.newest().found  # a run that went on without that epoch does not know it any more
+    files = {
+        name: digest for name, digest in before.files.items() if "history/" in name and "00002" not in name
+    }
+    generations.write(generations.state_path(before.number).read_bytes(), before.about, files)
     page = page_of(tmp_path / "run")
     assert "1 epoch is missing from the history, the first 2." in " ".join(page.words)
     assert page.facts["epochs"] == [0, 1, 3, 4]
