@@ -22,11 +22,11 @@ help: ## Show this list
 demo: .venv/.installed ## Train on real images and draw the usage chart (DATA=digits, fashion-mnist, cifar10, cifar10n)
 	$(BIN)/fallow train --data $(DATA)
 
-test: .venv/.developing ## The fast tests, with doctests
-	$(BIN)/python -m pytest -m "not slow"
+test: .venv/.developing ## The fast tests, with doctests, on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: .venv/.developing ## Every test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.developing ## Format, lint, types
 	$(BIN)/ruff format --check .

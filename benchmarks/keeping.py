@@ -90,7 +90,7 @@ def share(folder, samples, epochs):
     from fallow.tasks.options import TrainOptions
     from fallow.tasks.training import train
 
-    spent = {"state": 0.0, "history": 0.0}
+    spent = {"state": 0.0, "history": 0.0, "pictures": 0.0}
 
     def counting(kind, owner, name):
         real = getattr(owner, name)
@@ -106,6 +106,7 @@ def share(folder, samples, epochs):
 
     counting("state", Keeper, "save")
     counting("history", EpochWriter, "write_pending")
+    counting("pictures", EpochWriter, "show")
     options = TrainOptions(data="fashion-mnist", samples=samples, epochs=epochs, out=str(folder / "trained"))
     summary = train(options)
     return {

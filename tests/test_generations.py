@@ -155,9 +155,20 @@ def test_what_it_builds_on_is_looked_at_by_itself(tmp_path):
     assert "must be a file of this run" in wrong["history/epoch-00001"]
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_every_change_of_a_manifest_or_a_state_is_found(tmp_path, data):
+    check_change(tmp_path, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=2500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_every_one_of_many_changes_is_found(tmp_path, data):
+    check_change(tmp_path, data)
+
+
+def check_change(tmp_path, data):
     generations, _ = _whole(tmp_path)
     which = data.draw(st.sampled_from(["state", "manifest"]))
     path = generations.state_path(6) if which == "state" else generations.manifest_path(6)

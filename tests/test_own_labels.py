@@ -50,7 +50,7 @@ def test_ids_of_any_kind_under_either_name(name, kind):
         {"cat": 0},
         torch.zeros(6, 3, dtype=torch.int64),
     ],
-    ids=str,
+    ids=lambda found: "a function" if callable(found) else str(found),
 )
 def test_what_is_something_else_is_left_alone(found):
     assert offered_labels(dataset(labels=found)) == (None, None)

@@ -96,7 +96,7 @@ def sweep(folder, step, numbers, kinds=(True, False), **more):
 
 
 def test_a_full_disk_now_and_then(folder):
-    assert sweep(folder, 13, [errno.ENOSPC]) > 4
+    assert sweep(folder, 31, [errno.ENOSPC]) > 1
 
 
 @pytest.mark.slow

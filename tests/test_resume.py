@@ -127,8 +127,9 @@ def _generators():
     put_back(before)
 
 
+QUICK = [("threshold", "no worker"), ("threshold", "persistent workers"), ("calibrated", "no worker")]
 PAIRS = [
-    pytest.param(rule, loader, marks=[pytest.mark.slow] if rule != "threshold" and LOADERS[loader] else [])
+    pytest.param(rule, loader, marks=[] if (rule, loader) in QUICK else [pytest.mark.slow])
     for rule in RULES
     for loader in LOADERS
 ]

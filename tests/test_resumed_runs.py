@@ -117,7 +117,7 @@ def finished(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("batches", [1, 4, 5, 7])
+@pytest.mark.parametrize("batches", [4, 7])
 def test_a_run_goes_on_exactly(monkeypatch, tmp_path, folder, batches):
     check_stop(monkeypatch, tmp_path / "run", folder, "default", batches)
 
@@ -277,7 +277,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-@pytest.mark.parametrize("batches", [4, 10])
+@pytest.mark.parametrize("batches", [4, pytest.param(10, marks=pytest.mark.slow)])
 def test_other_data_are_refused_with_what_differs_or_accepted(monkeypatch, tmp_path, change, batches):
     data, run = tmp_path / "data.npz", tmp_path / "run"
     digits_npz(data)
@@ -402,7 +402,9 @@ def command(run, *words):
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_signal_ends_a_training_after_a_whole_step(tmp_path, number, code):
     run = tmp_path / "run"
     child = command(run, "--data", "digits", "--epochs", "4000", "--workers", "1")
