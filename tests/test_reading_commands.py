@@ -123,10 +123,21 @@ def test_every_state_is_checked_and_the_next_step_told(copied, capsys):
 
 
 def test_a_list_of_checksums_that_is_none_is_named(copied, capsys):
-    (copied / "SHA256SUMS").write_text("no checksum\n")
-    code, found = told(capsys, "verify", str(copied))
-    assert code == 3
-    assert found["damaged"][0]["file"] == "SHA256SUMS"
+    sums = copied / "SHA256SUMS"
+    whole = sums.read_text()
+    first = whole.index("\n") + 1
+    for text in (
+        "no checksum\n",
+        whole[:-1],
+        whole[first:],
+        whole[:first],
+        whole + "\n",
+        whole.replace("\n", "\r\n"),
+    ):
+        sums.write_bytes(text.encode())
+        code, found = told(capsys, "verify", str(copied))
+        assert code == 3, text
+        assert "SHA256SUMS" in [problem["file"] for problem in found["damaged"]], text
 
 
 def test_one_samples_life(run, capsys):

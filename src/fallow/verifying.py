@@ -98,12 +98,14 @@ def _generation(run: Run, number: int, found: Verification) -> None:
 def _sums(run: Run, found: Verification) -> None:
     folder, path = run.directory.path, run.directory.sums_path
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_bytes().decode()
     except (OSError, ValueError) as error:
         found.damaged[path.name] = f"{path} must be readable. Found {error}."
         return
     listed = set()
-    for line in lines:
+    if not text.endswith("\n"):
+        found.damaged[path.name] = f"{path} must end with a whole line."
+    for line in text.removesuffix("\n").split("\n"):
         match = _LINE.fullmatch(line)
         if match is None:
             found.damaged[path.name] = f"{path} must hold a checksum and a name a line. Found {line!r:.60}."
