@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from ._checks import DamagedData, damaged
+from .headed_file import dump_headed, parse_headed
 
 FORMAT = "fallow-data-1"
 _STEP = "Put back a copy of it."
@@ -52,7 +52,7 @@ class DataFile:
 
     def dump(self) -> bytes:
         """Return the bytes of the file."""
-        arrays: dict[str, NDArray[np.generic]] = {"n": np.array([self.n], np.int64)}
+        arrays: dict[str, NDArray[Any]] = {"n": np.array([self.n], np.int64)}
         if self.labels is not None:
             arrays["labels"] = self.labels
         if self.content is not None:
@@ -63,8 +63,7 @@ class DataFile:
             names = "\0".join(self.files).encode("utf-8", "surrogateescape")
             arrays["files"] = np.frombuffer(zlib.compress(names, 3), np.uint8)
         header = {"format": FORMAT, "classes": self.classes}
-        data: bytes = save(arrays, metadata={"fallow": json.dumps(header)})
-        return data
+        return dump_headed(arrays, header)
 
     @staticmethod
     def read(path: Path) -> DataFile:
@@ -75,12 +74,7 @@ class DataFile:
         """
         try:
             data = path.read_bytes()
-            arrays = load(data)
-            length = int.from_bytes(data[:8], "little")
-            header = json.loads(json.loads(data[8 : 8 + length]).get("__metadata__", {}).get("fallow", "{}"))
-            if header.get("format") != FORMAT:
-                found = header.get("format", "another file")
-                raise damaged(f"{path} must be of the format {FORMAT}.", found, "A newer fallow may read it.")
+            header, arrays = parse_headed(data, str(path), FORMAT)
             n = int(arrays["n"][0])
             classes = None if header["classes"] is None else tuple(map(str, header["classes"]))
             files = None

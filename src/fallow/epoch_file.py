@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from ._checks import DamagedData, damaged
+from .headed_file import dump_headed, parse_headed
 from .history import EpochRecord
 from .policies.base import Reason
 
@@ -45,9 +44,7 @@ class EpochFile:
         }
         aggregates = {k: v for k, v in self.record.aggregates().items() if k != "record_seconds"}
         header = {"format": FORMAT, "aggregates": finite(aggregates)}
-        # One key: safetensors writes several in any order.
-        data: bytes = save(arrays, metadata={"fallow": json.dumps(header)})
-        return data
+        return dump_headed(arrays, header)
 
     @staticmethod
     def read(path: Path, epoch: int) -> EpochFile:
@@ -70,12 +67,7 @@ class EpochFile:
             DamagedData: as :meth:`read`.
         """
         try:
-            arrays = load(data)
-            length = int.from_bytes(data[:8], "little")
-            header = json.loads(json.loads(data[8 : 8 + length]).get("__metadata__", {}).get("fallow", "{}"))
-            if header.get("format") != FORMAT:
-                found = header.get("format", "another file")
-                raise damaged(f"{path} must be of the format {FORMAT}.", found, "A newer fallow may read it.")
+            header, arrays = parse_headed(data, path, FORMAT)
             record = _record(header["aggregates"], arrays["used"])
             _check(path, record, arrays, epoch)
         except DamagedData:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from ._checks import DamagedData, damaged, invalid
+from .headed_file import dump_headed, parse_headed
 
 FORMAT = "fallow-shown-1"
 SIDE = 96
@@ -59,8 +59,7 @@ class ShownFile:
             packed = zlib.compress(json.dumps([text[:EXCERPT] for text in self.texts]).encode(), 6)
             arrays["texts"] = np.frombuffer(packed, np.uint8)
         header = {"format": FORMAT, "epoch": self.epoch}
-        data: bytes = save(arrays, metadata={"fallow": json.dumps(header)})
-        return data
+        return dump_headed(arrays, header)
 
     @staticmethod
     def read(path: Path) -> ShownFile:
@@ -71,12 +70,7 @@ class ShownFile:
         """
         try:
             data = path.read_bytes()
-            arrays = load(data)
-            length = int.from_bytes(data[:8], "little")
-            header = json.loads(json.loads(data[8 : 8 + length]).get("__metadata__", {}).get("fallow", "{}"))
-            if header.get("format") != FORMAT:
-                found = header.get("format", "another file")
-                raise damaged(f"{path} must be of the format {FORMAT}.", found, "A newer fallow may read it.")
+            header, arrays = parse_headed(data, str(path), FORMAT)
             texts = _texts(arrays["texts"]) if "texts" in arrays else None
             epoch, pictures = int(header["epoch"]), arrays.get("pictures")
             file = ShownFile(epoch, arrays["index"], arrays["predicted"], pictures, texts)
