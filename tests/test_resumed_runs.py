@@ -472,3 +472,18 @@ def test_two_ranks_are_stopped_together_and_go_on_exactly(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Going on in epoch" in done.stdout
     assert left(run) == left(tmp_path / "whole")
+
+
+def test_a_signal_while_the_data_are_read_leaves_nothing(tmp_path):
+    run = tmp_path / "run"
+    child = command(run, "--data", "digits", "--epochs", "2")
+    deadline = time.monotonic() + 100
+    while not (run / "lock").exists():
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.005)
+    child.send_signal(signal.SIGTERM)
+    _, error = child.communicate(timeout=60)
+    assert child.returncode == 143, error
+    assert "Traceback" not in error
+    assert not run.exists() or Generations(run).newest().found is not None

@@ -1,14 +1,21 @@
 """The command line. ``--help`` and the reading commands load no torch.
 
-Exit codes: 0 done, 1 a finding (``compare``: a run failed), 2 wrong use, 3 damaged data, 130 stopped.
+Exit codes: 0 done, 1 a finding (``compare``: a run failed), 2 wrong use, 3 damaged data, 130 stopped, 143
+stopped by SIGTERM.
 """
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Collection, Sequence
+import threading
+from argparse import ArgumentError, RawDescriptionHelpFormatter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
-from signal import SIGINT
+from functools import partial
+from signal import SIG_DFL, SIGINT, SIGTERM, getsignal, signal
+from types import FrameType
 from typing import Any
 
 from . import __version__
@@ -16,6 +23,7 @@ from ._checks import DamagedData, FallowError, NotWritten, invalid, missing_extr
 from .comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
 from .reading_commands import COMMANDS
 from .tasks.options import TrainOptions
+from .usage_errors import usage_error
 
 DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
 
@@ -56,12 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = _spelled((sys.argv[1:] if argv is None else argv) or ["--help"])
     try:
         _refuse_of_an_arm(words)
-        parser = _parser(_resumed(words))
-        parsed = parser.parse_args(words)
+        parsed = _parsed(words)
         command = str(parsed["command"])
         if command in COMMANDS:
             return _read(command, parsed[command])
-        return {"train": _train, "compare": _compare}[command](parsed[command])
+        with _stopped_by_sigterm():
+            return {"train": _train, "compare": _compare}[command](parsed[command])
     except KeyboardInterrupt as stop:
         print("fallow: stopped.", file=sys.stderr)
         return 128 + int(getattr(stop, "signal", SIGINT))
@@ -72,6 +80,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, NotWritten):
             return FINDING
         return DAMAGED if isinstance(error, DamagedData) else WRONG_USE
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process as Ctrl-C does: what it made and cannot leave behind is taken back."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped = KeyboardInterrupt()
+        stopped.signal = number  # type: ignore[attr-defined]
+        raise stopped
+
+    if threading.current_thread() is not threading.main_thread() or getsignal(SIGTERM) is not SIG_DFL:
+        yield
+        return
+    signal(SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal(SIGTERM, SIG_DFL)
 
 
 def _read(command: str, parsed: Any) -> int:
@@ -121,37 +148,56 @@ def _resumed(words: Sequence[str]) -> dict[str, Any]:
     return {}
 
 
-def _parser(defaults: dict[str, Any]) -> Any:
+def _parsed(words: Sequence[str]) -> Any:
+    """Return the command and its options.
+
+    Raises:
+        InvalidValue: for words that no command takes.
+    """
+    parser, commands = _parser(_resumed(words))
     try:
-        from jsonargparse import ArgumentParser
+        return parser.parse_args(words)
+    except ArgumentError as error:
+        command = words[0] if words[0] in commands else None
+        known = commands if command is None else re.findall(r"--\w+", commands[command].format_help())
+        raise usage_error(str(error), command, known, {"run": "RUN", "sample": "ID"}) from None
+
+
+def _parser(defaults: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the parser of all, and that of each command."""
+    try:
+        import jsonargparse
     except ModuleNotFoundError:
         raise missing_extra("The command line", "jsonargparse") from None
-    from argparse import RawDescriptionHelpFormatter
 
-    parser = ArgumentParser(
-        prog="fallow",
-        description=_ABOUT,
-        version=__version__,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+    named = partial(jsonargparse.ArgumentParser, exit_on_error=False)
+    new = partial(named, formatter_class=RawDescriptionHelpFormatter)
+    parser = new(prog="fallow", description=_ABOUT, version=__version__)
     commands = parser.add_subcommands(required=True, dest="command", title="commands")
-    train = ArgumentParser(description="Train a network on what still surprises it.")
+    train = named(
+        usage="fallow train --data DATA [--policy POLICY] [--epochs EPOCHS] [--seed SEED] [--out RUN] ...",
+        description="Train a network on what still surprises it.",
+    )
     train.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
     train.add_class_arguments(TrainOptions)
     train.set_defaults(defaults)
     commands.add_subcommand("train", train, help="Train a network on images.")
-    compare = ArgumentParser(description=_ABOUT_COMPARE, formatter_class=RawDescriptionHelpFormatter)
+    compare = new(
+        usage="fallow compare --data DATA [--arms ARMS] [--saved SAVED] [--seeds SEEDS] [--out OUT] ...",
+        description=_ABOUT_COMPARE,
+    )
     compare.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
     compare.add_class_arguments(CompareOptions)
     compare.add_class_arguments(TrainOptions, skip=set(NOT_SHARED))
     commands.add_subcommand("compare", compare, help="Does it pay on your data? Arms, seeds, plain controls.")
+    parsers = {"train": train, "compare": compare}
     for name, command in COMMANDS.items():
-        reader = ArgumentParser(description=command.about, formatter_class=RawDescriptionHelpFormatter)
+        reader = parsers[name] = new(description=command.about)
         reader.add_argument("run", metavar="RUN", help="The folder of the run.")
         command.add(reader)
         reader.add_argument("--json", action="store_true", help="Print JSON.")
         commands.add_subcommand(name, reader, help=command.about.partition(".")[0] + ".")
-    return parser
+    return parser, parsers
 
 
 def _refuse_of_an_arm(words: Sequence[str]) -> None:

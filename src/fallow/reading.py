@@ -135,7 +135,7 @@ class Run:
             InvalidValue: where none is finished.
         """
         if not self.epochs:
-            step = "Train for an epoch first, or go on: fallow train --resume."
+            step = f"Wait for it, or go on where training was stopped: --resume {self.directory.path}."
             raise invalid(f"{self.directory.path} must have a finished epoch.", "none", step)
         for name in self.digests:
             if name.startswith("history/") and not (self.directory.path / name).exists():

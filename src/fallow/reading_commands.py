@@ -81,6 +81,7 @@ def _life_text(found: Life) -> str:
         if value is not None:
             lines.append(f"{name:<10} {value}")
     lines.append(f"{'used':<10} in {found.times_used} of {len(found.epochs)} epochs")
+    lines += ["Epochs count from 0, as the files of a run do."]
     lines += ["", f"{'epoch':>5}  {'used':<4}  {'score':>9}  {'':<20}  reason"]
     highest = max((epoch.score for epoch in found.epochs if epoch.score is not None), default=0.0)
     for epoch in found.epochs:

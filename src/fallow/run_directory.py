@@ -109,6 +109,8 @@ class RunDirectory:
             raise invalid("A run directory must exist.", self.path, "Name the folder that --out named.")
         if not (self.config_path.exists() or self.generations.numbers() or self.epochs()):
             step = "Name the folder of a run, or begin one with fallow train --data ... --out."
+            if (self.path / "lock").exists():
+                step = "A training was begun there and has not read its data yet: wait, or begin it anew."
             raise invalid("A run directory must hold a run.", f"no config.yaml in {self.path}", step)
 
     def release(self) -> None:

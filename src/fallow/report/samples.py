@@ -17,7 +17,7 @@ from .pictures import picture
 from .source import Source
 from .usage import USED
 
-AT_ONCE = 24
+AT_ONCE = 12
 """So many of a group are shown at once, the others behind *show all*."""
 _FILE, _TEXT = 160, 500
 
