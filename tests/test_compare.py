@@ -323,11 +323,16 @@ def test_stopped_and_gone_on_with(how, tmp_path):
         time.sleep(0.02)
     done = {path.parent: times(path.parent) for path in out.glob("runs/*/usage.svg")}
     assert 1 <= len(done) < 24
+    begun = {
+        path: path.stat().st_mtime_ns for path in out.glob("runs/*-[01]/history/epoch-00000.safetensors")
+    }
+    assert begun
     short = words(out, seeds="0,1", epochs=12, arms=("full", "soft"))
     assert main([*short, "--jobs", "1"]) == 0
     results = json.loads((out / "results.json").read_text())
     assert [run["status"] for run in results["runs"]] == ["done"] * 4
     assert all(times(folder) == files for folder, files in done.items())
+    assert all(path.stat().st_mtime_ns == time for path, time in begun.items()), "goes on, not anew"
 
 
 def test_a_worker_ends_when_nobody_listens_any_more():

@@ -49,6 +49,16 @@ class Run:
         """Its run directory."""
         return Path(str(self.options.out))
 
+    @property
+    def begun(self) -> bool:
+        """Whether it was stopped, and left a state to go on from."""
+        return self.summary() is None and RunDirectory(self.path).generations.newest().found is not None
+
+    @property
+    def session(self) -> TrainOptions:
+        """Return the options by which it is trained from here on."""
+        return replace(self.options, out=None, resume=str(self.path)) if self.begun else self.options
+
     def summary(self) -> dict[str, Any] | None:
         """Return what a finished run left behind; None where it is not finished."""
         files = RunDirectory(self.path)
@@ -113,7 +123,7 @@ class Plan:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Make the folder or go on in it; what a run left behind that did not finish is removed.
+        """Make the folder or go on in it; a run that was stopped before it kept a state is removed.
 
         Inside the block no second comparison can train in the folder.
 
@@ -130,7 +140,7 @@ class Plan:
             text = json.dumps({"format": FORMAT, "options": self.settings}, indent=2) + "\n"
             RunDirectory(self.out).write_text(self.out / "compare.json", text)
             for run in self.runs():
-                if run.path.exists() and run.summary() is None:
+                if run.path.exists() and run.summary() is None and not run.begun:
                     shutil.rmtree(run.path)
             yield
 

@@ -216,7 +216,7 @@ class Pool:
 
     def _give(self, worker: _Worker, run: Run) -> Event:
         worker.run = run
-        worker.ask(do="train", options=asdict(run.options))
+        worker.ask(do="train", options=asdict(run.session))
         return Event("began", run)
 
 

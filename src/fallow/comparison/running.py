@@ -123,7 +123,10 @@ def make_plan(options: CompareOptions, base: TrainOptions) -> Plan:
 
 
 def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool = False) -> Comparison | None:
-    """Train what is missing of a comparison, write its results, and print them; None after a dry run."""
+    """Train what is missing of a comparison, write its results, and print them; None after a dry run.
+
+    A run that was stopped goes on where it was.
+    """
     try:
         from .console import Console
     except ModuleNotFoundError as error:
