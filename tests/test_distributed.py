@@ -4,7 +4,6 @@ Each number of ranks is started once; every scenario runs in those processes, an
 compared here.
 """
 
-import os
 import re
 import warnings
 from pathlib import Path
@@ -12,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from fallow import Fraction, Schedule, Subsampler, Threshold
 from fallow._checks import FallowError
 from fallow.distributed import gather_rows, rank_and_size
+from ranks import in_ranks
 
 GLOBAL = 8
 SIZES = (37, 33, 32)
@@ -203,15 +201,9 @@ def scenarios(given):
 
 
 def work(rank, size, folder):
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
-    try:
-        given = torch.load(Path(folder) / "one.pt", weights_only=True)
-        other = {**given["stopped"]["state"], "part": {"rank_and_size": [(rank + 1) % size, size]}}
-        torch.save(scenarios({**given, "other part": other}), Path(folder) / f"{rank}.pt")
-    finally:
-        dist.destroy_process_group()
+    given = torch.load(Path(folder) / "one.pt", weights_only=True)
+    other = {**given["stopped"]["state"], "part": {"rank_and_size": [(rank + 1) % size, size]}}
+    torch.save(scenarios({**given, "other part": other}), Path(folder) / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +217,7 @@ def one():
 def ranks(request, one, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     torch.save({name: {"state": one[name]["state"]} for name in ("stopped", "busy")}, folder / "one.pt")
-    mp.spawn(work, (request.param, str(folder)), nprocs=request.param)
+    in_ranks(work, request.param, str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
 
 
