@@ -29,6 +29,7 @@ FLOORS = [
         "state_file",
         "headed_file",
         "keyed_draws",
+        "usage_errors",
     },
     {"table", "journal", "order", "generations", "data_file", "sample_table", "showcase", "shown_file"},
     {"ledger", "plan", "history", "recording"},

@@ -158,7 +158,7 @@ def test_one_samples_life(run, capsys):
     assert main(["inspect", str(run), "17"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("Sample 17\n")
-    assert len(printed.splitlines()) == 10
+    assert len(printed.splitlines()) == 11
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "json"])
