@@ -23,6 +23,13 @@ class Dropping(nn.Module):
         return self.layers(images)
 
 
+class Failing(Dropping):
+    """A network whose first step fails."""
+
+    def forward(self, images):
+        return super().forward(images) / (1 // (not self.training))
+
+
 class Noisy(Dataset):
     """Two moving blobs; each look at a sample draws noise."""
 

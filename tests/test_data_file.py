@@ -88,7 +88,15 @@ def test_a_damaged_file_is_named(tmp_path, cut):
 def test_parts_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / "data.safetensors"
     path.write_bytes(some(labels=np.zeros(5, np.int32)).dump())
-    with pytest.raises(DamagedData, match=r"must be of 6 samples\. Found 5"):
+    with pytest.raises(DamagedData, match=r"must be of 6 samples\. Found int32 \(5,\)"):
+        DataFile.read(path)
+
+
+@pytest.mark.parametrize("labels", [np.zeros((6, 1), np.int32), np.zeros(6, np.float32)])
+def test_labels_of_another_kind_are_refused(tmp_path, labels):
+    path = tmp_path / "data.safetensors"
+    path.write_bytes(some(labels=labels).dump())
+    with pytest.raises(DamagedData, match="must be of 6 samples"):
         DataFile.read(path)
 
 

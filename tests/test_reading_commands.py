@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from fallow.bitset import unpack
 from fallow.cli import main
@@ -228,3 +230,69 @@ def test_reading_loads_no_torch(run):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.split() == ["False"]
     shutil.rmtree(run / "export")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("data.safetensors", ["report", "inspect", "export"]),
+        ("summary.json", ["report"]),
+        ("history/shown.safetensors", ["report"]),
+        ("history/epoch-00001.safetensors", ["report", "inspect", "export"]),
+    ],
+)
+def test_no_command_believes_a_file_that_was_changed(copied, capsys, name, words):
+    data = bytearray((copied / name).read_bytes())
+    data[-2] ^= 1
+    (copied / name).write_bytes(data)
+    for word in words:
+        assert main([word, str(copied), *(["17"] if word == "inspect" else [])]) == 3
+        assert name in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_of_the_run_is_no_damage(copied, capsys):
+    (copied / "notes.txt").write_text("mine")
+    assert main(["export", str(copied), "--format", "csv", "--out", str(copied)]) == 2
+    assert "Tables must not lie among the files of the run itself." in capsys.readouterr().err
+    code, found = told(capsys, "verify", str(copied))
+    assert code == 0
+    assert "Not of the run, and not checked: notes.txt." in found["remarks"]
+
+
+def test_a_damaged_manifest_is_named_and_its_state_is_not(copied, capsys):
+    path = sorted((copied / "state").glob("*.json"))[-1]
+    path.write_bytes(path.read_bytes().replace(b'"epoch": 4', b'"epoch": 3'))
+    code, found = told(capsys, "verify", str(copied))
+    assert code == 3
+    assert [problem["file"] for problem in found["damaged"]] == [f"state/{path.name}"]
+
+
+def test_a_reader_that_has_enough_is_no_error(run):
+    words = [sys.executable, "-m", "fallow", "inspect", str(run), "17"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        child.stdout.close()
+        assert child.stderr.read() == ""
+        assert child.wait(timeout=60) == 0
+
+
+def test_names_that_are_not_text_are_spelled(tmp_path, capsys):
+    for label in (b"caf\xe9", b"\x1b[31mred"):
+        folder = tmp_path.joinpath("images", os.fsdecode(label))
+        folder.mkdir(parents=True)
+        for place in range(30):
+            pixels = np.random.default_rng(place).integers(0, 255, (8, 8), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{place}.png")
+    run = tmp_path / "run"
+    words = ["--data", str(tmp_path / "images"), "--epochs", "2", "--accelerator", "cpu", "--out", str(run)]
+    assert main(["train", *words]) == 0
+    assert "caf\\udce9" in (run / "samples.csv").read_text()
+    for kind in ("parquet", "csv", "json"):
+        assert main(["export", str(run), "--format", kind]) == 0
+    capsys.readouterr()
+    for sample in range(40):
+        assert main(["inspect", str(run), str(sample)]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "caf\\udce9" in printed
+    assert main(["report", str(run)]) == 0
+    assert main(["verify", str(run)]) == 0

@@ -150,3 +150,54 @@ def test_a_warning_is_given_for_every_epoch_and_the_files_come_later(folder):
     assert len(summary["epochs"]) == 3
     begin_or_go_on(run)  # the files lay in the state
     assert left(run) == want
+
+
+@pytest.mark.parametrize("name", ["shown.safetensors", "000003"])
+def test_a_file_that_lacks_at_the_end_is_told_and_comes_with_the_next_call(folder, name):
+    want, _ = whole(folder)
+    run, told = folder / "run", Told()
+    with pytest.MonkeyPatch.context() as patch:
+        real = Disk.write
+
+        def full(disk, path, data):
+            if name in path.name:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            real(disk, path, data)
+
+        patch.setattr(Disk, "write", full)
+        with pytest.raises(NotWritten, match="--resume"):
+            train(TrainOptions(**ONCE_AN_EPOCH, out=str(run)), told)
+    assert not (run / "SHA256SUMS").exists()
+    begin_or_go_on(run)
+    assert verify(Run(run)).damaged == {}
+    assert (run / "SHA256SUMS").exists()
+    assert left(run) == want
+
+
+def test_a_stop_before_anything_is_saved_does_not_name_a_folder_to_go_on_with(folder):
+    run = folder / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        Refusing(patch, 20, errno.ENOSPC, True)
+        with pytest.raises(NotWritten, match=r"begin the run again|Name another --out"):
+            train(TrainOptions(**ONCE_AN_EPOCH, on_storage_error="stop", out=str(run)), Told())
+    assert not (run / "config.yaml").exists()
+
+
+def test_a_finished_run_is_not_sealed_while_it_is_written_anew(folder):
+    whole(folder)
+    run = folder / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        real = Disk.write
+
+        def full(disk, path, data):
+            if "samples.csv" in path.name:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            real(disk, path, data)
+
+        patch.setattr(Disk, "write", full)
+        with pytest.raises(NotWritten):
+            begin_or_go_on(run)
+    assert verify(Run(run)).damaged == {}
+    assert verify(Run(run)).incomplete
+    begin_or_go_on(run)
+    assert not verify(Run(run)).incomplete

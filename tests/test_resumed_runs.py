@@ -35,6 +35,7 @@ SETTINGS = {
         "policy": "threshold", "low": 0.3, "high": 2.5, "augment": "crop-flip", "workers": 2
     },
     "own network that draws": {"model": "resumed_parts:Dropping", "policy": "infobatch"},
+    "three batches an epoch": {"policy": "threshold", "low": 0.3, "trainer": {"limit_train_batches": 3}},
     "gradients of two batches, rows chosen": {
         "policy": "selective-backprop", "trainer": {"accumulate_grad_batches": 2}
     },
@@ -61,19 +62,23 @@ class Told(Console):
 
 def stopped_after(monkeypatch, batches, options):
     """Train until a signal comes so many batches on; return whether it did."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "_stop", stop_after(batches))
+        try:
+            train(options, Told())
+        except Stopped:
+            return True
+    return False
+
+
+def stop_after(batches):
     seen = []
 
     def told(self, trainer):
         seen.append(1)
         return signal.SIGINT if len(seen) > batches else None
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_stop", told)
-        try:
-            train(options, Told())
-        except Stopped:
-            return True
-    return False
+    return told
 
 
 def go_on(run, **changed):
@@ -277,7 +282,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-@pytest.mark.parametrize("batches", [4, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "batches", [7, *(pytest.param(batches, marks=pytest.mark.slow) for batches in (4, 10))]
+)
 def test_other_data_are_refused_with_what_differs_or_accepted(monkeypatch, tmp_path, change, batches):
     data, run = tmp_path / "data.npz", tmp_path / "run"
     digits_npz(data)
@@ -288,12 +295,39 @@ def test_other_data_are_refused_with_what_differs_or_accepted(monkeypatch, tmp_p
         go_on(run)
     assert CHANGES[change] in str(refused.value)
     assert "--accept data" in str(refused.value)
-    go_on(run, accept="data")
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary["finished"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "_stop", stop_after(2))
+        with pytest.raises(Stopped):
+            go_on(run, accept="data")
+    readable(run)  # the finished epochs had other samples
+    go_on(run)
+    assert json.loads((run / "summary.json").read_text())["finished"]
     assert main(["verify", str(run)]) == 0
+    readable(run)
     again = go_on(run)  # and now these are the data of the run
     assert any("has finished" in line for line in again)
+
+
+def test_a_finished_run_takes_other_data_and_trains_nothing(tmp_path):
+    data, run = tmp_path / "data.npz", tmp_path / "run"
+    digits_npz(data)
+    options = {"data": str(data), "epochs": 3, "batch_size": 64, "accelerator": "cpu", "policy": "threshold"}
+    train(TrainOptions(**options, high=2.0, out=str(run)), Told())
+    for change in (shorter, longer):
+        digits_npz(data, change)
+        assert any("has finished" in line for line in go_on(run, accept="data"))
+        assert main(["verify", str(run)]) == 0
+        readable(run)
+
+
+def readable(run):
+    """Every reading command can read the run, its first and last sample too."""
+    epochs = RunDirectory(run).epochs()
+    if not epochs:
+        return
+    n = RunDirectory(run).read_epoch(epochs[-1]).record.n
+    for words in (["report"], ["export", "--format", "csv"], ["inspect", "0"], ["inspect", str(n - 1)]):
+        assert main([words[0], str(run), *words[1:]]) == 0
 
 
 def image_folder(place, classes=3, each=25):
@@ -394,11 +428,17 @@ def test_a_second_writer_is_told_who_holds_the_run(tmp_path, finished):
     go_on(run)
 
 
-def command(run, *words):
+def command(run, *words, **options):
     words = [sys.executable, "-m", "fallow", "train", *words, "--out", str(run), "--accelerator", "cpu"]
     heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed, env=os.environ
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed,
+        env=os.environ,
+        **options,
     )
 
 
@@ -487,3 +527,35 @@ def test_a_signal_while_the_data_are_read_leaves_nothing(tmp_path):
     assert child.returncode == 143, error
     assert "Traceback" not in error
     assert not run.exists() or Generations(run).newest().found is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_spares_the_workers_of_own_data(tmp_path, number):
+    run = tmp_path / "run"
+    words = ["--data", "resumed_parts:Data", "--model", "resumed_parts:Module", "--epochs", "4000"]
+    child = command(run, *words, start_new_session=True)
+    deadline = time.monotonic() + 100
+    while not (run / "state" / "000000.json").exists():
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.01)
+    os.killpg(child.pid, number)  # as a terminal does
+    out, error = child.communicate(timeout=60)
+    assert child.returncode == 128 + number, error
+    assert error.count("stopping after this step") == 1
+    assert "DataLoader worker" not in error
+    assert f"Go on with: fallow train --resume {run}" in out
+
+
+def test_a_first_epoch_that_fails_leaves_nothing(tmp_path):
+    run = tmp_path / "run"
+    options = {"model": "resumed_parts:Failing", "logger": "csv", "policy": "full"}
+    with pytest.raises(ZeroDivisionError):
+        train(TrainOptions(**BASE | options, out=str(run)), Told())
+    assert list(run.iterdir()) == [] if run.exists() else True
+
+
+def test_keys_that_would_become_text_are_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"The keys in `model_args` must be text\. Found 0"):
+        train(TrainOptions(**BASE, model_args={"sizes": [{0: "a"}]}, out=str(tmp_path / "run")), Told())
+    assert not (tmp_path / "run").exists()

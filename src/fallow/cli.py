@@ -6,6 +6,7 @@ stopped by SIGTERM.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
@@ -104,7 +105,12 @@ def _stopped_by_sigterm() -> Iterator[None]:
 def _read(command: str, parsed: Any) -> int:
     """Run a command that reads a run, and writes what it makes of it where ``--out`` says."""
     try:
-        return COMMANDS[command].run(parsed)
+        code = COMMANDS[command].run(parsed)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # as before `head`: whoever reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except OSError as error:
         what = f"{error.filename or parsed['run']}: {error.strerror or error}"
         raise invalid("What is asked for must be readable, and --out writable.", what) from None

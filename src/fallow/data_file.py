@@ -18,6 +18,8 @@ from .headed_file import dump_headed, parse_headed
 
 FORMAT = "fallow-data-1"
 _STEP = "Put back a copy of it."
+_LONGEST = 1 << 32
+"""So many bytes of file names are read."""
 _UNREADABLE = (
     OSError,
     SafetensorError,
@@ -79,25 +81,22 @@ class DataFile:
             classes = None if header["classes"] is None else tuple(map(str, header["classes"]))
             files = None
             if "files" in arrays:
-                names = zlib.decompress(arrays["files"].tobytes())
+                names = zlib.decompressobj().decompress(arrays["files"].tobytes(), _LONGEST)
                 files = tuple(names.decode("utf-8", "surrogateescape").split("\0"))
             known = (arrays.get(name) for name in ("labels", "content", "held_out"))
             labels, content, held_out = known
             found = DataFile(n, labels, content, classes, files, held_out)
-            for part in (found.labels, found.content, found.files):
-                if part is not None and len(part) != n:
-                    raise damaged(f"{path} must be of {n:,} samples.", f"{len(part):,}", _STEP)
+            kinds = ((labels, np.int32, (n,)), (content, np.uint64, (n,)), (held_out, np.uint64, None))
+            for part, kind, shape in kinds:
+                if part is None:
+                    continue
+                if part.dtype != kind or part.shape != (shape or (part.size,)):
+                    raise damaged(f"{path} must be of {n:,} samples.", f"{part.dtype} {part.shape}", _STEP)
+            if files is not None and len(files) != n:
+                raise damaged(f"{path} must be of {n:,} samples.", f"{len(files):,} files", _STEP)
         except DamagedData:
             raise
-        except (
-            OSError,
-            SafetensorError,
-            KeyError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            zlib.error,
-        ) as error:
+        except _UNREADABLE as error:
             raise damaged(f"{path} must be readable.", error, _STEP) from None
         return found
 
@@ -193,6 +192,15 @@ def _class_names(before: Sequence[str], now: Sequence[str]) -> str:
         if old != new:
             return f"classes: class {place} was {old} and is {new}"
     return f"classes: there were {len(before)} and are {len(now)}"
+
+
+def readable(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    r"""Return names as text that any file can hold: bytes that are not UTF-8 are spelled.
+
+    >>> readable(("caf\udce9",))
+    ('caf\\udce9',)
+    """
+    return None if names is None else tuple(n.encode("utf-8", "backslashreplace").decode() for n in names)
 
 
 def row_checksums(rows: NDArray[np.generic]) -> NDArray[np.uint64]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import missing_extra, unknown_name
+from ._checks import invalid, missing_extra, unknown_name
 from .bitset import unpack
 from .epoch_file import EpochFile
 from .policies.base import Reason
@@ -53,7 +53,7 @@ def export(
         The paths of the two files.
 
     Raises:
-        InvalidValue: for an unknown kind, or a run without a finished epoch.
+        InvalidValue: for an unknown kind, the run's own folder, or a run without a finished epoch.
         DamagedData: where a file of the run is not sound.
         ModuleNotFoundError: for Parquet without pyarrow.
     """
@@ -61,6 +61,9 @@ def export(
         raise unknown_name("format", kind, FORMATS)
     assert run.history
     folder = run.directory.path / "export" if out is None else out
+    if folder.resolve() == run.directory.path.resolve():
+        step = "Leave it out for RUN/export, or name another folder."
+        raise invalid("Tables must not lie among the files of the run itself.", folder, step)
     write = {"parquet": _parquet, "csv": _csv, "json": _json}[kind]
     run.directory.disk.make_folder(folder)
     paths = []
@@ -102,17 +105,16 @@ def _epoch_block(file: EpochFile, start: int, stop: int) -> Columns:
 
 def _samples(run: Run) -> Iterator[Columns]:
     data, last, n = run.data, run.last, run.last.record.n
-    classes = None if data.labels is None else [data.class_name(i) for i in range(int(data.labels.max()) + 1)]
+    most = -1 if run.labels is None else int(run.labels.max())
+    names = np.array([*(data.class_name(i) for i in range(most + 1)), None], object)
     for start, stop in blocks(n, GROUP):
         rows = range(start, stop)
-        named = classes is not None and data.labels is not None
-        labels = data.labels[start:stop].tolist() if named and data.labels is not None else []
         predicted = [] if run.predicted is None else run.predicted[start:stop].tolist()
         yield {
             "sample": np.arange(start, stop, dtype=np.int64),
-            "label": [classes[i] for i in labels] if classes is not None else [None] * len(rows),
+            "label": [None] * len(rows) if run.labels is None else names[run.labels[start:stop]].tolist(),
             "predicted": [None if i < 0 else data.class_name(i) for i in predicted] or [None] * len(rows),
-            "file": [None] * len(rows) if data.files is None else list(data.files[start:stop]),
+            "file": [run.file_of(sample) for sample in rows],
             "score": last.scores[start:stop],
             "reason": last.reason[start:stop],
             "times_used": run.times_used[start:stop],

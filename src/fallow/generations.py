@@ -145,19 +145,23 @@ class Generations:
         """
         for _ in range(100):
             numbers = self.numbers()
-            damage: list[str] = []
-            for number in reversed(numbers):
-                try:
-                    found = self.read(number)
-                    if not (between and found.about.get("recorded")):
-                        return Search(found, damage)
-                except FileNotFoundError:
-                    path = self.manifest_path(number)
-                    damage.append(f"{path} or its state is missing: it was never finished.")
-                except DamagedData as error:
-                    damage.append(str(error))
-            if self.numbers() == numbers:
+            search = self._search(numbers, between=between)
+            if not search.damage or self.numbers() == numbers:
                 break
+        return search
+
+    def _search(self, numbers: list[int], *, between: bool) -> Search:
+        damage: list[str] = []
+        for number in reversed(numbers):
+            try:
+                found = self.read(number)
+                if not (between and found.about.get("recorded")):
+                    return Search(found, damage)
+            except FileNotFoundError:
+                path = self.manifest_path(number)
+                damage.append(f"{path} or its state is missing: it was never finished.")
+            except DamagedData as error:
+                damage.append(str(error))
         return Search(None, damage)
 
     def read(self, number: int) -> Generation:
@@ -167,14 +171,24 @@ class Generations:
             DamagedData: naming the file that is not as it was written.
             FileNotFoundError: where its manifest or its state is not there: never finished, or removed.
         """
+        generation = self.manifest(number)
+        name = self._name(self.state_path(number))
+        check_file(self.run, name, generation.files[name])
+        return generation
+
+    def manifest(self, number: int) -> Generation:
+        """Return a generation as its manifest describes it, which is sound; its state was not looked at.
+
+        Raises:
+            DamagedData: where the manifest is not as it was written.
+            FileNotFoundError: where there is none.
+        """
         path = self.manifest_path(number)
         generation = _parsed(path, _small(path))
         if generation.number != number:
             raise damaged(f"{path} must belong to generation {number}.", generation.number)
-        name = self._name(self.state_path(number))
-        if name not in generation.files:
+        if self._name(self.state_path(number)) not in generation.files:
             raise damaged(f"{path} must name its state.", ", ".join(generation.files) or "nothing")
-        check_file(self.run, name, generation.files[name])
         return generation
 
     def unsound(self, generation: Generation) -> dict[str, str]:

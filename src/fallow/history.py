@@ -99,6 +99,13 @@ def times_used(history: Sequence[EpochRecord]) -> NDArray[np.int32]:
     return times
 
 
+def fitted(rows: NDArray[Any], n: int, nothing: Any) -> NDArray[Any]:
+    """Return a value for each of ``n`` samples: ``(m, ...) -> (n, ...)``, ``nothing`` where there is none."""
+    found = np.full((n, *rows.shape[1:]), nothing, rows.dtype)
+    found[: rows.shape[0]] = rows[:n]
+    return found
+
+
 def describe(
     table: Table, epoch: int, readmitted: int, record_seconds: float, notes: dict[str, float] | None = None
 ) -> EpochRecord:

@@ -75,9 +75,9 @@ def life(run: Run, sample: int) -> Life:
     data, predicted = run.data, None if run.predicted is None else int(run.predicted[sample])
     return Life(
         sample=sample,
-        label=data.name(sample),
+        label=run.class_of(sample),
         predicted=None if predicted is None or predicted < 0 else data.class_name(predicted),
-        file=None if data.files is None else data.files[sample],
+        file=run.file_of(sample),
         times_used=int(run.times_used[sample]),
         epochs=epochs,
     )

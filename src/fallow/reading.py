@@ -6,18 +6,20 @@ import json
 import os
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from ._checks import damaged, invalid
+from ._checks import DamagedData, damaged, invalid
 from .data_file import DataFile
 from .epoch_file import EpochFile
 from .generations import Search, check_file
-from .history import EpochRecord, times_used
+from .history import EpochRecord, fitted, times_used
 from .run_directory import RunDirectory
+from .shown_file import ShownFile
 from .storage import Digest
 
 _PREDICTED = "subsampler/table/columns/predicted"
@@ -71,6 +73,7 @@ class Run:
         """
         path = self.directory.summary_path
         try:
+            self.check(path)
             found = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
@@ -88,7 +91,37 @@ class Run:
             DamagedData: where that cannot be read.
         """
         self.directory.data_name = str(self.about.get("data", self.directory.data_name))
+        self.check(self.directory.data_path)
         return DataFile.read(self.directory.data_path)
+
+    @cached_property
+    def shown(self) -> ShownFile | None:
+        """Pictures or texts for a report, or None.
+
+        Raises:
+            DamagedData: where they cannot be read.
+        """
+        path = self.directory.shown_path
+        if not path.exists():
+            return None
+        self.check(path)
+        return ShownFile.read(path)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int32] | None:
+        """The class of each sample of the last finished epoch, ``(N,)``, -1 where unknown; or None."""
+        found = self.data.labels
+        return None if found is None else fitted(found, self.history[-1].n, -1)
+
+    def class_of(self, sample: int) -> str | None:
+        """Return the class of a sample by name, or None."""
+        label = -1 if self.labels is None else int(self.labels[sample])
+        return None if label < 0 else self.data.class_name(label)
+
+    def file_of(self, sample: int) -> str | None:
+        """Return the file of a sample, or None."""
+        files = self.data.files
+        return files[sample] if files is not None and sample < len(files) else None
 
     @property
     def finished(self) -> bool:
@@ -106,9 +139,28 @@ class Run:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """The SHA-256 of files that the newest state builds on, or of all once training has ended."""
+        """The SHA-256 of files that the newest state builds on, and of all once training has ended."""
         found = {} if self.search.found is None else self.search.found.files
-        return {name: digest.sha256 for name, digest in found.items()}
+        return self.directory.sums() | {name: digest.sha256 for name, digest in found.items()}
+
+    def check(self, path: Path) -> None:
+        """Hold a file against its checksum, where it has one.
+
+        Raises:
+            DamagedData: where it is not as it was written.
+        """
+        name = path.relative_to(self.directory.path).as_posix()
+        digits = self.digests.get(name)
+        if digits is None or not path.is_file():
+            return
+        try:
+            check_file(self.directory.path, name, Digest(path.stat().st_size, digits))
+        except DamagedData:
+            now = Run(self.directory.path).digests.get(name)
+            if now is None or now == digits:  # else it was written anew since the run was first looked at
+                raise
+            self.digests[name] = now
+            self.check(path)
 
     def epoch(self, epoch: int) -> EpochFile:
         """Return one past epoch: scores, reasons, what was used.
@@ -116,11 +168,7 @@ class Run:
         Raises:
             DamagedData: where its file is not sound, or is not the one that was written.
         """
-        path = self.directory.epoch_path(epoch)
-        name = path.relative_to(self.directory.path).as_posix()
-        digits = self.digests.get(name)
-        if digits is not None and path.is_file():
-            check_file(self.directory.path, name, Digest(path.stat().st_size, digits))
+        self.check(self.directory.epoch_path(epoch))
         return self.directory.read_epoch(epoch)
 
     def files(self) -> Iterator[EpochFile]:
@@ -157,7 +205,10 @@ class Run:
 
     @cached_property
     def predicted(self) -> NDArray[np.int32] | None:
-        """The class last predicted for each sample, -1 where unknown: ``(N,)``; None where none is kept."""
+        """The class last predicted for each sample of the last finished epoch, ``(N,)``, -1 where unknown.
+
+        None where none is kept.
+        """
         if self.search.found is None:
             return None
         path = self.directory.generations.state_path(self.search.found.number)
@@ -167,4 +218,4 @@ class Run:
                 found = state.get_tensor(names[0]) if names else None
         except (OSError, SafetensorError):  # a newer state has taken its place meanwhile
             return None
-        return None if found is None else found.astype(np.int32) - 1
+        return None if found is None else fitted(found.astype(np.int32) - 1, self.history[-1].n, -1)

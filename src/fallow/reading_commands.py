@@ -76,10 +76,12 @@ def _inspect(parsed: Any) -> int:
 
 def _life_text(found: Life) -> str:
     """Return a sample's life as lines: what it is, then a row an epoch with a bar for its score."""
+    from .report.text import name as shown
+
     lines = [f"Sample {found.sample}"]
     for name, value in (("label", found.label), ("predicted", found.predicted), ("file", found.file)):
         if value is not None:
-            lines.append(f"{name:<10} {value}")
+            lines.append(f"{name:<10} {shown(value, len(value))}")
     lines.append(f"{'used':<10} in {found.times_used} of {len(found.epochs)} epochs")
     lines += ["Epochs count from 0, as the files of a run do."]
     lines += ["", f"{'epoch':>5}  {'used':<4}  {'score':>9}  {'':<20}  reason"]

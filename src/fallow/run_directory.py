@@ -15,19 +15,26 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ._checks import DamagedData as DamagedData
-from ._checks import invalid
+from ._checks import damaged, invalid
 from .epoch_file import EpochFile, finite
 from .generations import Generations
 from .run_lock import RunLock
 from .storage import DISK, TEMPORARY, Digest, Disk, forget_temporaries
 
 _EPOCH = re.compile(r"epoch-(\d{5,})\.safetensors")
+_OURS = re.compile(
+    r"history/.*|data(-\d+)?\.safetensors|model\.safetensors|summary\.json|environment\.json|config\.yaml"
+    r"|samples\.csv|usage\.(png|svg)"
+)
+_LOGS = "logs"
+_SUM = re.compile(r"([0-9a-f]{64})  (\S.*)")
 _FOLDERS = ("", "history", "state")
 _UNSEALED = ("lock", "SHA256SUMS", "report.html")
 
@@ -54,6 +61,7 @@ class RunDirectory:
         self.data_name = "data.safetensors"
         self.lost: set[int] = set()
         self._lock: RunLock | None = None
+        self._made = False
 
     @staticmethod
     def create(path: str | os.PathLike[str], disk: Disk = DISK) -> RunDirectory:
@@ -72,8 +80,10 @@ class RunDirectory:
         try:
             disk.make_folder(run.path / "history")
             run._lock = RunLock(run.path)
+            run._made = True
             forget_temporaries(run.path, disk)
         except OSError as error:
+            run.release()
             raise invalid("The out directory must be writable.", f"{path}: {error.strerror}") from None
         return run
 
@@ -132,14 +142,17 @@ class RunDirectory:
         state = self.generations.newest().found
         if self.epochs() or (state is not None and (state.about.get("epoch") or state.about.get("recorded"))):
             return
-        ours = [self.config_path, self.environment_path, self.data_path, self.shown_path, self.path / "lock"]
+        ours = [self.config_path, self.environment_path, self.data_path, self.shown_path]
         for number in self.generations.numbers():
             ours += [self.generations.manifest_path(number), self.generations.state_path(number)]
+        ours.append(self.path / "lock")
         with suppress(OSError):
             for name in _FOLDERS:
                 forget_temporaries(self.path / name)
             for path in ours:
                 path.unlink(missing_ok=True)
+            if self._made:
+                shutil.rmtree(self.path / _LOGS, ignore_errors=True)
         for name in reversed(_FOLDERS):
             with suppress(OSError):
                 (self.path / name).rmdir()
@@ -237,9 +250,38 @@ class RunDirectory:
         files = [path for path in self.path.rglob("*") if path.is_file() and self._is_sealed(path)]
         return sorted(path.relative_to(self.path).as_posix() for path in files)
 
+    def is_ours(self, name: str) -> bool:
+        """Return whether a file in the folder bears a name that a run gives."""
+        return bool(_OURS.fullmatch(name))
+
     def unseal(self) -> None:
         """Take ``SHA256SUMS`` away before the files change again."""
-        self.disk.remove(self.sums_path)
+        if self.sums_path.exists():
+            self.disk.remove(self.sums_path)
+            self.disk.sync_folder(self.path)
+
+    def sums(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that ``SHA256SUMS`` lists; nothing where there is none.
+
+        Raises:
+            DamagedData: where the list is no list.
+        """
+        path = self.sums_path
+        try:
+            text = path.read_bytes().decode()
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise damaged(f"{path} must be readable.", error) from None
+        if not text.endswith("\n"):
+            raise damaged(f"{path} must end with a whole line.", f"{text[-20:]!r}")
+        found = {}
+        for line in text.removesuffix("\n").split("\n"):
+            match = _SUM.fullmatch(line)
+            if match is None:
+                raise damaged(f"{path} must hold a checksum and a name a line.", f"{line!r:.60}")
+            found[match[2]] = match[1]
+        return found
 
     def _is_sealed(self, path: Path) -> bool:
         inside = path.relative_to(self.path)

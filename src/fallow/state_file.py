@@ -1,7 +1,8 @@
 """Nested states as one safetensors file: the tensors, and a tree of plain values that says where each goes.
 
 Whatever a ``state_dict()`` holds comes back as it was, to the bit: tensors, arrays, numbers (not finite
-ones too), text, lists, tuples, dicts with any plain keys. Nothing else is taken, and reading runs no code.
+ones too), text, lists, tuples, dicts with any plain keys; what is derived from tuple or dict, but for
+Counter, comes back as one. Nothing else is taken, and reading runs no code.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from ._checks import damaged, invalid_type
 FORMAT = "fallow-state-1"
 KEY = "fallow"
 """The one entry of the file's metadata: JSON with ``format`` and ``tree``."""
+_ARRAYS = {np.dtype(name) for name in (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32",
+    "float64", "complex64")}  # fmt: skip
 _PLAIN = (str, bool, int, type(None))
 
 
@@ -102,12 +106,18 @@ def _pairs(value: dict[Any, Any], place: str, tensors: dict[str, Tensor]) -> lis
 def _whole(array: NDArray[Any], place: str) -> NDArray[Any]:
     if array.dtype.kind not in "biufc":
         raise invalid_type("A saved state must hold numeric arrays only.", f"{array.dtype} at {place}")
-    whole = np.ascontiguousarray(array).reshape(array.shape)
+    if array.dtype.newbyteorder("=") not in _ARRAYS:
+        raise invalid_type("A saved state must hold arrays that torch knows.", f"{array.dtype} at {place}")
+    whole = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
     return whole if whole.flags.writeable else whole.copy()
 
 
 def _stored(tensor: Tensor, place: str, tensors: dict[str, Tensor]) -> str:
     name = place.lstrip("/") or "value"
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype == torch.complex128:
+        found = f"{tensor.dtype}, {tensor.layout}, at {name}"
+        raise invalid_type("A saved state must hold dense tensors that safetensors knows.", found)
+    tensor = tensor.resolve_conj().resolve_neg()
     while name in tensors:
         name += "'"
     tensors[name] = tensor

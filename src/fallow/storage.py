@@ -26,7 +26,8 @@ class Disk:
             Size and checksum of what was written.
 
         Raises:
-            OSError: as the system says; the old file is there then, and nothing of the new one.
+            OSError: as the system says; the old file is there then, and nothing of the new one. Where only
+                the folder could not be synced, it is the new one, which a power cut may take back.
         """
         temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ from typing import Any
 import yaml
 
 from ._checks import DamagedData
-from .generations import check_file
+from .data_file import DataFile
+from .generations import Generations, check_file
 from .reading import Run
 from .shown_file import ShownFile
 from .storage import Digest
-
-_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 
 @dataclass
@@ -61,7 +59,7 @@ def verify(run: Run) -> Verification:
     for epoch in run.epochs:
         _readable(directory.epoch_path(epoch), lambda epoch=epoch: run.epoch(epoch), run, found)
     for path in sorted(directory.path.glob("data*.safetensors")):
-        _readable(path, lambda: run.data, run, found)
+        _readable(path, lambda path=path: DataFile.read(path), run, found)
     _readable(directory.summary_path, lambda: run.summary, run, found)
     if directory.shown_path.exists():
         _readable(directory.shown_path, lambda: ShownFile.read(directory.shown_path), run, found)
@@ -89,38 +87,40 @@ def _generation(run: Run, number: int, found: Verification) -> None:
             )
         return
     except DamagedData as error:
-        found.damaged[names[0] if "is not as it was written" in str(error) else names[1]] = str(error)
+        found.damaged[_blamed(generations, number, names)] = str(error)
         return
     found.checked.update(generation.files)
     found.damaged |= generations.unsound(generation)
 
 
+def _blamed(generations: Generations, number: int, names: list[str]) -> str:
+    """Return which is damaged: the manifest, or else the state."""
+    try:
+        generations.manifest(number)
+    except (DamagedData, FileNotFoundError):
+        return names[1]
+    return names[0]
+
+
 def _sums(run: Run, found: Verification) -> None:
     folder, path = run.directory.path, run.directory.sums_path
     try:
-        text = path.read_bytes().decode()
-    except (OSError, ValueError) as error:
-        found.damaged[path.name] = f"{path} must be readable. Found {error}."
+        listed = run.directory.sums()
+    except DamagedData as error:
+        found.damaged[path.name] = str(error)
         return
-    listed = set()
-    if not text.endswith("\n"):
-        found.damaged[path.name] = f"{path} must end with a whole line."
-    for line in text.removesuffix("\n").split("\n"):
-        match = _LINE.fullmatch(line)
-        if match is None:
-            found.damaged[path.name] = f"{path} must hold a checksum and a name a line. Found {line!r:.60}."
-            continue
-        digits, name = match.groups()
-        listed.add(name)
+    for name, digits in listed.items():
         found.checked.add(name)
         try:
             size = (folder / name).stat().st_size if (folder / name).is_file() else 0
             check_file(folder, name, Digest(size, digits))
         except (DamagedData, FileNotFoundError) as error:
             found.damaged.setdefault(name, str(error))
-    lacking = sorted(set(run.directory.sealed()) - listed)
-    if lacking:
+    unlisted = sorted(set(run.directory.sealed()) - listed.keys())
+    if lacking := [name for name in unlisted if run.directory.is_ours(name)]:
         found.damaged.setdefault(path.name, f"{path} must list every file. Found no {lacking[0]}.")
+    if others := [name for name in unlisted if not run.directory.is_ours(name)]:
+        found.remarks.append(f"Not of the run, and not checked: {', '.join(others)}.")
 
 
 def _readable(path: Path, read: Any, run: Run, found: Verification) -> None:

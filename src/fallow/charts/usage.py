@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .._checks import invalid
 from ..bitset import unpack
-from ..history import EDGES, EpochRecord
+from ..history import EDGES, EpochRecord, fitted
 from ..policies.base import Reason
 from .style import INK, plain_style, write_chart
 
@@ -134,8 +134,7 @@ def usage_order(history: History, classes: NDArray[np.integer] | None = None) ->
 
 def _used(record: EpochRecord, n: int) -> NDArray[np.bool_]:
     """Return which of the first ``n`` samples the epoch used; those that came later were not."""
-    used = np.zeros(n, np.bool_)
-    used[: record.n] = unpack(record.used_bits, record.n)[:n]
+    used: NDArray[np.bool_] = fitted(unpack(record.used_bits, record.n), n, False)
     return used
 
 

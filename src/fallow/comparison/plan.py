@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
-from .._checks import invalid, wrong_state
+from .._checks import damaged, invalid, wrong_state
 from ..policies import Policy
 from ..run_directory import RunDirectory
+from ..run_lock import RunLock
 from ..tasks.building import make_policy
 from ..tasks.options import _ONLY_WITH, TrainOptions
 from .arms import FULL, Arm
@@ -123,11 +124,12 @@ class Plan:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Make the folder or go on in it; a run that was stopped before it kept a state is removed.
+        """Make the folder or go on in it; a run that was stopped before its first epoch ended is removed.
 
         Inside the block no second comparison can train in the folder.
 
         Raises:
+            DamagedData: where no state of a run is sound that had come further.
             InvalidValue: where it cannot be made.
             WrongState: where another process trains in it.
         """
@@ -141,7 +143,7 @@ class Plan:
             RunDirectory(self.out).write_text(self.out / "compare.json", text)
             for run in self.runs():
                 if run.path.exists() and run.summary() is None and not run.begun:
-                    shutil.rmtree(run.path)
+                    _remove(run.path)
             yield
 
     def _refuse_other_run(self, run: Run) -> None:
@@ -170,6 +172,15 @@ class Plan:
             rule = "A comparison goes on with the settings that it began with."
             step = "Name another folder with --out, or repeat the settings."
             raise invalid(rule, f"{what} {'; '.join(differences)}", step)
+
+
+def _remove(path: Path) -> None:
+    """Remove a run that has nothing to lose, and that nobody writes in."""
+    if RunDirectory(path).epochs():
+        step = "Put back a copy of the folder, or remove it to have the run trained anew."
+        raise damaged(f"{path} must hold a sound state.", "none", step)
+    with RunLock(path):
+        shutil.rmtree(path)
 
 
 def _is_rule(shown: str, policy: Policy) -> bool:

@@ -81,8 +81,9 @@ class _Worker:
 
         def pass_on() -> None:
             assert self.process.stdout is not None
-            for line in self.process.stdout:
-                said.put((self, json.loads(line)))
+            with suppress(ValueError):  # a line that was cut short: its process is gone
+                for line in self.process.stdout:
+                    said.put((self, json.loads(line)))
             said.put((self, {"say": "gone"}))
 
         threading.Thread(target=pass_on, daemon=True).start()
@@ -195,6 +196,7 @@ class Pool:
             worker, message = self._said.get()
             if worker.run is None:
                 if message["say"] == "gone" and worker in self._workers:
+                    worker.end()
                     self._workers.remove(worker)
                 continue
             if message["say"] == "epoch":

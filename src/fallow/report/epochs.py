@@ -110,7 +110,7 @@ def accuracy(source: Source) -> dict[str, Any] | None:
 def _range(low: float, high: float) -> tuple[float, float, list[float]]:
     """Return the ends of an axis and two to five round values on it."""
     wide = max(high - low, 0.002)
-    step = next(s * 10.0**k for k in range(-4, 2) for s in (1, 2, 5) if s * 10.0**k * 4 >= wide)
+    step = next(s * 10.0**k for k in range(-4, 308) for s in (1, 2, 5) if s * 10.0**k * 4 >= wide)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
     return first * step, last * step, [i * step for i in range(first, last + 1)]

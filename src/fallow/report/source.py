@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..epoch_file import EpochFile
-from ..history import EpochRecord
+from ..history import EpochRecord, fitted
 from ..policies.base import Reason
 from ..reading import Run
 from ..shown_file import ShownFile
@@ -68,9 +68,7 @@ class Source:
         with_outliers = [record.epoch for record in history if record.outliers]
         epoch = with_outliers[-1] if with_outliers else last.record.epoch
         reason = last.reason if epoch == last.record.epoch else run.epoch(epoch).reason
-        path = run.directory.shown_path
-        shown = ShownFile.read(path) if path.exists() else None
-        predicted = _fitted(run.predicted, n)
+        shown, predicted = run.shown, run.predicted
         if predicted is None and shown is not None and (shown.predicted >= 0).any():
             there = shown.index < n
             predicted = np.full(n, -1, np.int32)
@@ -80,9 +78,9 @@ class Source:
             history=history,
             drawn=[history[i] for i in at],
             last=last,
-            reason=np.pad(reason, (0, n - reason.size))[:n],
+            reason=fitted(reason, n, Reason.KEPT),
             reason_epoch=epoch,
-            labels=_fitted(run.data.labels, n),
+            labels=run.labels,
             predicted=predicted,
             times=run.times_used,
             summary=_summary(run, epochs),
@@ -127,13 +125,6 @@ class Source:
             gone = text.plural(len(missing), "epoch is", "epochs are")
             said.append(f"{gone} missing from the history, the first {missing[0]}.")
         return " ".join(said)
-
-
-def _fitted(rows: NDArray[np.int32] | None, n: int) -> NDArray[np.int32] | None:
-    """Return one value for each of ``n`` samples, -1 where there is none."""
-    if rows is None or rows.size == n:
-        return rows
-    return np.pad(rows[:n], (0, max(0, n - rows.size)), constant_values=-1)
 
 
 def _summary(run: Run, epochs: int) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..bitset import unpack
 from ..charts.usage import usage_order
 from ..epoch_file import EpochFile
-from ..history import EpochRecord
+from ..history import EpochRecord, fitted
 from ..policies.base import Reason
 from . import text
 from .source import Source
@@ -89,10 +89,8 @@ def block_counts(
     size = min(blocks, n)
     edges = np.arange(size + 1) * n // size
     counts = np.zeros((size, len(drawn)), np.uint32)
-    used = np.zeros(n, np.bool_)
     for place, record in enumerate(drawn):
-        used[: record.n] = unpack(record.used_bits, record.n)
-        used[record.n :] = False
+        used = fitted(unpack(record.used_bits, record.n), n, False)
         counts[:, place] = np.add.reduceat(used[order], edges[:-1], dtype=np.uint32)
     return edges, counts
 

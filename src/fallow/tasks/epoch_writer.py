@@ -42,6 +42,7 @@ class EpochWriter(Callback):
     Attributes:
         epochs: for each finished epoch what ``summary.json`` says of it.
         pending: epochs whose files could not be written yet.
+        unshown: the pictures for the report could not be written yet.
         watch: where the time goes; to be made a callback too.
     """
 
@@ -61,6 +62,7 @@ class EpochWriter(Callback):
         self.pictures = pictures
         self.epochs: list[dict[str, Any]] = []
         self.pending: list[EpochFile] = []
+        self.unshown = False
         self.watch = Stopwatch()
         self._metrics: dict[str, float] = {}
         self._reason = np.zeros(subsampler.n, np.uint8)
@@ -123,8 +125,8 @@ class EpochWriter(Callback):
 
         Where it left out no outliers, the report shows those of the last epoch that did.
         """
-        history = self.subsampler.history
-        if self.pictures is None or not history:
+        history, self.unshown = self.subsampler.history, False
+        if self.pictures is None or not history or history[-1].n > self.subsampler.n:
             return
         n, labels = history[-1].n, self.subsampler.labels
         known = None if labels is None else labels.numpy()[:n]
@@ -142,6 +144,7 @@ class EpochWriter(Callback):
             try:
                 self.run.put(self.run.shown_path, file.dump())
             except OSError as error:
+                self.unshown = True
                 self.failed(error)
 
     def _file(self, epoch: int) -> EpochFile:
@@ -166,14 +169,13 @@ class EpochWriter(Callback):
             NotWritten: where the training is to stop then.
         """
         found = self.run.generations.newest().found
-        saved = (
-            "no state is saved yet"
-            if found is None
-            else f"the last saved state is of epoch {found.about['epoch']}"
-        )
+        begun = found is not None and (found.about["epoch"] or found.about["recorded"])
+        saved = f"the last saved state is of epoch {found.about['epoch']}" if found and begun else "no state"
+        saved += "" if begun else " is saved yet"
         what = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}; {saved}."
         if self.stop_on_storage_error:
-            raise NotWritten(f"{what} Make room, then go on with fallow train --resume {self.run.path}.")
+            step = f"go on with fallow train --resume {self.run.path}" if begun else "begin the run again"
+            raise NotWritten(f"{what} Make room, then {step}.")
         self.console.line(f"Warning: {what} Training goes on; it is tried again after the next epoch.")
 
     def state_dict(self) -> dict[str, Any]:

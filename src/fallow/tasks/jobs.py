@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .._checks import invalid
-from ..data_file import DataFile, row_checksums
+from ..data_file import DataFile, readable, row_checksums
 from ..datasets import ImageData, ImageDataset, load_images
 from ..loading import check_map_style
 from ..models import image_model
@@ -93,8 +93,9 @@ def build(options: TrainOptions, console: Console, data: ImageData | None = None
     module = own if isinstance(own, LightningModule) else _module(options, data, subsampler, batch_size, own)
     labels, content = data.train.labels.numpy().astype(np.int32), row_checksums(data.train.images.numpy())
     held_out = np.sort(row_checksums(data.test.images.numpy()))
-    samples = DataFile(len(data.train), labels, content, data.classes, data.files, held_out)
-    return Job(subsampler, module, loader, test, data.classes, samples, data.train.pictures)
+    classes = readable(data.classes)
+    samples = DataFile(len(data.train), labels, content, classes, readable(data.files), held_out)
+    return Job(subsampler, module, loader, test, classes, samples, data.train.pictures)
 
 
 def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
@@ -131,11 +132,12 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
         collate_fn=theirs.collate_fn,
         drop_last=theirs.drop_last,
         pin_memory=theirs.pin_memory,
-        **(_worker_options(options) if options.workers else {"num_workers": theirs.num_workers}),
+        **_their_workers(theirs, options),
     )
     found.train_dataloader = lambda: loader  # type: ignore[method-assign]
     module = _own_module(options, subsampler)
     known = None if labels is None else labels.numpy().astype(np.int32)
+    classes = readable(classes)
     samples = DataFile(count, known, None, classes)
     return Job(subsampler, module, loader, None, classes, samples, None, found)
 
@@ -213,14 +215,40 @@ def _batch_size(n: int) -> int:
 def _worker_options(options: TrainOptions) -> dict[str, Any]:
     if not options.workers:
         return {}
-    return {
-        "num_workers": options.workers,
-        "persistent_workers": True,
-        "worker_init_fn": leave_signals_to_the_trainer,
+    return {"num_workers": options.workers, "persistent_workers": True, "worker_init_fn": WorkerStart()}
+
+
+def _their_workers(theirs: DataLoader[Any], options: TrainOptions) -> dict[str, Any]:
+    """Return how the user's own loader works, or as many workers as the options say."""
+    start = {"worker_init_fn": WorkerStart(theirs.worker_init_fn)}
+    if options.workers:
+        return _worker_options(options) | start
+    if not theirs.num_workers:
+        return {}
+    return start | {
+        "num_workers": theirs.num_workers,
+        "persistent_workers": theirs.persistent_workers,
+        "prefetch_factor": theirs.prefetch_factor,
+        "timeout": theirs.timeout,
+        "multiprocessing_context": theirs.multiprocessing_context,
     }
 
 
-def leave_signals_to_the_trainer(worker: int) -> None:
-    """Let a worker go on when everything is told to stop: the trainer ends it after a last whole step."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+@dataclass(frozen=True)
+class WorkerStart:
+    """What a worker of a loader does first.
+
+    It goes on when everything is told to stop: the trainer ends it after a last whole step.
+
+    Attributes:
+        more: what the user's own loader wants done, or None.
+    """
+
+    more: Callable[[int], None] | None = None
+
+    def __call__(self, worker: int) -> None:
+        """Leave signals to the trainer."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        if self.more is not None:
+            self.more(worker)

@@ -17,6 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from ..distributed import any_rank, gather_rows, rank_and_size
 from ..run_directory import RunDirectory
 from ..state_file import dump, parse
+from ..storage import Digest
 from ..subsampler import Subsampler
 from .epoch_writer import EpochWriter
 from .generators import generator_states, put_back
@@ -105,6 +106,7 @@ class Keeper(Callback):
         self._generators: dict[str, Any] | None = None
         self._last_step: dict[str, Any] | None = None
         self._handlers: dict[int, Any] = {}
+        self._unwritten: tuple[bytes, dict[str, Any], dict[str, Digest]] | None = None
 
     @property
     def seconds(self) -> float:
@@ -157,12 +159,22 @@ class Keeper(Callback):
             "steps": self.steps,
             "seconds": round(self.seconds, 3),
         }
-        data = dump({**state, "callbacks": callbacks})
+        written = len(self.subsampler.history) - len(self.writer.pending)
+        self._unwritten = (dump({**state, "callbacks": callbacks}), about, self.run.needed(written))
         try:
-            written = len(self.subsampler.history) - len(self.writer.pending)
-            self.run.generations.write(data, about, self.run.needed(written))
+            self.write_pending()
         except OSError as error:
             self.writer.failed(error)
+
+    def write_pending(self) -> None:
+        """Write the last state, where the disk refused it before.
+
+        Raises:
+            OSError: where it does so again.
+        """
+        if self._unwritten is not None:
+            self.run.generations.write(*self._unwritten)
+            self._unwritten = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the generators of every rank, times and counts; collective where there are several ranks."""
@@ -243,10 +255,14 @@ class Keeper(Callback):
 def _exact_inside(trainer: Trainer) -> bool:
     """Return whether a training goes on exactly from inside an epoch.
 
-    Lightning counts the batches from 0 again then, which moves evaluations inside the epoch and learning
-    rates that change every few steps.
+    Lightning counts the batches from 0 again then, which moves evaluations inside the epoch, learning rates
+    that change every few steps, and a limit to the batches of an epoch.
     """
     configs = trainer.lr_scheduler_configs
-    return trainer.val_check_interval == 1.0 and not any(
-        config.interval == "step" and config.frequency > 1 for config in configs
+    whole = isinstance(trainer.limit_train_batches, float) and trainer.limit_train_batches == 1.0
+    return (
+        whole
+        and not getattr(trainer, "overfit_batches", 0)
+        and trainer.val_check_interval == 1.0
+        and not any(config.interval == "step" and config.frequency > 1 for config in configs)
     )

@@ -22,7 +22,8 @@ _WORDS = {
 def check_kinds(options: Any) -> None:
     """Raise where an option of a dataclass is not of the kind that its annotation names.
 
-    A whole number is a number too; true and false are neither.
+    A whole number is a number too; true and false are neither. The keys of a mapping, at any depth, are text:
+    options are kept as JSON, which would make text of them.
 
     Raises:
         InvalidType: naming the option, its value and the kind that is wanted.
@@ -32,6 +33,22 @@ def check_kinds(options: Any) -> None:
         value, kind = getattr(options, field.name), hints[field.name]
         if not _is(value, kind):
             raise invalid_type(f"`{field.name}` must be {_told(kind)}.", repr(value))
+        if (key := _other_key(value)) is not None:
+            step = f"Write it as '{key}', and turn it back where it is used."
+            raise invalid_type(f"The keys in `{field.name}` must be text.", repr(key), step)
+
+
+def _other_key(value: Any) -> Any:
+    """Return the first key of a mapping, at any depth, that is no text; or None."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if not isinstance(key, str):
+                return key
+            if (found := _other_key(part)) is not None:
+                return found
+    elif isinstance(value, list | tuple):
+        return next((found for part in value if (found := _other_key(part)) is not None), None)
+    return None
 
 
 def _is(value: Any, kind: Any) -> bool:

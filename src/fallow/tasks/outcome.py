@@ -9,7 +9,7 @@ import numpy as np
 from lightning.pytorch import Trainer
 
 from ..charts import save_usage
-from ..history import FORWARD_SHARE, EpochRecord, times_used
+from ..history import FORWARD_SHARE, EpochRecord, fitted, times_used
 from ..plan import thin_epochs
 from ..policies import RandomFraction
 from ..run_directory import RunDirectory
@@ -96,9 +96,11 @@ def finish(
     run.write_summary(summary)
     names = None if labels is None or classes is None else [classes[i] for i in labels.tolist()]
     scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
-    table = samples_csv(names, scores, reason, times_used(history), nats=nats)
+    times = fitted(times_used(history), subsampler.n, 0)
+    table = samples_csv(names, scores, reason, times, nats=nats)
     run.write_text(run.samples_path, table)
-    charts = save_usage(history, run.path, labels=None if names is None else np.asarray(names))
+    drawn = None if names is None else fitted(np.asarray(names), history[-1].n, "")
+    charts = save_usage(history, run.path, labels=drawn)
     console.table(_rows(summary))
     console.line()
     for remark in summary["remarks"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,9 @@ class Restored:
     generation: Generation | None = None
 
 
-def restore(run: RunDirectory, job: Job, options: TrainOptions, console: Console) -> Restored:
+def restore(
+    run: RunDirectory, job: Job, options: TrainOptions, console: Console, *, writes: bool = True
+) -> Restored:
     """Load the newest sound state into the subsampler, and say what was damaged.
 
     Args:
@@ -41,6 +44,7 @@ def restore(run: RunDirectory, job: Job, options: TrainOptions, console: Console
         job: built from the run's options.
         options: of this session; ``accept`` says what may differ.
         console: where to say it.
+        writes: whether this process is the one that writes.
 
     Raises:
         DamagedData: where no state is sound, or a past epoch's file is not and that is not accepted.
@@ -54,7 +58,11 @@ def restore(run: RunDirectory, job: Job, options: TrainOptions, console: Console
     wrong = run.generations.unsound(generation)
     changed, other = _check_data(run, job, options, wrong)
     callbacks = state["callbacks"]
-    run.lost = _lost_epochs(run, generation, wrong, options) | _without_a_file(run, generation, callbacks)
+    run.lost = _lost_epochs(run, generation, wrong, options)
+    if writes:
+        for path in filter(Path.exists, map(run.epoch_path, run.lost)):
+            run.disk.rename(path, path.with_suffix(".damaged"))
+    run.lost |= _without_a_file(run, generation, callbacks)
     watch = next(name for name, part in callbacks.items() if "subsampler" in part)
     saved = callbacks[watch]["subsampler"]
     saved["history"] = _history(run, callbacks)
@@ -66,7 +74,8 @@ def restore(run: RunDirectory, job: Job, options: TrainOptions, console: Console
     run.generations.trust(generation)
     if other:
         run.data_name = f"data-{run.generations.next_number():03d}.safetensors"
-        run.put(run.data_path, job.data.dump())
+        if writes:
+            run.put(run.data_path, job.data.dump())
     return Restored(state, generation)
 
 
@@ -154,8 +163,6 @@ def _lost_epochs(
         if "history" not in options.accepted:
             step = "Put back a copy of it, or go on without knowing what that epoch used: --accept history."
             raise DamagedData(f"{said} {step}")
-        if path.exists():
-            run.disk.rename(path, path.with_suffix(".damaged"))
         lost.add(epoch)
     return lost
 

@@ -105,7 +105,7 @@ class Session:
             stopped = self._fit()
         keeper = self.keeper
         more = {
-            "finished": stopped is None,
+            "finished": stopped is None and self.job.subsampler.epoch >= self.job.subsampler.schedule.epochs,
             "seconds": keeper.seconds,
             "cpu_seconds": keeper.cpu_seconds,
             "steps": keeper.steps,
@@ -130,10 +130,10 @@ class Session:
         self.restored = replace(self.restored, state=None)
         try:
             fit(self.trainer, self.job, state)
-        except SystemExit:  # Lightning ends a training so on Ctrl-C
+        except SystemExit as ended:  # Lightning ends a training so on Ctrl-C
             if not self.trainer.interrupted:
                 raise
-            return self.keeper.stopped or signal.SIGINT
+            return self.keeper.stopped or int(getattr(ended.__context__, "signal", signal.SIGINT))
         finally:
             self.console.end()
         return None
@@ -151,7 +151,9 @@ class Session:
     def _leave(self, more: dict[str, Any]) -> dict[str, Any]:
         """Write weights, summary, table, chart and, at the end of all, the checksums."""
         try:
+            self.run.unseal()
             self.writer.write_pending()
+            self.keeper.write_pending()
             self.writer.show()
             _save_weights(self.job.module, self.run)
             summary = finish(
@@ -163,16 +165,16 @@ class Session:
                 more,
                 self.console,
             )
-            if more["finished"] and not self.writer.pending:
+            if more["finished"] and not self.writer.pending and not self.writer.unshown:
                 self.run.seal()
         except OSError as error:
             what = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}."
             raise NotWritten(f"{what} The run is not complete. {self._how_to_complete()}") from None
-        if self.writer.pending:
+        if self.writer.pending or self.writer.unshown:
             epochs = ", ".join(str(file.record.epoch) for file in self.writer.pending)
+            lacks = f"the files of epochs {epochs}" if epochs else "the pictures for its report"
             raise NotWritten(
-                f"{self.run.path} lacks the files of epochs {epochs}, which could not be written. "
-                f"{self._how_to_complete()}"
+                f"{self.run.path} lacks {lacks}, which could not be written. {self._how_to_complete()}"
             )
         return summary
 

@@ -61,7 +61,11 @@ def _go_on(options: TrainOptions, console: Console, data: ImageData | None) -> d
     assert options.resume is not None
     with RunDirectory(options.resume) if _rank() else RunDirectory.reopen(options.resume) as run:
         job = build(options, console, data)
-        restored = restore(run, job, options, console)
+        try:
+            restored = restore(run, job, options, console, writes=not _rank())
+        except OSError as error:
+            what = f"{error.filename or run.path} cannot be read or written: {error.strerror or error}."
+            raise NotWritten(f"{what} Nothing was trained; mend it and repeat the command.") from None
         session = Session(options, job, run, console, restored)
         if not session.finished:
             _describe(run, job, options, samples=restored.state is None)
