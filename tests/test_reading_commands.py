@@ -115,8 +115,9 @@ def test_every_state_is_checked_and_the_next_step_told(copied, capsys):
     printed = capsys.readouterr().out
     assert f"The newest sound state is {newest - 1}" in printed
     assert "--resume" in printed
-    shutil.rmtree(copied / "state")
-    (copied / "state").mkdir()
+
+
+def test_files_of_a_killed_process_are_told(copied, capsys):
     (copied / ".x.1.tmp").touch()
     (copied / "history" / ".y.1.tmp").touch()
     code, found = told(capsys, "verify", str(copied))
@@ -248,6 +249,27 @@ def test_no_command_believes_a_file_that_was_changed(copied, capsys, name, words
     for word in words:
         assert main([word, str(copied), *(["17"] if word == "inspect" else [])]) == 3
         assert name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gone", ["state", "state/*.json", "state/*4.json"])
+def test_a_finished_run_without_its_state_is_not_sound(copied, capsys, gone):
+    for path in [*copied.glob(gone)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    code, found = told(capsys, "verify", str(copied))
+    assert code == 3
+    assert "state" in [problem["file"] for problem in found["damaged"]]
+    assert not found["complete"]
+
+
+def test_a_changed_list_of_checksums_is_blamed_itself(copied, capsys):
+    sums = (copied / "SHA256SUMS").read_text().splitlines()
+    place = next(i for i, line in enumerate(sums) if "epoch-00000" in line)
+    digit = "1" if sums[place][20] == "0" else "0"
+    sums[place] = sums[place][:20] + digit + sums[place][21:]
+    (copied / "SHA256SUMS").write_text("\n".join(sums) + "\n")
+    code, found = told(capsys, "verify", str(copied))
+    assert code == 3
+    assert [problem["file"] for problem in found["damaged"]] == ["SHA256SUMS"]
 
 
 def test_a_file_that_is_not_of_the_run_is_no_damage(copied, capsys):

@@ -310,16 +310,59 @@ def test_other_data_are_refused_with_what_differs_or_accepted(monkeypatch, tmp_p
     assert any("has finished" in line for line in again)
 
 
-def test_a_finished_run_takes_other_data_and_trains_nothing(tmp_path):
+def test_a_finished_run_takes_no_other_data_but_trains_longer_on_it(tmp_path):
     data, run = tmp_path / "data.npz", tmp_path / "run"
     digits_npz(data)
     options = {"data": str(data), "epochs": 3, "batch_size": 64, "accelerator": "cpu", "policy": "threshold"}
     train(TrainOptions(**options, high=2.0, out=str(run)), Told())
-    for change in (shorter, longer):
+    for epochs, change in ((4, shorter), (5, longer)):
         digits_npz(data, change)
-        assert any("has finished" in line for line in go_on(run, accept="data"))
+        before = {
+            path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "lock"
+        }
+        with pytest.raises(InvalidValue, match="has finished: nothing is left to train on other data"):
+            go_on(run, accept="data")
+        assert all(path.read_bytes() == content for path, content in before.items())
+        go_on(run, accept="data,epochs", epochs=epochs)
         assert main(["verify", str(run)]) == 0
         readable(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "accept"), [("history/epoch-00001.safetensors", "history"), ("data.safetensors", "data")]
+)
+def test_a_finished_run_with_a_damaged_file_is_mended(tmp_path, finished, name, accept):
+    run = shutil.copytree(finished, tmp_path / "run")
+    damage(run / name)
+    assert main(["verify", str(run)]) == 3
+    go_on(run, accept=accept)
+    assert main(["verify", str(run)]) == 0
+    assert main(["report", str(run)]) == 0
+    assert any("has finished" in line for line in go_on(run))
+
+
+def test_other_labels_of_held_out_samples_are_told(tmp_path, monkeypatch):
+    data, run = tmp_path / "data.npz", tmp_path / "run"
+    digits_npz(data)
+    options = {"data": str(data), "epochs": 3, "batch_size": 64, "accelerator": "cpu"}
+    assert stopped_after(monkeypatch, 7, TrainOptions(**options, out=str(run)))
+    labels = np.arange(60) % 3
+    labels[7] = 2
+    digits_npz(data, lambda arrays: arrays | {"y_test": labels})
+    with pytest.raises(InvalidValue, match="labels of held-out samples: 1 of 60 differs"):
+        go_on(run)
+
+
+def test_a_run_goes_on_from_another_folder(tmp_path, monkeypatch):
+    digits_npz(tmp_path / "data.npz")
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    options = {"data": "data.npz", "epochs": 3, "batch_size": 64, "accelerator": "cpu"}
+    assert stopped_after(monkeypatch, 7, TrainOptions(**options, out=str(run)))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    go_on(run)
+    assert json.loads((run / "summary.json").read_text())["finished"]
 
 
 def readable(run):
@@ -387,7 +430,7 @@ def test_a_damaged_state_is_named_and_the_one_before_is_gone_on_from(monkeypatch
     newest = Generations(run).newest().found.number
     damage(Generations(run).state_path(newest))
     said = go_on(run)
-    assert any(line.startswith("Damaged: ") and f"{newest:06d}.safetensors" in line for line in said)
+    assert any(line.startswith("Not used: ") and f"{newest:06d}.safetensors" in line for line in said)
     assert any("what came after it is trained again" in line for line in said)
     assert left(run) == never_stopped("default", f"{folder}/0")
 

@@ -43,6 +43,7 @@ class DataFile:
         classes: names of the classes, or None.
         files: the file of each sample, or None.
         held_out: uint64 ``(m,)``, the checksums of the samples that accuracy is measured on, sorted; or None.
+        held_out_labels: int32 ``(m,)``, their class ids, in that order; or None.
     """
 
     n: int
@@ -51,6 +52,7 @@ class DataFile:
     classes: tuple[str, ...] | None = None
     files: tuple[str, ...] | None = None
     held_out: NDArray[np.uint64] | None = None
+    held_out_labels: NDArray[np.int32] | None = None
 
     def dump(self) -> bytes:
         """Return the bytes of the file."""
@@ -61,6 +63,8 @@ class DataFile:
             arrays["content"] = self.content
         if self.held_out is not None:
             arrays["held_out"] = self.held_out
+        if self.held_out_labels is not None:
+            arrays["held_out_labels"] = self.held_out_labels
         if self.files is not None:
             names = "\0".join(self.files).encode("utf-8", "surrogateescape")
             arrays["files"] = np.frombuffer(zlib.compress(names, 3), np.uint8)
@@ -83,10 +87,11 @@ class DataFile:
             if "files" in arrays:
                 names = zlib.decompressobj().decompress(arrays["files"].tobytes(), _LONGEST)
                 files = tuple(names.decode("utf-8", "surrogateescape").split("\0"))
-            known = (arrays.get(name) for name in ("labels", "content", "held_out"))
-            labels, content, held_out = known
-            found = DataFile(n, labels, content, classes, files, held_out)
-            kinds = ((labels, np.int32, (n,)), (content, np.uint64, (n,)), (held_out, np.uint64, None))
+            known = (arrays.get(name) for name in ("labels", "content", "held_out", "held_out_labels"))
+            labels, content, held_out, theirs = known
+            found = DataFile(n, labels, content, classes, files, held_out, theirs)
+            kinds = [(labels, np.int32, (n,)), (content, np.uint64, (n,)), (held_out, np.uint64, None)]
+            kinds.append((theirs, np.int32, None if held_out is None else held_out.shape))
             for part, kind, shape in kinds:
                 if part is None:
                     continue
@@ -126,6 +131,8 @@ class DataFile:
             found += self._labels(now)
         if self.held_out is not None and now.held_out is not None:
             found += _held_out(self.held_out, now.held_out)
+            if np.array_equal(self.held_out, now.held_out):
+                found += _held_out_labels(self.held_out_labels, now.held_out_labels)
         if self.classes and now.classes and self.classes != now.classes:
             found.append(_class_names(self.classes, now.classes))
         return found
@@ -177,6 +184,21 @@ def _held_out(before: NDArray[np.uint64], now: NDArray[np.uint64]) -> list[str]:
         return []
     new, gone = (int(np.count_nonzero(~np.isin(a, b))) for a, b in ((now, before), (before, now)))
     return [f"held-out samples: {new:,} new and {gone:,} gone, of {before.size:,}"]
+
+
+def _held_out_labels(before: NDArray[np.int32] | None, now: NDArray[np.int32] | None) -> list[str]:
+    if before is None or now is None or np.array_equal(before, now):
+        return []
+    differ = int(np.count_nonzero(before != now))
+    return [f"labels of held-out samples: {differ:,} of {before.size:,} {_verb(differ)}"]
+
+
+def sorted_by_content(
+    content: NDArray[np.uint64], labels: NDArray[np.int32]
+) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+    """Return checksums, sorted, and their labels in that order."""
+    order = np.lexsort((labels, content))
+    return content[order], labels[order]
 
 
 def _verb(count: int) -> str:

@@ -134,6 +134,10 @@ class Generations:
                         break
         self._remember(generation)
 
+    def distrust(self) -> None:
+        """Let the generations that there are go with the next one: they build on what is damaged."""
+        self._sound.clear()
+
     def newest(self, *, between: bool = False) -> Search:
         """Return the newest generation whose state is as it was written.
 

@@ -134,7 +134,7 @@ class Run:
         """How the run stands, in words."""
         done, planned = len(self.epochs), self.about.get("epochs")
         if self.finished:
-            return f"finished after {done} epochs"
+            return f"finished after {planned} epochs"
         return f"{done} of {planned if planned is not None else 'unknown'} epochs done"
 
     @cached_property

@@ -34,9 +34,11 @@ class Disk:
             self.write(temporary, data)
             self.sync(temporary)
             self.rename(temporary, path)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 temporary.unlink()
+            if isinstance(error, OSError) and error.filename is not None:
+                error.filename, error.filename2 = str(path), None
             raise
         self.sync_folder(path.parent)
         return Digest.of(data)

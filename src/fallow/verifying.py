@@ -26,19 +26,21 @@ class Verification:
         damaged: what is wrong with each file that is not sound.
         remarks: what is worth knowing and harms nothing.
         incomplete: all epochs are trained, and files that a run leaves behind are missing.
+        complete: all epochs are trained, and nothing is missing.
     """
 
     checked: set[str] = field(default_factory=set)
     damaged: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
     incomplete: bool = False
+    complete: bool = False
 
     def told(self) -> dict[str, Any]:
         """Return all of it as plain values."""
         damaged = [{"file": name, "problem": words} for name, words in self.damaged.items()]
         return {
             "sound": not self.damaged,
-            "complete": not self.incomplete,
+            "complete": self.complete,
             "checked": len(self.checked),
             "damaged": damaged,
             "remarks": self.remarks,
@@ -63,9 +65,11 @@ def verify(run: Run) -> Verification:
     _readable(directory.summary_path, lambda: run.summary, run, found)
     if directory.shown_path.exists():
         _readable(directory.shown_path, lambda: ShownFile.read(directory.shown_path), run, found)
+    _state(run, found)
     _numbering(run, found)
     _leftovers(directory.path, found)
     _unchecked(run, found)
+    found.complete = run.finished and not (found.incomplete or found.damaged)
     return found
 
 
@@ -111,6 +115,11 @@ def _sums(run: Run, found: Verification) -> None:
         return
     for name, digits in listed.items():
         found.checked.add(name)
+        known = {} if run.search.found is None else run.search.found.files
+        if name in known and known[name].sha256 != digits and name not in found.damaged:
+            said = f"{path} says {digits[:12]} of {name}, and the state {known[name].sha256[:12]}."
+            found.damaged[path.name] = said
+            continue
         try:
             size = (folder / name).stat().st_size if (folder / name).is_file() else 0
             check_file(folder, name, Digest(size, digits))
@@ -129,6 +138,23 @@ def _readable(path: Path, read: Any, run: Run, found: Verification) -> None:
         read()
     except DamagedData as error:
         found.damaged.setdefault(name, str(error))
+
+
+def _state(run: Run, found: Verification) -> None:
+    """Note where no state is there to go on from, or none that all its epochs need."""
+    directory, planned = run.directory, run.about.get("epochs")
+    told = any(name.startswith("state/") for name in found.damaged)
+    if run.search.found is None:
+        if run.epochs and not told:
+            found.damaged["state"] = f"{directory.path / 'state'} must hold a state of the run. Found none."
+    elif directory.sums_path.exists() and not run.finished and not told:
+        found.damaged["state"] = (
+            f"The state of the finished training must be there. Found that of {run.status}."
+        )
+    elif planned is not None and len(run.epochs) >= planned and not run.finished:
+        found.incomplete = True
+        step = f"fallow train --resume {directory.path} trains the others again."
+        found.remarks.append(f"The last saved state is of epoch {run.about['epoch']} of {planned}: {step}")
 
 
 def _numbering(run: Run, found: Verification) -> None:

@@ -13,6 +13,7 @@ from .._checks import check_integer, invalid, invalid_type, missing_extra, unkno
 from ..charts import save_frontier
 from ..run_directory import RunDirectory
 from ..tasks.options import TrainOptions
+from ..tasks.stored import located
 from .arms import CONTROLS, FEWER, FULL, Arm, make_arms
 from .options import NOT_SHARED, CompareOptions, read_arms, read_saved, read_seeds
 from .plan import Plan, Run
@@ -113,7 +114,7 @@ def make_plan(options: CompareOptions, base: TrainOptions) -> Plan:
         InvalidValue: for options that cannot be meant.
     """
     base.check()
-    base = replace(base, epochs=base.planned_epochs)
+    base = replace(base, epochs=base.planned_epochs, data=located(base.data))
     if options.jobs is not None:
         check_integer("jobs", options.jobs, 1)
     saved, seeds = read_saved(options.saved), read_seeds(options.seeds)

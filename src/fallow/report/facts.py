@@ -39,7 +39,8 @@ class Figure:
 def heading(source: Source) -> dict[str, Any]:
     """Return the title, the facts beneath it, and the remarks."""
     options, summary = source.run.options, source.summary or {}
-    facts = [("Samples", text.count(source.n)), ("Standing", source.run.status)]
+    facts = [("Run", text.name(source.run.directory.path.resolve().name))]
+    facts += [("Samples", text.count(source.n)), ("Standing", source.run.status)]
     accuracy = summary.get("accuracy")
     if isinstance(accuracy, float):
         part = text.name(str(summary.get("evaluated_on", "test"))).capitalize()
@@ -115,7 +116,7 @@ def saved(source: Source) -> list[Figure]:
             f"1 − {backward:,} trained on / {full:,} in full training",
         ),
         Figure(
-            "Saved, with measuring at a third",
+            "Saved, measuring counted",
             text.share(cost),
             f"1 − ({backward:,} trained on + ⅓ × {forward:,} measured only) / {full:,}",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -175,7 +176,7 @@ class EpochWriter(Callback):
         what = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}; {saved}."
         if self.stop_on_storage_error:
             step = f"go on with fallow train --resume {self.run.path}" if begun else "begin the run again"
-            raise NotWritten(f"{what} Make room, then {step}.")
+            raise NotWritten(f"{what} {mend(error)}, then {step}.")
         self.console.line(f"Warning: {what} Training goes on; it is tried again after the next epoch.")
 
     def state_dict(self) -> dict[str, Any]:
@@ -199,6 +200,11 @@ class EpochWriter(Callback):
         losses = torch.cat(self._losses)
         there = ~is_no_score(losses)
         return float(losses[there].mean()) if bool(there.any()) else None
+
+
+def mend(error: OSError) -> str:
+    """Return what to do about a disk that refuses."""
+    return "Make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "See to it"
 
 
 def _metric(logged: dict[str, float], part: str) -> float | None:

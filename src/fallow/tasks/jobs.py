@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .._checks import invalid
-from ..data_file import DataFile, readable, row_checksums
+from ..data_file import DataFile, readable, row_checksums, sorted_by_content
 from ..datasets import ImageData, ImageDataset, load_images
 from ..loading import check_map_style
 from ..models import image_model
@@ -92,9 +92,10 @@ def build(options: TrainOptions, console: Console, data: ImageData | None = None
     test = DataLoader(data.test, batch_size=512, collate_fn=collate)
     module = own if isinstance(own, LightningModule) else _module(options, data, subsampler, batch_size, own)
     labels, content = data.train.labels.numpy().astype(np.int32), row_checksums(data.train.images.numpy())
-    held_out = np.sort(row_checksums(data.test.images.numpy()))
+    theirs = data.test.labels.numpy().astype(np.int32)
+    held_out = sorted_by_content(row_checksums(data.test.images.numpy()), theirs)
     classes = readable(data.classes)
-    samples = DataFile(len(data.train), labels, content, classes, readable(data.files), held_out)
+    samples = DataFile(len(data.train), labels, content, classes, readable(data.files), *held_out)
     return Job(subsampler, module, loader, test, classes, samples, data.train.pictures)
 
 

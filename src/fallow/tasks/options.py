@@ -12,6 +12,8 @@ POLICIES = (
     "threshold", "soft", "fraction", "below-mean", "infobatch", "seta", "kakurenbo", "ucb", "repb",
     "order-dp", "ies", "selective-backprop", "random", "full",
 )  # fmt: skip
+KNOWN_DATA = ("digits", "fashion-mnist", "cifar10", "cifar10n")
+"""The names of :mod:`fallow.datasets`, which take torch to ask."""
 LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow", "trackio")
 AUGMENTS = ("auto", "none", "crop", "crop-flip")
 TASKS = ("image",)

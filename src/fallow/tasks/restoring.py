@@ -57,11 +57,16 @@ def restore(
     state = parse(path.read_bytes(), str(path))
     wrong = run.generations.unsound(generation)
     changed, other = _check_data(run, job, options, wrong)
+    if other and run.data_path.name not in wrong and generation.about["epoch"] == generation.about["epochs"]:
+        step = "Begin a run on the new data, or train longer too: --epochs N --accept epochs,data."
+        planned = job.subsampler.schedule.epochs
+        if planned <= generation.about["epoch"]:
+            raise invalid(f"{run.path} has finished: nothing is left to train on other data.", planned, step)
     callbacks = state["callbacks"]
     run.lost = _lost_epochs(run, generation, wrong, options)
     if writes:
-        for path in filter(Path.exists, map(run.epoch_path, run.lost)):
-            run.disk.rename(path, path.with_suffix(".damaged"))
+        for lost in filter(Path.exists, map(run.epoch_path, run.lost)):
+            run.disk.rename(lost, lost.with_suffix(".damaged"))
     run.lost |= _without_a_file(run, generation, callbacks)
     watch = next(name for name, part in callbacks.items() if "subsampler" in part)
     saved = callbacks[watch]["subsampler"]
@@ -72,18 +77,31 @@ def restore(
     callbacks[watch]["subsampler"] = job.subsampler.state_dict()
     run.digests.update(generation.files)
     run.generations.trust(generation)
+    if writes and run.data_path.name in wrong and run.data_path.exists():
+        run.disk.rename(run.data_path, run.data_path.with_suffix(".damaged"))
     if other:
         run.data_name = f"data-{run.generations.next_number():03d}.safetensors"
         if writes:
             run.put(run.data_path, job.data.dump())
+    if writes and wrong:
+        generation = _without_what_is_damaged(run, generation, path.read_bytes(), callbacks)
     return Restored(state, generation)
+
+
+def _without_what_is_damaged(
+    run: RunDirectory, generation: Generation, state: bytes, callbacks: dict[str, Any]
+) -> Generation:
+    """Write the state anew, so that nothing builds on the damaged files any more."""
+    written = len(callbacks["Keeper"]["record_seconds"]) - len(callbacks["EpochWriter"]["pending"])
+    run.generations.distrust()
+    return run.generations.write(state, {**generation.about, "data": run.data_name}, run.needed(written))
 
 
 def _generation(run: RunDirectory, options: TrainOptions, job: Job, console: Console) -> Generation | None:
     """Return the generation to go on from, or None for a run that was stopped before its first epoch."""
     search = run.generations.newest()
     for said in search.damage:
-        console.line(f"Damaged: {said}")
+        console.line(f"Not used: {said}")
     if search.found is None:
         if run.epochs():
             step = "Put back a copy of the folder, or begin the run anew in another one."

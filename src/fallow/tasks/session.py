@@ -16,7 +16,7 @@ from ..scores import RelativeToBatch
 from .building import make_score
 from .class_accuracy import ClassAccuracy
 from .console import Console
-from .epoch_writer import EpochWriter
+from .epoch_writer import EpochWriter, mend
 from .image import ImageTask
 from .jobs import Job
 from .keeper import Keeper, StateIO
@@ -115,7 +115,11 @@ class Session:
         }
         summary: dict[str, Any] = {}
         if self.trainer.is_global_zero and self.writer.epochs:
-            summary = self._leave(more)
+            try:
+                summary = self._leave(more)
+            except KeyboardInterrupt:
+                self._say_how_to_go_on()
+                raise
         if stopped is not None:
             self._say_how_to_go_on()
             raise Stopped(stopped)
@@ -155,6 +159,7 @@ class Session:
             self.writer.write_pending()
             self.keeper.write_pending()
             self.writer.show()
+            more["finished"] = more["finished"] and not (self.writer.pending or self.writer.unshown)
             _save_weights(self.job.module, self.run)
             summary = finish(
                 self.run,
@@ -165,11 +170,13 @@ class Session:
                 more,
                 self.console,
             )
-            if more["finished"] and not self.writer.pending and not self.writer.unshown:
+            if more["finished"]:
                 self.run.seal()
         except OSError as error:
             what = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}."
-            raise NotWritten(f"{what} The run is not complete. {self._how_to_complete()}") from None
+            raise NotWritten(
+                f"{what} The run is not complete. {self._how_to_complete(mend(error))}"
+            ) from None
         if self.writer.pending or self.writer.unshown:
             epochs = ", ".join(str(file.record.epoch) for file in self.writer.pending)
             lacks = f"the files of epochs {epochs}" if epochs else "the pictures for its report"
@@ -178,7 +185,7 @@ class Session:
             )
         return summary
 
-    def _how_to_complete(self) -> str:
+    def _how_to_complete(self, first: str = "Make room") -> str:
         """Return what to do where the disk refused, and what that will train again."""
         found = self.run.generations.newest().found
         epochs, done = len(self.writer.epochs), 0 if found is None else int(found.about["epoch"])
@@ -188,8 +195,8 @@ class Session:
             else f"epochs {done} to {epochs - 1} are trained again"
         )
         if found is None:
-            return "Make room, then begin the run anew: no state of it could be saved."
-        return f"Make room, then call fallow train --resume {self.run.path}: {again}."
+            return f"{first}, then begin the run anew: no state of it could be saved."
+        return f"{first}, then call fallow train --resume {self.run.path}: {again}."
 
     def _say_where_it_goes_on(self) -> None:
         generation = self.restored.generation

@@ -12,7 +12,7 @@ import yaml
 from .._checks import damaged, invalid, unknown_name
 from ..generations import Search
 from ..run_directory import RunDirectory
-from .options import TrainOptions
+from .options import KNOWN_DATA, TrainOptions
 
 _FREE = {"out", "resume", "accept", "workers", "logger", "checkpoints", "save_steps", "on_storage_error"}
 """What changes nothing in a training."""
@@ -54,6 +54,12 @@ def _read_config(path: Path) -> Any:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         step = "Put back a copy of it, or begin the run anew in another folder."
         raise damaged(f"{path} must be readable.", " ".join(str(error).split()), step) from None
+
+
+def located(data: str) -> str:
+    """Return the data's path from the root, where it is one: a run goes on from any folder."""
+    known = data in KNOWN_DATA or not data or not Path(data).exists()
+    return data if known else str(Path(data).absolute())
 
 
 def plain(options: TrainOptions) -> dict[str, Any]:

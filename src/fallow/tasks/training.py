@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -17,7 +18,7 @@ from .jobs import Job, build
 from .options import TrainOptions
 from .restoring import restore
 from .session import Session
-from .stored import going_on, plain, stored_options
+from .stored import going_on, located, plain, stored_options
 from .trainer import seeded
 
 
@@ -38,6 +39,7 @@ def train(
         NotWritten: where the run could not be written.
         Stopped: where Ctrl-C or SIGTERM ended it.
     """
+    options = replace(options, data=located(options.data))
     if options.resume is not None:
         options = going_on(stored_options(options.resume), options)
     options.check()
