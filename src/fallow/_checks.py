@@ -89,6 +89,16 @@ def check_integer(name: str, value: Any, low: int, step: str = "") -> int:
     return number
 
 
+def check_number(name: str, value: Any, low: float, step: str = "") -> float:
+    """Return ``value`` as a float when it is a finite number of at least ``low``."""
+    rule = f"`{name}` must be a number of at least {low:g}."
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise invalid_type(rule, repr(value), step)
+    if not low <= value < float("inf"):
+        raise invalid(rule, value, step)
+    return float(value)
+
+
 def check_share(name: str, value: Any, *, closed: bool, step: str = "") -> float:
     """Return ``value`` as a float in [0, 1), or in [0, 1] where ``closed``."""
     rule = f"`{name}` must be in [0, 1{']' if closed else ')'}."

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -61,3 +62,21 @@ def any_rank(value: int) -> int:
     largest = torch.tensor([value], device=_device())
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return int(largest.item())
+
+
+def sum_over_ranks(total: Tensor) -> Tensor:
+    """Return the sum of the ranks' tensors, each float64 and of one shape; the call is collective."""
+    if rank_and_size()[1] == 1:
+        return total
+    found = total.to(_device(), copy=True)
+    dist.all_reduce(found, dist.ReduceOp.SUM)
+    return found.to(total.device)
+
+
+def largest_over_ranks(values: Tensor) -> Tensor:
+    """Return the largest of the ranks' values, element by element; the call is collective."""
+    if rank_and_size()[1] == 1:
+        return values
+    found = values.to(_device(), copy=True)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return found.to(values.device)

@@ -1,0 +1,124 @@
+"""One Gaussian, its covariance drawn towards a sphere."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .._checks import check_number, invalid
+from ..distributed import sum_over_ranks
+from .base import Density, check_sample, check_weights
+from .moments import Moments
+from .shrinking import Shrunk
+
+AUTO = "auto"
+_GRID = [10.0**power for power in range(-6, 4)]
+
+
+class Gaussian(Density):
+    r"""A Gaussian with full covariance, shrunk towards a sphere of the same mean variance.
+
+    .. math:: \Sigma = \frac{S + \nu \tau I}{n + \nu}
+
+    with the scatter S of n rows and the mean variance :math:`\tau`: the sphere counts as :math:`\nu` rows. By
+    default :math:`\nu / D` is the power of ten with the highest leave-one-out likelihood, so that many rows
+    are hardly shrunk and few rows do not break it. The leave-one-out densities are exact, in closed form.
+
+    Args:
+        shrinkage: :math:`\nu`, or ``"auto"``.
+
+    References:
+        Cross-validation of covariance structures (Hoffbeck and Landgrebe, 1996)
+
+    >>> x = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+    >>> Gaussian().fit(x).log_prob(torch.zeros(1, 2)).item()  # -log 2 pi = -1.84
+    -1.8...
+    """
+
+    name: ClassVar[str] = "gaussian"
+
+    def __init__(self, shrinkage: float | str = AUTO) -> None:
+        if shrinkage != AUTO:
+            shrinkage = check_number("shrinkage", shrinkage, 0)
+        self.shrinkage = shrinkage
+        self._moments: Moments | None = None
+        self._shrunk: Shrunk | None = None
+
+    def fit(
+        self,
+        x: Tensor,
+        *,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        index: Tensor | None = None,
+        together: bool = False,
+    ) -> Gaussian:
+        """See :meth:`Density.fit`."""
+        x, weights, _ = check_sample(x, weights, index)
+        total = sum_over_ranks if together else _alone
+        start = total(torch.cat([(weights[:, None] * x).sum(0), weights.sum()[None]]))
+        moments = Moments.zeros(1, start[:-1] / start[-1]).add(x, weights).over_ranks(total)
+        rows = self.shrinkage
+        if isinstance(rows, str):
+            grid = [moments.dim * step for step in _GRID]
+            fits = total(_shrunk(moments, 0.0).fit_left_out(x, weights, 0, grid))
+            rows = grid[int(fits.argmax())]
+        self._take(moments, rows)
+        return self
+
+    def _take(self, moments: Moments, rows: float) -> None:
+        self._moments, self._shrunk = moments, _shrunk(moments, rows)
+        self.dim, self.count = moments.dim, float(moments.count)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """See :meth:`Density.log_prob`."""
+        x = self._rows(x)
+        assert self._shrunk is not None
+        return self._shrunk.log_prob(x)[:, 0]
+
+    def left_out(
+        self,
+        x: Tensor,
+        *,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        """See :meth:`Density.left_out`."""
+        x = self._rows(x)
+        assert self._shrunk is not None
+        return self._shrunk.left_out(x, check_weights(weights, x))
+
+    def merge(self, other: Density) -> Gaussian:
+        """Return the Gaussian of the rows of both, with the shrinkage of the one with more rows."""
+        if not isinstance(other, Gaussian) or self._moments is None or other._moments is None:
+            raise invalid("A Gaussian merges with a fitted Gaussian.", type(other).__name__)
+        assert self._shrunk is not None
+        assert other._shrunk is not None
+        more = self._shrunk if self.count >= other.count else other._shrunk
+        merged = Gaussian(self.shrinkage)
+        moments = self._moments.plus(other._moments)
+        merged._take(moments.moved(moments.mean()[0]), more.rows)
+        return merged
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :meth:`Density.state_dict`."""
+        if self._moments is None or self._shrunk is None:
+            return {}
+        return {**self._moments.state_dict(), "rows": self._shrunk.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :meth:`Density.load_state_dict`."""
+        if state:
+            self._take(Moments.from_state_dict(state), float(state["rows"]))
+
+
+def _alone(total: Tensor) -> Tensor:
+    return total
+
+
+def _shrunk(moments: Moments, rows: float) -> Shrunk:
+    sphere = torch.eye(moments.dim, dtype=torch.float64, device=moments.origin.device)
+    return Shrunk(moments.mean(), moments.inner(), moments.count, sphere, rows)

@@ -1,0 +1,144 @@
+"""Rows scored by the half of the rows that they are not in."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .._checks import invalid, invalid_type
+from .base import Density, check_sample
+from .naming import lots
+
+AGREE = 0.7
+_HALVES = 0x4A1F
+
+
+class Halves(Density):
+    r"""Two densities of a kind, each of one half of the rows; a row's own density is that of the other half.
+
+    .. math:: p(x) = \frac{n_0 p_0(x) + n_1 p_1(x)}{n_0 + n_1}
+
+    for rows that were not among them. Which half a row belongs to is drawn by its name, so that it stays
+    there for good, on any rank.
+
+    Args:
+        density: of which kind.
+        seed: of the halves.
+
+    Attributes:
+        halves: the two.
+        agreement: the rank correlation of the two over the rows, from -1 to 1; below 0.7 there are too few
+            rows for so fine a density, and it should not remove anything.
+    """
+
+    name: ClassVar[str] = "halves"
+
+    def __init__(self, density: Density, seed: int = 0) -> None:
+        if not isinstance(density, Density):
+            raise invalid_type("`density` must be a Density.", repr(density), "Try GaussianMixture().")
+        self.halves = (deepcopy(density), deepcopy(density))
+        self.seed, self.agreement = seed, float("nan")
+
+    def half(self, index: Tensor) -> Tensor:
+        """Return the half that each row belongs to, 0 or 1, by name."""
+        return lots(index, self.seed ^ _HALVES) & 1
+
+    def fit(
+        self,
+        x: Tensor,
+        *,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        index: Tensor | None = None,
+        together: bool = False,
+        start: Tensor | None = None,
+        iterations: int | None = None,
+    ) -> Halves:
+        """See :meth:`Density.fit`; ``start`` and ``iterations`` are for mixtures."""
+        x, weights, index = check_sample(x, weights, index, least=0 if together else 4)
+        half, options = self.half(index), {}
+        for which, density in enumerate(self.halves):
+            own = half == which
+            if start is not None:
+                options = {"start": start[own], "iterations": iterations}
+            density.fit(
+                x[own],
+                labels=None if labels is None else labels[own],
+                weights=weights[own],
+                index=index[own],
+                together=together,
+                **options,
+            )
+        self._measure()
+        some = x[: 1 << 12]
+        self.agreement = rank_correlation(*(density.log_prob(some) for density in self.halves))
+        return self
+
+    def _measure(self) -> None:
+        self.dim = self.halves[0].dim
+        self.count = self.halves[0].count + self.halves[1].count
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """See :meth:`Density.log_prob`."""
+        x = self._rows(x)
+        counts = torch.tensor(
+            [density.count for density in self.halves], dtype=torch.float64, device=x.device
+        )
+        both = torch.stack([density.log_prob(x) for density in self.halves], dim=1)
+        return (both + (counts / self.count).log()).logsumexp(1)
+
+    def left_out(
+        self,
+        x: Tensor,
+        *,
+        labels: Tensor | None = None,
+        weights: Tensor | None = None,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        """See :meth:`Density.left_out`: under the half without the row.
+
+        With ``index`` on the host nothing waits for the device.
+        """
+        x = self._rows(x)
+        half = self.half(torch.arange(len(x)) if index is None else index)
+        found = x.new_empty(len(x), dtype=torch.float64)
+        for which, density in enumerate(self.halves):
+            others = (half != which).nonzero()[:, 0].to(x.device, non_blocking=True)
+            found[others] = density.log_prob(x[others])
+        return found
+
+    def merge(self, other: Density) -> Halves:
+        """Return the halves of the rows of both."""
+        if not isinstance(other, Halves) or other.seed != self.seed:
+            raise invalid("Halves merge with Halves of the same seed.", type(other).__name__)
+        merged = Halves(self.halves[0], self.seed)
+        pairs = zip(self.halves, other.halves, strict=True)
+        merged.halves = tuple(mine.merge(theirs) for mine, theirs in pairs)  # type: ignore[assignment]
+        merged._measure()
+        return merged
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :meth:`Density.state_dict`."""
+        first, second = (density.state_dict() for density in self.halves)
+        return {"first": first, "second": second, "seed": self.seed, "agreement": self.agreement}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :meth:`Density.load_state_dict`."""
+        self.seed, self.agreement = state["seed"], state["agreement"]
+        for density, name in zip(self.halves, ("first", "second"), strict=True):
+            density.load_state_dict(state[name])
+        self._measure()
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Return Spearman's rank correlation of two columns ``(N,)``, -1 to 1.
+
+    >>> round(rank_correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 20.0, 300.0])), 9)
+    1.0
+    """
+    ranks = torch.stack([a.argsort().argsort(), b.argsort().argsort()]).double()
+    ranks -= ranks.mean(1, keepdim=True)
+    return float((ranks[0] @ ranks[1]) / (ranks.norm(dim=1).prod()).clamp_min(1e-300))

@@ -1,0 +1,141 @@
+r"""Sums over rows, from which means and covariances follow: they add up over batches and ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._checks import invalid
+
+
+@dataclass
+class Moments:
+    r"""Counts, sums and scatter of K groups of rows about one origin, in float64.
+
+    .. math:: n_k = \sum_i r_{ik}, \quad s_k = \sum_i r_{ik} (x_i - c), \quad
+        S_k = \sum_i r_{ik} (x_i - c)(x_i - c)^\top
+
+    with the weight :math:`r_{ik}` of row i in group k. Two of the same origin are added term by term; of
+    another one, it is moved. Near the mean the origin c takes the cancellation out of
+    :math:`S_k / n_k - (s_k / n_k)(s_k / n_k)^\top`.
+
+    Args:
+        origin: c, ``(D,)``.
+        count: n, ``(K,)``.
+        sum: s, ``(K, D)``.
+        scatter: S, ``(K, D, D)``.
+
+    References:
+        Numerically stable parallel computation of (co-)variance (Schubert and Gertz, 2018)
+
+    >>> import torch
+    >>> x = torch.randn(100, 3, dtype=torch.float64) + 1e6
+    >>> moments = Moments.zeros(1, x[0]).add(x)
+    >>> bool(torch.allclose(moments.covariance()[0], x.T.cov(correction=0)))
+    True
+    """
+
+    origin: Tensor
+    count: Tensor
+    sum: Tensor
+    scatter: Tensor
+
+    @staticmethod
+    def zeros(groups: int, origin: Tensor) -> Moments:
+        """Return the moments of no rows in so many groups, about an origin ``(D,)``."""
+        origin = origin.detach().double()
+        new = origin.new_zeros
+        return Moments(origin, new(groups), new(groups, len(origin)), new(groups, len(origin), len(origin)))
+
+    @property
+    def groups(self) -> int:
+        """K."""
+        return len(self.count)
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return len(self.origin)
+
+    def add(self, x: Tensor, weights: Tensor | None = None) -> Moments:
+        """Add rows in place, and return self.
+
+        Args:
+            x: ``(B, D)``.
+            weights: ``(B, K)``, of each row in each group; ``(B,)`` or 1 each where there is one group.
+        """
+        away = x.double() - self.origin
+        if weights is None:
+            weights = away.new_ones(len(x), 1)
+        shares = weights.double().reshape(len(x), self.groups)
+        self.count += shares.sum(0)
+        self.sum += shares.T @ away
+        for group in range(self.groups):
+            share, rows = shares[:, group], away
+            some = share.nonzero()[:, 0] if self.groups > 1 else share
+            if len(some) < len(share) // 2:
+                share, rows = share[some], away[some]
+            self.scatter[group].addmm_((rows * share[:, None]).T, rows)
+        return self
+
+    def moved(self, origin: Tensor) -> Moments:
+        """Return the same about another origin."""
+        by = self.origin - origin
+        cross = self.sum.unsqueeze(2) * by
+        square = self.count[:, None, None] * torch.outer(by, by)
+        scatter = self.scatter + cross + cross.transpose(1, 2) + square
+        return Moments(origin, self.count.clone(), self.sum + self.count[:, None] * by, scatter)
+
+    def plus(self, other: Moments) -> Moments:
+        """Return the moments of the rows of both.
+
+        Raises:
+            InvalidValue: where they have other groups or numbers in a row.
+        """
+        if (self.groups, self.dim) != (other.groups, other.dim):
+            rule = f"Moments of {self.groups} groups of {self.dim} numbers can only join their like."
+            raise invalid(rule, f"{other.groups} groups of {other.dim}")
+        other = other.moved(self.origin)
+        return Moments(
+            self.origin, self.count + other.count, self.sum + other.sum, self.scatter + other.scatter
+        )
+
+    def beside(self, other: Moments) -> Moments:
+        """Return the groups of both, those of the other last; the origin must be the same."""
+        pairs = ((self.count, other.count), (self.sum, other.sum), (self.scatter, other.scatter))
+        return Moments(self.origin, *(torch.cat(pair) for pair in pairs))
+
+    def over_ranks(self, total: Callable[[Tensor], Tensor]) -> Moments:
+        """Return the moments of the rows of all ranks; the origin must be the same on all."""
+        packed = torch.cat([self.count, self.sum.flatten(), self.scatter.flatten()])
+        packed, k, sums = total(packed), self.groups, self.sum.numel()
+        count, first, second = packed[:k], packed[k : k + sums], packed[k + sums :]
+        return Moments(self.origin, count, first.view_as(self.sum), second.view_as(self.scatter))
+
+    def mean(self) -> Tensor:
+        """Return the mean of each group, ``(K, D)``; the origin for a group without rows."""
+        return self.origin + self.sum / self.count.clamp_min(1e-300)[:, None]
+
+    def inner(self) -> Tensor:
+        """Return the scatter of each group about its own mean, ``(K, D, D)``."""
+        scatter = self.scatter - self.sum.unsqueeze(2) * self.sum.unsqueeze(1) / self.count.clamp_min(
+            1e-300
+        ).view(-1, 1, 1)
+        return (scatter + scatter.transpose(1, 2)) / 2
+
+    def covariance(self) -> Tensor:
+        """Return the covariance of each group, ``(K, D, D)``, divided by n."""
+        return self.inner() / self.count.clamp_min(1e-300).view(-1, 1, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the four tensors."""
+        return {"origin": self.origin, "count": self.count, "sum": self.sum, "scatter": self.scatter}
+
+    @staticmethod
+    def from_state_dict(state: dict[str, Any]) -> Moments:
+        """Return what :meth:`state_dict` was taken from."""
+        return Moments(*(state[name].clone() for name in ("origin", "count", "sum", "scatter")))
