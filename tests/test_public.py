@@ -31,7 +31,18 @@ FLOORS = [
         "keyed_draws",
         "usage_errors",
     },
-    {"table", "journal", "order", "generations", "data_file", "sample_table", "showcase", "shown_file"},
+    {
+        "densities",
+        "table",
+        "journal",
+        "order",
+        "generations",
+        "data_file",
+        "sample_table",
+        "showcase",
+        "shown_file",
+    },
+    {"activations"},
     {"ledger", "plan", "history", "recording"},
     {"loading", "state", "epoch_file"},
     {"measuring", "run_directory"},
@@ -59,6 +70,7 @@ OWNERS = {
     "PIL": {"datasets", "report"},
     "jinja2": {"report/writing.py"},
     "pyarrow": {"export.py"},
+    "zuko": {"densities/flow.py"},
 }
 
 

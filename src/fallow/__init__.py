@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._checks import FallowError as FallowError
+    from .activations import ActivationDensity as ActivationDensity
     from .comparison import Comparison as Comparison
     from .comparison import compare as compare
+    from .densities import ClassGaussian as ClassGaussian
+    from .densities import Density as Density
+    from .densities import Flow as Flow
+    from .densities import Gaussian as Gaussian
+    from .densities import GaussianMixture as GaussianMixture
+    from .densities import Halves as Halves
+    from .densities import NearestNeighbours as NearestNeighbours
     from .history import EpochRecord as EpochRecord
     from .order import Order as Order
     from .policies import IES as IES
@@ -54,7 +62,11 @@ __version__ = "0.1.0.dev0"
 
 _HOMES = {
     "_checks": ["FallowError"],
+    "activations": ["ActivationDensity"],
     "comparison": ["Comparison", "compare"],
+    "densities": [
+        "ClassGaussian", "Density", "Flow", "Gaussian", "GaussianMixture", "Halves", "NearestNeighbours",
+    ],
     "history": ["EpochRecord"],
     "order": ["Order"],
     "policies": [
@@ -70,7 +82,10 @@ _HOMES = {
     "step_rules": ["SelectiveBackprop", "StepRule"],
     "subsampler": ["Subsampler"],
 }  # fmt: skip
-_ROOMS = ("charts", "comparison", "datasets", "integrations", "models", "policies", "scores", "step_rules")
+_ROOMS = (
+    "activations", "charts", "comparison", "datasets", "densities", "integrations", "models", "policies",
+    "scores", "step_rules",
+)  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = sorted(_HOME)

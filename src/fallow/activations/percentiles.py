@@ -1,0 +1,66 @@
+"""Where a value stands among those of a panel, also beyond its largest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_TAIL = 0.1
+"""The share of the panel that the tail is fitted to."""
+
+
+@dataclass
+class Percentiles:
+    r"""How a number is distributed over a panel: its values, and an exponential tail above the 90 % quantile.
+
+    .. math:: u(x) = \begin{cases} \#\{x' < x\} / R & x \le q \\
+        1 - 0.1\, e^{-(x - q) / m} & x > q \end{cases}
+
+    with the quantile q and the mean excess m of what lies above it. So what lies beyond all of the panel
+    still has an order. The *surprise* is :math:`-\log (1 - u)`, in nats: of the panel it is distributed as a
+    standard exponential, and of independent numbers it adds up.
+
+    Args:
+        values: of the panel, float64, ascending.
+        edge: q.
+        excess: m.
+
+    References:
+        Statistical inference using extreme order statistics (Pickands, 1975);
+        Statistical methods for research workers, on combining tests (Fisher, 1932)
+    """
+
+    values: Tensor
+    edge: Tensor
+    excess: Tensor
+
+    @staticmethod
+    def of(values: Tensor) -> Percentiles:
+        """Return the distribution of values ``(R,)``."""
+        ordered = values.double().sort().values
+        place = min(len(ordered) - 1, math.ceil((1 - _TAIL) * len(ordered)))
+        edge = ordered[place - 1] if place else ordered[0]
+        above = ordered[place:] - edge
+        excess = above.mean().clamp_min(1e-9 * (1 + edge.abs()))
+        return Percentiles(ordered, edge, excess)
+
+    def surprise(self, values: Tensor) -> Tensor:
+        """Return -log(1 - u), float64 ``(B,)``; NaN for what is not finite."""
+        values = values.double()
+        below = torch.searchsorted(self.values, values.contiguous()) / len(self.values)
+        inside = -torch.log1p(-below.clamp_max(1 - _TAIL))
+        tail = -math.log(_TAIL) + (values - self.edge) / self.excess
+        found = torch.where(values > self.edge, tail, inside)
+        return found.masked_fill(~values.isfinite(), torch.nan)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Return u, float32 ``(B,)``, in [0, 1]; NaN for what is not finite."""
+        return -torch.expm1(-self.surprise(values)).float()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the three tensors."""
+        return {"values": self.values, "edge": self.edge, "excess": self.excess}

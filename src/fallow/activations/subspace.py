@@ -1,0 +1,98 @@
+"""A layer's rows in few numbers: the directions in which they vary, and what lies off them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WIDE = 512
+"""Longer rows are multiplied by a random matrix first."""
+_NULL = 1e-6
+"""A direction with less than this part of the largest variance is none."""
+
+
+@dataclass
+class Subspace:
+    r"""The principal directions V of rows z, and the residual energy off them.
+
+    .. math:: y = V^\top (z - \mu), \quad r^2 = \lVert z - \mu \rVert^2 - \lVert y \rVert^2, \quad
+        \log p(z) = \log p(y) - \tfrac12 \Big( \frac{r^2}{\sigma^2} + (D - p) \log 2 \pi \sigma^2 \Big)
+
+    with the mean variance :math:`\sigma^2` of the directions left out that vary at all. Rows of more than 512
+    numbers are first multiplied by a fixed random matrix with orthonormal rows.
+
+    Args:
+        mean: ``(D,)``.
+        directions: V, ``(D, p)``.
+        noise: :math:`\sigma^2`.
+        rest: how many directions vary and are left out, D - p at most.
+        mixing: ``(wide, D)``, the random matrix; None where rows are as they come.
+
+    References:
+        Probabilistic principal component analysis (Tipping and Bishop, 1999)
+    """
+
+    mean: Tensor
+    directions: Tensor
+    noise: float
+    rest: int
+    mixing: Tensor | None = None
+
+    @staticmethod
+    def of(rows: Tensor, dim: int, mixing: Tensor | None = None) -> Subspace:
+        """Return the subspace of rows ``(N, D)``, of at most ``dim`` directions that vary."""
+        z = rows.double()
+        mean = z.mean(0)
+        values, vectors = torch.linalg.eigh((z - mean).T @ (z - mean) / len(z))
+        values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+        vary = int((values > _NULL * values[0]).sum())
+        kept = max(1, min(dim, vary))
+        rest = vary - kept
+        noise = float(values[kept:vary].mean()) if rest > 0 else 1.0
+        return Subspace(mean, vectors[:, :kept].contiguous(), noise, max(rest, 0), mixing)
+
+    @property
+    def dim(self) -> int:
+        """P."""
+        return int(self.directions.shape[1])
+
+    def mixed(self, rows: Tensor) -> Tensor:
+        """Return rows of the layer as the subspace sees them, ``(B, wide) -> (B, D)``."""
+        return rows if self.mixing is None else rows @ self.mixing.to(rows)
+
+    def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return y ``(B, p)`` and the residual energy ``(B,)`` of rows ``(B, D)``."""
+        away = rows - self.mean.to(rows)
+        y = away @ self.directions.to(rows)
+        residual = (away.square().sum(1) - y.square().sum(1)).clamp_min(0)
+        return y, residual
+
+    def log_residual(self, residual: Tensor) -> Tensor:
+        """Return the log density of what lies off the subspace, float64 ``(B,)``; 0 where nothing can."""
+        if not self.rest:
+            return torch.zeros_like(residual, dtype=torch.float64)
+        constant = self.rest * math.log(2 * math.pi * self.noise)
+        return -0.5 * (residual.double() / self.noise + constant)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all but the random matrix, which is drawn again."""
+        return {
+            "mean": self.mean, "directions": self.directions, "noise": self.noise, "rest": self.rest
+        }  # fmt: skip
+
+
+def mixing_matrix(wide: int, seed: int) -> Tensor | None:
+    r"""Return the random matrix ``(wide, 512)`` for rows of more than 512 numbers; None for others.
+
+    Its columns are orthogonal and of length :math:`\\sqrt{wide / 512}`, so that distances stay in the mean.
+    """
+    if wide <= WIDE:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.randn(wide, WIDE, generator=generator, dtype=torch.float64)
+    basis: Tensor = torch.linalg.qr(draws).Q
+    return basis.float() * math.sqrt(wide / WIDE)

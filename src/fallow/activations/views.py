@@ -1,0 +1,137 @@
+"""One layer of a network, as its rows are scored: a subspace, a density in it, and where a panel lies."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..densities import Density, GaussianMixture, Halves
+from .percentiles import Percentiles
+from .subspace import Subspace, mixing_matrix
+
+FOLLOWING = 3
+"""So many steps of a mixture's fit follow what has changed since the one before."""
+GATE = 0.995
+"""What lies off the subspace counts by this quantile of the panel's residuals."""
+
+
+@dataclass
+class Look:
+    """What one layer sees of B rows.
+
+    Attributes:
+        places: ``(B, p)``, in the subspace.
+        inside: ``(B,)``, the log density within the subspace.
+        whole: ``(B,)``, the log density with what lies off it.
+        strangeness: ``(B,)``, the residual energy as a multiple of the panel's 99.5 % quantile.
+    """
+
+    places: Tensor
+    inside: Tensor
+    whole: Tensor
+    strangeness: Tensor
+
+
+class View:
+    """One layer.
+
+    Args:
+        density: which kind; a copy is fitted.
+        dim: directions of the subspace at most.
+        seed: of the random matrix where rows are wide.
+
+    Attributes:
+        inside, whole: how log densities are distributed over the panel, their signs turned.
+    """
+
+    inside: Percentiles
+    whole: Percentiles
+
+    def __init__(self, density: Density, dim: int, seed: int) -> None:
+        self.density = deepcopy(density)
+        self.dim, self.seed = dim, seed
+        self.subspace: Subspace | None = None
+        self._edge = 1.0
+        self._index: Tensor | None = None
+        self._component, self._groups = torch.zeros(0, dtype=torch.int64), 0
+
+    def fit(self, rows: Tensor, index: Tensor, labels: Tensor | None) -> Look:
+        """Learn the density of a panel's rows ``(R, D)``, and return how they look to it, each left out."""
+        x = rows.float()
+        mixing = self.subspace.mixing if self.subspace else mixing_matrix(rows.shape[1], self.seed)
+        mixing = None if mixing is None else mixing.to(x.device)
+        self.subspace = Subspace.of(x if mixing is None else x @ mixing, self.dim, mixing)
+        y, residual = self.subspace(self.subspace.mixed(x))
+        self._fit(y, index, labels)
+        inside = self.density.left_out(y, labels=labels, index=index)
+        self._edge = max(float(residual.quantile(GATE)), 1e-30) if self.subspace.rest else 1.0
+        found = self._look(y, residual, inside)
+        self.inside, self.whole = Percentiles.of(-found.inside), Percentiles.of(-found.whole)
+        return found
+
+    def _fit(self, y: Tensor, index: Tensor, labels: Tensor | None) -> None:
+        """Fit the density; a mixture begins with the components that its samples belonged to before.
+
+        So components keep their samples while the subspace turns.
+        """
+        halves = self.density.halves if isinstance(self.density, Halves) else ()
+        if not halves or not isinstance(halves[0], GaussianMixture):
+            self.density.fit(y, labels=labels, index=index)
+            return
+        assert isinstance(self.density, Halves)
+        start = None
+        if self._index is not None:
+            at = torch.searchsorted(self._index, index).clamp_max(len(self._index) - 1)
+            start = torch.nn.functional.one_hot(self._component[at], self._groups)
+            start = start * (self._index[at] == index)[:, None]
+        self.density.fit(y, index=index, start=start, iterations=None if start is None else FOLLOWING)
+        first, second = self.density.halves
+        assert isinstance(first, GaussianMixture)
+        assert isinstance(second, GaussianMixture)
+        half = self.density.half(index)
+        self._component = torch.where(half == 0, first.component(y), second.component(y))
+        self._index, self._groups = index, max(len(first.shares), len(second.shares))
+
+    def look(self, rows: Tensor, index: Tensor | None = None, labels: Tensor | None = None) -> Look:
+        """Return how rows look: those of the training set by name, others without an ``index``."""
+        assert self.subspace is not None
+        y, residual = self.subspace(self.subspace.mixed(rows))
+        if index is None:
+            inside = self.density.log_prob(y)
+        else:
+            inside = self.density.left_out(y, index=index, labels=labels)
+        return self._look(y, residual, inside)
+
+    def _look(self, y: Tensor, residual: Tensor, inside: Tensor) -> Look:
+        assert self.subspace is not None
+        return Look(y, inside, inside + self.subspace.log_residual(residual), residual / self._edge)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that was learned."""
+        if self.subspace is None:
+            return {}
+        return {
+            "subspace": self.subspace.state_dict(),
+            "wide": 0 if self.subspace.mixing is None else len(self.subspace.mixing),
+            "density": self.density.state_dict(),
+            "inside": self.inside.state_dict(),
+            "whole": self.whole.state_dict(),
+            "edge": self._edge,
+            "index": self._index,
+            "component": self._component,
+            "groups": self._groups,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` returned."""
+        if not state:
+            return
+        self.subspace = Subspace(**state["subspace"], mixing=mixing_matrix(state["wide"], self.seed))
+        self.density.load_state_dict(state["density"])
+        self.inside, self.whole = Percentiles(**state["inside"]), Percentiles(**state["whole"])
+        self._edge, self._index = state["edge"], state["index"]
+        self._component, self._groups = state["component"], state["groups"]
