@@ -369,7 +369,7 @@ def test_a_hundred_million_samples_need_no_more_memory_than_a_panel():
 
 
 def test_wrong_use():
-    with pytest.raises(InvalidType, match="`model` must be an nn.Module"):
+    with pytest.raises(InvalidType, match=r"`model` must be an nn\.Module"):
         ActivationDensity("resnet")
     with pytest.raises(InvalidType, match="`density` must be a Density"):
         ActivationDensity(Same(), "inner", "gmm")
