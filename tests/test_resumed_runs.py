@@ -36,6 +36,7 @@ SETTINGS = {
         "policy": "threshold", "low": 0.3, "high": 2.5, "augment": "crop-flip", "workers": 2
     },
     "own network that draws": {"model": "resumed_parts:Dropping", "policy": "infobatch"},
+    "density": {"score": "density", "density": "gaussian", "policy": "threshold", "low": 0.4},
     "three batches an epoch": {"policy": "threshold", "low": 0.3, "trainer": {"limit_train_batches": 3}},
     "gradients of two batches, rows chosen": {
         "policy": "selective-backprop", "trainer": {"accumulate_grad_batches": 2}
@@ -123,9 +124,9 @@ def finished(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("batches", [4, 7])
-def test_a_run_goes_on_exactly(monkeypatch, tmp_path, folder, batches):
-    check_stop(monkeypatch, tmp_path / "run", folder, "default", batches)
+@pytest.mark.parametrize(("setting", "batches"), [("default", 4), ("default", 7), ("density", 9)])
+def test_a_run_goes_on_exactly(monkeypatch, tmp_path, folder, setting, batches):
+    check_stop(monkeypatch, tmp_path / "run", folder, setting, batches)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from .storage import DISK, TEMPORARY, Digest, Disk, forget_temporaries
 
 _EPOCH = re.compile(r"epoch-(\d{5,})\.safetensors")
 _OURS = re.compile(
-    r"history/.*|data(-\d+)?\.safetensors|model\.safetensors|summary\.json|environment\.json|config\.yaml"
+    r"history/.*|data(-\d+)?\.safetensors|density\.safetensors|model\.safetensors|summary\.json|environment\.json|config\.yaml"
     r"|samples\.csv|usage\.(png|svg)"
 )
 _LOGS = "logs"
@@ -186,6 +186,11 @@ class RunDirectory:
     def model_path(self) -> Path:
         """``model.safetensors``: the weights."""
         return self.path / "model.safetensors"
+
+    @property
+    def density_path(self) -> Path:
+        """``density.safetensors``: the density of the activations, where samples were scored by it."""
+        return self.path / "density.safetensors"
 
     @property
     def samples_path(self) -> Path:

@@ -19,17 +19,14 @@ _NULL = 1e-6
 class Subspace:
     r"""The principal directions V of rows z, and the residual energy off them.
 
-    .. math:: y = V^\top (z - \mu), \quad r^2 = \lVert z - \mu \rVert^2 - \lVert y \rVert^2, \quad
-        \log p(z) = \log p(y) - \tfrac12 \Big( \frac{r^2}{\sigma^2} + (D - p) \log 2 \pi \sigma^2 \Big)
+    .. math:: y = V^\top (z - \mu), \qquad r^2 = \lVert z - \mu \rVert^2 - \lVert y \rVert^2
 
-    with the mean variance :math:`\sigma^2` of the directions left out that vary at all. Rows of more than 512
-    numbers are first multiplied by a fixed random matrix with orthonormal rows.
+    Rows of more than 512 numbers are first multiplied by a fixed random matrix with orthogonal columns.
 
     Args:
         mean: ``(D,)``.
         directions: V, ``(D, p)``.
-        noise: :math:`\sigma^2`.
-        rest: how many directions vary and are left out, D - p at most.
+        rest: how many directions vary and are left out.
         mixing: ``(wide, D)``, the random matrix; None where rows are as they come.
 
     References:
@@ -38,7 +35,6 @@ class Subspace:
 
     mean: Tensor
     directions: Tensor
-    noise: float
     rest: int
     mixing: Tensor | None = None
 
@@ -51,13 +47,11 @@ class Subspace:
         values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
         vary = int((values > _NULL * values[0]).sum())
         kept = max(1, min(dim, vary))
-        rest = vary - kept
-        noise = float(values[kept:vary].mean()) if rest > 0 else 1.0
-        return Subspace(mean, vectors[:, :kept].contiguous(), noise, max(rest, 0), mixing)
+        return Subspace(mean, vectors[:, :kept].contiguous(), max(vary - kept, 0), mixing)
 
     @property
     def dim(self) -> int:
-        """P."""
+        """p, how many directions there are."""
         return int(self.directions.shape[1])
 
     def mixed(self, rows: Tensor) -> Tensor:
@@ -71,18 +65,9 @@ class Subspace:
         residual = (away.square().sum(1) - y.square().sum(1)).clamp_min(0)
         return y, residual
 
-    def log_residual(self, residual: Tensor) -> Tensor:
-        """Return the log density of what lies off the subspace, float64 ``(B,)``; 0 where nothing can."""
-        if not self.rest:
-            return torch.zeros_like(residual, dtype=torch.float64)
-        constant = self.rest * math.log(2 * math.pi * self.noise)
-        return -0.5 * (residual.double() / self.noise + constant)
-
     def state_dict(self) -> dict[str, Any]:
         """Return all but the random matrix, which is drawn again."""
-        return {
-            "mean": self.mean, "directions": self.directions, "noise": self.noise, "rest": self.rest
-        }  # fmt: skip
+        return {"mean": self.mean, "directions": self.directions, "rest": self.rest}
 
 
 def mixing_matrix(wide: int, seed: int) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,13 +26,13 @@ class Look:
     Attributes:
         places: ``(B, p)``, in the subspace.
         inside: ``(B,)``, the log density within the subspace.
-        whole: ``(B,)``, the log density with what lies off it.
-        strangeness: ``(B,)``, the residual energy as a multiple of the panel's 99.5 % quantile.
+        residual: ``(B,)``, the energy off it.
+        strangeness: ``(B,)``, that energy as a multiple of the panel's 99.5 % quantile.
     """
 
     places: Tensor
     inside: Tensor
-    whole: Tensor
+    residual: Tensor
     strangeness: Tensor
 
 
@@ -45,11 +45,12 @@ class View:
         seed: of the random matrix where rows are wide.
 
     Attributes:
-        inside, whole: how log densities are distributed over the panel, their signs turned.
+        inside: how the log density within the subspace is distributed over the panel, its sign turned.
+        off: how the energy off the subspace is.
     """
 
     inside: Percentiles
-    whole: Percentiles
+    off: Percentiles
 
     def __init__(self, density: Density, dim: int, seed: int) -> None:
         self.density = deepcopy(density)
@@ -68,10 +69,30 @@ class View:
         y, residual = self.subspace(self.subspace.mixed(x))
         self._fit(y, index, labels)
         inside = self.density.left_out(y, labels=labels, index=index)
-        self._edge = max(float(residual.quantile(GATE)), 1e-30) if self.subspace.rest else 1.0
-        found = self._look(y, residual, inside)
-        self.inside, self.whole = Percentiles.of(-found.inside), Percentiles.of(-found.whole)
-        return found
+        self._edge = max(float(residual.quantile(GATE)), 1e-30) if self._has_rest else 1.0
+        self.inside, self.off = Percentiles.of(-inside), Percentiles.of(residual)
+        return self._look(y, residual, inside)
+
+    def surprise(self, look: Look, *, off: bool = True) -> Tensor:
+        """Return the surprise of rows, float64 ``(B,)``, in nats: within the subspace, and off it.
+
+        The two are standard exponentials over the panel, so that neither drowns the other, however many
+        directions are left out.
+        """
+        found = self.inside.surprise(-look.inside)
+        return found + self.off.surprise(look.residual) if off and self._has_rest else found
+
+    def by_halves(self, look: Look) -> tuple[Tensor, Tensor] | None:
+        """Return the surprise of rows under either half, ``(B,)`` each; None where there are no halves."""
+        if not isinstance(self.density, Halves):
+            return None
+        halves = (replace(look, inside=half.log_prob(look.places)) for half in self.density.halves)
+        first, second = map(self.surprise, halves)
+        return first, second
+
+    @property
+    def _has_rest(self) -> bool:
+        return self.subspace is not None and self.subspace.rest > 0
 
     def _fit(self, y: Tensor, index: Tensor, labels: Tensor | None) -> None:
         """Fit the density; a mixture begins with the components that its samples belonged to before.
@@ -107,8 +128,7 @@ class View:
         return self._look(y, residual, inside)
 
     def _look(self, y: Tensor, residual: Tensor, inside: Tensor) -> Look:
-        assert self.subspace is not None
-        return Look(y, inside, inside + self.subspace.log_residual(residual), residual / self._edge)
+        return Look(y, inside, residual, residual / self._edge)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that was learned."""
@@ -119,7 +139,7 @@ class View:
             "wide": 0 if self.subspace.mixing is None else len(self.subspace.mixing),
             "density": self.density.state_dict(),
             "inside": self.inside.state_dict(),
-            "whole": self.whole.state_dict(),
+            "off": self.off.state_dict(),
             "edge": self._edge,
             "index": self._index,
             "component": self._component,
@@ -132,6 +152,6 @@ class View:
             return
         self.subspace = Subspace(**state["subspace"], mixing=mixing_matrix(state["wide"], self.seed))
         self.density.load_state_dict(state["density"])
-        self.inside, self.whole = Percentiles(**state["inside"]), Percentiles(**state["whole"])
+        self.inside, self.off = Percentiles(**state["inside"]), Percentiles(**state["off"])
         self._edge, self._index = state["edge"], state["index"]
         self._component, self._groups = state["component"], state["groups"]

@@ -55,10 +55,10 @@ class ActivationDensity:
 
     .. math:: s(x) = \Pr_{x' \in \text{panel}} [\log p(x') > \log p(x)],
 
-    the mean over layers, as a percentile again: 0 where the training set lies densest, 1 where it is
-    thinnest. So scores of different epochs compare, whatever the scale of the activations. A sample never
-    scores itself: Gaussians leave it out in closed form, mixtures are fitted in two halves and it is scored
-        by the other.
+    within the subspace and off it, combined over layers by Fisher's sum, as a percentile again: 0 where the
+    training set lies densest, 1 where it is thinnest. So scores of different epochs compare, whatever the
+    scale of the activations. A sample never scores itself: Gaussians leave it out in closed form, mixtures
+    are fitted in two halves and it is scored by the other.
 
     Before there have been two densities that agree, samples have no score, and none is removed.
 
@@ -79,7 +79,7 @@ class ActivationDensity:
         percentile: how the surprise of all layers is distributed over the panel.
         refreshes: how many densities there have been.
         stability: the rank correlation of the panel's last two scores.
-        agreement: the least rank correlation of two halves over the panel; NaN where there are none.
+        agreement: the rank correlation of the scores by either half over the panel; NaN without halves.
 
     Raises:
         InvalidValue, InvalidType: for what cannot be meant.
@@ -147,6 +147,17 @@ class ActivationDensity:
         rows, names = self._learned(index, targets)
         if self._is_due(len(rows[0])):
             self.refresh()
+        return self._scored(rows, names, targets)
+
+    def measure(self, index: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return the percentiles of the last forward pass, and learn from it, as :meth:`scores` does.
+
+        It never refreshes a density, so that ranks may measure other numbers of batches.
+        """
+        rows, names = self._learned(index, targets)
+        return self._scored(rows, names, targets)
+
+    def _scored(self, rows: list[Tensor], names: Tensor | None, targets: Tensor | None) -> Tensor:
         if not self.ready:
             return torch.full((len(rows[0]),), NO_SCORE, device=rows[0].device)
         looks = [view.look(layer, names, targets) for view, layer in zip(self.views, rows, strict=True)]
@@ -168,15 +179,15 @@ class ActivationDensity:
             raise wrong_state("There is no density yet.", "Train for an epoch, or call refresh().")
         return [view.look(layer) for view, layer in zip(self.views, self.taps.take(None), strict=True)]
 
-    def surprise(self, looks: Sequence[Look], part: str = "whole") -> Tensor:
+    def surprise(self, looks: Sequence[Look], *, off: bool = True) -> Tensor:
         """Return the sum over layers of the surprises, float64 ``(B,)``, in nats.
 
         Args:
             looks: a layer each.
-            part: ``"whole"``, or ``"inside"`` for the subspaces alone.
+            off: whether what lies off the subspaces counts too.
         """
         pairs = zip(self.views, looks, strict=True)
-        return sum((getattr(v, part).surprise(-getattr(look, part)) for v, look in pairs), torch.zeros(()))
+        return torch.stack([view.surprise(look, off=off) for view, look in pairs]).sum(0)
 
     def _learned(self, index: Tensor | None, targets: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
         """Take the rows of the last forward pass to the panel; return them and their names."""
@@ -211,11 +222,11 @@ class ActivationDensity:
         looks = [view.fit(layer, index, known) for view, layer in zip(self.views, rows, strict=True)]
         surprise = self.surprise(looks)
         self.percentile = Percentiles.of(surprise)
-        self._compare(index, surprise)
+        self._compare(index, surprise, looks)
         self.refreshes += 1
         self._check_ranks()
 
-    def _compare(self, index: Tensor, surprise: Tensor) -> None:
+    def _compare(self, index: Tensor, surprise: Tensor, looks: Sequence[Look]) -> None:
         """Note how like the last scores these are, and how far halves agree; say once where they do not."""
         if self._before is not None:
             names, before = self._before
@@ -224,8 +235,10 @@ class ActivationDensity:
             if int(both.sum()) >= _LEAST:
                 self.stability = rank_correlation(before[at[both]], surprise[both])
         self._before = (index, surprise)
-        halves = [view.density.agreement for view in self.views if isinstance(view.density, Halves)]
-        self.agreement = sum(halves) / len(halves) if halves else float("nan")
+        halves = [view.by_halves(look) for view, look in zip(self.views, looks, strict=True)]
+        if pairs := [torch.stack(pair) for pair in halves if pair is not None]:
+            first, second = torch.stack(pairs).sum(0)
+            self.agreement = rank_correlation(first, second)
         if self.agreement < AGREE and self.refreshes >= 4 and not self._doubted:
             self._doubted = True
             warnings.warn(
@@ -244,9 +257,13 @@ class ActivationDensity:
                 "The ranks have different densities.", "Give all of them the same model and seed."
             )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything, as tensors and plain values; exact. With several ranks, all call it."""
-        self.panel.settle(together=True)
+    def state_dict(self, *, local: bool = False) -> dict[str, Any]:
+        """Return everything, as tensors and plain values; exact.
+
+        Args:
+            local: what this rank knows, without talking to the others. By default all call it.
+        """
+        self.panel.settle(together=not local)
         return {
             "layers": list(self.taps.names),
             "panel": self.panel.state_dict(),

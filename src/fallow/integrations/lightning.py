@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -21,8 +22,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from .._checks import invalid, invalid_type, wrong_state
+from ..activations import ActivationDensity
+from ..distributed import gather_rows, rank_and_size
 from ..host_index import HostIndex
 from ..loading import IndexedCollate, IndexedDataset
+from ..measuring import measure
 from ..scores.base import Score
 from ..scores.kl import KLDivergence
 from ..subsampler import Subsampler
@@ -56,8 +60,11 @@ class SubsamplingCallback(Callback):
         score_batch: ``batch -> (B,)`` scores for re-measuring, or a pair of scores and predicted classes; by
             default ``module.score_batch`` or else what ``training_step`` returns, with its logging off.
         batch_size: samples a forward pass when re-measuring.
+        watch: scores by the density of activations instead; ``training_step`` need then return no per-sample
+            loss. Of its panel, samples that are left out are looked at by a forward pass an epoch.
 
     Attributes:
+        probed: how many samples of the panel were looked at in the epoch that ended last.
         before_batch: called when a training batch has been fetched, before anything is done with it: all of
             the one before is over then, other callbacks and the module's own hooks included.
     """
@@ -68,8 +75,10 @@ class SubsamplingCallback(Callback):
         score: Score | Callable[[Tensor, Tensor], Tensor] | None = None,
         score_batch: Callable[[Any], Measured] | None = None,
         batch_size: int = 512,
+        watch: ActivationDensity | None = None,
     ) -> None:
         self.subsampler = subsampler
+        self.watch, self.probed = watch, 0
         self.score = score or subsampler.score or KLDivergence()
         self.score_batch = score_batch
         self.batch_size = batch_size
@@ -146,12 +155,21 @@ class SubsamplingCallback(Callback):
     ) -> None:
         """Record the scores of the batch; rows that ``backward`` leaves out count as measured."""
         assert self._index is not None
-        losses, scores = self._read(outputs)
+        losses, scores = self._read(outputs, len(self._index))
+        if self.watch is not None:
+            scores = self.watch.scores(self._index, self._labels(self._index))
         self.subsampler.record(self._index, losses, scores, outputs.get("predicted"), outputs.get("backward"))
         self._index = None
 
-    def _read(self, outputs: Any) -> tuple[Tensor, Tensor | None]:
+    def _labels(self, index: Tensor) -> Tensor | None:
+        """Return the labels of samples, for a density that has classes."""
+        labels = self.subsampler.labels
+        return None if labels is None else labels[index]
+
+    def _read(self, outputs: Any, batch: int) -> tuple[Tensor, Tensor | None]:
         """Return per-sample losses, and scores where they are something else."""
+        if self.watch is not None and not (isinstance(outputs, dict) and "per_sample_loss" in outputs):
+            return torch.zeros(batch), None
         if not isinstance(outputs, dict):
             raise invalid_type("training_step must return a dict.", type(outputs).__name__, _TWO_LINES)
         if "per_sample_loss" in outputs:
@@ -167,18 +185,46 @@ class SubsamplingCallback(Callback):
         if self.subsampler.epoch >= self.subsampler.schedule.epochs:
             return
         dataset, collate = _indexed_parts(trainer)
+        measured: list[Tensor] = []
+
+        def score(index: Tensor, batch: Any) -> Measured:
+            measured.append(index)
+            return self._measure(trainer, pl_module, index, batch)
+
         with _silent(pl_module), trainer.precision_plugin.train_step_context():
-            self.subsampler.remeasure(
-                dataset,
-                lambda index, batch: self._measure(trainer, pl_module, batch),
-                self.batch_size,
-                collate_fn=collate,
-                num_workers=0,
-            )
+            self.subsampler.remeasure(dataset, score, self.batch_size, collate_fn=collate, num_workers=0)
+            if self.watch is not None:
+                self._probe(self.watch, dataset, collate, score, measured)
         self.subsampler.step()
 
-    def _measure(self, trainer: Trainer, module: LightningModule, batch: Any) -> Measured:
+    def _probe(
+        self,
+        watch: ActivationDensity,
+        dataset: Any,
+        collate: Any,
+        score: Callable[[Tensor, Any], Measured],
+        measured: list[Tensor],
+    ) -> None:
+        """Look at what is left out of the panel, so that its density is that of the whole training set."""
+        rank, size = rank_and_size()
+        members = torch.from_numpy(watch.panel.index)
+        seen = gather_rows(torch.cat([torch.zeros(0, dtype=torch.int64), *measured]).numpy())
+        left_out = members[~self.subsampler.kept[members]].numpy()
+        left_out = np.setdiff1d(left_out, np.concatenate([part for (part,) in seen]))
+        self.probed = len(left_out)
+        mine = np.array_split(left_out, size)[rank]
+        measure(dataset, self.subsampler.n, mine, score, self.batch_size, collate, {"num_workers": 0})
+        watch.refresh()
+
+    def _measure(self, trainer: Trainer, module: LightningModule, index: Tensor, batch: Any) -> Measured:
         """Return the scores of a batch by a forward pass of the module, on its device."""
+        found = self._scores_of(trainer, module, len(index), batch)
+        if self.watch is None:
+            return found
+        scores = self.watch.measure(index, self._labels(index))
+        return (scores, found[1]) if isinstance(found, tuple) else scores
+
+    def _scores_of(self, trainer: Trainer, module: LightningModule, count: int, batch: Any) -> Measured:
         batch = trainer.precision_plugin.convert_input(batch)
         batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         score_batch = self.score_batch or getattr(module, "score_batch", None)
@@ -186,17 +232,20 @@ class SubsamplingCallback(Callback):
             found: Measured = score_batch(batch)
             return found
         outputs: Any = module.training_step(batch, 0)
-        losses, scores = self._read(outputs)
+        losses, scores = self._read(outputs, count)
         scores = losses if scores is None else scores
         return (scores, outputs["predicted"]) if "predicted" in outputs else scores
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the subsampler's state; Lightning saves it in its checkpoints."""
-        return {"subsampler": self.subsampler.state_dict()}
+        """Return the subsampler's state, and the density's; Lightning saves it in its checkpoints."""
+        watch = {} if self.watch is None else {"watch": self.watch.state_dict()}
+        return {"subsampler": self.subsampler.state_dict(), **watch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the subsampler's state over."""
+        """Take the subsampler's state over, and the density's."""
         self.subsampler.load_state_dict(state_dict["subsampler"])
+        if self.watch is not None and "watch" in state_dict:
+            self.watch.load_state_dict(state_dict["watch"])
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._checks import check_share, invalid
+from .._checks import check_share, invalid, unknown_name
 from ..policies import (
     IES,
     UCB,
@@ -25,9 +25,10 @@ from ..policies import (
     Threshold,
 )
 from ..schedule import Schedule
-from .options import TrainOptions
+from .options import DENSITY, TrainOptions
 
 if TYPE_CHECKING:  # they load torch, which the plan of a comparison does without
+    from ..densities import Density
     from ..scores import Score
     from ..step_rules import StepRule
 
@@ -80,8 +81,32 @@ def make_score(options: TrainOptions) -> Score:
     """Return the score that is recorded; RePB's is relative to its batch."""
     from ..scores import RelativeToBatch, score_by_name
 
+    if options.score == DENSITY:
+        from ..activations import ActivationDensity
+
+        return ActivationDensity.score
     score = score_by_name(options.score)
     return RelativeToBatch(score) if options.policy == "repb" else score
+
+
+def make_density(options: TrainOptions) -> Density:
+    """Return the density that the options name."""
+    from .. import densities
+
+    kinds: dict[str, Any] = {
+        getattr(kind, "name", ""): kind for kind in vars(densities).values() if isinstance(kind, type)
+    }
+    kind, arguments = kinds[options.density], {"seed": options.seed, **options.density_args}
+    taken = inspect.signature(kind).parameters
+    if options.density == "gaussian-mixture":
+        arguments = {"iterations": 10, **arguments}
+    if "seed" not in taken:
+        arguments = {name: value for name, value in arguments.items() if name != "seed"}
+    for name in arguments:
+        if name not in taken:
+            raise unknown_name("argument in --density_args", name, taken)
+    found: Density = kind(**arguments)
+    return found
 
 
 def make_step_rule(options: TrainOptions) -> StepRule | None:

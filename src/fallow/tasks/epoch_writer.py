@@ -16,6 +16,7 @@ from torch import Tensor
 from .._checks import DamagedData, NotWritten
 from ..epoch_file import EpochFile
 from ..history import times_used
+from ..integrations.lightning import SubsamplingCallback
 from ..run_directory import RunDirectory
 from ..scores.base import is_no_score
 from ..showcase import choose
@@ -35,14 +36,15 @@ class EpochWriter(Callback):
         subsampler: whose epochs they are.
         console: where to print.
         step_rule: which chooses rows of each batch, or None.
-        relative: the scores are relative to their batch, so that their mean says nothing: the mean loss is
-            shown instead, where the module returns per-sample losses.
+        by_loss: the mean score says nothing: the mean loss is shown instead, where the module returns
+            per-sample losses.
         stop_on_storage_error: whether a file that cannot be written ends the training.
         pictures: of samples, for the report; None where there are none.
 
     Attributes:
         epochs: for each finished epoch what ``summary.json`` says of it.
         pending: epochs whose files could not be written yet.
+        measured: knows of forward passes over samples that nobody's score was asked of.
         unshown: the pictures for the report could not be written yet.
         watch: where the time goes; to be made a callback too.
     """
@@ -54,7 +56,7 @@ class EpochWriter(Callback):
         console: Console,
         step_rule: StepRule | None = None,
         *,
-        relative: bool = False,
+        by_loss: bool = False,
         stop_on_storage_error: bool = False,
         pictures: Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None = None,
     ) -> None:
@@ -64,10 +66,11 @@ class EpochWriter(Callback):
         self.epochs: list[dict[str, Any]] = []
         self.pending: list[EpochFile] = []
         self.unshown = False
+        self.measured: SubsamplingCallback | None = None
         self.watch = Stopwatch()
         self._metrics: dict[str, float] = {}
         self._reason = np.zeros(subsampler.n, np.uint8)
-        self._relative = relative
+        self._by_loss = by_loss
         self._losses: list[Tensor] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -79,7 +82,7 @@ class EpochWriter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar; the loss is only looked at where there is a bar to show it."""
-        if self._relative and "per_sample_loss" in outputs:
+        if self._by_loss and "per_sample_loss" in outputs:
             self._losses.append(outputs["per_sample_loss"].detach().float())
         if self.console.live and (batch_idx % 20 == 0 or batch_idx + 1 == trainer.num_training_batches):
             self.console.batch(
@@ -98,6 +101,7 @@ class EpochWriter(Callback):
         self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         accuracy, loss = _metric(self._metrics, "acc"), _metric(self._metrics, "loss")
         counted = counts([record], record.n, self.step_rule)
+        counted["samples_forward_only"] += 0 if self.measured is None else self.measured.probed
         self.epochs.append(
             {
                 "epoch": record.epoch,
@@ -118,7 +122,7 @@ class EpochWriter(Callback):
         epochs = self.subsampler.schedule.epochs
         used = sum(past.backward for past in self.subsampler.history)
         measured = counted["samples_forward_only"]
-        mean = self._mean_loss() if self._relative else record.mean_score
+        mean = self._mean_loss() if self._by_loss else record.mean_score
         self.console.epoch(record, epochs, measured, mean, accuracy, used / (epochs * record.n))
 
     def show(self) -> None:

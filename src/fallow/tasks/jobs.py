@@ -15,16 +15,26 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .._checks import invalid
+from ..activations import ActivationDensity
+from ..activations.taps import AUTO
 from ..data_file import DataFile, readable, row_checksums, sorted_by_content
 from ..datasets import ImageData, ImageDataset, load_images
 from ..loading import check_map_style
 from ..models import image_model
 from ..subsampler import Subsampler
-from .building import import_class, is_import_path, make_policy, make_schedule, make_score, make_step_rule
+from .building import (
+    import_class,
+    is_import_path,
+    make_density,
+    make_policy,
+    make_schedule,
+    make_score,
+    make_step_rule,
+)
 from .console import Console
 from .image import ImageTask, Recipe
 from .labels import offered_labels, unused_labels
-from .options import TrainOptions
+from .options import DENSITY, TrainOptions
 from .parts import chosen_parts
 
 Pictures: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
@@ -44,6 +54,7 @@ class Job:
         data: what the samples are, to tell later whether they have changed.
         pictures: ``index (K,) -> uint8 (K, h, w, C)`` of samples that a report shows, or None.
         datamodule: the user's own, or None.
+        watch: scores by the density of activations; None where the score is another one.
     """
 
     subsampler: Subsampler
@@ -54,6 +65,7 @@ class Job:
     data: DataFile
     pictures: Pictures | None = None
     datamodule: LightningDataModule | None = None
+    watch: ActivationDensity | None = None
 
 
 def read_data(options: TrainOptions, console: Console) -> ImageData:
@@ -96,7 +108,8 @@ def build(options: TrainOptions, console: Console, data: ImageData | None = None
     held_out = sorted_by_content(row_checksums(data.test.images.numpy()), theirs)
     classes = readable(data.classes)
     samples = DataFile(len(data.train), labels, content, classes, readable(data.files), *held_out)
-    return Job(subsampler, module, loader, test, classes, samples, data.train.pictures)
+    watch = _watch(options, module)
+    return Job(subsampler, module, loader, test, classes, samples, data.train.pictures, watch=watch)
 
 
 def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
@@ -140,7 +153,15 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
     known = None if labels is None else labels.numpy().astype(np.int32)
     classes = readable(classes)
     samples = DataFile(count, known, None, classes)
-    return Job(subsampler, module, loader, None, classes, samples, None, found)
+    return Job(subsampler, module, loader, None, classes, samples, None, found, _watch(options, module))
+
+
+def _watch(options: TrainOptions, module: LightningModule) -> ActivationDensity | None:
+    """Return what scores by the density of the network's activations, where the options ask for it."""
+    if options.score != DENSITY:
+        return None
+    network = module.network if isinstance(module, ImageTask) else module
+    return ActivationDensity(network, options.layers or AUTO, make_density(options), seed=options.seed)
 
 
 def _own_module(options: TrainOptions, subsampler: Subsampler) -> LightningModule:
@@ -183,7 +204,8 @@ def _module(
         seed=options.seed,
     )
     mean, std = data.train.mean_std()
-    return ImageTask(network, mean, std, subsampler, recipe, subsampler.score, make_step_rule(options))
+    score = None if options.score == DENSITY else subsampler.score
+    return ImageTask(network, mean, std, subsampler, recipe, score, make_step_rule(options))
 
 
 def _subsampler(
@@ -205,7 +227,7 @@ def _subsampler(
         labels=labels,
         min_kept=min(n, batch_size if options.min_kept is None else options.min_kept),
         min_kept_per_class=per_class,
-        score=make_score(options) if declared else None,
+        score=make_score(options) if declared or options.score == DENSITY else None,
     )
 
 

@@ -148,7 +148,8 @@ class Keeper(Callback):
         state = {name: part for name, part in checkpoint.items() if name not in _OF_CODE}
         callbacks = dict(state["callbacks"])
         watch = next(name for name, part in callbacks.items() if "subsampler" in part)
-        callbacks[watch] = {"subsampler": {**callbacks[watch]["subsampler"], "history": []}}
+        saved = callbacks[watch]
+        callbacks[watch] = {**saved, "subsampler": {**saved["subsampler"], "history": []}}
         about = {
             **self.about,
             "data": self.run.data_name,

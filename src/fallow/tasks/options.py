@@ -17,6 +17,8 @@ KNOWN_DATA = ("digits", "fashion-mnist", "cifar10", "cifar10n")
 LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow", "trackio")
 AUGMENTS = ("auto", "none", "crop", "crop-flip")
 TASKS = ("image",)
+DENSITY = "density"
+DENSITIES = ("gaussian-mixture", "gaussian", "class-gaussian", "nearest", "flow")
 
 _ONLY_WITH: dict[str, tuple[str, ...]] = {
     "low": ("threshold",),
@@ -68,7 +70,13 @@ class TrainOptions:
             Default true.
         calibrate: Odds by the score that a sample is expected to have next, learned from those that trained
             again, instead of its last one (soft). Default true.
-        score: kl, reverse-kl, js, tv, hellinger or renyi. Default kl, in nats.
+        score: kl, reverse-kl, js, tv, hellinger or renyi; or density, which needs no labels: a sample's
+            percentile under the density of the network's activations, 0 where the training set lies densest
+            and 1 where it is thinnest. Default kl, in nats.
+        density: With score density: gaussian-mixture (default), gaussian, class-gaussian, nearest or flow.
+        density_args: Arguments of the density's class, as '{components: 8}'.
+        layers: With score density: names of the network's modules whose outputs count. Default: the inputs of
+            two layers, a quarter and three quarters of the way.
         epochs: How many epochs. Default: 30 for digits, 20 otherwise.
         warmup: First epochs in which all samples train. Default 1.
         readmit_every: Give removed samples back before every k-th epoch; 0 never. Default 5 with threshold.
@@ -131,6 +139,9 @@ class TrainOptions:
     keep_rare: bool | None = None
     calibrate: bool | None = None
     score: str = "kl"
+    density: str = "gaussian-mixture"
+    density_args: dict[str, Any] = field(default_factory=dict)
+    layers: list[str] = field(default_factory=list)
     epochs: int | None = None
     warmup: int = 1
     readmit_every: int | None = None
@@ -221,6 +232,7 @@ class TrainOptions:
                     f"Leave --{name} out, or choose another policy.",
                 )
         self._check_sides()
+        self._check_density()
         for name, low in (
             ("epochs", 1),
             ("batch_size", 1),
@@ -246,6 +258,19 @@ class TrainOptions:
             raise invalid("--validation must be in (0, 1).", self.validation)
         if not 0 <= self.rising_share < 1:
             raise invalid("--rising_share must be in [0, 1).", self.rising_share)
+
+    def _check_density(self) -> None:
+        """Raise for options of a density that there is not, or a rule that has no use for one."""
+        if self.score != DENSITY:
+            for name in ("density_args", "layers"):
+                if given := getattr(self, name):
+                    raise invalid(f"--{name} goes with --score density.", given, "Leave it out.")
+            return
+        if self.density not in DENSITIES:
+            raise unknown_name("density", self.density, DENSITIES)
+        if self.policy in ("repb", "selective-backprop", "infobatch", "below-mean"):
+            step = "Use soft, threshold or fraction."
+            raise invalid("--score density goes with rules that read one score a sample.", self.policy, step)
 
     def _check_sides(self) -> None:
         """Raise for options of a high side that there is not, or a low one that nothing audits."""

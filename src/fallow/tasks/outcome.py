@@ -72,6 +72,7 @@ def finish(
         "test_loss": last["test_loss"],
         "perplexity": None if last["test_loss"] is None else math.exp(min(last["test_loss"], 700.0)),
         **counts(history, sum(record.n for record in history), step_rule),
+        "samples_forward_only": sum(row["samples_forward_only"] for row in epochs),
         **more,
         "record_seconds": subsampler.record_seconds,
         "time_saved_fraction": time_saved(epochs),

@@ -13,6 +13,7 @@ from .._checks import NotWritten
 from ..integrations.lightning import SubsamplingCallback
 from ..run_directory import RunDirectory
 from ..scores import RelativeToBatch
+from ..state_file import dump
 from .building import make_score
 from .class_accuracy import ClassAccuracy
 from .console import Console
@@ -71,11 +72,12 @@ class Session:
             job.subsampler,
             console,
             self.step_rule,
-            relative=isinstance(score, RelativeToBatch),
+            by_loss=isinstance(score, RelativeToBatch) or job.watch is not None,
             stop_on_storage_error=options.on_storage_error == "stop",
             pictures=job.pictures,
         )
-        watch = SubsamplingCallback(job.subsampler, score)
+        watch = SubsamplingCallback(job.subsampler, None if job.watch else score, watch=job.watch)
+        self.writer.measured = watch
         about = {"options": plain(options)}
         self.keeper = Keeper(run, job.subsampler, self.writer, about, options.save_steps)
         watch.before_batch = self.keeper.before_batch
@@ -161,6 +163,8 @@ class Session:
             self.writer.show()
             more["finished"] = more["finished"] and not (self.writer.pending or self.writer.unshown)
             _save_weights(self.job.module, self.run)
+            if self.job.watch is not None:
+                self.run.put(self.run.density_path, dump(self.job.watch.state_dict(local=True)))
             summary = finish(
                 self.run,
                 self.job.subsampler,

@@ -1,0 +1,160 @@
+"""``fallow train --score density``: from the command line, with own modules, without labels, in its files."""
+
+import csv
+import json
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from fallow import ActivationDensity, GaussianMixture, Schedule, Subsampler, Threshold
+from fallow.cli import main
+from fallow.integrations.lightning import SubsamplingCallback
+from fallow.reading import Run
+from fallow.state_file import parse
+from fallow.tasks.options import DENSITIES
+
+QUICK = "train --data digits --samples 600 --epochs 9 --accelerator cpu --score density".split()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("density") / "run"
+    words = [
+        "--policy",
+        "threshold",
+        "--low",
+        "0.4",
+        "--readmit-every",
+        "3",
+        "--density-args",
+        "{components: 4}",
+    ]
+    assert main([*QUICK, *words, "--out", str(out)]) == 0
+    return out
+
+
+def test_well_covered_samples_are_left_out_and_thin_ones_stay(run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["saved_fraction"] > 0.05
+    assert summary["score"] == "Percentile()"
+    reading = Run(run)
+    removed = [file for file in reading.files() if file.record.learned]
+    assert removed
+    with (run / "samples.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    scores = [float(row["score"]) for row in rows]
+    assert 0 <= min(scores) <= max(scores) <= 1
+    assert sum(scores) / len(scores) == pytest.approx(0.5, abs=0.1)
+    assert {row["perplexity"] for row in rows} == {""}, "a percentile is no perplexity"
+    often = [float(row["score"]) for row in rows if int(row["times_used"]) == 9]
+    seldom = [float(row["score"]) for row in rows if int(row["times_used"]) < 9]
+    assert sum(often) / len(often) > sum(seldom) / len(seldom) + 0.1
+
+
+def test_what_is_looked_at_beside_the_training_is_counted(run):
+    summary = json.loads((run / "summary.json").read_text())
+    left_out = [file.record.n - file.record.backward for file in Run(run).files()]
+    assert summary["samples_forward_only"] > 0
+    assert summary["samples_forward_only"] >= sum(left_out), "all 600 samples belong to the panel"
+
+
+def test_the_density_is_kept(run):
+    path = run / "density.safetensors"
+    kept = parse(path.read_bytes(), str(path))
+    assert len(kept["panel"]["index"]) == 600
+    network = nn.Module()
+    for name in kept["layers"]:
+        parent = network
+        *above, last = name.split(".")
+        for part in above:
+            if not hasattr(parent, part):
+                setattr(parent, part, nn.Module())
+            parent = getattr(parent, part)
+        setattr(parent, last, nn.Linear(2, 2))
+    watch = ActivationDensity(network, density=GaussianMixture(4))
+    watch.load_state_dict(kept)
+    assert watch.ready
+    assert main(["verify", str(run)]) == 0
+    assert main(["report", str(run)]) == 0
+
+
+@pytest.mark.parametrize("density", [name for name in DENSITIES if name not in ("gaussian-mixture", "flow")])
+def test_every_density_can_be_named(density, tmp_path):
+    words = [
+        *QUICK,
+        "--density",
+        density,
+        "--epochs",
+        "3",
+        "--policy",
+        "soft",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main(words) == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["accuracy"] > 0.5
+
+
+WRONG = [
+    (["--density", "gmm"], "Unknown density. Found 'gmm'. "),
+    (
+        ["--density-args", "{compnents: 3}"],
+        "Unknown argument in --density_args. Found 'compnents'. Did you mean",
+    ),
+    (["--layers", "[heat]"], "Unknown layer. Found 'heat'. Did you mean 'head'?"),
+    (
+        ["--policy", "infobatch"],
+        "--score density goes with rules that read one score a sample. Found infobatch.",
+    ),
+    (["--policy", "threshold", "--low", "3"], "low"),
+    (["--score", "kl", "--layers", "[head]"], "--layers goes with --score density."),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_wrong_use(words, message, tmp_path, capsys):
+    assert main([*QUICK, *words, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+class Unlabelled(LightningModule):
+    """Reconstructs its input; knows no labels, no logits, and returns no per-sample loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Sequential(
+            nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3), nn.ReLU(), nn.Linear(3, 6)
+        )
+
+    def training_step(self, batch, batch_idx):
+        (x,) = batch
+        return {"loss": nn.functional.mse_loss(self.network(x), x)}
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 0.01)
+
+
+def test_a_module_without_labels_and_without_per_sample_losses(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(800, 6, generator=draw) + 4 * (torch.arange(800) % 3)[:, None]
+    data = TensorDataset(x)
+    subsampler = Subsampler(800, Threshold(low=0.4), Schedule(epochs=6), score=ActivationDensity.score)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Unlabelled()
+    watch = ActivationDensity(module.network, density=GaussianMixture(3))
+    callback = SubsamplingCallback(subsampler, watch=watch)
+    trainer = Trainer(
+        max_epochs=6, accelerator="cpu", callbacks=[callback], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(module, subsampler.loader(data, 50))
+    assert watch.ready
+    assert any(record.learned for record in subsampler.history)
+    assert callback.probed > 0
+    assert ((subsampler.scores >= 0) & (subsampler.scores <= 1)).all()
+    assert isinstance(trainer.train_dataloader, DataLoader)
