@@ -16,7 +16,19 @@ from fallow.reading import Run
 from fallow.state_file import parse
 from fallow.tasks.options import DENSITIES
 
-QUICK = ["train", "--data", "digits", "--samples", "600", "--epochs", "9", "--accelerator", "cpu", "--score", "density"]
+QUICK = [
+    "train",
+    "--data",
+    "digits",
+    "--samples",
+    "600",
+    "--epochs",
+    "9",
+    "--accelerator",
+    "cpu",
+    "--score",
+    "density",
+]
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ from torch import nn
 
 from .._checks import unknown_name
 from .resnet import ResNet9
+from .small_autoencoder import SmallAutoencoder
 from .small_conv import SmallConvNet
 from .small_resnet import SmallResNet
 
-__all__ = ["IMAGE_MODELS", "ResNet9", "SmallConvNet", "SmallResNet", "image_model"]
+__all__ = ["IMAGE_MODELS", "ResNet9", "SmallAutoencoder", "SmallConvNet", "SmallResNet", "image_model"]
 
 IMAGE_MODELS: dict[str, Callable[[int, int | tuple[int, int], int], nn.Module]] = {
     "small-conv": SmallConvNet,

@@ -135,7 +135,8 @@ def _summary(run: Run, epochs: int) -> dict[str, Any] | None:
 
 
 def _is_nats(options: dict[str, Any]) -> bool:
-    return options.get("score", "kl") in _IN_NATS and options.get("policy") != "repb"
+    other = options.get("policy") == "repb" or options.get("task") == "autoencoder"
+    return options.get("score", "kl") in _IN_NATS and not other
 
 
 REASONS = tuple(Reason)

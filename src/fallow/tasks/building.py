@@ -25,7 +25,7 @@ from ..policies import (
     Threshold,
 )
 from ..schedule import Schedule
-from .options import DENSITY, TrainOptions
+from .options import TrainOptions
 
 if TYPE_CHECKING:  # they load torch, which the plan of a comparison does without
     from ..densities import Density
@@ -81,7 +81,7 @@ def make_score(options: TrainOptions) -> Score:
     """Return the score that is recorded; RePB's is relative to its batch."""
     from ..scores import RelativeToBatch, score_by_name
 
-    if options.score == DENSITY:
+    if options.by_density:
         from ..activations import ActivationDensity
 
         return ActivationDensity.score

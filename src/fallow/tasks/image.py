@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from ..forward_only import forward_only
@@ -17,44 +15,15 @@ from ..scores.base import Score
 from ..scores.kl import KLDivergence, kl_divergence
 from ..step_rules import StepRule, chosen_rows
 from ..subsampler import Subsampler
-from .augment import shift_and_flip
 from .class_accuracy import ClassAccuracy
+from .on_images import _OURS, Batch, OnImages
+from .on_images import Recipe as Recipe
 
-Batch = tuple[Tensor, Tensor]
 _STEP_RULE = 0x57E9
-_OURS = "image_task"
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How the network is trained.
-
-    Attributes:
-        learning_rate: the highest.
-        weight_decay: of all parameters.
-        rising_share: share of the training in which the rate rises from 0; then it falls to 0.
-        augment: ``"none"``, ``"crop"`` or ``"crop-flip"``.
-        seed: of the augmentation.
-    """
-
-    learning_rate: float
-    weight_decay: float = 5e-4
-    rising_share: float = 0.2
-    augment: str = "none"
-    seed: int = 0
-
-    def rate(self, progress: float) -> float:
-        """Return the learning rate at a ``progress`` in [0, 1]: linear up, then linear down to 0."""
-        rise = self.rising_share
-        shape = progress / rise if progress < rise else (1 - progress) / (1 - rise)
-        return self.learning_rate * shape
-
-
-class ImageTask(LightningModule):
-    """Trains a classifier of images with SGD and Nesterov momentum, on whatever samples it is given.
-
-    The learning rate follows the subsampler's progress, so that it fits the number of steps that
-    really happen.
+class ImageTask(OnImages):
+    """Trains a classifier of images; see :class:`OnImages`.
 
     Args:
         network: ``(B, C, H, W)`` normalised images to logits ``(B, classes)``.
@@ -66,10 +35,6 @@ class ImageTask(LightningModule):
         step_rule: which rows of a batch get a backward pass; None for all.
     """
 
-    mean: Tensor
-    std: Tensor
-    sample_weights: Tensor | None = None
-
     def __init__(
         self,
         network: nn.Module,
@@ -80,45 +45,14 @@ class ImageTask(LightningModule):
         score: Score | Callable[[Tensor, Tensor], Tensor] | None = None,
         step_rule: StepRule | None = None,
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", mean.reshape(1, -1, 1, 1))
-        self.register_buffer("std", std.reshape(1, -1, 1, 1))
-        self.subsampler, self.recipe, self.score = subsampler, recipe, score
+        super().__init__(network, mean, std, subsampler, recipe)
+        self.score, self.step_rule = score, step_rule
         self.class_accuracy = ClassAccuracy()
-        self.step_rule = step_rule
-        self._resumed = (0, 0)
-
-    def prepare(self, images: Tensor) -> Tensor:
-        """Return uint8 or float images ``(B, C, H, W)`` as normalised floats."""
-        unit = 255.0 if images.dtype == torch.uint8 else 1.0
-        return (images.to(torch.float32) / unit - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits ``(B, classes)`` of images as they were read."""
         logits: Tensor = self.network(self.prepare(images))
         return logits
-
-    def _varied(self, images: Tensor, key: int) -> Tensor:
-        """Return the normalised images of a training batch, shifted as the recipe says."""
-        images = self.prepare(images)
-        if self.recipe.augment != "none":
-            images = shift_and_flip(images, key, flip=self.recipe.augment == "crop-flip")
-        return images
-
-    def _before(self) -> int:
-        """Return how many batches of this epoch were done when it was stopped."""
-        epoch, batches = self._resumed
-        return batches if epoch == self.subsampler.epoch else 0
-
-    def _key(self, turn: int) -> int:
-        return mix(self.recipe.seed, self.global_rank, self.subsampler.epoch, turn)
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Set the learning rate of this step."""
-        rate = self.recipe.rate(self.subsampler.progress)
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = rate
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and for each sample its loss, score and predicted class."""
@@ -177,22 +111,11 @@ class ImageTask(LightningModule):
         self.log("test_loss", losses.mean(), batch_size=count, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save what is not in the weights: how far the epoch is, and the counts of the last evaluation."""
-        here = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        done = (self.subsampler.epoch, self._before() + here)
-        checkpoint[_OURS] = {"done": done, "class_accuracy": self.class_accuracy.counts}
+        """Save the counts of the last evaluation too."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[_OURS]["class_accuracy"] = self.class_accuracy.counts
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over what :meth:`on_save_checkpoint` saved."""
-        self._resumed = checkpoint[_OURS]["done"]
+        super().on_load_checkpoint(checkpoint)
         self.class_accuracy.counts = checkpoint[_OURS]["class_accuracy"]
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return SGD with Nesterov momentum 0.9."""
-        return torch.optim.SGD(
-            self.parameters(),
-            lr=self.recipe.learning_rate,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=self.recipe.weight_decay,
-        )

@@ -20,8 +20,9 @@ from ..activations.taps import AUTO
 from ..data_file import DataFile, readable, row_checksums, sorted_by_content
 from ..datasets import ImageData, ImageDataset, load_images
 from ..loading import check_map_style
-from ..models import image_model
+from ..models import SmallAutoencoder, image_model
 from ..subsampler import Subsampler
+from .autoencoder import AutoencoderTask
 from .building import (
     import_class,
     is_import_path,
@@ -32,9 +33,10 @@ from .building import (
     make_step_rule,
 )
 from .console import Console
-from .image import ImageTask, Recipe
+from .image import ImageTask
 from .labels import offered_labels, unused_labels
-from .options import DENSITY, TrainOptions
+from .on_images import OnImages, Recipe
+from .options import TrainOptions
 from .parts import chosen_parts
 
 Pictures: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
@@ -96,18 +98,19 @@ def build(options: TrainOptions, console: Console, data: ImageData | None = None
     itself = isinstance(own, LightningModule)
     if itself:
         _refuse_ours(options)
-    subsampler = _subsampler(options, data.train.labels, len(data.train), batch_size, declared=not itself)
+    labels = None if options.task == "autoencoder" else data.train.labels
+    subsampler = _subsampler(options, labels, len(data.train), batch_size, declared=not itself)
     collate = _as_floats if itself else data.train.collate
     loader = subsampler.loader(
         data.train, batch_size, full_batches=True, collate_fn=collate, **_worker_options(options)
     )
     test = DataLoader(data.test, batch_size=512, collate_fn=collate)
     module = own if isinstance(own, LightningModule) else _module(options, data, subsampler, batch_size, own)
-    labels, content = data.train.labels.numpy().astype(np.int32), row_checksums(data.train.images.numpy())
+    given, content = data.train.labels.numpy().astype(np.int32), row_checksums(data.train.images.numpy())
     theirs = data.test.labels.numpy().astype(np.int32)
     held_out = sorted_by_content(row_checksums(data.test.images.numpy()), theirs)
     classes = readable(data.classes)
-    samples = DataFile(len(data.train), labels, content, classes, readable(data.files), *held_out)
+    samples = DataFile(len(data.train), given, content, classes, readable(data.files), *held_out)
     watch = _watch(options, module)
     return Job(subsampler, module, loader, test, classes, samples, data.train.pictures, watch=watch)
 
@@ -158,9 +161,9 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
 
 def _watch(options: TrainOptions, module: LightningModule) -> ActivationDensity | None:
     """Return what scores by the density of the network's activations, where the options ask for it."""
-    if options.score != DENSITY:
+    if not options.by_density:
         return None
-    network = module.network if isinstance(module, ImageTask) else module
+    network = module.network if isinstance(module, OnImages) else module
     return ActivationDensity(network, options.layers or AUTO, make_density(options), seed=options.seed)
 
 
@@ -192,19 +195,28 @@ def _module(
     shape = data.train.images.shape
     if own is not None and not isinstance(own, nn.Module):
         raise invalid(f"{options.model} must be an nn.Module.", type(own).__name__)
-    network = own or image_model(options.model, shape[1], (shape[2], shape[3]), len(data.classes))
+    reconstructs = options.task == "autoencoder"
+    if own is not None:
+        network = own
+    elif reconstructs:
+        network = SmallAutoencoder(shape[1], (shape[2], shape[3]))
+    else:
+        network = image_model(options.model, shape[1], (shape[2], shape[3]), len(data.classes))
     augment = options.augment
     if augment == "auto":
         augment = _AUGMENTS.get(data.name, "crop")
+    usual = 2e-3 if reconstructs else 0.3 * batch_size / 256
     recipe = Recipe(
-        learning_rate=options.learning_rate or 0.3 * batch_size / 256,
+        learning_rate=options.learning_rate or usual,
         weight_decay=options.weight_decay,
         rising_share=options.rising_share,
         augment=augment,
         seed=options.seed,
     )
     mean, std = data.train.mean_std()
-    score = None if options.score == DENSITY else subsampler.score
+    if reconstructs:
+        return AutoencoderTask(network, mean, std, subsampler, recipe)
+    score = None if options.by_density else subsampler.score
     return ImageTask(network, mean, std, subsampler, recipe, score, make_step_rule(options))
 
 
@@ -227,7 +239,7 @@ def _subsampler(
         labels=labels,
         min_kept=min(n, batch_size if options.min_kept is None else options.min_kept),
         min_kept_per_class=per_class,
-        score=make_score(options) if declared or options.score == DENSITY else None,
+        score=make_score(options) if declared or options.by_density else None,
     )
 
 

@@ -16,7 +16,7 @@ KNOWN_DATA = ("digits", "fashion-mnist", "cifar10", "cifar10n")
 """The names of :mod:`fallow.datasets`, which take torch to ask."""
 LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow", "trackio")
 AUGMENTS = ("auto", "none", "crop", "crop-flip")
-TASKS = ("image",)
+TASKS = ("image", "autoencoder")
 DENSITY = "density"
 DENSITIES = ("gaussian-mixture", "gaussian", "class-gaussian", "nearest", "flow")
 
@@ -41,7 +41,8 @@ class TrainOptions:
         data: digits, fashion-mnist, cifar10, cifar10n (labels by people), a folder with one sub-folder of
             images a class, a FILE.npz with x_train, y_train, x_test, y_test, or your own LightningDataModule
             as package.module:Class.
-        task: What to train: image.
+        task: What to train: image (a classifier), or autoencoder, which learns to reconstruct images, uses no
+            labels and scores by density.
         model: small-conv, small-resnet, resnet, or your own as package.module:Class. An nn.Module is trained
             as ours are, on normalised images; a LightningModule trains itself, on (B, C, H, W) float images
             in [0, 1], and logs its accuracy under a name that starts with test or val and holds acc.
@@ -184,6 +185,11 @@ class TrainOptions:
         return self.epochs or (30 if self.data == "digits" else 20)
 
     @property
+    def by_density(self) -> bool:
+        """Whether samples are scored by the density of activations."""
+        return self.score == DENSITY or self.task == "autoencoder"
+
+    @property
     def accepted(self) -> list[str]:
         """The names in ``accept``."""
         return [name.strip() for name in self.accept.split(",") if name.strip()]
@@ -261,7 +267,10 @@ class TrainOptions:
 
     def _check_density(self) -> None:
         """Raise for options of a density that there is not, or a rule that has no use for one."""
-        if self.score != DENSITY:
+        if self.task == "autoencoder" and self.score not in (DENSITY, "kl"):
+            step = "Leave it out: samples are scored by density."
+            raise invalid("An autoencoder has no labels to score by.", f"--score {self.score}", step)
+        if not self.by_density:
             for name in ("density_args", "layers"):
                 if given := getattr(self, name):
                     raise invalid(f"--{name} goes with --score density.", given, "Leave it out.")

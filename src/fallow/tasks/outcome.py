@@ -64,13 +64,15 @@ def finish(
         more: what else the summary says: seconds, steps, accuracy by class.
         console: where to print.
     """
-    history = subsampler.history
+    history, labels = subsampler.history, subsampler.labels
     last = epochs[-1]
     nats = subsampler.score is None or subsampler.score.unit == "nats"
     summary = {
         "accuracy": last["accuracy"],
         "test_loss": last["test_loss"],
-        "perplexity": None if last["test_loss"] is None else math.exp(min(last["test_loss"], 700.0)),
+        "perplexity": None
+        if last["test_loss"] is None or not (nats or labels is not None)
+        else math.exp(min(last["test_loss"], 700.0)),
         **counts(history, sum(record.n for record in history), step_rule),
         "samples_forward_only": sum(row["samples_forward_only"] for row in epochs),
         **more,
@@ -85,7 +87,6 @@ def finish(
     }
     policy = subsampler.policy
     full = isinstance(policy, RandomFraction) and policy.fraction == 0 and step_rule is None
-    labels = subsampler.labels
     told = labels is None or bool((subsampler.predicted >= 0).any())
     summary["remarks"] = remarks(
         summary,
@@ -126,6 +127,8 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(
             (f"{part} perplexity", f"{summary['perplexity']:.4f}  (exp of {summary['test_loss']:.4f} nats)")
         )
+    elif summary["test_loss"] is not None:
+        rows.append((f"{part} loss", f"{summary['test_loss']:.4f}"))
     rows += [
         ("Samples", f"{backward:,} trained on, {forward:,} measured, of {full:,} in full training"),
         ("Saved", f"{summary['saved_fraction']:.1%} of the samples; {cost:.1%} with measuring at a third"),

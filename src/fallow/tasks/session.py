@@ -21,6 +21,7 @@ from .epoch_writer import EpochWriter, mend
 from .image import ImageTask
 from .jobs import Job
 from .keeper import Keeper, StateIO
+from .on_images import OnImages
 from .options import TrainOptions
 from .outcome import finish
 from .restoring import Restored
@@ -229,6 +230,6 @@ def _class_accuracy(job: Job) -> dict[str, Any]:
 
 def _save_weights(module: LightningModule, run: RunDirectory) -> None:
     """Write ``model.safetensors``: the network's weights, on the host."""
-    network = module.network if isinstance(module, ImageTask) else module
+    network = module.network if isinstance(module, OnImages) else module
     weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
     run.put(run.model_path, save(weights))

@@ -1,0 +1,45 @@
+"""Learning to reconstruct images: the LightningModule behind ``fallow train --task autoencoder``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..recording import mean_loss
+from .on_images import Batch, OnImages
+
+
+class AutoencoderTask(OnImages):
+    """Trains an autoencoder of images, without labels; see :class:`OnImages`.
+
+    The loss of a sample is the mean squared error of its normalised pixels.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the reconstructions ``(B, C, H, W)``, normalised, of images as they were read."""
+        made: Tensor = self.network(self.prepare(images))
+        return made
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Return the loss, and that of each sample."""
+        images = self._varied(batch[0], self._key(self._before() + batch_idx))
+        losses = self._losses(images)
+        return {"loss": mean_loss(losses, self.sample_weights), "per_sample_loss": losses}
+
+    def score_batch(self, batch: Batch) -> Tensor:
+        """Return the losses of a batch, ``(B,)``, as in training."""
+        return self._losses(self._varied(batch[0], self._key(-1 - int(batch[0].shape[0]))))
+
+    def _losses(self, images: Tensor) -> Tensor:
+        errors: Tensor = self.network(images) - images
+        return errors.square().flatten(1).mean(1)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the mean error."""
+        images = batch[0]
+        losses = self._losses(self.prepare(images))
+        self.log("test_loss", losses.mean(), batch_size=len(images), sync_dist=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return Adam: the sizes of its steps do not depend on those of an error."""
+        return torch.optim.Adam(self.parameters(), lr=self.recipe.learning_rate)
