@@ -307,8 +307,8 @@ def on_rank(rank, size, place):
     )  # fmt: skip
 
 
-def test_any_number_of_ranks_has_the_same_density(tmp_path):
-    sizes = (1, 2, 4)
+@pytest.mark.parametrize("sizes", [(1, 2), pytest.param((1, 4), marks=pytest.mark.slow)])
+def test_any_number_of_ranks_has_the_same_density(tmp_path, sizes):
     for size in sizes:
         in_ranks(on_rank, size, str(tmp_path))
     found = {
