@@ -3,8 +3,8 @@
     python benchmarks/density_step.py [--model small-resnet] [--model resnet] [--rows 60000]
 
 Steps with and without it alternate within one run, on the same batches of 128 images of 28 x 28 pixels;
-medians of several. The floor is the work: pooling reads each map once, and a row of p = 32 numbers under K = 16
-components takes 2 K p^2 operations a layer.
+medians of several. The floor is the work: pooling reads each map once, and a row of p = 32 numbers under K =
+16 components takes 2 K p^2 operations a layer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from fallow import ActivationDensity, kl_divergence
 from fallow.models import image_model
 
-BATCH = 128
+BATCH, FILL = 128, 8192
 
 
 def steps(network, images, labels, names, watch, count):
@@ -49,7 +49,7 @@ def measure(model: str, rows: int, count: int) -> dict:
     hooks = list(watch.taps._hooks)
     network.train()
     with torch.no_grad():
-        for start in range(0, rows, BATCH):  # a panel as it is after an epoch
+        for start in range(0, FILL, BATCH):  # enough for a whole panel
             network(torch.rand(len(names[start : start + BATCH]), 1, 28, 28))
             watch.see(names[start : start + BATCH])
     refreshes = []
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     found = [
-        measure(model, asked.rows, 6 if model == "resnet" else 60)
+        measure(model, asked.rows, 3 if model == "resnet" else 60)
         for model in asked.model or ["small-resnet", "resnet"]
     ]
     for one in found:

@@ -200,7 +200,7 @@ def test_every_call_counts_each_sample_once():
     for watch in (plain, busy):
         watch.panel.settle()
     assert np.array_equal(plain.panel.index, np.arange(500))
-    hidden = nn.Sequential(*net[:4])(x).detach().half()
+    hidden = nn.Sequential(*net[:4])(x).detach()
     torch.testing.assert_close(busy.panel.rows[-1], hidden)
 
 
@@ -234,7 +234,7 @@ def small():
     )
 
 
-@pytest.mark.parametrize("stop", [3, 27, 55])
+@pytest.mark.parametrize("stop", [0, 3, 27, 55])
 @pytest.mark.parametrize("density", [GaussianMixture(4), Gaussian()], ids=lambda d: d.name)
 def test_resumed_at_any_step_it_gives_the_same_scores_to_the_bit(stop, density):
     watching_options = {"density": density, "dim": 8, "panel": 300}
@@ -250,6 +250,48 @@ def test_resumed_at_any_step_it_gives_the_same_scores_to_the_bit(stop, density):
     for one, other in zip(whole, begun + rest, strict=True):
         assert torch.equal(one.nan_to_num(-7), other.nan_to_num(-7))
     assert again.refreshes > 3
+
+
+@pytest.mark.parametrize("mean", [0.0, 30.0, 1e5])
+def test_activations_far_from_zero_score_as_others_do(mean):
+    """Rounded to float16, rows seem to vary in directions in which they do not."""
+    mixing = torch.randn(8, 64, generator=torch.Generator().manual_seed(3))
+    x = torch.randn(2000, 8, generator=torch.Generator().manual_seed(4)) @ mixing + mean
+    watch = ActivationDensity(Same(), "inner", Gaussian(), dim=32, panel=500)
+    for _ in range(4):
+        scores = epoch(watch, x)
+    assert watch.ready
+    assert watch.views[0].subspace.dim in (8, 32)
+    assert scores.mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_mixed_precision_step_scores_in_full_precision():
+    watch, x = watched(), blobs()
+    for _ in range(3):
+        epoch(watch, x)
+    watch.refresh, index = (lambda: None), torch.arange(100)
+    watch.taps.model(x[index])
+    plain = watch.scores(index)
+    watch.taps.model(x[index])
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = watch.scores(index)
+    assert torch.equal(plain, mixed)
+
+
+def test_a_class_that_was_never_seen_is_scored_by_the_others():
+    watch, x = watched(ClassGaussian()), blobs()
+    for _ in range(3):
+        epoch(watch, x, labels=torch.arange(2000) % 4)
+    watch.taps.model(x[:4])
+    assert watch.scores(torch.arange(4), torch.tensor([0, 1, 7, -100])).isfinite().all()
+
+
+def test_a_local_state_changes_nothing():
+    watch, x = watched(), blobs(500)
+    watch.taps.model(x[:100])
+    watch.scores(torch.arange(100))
+    assert len(watch.state_dict(local=True)["panel"]["index"]) == 100
+    assert len(watch.panel._new) == 1
 
 
 def test_a_state_of_other_layers_is_refused():

@@ -134,7 +134,7 @@ def test_wrong_use(words, message, tmp_path, capsys):
 
 
 class Unlabelled(LightningModule):
-    """Reconstructs its input; knows no labels, no logits, and returns no per-sample loss."""
+    """Reconstructs its input; knows no labels, and returns the loss alone."""
 
     def __init__(self):
         super().__init__()
@@ -144,7 +144,7 @@ class Unlabelled(LightningModule):
 
     def training_step(self, batch, batch_idx):
         (x,) = batch
-        return {"loss": nn.functional.mse_loss(self.network(x), x)}
+        return nn.functional.mse_loss(self.network(x), x)
 
     def configure_optimizers(self):
         return torch.optim.Adam(self.parameters(), 0.01)

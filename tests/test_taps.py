@@ -35,6 +35,35 @@ def test_a_row_a_sample(shape, width):
             torch.testing.assert_close(means, want.flatten(2))
 
 
+def test_channels_are_where_a_layer_has_them():
+    sequence = nn.Sequential(nn.Conv1d(3, 7, 3), nn.Conv1d(7, 5, 3))
+    taps = Taps(sequence)
+    sequence(torch.randn(4, 3, 30))
+    assert [len(row[0]) for row in taps.take(4)] == [7]
+    last = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 9))
+    taps = Taps(last)
+    last(torch.randn(4, 8, 8, 3))
+    assert [len(row[0]) for row in taps.take(4)] == [6]
+
+
+def test_a_row_is_not_changed_by_what_is_done_in_place_later():
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(inplace=True))
+    taps = Taps(net, "0")
+    net(torch.randn(50, 4))
+    assert taps.take(50)[0].min() < 0
+
+
+def test_a_layer_without_a_tensor_is_told():
+    class Dicts(nn.Module):
+        def forward(self, x):
+            return {"x": x}
+
+    net = nn.Sequential(Dicts())
+    Taps(net, "0")
+    with pytest.raises(InvalidValue, match="must return a tensor"):
+        net(torch.zeros(2, 2))
+
+
 def test_tokens_that_do_not_count_are_left_out():
     x = torch.randn(3, 5, 4)
     mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ class Panel:
 
     Attributes:
         index: int64 ``(R,)``, the samples, ascending.
-        rows: float16 ``(R, D)`` a layer.
+        rows: float32 ``(R, D)`` a layer.
         labels: int64 ``(R,)``, -1 where none were given.
     """
 
@@ -68,8 +69,9 @@ class Panel:
         if not places.size:
             return
         at = torch.from_numpy(places).to(rows[0].device, non_blocking=True)
-        kept = [layer.index_select(0, at).half() for layer in rows]
-        known = None if labels is None else labels.index_select(0, at.to(labels.device))
+        kept = [layer.index_select(0, at) for layer in rows]
+        on_host = labels is not None and labels.device.type == "cpu"
+        known = None if labels is None else labels[torch.from_numpy(places) if on_host else at]
         self._new.append(_Part(index[places], kept, known, self._calls))
         self._waiting += places.size
         if self._waiting > 4 * self.size:
@@ -115,7 +117,7 @@ class Panel:
         index = np.zeros(0, np.int64) if new is None else new.index
         known = np.zeros(0, np.int64) if new is None else new.known().numpy()
         calls = np.zeros(0, np.int64) if new is None else np.asarray(new.call, np.int64)
-        layers = [np.zeros((0, width), np.float16) for width in widths]
+        layers = [np.zeros((0, width), np.float32) for width in widths]
         layers = layers if new is None else [rows.cpu().numpy() for rows in new.rows]
         found = [
             _Part(part[0], [torch.from_numpy(rows) for rows in part[3:]], torch.from_numpy(part[1]), part[2])
@@ -143,8 +145,12 @@ class Panel:
         return index[sound], [layer[sound] for layer in self.rows], labels[sound]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is held."""
-        self.settle()
+        """Return what is held; nothing is settled by it."""
+        held = copy(self)
+        held.settle()
+        return held._state()
+
+    def _state(self) -> dict[str, Any]:
         return {"index": torch.from_numpy(self.index), "rows": self.rows, "labels": self.labels,
                 "most": int(self._most), "calls": self._calls}  # fmt: skip
 

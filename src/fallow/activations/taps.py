@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -31,10 +31,10 @@ def pooled(activations: Tensor, mask: Tensor | None = None) -> Tensor:
     >>> pooled(torch.zeros(7, 64, 14, 14)).shape, pooled(torch.zeros(7, 10, 96)).shape
     (torch.Size([7, 256]), torch.Size([7, 96]))
     """
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(activations.device.type, enabled=False):
         x = activations.detach().float()
         if x.dim() == 2:
-            return x
+            return x.clone()  # it may be changed in place
         if x.dim() == 3:
             if mask is None:
                 return x.mean(1)
@@ -47,7 +47,19 @@ def pooled(activations: Tensor, mask: Tensor | None = None) -> Tensor:
     raise invalid("Activations must be (B, D), (B, T, D) or (B, C, H, W).", tuple(activations.shape))
 
 
-@cache
+def _as_rows(module: nn.Module, activations: Tensor) -> Tensor:
+    """Return a layer's activations with channels where :func:`pooled` looks for them.
+
+    A linear layer has them last, whatever stands before; a convolution over sequences has them before.
+    """
+    if isinstance(module, nn.Linear) and activations.dim() > 3:
+        return activations.flatten(1, -2)
+    if isinstance(module, nn.Conv1d) and activations.dim() == 3:
+        return activations.transpose(1, 2)
+    return activations
+
+
+@lru_cache(32)
 def _squares(sides: tuple[int, ...], side: int, device: torch.device) -> Tensor:
     """Return the matrix that averages a map over a grid, ``(H W, side^2)``: one product a batch."""
     grid = torch.ones(1, 1)
@@ -112,7 +124,7 @@ class Taps:
                 return
             if not self.names and name not in self._order:
                 self._order.append(name)
-            self._rows[name] = pooled(inputs[0], self.mask)
+            self._rows[name] = pooled(_as_rows(module, inputs[0]), self.mask)
 
         return hook
 
@@ -122,7 +134,10 @@ class Taps:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if module.training or self.looking:
                 found = output[0] if isinstance(output, tuple | list) else output
-                self._rows[name] = pooled(found, self.mask)
+                if not isinstance(found, Tensor):
+                    step = "Name a layer whose output is a tensor."
+                    raise invalid(f"The layer {name} must return a tensor.", type(found).__name__, step)
+                self._rows[name] = pooled(_as_rows(module, found), self.mask)
 
         return hook
 
@@ -161,6 +176,8 @@ class Taps:
 
     def choose(self, names: Sequence[str]) -> None:
         """Look at these layers, as a state says they were chosen before."""
+        if not names:  # of before the first forward pass
+            return
         modules = dict(self.model.named_modules())
         for name in names:
             if name not in modules:

@@ -150,7 +150,9 @@ class View:
         """Take over what :meth:`state_dict` returned."""
         if not state:
             return
-        self.subspace = Subspace(**state["subspace"], mixing=mixing_matrix(state["wide"], self.seed))
+        mixing = mixing_matrix(state["wide"], self.seed)
+        mixing = None if mixing is None else mixing.to(state["subspace"]["mean"].device)
+        self.subspace = Subspace(**state["subspace"], mixing=mixing)
         self.density.load_state_dict(state["density"])
         self.inside, self.off = Percentiles(**state["inside"]), Percentiles(**state["off"])
         self._edge, self._index = state["edge"], state["index"]

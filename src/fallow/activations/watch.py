@@ -121,7 +121,7 @@ class ActivationDensity:
         self.percentile = Percentiles.of(torch.zeros(1))
         self._before: tuple[Tensor, Tensor] | None = None
         self._seen, self._calls, self._period, self._a_call = 0, 0, FIRST, 0.0
-        self._doubted = False
+        self._doubted, self._placed = False, True
 
     @property
     def ready(self) -> bool:
@@ -158,8 +158,13 @@ class ActivationDensity:
         return self._scored(rows, names, targets)
 
     def _scored(self, rows: list[Tensor], names: Tensor | None, targets: Tensor | None) -> Tensor:
+        device = rows[0].device
         if not self.ready:
-            return torch.full((len(rows[0]),), NO_SCORE, device=rows[0].device)
+            return torch.full((len(rows[0]),), NO_SCORE, device=device)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            return self._percentiles(rows, names, targets)
+
+    def _percentiles(self, rows: list[Tensor], names: Tensor | None, targets: Tensor | None) -> Tensor:
         looks = [view.look(layer, names, targets) for view, layer in zip(self.views, rows, strict=True)]
         return self.percentile(self.surprise(looks))
 
@@ -177,7 +182,10 @@ class ActivationDensity:
         """
         if not self.views:
             raise wrong_state("There is no density yet.", "Train for an epoch, or call refresh().")
-        return [view.look(layer) for view, layer in zip(self.views, self.taps.take(None), strict=True)]
+        rows = self.taps.take(None)
+        self._place(rows[0].device)
+        with torch.no_grad(), torch.autocast(rows[0].device.type, enabled=False):
+            return [view.look(layer) for view, layer in zip(self.views, rows, strict=True)]
 
     def surprise(self, looks: Sequence[Look], *, off: bool = True) -> Tensor:
         """Return the sum over layers of the surprises, float64 ``(B,)``, in nats.
@@ -193,12 +201,23 @@ class ActivationDensity:
         """Take the rows of the last forward pass to the panel; return them and their names."""
         rows = self.taps.take(None if index is None else len(index))
         count = len(rows[0])
+        self._place(rows[0].device)
         host = np.arange(self._seen, self._seen + count)
         if index is not None:
             host = index.detach().cpu().numpy().astype(np.int64, copy=False)
         self._seen += count
         self.panel.add(host, rows, targets)
         return rows, None if index is None else torch.from_numpy(host)
+
+    def _place(self, device: torch.device) -> None:
+        """Bring what a state held, which lies on the host, to where the activations are."""
+        if not self._placed:
+            self._placed = True
+            for view in self.views:
+                view.load_state_dict(_on(view.state_dict(), device))
+            self.percentile = Percentiles(**_on(self.percentile.state_dict(), device))
+            self._before = _on(self._before, device)
+            self.panel.rows = _on(self.panel.rows, device)
 
     def _is_due(self, batch: int) -> bool:
         """Return whether it is time for a refresh: at the same call on all ranks."""
@@ -218,13 +237,16 @@ class ActivationDensity:
             return
         if not self.views:
             self.views = [View(self.density, self.dim, self.seed) for _ in rows]
-        known = labels if bool((labels >= 0).any()) else None
+        with torch.no_grad(), torch.autocast(rows[0].device.type, enabled=False):
+            self._fit(index, rows, labels if bool((labels >= 0).any()) else None)
+        self._check_ranks()
+
+    def _fit(self, index: Tensor, rows: list[Tensor], known: Tensor | None) -> None:
         looks = [view.fit(layer, index, known) for view, layer in zip(self.views, rows, strict=True)]
         surprise = self.surprise(looks)
         self.percentile = Percentiles.of(surprise)
         self._compare(index, surprise, looks)
         self.refreshes += 1
-        self._check_ranks()
 
     def _compare(self, index: Tensor, surprise: Tensor, looks: Sequence[Look]) -> None:
         """Note how like the last scores these are, and how far halves agree; say once where they do not."""
@@ -263,7 +285,8 @@ class ActivationDensity:
         Args:
             local: what this rank knows, without talking to the others. By default all call it.
         """
-        self.panel.settle(together=not local)
+        if not local:
+            self.panel.settle(together=True)
         return {
             "layers": list(self.taps.names),
             "panel": self.panel.state_dict(),
@@ -289,3 +312,13 @@ class ActivationDensity:
         self._before = None if state["before"] is None else (state["before"][0], state["before"][1])
         self.stability, self.agreement, self._a_call = state["numbers"]
         self.refreshes, self._seen, self._calls, self._period = state["counts"]
+        self._placed = False
+
+
+def _on(tree: Any, device: torch.device) -> Any:
+    """Return a tree of plain values with its tensors on a device."""
+    if isinstance(tree, Tensor):
+        return tree.to(device)
+    if isinstance(tree, dict):
+        return {name: _on(part, device) for name, part in tree.items()}
+    return type(tree)(_on(part, device) for part in tree) if isinstance(tree, list | tuple) else tree

@@ -154,7 +154,8 @@ def check_weights(weights: Tensor | None, x: Tensor) -> Tensor:
     if weights.shape != x.shape[:1]:
         raise invalid(f"`weights` must be of shape ({len(x)},).", tuple(weights.shape))
     weights = weights.detach().to(x.device, torch.float64)
-    if not bool(((weights >= 0) & weights.isfinite()).all()) or not bool((weights > 0).any()):
+    sound = bool(((weights >= 0) & weights.isfinite()).all())
+    if len(weights) and not (sound and bool((weights > 0).any())):
         raise invalid("`weights` must be finite, at least 0, and not all 0.", weights.min().item())
     return weights
 

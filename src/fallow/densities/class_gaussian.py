@@ -64,11 +64,11 @@ class ClassGaussian(Density):
         together: bool = False,
     ) -> ClassGaussian:
         """See :meth:`Density.fit`. Without labels all rows are of one class; a negative label is left out."""
-        x, weights, _ = check_sample(x, weights, index)
+        x, weights, _ = check_sample(x, weights, index, least=0 if together else 2)
         labels = check_labels(labels, x)
         weights = weights * (labels >= 0)
         total, largest = (sum_over_ranks, largest_over_ranks) if together else (_alone, _alone)
-        classes = int(largest(labels.max().reshape(1))) + 1
+        classes = int(largest(torch.cat([labels, labels.new_full((1,), -1)]).max().reshape(1))) + 1
         if classes < 1:
             raise invalid("A class-conditional density needs a label.", "none")
         start = total(torch.cat([(weights[:, None] * x).sum(0), weights.sum()[None]]))
@@ -135,7 +135,8 @@ class ClassGaussian(Density):
         x = self._rows(x)
         weights = check_weights(weights, x)
         assert self._moments is not None
-        labels = check_labels(labels, x, self.classes)
+        labels = check_labels(labels, x)
+        labels = labels.where(labels < self.classes, -1)  # a class that it has not seen explains nothing
         joint = self._joint_left_out(x, labels, weights)
         return joint.logsumexp(1) - (self._moments.count.sum() - weights * (labels >= 0)).log()
 

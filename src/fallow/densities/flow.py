@@ -59,12 +59,20 @@ class Flow(Density):
         scale = (share @ (x - mean).square()).sqrt().clamp_min(1e-6)
         rows, share = ((x - mean) / scale).float(), (share * len(x)).float()
         flow = self._made(x.shape[1]).to(x.device)
+        with torch.enable_grad():
+            self._train(flow, rows, share)
+        self._flow, self._mean, self._scale = flow.eval(), mean, scale
+        self.dim, self.count = int(x.shape[1]), float(weights.sum())
+        return self
+
+    def _train(self, flow: Any, rows: Tensor, share: Tensor) -> None:
+        """Climb the likelihood of rows ``(N, D)``, each counted by its share."""
         generator = torch.Generator().manual_seed(self.seed)
         optimizer = torch.optim.Adam(flow.parameters(), lr=2e-3)
         steps = self.epochs * -(-len(rows) // 256)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in range(self.epochs):
-            order = torch.randperm(len(rows), generator=generator).to(x.device)
+            order = torch.randperm(len(rows), generator=generator).to(rows.device)
             for low, high in blocks(len(rows), 256):
                 batch = order[low:high]
                 loss = -(share[batch] * flow().log_prob(rows[batch])).mean()
@@ -73,16 +81,13 @@ class Flow(Density):
                 torch.nn.utils.clip_grad_norm_(flow.parameters(), 5.0)
                 optimizer.step()
                 schedule.step()
-        self._flow, self._mean, self._scale = flow.eval(), mean, scale
-        self.dim, self.count = int(x.shape[1]), float(weights.sum())
-        return self
 
     def _made(self, dim: int) -> Any:
         try:
             import zuko
         except ModuleNotFoundError:
             raise missing_extra("A flow", "zuko", "flow") from None
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             if dim == 1:
                 return zuko.flows.NSF(1, transforms=1, hidden_features=(self.hidden,))

@@ -56,7 +56,7 @@ class Gaussian(Density):
         together: bool = False,
     ) -> Gaussian:
         """See :meth:`Density.fit`."""
-        x, weights, _ = check_sample(x, weights, index)
+        x, weights, _ = check_sample(x, weights, index, least=0 if together else 2)
         total = sum_over_ranks if together else _alone
         start = total(torch.cat([(weights[:, None] * x).sum(0), weights.sum()[None]]))
         moments = Moments.zeros(1, start[:-1] / start[-1]).add(x, weights).over_ranks(total)

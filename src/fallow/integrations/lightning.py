@@ -234,7 +234,8 @@ class SubsamplingCallback(Callback):
         outputs: Any = module.training_step(batch, 0)
         losses, scores = self._read(outputs, count)
         scores = losses if scores is None else scores
-        return (scores, outputs["predicted"]) if "predicted" in outputs else scores
+        told = isinstance(outputs, dict) and "predicted" in outputs
+        return (scores, outputs["predicted"]) if told else scores
 
     def state_dict(self) -> dict[str, Any]:
         """Return the subsampler's state, and the density's; Lightning saves it in its checkpoints."""

@@ -41,5 +41,6 @@ class AutoencoderTask(OnImages):
         self.log("test_loss", losses.mean(), batch_size=len(images), sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return Adam: the sizes of its steps do not depend on those of an error."""
-        return torch.optim.Adam(self.parameters(), lr=self.recipe.learning_rate)
+        """Return AdamW: the sizes of its steps do not depend on those of an error."""
+        recipe = self.recipe
+        return torch.optim.AdamW(self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)

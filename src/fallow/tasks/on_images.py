@@ -43,7 +43,7 @@ class Recipe:
 
 
 class OnImages(LightningModule):
-    """Trains a network on images with SGD and Nesterov momentum, on whatever samples it is given.
+    """Trains a network on images, on whatever samples it is given, with SGD and Nesterov momentum by default.
 
     The learning rate follows the subsampler's progress, so that it fits the number of steps that
     really happen.
