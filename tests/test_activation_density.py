@@ -381,6 +381,7 @@ def diverging(rank, size, place):
         (place / f"{rank}").write_text(str(error))
 
 
+@pytest.mark.slow
 def test_ranks_that_differ_are_told(tmp_path):
     in_ranks(diverging, 2, tmp_path)
     assert all("different densities" in (tmp_path / str(rank)).read_text() for rank in range(2))
