@@ -437,3 +437,14 @@ def test_without_names_rows_are_counted():
     assert len(watch.panel) == 1000
     assert scores.shape == (100,)
     assert not is_no_score(scores).any()
+
+
+def test_two_fits_to_the_same_rows_do_not_make_it_ready():
+    watch, x = watched(), blobs(1000)
+    epoch(watch, x)
+    for _ in range(5):
+        watch.refresh()
+    assert not watch.ready
+    for _ in range(2):
+        epoch(watch, x)
+    assert watch.ready

@@ -121,6 +121,7 @@ class ActivationDensity:
         self.percentile = Percentiles.of(torch.zeros(1))
         self._before: tuple[Tensor, Tensor] | None = None
         self._seen, self._calls, self._period, self._a_call = 0, 0, FIRST, 0.0
+        self._since = 0.0
         self._doubted, self._placed = False, True
 
     @property
@@ -228,6 +229,7 @@ class ActivationDensity:
 
     def refresh(self) -> None:
         """Fit the densities to the panel as it is now; with several ranks, all call it."""
+        self._since += self._calls * self._a_call
         self._calls = 0
         self._period = min(2 * self._period, self.every)
         self.panel.settle(together=True)
@@ -249,14 +251,19 @@ class ActivationDensity:
         self.refreshes += 1
 
     def _compare(self, index: Tensor, surprise: Tensor, looks: Sequence[Look]) -> None:
-        """Note how like the last scores these are, and how far halves agree; say once where they do not."""
-        if self._before is not None:
+        """Note how like the last scores these are, and how far halves agree; say once where they do not.
+
+        Two fits to nearly the same rows say nothing of what lasts: half a panel must have been seen between.
+        """
+        if self._before is None:
+            self._before, self._since = (index, surprise), 0.0
+        elif 2 * self._since >= len(index):
             names, before = self._before
             at = torch.searchsorted(names, index).clamp_max(len(names) - 1)
             both = names[at] == index
             if int(both.sum()) >= _LEAST:
                 self.stability = rank_correlation(before[at[both]], surprise[both])
-        self._before = (index, surprise)
+            self._before, self._since = (index, surprise), 0.0
         halves = [view.by_halves(look) for view, look in zip(self.views, looks, strict=True)]
         if pairs := [torch.stack(pair) for pair in halves if pair is not None]:
             first, second = torch.stack(pairs).sum(0)
@@ -293,7 +300,7 @@ class ActivationDensity:
             "views": [view.state_dict() for view in self.views],
             "percentile": self.percentile.state_dict(),
             "before": None if self._before is None else list(self._before),
-            "numbers": [self.stability, self.agreement, self._a_call],
+            "numbers": [self.stability, self.agreement, self._a_call, self._since],
             "counts": [self.refreshes, self._seen, self._calls, self._period],
         }
 
@@ -310,7 +317,7 @@ class ActivationDensity:
             view.load_state_dict(part)
         self.percentile = Percentiles(**state["percentile"])
         self._before = None if state["before"] is None else (state["before"][0], state["before"][1])
-        self.stability, self.agreement, self._a_call = state["numbers"]
+        self.stability, self.agreement, self._a_call, self._since = state["numbers"]
         self.refreshes, self._seen, self._calls, self._period = state["counts"]
         self._placed = False
 
