@@ -99,3 +99,24 @@ def test_the_loop_that_is_stopped_goes_on_exactly(monkeypatch, tmp_path):
         for stop in (5, 30, 3):  # the third is in the epoch of the second
             assert train(tmp_path / "state.pt", epochs=4, stop_after=stop) is None
         assert torch.equal(train(tmp_path / "state.pt", epochs=4), whole)
+
+
+def test_the_loop_without_labels_in_readme_leaves_samples_out():
+    from torch.utils.data import TensorDataset
+
+    import fallow
+
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = next(block for block in blocks if "ActivationDensity" in block)
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.randn(1000, 6, generator=draw) + 4 * (torch.arange(1000) % 3)[:, None]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        hidden = torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3), torch.nn.ReLU()
+        network = torch.nn.Sequential(*hidden, torch.nn.Linear(3, 6))
+    names = {"fallow": fallow, "network": network, "train_set": TensorDataset(rows), "epochs": 8,
+             "optimizer": torch.optim.Adam(network.parameters(), 0.01)}  # fmt: skip
+    exec(lines, names)
+    history = names["subsampler"].history
+    assert len(history) == 8
+    assert any(epoch.learned > 100 for epoch in history)
