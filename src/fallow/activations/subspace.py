@@ -24,7 +24,7 @@ class Subspace:
     Rows of more than 512 numbers are first multiplied by a fixed random matrix with orthogonal columns.
 
     Args:
-        mean: ``(D,)``.
+        mean: ``(D,)``; like V, of the kind of the rows.
         directions: V, ``(D, p)``.
         rest: how many directions vary and are left out.
         mixing: ``(wide, D)``, the random matrix; None where rows are as they come.
@@ -47,7 +47,8 @@ class Subspace:
         values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
         vary = int((values > _NULL * values[0]).sum())
         kept = max(1, min(dim, vary))
-        return Subspace(mean, vectors[:, :kept].contiguous(), max(vary - kept, 0), mixing)
+        directions = vectors[:, :kept].to(rows.dtype).contiguous()
+        return Subspace(mean.to(rows.dtype), directions, max(vary - kept, 0), mixing)
 
     @property
     def dim(self) -> int:
@@ -56,12 +57,12 @@ class Subspace:
 
     def mixed(self, rows: Tensor) -> Tensor:
         """Return rows of the layer as the subspace sees them, ``(B, wide) -> (B, D)``."""
-        return rows if self.mixing is None else rows @ self.mixing.to(rows)
+        return rows if self.mixing is None else rows @ self.mixing
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return y ``(B, p)`` and the residual energy ``(B,)`` of rows ``(B, D)``."""
-        away = rows - self.mean.to(rows)
-        y = away @ self.directions.to(rows)
+        away = rows - self.mean
+        y = away @ self.directions
         residual = (away.square().sum(1) - y.square().sum(1)).clamp_min(0)
         return y, residual
 
@@ -73,7 +74,7 @@ class Subspace:
 def mixing_matrix(wide: int, seed: int) -> Tensor | None:
     r"""Return the random matrix ``(wide, 512)`` for rows of more than 512 numbers; None for others.
 
-    Its columns are orthogonal and of length :math:`\\sqrt{wide / 512}`, so that distances stay in the mean.
+    Its columns are orthogonal and of length :math:`\sqrt{wide / 512}`, so that distances stay in the mean.
     """
     if wide <= WIDE:
         return None

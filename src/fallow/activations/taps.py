@@ -96,6 +96,7 @@ class Taps:
         self._rows: dict[str, Tensor] = {}
         self._hooks: list[Any] = []
         self._order: list[str] = []
+        self._weighed: dict[str, nn.Module] = {}
         modules = dict(self.model.named_modules())
         if layers == AUTO:
             self._weighed = {n: m for n, m in modules.items() if isinstance(m, nn.Linear | _CONVOLUTIONS)}
@@ -108,9 +109,8 @@ class Taps:
         names = [layers] if isinstance(layers, str) else list(layers)
         if not names:
             raise invalid("`layers` must name a layer.", "none")
+        self._check(names)
         for name in names:
-            if name not in modules:
-                raise unknown_name("layer", name, [name for name in modules if name])
             self._hooks.append(modules[name].register_forward_hook(self._kept(name)))
         self.names = names
 
@@ -174,16 +174,20 @@ class Taps:
             self._weighed[name].register_forward_pre_hook(self._noted(name)) for name in self.names
         ]
 
+    def _check(self, names: Sequence[str]) -> None:
+        """Raise for a layer that the model has not."""
+        known = [name for name, _ in self.model.named_modules()]
+        for name in names:
+            if name not in known:
+                raise unknown_name("layer", name, filter(None, known))
+
     def choose(self, names: Sequence[str]) -> None:
         """Look at these layers, as a state says they were chosen before."""
         if not names:  # of before the first forward pass
             return
-        modules = dict(self.model.named_modules())
-        for name in names:
-            if name not in modules:
-                raise unknown_name("layer", name, [name for name in modules if name])
+        self._check(names)
         self.names = list(names)
-        if self._order or hasattr(self, "_weighed"):
+        if self._weighed:
             self._forget_others()
 
     def remove(self) -> None:

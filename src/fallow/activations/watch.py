@@ -163,11 +163,8 @@ class ActivationDensity:
         if not self.ready:
             return torch.full((len(rows[0]),), NO_SCORE, device=device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            return self._percentiles(rows, names, targets)
-
-    def _percentiles(self, rows: list[Tensor], names: Tensor | None, targets: Tensor | None) -> Tensor:
-        looks = [view.look(layer, names, targets) for view, layer in zip(self.views, rows, strict=True)]
-        return self.percentile(self.surprise(looks))
+            looks = [view.look(layer, names, targets) for view, layer in zip(self.views, rows, strict=True)]
+            return self.percentile(self.surprise(looks))
 
     def see(self, index: Tensor, targets: Tensor | None = None) -> None:
         """Learn from the last forward pass and score nothing: of samples that an epoch leaves out."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .._checks import check_number, invalid, invalid_type
+from .._checks import invalid, invalid_type
 from ..distributed import largest_over_ranks, sum_over_ranks
-from .base import Density, check_sample, check_weights
+from .base import check_sample, check_weights
 from .moments import Moments
 from .shrinking import Shrunk
+from .shrunk_density import ShrunkDensity, alone, moments_of
 
-AUTO = "auto"
 _GRID = [10.0**power for power in range(-3, 4)]
 _RIDGE = 1e-6
 """What is added to the pooled shape, as a share of its mean variance."""
@@ -21,7 +21,7 @@ _LEAST = 1e-9
 """And as a share of the variance of all rows, where there is none within groups."""
 
 
-class ClassGaussian(Density):
+class ClassGaussian(ShrunkDensity):
     r"""A mixture of one Gaussian a class, by given labels.
 
     .. math:: p(x) = \sum_c \pi_c\, \mathcal{N}(x; \mu_c, \Sigma_c), \qquad
@@ -47,13 +47,6 @@ class ClassGaussian(Density):
 
     name: ClassVar[str] = "class-gaussian"
 
-    def __init__(self, shrinkage: float | str = AUTO) -> None:
-        if shrinkage != AUTO:
-            shrinkage = check_number("shrinkage", shrinkage, 0)
-        self.shrinkage = shrinkage
-        self._moments: Moments | None = None
-        self._shrunk: Shrunk | None = None
-
     def fit(
         self,
         x: Tensor,
@@ -67,13 +60,12 @@ class ClassGaussian(Density):
         x, weights, _ = check_sample(x, weights, index, least=0 if together else 2)
         labels = check_labels(labels, x)
         weights = weights * (labels >= 0)
-        total, largest = (sum_over_ranks, largest_over_ranks) if together else (_alone, _alone)
+        total, largest = (sum_over_ranks, largest_over_ranks) if together else (alone, alone)
         classes = int(largest(torch.cat([labels, labels.new_full((1,), -1)]).max().reshape(1))) + 1
         if classes < 1:
             raise invalid("A class-conditional density needs a label.", "none")
-        start = total(torch.cat([(weights[:, None] * x).sum(0), weights.sum()[None]]))
-        shares = torch.nn.functional.one_hot(labels.clamp_min(0), classes) * weights[:, None]
-        moments = Moments.zeros(classes, start[:-1] / start[-1]).add(x, shares).over_ranks(total)
+        groups = torch.nn.functional.one_hot(labels.clamp_min(0), classes)
+        moments = moments_of(x, weights, groups, total)
         rows = self.shrinkage
         if isinstance(rows, str):
             grid = [moments.dim * step for step in _GRID]
@@ -86,9 +78,10 @@ class ClassGaussian(Density):
         self._take(moments, rows)
         return self
 
-    def _take(self, moments: Moments, rows: float) -> None:
-        self._moments, self._shrunk = moments, within(moments, rows)
-        self.dim, self.count = moments.dim, float(moments.count.sum())
+    @staticmethod
+    def _drawn(moments: Moments, rows: float) -> Shrunk:
+        """Return the Gaussians, drawn towards the shape they share."""
+        return within(moments, rows)
 
     @property
     def classes(self) -> int:
@@ -160,28 +153,6 @@ class ClassGaussian(Density):
         ratio = joint.gather(1, labels.clamp_min(0)[:, None])[:, 0] - joint.logsumexp(1)
         return ratio.where(told, torch.nan)
 
-    def merge(self, other: Density) -> ClassGaussian:
-        """Return the density of the rows of both, with the shrinkage of the one with more rows."""
-        if not isinstance(other, ClassGaussian) or self._moments is None or other._moments is None:
-            raise invalid("A ClassGaussian merges with a fitted ClassGaussian.", type(other).__name__)
-        assert self._shrunk is not None
-        assert other._shrunk is not None
-        merged = ClassGaussian(self.shrinkage)
-        more = self._shrunk if self.count >= other.count else other._shrunk
-        merged._take(self._moments.plus(other._moments), more.rows)
-        return merged
-
-    def state_dict(self) -> dict[str, Any]:
-        """See :meth:`Density.state_dict`."""
-        if self._moments is None or self._shrunk is None:
-            return {}
-        return {**self._moments.state_dict(), "rows": self._shrunk.rows}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :meth:`Density.load_state_dict`."""
-        if state:
-            self._take(Moments.from_state_dict(state), float(state["rows"]))
-
 
 def check_labels(labels: Tensor | None, x: Tensor, classes: int | None = None) -> Tensor:
     """Return class ids ``(N,)`` of rows; all 0 where there are none."""
@@ -194,10 +165,6 @@ def check_labels(labels: Tensor | None, x: Tensor, classes: int | None = None) -
     if classes is not None and int(labels.max()) >= classes:
         raise invalid(f"Labels must be below {classes}, the classes it was fitted on.", int(labels.max()))
     return labels.to(x.device, torch.int64)
-
-
-def _alone(total: Tensor) -> Tensor:
-    return total
 
 
 def within(moments: Moments, rows: float) -> Shrunk:

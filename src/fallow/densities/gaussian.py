@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .._checks import check_number, invalid
 from ..distributed import sum_over_ranks
-from .base import Density, check_sample, check_weights
+from .base import check_sample, check_weights
 from .moments import Moments
 from .shrinking import Shrunk
+from .shrunk_density import ShrunkDensity, alone, moments_of
 
-AUTO = "auto"
 _GRID = [10.0**power for power in range(-6, 4)]
 
 
-class Gaussian(Density):
+class Gaussian(ShrunkDensity):
     r"""A Gaussian with full covariance, shrunk towards a sphere of the same mean variance.
 
     .. math:: \Sigma = \frac{S + \nu \tau I}{n + \nu}
@@ -39,13 +38,6 @@ class Gaussian(Density):
 
     name: ClassVar[str] = "gaussian"
 
-    def __init__(self, shrinkage: float | str = AUTO) -> None:
-        if shrinkage != AUTO:
-            shrinkage = check_number("shrinkage", shrinkage, 0)
-        self.shrinkage = shrinkage
-        self._moments: Moments | None = None
-        self._shrunk: Shrunk | None = None
-
     def fit(
         self,
         x: Tensor,
@@ -57,20 +49,21 @@ class Gaussian(Density):
     ) -> Gaussian:
         """See :meth:`Density.fit`."""
         x, weights, _ = check_sample(x, weights, index, least=0 if together else 2)
-        total = sum_over_ranks if together else _alone
-        start = total(torch.cat([(weights[:, None] * x).sum(0), weights.sum()[None]]))
-        moments = Moments.zeros(1, start[:-1] / start[-1]).add(x, weights).over_ranks(total)
+        total = sum_over_ranks if together else alone
+        moments = moments_of(x, weights, torch.ones_like(weights)[:, None], total)
         rows = self.shrinkage
         if isinstance(rows, str):
             grid = [moments.dim * step for step in _GRID]
-            fits = total(_shrunk(moments, 0.0).fit_left_out(x, weights, 0, grid))
+            fits = total(self._drawn(moments, 0.0).fit_left_out(x, weights, 0, grid))
             rows = grid[int(fits.argmax())]
         self._take(moments, rows)
         return self
 
-    def _take(self, moments: Moments, rows: float) -> None:
-        self._moments, self._shrunk = moments, _shrunk(moments, rows)
-        self.dim, self.count = moments.dim, float(moments.count)
+    @staticmethod
+    def _drawn(moments: Moments, rows: float) -> Shrunk:
+        """Return the Gaussian, drawn towards a sphere."""
+        sphere = torch.eye(moments.dim, dtype=torch.float64, device=moments.origin.device)
+        return Shrunk(moments.mean(), moments.inner(), moments.count, sphere, rows)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """See :meth:`Density.log_prob`."""
@@ -90,35 +83,3 @@ class Gaussian(Density):
         x = self._rows(x)
         assert self._shrunk is not None
         return self._shrunk.left_out(x, check_weights(weights, x))
-
-    def merge(self, other: Density) -> Gaussian:
-        """Return the Gaussian of the rows of both, with the shrinkage of the one with more rows."""
-        if not isinstance(other, Gaussian) or self._moments is None or other._moments is None:
-            raise invalid("A Gaussian merges with a fitted Gaussian.", type(other).__name__)
-        assert self._shrunk is not None
-        assert other._shrunk is not None
-        more = self._shrunk if self.count >= other.count else other._shrunk
-        merged = Gaussian(self.shrinkage)
-        moments = self._moments.plus(other._moments)
-        merged._take(moments.moved(moments.mean()[0]), more.rows)
-        return merged
-
-    def state_dict(self) -> dict[str, Any]:
-        """See :meth:`Density.state_dict`."""
-        if self._moments is None or self._shrunk is None:
-            return {}
-        return {**self._moments.state_dict(), "rows": self._shrunk.rows}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :meth:`Density.load_state_dict`."""
-        if state:
-            self._take(Moments.from_state_dict(state), float(state["rows"]))
-
-
-def _alone(total: Tensor) -> Tensor:
-    return total
-
-
-def _shrunk(moments: Moments, rows: float) -> Shrunk:
-    sphere = torch.eye(moments.dim, dtype=torch.float64, device=moments.origin.device)
-    return Shrunk(moments.mean(), moments.inner(), moments.count, sphere, rows)

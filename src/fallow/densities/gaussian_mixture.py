@@ -18,6 +18,7 @@ from .k_means import distances, k_means
 from .moments import Moments
 from .naming import chosen
 from .shrinking import Shrunk
+from .shrunk_density import alone, moments_of
 
 SEEDED = 1 << 14
 """The start is chosen on at most so many rows."""
@@ -98,21 +99,15 @@ class GaussianMixture(Density):
         """See :meth:`Density.fit`; ``start``: shares of components in rows to begin with, ``(N, K)``."""
         most = self.iterations if iterations is None else iterations
         x, weights, index = check_sample(x, weights, index, least=0 if together else 2)
-        total = sum_over_ranks if together else _alone
+        total = sum_over_ranks if together else alone
         some, theirs, _ = chosen((x, weights), index, SEEDED, self.seed, together=together)
         sample = some, theirs
         if start is not None:
-            moments = self._begun(x, weights, check_start(start, x), total)
+            moments = moments_of(x, weights, check_start(start, x), total)
         else:
             moments = self._clustered(*sample)
         self._take(*self._settled(x, weights, moments, sample, total, most))
         return self
-
-    def _begun(self, x: Tensor, weights: Tensor, start: Tensor, total: Callable[[Tensor], Tensor]) -> Moments:
-        """Return the moments of components with given shares in the rows."""
-        first = total(torch.cat([(weights[:, None] * x).sum(0), weights.sum()[None]]))
-        moments = Moments.zeros(start.shape[1], first[:-1] / first[-1])
-        return moments.add(x, start * weights[:, None]).over_ranks(total)
 
     def _clustered(self, x: Tensor, weights: Tensor) -> Moments:
         """Return the moments of k-means clusters of a sample."""
@@ -152,9 +147,7 @@ class GaussianMixture(Density):
         """Alternate expectation and maximisation; return the moments at the end, and the mean log density."""
         height = -math.inf
         for _ in range(most):
-            mixture = self._mixture(moments)
-            after, likelihood = mixture.expectation(x, weights, total)
-            moments = after
+            moments, likelihood = self._mixture(moments).expectation(x, weights, total)
             if likelihood - height < self.tolerance:
                 return moments, likelihood
             height = likelihood
@@ -275,7 +268,3 @@ def check_start(start: Tensor, x: Tensor) -> Tensor:
     if start.dim() != 2 or len(start) != len(x):
         raise invalid(f"`start` must be of shape ({len(x)}, K).", tuple(start.shape))
     return start.to(x.device, torch.float64)
-
-
-def _alone(total: Tensor) -> Tensor:
-    return total

@@ -30,8 +30,6 @@ class Halves(Density):
 
     Attributes:
         halves: the two.
-        agreement: the rank correlation of the two over the rows, from -1 to 1; below 0.7 there are too few
-            rows for so fine a density, and it should not remove anything.
     """
 
     name: ClassVar[str] = "halves"
@@ -40,7 +38,7 @@ class Halves(Density):
         if not isinstance(density, Density):
             raise invalid_type("`density` must be a Density.", repr(density), "Try GaussianMixture().")
         self.halves = (deepcopy(density), deepcopy(density))
-        self.seed, self.agreement = seed, float("nan")
+        self.seed = seed
 
     def half(self, index: Tensor) -> Tensor:
         """Return the half that each row belongs to, 0 or 1, by name."""
@@ -73,9 +71,15 @@ class Halves(Density):
                 **options,
             )
         self._measure()
-        some = x[: 1 << 12]
-        self.agreement = rank_correlation(*(density.log_prob(some) for density in self.halves))
         return self
+
+    def agreement(self, x: Tensor) -> float:
+        """Return the rank correlation of the two over rows, from -1 to 1.
+
+        Below 0.7 there are too few rows for so fine a density, and it should not remove anything.
+        """
+        first, second = (density.log_prob(x) for density in self.halves)
+        return rank_correlation(first, second)
 
     def _measure(self) -> None:
         self.dim = self.halves[0].dim
@@ -123,11 +127,11 @@ class Halves(Density):
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`Density.state_dict`."""
         first, second = (density.state_dict() for density in self.halves)
-        return {"first": first, "second": second, "seed": self.seed, "agreement": self.agreement}
+        return {"first": first, "second": second, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :meth:`Density.load_state_dict`."""
-        self.seed, self.agreement = state["seed"], state["agreement"]
+        self.seed = state["seed"]
         for density, name in zip(self.halves, ("first", "second"), strict=True):
             density.load_state_dict(state[name])
         self._measure()

@@ -76,8 +76,8 @@ class Moments:
         self.sum += shares.T @ away
         for group in range(self.groups):
             share, rows = shares[:, group], away
-            some = share.nonzero()[:, 0] if self.groups > 1 else share
-            if len(some) < len(share) // 2:
+            if self.groups > 1:  # most rows belong to few groups
+                some = share.nonzero()[:, 0]
                 share, rows = share[some], away[some]
             self.scatter[group].addmm_((rows * share[:, None]).T, rows)
         return self

@@ -16,7 +16,6 @@ from torch import Tensor
 from .._checks import DamagedData, NotWritten
 from ..epoch_file import EpochFile
 from ..history import times_used
-from ..integrations.lightning import SubsamplingCallback
 from ..run_directory import RunDirectory
 from ..scores.base import is_no_score
 from ..showcase import choose
@@ -40,11 +39,11 @@ class EpochWriter(Callback):
             per-sample losses.
         stop_on_storage_error: whether a file that cannot be written ends the training.
         pictures: of samples, for the report; None where there are none.
+        probed: how many samples the epoch looked at by a forward pass, beside those it measured.
 
     Attributes:
         epochs: for each finished epoch what ``summary.json`` says of it.
         pending: epochs whose files could not be written yet.
-        measured: knows of forward passes over samples that nobody's score was asked of.
         unshown: the pictures for the report could not be written yet.
         watch: where the time goes; to be made a callback too.
     """
@@ -59,14 +58,14 @@ class EpochWriter(Callback):
         by_loss: bool = False,
         stop_on_storage_error: bool = False,
         pictures: Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None = None,
+        probed: Callable[[], int] = lambda: 0,
     ) -> None:
         self.run, self.subsampler, self.console = run, subsampler, console
         self.step_rule, self.stop_on_storage_error = step_rule, stop_on_storage_error
-        self.pictures = pictures
+        self.pictures, self.probed = pictures, probed
         self.epochs: list[dict[str, Any]] = []
         self.pending: list[EpochFile] = []
         self.unshown = False
-        self.measured: SubsamplingCallback | None = None
         self.watch = Stopwatch()
         self._metrics: dict[str, float] = {}
         self._reason = np.zeros(subsampler.n, np.uint8)
@@ -101,7 +100,7 @@ class EpochWriter(Callback):
         self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         accuracy, loss = _metric(self._metrics, "acc"), _metric(self._metrics, "loss")
         counted = counts([record], record.n, self.step_rule)
-        counted["samples_forward_only"] += 0 if self.measured is None else self.measured.probed
+        counted["samples_forward_only"] += self.probed()
         self.epochs.append(
             {
                 "epoch": record.epoch,

@@ -68,6 +68,7 @@ class Session:
         self.restored = restored or Restored()
         self.step_rule = job.module.step_rule if isinstance(job.module, ImageTask) else None
         score = make_score(options)
+        watch = SubsamplingCallback(job.subsampler, None if job.watch else score, watch=job.watch)
         self.writer = EpochWriter(
             run,
             job.subsampler,
@@ -76,9 +77,8 @@ class Session:
             by_loss=isinstance(score, RelativeToBatch) or job.watch is not None,
             stop_on_storage_error=options.on_storage_error == "stop",
             pictures=job.pictures,
+            probed=lambda: watch.probed,
         )
-        watch = SubsamplingCallback(job.subsampler, None if job.watch else score, watch=job.watch)
-        self.writer.measured = watch
         about = {"options": plain(options)}
         self.keeper = Keeper(run, job.subsampler, self.writer, about, options.save_steps)
         watch.before_batch = self.keeper.before_batch

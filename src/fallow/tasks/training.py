@@ -39,10 +39,10 @@ def train(
         NotWritten: where the run could not be written.
         Stopped: where Ctrl-C or SIGTERM ended it.
     """
+    options.check()
     options = replace(options, data=located(options.data))
     if options.resume is not None:
         options = going_on(stored_options(options.resume), options)
-    options.check()
     console = console or Console.here()
     with seeded(options.seed):
         if options.resume is not None:
