@@ -410,6 +410,24 @@ def sessions(name, folder, plain, monkeypatch):
 
 @real
 class TestReal:
+    @pytest.mark.parametrize("name", ["csv", "tensorboard", "wandb", "mlflow", "trackio"])
+    def test_draws_from_no_generator_of_the_training(self, name, tmp_path, monkeypatch):
+        if name != "csv":
+            pytest.importorskip(name)
+        monkeypatch.setenv("NETRC", str(tmp_path / "nobody is logged in"))
+        find = importlib.util.find_spec  # without a database, MLflow draws the names of its folders
+        lacks = ("sqlalchemy", "alembic")
+        monkeypatch.setattr(importlib.util, "find_spec", lambda n: None if n in lacks else find(n))
+        monkeypatch.setattr(guarding, "FINISH_SECONDS", 60.0)
+        said, before = [], generators()
+        logger = make_logger(name, RunDirectory(tmp_path / "run"), said.append)
+        logger.log_metrics({"a": 1.0}, 0)
+        logger.finalize("success")
+        if name == "mlflow":  # one name in ten is drawn for
+            for _ in range(3):
+                sys.modules["mlflow.utils.name_utils"]._generate_random_name()
+        assert (said, generators()) == ([], before)
+
     def test_csv(self, plain, tmp_path, monkeypatch):
         logs = sessions("csv", tmp_path, plain, monkeypatch)
         for folder in (logs, logs / "session-2"):

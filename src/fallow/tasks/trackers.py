@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import os
+import random
 import secrets
 import sys
 from collections.abc import Callable, Mapping
@@ -61,6 +62,12 @@ def _keep(run: RunDirectory, name: str, noted: dict[str, Any]) -> None:
     run.disk.put(run.path / "logs" / f"{name}.json", (json.dumps(noted) + "\n").encode())
 
 
+def _draw_apart(*modules: str) -> None:
+    """Give modules of a tracker a generator of their own in place of Python's, which data are drawn with."""
+    for module in map(importlib.import_module, modules):
+        setattr(module, "random", random.Random(secrets.randbits(64)))  # noqa: B010 - somebody else's
+
+
 def _let_go_of_wandb() -> None:
     """Let the process end: W&B would wait for its service then, for ever where its server says nothing."""
     with suppress(Exception):
@@ -106,6 +113,7 @@ def _wandb(run: RunDirectory, session: str) -> Logger:
 def _mlflow(run: RunDirectory, session: str) -> Logger:
     """Return MLflow's logger; without a server, it writes a database, or files where it lacks the means."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    _draw_apart("mlflow.utils.name_utils", "mlflow.utils.request_utils", "mlflow.utils.rest_utils")
     logs, before = (run.path / "logs").resolve(), _kept(run, "mlflow")
     run.disk.make_folder(logs)
     place, artifacts = os.environ.get("MLFLOW_TRACKING_URI"), None
