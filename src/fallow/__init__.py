@@ -83,8 +83,8 @@ _HOMES = {
     "subsampler": ["Subsampler"],
 }  # fmt: skip
 _ROOMS = (
-    "activations", "charts", "comparison", "datasets", "densities", "integrations", "models", "policies",
-    "scores", "step_rules",
+    "activations", "charts", "comparison", "datasets", "densities", "gaps", "integrations", "models",
+    "policies", "scores", "step_rules",
 )  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -28,12 +28,14 @@ class Look:
         inside: ``(B,)``, the log density within the subspace.
         residual: ``(B,)``, the energy off it.
         strangeness: ``(B,)``, that energy as a multiple of the panel's 99.5 % quantile.
+        spread: the root of the panel's mean square of places.
     """
 
     places: Tensor
     inside: Tensor
     residual: Tensor
     strangeness: Tensor
+    spread: float
 
 
 class View:
@@ -56,7 +58,7 @@ class View:
         self.density = deepcopy(density)
         self.dim, self.seed = dim, seed
         self.subspace: Subspace | None = None
-        self._edge = 1.0
+        self._edge = self._spread = 1.0
         self._index: Tensor | None = None
         self._component, self._groups = torch.zeros(0, dtype=torch.int64), 0
 
@@ -69,6 +71,7 @@ class View:
         y, residual = self.subspace(self.subspace.mixed(x))
         self._fit(y, index, labels)
         inside = self.density.left_out(y, labels=labels, index=index)
+        self._spread = max(float(y.square().sum(1).mean().sqrt()), 1e-30)
         self._edge = max(float(residual.quantile(GATE)), 1e-30) if self._has_rest else 1.0
         self.inside, self.off = Percentiles.of(-inside), Percentiles.of(residual)
         return self._look(y, residual, inside)
@@ -128,7 +131,7 @@ class View:
         return self._look(y, residual, inside)
 
     def _look(self, y: Tensor, residual: Tensor, inside: Tensor) -> Look:
-        return Look(y, inside, residual, residual / self._edge)
+        return Look(y, inside, residual, residual / self._edge, self._spread)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that was learned."""
@@ -141,6 +144,7 @@ class View:
             "inside": self.inside.state_dict(),
             "off": self.off.state_dict(),
             "edge": self._edge,
+            "spread": self._spread,
             "index": self._index,
             "component": self._component,
             "groups": self._groups,
@@ -155,5 +159,5 @@ class View:
         self.subspace = Subspace(**state["subspace"], mixing=mixing)
         self.density.load_state_dict(state["density"])
         self.inside, self.off = Percentiles(**state["inside"]), Percentiles(**state["off"])
-        self._edge, self._index = state["edge"], state["index"]
+        self._edge, self._spread, self._index = state["edge"], state["spread"], state["index"]
         self._component, self._groups = state["component"], state["groups"]

@@ -170,20 +170,24 @@ class ActivationDensity:
         """Learn from the last forward pass and score nothing: of samples that an epoch leaves out."""
         self._learned(index, targets)
 
-    def look(self) -> list[Look]:
-        """Return how the last forward pass looks to each layer: of rows that are not of the training set.
+    def look(self, index: Tensor | None = None, targets: Tensor | None = None) -> list[Look]:
+        """Return how the last forward pass looks to each layer. Nothing is learned.
 
-        Nothing is learned. Set ``watch.taps.looking`` for a network in evaluation mode.
+        Set ``watch.taps.looking`` for a network in evaluation mode.
+
+        Args:
+            index: int64 ``(B,)`` on the host, of samples of the training set; None for others.
+            targets: class ids ``(B,)``, for a density that has classes.
 
         Raises:
             WrongState: before the first refresh, or without a forward pass.
         """
         if not self.views:
             raise wrong_state("There is no density yet.", "Train for an epoch, or call refresh().")
-        rows = self.taps.take(None)
+        rows = self.taps.take(None if index is None else len(index))
         self._place(rows[0].device)
         with torch.no_grad(), torch.autocast(rows[0].device.type, enabled=False):
-            return [view.look(layer) for view, layer in zip(self.views, rows, strict=True)]
+            return [view.look(layer, index, targets) for view, layer in zip(self.views, rows, strict=True)]
 
     def surprise(self, looks: Sequence[Look], *, off: bool = True) -> Tensor:
         """Return the sum over layers of the surprises, float64 ``(B,)``, in nats.

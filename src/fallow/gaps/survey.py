@@ -1,0 +1,170 @@
+"""How samples look to a trained network: where they lie, how surprising they are, what it says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .._checks import invalid
+from ..activations import ActivationDensity
+from ..activations.views import Look
+
+Batch: TypeAlias = tuple[Any, Tensor | None]
+"""Inputs of the network, and class ids ``(B,)``, -1 where unknown, or None."""
+Progress: TypeAlias = Callable[[int, int | None], None]
+"""Called as ``progress(done, total)``; the total may not be known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """N samples as a network and its density see them.
+
+    Attributes:
+        places: float32 ``(N, p)``, where they lie: the subspaces of all layers side by side, each scaled so
+            that training samples have the mean square 1.
+        surprise: float64 ``(N,)``, nats, over all layers; training samples without themselves.
+        percentile: float32 ``(N,)``, the share of the training set that is less surprising.
+        strangeness: float32 ``(N,)``, the largest over layers of the energy off the subspace, as a multiple
+            of the training set's 99.5 % quantile.
+        labels: int64 ``(N,)``, -1 where unknown.
+        predicted: int64 ``(N,)``, the class with the highest output, -1 where the network has no classes.
+    """
+
+    places: NDArray[np.float32]
+    surprise: NDArray[np.float64]
+    percentile: NDArray[np.float32]
+    strangeness: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.surprise)
+
+    def __getitem__(self, rows: Any) -> Survey:
+        """Return some of the samples, as numpy would index them."""
+        return Survey(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    @staticmethod
+    def joined(parts: Iterable[Survey]) -> Survey:
+        """Return surveys, one at least, one after the other."""
+        every = list(parts)
+        names = Survey.__dataclass_fields__
+        return Survey(*(np.concatenate([getattr(part, name) for part in every]) for name in names))
+
+    @property
+    def wrong(self) -> NDArray[np.bool_]:
+        """Which samples the network calls by another class than their label."""
+        known = (self.labels >= 0) & (self.predicted >= 0)
+        found: NDArray[np.bool_] = known & (self.labels != self.predicted)
+        return found
+
+
+@dataclass(eq=False)
+class Surveyor:
+    """Looks at samples through a network in evaluation mode; nothing of the network changes.
+
+    Args:
+        watch: whose density and layers count; see :meth:`learn`.
+        forward: makes the forward pass of a batch's inputs, and returns the outputs; class scores are
+            ``(B, classes)``.
+        classes: whether the outputs are class scores.
+    """
+
+    watch: ActivationDensity
+    forward: Callable[[Any], Tensor]
+    classes: bool = True
+
+    def learn(self, batches: Iterable[Batch], progress: Progress | None = None) -> Surveyor:
+        """Learn the density anew of the whole training set as it looks in evaluation, batch after batch.
+
+        Where the watch has learned while the network trained, its components are where this begins.
+
+        Raises:
+            InvalidValue: where there are fewer samples than a density needs.
+        """
+        done = 0
+        with self._looking():
+            for inputs, labels in batches:
+                self.forward(inputs)
+                done += self._seen(done, labels)
+                if progress is not None:
+                    progress(done, None)
+        before = self.watch.refreshes
+        self.watch.refresh()
+        if self.watch.refreshes == before:
+            raise invalid("A density needs at least 64 training samples.", done, "Train on more.")
+        return self
+
+    def _seen(self, done: int, labels: Tensor | None) -> int:
+        rows = self.watch.taps.take(None)
+        count = len(rows[0])
+        self.watch.panel.add(np.arange(done, done + count), rows, labels)
+        return count
+
+    def survey(
+        self, batches: Iterable[Batch], *, training: bool = False, progress: Progress | None = None
+    ) -> Survey:
+        """Return how samples look.
+
+        Args:
+            batches: the samples; where ``training``, in the order in which :meth:`learn` saw them.
+            training: score each without itself.
+            progress: called after each batch.
+        """
+        return Survey.joined(self.parts(batches, training=training, progress=progress))
+
+    def parts(
+        self, batches: Iterable[Batch], *, training: bool = False, progress: Progress | None = None
+    ) -> Iterator[Survey]:
+        """Yield how samples look, batch by batch."""
+        done = 0
+        for inputs, labels in batches:
+            with self._looking():
+                outputs = self.forward(inputs)
+                count = len(outputs)
+                index = torch.arange(done, done + count) if training else None
+                looks = self.watch.look(index, labels if training else None)
+            done += count
+            yield self._part(looks, outputs, labels)
+            if progress is not None:
+                progress(done, None)
+
+    def _part(self, looks: list[Look], outputs: Tensor, labels: Tensor | None) -> Survey:
+        surprise = self.watch.surprise(looks)
+        places = torch.cat([look.places / look.spread for look in looks], 1)
+        strangeness = torch.stack([look.strangeness for look in looks]).amax(0)
+        none = np.full(len(surprise), -1, np.int64)
+        predicted = outputs.argmax(1).cpu().numpy() if self.classes and outputs.dim() == 2 else none
+        given = none if labels is None else labels.cpu().numpy().astype(np.int64)
+        percentile = self.watch.percentile(surprise)
+        return Survey(
+            places.float().cpu().numpy(),
+            surprise.cpu().numpy(),
+            percentile.cpu().numpy(),
+            strangeness.float().cpu().numpy(),
+            given,
+            predicted,
+        )
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Put the network into evaluation mode for a while, and look at it all the same."""
+        model: nn.Module = self.watch.taps.model
+        modes = [(module, module.training) for module in model.modules()]
+        before = self.watch.taps.looking
+        model.eval()
+        self.watch.taps.looking = True
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.watch.taps.looking = before
+            for module, mode in modes:
+                module.training = mode
