@@ -50,7 +50,7 @@ FLOORS = [
     {"by_hand"},
     {"subsampler"},
     {"charts", "verifying", "life"},
-    {"report", "export"},
+    {"report", "export", "gaps"},
     {"integrations", "datasets", "models"},
     {"tasks"},
     {"comparison"},
