@@ -141,9 +141,9 @@ def test_too_few_samples_are_refused():
 def test_progress_counts_samples():
     x, _ = blobs(250)
     told = []
-    found = surveyor().learn(batches(x), lambda done, total: told.append((done, total)))
-    assert told == [(100, None), (200, None), (250, None)]
-    found.survey(batches(x), progress=lambda done, total: told.append((done, total)))
+    found = surveyor().learn(batches(x), told.append)
+    assert told == [100, 200, 250]
+    found.survey(batches(x), progress=told.append)
     assert told[3:] == told[:3]
 
 
@@ -154,3 +154,21 @@ def test_rows_can_be_taken():
     assert (len(some), some.labels.tolist()) == (2, labels[[3, 5]].tolist())
     joined = Survey.joined([survey[:100], survey[100:]])
     assert (joined.places == survey.places).all()
+
+
+def test_what_draws_and_counts_in_evaluation_too_leaves_no_trace():
+    class Restless(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.last = nn.Linear(12, 8), nn.Linear(8, 3)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return self.last(nn.functional.dropout(self.layer(x), 0.1, training=True))
+
+    x, _ = blobs(200)
+    net, drawn = Restless(), torch.get_rng_state()
+    surveyor(net).learn(batches(x)).survey(batches(x))
+    assert net.calls == 0
+    assert torch.equal(torch.get_rng_state(), drawn)

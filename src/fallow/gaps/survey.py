@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from .._checks import invalid
 from ..activations import ActivationDensity
 from ..activations.views import Look
+from ..forward_only import forward_only
 
 Batch: TypeAlias = tuple[Any, Tensor | None]
 """Inputs of the network, and class ids ``(B,)``, -1 where unknown, or None."""
-Progress: TypeAlias = Callable[[int, int | None], None]
-"""Called as ``progress(done, total)``; the total may not be known."""
+Progress: TypeAlias = Callable[[int], None]
+"""Called with the number of samples that were looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,21 +93,16 @@ class Surveyor:
         done = 0
         with self._looking():
             for inputs, labels in batches:
-                self.forward(inputs)
-                done += self._seen(done, labels)
+                index = torch.arange(done, done + len(self.forward(inputs)))
+                self.watch.see(index, labels)
+                done += len(index)
                 if progress is not None:
-                    progress(done, None)
+                    progress(done)
         before = self.watch.refreshes
         self.watch.refresh()
         if self.watch.refreshes == before:
             raise invalid("A density needs at least 64 training samples.", done, "Train on more.")
         return self
-
-    def _seen(self, done: int, labels: Tensor | None) -> int:
-        rows = self.watch.taps.take(None)
-        count = len(rows[0])
-        self.watch.panel.add(np.arange(done, done + count), rows, labels)
-        return count
 
     def survey(
         self, batches: Iterable[Batch], *, training: bool = False, progress: Progress | None = None
@@ -134,7 +130,7 @@ class Surveyor:
             done += count
             yield self._part(looks, outputs, labels)
             if progress is not None:
-                progress(done, None)
+                progress(done)
 
     def _part(self, looks: list[Look], outputs: Tensor, labels: Tensor | None) -> Survey:
         surprise = self.watch.surprise(looks)
@@ -162,7 +158,7 @@ class Surveyor:
         model.eval()
         self.watch.taps.looking = True
         try:
-            with torch.no_grad():
+            with forward_only():
                 yield
         finally:
             self.watch.taps.looking = before
