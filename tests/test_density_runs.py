@@ -48,6 +48,12 @@ def run(tmp_path_factory):
     return out
 
 
+def test_the_chart_says_no_unit_of_a_percentile(run):
+    drawn = (run / "usage.svg").read_text()
+    assert ">score<" in drawn or "<!-- score -->" in drawn
+    assert "nats" not in drawn
+
+
 def test_well_covered_samples_are_left_out_and_thin_ones_stay(run):
     summary = json.loads((run / "summary.json").read_text())
     assert summary["saved_fraction"] > 0.05

@@ -102,7 +102,7 @@ def finish(
     table = samples_csv(names, scores, reason, times, nats=nats)
     run.write_text(run.samples_path, table)
     drawn = None if names is None else fitted(np.asarray(names), history[-1].n, "")
-    charts = save_usage(history, run.path, labels=drawn)
+    charts = save_usage(history, run.path, labels=drawn, unit="nats" if nats else "")
     console.table(_rows(summary))
     console.line()
     for remark in summary["remarks"]:
