@@ -77,7 +77,7 @@ def test_any_batches_give_the_same():
     one = found.survey(batches(x, labels, 400), training=True)
     other = found.survey(batches(x, labels, 37), training=True)
     for name in Survey.__dataclass_fields__:
-        step = 0.05 if name in ("surprise", "percentile") else 1e-4  # the last bit may move a row by a rank
+        step = 0.05 if name in ("surprise", "percentile") else 1e-3  # the last bit may move a row by a rank
         np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-4, atol=step)
 
 

@@ -37,6 +37,8 @@ _ABOUT = """Train on what still surprises the network.
   fallow train --resume RUN                           go on exactly where a run was stopped
   fallow compare --data digits                        does it pay? against two plain controls
   fallow report RUN                                   one HTML page of a run, with its odd samples
+  fallow gaps RUN                                     where data are missing
+  fallow collect RUN --pool POOL --count 100          what to collect next; train on it with --add
 """
 _ABOUT_COMPARE = """Does leaving samples out pay on your data? Trains every arm with the same seeds on the
 same data and reads the final epoch: against full training, and against two plain controls at the same

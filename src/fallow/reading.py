@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from ._checks import DamagedData, damaged, invalid
 from .data_file import DataFile
 from .epoch_file import EpochFile
+from .gaps_file import GapsFile
 from .generations import Search, check_file
 from .history import EpochRecord, fitted, times_used
 from .run_directory import RunDirectory
@@ -106,6 +107,16 @@ class Run:
             return None
         self.check(path)
         return ShownFile.read(path)
+
+    @cached_property
+    def gaps(self) -> GapsFile | None:
+        """What ``fallow gaps`` found last, or None.
+
+        Raises:
+            DamagedData: where that cannot be read.
+        """
+        path = self.directory.gaps_path
+        return GapsFile.read(path) if path.exists() else None
 
     @cached_property
     def labels(self) -> NDArray[np.int32] | None:

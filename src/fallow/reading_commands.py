@@ -1,4 +1,4 @@
-"""The commands that read a run: ``report``, ``inspect``, ``export``, ``verify``. None loads torch."""
+"""The commands that read a run. ``gaps`` and ``collect`` use its network; the others load no torch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ._checks import missing_extra
+from .epoch_file import finite
 from .life import Life, life
 from .reading import Run
 from .verifying import told_json, verify
@@ -128,6 +131,55 @@ def _report(parsed: Any) -> int:
     return DONE
 
 
+def _gaps(parsed: Any) -> int:
+    console, find_gaps = _tasks("gaps", "find_gaps")
+    told = find_gaps(parsed.run, parsed.reference, console=console)
+    if parsed.json:
+        print(json.dumps(finite(told), indent=2))
+        return DONE
+    from .tasks.telling_gaps import tell_gaps
+
+    tell_gaps(told)
+    return DONE
+
+
+def _collect(parsed: Any) -> int:
+    console, collect = _tasks("collecting", "collect")
+    found = collect(parsed.run, parsed.pool, parsed.count, out=parsed.out, console=console)
+    if parsed.json:
+        print(json.dumps(finite(found.told()), indent=2))
+        return DONE
+    from .tasks.telling_gaps import tell_picks
+
+    tell_picks(found, parsed.run)
+    return DONE
+
+
+def _tasks(module: str, name: str) -> tuple[Any, Callable[..., Any]]:
+    """Return a console on standard error and a function of the tasks, which need what training needs."""
+    try:
+        from .tasks.console import Console
+
+        return Console.beside(), getattr(import_module(f".tasks.{module}", __package__), name)
+    except ModuleNotFoundError as error:
+        raise missing_extra(f"`fallow {module}`", str(error.name)) from None
+
+
+def _add_reference(parser: Any) -> None:
+    parser.add_argument("--reference", metavar="POOL", help=f"What the training set ought to cover: {_POOL} "
+                        "Default: the samples that the run's accuracy is measured on.")  # fmt: skip
+
+
+def _add_pool(parser: Any) -> None:
+    parser.add_argument("--pool", metavar="POOL", required=True, help=f"The candidates: {_POOL}")
+    parser.add_argument("--count", metavar="B", type=int, required=True, help="How many to choose.")
+    parser.add_argument(
+        "--out",
+        metavar="PICKS",
+        help="The list, a new file. Default: RUN/picks-000.csv, or the next number.",
+    )
+
+
 def _add_sample(parser: Any) -> None:
     parser.add_argument("sample", type=int, metavar="ID", help="Its index in the training set, from 0.")
 
@@ -144,6 +196,11 @@ def _add_format(parser: Any) -> None:
 def _add_out(parser: Any) -> None:
     parser.add_argument("--out", help="The file. Default: RUN/report.html.")
 
+
+_POOL = (
+    "a folder of images; a FILE.npz with x (and y, if known); a FILE.parquet or a folder of them with a "
+    "column image or x (and label); hf:NAME or hf:FOLDER; or digits, fashion-mnist, cifar10."
+)
 
 COMMANDS = {
     "report": Command(
@@ -164,6 +221,24 @@ COMMANDS = {
         "  duckdb -c \"select sample, max(score) from 'runs/digits/export/history.parquet' group by 1\"",
         _add_format,
         _export,
+    ),
+    "gaps": Command(
+        "Where data are missing. Coherent regions, thin in the network's activations, that a reference has\n"
+        "and the training set lacks; each with its size, class, error, neighbours, examples and what to do.\n"
+        "Stays quiet where nothing is missing. The report shows the pictures.\n\n"
+        "  fallow gaps runs/digits                              against the held-out samples\n"
+        "  fallow gaps runs/digits --reference fresh.npz        against what you meet in use",
+        _add_reference,
+        _gaps,
+    ),
+    "collect": Command(
+        "What to collect next. Candidates of a pool that would fill what the training set lacks. Junk and\n"
+        "near-duplicates are left out; the budget is spread over what is missing, what is thin and a random\n"
+        "tenth. Writes a list with reasons, for a spreadsheet.\n\n"
+        "  fallow collect runs/digits --pool pool.npz --count 100\n"
+        "  fallow train --resume runs/digits --add runs/digits/picks-000.csv       once labels are filled in",
+        _add_pool,
+        _collect,
     ),
     "verify": Command(
         "Whether every file of a run is as it was written. Exit code 0 where it is, 1 where a run that is\n"

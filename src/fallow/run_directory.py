@@ -6,6 +6,7 @@ history/epoch-00000.safetensors   one a finished epoch, never changed again
 history/shown.safetensors         pictures of the samples that the report shows
 state/000012.safetensors .json    generations of the whole state, the newest two
 model.safetensors  summary.json  samples.csv  usage.png  usage.svg    once training has ended
+gaps.safetensors  picks-000.csv  report.html    what was asked of it since
 SHA256SUMS                        of all of these, written last; `sha256sum -c` reads it
 lock                              held by whoever writes
 """
@@ -36,7 +37,8 @@ _OURS = re.compile(
 _LOGS = "logs"
 _SUM = re.compile(r"([0-9a-f]{64})  (\S.*)")
 _FOLDERS = ("", "history", "state")
-_UNSEALED = ("lock", "SHA256SUMS", "report.html")
+_UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors")
+_PICKS = re.compile(r"picks-\d+\.csv")
 
 
 class RunDirectory:
@@ -193,6 +195,11 @@ class RunDirectory:
         return self.path / "density.safetensors"
 
     @property
+    def gaps_path(self) -> Path:
+        """``gaps.safetensors``: what ``fallow gaps`` found last."""
+        return self.path / "gaps.safetensors"
+
+    @property
     def samples_path(self) -> Path:
         """``samples.csv``: one line a sample."""
         return self.path / "samples.csv"
@@ -291,5 +298,7 @@ class RunDirectory:
     def _is_sealed(self, path: Path) -> bool:
         inside = path.relative_to(self.path)
         if path.is_symlink() or inside.name.startswith(".") or inside.name in _UNSEALED:
+            return False
+        if _PICKS.fullmatch(inside.name):
             return False
         return len(inside.parts) == 1 or inside.parts[0] == "history"

@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
 from itertools import chain
 from math import isqrt
 from pathlib import Path
@@ -103,14 +105,29 @@ def decode(
     Returns:
         The images ``(N, C, H, W)`` in uint8, and for each row that could not be read the reason.
     """
-    images = np.zeros((len(paths), *shape), dtype=np.uint8)
+    return _decoded([partial(_opened, path) for path in paths], shape, progress)
+
+
+def decode_bytes(files: Sequence[bytes], shape: Shape) -> tuple[np.ndarray, dict[int, str]]:
+    """Decode the bytes of image files, as :func:`decode` does."""
+    return _decoded([partial(BytesIO, data) for data in files], shape)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _decoded(
+    files: Sequence[Callable[[], IO[bytes]]], shape: Shape, progress: Progress | None = None
+) -> tuple[np.ndarray, dict[int, str]]:
+    images = np.zeros((len(files), *shape), dtype=np.uint8)
 
     def fill(row: int) -> None:
-        with paths[row].open("rb") as file, _open(file) as image:
+        with files[row]() as file, _open(file) as image:
             pixels = _pixels(image, shape)
         images[row] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
-    reasons = _each(fill, len(paths), progress)
+    reasons = _each(fill, len(files), progress)
     return images, {row: reason for row, reason in enumerate(reasons) if reason is not None}
 
 

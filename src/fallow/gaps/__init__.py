@@ -1,5 +1,20 @@
-"""Where data are missing: how samples look to a trained network and its density."""
+"""Where data are missing, and what to collect: how samples look to a trained network and its density."""
 
+from .choosing import Choice, Plan, choose
+from .likeness import LIMIT, Likeness
+from .regions import THIN, Region, Regions, find_regions
 from .survey import Survey, Surveyor
 
-__all__ = ["Survey", "Surveyor"]
+__all__ = [
+    "LIMIT",
+    "THIN",
+    "Choice",
+    "Likeness",
+    "Plan",
+    "Region",
+    "Regions",
+    "Survey",
+    "Surveyor",
+    "choose",
+    "find_regions",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,11 +16,13 @@ from .._checks import invalid
 from ..activations import ActivationDensity
 from ..activations.views import Look
 from ..forward_only import forward_only
+from .likeness import LEAST, LIMIT, Likeness
 
 Batch: TypeAlias = tuple[Any, Tensor | None]
 """Inputs of the network, and class ids ``(B,)``, -1 where unknown, or None."""
 Progress: TypeAlias = Callable[[int], None]
 """Called with the number of samples that were looked at."""
+_EXAMPLES, _VALUES = 2048, 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +34,9 @@ class Survey:
             that training samples have the mean square 1.
         surprise: float64 ``(N,)``, nats, over all layers; training samples without themselves.
         percentile: float32 ``(N,)``, the share of the training set that is less surprising.
-        strangeness: float32 ``(N,)``, the largest over layers of the energy off the subspace, as a multiple
-            of the training set's 99.5 % quantile.
+        strangeness: float32 ``(N,)``, how unlike the training inputs they are made, as a multiple of what
+            nine of ten of these stay below: by :class:`~fallow.gaps.likeness.Likeness`; for inputs that it
+            cannot judge twice the energy off the subspace over its 99.5 % quantile, the largest over layers.
         labels: int64 ``(N,)``, -1 where unknown.
         predicted: int64 ``(N,)``, the class with the highest output, -1 where the network has no classes.
     """
@@ -76,11 +79,16 @@ class Surveyor:
         forward: makes the forward pass of a batch's inputs, and returns the outputs; class scores are
             ``(B, classes)``.
         classes: whether the outputs are class scores.
+
+    Attributes:
+        likeness: how unlike the training inputs others are made; None before :meth:`learn`, and for inputs
+            that cannot be judged.
     """
 
     watch: ActivationDensity
     forward: Callable[[Any], Tensor]
     classes: bool = True
+    likeness: Likeness | None = field(default=None, init=False)
 
     def learn(self, batches: Iterable[Batch], progress: Progress | None = None) -> Surveyor:
         """Learn the density anew of the whole training set as it looks in evaluation, batch after batch.
@@ -90,9 +98,10 @@ class Surveyor:
         Raises:
             InvalidValue: where there are fewer samples than a density needs.
         """
-        done = 0
+        done, examples = 0, _Examples()
         with self._looking():
             for inputs, labels in batches:
+                examples.add(inputs)
                 index = torch.arange(done, done + len(self.forward(inputs)))
                 self.watch.see(index, labels)
                 done += len(index)
@@ -102,6 +111,7 @@ class Surveyor:
         self.watch.refresh()
         if self.watch.refreshes == before:
             raise invalid("A density needs at least 64 training samples.", done, "Train on more.")
+        self.likeness = examples.likeness()
         return self
 
     def survey(
@@ -128,14 +138,18 @@ class Surveyor:
                 index = torch.arange(done, done + count) if training else None
                 looks = self.watch.look(index, labels if training else None)
             done += count
-            yield self._part(looks, outputs, labels)
+            yield self._part(looks, outputs, labels, self._strangeness(inputs, looks))
             if progress is not None:
                 progress(done)
 
-    def _part(self, looks: list[Look], outputs: Tensor, labels: Tensor | None) -> Survey:
+    def _strangeness(self, inputs: Any, looks: list[Look]) -> Tensor:
+        if self.likeness is not None:
+            return self.likeness(inputs.cpu())
+        return LIMIT * torch.stack([look.strangeness for look in looks]).amax(0)
+
+    def _part(self, looks: list[Look], outputs: Tensor, labels: Tensor | None, strangeness: Tensor) -> Survey:
         surprise = self.watch.surprise(looks)
         places = torch.cat([look.places / look.spread for look in looks], 1)
-        strangeness = torch.stack([look.strangeness for look in looks]).amax(0)
         none = np.full(len(surprise), -1, np.int64)
         predicted = outputs.argmax(1).cpu().numpy() if self.classes and outputs.dim() == 2 else none
         given = none if labels is None else labels.cpu().numpy().astype(np.int64)
@@ -164,3 +178,28 @@ class Surveyor:
             self.watch.taps.looking = before
             for module, mode in modes:
                 module.training = mode
+
+
+class _Examples:
+    """Evenly spaced inputs out of a stream, as many as :class:`Likeness` has use for."""
+
+    def __init__(self) -> None:
+        self._rows: list[Tensor] = []
+        self._seen, self._step, self._judged = 0, 1, True
+
+    def add(self, inputs: Any) -> None:
+        """Take what is due of a batch."""
+        self._judged = self._judged and Likeness.judges(inputs)
+        if not self._judged:
+            self._rows = []
+            return
+        first = -self._seen % self._step
+        self._rows += inputs[first :: self._step].cpu().unbind(0)
+        self._seen += len(inputs)
+        most = max(LEAST, min(_EXAMPLES, _VALUES // max(1, inputs[0].numel())))
+        while len(self._rows) > 2 * most:
+            self._rows, self._step = self._rows[::2], 2 * self._step
+
+    def likeness(self) -> Likeness | None:
+        """Return what judges inputs by these; None where there are too few or of another kind."""
+        return Likeness(torch.stack(self._rows)) if len(self._rows) >= LEAST else None

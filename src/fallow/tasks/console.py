@@ -50,6 +50,16 @@ class Console:
         silent = any(int(os.environ.get(name, "0") or 0) for name in ("RANK", "LOCAL_RANK"))
         return Console(RichConsole(highlight=False), silent=silent)
 
+    @staticmethod
+    def nowhere() -> Console:
+        """Return a console that prints nothing."""
+        return Console(RichConsole(quiet=True), silent=True)
+
+    @staticmethod
+    def beside() -> Console:
+        """Return a console that shows how far work is on standard error."""
+        return Console(RichConsole(stderr=True, highlight=False))
+
     @property
     def live(self) -> bool:
         """Whether a moving bar can be shown."""

@@ -22,6 +22,7 @@ from ..datasets import ImageData, ImageDataset, load_images
 from ..loading import check_map_style
 from ..models import SmallAutoencoder, image_model
 from ..subsampler import Subsampler
+from .adding import with_added
 from .autoencoder import AutoencoderTask
 from .building import (
     import_class,
@@ -71,7 +72,7 @@ class Job:
 
 
 def read_data(options: TrainOptions, console: Console) -> ImageData:
-    """Read the images that the options name, and cut them down as the options say."""
+    """Read the images that the options name, cut down as they say, and those that they add."""
     with console.reading(options.data) as progress:
         data = load_images(
             options.data,
@@ -81,7 +82,8 @@ def read_data(options: TrainOptions, console: Console) -> ImageData:
             image_size=options.image_size,
             progress=progress,
         )
-    return chosen_parts(data, options.samples, options.validation)
+    data = chosen_parts(data, options.samples, options.validation)
+    return with_added(data, options.add, console, labelled=options.task != "autoencoder")
 
 
 def build(options: TrainOptions, console: Console, data: ImageData | None = None) -> Job:
@@ -123,7 +125,11 @@ def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
 
 def _own_data(options: TrainOptions, console: Console) -> Job:
     """Put a subsampler between the user's LightningDataModule and his module."""
-    for name, given in (("samples", options.samples), ("validation", options.validation)):
+    for name, given in (
+        ("samples", options.samples),
+        ("validation", options.validation),
+        ("add", options.add or None),
+    ):
         if given is not None:
             raise invalid(f"--{name} is for images that fallow reads.", given, "Cut your own data yourself.")
     found = import_class(options.data, options.data_args)

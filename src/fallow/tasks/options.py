@@ -108,6 +108,9 @@ class TrainOptions:
             own are used. To train it longer: --epochs 40 --accept epochs.
         accept: What may differ from the run that goes on, as epochs,low: names of options; data for samples
             that were changed, added or relabelled since; history for past epochs whose files are damaged.
+        add: Train on collected samples too: a list that fallow collect wrote, its column label completed
+            (junk, ? or nothing leaves a pick out); several with commas between. With --resume the run goes on
+            with them; one that had finished trains half as long again, or to --epochs.
         save_steps: Save the state after every k-th step too. It is saved before each epoch, at the end, and
             on Ctrl-C or SIGTERM.
         on_storage_error: warn (train on, try again after the next epoch) or stop, where a file cannot be
@@ -167,6 +170,7 @@ class TrainOptions:
     out: str | None = None
     resume: str | None = None
     accept: str = ""
+    add: str = ""
     save_steps: int | None = None
     on_storage_error: str = "warn"
     workers: int = 0

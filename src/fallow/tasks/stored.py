@@ -80,6 +80,7 @@ def going_on(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
     Raises:
         InvalidValue: for the first option that changes the training and is not named in ``accept``.
     """
+    given = _with_more(stored, given)
     known = {field.name for field in fields(TrainOptions)}
     for name in given.accepted:
         if name not in known | _MORE or name in _FREE | _NEVER:
@@ -98,6 +99,29 @@ def going_on(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
     if given.out not in (None, stored.get("out")):
         raise invalid("A run goes on in its own folder.", f"--out {given.out}", "Leave --out out.")
     return replace(given, out=given.resume)
+
+
+def _with_more(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
+    """Return the options with the lists of ``--add`` after those that the run has already.
+
+    To add samples is to accept that the data are others, and that training takes longer.
+    """
+    lists = [name.strip() for given_or_stored in (str(stored.get("add") or ""), given.add)
+             for name in given_or_stored.split(",") if name.strip()]  # fmt: skip
+    add = ",".join(dict.fromkeys(lists))
+    if add == str(stored.get("add") or ""):
+        return replace(given, add=add)
+    accept = ",".join(dict.fromkeys([*given.accepted, "add", "data", "epochs"]))
+    return replace(given, add=add, accept=accept)
+
+
+def longer(run: RunDirectory, options: TrainOptions) -> TrainOptions:
+    """Return the options of a finished run that gets samples: half as many epochs more by default."""
+    state = run.generations.newest().found
+    planned = options.planned_epochs
+    if "add" not in options.accepted or state is None or int(state.about["epoch"]) < planned:
+        return options
+    return replace(options, epochs=planned + -(-planned // 2))
 
 
 def _shown(options: Mapping[str, Any], name: str) -> Any:

@@ -18,7 +18,7 @@ from .jobs import Job, build
 from .options import TrainOptions
 from .restoring import restore
 from .session import Session
-from .stored import going_on, located, plain, stored_options
+from .stored import going_on, located, longer, plain, stored_options
 from .trainer import seeded
 
 
@@ -40,7 +40,8 @@ def train(
         Stopped: where Ctrl-C or SIGTERM ended it.
     """
     options.check()
-    options = replace(options, data=located(options.data))
+    lists = ",".join(located(name.strip()) for name in options.add.split(",") if name.strip())
+    options = replace(options, data=located(options.data), add=lists)
     if options.resume is not None:
         options = going_on(stored_options(options.resume), options)
     console = console or Console.here()
@@ -62,6 +63,11 @@ def _go_on(options: TrainOptions, console: Console, data: ImageData | None) -> d
     """Go on with a run that was stopped."""
     assert options.resume is not None
     with RunDirectory(options.resume) if _rank() else RunDirectory.reopen(options.resume) as run:
+        if (more := longer(run, options)) != options:
+            console.line(
+                f"The run had finished: it trains on to epoch {more.epochs} (--epochs says otherwise)."
+            )
+            options = more
         job = build(options, console, data)
         try:
             restored = restore(run, job, options, console, writes=not _rank())

@@ -1,0 +1,98 @@
+"""Candidates that a run may be given, read part by part: a folder, an npz file, Parquet, Hugging Face."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .._checks import invalid
+from .decoding import SUFFIXES, decode
+from .images import ImageDataset
+from .load import NAMES, load_images
+from .pool_npz import NpzPool
+from .pool_part import Kind, Pool, PoolPart, chunks
+from .pool_tables import HuggingFacePool, ParquetPool
+
+
+def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequence[str]) -> Pool:
+    """Return the pool of a name.
+
+    Args:
+        name: a folder of images, in sub-folders named as the classes or not; a FILE.npz with ``x``
+            ``(N, ...)`` and, if known, ``y``; a FILE.parquet or a folder of them, with a column ``image``
+            (encoded) or ``x`` (pixels) and, if known, ``label``; ``hf:NAME`` or ``hf:FOLDER`` as Hugging
+            Face's ``datasets`` loads or has saved them, ``hf:OWNER/NAME/SPLIT`` for another split than train;
+            or a known name as digits.
+        like: the training images, whose shape and kind all get.
+        classes: names of the run's classes.
+
+    Raises:
+        InvalidValue: where there is no such pool, or it holds no images.
+        DamagedData: where it cannot be read.
+        ModuleNotFoundError: without what reads it.
+    """
+    kind = Kind(like, tuple(classes))
+    text = str(name)
+    if text.startswith("hf:"):
+        return HuggingFacePool(text, kind)
+    if text in NAMES:
+        return _Known(text, kind)
+    path = Path(name)
+    if path.is_dir() and next(path.rglob("*.parquet"), None) is not None:
+        return ParquetPool(path, sorted(path.rglob("*.parquet")), kind)
+    if path.is_dir():
+        return _Folder(path, kind)
+    if not path.is_file():
+        step = f"Name a folder, a FILE.npz, a FILE.parquet, hf:NAME, or {', '.join(NAMES)}."
+        raise invalid("A pool must exist.", f"no {text}", step)
+    if path.suffix.lower() == ".parquet":
+        return ParquetPool(path, [path], kind)
+    if path.suffix.lower() == ".npz":
+        return NpzPool(path, kind)
+    raise invalid("A pool must be a folder, a FILE.npz, a FILE.parquet or hf:NAME.", text)
+
+
+class _Known:
+    """The training part of a known data set."""
+
+    def __init__(self, name: str, kind: Kind) -> None:
+        self.name, self._kind = name, kind
+        self._data = load_images(name).train
+        self.total: int | None = len(self._data)
+
+    def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
+        """See :class:`Pool`."""
+        for rows in chunks(np.arange(len(self._data)) if index is None else index):
+            images, labels = self._data.__getitems__(torch.from_numpy(rows))
+            array = images.numpy()
+            known = [self._kind.label(int(label)) for label in labels]
+            yield PoolPart(rows, self._kind.images(self.name, array), np.array(known, np.int64))
+
+
+class _Folder:
+    """Image files, at any depth; a file's label is the folder that it lies in."""
+
+    def __init__(self, path: Path, kind: Kind) -> None:
+        self.name, self._kind = str(path.absolute()), kind
+        found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        hidden = (file for file in found if not any(p.startswith(".") for p in file.relative_to(path).parts))
+        self._files = sorted(hidden, key=lambda file: str(file).lower())
+        self.total: int | None = len(self._files)
+        if not self._files:
+            raise invalid(f"{path} must hold images.", "none", f"Known are {', '.join(sorted(SUFFIXES))}.")
+
+    def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
+        """See :class:`Pool`; what cannot be read is left out."""
+        for rows in chunks(np.arange(len(self._files)) if index is None else index):
+            files = [self._files[row] for row in rows]
+            images, reasons = decode(files, self._kind.shape)
+            kept = [place for place in range(len(files)) if place not in reasons]
+            labels = [self._kind.label(files[place].parent.name) for place in kept]
+            names = tuple(str(files[place].absolute()) for place in kept)
+            found = self._kind.of_kind(torch.from_numpy(images[kept]))
+            yield PoolPart(rows[kept], found, np.array(labels, np.int64), names)

@@ -1,0 +1,164 @@
+"""``fallow collect``: which candidates of a pool would fill what a run lacks."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._checks import NotWritten, check_integer, invalid
+from ..datasets.pools import open_pool
+from ..gaps import Choice, Plan, choose
+from ..picks import Pick, dump_picks
+from ..run_directory import RunDirectory
+from ..storage import DISK
+from .console import Console
+from .surveying import SurveyedPool, SurveyedRun
+
+
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """What to collect.
+
+    Attributes:
+        picks: the best first.
+        path: of the list.
+        seen: how many samples the pool has.
+        junk: how many of those kept are made unlike the training samples, and ``alike`` nearly like one.
+        gaps: how many regions the training set lacks.
+        budget: how many were asked for.
+    """
+
+    picks: list[Pick]
+    path: Path
+    seen: int
+    looked_at: int
+    junk: int
+    alike: int
+    gaps: int
+    budget: int
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many picks there are of each kind: a gap's name, ``thin`` or ``random``."""
+        return Counter(pick.region or pick.reason.split(":")[0] for pick in self.picks)
+
+    def told(self) -> list[dict[str, Any]]:
+        """Return the picks as JSON takes them."""
+        return [asdict(pick) for pick in self.picks]
+
+
+def collect(
+    run: str | os.PathLike[str],
+    pool: str | os.PathLike[str],
+    count: int,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    console: Console | None = None,
+) -> Collected:
+    """Choose samples of a pool that would fill what a run's training set lacks, and write the list.
+
+    Args:
+        run: the folder of a trained run.
+        pool: the candidates; see :func:`~fallow.datasets.pools.open_pool`.
+        count: how many to choose.
+        out: the list; ``RUN/picks-000.csv``, or the next number, by default.
+        console: where to show how far it is; nowhere by default.
+
+    Raises:
+        InvalidValue: where there is no trained run or no such pool, or no candidate qualifies.
+        DamagedData: where files are not sound.
+        NotWritten: where the list cannot be written, or is there already.
+    """
+    count = check_integer("count", count, 1)
+    console = console or Console.nowhere()
+    path = _next(RunDirectory(run)) if out is None else Path(out)
+    if path.exists():
+        step = "Name another --out: a list that somebody may have worked on is never overwritten."
+        raise invalid("The list must be a new file.", path, step)
+    found = SurveyedRun.of(run, console)
+    opened = open_pool(pool, found.data.train, found.data.classes)
+    surveyed = SurveyedPool.of(found, opened, console, wanted=count)
+    held_out = found.run.data.held_out
+    leaked = np.zeros(len(surveyed.index), bool)
+    if held_out is not None:
+        leaked = np.isin(surveyed.checksums, held_out)
+    rows = np.flatnonzero(~leaked)
+    if not rows.size:
+        raise invalid("The pool must hold a candidate.", "only samples that the run is measured on")
+    plan = choose(
+        found.training, surveyed.survey[rows], count, even=surveyed.even[rows], seed=found.options.seed
+    )
+    words = _Words(plan, found.data.classes, surveyed, rows, opened.name)
+    picks = [words.pick(choice) for choice in plan.choices]
+    try:
+        DISK.put(path, dump_picks(picks))
+    except OSError as error:
+        raise NotWritten(
+            f"{path} cannot be written: {error.strerror or error}. Name another --out."
+        ) from None
+    return Collected(
+        picks, path, surveyed.seen, len(rows), plan.junk, plan.alike, len(plan.regions.missing), count
+    )
+
+
+def _next(run: RunDirectory) -> Path:
+    number = 0
+    while (path := run.path / f"picks-{number:03d}.csv").exists():
+        number += 1
+    return path
+
+
+@dataclass(frozen=True, eq=False)
+class _Words:
+    """Says why a candidate was chosen."""
+
+    plan: Plan
+    classes: tuple[str, ...]
+    pool: SurveyedPool
+    rows: Any
+    name: str
+
+    def pick(self, choice: Choice) -> Pick:
+        row = int(self.rows[choice.row])
+        survey = self.pool.survey
+        label, index = int(survey.labels[row]), int(self.pool.index[row])
+        explain: dict[str, Callable[[], str]] = {"missing": lambda: self._missing(choice), "thin": self._thin}
+        reason = explain.get(choice.why, self._random)()
+        predicted = int(survey.predicted[row])
+        if predicted >= 0:
+            reason += f"; the network takes it for {self._class(predicted)}"
+        return Pick(
+            index,
+            self._class(label) if label >= 0 else "",
+            choice.score,
+            "" if choice.region is None else f"gap {choice.region + 1}",
+            reason,
+            self.name,
+            (self.pool.files or {}).get(index, ""),
+            f"{int(self.pool.checksums[row]):016x}",
+        )
+
+    def _class(self, label: int) -> str:
+        return self.classes[label] if label < len(self.classes) else str(label)
+
+    def _missing(self, choice: Choice) -> str:
+        assert choice.region is not None
+        region = self.plan.regions.missing[choice.region]
+        return (
+            f"missing: {region.factor:.1f} times as large a share of the pool as of the training set lies in "
+            f"gap {choice.region + 1}, which has {region.training.size} thin training samples"
+        )
+
+    @staticmethod
+    def _thin() -> str:
+        return "thin: few training samples lie near it"
+
+    @staticmethod
+    def _random() -> str:
+        return "random: drawn from all candidates, for an unbiased look"

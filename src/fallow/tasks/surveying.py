@@ -1,0 +1,261 @@
+"""A trained run, taken up again to see how samples look to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .._checks import DamagedData, damaged, invalid
+from ..activations import ActivationDensity
+from ..data_file import row_checksums
+from ..datasets import ImageData, ImageDataset
+from ..datasets.pool_part import Pool, PoolPart
+from ..gaps import LIMIT, Survey, Surveyor
+from ..gaps.regions import THIN
+from ..keyed import mix, uniform
+from ..reading import Run
+from ..state_file import parse
+from .console import Console
+from .jobs import build, read_data
+from .on_images import OnImages
+from .options import TrainOptions
+from .stored import stored_options
+from .trainer import seeded
+
+EVEN = 20_000
+"""Samples of a pool that are kept, drawn evenly from all of them; and thin ones beside them, at least."""
+_BATCH = 512
+_EVEN, _THIN = 0xE7E4, 0x7414
+
+
+@dataclass(frozen=True, eq=False)
+class SurveyedRun:
+    """A run, and how its samples look to its network.
+
+    Attributes:
+        run: where it lies.
+        options: what it was trained with.
+        data: what it was trained on.
+        surveyor: looks at samples.
+        training: the training samples, each without itself.
+        prepare: makes images what the network takes.
+    """
+
+    run: Run
+    options: TrainOptions
+    data: ImageData
+    surveyor: Surveyor
+    training: Survey
+    prepare: Callable[[Tensor], Tensor]
+
+    @staticmethod
+    def of(path: str | os.PathLike[str], console: Console) -> SurveyedRun:
+        """Take up a run: its data, its weights and, where it kept one, its density.
+
+        Raises:
+            InvalidValue: where there is no trained run, or its data are not what they were.
+            DamagedData: where its files are not sound.
+        """
+        run = Run(path)
+        model_path = run.directory.model_path
+        if not model_path.exists():
+            step = f"Train it to its end: fallow train --resume {run.directory.path}"
+            raise invalid(f"{run.directory.path} must hold a trained network.", "no model.safetensors", step)
+        run.check(model_path)
+        options = TrainOptions(**stored_options(str(path)))
+        with seeded(options.seed):
+            data = read_data(options, console)
+            return _surveyed(run, options, data, console)
+
+    def batches(self, part: ImageDataset) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels as a surveyor takes them."""
+        for start in range(0, len(part), _BATCH):
+            images, labels = part.images[start : start + _BATCH], part.labels[start : start + _BATCH]
+            yield self.prepare(images), labels
+
+    def held_out(self) -> Survey:
+        """Return how the samples look that the run's accuracy is measured on."""
+        return self.surveyor.survey(self.batches(self.data.test))
+
+
+@dataclass(frozen=True, eq=False)
+class SurveyedPool:
+    """The samples of a pool that were kept: an even sample of all, and of the thin ones.
+
+    Attributes:
+        survey: how they look.
+        index: int64, where each stands in the pool.
+        checksums: uint64, of their pixels.
+        even: which belong to the even sample.
+        files: by index; None where they are no files.
+        seen: how many samples the pool has.
+        thin: how many of them lie thin and are made as the training samples are.
+    """
+
+    survey: Survey
+    index: NDArray[np.int64]
+    checksums: NDArray[np.uint64]
+    even: NDArray[np.bool_]
+    files: dict[int, str] | None
+    seen: int
+    thin: int
+
+    @staticmethod
+    def of(found: SurveyedRun, pool: Pool, console: Console, *, wanted: int = 0) -> SurveyedPool:
+        """Go through a pool once.
+
+        Args:
+            found: whose network looks.
+            pool: at what.
+            console: where to show how far it is.
+            wanted: ten times as many thin samples are kept, and not less than of the even sample.
+
+        Raises:
+            InvalidValue: where it holds no sample that can be read.
+        """
+        key = found.options.seed
+        even, thin = _Reservoir(mix(key, _EVEN), EVEN), _Reservoir(mix(key, _THIN), max(EVEN, 10 * wanted))
+        seen = thin_seen = 0
+        with console.reading(pool.name) as progress:
+            for part in pool.parts():
+                if not len(part):
+                    continue
+                looks = found.surveyor.survey([(found.prepare(part.images), torch.from_numpy(part.labels))])
+                sums = row_checksums(part.images.numpy())
+                rows = np.arange(len(part))
+                some = np.flatnonzero((looks.percentile > THIN) & (looks.strangeness <= LIMIT))
+                even.add(part, looks, sums, rows)
+                thin.add(part, looks, sums, some)
+                seen, thin_seen = seen + len(part), thin_seen + some.size
+                if progress is not None:
+                    progress(seen, pool.total or seen)
+        if not seen:
+            raise invalid(f"{pool.name} must hold a sample that can be read.", "none")
+        both = _Kept.joined([even.kept, thin.kept])
+        index, first = np.unique(both.index, return_index=True)
+        files = {int(i): both.files[j] for i, j in zip(index, first, strict=True) if both.files[j]}
+        return SurveyedPool(
+            both.survey[first],
+            index,
+            both.checksums[first],
+            np.isin(index, even.kept.index),
+            files or None,
+            seen,
+            thin_seen,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Samples that are kept, with the draw that decides how long."""
+
+    survey: Survey
+    index: NDArray[np.int64]
+    checksums: NDArray[np.uint64]
+    files: list[str]
+    draw: NDArray[np.float32]
+
+    @staticmethod
+    def joined(parts: list[_Kept]) -> _Kept:
+        return _Kept(
+            Survey.joined(part.survey for part in parts),
+            np.concatenate([part.index for part in parts]),
+            np.concatenate([part.checksums for part in parts]),
+            [file for part in parts for file in part.files],
+            np.concatenate([part.draw for part in parts]),
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> _Kept:
+        files = [self.files[row] for row in rows]
+        return _Kept(self.survey[rows], self.index[rows], self.checksums[rows], files, self.draw[rows])
+
+
+class _Reservoir:
+    """So many samples of a stream at most, each as likely as any other; which ones, its key and index say."""
+
+    def __init__(self, key: int, most: int) -> None:
+        self._key, self._most = key, most
+        self._parts: list[_Kept] = []
+        self._size = 0
+
+    def add(self, part: PoolPart, looks: Survey, sums: NDArray[np.uint64], rows: NDArray[np.int64]) -> None:
+        """Take some rows of a part."""
+        first, last = int(part.index[0]), int(part.index[-1]) + 1
+        draws = uniform(self._key, first, last)[part.index[rows] - first]
+        files = [part.files[row] if part.files else "" for row in rows]
+        self._parts.append(_Kept(looks[rows], part.index[rows], sums[rows], files, draws))
+        self._size += rows.size
+        if self._size > 2 * self._most:
+            self._parts = [self.kept]
+            self._size = self._parts[0].index.size
+
+    @property
+    def kept(self) -> _Kept:
+        """The samples with the smallest draws."""
+        every = _Kept.joined(self._parts)
+        if every.index.size <= self._most:
+            return every
+        return every.take(np.sort(np.argpartition(every.draw, self._most)[: self._most]))
+
+
+def _surveyed(run: Run, options: TrainOptions, data: ImageData, console: Console) -> SurveyedRun:
+    job = build(options, console, data)
+    if found := run.data.changes(job.data):
+        step = "Put them back: how its samples looked to it cannot be told from others."
+        raise invalid(
+            f"The data must be those that {run.directory.path} was trained on.", "; ".join(found), step
+        )
+    module = job.module
+    network = module.network if isinstance(module, OnImages) else module
+    path = run.directory.model_path
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise damaged(f"{path} must hold the weights of this network.", said, "Train again.") from None
+    gpu = torch.cuda.is_available() and options.accelerator != "cpu"
+    device = torch.device("cuda" if gpu else "cpu")
+    module.to(device)
+    watch = job.watch or ActivationDensity(network, seed=options.seed)
+    density_path = run.directory.density_path
+    if job.watch is not None and density_path.exists():
+        run.check(density_path)
+        try:
+            watch.load_state_dict(parse(density_path.read_bytes(), str(density_path)))
+        except (DamagedData, OSError):
+            raise
+        except Exception as error:  # a state of another version
+            raise damaged(f"{density_path} must be readable.", error, "Remove it.") from None
+
+    def prepare(images: Tensor) -> Tensor:
+        images = images.to(device)
+        if isinstance(module, OnImages):
+            return module.prepare(images)
+        return images.float() / (255 if images.dtype == torch.uint8 else 1)
+
+    surveyor = Surveyor(watch, network, classes=options.task == "image")
+    surveyed = SurveyedRun(run, options, data, surveyor, _nothing(), prepare)
+    with console.reading("the training set") as progress:
+        total = 2 * len(data.train)
+        surveyor.learn(surveyed.batches(data.train), _shown(progress, 0, total))
+        later = _shown(progress, len(data.train), total)
+        training = surveyor.survey(surveyed.batches(data.train), training=True, progress=later)
+    return SurveyedRun(run, options, data, surveyor, training, prepare)
+
+
+def _nothing() -> Survey:
+    none = np.zeros(0)
+    return Survey(*(none.astype(kind) for kind in ("f4", "f8", "f4", "f4", "i8", "i8")))
+
+
+def _shown(progress: Any, before: int, total: int) -> Callable[[int], None] | None:
+    return None if progress is None else lambda done: progress(before + done, total)
