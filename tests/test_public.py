@@ -70,7 +70,7 @@ OWNERS = {
     "scipy": {"comparison/statistics.py", "gaps/tree.py"},
     "sklearn": {"datasets/digits.py"},
     "PIL": {"datasets", "report"},
-    "jinja2": {"report/writing.py"},
+    "jinja2": {"report/page.py"},
     "pyarrow": {"export.py", "datasets/pool_tables.py"},
     "datasets": {"datasets/pool_tables.py"},
     "zuko": {"densities/flow.py"},

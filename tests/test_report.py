@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from html.parser import HTMLParser
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -17,11 +18,15 @@ from fallow._checks import DamagedData, InvalidValue
 from fallow.bitset import unpack
 from fallow.data_file import DataFile
 from fallow.epoch_file import EpochFile
+from fallow.gaps import THIN
+from fallow.gaps_file import GapsFile
 from fallow.generations import Generations
 from fallow.history import describe
 from fallow.policies.base import Reason
 from fallow.reading import Run
+from fallow.report import gaps as report_gaps
 from fallow.report import text, write_report
+from fallow.report.source import Source
 from fallow.report.usage import ABSENT, UNUSED, USED
 from fallow.report.writing import LARGEST, render
 from fallow.run_directory import RunDirectory
@@ -422,6 +427,7 @@ def test_what_does_not_fit_is_thinned_evenly(tmp_path, monkeypatch):
 
 def test_loads_no_torch(tmp_path):
     make_run(tmp_path / "run", shown=True)
+    put_gaps(tmp_path / "run")
     code = (
         "import sys; from fallow.reading import Run; from fallow.report import write_report; "
         f"write_report(Run({str(tmp_path / 'run')!r})); "
@@ -429,3 +435,185 @@ def test_loads_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def told_gaps(words=("plain",), gaps=2, thin=3):
+    """Return what ``fallow gaps`` may tell of the run that ``make_run`` writes; names are of ``words``."""
+    turn = cycle(words)
+
+    def sample(of, index):
+        named = {"label": next(turn) if index % 3 else None, "predicted": next(turn), "file": next(turn)}
+        return {"of": of, "index": index, "percentile": 0.97, "picture": index, **named}
+
+    def card(name, missing):
+        return {
+            "name": next(turn) if words[0] != "plain" else name, "size": 1_114, "training": 3,
+            "reference": 1_111, "share_of_training": 0.1, "share_of_reference": 0.127, "times": 229.81,
+            "at_least": 12.41, "stability": 0.99, "lacking": 1_108.4, "percentile": 0.98, "class": next(turn),
+            "class_share": 0.75, "class_is_predicted": not missing, "error": 0.25, "error_overall": 0.0105,
+            "prototypes": [{**sample("training", i), "distance": 1.5} for i in range(3)],
+            "examples": [sample("reference", i) for i in range(9)], "trend": [None, 0.5, 0.25],
+            "action": "collect" if missing else "ignore", "reason": next(turn),
+        }  # fmt: skip
+
+    before = {"name": "gap 1", "class": next(turn), "percentile": 0.98, "examples": [1]}
+    return {
+        "run": next(turn), "epochs": 6, "made": "2020-01-01T00:00:00Z", "reference": next(turn),
+        "training_samples": 30, "reference_samples": 2_000, "reference_looked_at": 1_900, "usual": 1.2,
+        "gaps": [card(f"gap {i + 1}", True) for i in range(gaps)],
+        "thin": [card(f"thin {i + 1}", False) for i in range(thin)],
+        "alone": [sample("training", 1), sample("reference", 2)], "alone_count": [1, 4],
+        "strange": [], "strange_count": [0, 0], "earlier": [],
+        "before": {"training_samples": 20, "gaps": [{**before, "now": now} for now in (0.5, 0.95, 0.99)]},
+    }  # fmt: skip
+
+
+def put_gaps(path, told=None, wide=8, pictures=True):
+    shape = (9, wide, wide, 3)
+    drawn = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8) if pictures else None
+    file = GapsFile(told_gaps() if told is None else told, drawn)
+    (path / "gaps.safetensors").write_bytes(file.dump())
+
+
+def test_gaps_are_told(tmp_path):
+    make_run(tmp_path / "run")
+    assert "Gaps" not in page_of(tmp_path / "run").words
+    put_gaps(tmp_path / "run")
+    page = page_of(tmp_path / "run")
+    said = " ".join(" ".join(page.words).split())
+    assert page.words.count("Gaps") == 2  # in the contents, and as a heading
+    for part in (
+        "2 regions of the reference are missing in the training set.",
+        "30 training samples were held against 1,900 samples, drawn evenly from 2,000, of plain",
+        "1,114 thin samples: 3 of the training set, 1,111 of the reference",
+        "98% of the training set lie denser", "about 1,108 such samples", "99% of it found again",
+        "230\u00a0× that of the training set, 12.4\u00a0× at least".replace("\u00a0", " "),
+        "mostly plain (75%)", "mostly predicted as plain (75%)", "25.0% here, 1.1% of all",
+        "score higher than 50% of all at first, than 25% at last",
+        "3 regions are thin in the training set too, but not missing: nothing to do.",
+        "1 training and 4 reference samples lie by themselves", "and 3 more",
+        "With 20 training samples these were missing.",
+    ):  # fmt: skip
+        assert part in said, part
+    assert [row[2:] for row in page.tables[-1][1:]] == [
+        ["98%", "50%", "filled"], ["98%", "95%", "filling"], ["98%", "99%", "as thin as before"],
+    ]  # fmt: skip
+    assert sum(tag == "img" for tag, _ in page.skeleton) == 5 * (9 + 3)
+    assert "M1.5 20.0h0L2.5 29.0" in page.words
+    assert "gone on since" not in said
+    assert report_gaps.THIN == THIN
+
+
+def test_nothing_missing_is_told_quietly(tmp_path):
+    make_run(tmp_path / "run", epochs=7)
+    told = told_gaps(gaps=0, thin=0) | {"reference": None, "alone": [], "alone_count": [0, 0], "before": None}
+    put_gaps(tmp_path / "run", told, pictures=False)
+    page = page_of(tmp_path / "run")
+    said = " ".join(" ".join(page.words).split())
+    assert "Nothing is missing: the training set covers what the held-out samples have." in said
+    assert "looked for after 6 epochs, and the run has gone on since" in said
+    assert not {"h3", "h4", "strong"} & {tag for tag, _ in page.skeleton[-60:]}
+    assert "Thin, but covered" not in said
+
+
+def test_gaps_without_pictures_name_index_and_file(tmp_path):
+    make_run(tmp_path / "run")
+    put_gaps(tmp_path / "run", told_gaps(("a/file.txt",)), pictures=False)
+    page = page_of(tmp_path / "run")
+    assert not any(tag == "img" for tag, _ in page.skeleton)
+    assert page.words.count("a/file.txt") > 60
+
+
+def test_names_in_gaps_stay_text(tmp_path):
+    made = {}
+    for key, words in (("plain", tuple(f"plain {i}" for i in range(9))), ("hostile", tuple(HOSTILE))):
+        make_run(tmp_path / key)
+        put_gaps(tmp_path / key, told_gaps(words))
+        markup = write_report(Run(tmp_path / key)).read_text(encoding="utf-8")
+        assert max(map(len, re.findall(r"W+", markup))) <= 500
+        assert not re.search("[\u202a-\u202e\u2066-\u2069\u200f\x00\x1b\udcff]", markup)
+        assert " style=" not in markup
+        made[key] = Page(markup)
+    assert made["hostile"].skeleton == made["plain"].skeleton
+    assert all(word in " ".join(made["hostile"].words) for word in HOSTILE[:4])
+
+
+STRAY = [
+    None,
+    True,
+    -1,
+    0,
+    7,
+    10**400,
+    -1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    [],
+    [[]],
+    {},
+    [{}, 3],
+    {"a": 1},
+]
+
+
+def strayed(value, draw, odds):
+    """Return a value with some of its parts, at any depth, replaced or left out."""
+    if draw.random() < odds:
+        return STRAY[draw.integers(len(STRAY))]
+    if isinstance(value, dict):
+        return {k: strayed(v, draw, odds) for k, v in value.items() if draw.random() > odds / 4}
+    if isinstance(value, list):
+        return [strayed(v, draw, odds) for v in value]
+    return value
+
+
+def test_stray_values_in_gaps_count_as_not_there(tmp_path):
+    make_run(tmp_path / "run", n=8, epochs=2)
+    source, sound = Source.read(Run(tmp_path / "run")), told_gaps()
+    for seed in range(200):
+        draw = np.random.default_rng(seed)
+        told = {key: strayed(value, draw, (0.01, 0.1, 0.4)[seed % 3]) for key, value in sound.items()}
+        lists = {key: told[key] if isinstance(told[key], list) else [] for key in ("gaps", "thin")}
+        source.run.__dict__["gaps"] = GapsFile(told | lists, np.zeros((4, 2, 2, 1), np.uint8))
+        found = report_gaps.section(source)
+        assert "nan" not in json.dumps(found, allow_nan=False)
+        if seed % 20 == 0:
+            put_gaps(tmp_path / "run", told | lists)
+            Page(render(Run(tmp_path / "run")))
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 8, 3), (2, 8, 97, 1)])
+def test_gaps_with_damaged_pictures_are_refused(tmp_path, shape):
+    make_run(tmp_path / "run")
+    path = tmp_path / "run" / "gaps.safetensors"
+    path.write_bytes(GapsFile(told_gaps(), np.zeros(shape, np.uint8)).dump())
+    with pytest.raises(DamagedData, match="sides of 1 to 96"):
+        write_report(Run(tmp_path / "run"))
+    path.write_bytes(b"cut short")
+    with pytest.raises(DamagedData, match=r"gaps\.safetensors"):
+        write_report(Run(tmp_path / "run"))
+
+
+def test_pictures_of_gaps_go_first_where_the_page_is_too_large(tmp_path):
+    make_run(tmp_path / "run", shown=True)
+    own = sum(tag == "img" for tag, _ in page_of(tmp_path / "run").skeleton)
+    put_gaps(tmp_path / "run", wide=60)
+    run, left, size = Run(tmp_path / "run"), [], LARGEST
+    for _ in range(4):
+        markup = render(run, size)
+        left.append(sum(tag == "img" for tag, _ in Page(markup).skeleton))
+        assert ("left out: with them" in markup) == (len(left) > 1)
+        size = len(markup.encode()) - 1
+    assert left == [own + 60, own + 24, own, 0]
+
+
+def test_very_many_gaps_stay_small(tmp_path):
+    make_run(tmp_path / "run")
+    told = told_gaps(tuple("W" * size for size in (600, 700)), gaps=60, thin=60)
+    told["alone"] *= 900
+    put_gaps(tmp_path / "run", told, wide=96)
+    report = write_report(Run(tmp_path / "run"))
+    assert report.stat().st_size <= LARGEST
+    assert "These are the first of 60." in report.read_text(encoding="utf-8")

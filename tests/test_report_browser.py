@@ -2,6 +2,7 @@
 
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from fallow.policies.base import Reason
 from fallow.reading import Run
 from fallow.report import write_report
 from fallow.report.usage import USED
-from test_report import HOSTILE, Page, became, make_run
+from test_report import HOSTILE, Page, became, make_run, put_gaps, told_gaps
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -54,8 +55,14 @@ NAMES = """() => {
 }"""
 SMALL = """() => [...document.querySelectorAll('button, summary, nav a')].filter((e) => e.checkVisibility())
   .filter((e) => e.getBoundingClientRect().height < 43.9).map((e) => e.outerHTML.slice(0, 80))"""
-LEVELS = """() => [...document.querySelectorAll('h1, h2, h3')]
+LEVELS = """() => [...document.querySelectorAll('h1, h2, h3, h4')]
   .filter((e) => e.checkVisibility()).map((e) => +e.tagName[1])"""
+CLIPPED = """() => [...document.querySelectorAll('#gaps .gap, #gaps .gap > div, #gaps li, #gaps dd')]
+  .filter((e) => e.checkVisibility()).filter((e) => {
+    const box = e.getBoundingClientRect(), around = e.parentElement.getBoundingClientRect();
+    return box.width && (box.right > around.right + 1 || box.left < around.left - 1);
+  }).map((e) => e.outerHTML.slice(0, 80))"""
+"""What of the gaps reaches out of what is around it, to either side."""
 SIZE = "['clientWidth', 'clientHeight'].map((side) => document.getElementById('canvas')[side])"
 OPEN_ALL = "document.querySelectorAll('details').forEach((e) => { e.open = true; })"
 INK = """(spots) => { const c = document.getElementById('canvas'), r = c.width / c.clientWidth;
@@ -90,6 +97,8 @@ def runs(tmp_path_factory):
         ),
         "blocks": make_run(folder / "blocks", n=30_000, epochs=5, classes=5),
     }  # fmt: skip
+    put_gaps(folder / "pictures", told_gaps(plain))
+    put_gaps(folder / "hostile", told_gaps(tuple(HOSTILE)), pictures=False)
     for name in made:
         write_report(Run(folder / name))
     return folder, made
@@ -137,7 +146,9 @@ def test_every_width_in_light_and_dark(browser, runs, name, width):
         assert page.evaluate(NAMES) == []
         levels = page.evaluate(LEVELS)
         assert levels[0] == 1
-        assert max(levels[1:]) == 2
+        assert min(levels[1:]) == 2
+        assert all(after <= before + 1 for before, after in pairwise(levels))
+        assert page.evaluate(CLIPPED) == []
         if width < 500:
             assert page.evaluate(SMALL) == []
         for scheme in ("dark", "light"):
@@ -150,6 +161,23 @@ def test_every_width_in_light_and_dark(browser, runs, name, width):
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
         assert page.evaluate(CONTRAST)[0] >= 4.5
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_gaps_show_their_examples_side_by_side(browser, runs, width):
+    with Opened(browser, runs[0] / "pictures", width, touch=width < 500) as page:
+        assert page.locator("nav a[href='#gaps']").is_visible()
+        gap = page.locator("#gaps .gap").first
+        rows = [image.bounding_box() for image in gap.locator(".examples img").all()]
+        assert len({round(box["y"]) for box in rows}) == len({round(box["x"]) for box in rows}) == 3
+        assert min(box["width"] for box in rows) > 60
+        beside = gap.locator(".told").bounding_box()["x"] < rows[0]["x"] - 200
+        assert beside == (width > 500)
+        assert not page.locator("#gaps .slim").first.is_visible()
+        page.locator("#gaps summary").first.click()
+        assert page.locator("#gaps .slim").count() == 3
+        assert page.locator("#gaps .slim").first.is_visible()
+        assert gap.locator(".trend .line").bounding_box()["width"] > 10
 
 
 def test_it_may_open_in_the_dark(browser, runs):

@@ -6,7 +6,7 @@ history/epoch-00000.safetensors   one a finished epoch, never changed again
 history/shown.safetensors         pictures of the samples that the report shows
 state/000012.safetensors .json    generations of the whole state, the newest two
 model.safetensors  summary.json  samples.csv  usage.png  usage.svg    once training has ended
-gaps.safetensors  picks-000.csv  report.html    what was asked of it since
+gaps.safetensors  picks-000.csv .html  report.html    what was asked of it since
 SHA256SUMS                        of all of these, written last; `sha256sum -c` reads it
 lock                              held by whoever writes
 """
@@ -38,7 +38,7 @@ _LOGS = "logs"
 _SUM = re.compile(r"([0-9a-f]{64})  (\S.*)")
 _FOLDERS = ("", "history", "state")
 _UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors")
-_PICKS = re.compile(r"picks-\d+\.csv")
+_PICKS = re.compile(r"picks-\d+\.(csv|html)")
 
 
 class RunDirectory:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from base64 import b64encode
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import invalid, missing_extra
+from .._checks import invalid
 from ..reading import Run
 from ..showcase import Showcase
-from . import classes, epochs, facts, samples, text, usage
+from . import classes, epochs, facts, gaps, samples, text, usage
+from .page import LARGEST, inline_hash, own, template
 from .source import Source
 
-LARGEST = 5_000_000
-"""Bytes that a report may have."""
 MARKS = 1_120_000
 """Bytes, deflated, for single marks: 1.5 MB on the page."""
-_HERE = Path(__file__).parent
 
 
 def write_report(run: Run, out: Path | None = None) -> Path:
@@ -54,10 +49,16 @@ def render(run: Run, largest: int = LARGEST) -> str:
     source = Source.read(run)
     shown, rows = samples.chosen(source), usage.rows(source)
     single, scores, became = _lives(source, shown, rows)
+    found = gaps.section(source)
+    sizes = [(MARKS, True, 2), (MARKS // 8, True, 0), (MARKS // 8, False, 0)]
+    if found is not None and found["pictured"]:  # those of thin regions go first, then those of gaps
+        sizes[1:1] = [(MARKS, True, 1), (MARKS, True, 0)]
     size = 0
-    for marks, pictures in ((MARKS, True), (MARKS // 8, True), (MARKS // 8, False)):
+    for marks, pictures, gap_pictures in sizes:
         page = _page(source, {
             "chart": usage.chart(source, rows, single, marks),
+            "gaps": found,
+            "gap_pictures": gap_pictures,
             "groups": samples.groups(source, shown, scores, became, pictures=pictures),
             "life": {"scores": text.packed(scores), "fates": text.packed(became)},
         })  # fmt: skip
@@ -83,13 +84,13 @@ def _lives(
 
 
 def _page(source: Source, parts: dict[str, Any]) -> str:
-    style, script = (_own(name) for name in ("report.css", "report.js"))
+    style, script = (own(name) for name in ("report.css", "report.js"))
     chart = parts["chart"]
     cards = [card for group in parts["groups"] for card in (*group["first"], *group["rest"])]
     keys = ("index", "given", "predicted", "score", "times", "file")
     lives = {card["row"]: [card[key] for key in keys] for card in cards}
     return str(
-        _template().render(
+        template("report.html.j2").render(
             **parts,
             heading=facts.heading(source),
             saved=facts.saved(source),
@@ -106,25 +107,7 @@ def _page(source: Source, parts: dict[str, Any]) -> str:
                                 "unit": source.unit, "total": len(source.history)}),
             style=style,
             script=script,
-            style_hash=_hash(style),
-            script_hash=_hash(script),
+            style_hash=inline_hash(style),
+            script_hash=inline_hash(script),
         )
     )  # fmt: skip
-
-
-@cache
-def _own(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8").replace("\r\n", "\n")
-
-
-def _hash(part: str) -> str:
-    return "sha256-" + b64encode(hashlib.sha256(part.encode()).digest()).decode()
-
-
-def _template() -> Any:
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ModuleNotFoundError:
-        raise missing_extra("A report", "jinja2") from None
-    room = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return room.from_string(_own("report.html.j2"))

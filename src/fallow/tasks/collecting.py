@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .._checks import NotWritten, check_integer, invalid
+from ..datasets.pool_part import Pool
 from ..datasets.pools import open_pool
 from ..gaps import Choice, Plan, choose
 from ..picks import Pick, dump_picks
+from ..report.picks import render_picks
 from ..run_directory import RunDirectory
+from ..shown_file import thumbnails
 from ..storage import DISK
 from .console import Console
 from .surveying import SurveyedPool, SurveyedRun
@@ -67,7 +71,8 @@ def collect(
         run: the folder of a trained run.
         pool: the candidates; see :func:`~fallow.datasets.pools.open_pool`.
         count: how many to choose.
-        out: the list; ``RUN/picks-000.csv``, or the next number, by default.
+        out: the list; ``RUN/picks-000.csv``, or the next number, by default. A page with the pictures is
+            written beside it, as ``picks-000.html``.
         console: where to show how far it is; nowhere by default.
 
     Raises:
@@ -96,8 +101,10 @@ def collect(
     )
     words = _Words(plan, found.data.classes, surveyed, rows, opened.name)
     picks = [words.pick(choice) for choice in plan.choices]
+    page = render_picks(picks, words.predicted(plan), _pictures(opened, picks), path)
     try:
         DISK.put(path, dump_picks(picks))
+        DISK.put(path.with_suffix(".html"), page.encode())
     except OSError as error:
         raise NotWritten(
             f"{path} cannot be written: {error.strerror or error}. Name another --out."
@@ -105,6 +112,15 @@ def collect(
     return Collected(
         picks, path, surveyed.seen, len(rows), plan.junk, plan.alike, len(plan.regions.missing), count
     )
+
+
+def _pictures(pool: Pool, picks: list[Pick]) -> NDArray[np.uint8]:
+    """Return a small picture of each pick."""
+    index = np.array([pick.index for pick in picks], np.int64)
+    found: dict[int, NDArray[np.uint8]] = {}
+    for part in pool.parts(np.unique(index)):
+        found.update(zip(part.index.tolist(), thumbnails(part.images.numpy()), strict=True))
+    return np.stack([found[row] for row in index.tolist()])
 
 
 def _next(run: RunDirectory) -> Path:
@@ -143,6 +159,11 @@ class _Words:
             (self.pool.files or {}).get(index, ""),
             f"{int(self.pool.checksums[row]):016x}",
         )
+
+    def predicted(self, plan: Plan) -> list[str | None]:
+        """Return the class that the network takes each choice for, or None."""
+        rows = [int(self.pool.survey.predicted[int(self.rows[choice.row])]) for choice in plan.choices]
+        return [self._class(label) if label >= 0 else None for label in rows]
 
     def _class(self, label: int) -> str:
         return self.classes[label] if label < len(self.classes) else str(label)

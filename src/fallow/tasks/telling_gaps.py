@@ -2,61 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..gaps import THIN
+from ..report.gaps import standing
+from ..report.text import name as spelled
 from .collecting import Collected
 
 _BARS = "▁▂▃▄▅▆▇█"
+_WIDEST, _LONGEST = 100, 40
+"""Columns that a card takes at most, and its trend."""
 _COLOURS = {"collect": "green", "relabel": "yellow", "ignore": "dim"}
 
 
 def tell_gaps(told: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print what ``find_gaps`` returned."""
+    """Print what ``find_gaps`` returned; names stay text, whatever they hold."""
     console = console or Console(highlight=False)
-    against = told["reference"] or "the held-out samples"
-    console.print(
-        Text(
-            f"{told['run']}: {told['training_samples']:,} training samples against "
-            f"{told['reference_samples']:,} of {against}"
-        )
-    )
+    pool = told["reference"]
+    whose = "the held-out samples" if pool is None else "the reference"
+    against = "held-out samples" if pool is None else f"of {_shown(pool)}"
+    sizes = f"{told['training_samples']:,} training samples against {told['reference_samples']:,}"
+    console.print(Text(f"{_shown(told['run'])}: {sizes} {against}"))
     _tell_before(told, console)
     if told["gaps"]:
         count = len(told["gaps"])
-        console.print(
-            f"\n[bold]{count} region{'s'[: count != 1]} of the reference {'is' if count == 1 else 'are'} "
-            "missing in the training set[/bold]"
+        are = "region{} of {} {} missing in the training set".format(
+            "s"[: count != 1], whose, "is" if count == 1 else "are"
         )
+        console.print(f"\n[bold]{count} {are}[/bold]")
         for card in told["gaps"]:
-            console.print(_card(card))
+            console.print(_card(card, whose, min(console.width, _WIDEST)))
     else:
-        console.print("\n[bold]Nothing is missing:[/bold] the training set covers what the reference has.")
-    if told["thin"]:
-        console.print("\nThin, but covered (the ones that most need a look first):")
-        console.print(_thin(told["thin"]))
-        for card in told["thin"]:
-            if card["action"] != "ignore":
-                console.print(Text(f"{card['name']}: {card['action']}. {card['reason']}"))
-    for name, words in (("alone", "lie by themselves"), ("strange", "are made unlike the training samples")):
-        mine, theirs = told[f"{name}_count"]
-        if mine or theirs:
-            listed = [one for one in told[name] if one["of"] == "training"][:6]
-            which = ", ".join(str(one["index"]) for one in listed)
-            more = f" (training samples {which}{', ...' if mine > len(listed) else ''})" if listed else ""
-            console.print(
-                Text(f"Outliers: {mine:,} training and {theirs:,} reference samples {words}{more}.")
-            )
-    pool = told["reference"] or "POOL"
-    console.print(Text(f"\nPictures: fallow report {told['run']}"))
+        have = "have" if pool is None else "has"
+        console.print(f"\n[bold]Nothing is missing:[/bold] the training set covers what {whose} {have}.")
+    _tell_thin(told, whose, console)
+    _tell_outliers(told, "held-out" if pool is None else "reference", console)
+    console.print()
+    _tell_command("Pictures:", f"fallow report {told['run']}", console)
     if told["gaps"]:
-        console.print(Text(f"To fill it: fallow collect {told['run']} --pool {pool} --count 100"))
+        fill = f"fallow collect {told['run']} --pool {pool or 'POOL'} --count 100"
+        _tell_command("To fill it:", fill, console)
+
+
+def _tell_thin(told: Mapping[str, Any], whose: str, console: Console) -> None:
+    if not told["thin"]:
+        return
+    console.print("\nThin, but covered (the ones that most need a look first):")
+    console.print(_thin(told["thin"], whose))
+    for card in told["thin"]:
+        if card["action"] != "ignore":
+            console.print(Text(f"{_shown(card['name'])}: {card['action']}. {_shown(card['reason'])}"))
+
+
+def _tell_outliers(told: Mapping[str, Any], side: str, console: Console) -> None:
+    words = {"alone": "lie by themselves", "strange": "are made unlike the training samples"}
+    there = [name for name in words if any(told[f"{name}_count"])]
+    if there:
+        console.print()
+    for name in there:
+        mine, theirs = told[f"{name}_count"]
+        listed = [one for one in told[name] if one["of"] == "training"][:6]
+        which = ", ".join(str(one["index"]) for one in listed)
+        more = f" (training samples {which}{', ...' if mine > len(listed) else ''})" if listed else ""
+        console.print(Text(f"Outliers: {mine:,} training and {theirs:,} {side} samples {words[name]}{more}."))
+
+
+def _tell_command(why: str, command: str, console: Console) -> None:
+    """Print a command or a path on a line that is never broken, so that it can be copied."""
+    console.print(Text(f"{why} {_shown(command)}"), soft_wrap=True)
 
 
 def tell_picks(found: Collected, run: str, console: Console | None = None) -> None:
@@ -71,13 +90,17 @@ def tell_picks(found: Collected, run: str, console: Console | None = None) -> No
         table.add_column(name, justify="right" if name == "picks" else "left", overflow="fold")
     reasons = {pick.region or pick.reason.split(":")[0]: pick.reason for pick in reversed(found.picks)}
     for name, count in found.counts.items():
-        table.add_row(str(count), name, Text(reasons[name].split("; the network")[0].partition(": ")[2]))
+        table.add_row(
+            str(count), Text(name), Text(reasons[name].split("; the network")[0].partition(": ")[2])
+        )
     console.print(table)
     if len(found.picks) < found.budget:
         console.print(Text(f"Only {len(found.picks):,} of {found.budget:,}: no other candidate qualifies."))
     if not found.gaps:
         console.print("No region is missing, by this pool: these are the thinnest candidates.")
-    console.print(Text(f"\nThe list: {found.path}"))
+    console.print()
+    _tell_command("The list:", str(found.path), console)
+    _tell_command("Pictures:", str(found.path.with_suffix(".html")), console)
     blank = sum(not pick.label for pick in found.picks)
     if blank:
         console.print(
@@ -85,57 +108,74 @@ def tell_picks(found: Collected, run: str, console: Console | None = None) -> No
         )
     else:
         console.print("All have labels; look them through. Then train on:")
-    console.print(Text(f"  fallow train --resume {run} --add {found.path}"))
+    _tell_command(" ", f"fallow train --resume {run} --add {found.path}", console)
 
 
-def _card(card: Mapping[str, Any]) -> RenderableType:
+def _card(card: Mapping[str, Any], whose: str, width: int) -> RenderableType:
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
-    for name, value in _facts(card):
+    for name, value in _facts(card, whose):
         facts.add_row(name, Text(value))
     colour = _COLOURS[card["action"]]
-    action = Text.assemble((card["action"], f"bold {colour}"), f": {card['reason']}")
-    return Panel(Group(facts, action), title=card["name"], title_align="left", border_style=colour)
+    action = Text.assemble((card["action"], f"bold {colour}"), f": {_shown(card['reason'])}")
+    title = Text(_shown(card["name"]))
+    return Panel(Group(facts, action), title=title, title_align="left", border_style=colour, width=width)
 
 
-def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    whose = f"{card['training']:,} of the training set, {card['reference']:,} of the reference"
+def _facts(card: Mapping[str, Any], whose: str) -> list[tuple[str, str]]:
+    parts = f"{card['training']:,} of the training set, {card['reference']:,} of {whose}"
     rows = [
-        ("size", f"{card['size']:,} thin samples: {whose}"),
+        ("size", f"{card['size']:,} thin samples: {parts}"),
         ("how thin", f"{card['percentile']:.0%} of the training set lie denser"),
-        ("lacking", f"about {card['lacking']:.0f} such samples, by the reference"),
+        ("lacking", f"about {card['lacking']:,.0f} such samples, by {whose}"),
         ("stability", f"{card['stability']:.0%} of it found again in resampled data"),
     ]
     if card["class"] is not None:
         how = "mostly predicted as" if card["class_is_predicted"] else "mostly class"
-        rows.append(("class", f"{how} {card['class']} ({card['class_share']:.0%})"))
+        rows.append(("class", f"{how} {_shown(card['class'])} ({card['class_share']:.0%})"))
     if card["error"] is not None:
         rows.append(("error", f"{card['error']:.1%} here, {card['error_overall'] or 0:.1%} of all"))
-    rows.append(("like", ", ".join(_named(one) for one in card["prototypes"])))
-    rows.append(("examples", ", ".join(_named(one) for one in card["examples"])))
+    rows.append(("like", _named(card["prototypes"])))
+    sides = {
+        words: [one for one in card["examples"] if one["of"] == side]
+        for side, words in (("reference", whose), ("training", "the training set"))
+    }
+    rows.append(
+        ("examples", "; ".join(f"of {words} {_named(part)}" for words, part in sides.items() if part))
+    )
     if line := spark(card["trend"]):
         rows.append(("trend", f"{line}  standing of its neighbours' scores, epoch by epoch"))
     return rows
 
 
-def _named(one: Mapping[str, Any]) -> str:
-    label = one["label"] or one["predicted"]
-    where = "" if one["of"] == "training" else "reference "
-    return f"{where}{one['index']}" + (f" ({label})" if label is not None else "")
+def _named(samples: Iterable[Mapping[str, Any]]) -> str:
+    """Return indices with label or, where there is none, what is predicted."""
+    named = []
+    for one in samples:
+        label = one["predicted"] if one["label"] is None else one["label"]
+        named.append(f"{one['index']}" + ("" if label is None else f" ({_shown(label)})"))
+    return ", ".join(named)
 
 
-def _thin(cards: list[Mapping[str, Any]]) -> Table:
+def _shown(text: str) -> str:
+    """Return all of a name; what a terminal would obey is spelled."""
+    return spelled(text, len(text))
+
+
+def _thin(cards: list[Mapping[str, Any]], whose: str) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("", "training", "reference", "mostly class", "error", "do"):
-        right = name in ("training", "reference", "error")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    theirs = "held-out" if whose != "the reference" else "reference"
+    for name in ("", "training", theirs, "mostly class", "error", "do"):
+        right = name in ("training", theirs, "error")
+        folds = name in ("", "mostly class")
+        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=not folds)
     for card in cards:
         error = "-" if card["error"] is None else f"{card['error']:.0%}"
-        named = "-" if card["class"] is None else f"{card['class']} ({card['class_share']:.0%})"
+        named = "-" if card["class"] is None else f"{_shown(card['class'])} ({card['class_share']:.0%})"
         action = Text(card["action"], style=_COLOURS[card["action"]])
         counts = (f"{card['training']:,}", f"{card['reference']:,}")
-        table.add_row(card["name"], *counts, Text(named), error, action)
+        table.add_row(Text(_shown(card["name"])), *counts, Text(named), error, action)
     return table
 
 
@@ -148,9 +188,9 @@ def _tell_before(told: Mapping[str, Any], console: Console) -> None:
         was, now = gap["percentile"], gap["now"]
         if was is None or now is None:
             continue
-        word = "filled" if now <= THIN else "filling" if now < was else "as thin as before"
-        named = gap["name"] + ("" if gap["class"] is None else f" (class {gap['class']})")
-        console.print(Text(f"  {named}: {was:.0%} of the training set lay denser, now {now:.0%}: {word}"))
+        named = _shown(gap["name"]) + ("" if gap["class"] is None else f" (class {_shown(gap['class'])})")
+        stands = f"{was:.0%} of the training set lay denser, now {now:.0%}: {standing(was, now)}"
+        console.print(Padding(Text(f"{named}: {stands}"), (0, 0, 0, 2)))
 
 
 def spark(values: list[float | None]) -> str:
@@ -161,5 +201,6 @@ def spark(values: list[float | None]) -> str:
     """
     if not any(value is not None for value in values):
         return ""
-    step = max(1, -(-len(values) // 40))
-    return "".join("·" if v is None else _BARS[min(7, int(8 * v))] for v in values[::step])
+    size = min(len(values), _LONGEST)
+    shown = [values[round(i * (len(values) - 1) / max(1, size - 1))] for i in range(size)]
+    return "".join("·" if v is None else _BARS[min(7, int(8 * v))] for v in shown)

@@ -1,0 +1,80 @@
+"""A page of the samples to collect: what a person looks at who fills in their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..picks import Pick
+from . import text
+from .page import LARGEST, inline_hash, own, template
+from .pictures import picture
+
+_STYLE = (
+    ".many { grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)); } .many .names { height: 1.3em; }"
+)
+
+
+def render_picks(
+    picks: Sequence[Pick],
+    predicted: Sequence[str | None],
+    pictures: NDArray[np.uint8] | None,
+    path: PurePath,
+    largest: int = LARGEST,
+) -> str:
+    """Return the page of a list of picks.
+
+    Args:
+        picks: what to show, by region.
+        predicted: the class that the network takes each for, or None.
+        pictures: uint8 ``(K, h, w, C)``, of each; or None.
+        path: of the list.
+        largest: bytes that it may have; beyond them it does without pictures.
+    """
+    groups: dict[str, list[int]] = {}
+    for place, pick in enumerate(picks):
+        groups.setdefault(pick.region or pick.reason.partition(":")[0], []).append(place)
+
+    def shown(place: int, *, drawn: bool) -> dict[str, object]:
+        pick = picks[place]
+        rows = pictures[place] if drawn and pictures is not None else None
+        return {
+            "index": f"{pick.index:,}",
+            "label": pick.label,
+            "predicted": predicted[place],
+            "file": text.path(pick.file) if pick.file else "",
+            "picture": None if rows is None else picture(rows),
+        }
+
+    style = own("report.css") + _STYLE
+    for drawn in (True, False):
+        page = str(
+            template("picks.html.j2").render(
+                title=path.name,
+                said=f"{text.plural(len(picks), 'sample')} chosen.",
+                pool=text.path(picks[0].pool) if picks else "",
+                list=path.name,
+                groups=[
+                    {
+                        "name": name,
+                        "said": _sentence(picks[places[0]].reason),
+                        "picks": [shown(place, drawn=drawn) for place in places],
+                    }
+                    for name, places in groups.items()
+                ],
+                style=style,
+                style_hash=inline_hash(style),
+            )
+        )
+        if len(page.encode()) <= largest:
+            break
+    return page
+
+
+def _sentence(reason: str) -> str:
+    """Return a reason without its kind and without what is said of one sample alone."""
+    words = reason.split("; the network")[0].partition(": ")[2]
+    return words[:1].upper() + words[1:] + "."
