@@ -5,8 +5,11 @@ import runpy
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from fallow.datasets import load_images
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "plain_pytorch.py"
@@ -37,8 +40,12 @@ def test_the_commands_in_readme_are_real(tmp_path):
     assert (
         main(["train", "--data", "digits", "--epochs", "2", "--accelerator", "cpu", "--out", str(run)]) == 0
     )
+    digits = load_images("digits").test
+    shifted = digits.images.roll(1, 3).numpy()
+    np.savez(tmp_path / "pool.npz", x=shifted, y=digits.labels.numpy())
+    named = {"RUN": str(run), "POOL": str(tmp_path / "pool.npz")}
     for command in commands:
-        words = [str(run) if word == "RUN" else word for word in command.split()]
+        words = [named.get(word, word.replace("RUN/", f"{run}/")) for word in command.split()]
         if str(run) in words and "--out" not in words:
             assert main(words) == 0, command
             continue

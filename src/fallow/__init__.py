@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     from .step_rules import SelectiveBackprop as SelectiveBackprop
     from .step_rules import StepRule as StepRule
     from .subsampler import Subsampler as Subsampler
+    from .tasks.collecting import Collected as Collected
+    from .tasks.collecting import collect as collect
+    from .tasks.gaps import find_gaps as find_gaps
 
 __version__ = "0.1.0.dev0"
 
@@ -81,6 +84,8 @@ _HOMES = {
     ],
     "step_rules": ["SelectiveBackprop", "StepRule"],
     "subsampler": ["Subsampler"],
+    "tasks.collecting": ["Collected", "collect"],
+    "tasks.gaps": ["find_gaps"],
 }  # fmt: skip
 _ROOMS = (
     "activations", "charts", "comparison", "datasets", "densities", "gaps", "integrations", "models",

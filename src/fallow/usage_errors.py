@@ -36,7 +36,8 @@ def usage_error(
     called = "fallow" if command is None else f"fallow {command}"
     look = f"See `{called} --help`."
     if found := re.search(r"arguments are required: (.+)", message):
-        lacking = [places.get(name.rpartition(".")[2], name) for name in found[1].split(", ")]
+        names = [name.rpartition(".")[2] for name in found[1].split(", ")]
+        lacking = [places.get(name, f"--{name}") for name in names]
         return invalid(f"`{called}` needs {' and '.join(lacking)}.", "none", look)
     if found := re.search(r"unrecognized arguments: (.+)", message, re.DOTALL):
         return _unrecognized(found[1], called, sorted(options), look)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._checks import invalid
+from .._checks import InvalidValue, invalid
 from .decoding import Shape, decode_bytes
 from .images import ImageDataset
 from .npz import as_images
@@ -80,19 +81,40 @@ class Kind:
         channels, height, width = self.like.images.shape[1:]
         return channels, height, width
 
-    def images(self, name: str, array: NDArray[Any]) -> Tensor:
+    def check(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Raise, before any are read, where no array of a shape ``(N, ...)`` and type can be such images.
+
+        Raises:
+            InvalidValue: for another shape or type.
+        """
+        if math.prod(shape[1:]) != math.prod(self.shape):
+            raise self._of_another_shape(name, shape[1:])
+        self.images(name, np.zeros((1, *shape[1:]), dtype), np.zeros(1, np.int64))
+
+    def images(self, name: str, array: NDArray[Any], rows: NDArray[np.int64]) -> Tensor:
         """Return images of the right shape and kind.
+
+        Args:
+            name: of the array, for errors.
+            array: as :func:`~fallow.datasets.npz.as_images` takes it, or flat, ``(B, C * H * W)``.
+            rows: where they stand in the pool, for errors.
 
         Raises:
             InvalidValue: for another shape, or values that are no pixels.
         """
-        images = torch.from_numpy(as_images(name, array))
+        _check_unit(name, array, rows)
+        flat = array.ndim == 2
+        images = torch.from_numpy(as_images(name, array[:, None] if flat else array))
+        if flat and images[0].numel() == math.prod(self.shape):
+            images = images.reshape(-1, *self.shape)
         if tuple(images.shape[1:]) != self.shape:
-            found = " x ".join(map(str, images.shape[1:]))
-            wanted = " x ".join(map(str, self.shape))
-            rule = f"`{name}` must hold images as the training set does, {wanted}."
-            raise invalid(rule, found, "Scale them as the training images were.")
+            raise self._of_another_shape(name, array.shape[1:])
         return self.of_kind(images)
+
+    def _of_another_shape(self, name: str, shape: tuple[int, ...]) -> InvalidValue:
+        found, wanted = (" x ".join(map(str, lengths)) for lengths in (shape, self.shape))
+        rule = f"`{name}` must hold images as the training set does, {wanted}."
+        return invalid(rule, found, "Scale them as the training images were.")
 
     def of_kind(self, images: Tensor) -> Tensor:
         """Return uint8 or float images as the training images are."""
@@ -116,35 +138,87 @@ def chunks(index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         yield index[start : start + PART]
 
 
-def encoded(value: Any) -> bytes:
+def said(error: BaseException) -> str:
+    """Return what an error says in one line, or its kind where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def of_columns(
+    kind: Kind,
+    name: str,
+    rows: NDArray[np.int64],
+    values: list[Any],
+    labels: list[Any],
+    names: list[str] | None,
+) -> PoolPart:
+    """Return the samples of some rows of a table; those without an image that can be decoded are left out.
+
+    Args:
+        kind: what they are made to be.
+        name: of the column of images.
+        rows: where they stand in the pool.
+        values: of that column: encoded images, or lists of pixels; None where there is none.
+        labels: a number or a name each, or None.
+        names: what the numbers stand for; None where they are class ids of the run.
+
+    Raises:
+        InvalidValue: where pixels are not of the kind of the training images.
+    """
+    if any(isinstance(value, (list, tuple, np.ndarray)) for value in values):
+        kept = np.array([place for place, value in enumerate(values) if value is not None], np.int64)
+        images = kind.images(name, _pixels([values[place] for place in kept], kind), rows[kept])
+    else:
+        images, kept = _decoded([_encoded(value) for value in values], kind)
+    known = np.array([kind.label(_named(label, names)) for label in labels], np.int64)
+    return PoolPart(rows[kept], images, known[kept])
+
+
+def _named(label: Any, names: list[str] | None) -> Any:
+    if names is None or not isinstance(label, int):
+        return label
+    return names[label] if 0 <= label < len(names) else None
+
+
+def _encoded(value: Any) -> bytes:
     """Return an encoded image: bytes, or what Hugging Face writes, ``{bytes, path}``."""
     if isinstance(value, dict):
-        if value.get("bytes") is None and value.get("path"):
+        path = value.get("path")
+        if value.get("bytes") is None and isinstance(path, str):
             try:
-                return Path(value["path"]).read_bytes()
-            except OSError:
+                return Path(path).read_bytes() if Path(path).is_file() else b""
+            except (OSError, ValueError):
                 return b""
         value = value.get("bytes")
     return value if isinstance(value, bytes) else b""
 
 
-def decoded(values: list[bytes], kind: Kind) -> tuple[Tensor, NDArray[np.int64]]:
+def _decoded(values: list[bytes], kind: Kind) -> tuple[Tensor, NDArray[np.int64]]:
     """Return the images that can be decoded, and which of the values they are."""
     images, reasons = decode_bytes(values, kind.shape)
     kept = np.array([place for place in range(len(values)) if place not in reasons], np.int64)
     return kind.of_kind(torch.from_numpy(images[kept])), kept
 
 
-def pixels(values: list[Any], kind: Kind) -> NDArray[Any]:
-    """Return lists of pixels as ``(B, ...)``; flat ones get the shape of the training images."""
-    channels, height, width = kind.shape
+def _pixels(values: list[Any], kind: Kind) -> NDArray[Any]:
+    """Return lists of pixels as ``(B, ...)``, as uint8 where they are whole numbers in 0..255."""
     try:
         array = np.array(values)
-        if array.ndim == 2:
-            array = array.reshape(len(values), channels, height, width)
     except ValueError as error:
-        rule = f"Pixels must be {channels} x {height} x {width} numbers a sample."
-        raise invalid(rule, error, "Scale them as the training images were.") from None
-    if np.issubdtype(array.dtype, np.integer):
-        array = array.astype(np.uint8) if array.min() >= 0 and array.max() <= 255 else array
+        rule = f"Pixels must be {' x '.join(map(str, kind.shape))} numbers a sample."
+        raise invalid(rule, said(error), "Scale them as the training images were.") from None
+    if np.issubdtype(array.dtype, np.integer) and array.min() >= 0 and array.max() <= 255:
+        return array.astype(np.uint8)
     return array
+
+
+def _check_unit(name: str, array: NDArray[Any], rows: NDArray[np.int64]) -> None:
+    """Raise for a float that is no pixel; where it stands in the pool only the pool knows."""
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    flat = array.reshape(len(array), -1)
+    inside = (flat >= 0) & (flat <= 1)
+    for place in np.flatnonzero(~inside.all(1))[:1]:
+        value = flat[place][~inside[place]][0]
+        step = "Divide 0..255 by 255, or save uint8." if np.isfinite(value) else "Mend the sample."
+        rule = f"Floats in `{name}` must be finite and in [0, 1]."
+        raise invalid(rule, f"{value} at sample {rows[place]}", step)

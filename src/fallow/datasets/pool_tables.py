@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import damaged, invalid, missing_extra
-from .pool_part import PART, Kind, PoolPart, decoded, encoded, pixels
+from .pool_part import PART, Kind, PoolPart, of_columns, said
 
 IMAGES, LABELS = ("image", "img", "x", "pixels"), ("label", "labels", "y")
 
@@ -21,62 +21,73 @@ class ParquetPool:
 
     def __init__(self, path: Path, files: list[Path], kind: Kind) -> None:
         try:
-            import pyarrow as arrow
+            import pyarrow
             import pyarrow.parquet as parquet
         except ModuleNotFoundError:
             raise missing_extra("A pool in Parquet", "pyarrow") from None
-        self.name, self._kind = str(path.absolute()), kind
-        self._unreadable = (arrow.ArrowException, OSError)
-        try:
-            self._files = [parquet.ParquetFile(file) for file in files]
-        except self._unreadable as error:
-            raise damaged(f"{path} must be Parquet.", str(error).splitlines()[0], "Copy it again.") from None
-        names = self._files[0].schema_arrow.names
-        self._images = next((name for name in IMAGES if name in names), "")
-        self._labels = next((name for name in LABELS if name in names), None)
-        if not self._images:
-            rule = f"{path} must have a column image (encoded) or x (pixels)."
-            raise invalid(rule, ", ".join(names[:8]) or "no columns", "Rename the column.")
-        self._names = _class_names(self._files[0].schema_arrow.metadata, self._labels)
-        self.total: int | None = sum(file.metadata.num_rows for file in self._files)
+        self.name, self._kind, self._arrow, self._parquet = str(path.absolute()), kind, pyarrow, parquet
+        self._files: list[tuple[Path, int]] = []
+        for place, file in enumerate(files):
+            try:
+                with parquet.ParquetFile(file) as opened:
+                    schema, rows = opened.schema_arrow, opened.metadata.num_rows
+            except Exception as error:  # as many kinds as there are damages
+                raise damaged(f"{file} must be Parquet.", said(error), "Copy it again.") from None
+            if not place:
+                self._images = next((name for name in IMAGES if self._holds_images(schema, name)), "")
+                self._labels = next((name for name in LABELS if schema.names.count(name) == 1), None)
+                self._names = _class_names(schema.metadata, self._labels)
+            if not self._images:
+                rule = f"{file} must have a column image (encoded) or x (pixels)."
+                raise invalid(rule, _shown(schema), "Rename the column.")
+            if lacking := [name for name in self._columns if name not in schema.names]:
+                rule = f"{file} must have the columns of {files[0].name}."
+                raise invalid(rule, f"no {lacking[0]}", "Make all files of one folder alike.")
+            self._files.append((file, rows))
+        self.total: int | None = sum(rows for _, rows in self._files)
         if not self.total:
-            raise invalid(f"{path} must hold samples.", "none")
+            raise invalid(f"{path} must hold samples.", "none", "Add some.")
 
     def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
         """See :class:`Pool`; what cannot be decoded is left out."""
-        columns = [self._images] + ([self._labels] if self._labels else [])
-        start = 0
-        for file in self._files:
-            for batch in self._batches(file, columns):
+        first = 0
+        for file, count in self._files:
+            start, first = first, first + count
+            if index is not None and not ((index >= start) & (index < first)).any():
+                continue
+            for batch in self._batches(file):
                 rows = np.arange(start, start + batch.num_rows)
-                start += batch.num_rows
                 if index is not None:
-                    if rows[0] > index.max(initial=-1):
-                        return
-                    rows = index[(index >= rows[0]) & (index <= rows[-1])]
+                    rows = index[(index >= start) & (index < start + batch.num_rows)]
                 if rows.size:
-                    yield self._part(batch.take(rows - (start - batch.num_rows)), rows)
+                    yield self._part(batch.take(rows - start), rows)
+                start += batch.num_rows
 
-    def _batches(self, file: Any, columns: list[str]) -> Iterator[Any]:
+    @property
+    def _columns(self) -> list[str]:
+        return [self._images] + ([self._labels] if self._labels else [])
+
+    def _holds_images(self, schema: Any, name: str) -> bool:
+        if schema.names.count(name) != 1:
+            return False
+        kind, types = schema.field(name).type, self._arrow.types
+        texts = (types.is_string, types.is_large_string, types.is_null, types.is_dictionary)
+        return not (types.is_primitive(kind) or any(is_text(kind) for is_text in texts))
+
+    def _batches(self, file: Path) -> Iterator[Any]:
         try:
-            yield from file.iter_batches(PART, columns=columns)
-        except self._unreadable as error:
-            said = str(error).splitlines()[0]
-            raise damaged(f"{self.name} must be readable.", said, "Copy it again.") from None
+            with self._parquet.ParquetFile(file) as opened:
+                yield from opened.iter_batches(PART, columns=self._columns)
+        except (self._arrow.ArrowException, OSError) as error:
+            raise damaged(f"{file} must be readable.", said(error), "Copy it again.") from None
 
     def _part(self, batch: Any, rows: NDArray[np.int64]) -> PoolPart:
-        values = batch.column(self._images).to_pylist()
-        labels: list[Any] = batch.column(self._labels).to_pylist() if self._labels else [None] * len(values)
-        if self._names:
-            labels = [
-                self._names[x] if isinstance(x, int) and 0 <= x < len(self._names) else x for x in labels
-            ]
-        known = np.array([self._kind.label(value) for value in labels], np.int64)
-        if isinstance(values[0], (list, tuple)):
-            images, kept = self._kind.images(self._images, pixels(values, self._kind)), np.arange(len(rows))
-        else:
-            images, kept = decoded([encoded(value) for value in values], self._kind)
-        return PoolPart(rows[kept], images, known[kept])
+        try:
+            values = batch.column(self._images).to_pylist()
+            labels = batch.column(self._labels).to_pylist() if self._labels else [None] * len(values)
+        except (self._arrow.ArrowException, ValueError) as error:  # text that is not UTF-8
+            raise damaged(f"{self.name} must be readable.", said(error), "Copy it again.") from None
+        return of_columns(self._kind, self._images, rows, values, labels, self._names)
 
 
 class HuggingFacePool:
@@ -86,73 +97,83 @@ class HuggingFacePool:
         try:
             import datasets
         except ModuleNotFoundError:
-            raise missing_extra("A Hugging Face data set", "datasets") from None
+            raise missing_extra("A Hugging Face data set", "datasets", "hf") from None
         self._kind = kind
         place = name.removeprefix("hf:")
         folder = Path(place)
-        self.name = f"hf:{folder.absolute()}" if folder.is_dir() else name
+        saved = bool(place) and folder.is_dir()
+        self.name = f"hf:{folder.absolute()}" if saved else name
         try:
-            self._rows = self._opened(datasets, place, folder)
+            rows = _saved(datasets, folder) if saved else _streamed(datasets, place)
         except Exception as error:  # the hub, the disk and the builders raise many kinds
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise invalid(f"{name} must be a data set that can be loaded.", said, "Check its name.") from None
-        features = self._rows.features or {}
-        self._images = next(
-            (key for key, feature in features.items() if type(feature).__name__ == "Image"),
-            next((key for key in IMAGES if key in features), ""),
-        )
+            rule, step = f"{name} must be a data set that can be loaded.", "Check its name."
+            raise invalid(rule, said(error), step) from None
+        features = rows.features or {}
+        encoded = [key for key, feature in features.items() if isinstance(feature, datasets.Image)]
+        self._images = next(iter(encoded), next((key for key in IMAGES if key in features), ""))
         if not self._images:
-            raise invalid(f"{name} must have a column of images.", ", ".join(features) or "no columns")
+            found = ", ".join(features) or "no columns"
+            raise invalid(f"{name} must have a column of images.", found, "Rename it to image.")
         self._labels = next((key for key in LABELS if key in features), None)
-        feature = features.get(self._labels) if self._labels else None
-        self._names = getattr(feature, "names", None)
-        self._rows = (
-            self._rows.cast_column(self._images, datasets.Image(decode=False))
-            if type(features[self._images]).__name__ == "Image"
-            else self._rows
-        )
-        try:
-            self.total: int | None = len(self._rows)
-        except TypeError:
-            self.total = None
-
-    @staticmethod
-    def _opened(datasets: Any, place: str, folder: Path) -> Any:
-        if folder.is_dir():
-            found = datasets.load_from_disk(str(folder))
-            return found["train"] if isinstance(found, datasets.DatasetDict) else found
-        name, _, split = place.rpartition("/") if place.count("/") == 2 else (place, "", "train")
-        return datasets.load_dataset(name, split=split, streaming=True)
+        self._names = getattr(features[self._labels], "names", None) if self._labels else None
+        # Others may need packages to be decoded, or be damaged.
+        rows = rows.select_columns([self._images] + ([self._labels] if self._labels else []))
+        self._rows = rows.cast_column(self._images, datasets.Image(decode=False)) if encoded else rows
+        self.total: int | None = len(self._rows) if saved else None
 
     def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
         """See :class:`Pool`; what cannot be decoded is left out."""
-        wanted = None if index is None else set(index.tolist())
         rows: list[int] = []
         values: list[Any] = []
         labels: list[Any] = []
-        for place, row in enumerate(self._rows):
-            if wanted is None or place in wanted:
-                rows.append(place)
-                values.append(row[self._images])
-                labels.append(row[self._labels] if self._labels else None)
+        for place, row in self._wanted(index):
+            rows.append(place)
+            values.append(row[self._images])
+            labels.append(row[self._labels] if self._labels else None)
             if len(rows) == PART:
                 yield self._part(rows, values, labels)
                 rows, values, labels = [], [], []
-            if wanted is not None and place >= max(wanted, default=-1):
-                break
         if rows:
             yield self._part(rows, values, labels)
 
+    def _wanted(self, index: NDArray[np.int64] | None) -> Iterator[tuple[int, Any]]:
+        """Yield the rows of an index, or all, each with its place."""
+        found: Iterable[tuple[int, Any]] = enumerate(self._rows)
+        if index is not None and self.total is not None:
+            places = index[index < self.total].tolist()
+            found = zip(places, self._rows.select(places), strict=True) if places else ()
+        wanted = None if index is None else set(index.tolist())
+        last = max(wanted or (), default=-1)
+        try:
+            for place, row in found:
+                if wanted is None or place in wanted:
+                    yield place, row
+                if wanted is not None and place >= last:
+                    return
+        except Exception as error:  # the network, the disk and the decoders raise many kinds
+            raise damaged(f"{self.name} must be readable.", said(error), "Try again.") from None
+
     def _part(self, rows: list[int], values: list[Any], labels: list[Any]) -> PoolPart:
-        names = self._names
-        if names:
-            labels = [names[x] if isinstance(x, int) and 0 <= x < len(names) else x for x in labels]
-        known = np.array([self._kind.label(value) for value in labels], np.int64)
-        if isinstance(values[0], (list, tuple, np.ndarray)):
-            images, kept = self._kind.images(self._images, pixels(values, self._kind)), np.arange(len(rows))
-        else:
-            images, kept = decoded([encoded(value) for value in values], self._kind)
-        return PoolPart(np.array(rows, np.int64)[kept], images, known[kept])
+        return of_columns(self._kind, self._images, np.array(rows, np.int64), values, labels, self._names)
+
+
+def _saved(datasets: Any, folder: Path) -> Any:
+    found = datasets.load_from_disk(str(folder))
+    if not isinstance(found, datasets.DatasetDict):
+        return found
+    if "train" not in found:
+        step = f"Name one, as hf:{folder}/{min(found, default='train')}."
+        raise invalid("A folder of parts must hold train.", ", ".join(found) or "none", step)
+    return found["train"]
+
+
+def _streamed(datasets: Any, place: str) -> Any:
+    name, _, split = place.rpartition("/") if place.count("/") == 2 else (place, "", "train")
+    return datasets.load_dataset(name, split=split, streaming=True)
+
+
+def _shown(schema: Any) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in list(schema)[:8])[:200] or "no columns"
 
 
 def _class_names(metadata: dict[bytes, bytes] | None, column: str | None) -> list[str] | None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .._checks import invalid
-from ..data_file import row_checksums
+from ..data_file import readable, row_checksums
 from ..datasets import ImageData, ImageDataset
 from ..datasets.pools import open_pool
 from ..picks import LEFT_OUT, Pick, read_picks
@@ -25,7 +26,7 @@ def lists(add: str) -> list[str]:
 
 
 def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = True) -> ImageData:
-    """Return the data with the picks of some lists at the end of the training part.
+    """Return the data with the picks of some lists at the end of the training part, no sample twice.
 
     Args:
         data: as it was read.
@@ -37,45 +38,44 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
         InvalidValue: for a label that is no class of the data, a sample that is not in its pool any more or
             is another one, or one that the data hold out.
     """
+    ids = _ids(data.classes)
     for name in lists(add):
         path = Path(name)
         picks = read_picks(path)
-        wanted = [pick for pick in picks if _is_wanted(pick, labelled)]
+        wanted = [pick for pick in picks if _is_wanted(pick, ids, labelled)]
         if not wanted:
             raise invalid(f"{path} must have labels.", f"none in {len(picks):,} picks", _STEP)
         if len(wanted) < len(picks):
             left = f"{len(picks) - len(wanted):,} of {len(picks):,} picks"
             console.line(f"{path}: {left} have no label and are left out.")
-        data = _grown(data, path, wanted, labelled=labelled)
+        labels = [_label(pick, data, ids, path, labelled) for pick in wanted]
+        before = len(data.train)
+        data = _grown(data, path, wanted, np.array(labels, np.int64))
+        if again := len(wanted) - (len(data.train) - before):
+            console.line(
+                f"{path}: {again:,} of {len(wanted):,} picks are in the training set and are left out."
+            )
     return data
 
 
-def _is_wanted(pick: Pick, labelled: bool) -> bool:
-    marked = pick.label.lower() in LEFT_OUT[1:]
-    return not marked and (bool(pick.label) or not labelled)
+def _is_wanted(pick: Pick, ids: dict[str, int], labelled: bool) -> bool:
+    """Return whether a pick is to be trained on; a class that is called junk is one."""
+    if _class(pick, ids) is not None:
+        return True
+    label = pick.label.strip().lower()
+    return label not in LEFT_OUT[1:] and (bool(label) or not labelled)
 
 
-def _grown(data: ImageData, path: Path, picks: list[Pick], *, labelled: bool) -> ImageData:
-    labels = np.array([_label(pick, data.classes, path, labelled) for pick in picks], np.int64)
-    images = torch.empty(len(picks), *data.train.images.shape[1:], dtype=data.train.images.dtype)
-    by_pool: dict[str, list[int]] = defaultdict(list)
-    for place, pick in enumerate(picks):
-        by_pool[pick.pool].append(place)
-    for name, places in by_pool.items():
-        index = np.array([picks[place].index for place in places], np.int64)
-        for part in open_pool(name, data.train, data.classes).parts(np.unique(index)):
-            found = dict(zip(part.index.tolist(), range(len(part)), strict=True))
-            for place in places:
-                if (row := found.get(picks[place].index)) is not None:
-                    images[place] = part.images[row]
-    sums = row_checksums(images.numpy())
-    for pick, now in zip(picks, sums.tolist(), strict=True):
-        if f"{now:016x}" != pick.checksum:
-            rule = f"Sample {pick.index} of {pick.pool} must be the one that {path} lists."
-            raise invalid(rule, "another one, or none", "Put the pool back as it was, or collect anew.")
-    if held := int(np.isin(sums, row_checksums(data.test.images.numpy())).sum()):
+def _grown(data: ImageData, path: Path, picks: list[Pick], labels: NDArray[np.int64]) -> ImageData:
+    images, sums = _samples(data, path, picks)
+    held_out = np.flatnonzero(np.isin(sums, row_checksums(data.test.images.numpy())))
+    if held_out.size:
         step = "Take them off the list: accuracy would be measured on what was trained on."
-        raise invalid("No held-out sample may be added.", f"{held:,} of them in {path}", step)
+        found = f"{held_out.size:,} of them in {path}, the first is sample {picks[held_out[0]].index}"
+        raise invalid("No held-out sample may be added.", found, step)
+    _, first = np.unique(sums, return_index=True)
+    new = np.sort(first[~np.isin(sums[first], row_checksums(data.train.images.numpy()))])
+    images, labels, picks = images[new], labels[new], [picks[place] for place in new.tolist()]
     train = ImageDataset(
         torch.cat([data.train.images, images]), torch.cat([data.train.labels, torch.from_numpy(labels)])
     )
@@ -83,11 +83,48 @@ def _grown(data: ImageData, path: Path, picks: list[Pick], *, labelled: bool) ->
     return replace(data, train=train, files=files)
 
 
-def _label(pick: Pick, classes: tuple[str, ...], path: Path, labelled: bool) -> int:
-    if pick.label in classes:
-        return classes.index(pick.label)
+def _samples(data: ImageData, path: Path, picks: list[Pick]) -> tuple[torch.Tensor, NDArray[np.uint64]]:
+    """Return the images of picks, in their order, and their checksums, which are those of the list."""
+    images = torch.zeros(len(picks), *data.train.images.shape[1:], dtype=data.train.images.dtype)
+    there = np.zeros(len(picks), bool)
+    by_pool: dict[str, list[int]] = defaultdict(list)
+    for place, pick in enumerate(picks):
+        by_pool[pick.pool].append(place)
+    for name, places in by_pool.items():
+        at = np.array(places)
+        index = np.array([picks[place].index for place in places], np.int64)
+        for part in open_pool(name, data.train, data.classes).parts(np.unique(index)):
+            here = np.isin(index, part.index)
+            images[at[here]] = part.images[np.searchsorted(part.index, index[here])]
+            there[at[here]] = True
+    sums = row_checksums(images.numpy())
+    for pick, is_there, now in zip(picks, there, sums.tolist(), strict=True):
+        if not is_there or f"{now:016x}" != pick.checksum:
+            rule = f"Sample {pick.index} of {pick.pool} must be the one that {path} lists."
+            found = "another one" if is_there else "none that can be read"
+            raise invalid(rule, found, "Put the pool back as it was, or collect anew.")
+    return images, sums
+
+
+def _ids(classes: tuple[str, ...]) -> dict[str, int]:
+    """Return the class ids by name; a name that is not UTF-8 is spelled in lists."""
+    spelled = readable(classes) or ()
+    return {name: place for names in (spelled, classes) for place, name in enumerate(names)}
+
+
+def _class(pick: Pick, ids: dict[str, int]) -> int | None:
+    """Return the class that a label names, or None; where one lacks, pandas writes 3 as 3.0."""
+    label = pick.label.strip()
+    number = label.removesuffix(".0") if label.removesuffix(".0").isdecimal() else label
+    return next((ids[name] for name in (pick.label, label, number) if name in ids), None)
+
+
+def _label(pick: Pick, data: ImageData, ids: dict[str, int], path: Path, labelled: bool) -> int:
+    found = _class(pick, ids)
+    if found is not None:
+        return found
     if not labelled:
         return 0
-    shown = ", ".join(classes[:12]) + (", ..." if len(classes) > 12 else "")
+    shown = ", ".join(data.classes[:12]) + (", ..." if len(data.classes) > 12 else "")
     rule = f"A label in {path} must be a class of the run: {shown}."
     raise invalid(rule, f"{pick.label!r} for sample {pick.index}", _STEP)

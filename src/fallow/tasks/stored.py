@@ -106,21 +106,31 @@ def _with_more(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
 
     To add samples is to accept that the data are others, and that training takes longer.
     """
-    lists = [name.strip() for given_or_stored in (str(stored.get("add") or ""), given.add)
-             for name in given_or_stored.split(",") if name.strip()]  # fmt: skip
+    before = str(stored.get("add") or "")
+    lists = [name.strip() for name in f"{before},{given.add}".split(",") if name.strip()]
     add = ",".join(dict.fromkeys(lists))
-    if add == str(stored.get("add") or ""):
+    if add == before:
         return replace(given, add=add)
     accept = ",".join(dict.fromkeys([*given.accepted, "add", "data", "epochs"]))
     return replace(given, add=add, accept=accept)
 
 
 def longer(run: RunDirectory, options: TrainOptions) -> TrainOptions:
-    """Return the options of a finished run that gets samples: half as many epochs more by default."""
+    """Return the options of a finished run that gets samples: half as many epochs more by default.
+
+    Raises:
+        InvalidValue: where ``epochs`` was said, and so many are done.
+    """
     state = run.generations.newest().found
-    planned = options.planned_epochs
-    if "add" not in options.accepted or state is None or int(state.about["epoch"]) < planned:
+    if "add" not in options.accepted or state is None:
         return options
+    done, planned = int(state.about["epoch"]), options.planned_epochs
+    if done < planned:
+        return options
+    stored = state.about.get("options") or {}
+    if options.epochs != stored.get("epochs"):
+        step = "Name more, or leave it out to train half as long again."
+        raise invalid(f"--epochs must be more than the {done} that {run.path} has done.", planned, step)
     return replace(options, epochs=planned + -(-planned // 2))
 
 

@@ -24,6 +24,7 @@ from ..gaps.regions import THIN
 from ..keyed import mix, uniform
 from ..reading import Run
 from ..state_file import parse
+from .building import is_import_path
 from .console import Console
 from .jobs import build, read_data
 from .on_images import OnImages
@@ -72,6 +73,9 @@ class SurveyedRun:
             raise invalid(f"{run.directory.path} must hold a trained network.", "no model.safetensors", step)
         run.check(model_path)
         options = TrainOptions(**stored_options(str(path)))
+        if is_import_path(options.data):
+            step = "For data of your own use fallow.gaps.Surveyor, find_regions and choose in Python."
+            raise invalid("Gaps are found in images that fallow has read itself.", options.data, step)
         with seeded(options.seed):
             data = read_data(options, console)
             return _surveyed(run, options, data, console)
