@@ -49,7 +49,8 @@ class GapsFile:
         try:
             header, arrays = parse_headed(path.read_bytes(), str(path), FORMAT)
             told, pictures = header["told"], arrays.get("pictures")
-            sound = isinstance(told["gaps"], list) and isinstance(told["thin"], list)
+            sound = all(isinstance(told[name], list) for name in ("gaps", "thin"))
+            sound = sound and all(isinstance(card, dict) for card in [*told["gaps"], *told["thin"]])
             if pictures is not None:
                 sound &= pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[3] in (1, 3)
         except DamagedData:

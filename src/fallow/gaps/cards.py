@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from .regions import Region, Regions
+from .regions import SMALLEST, TIMES, Region, Regions
 from .survey import Survey
 
 EXAMPLES, PROTOTYPES, SHOWN = 9, 3, 8
 """Examples and prototypes of a card; thin regions that are told of."""
 _WRONG, _WORSE = 0.3, 2.0
-_TREND = 20
+_TREND, _CHUNK = 20, 8192
 Rows = NDArray[np.int64]
 
 
@@ -43,13 +43,25 @@ class Telling:
 
     def cards(self, regions: Regions) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Return the cards of what is missing, and of the thin regions that most need a look."""
-        missing = [self._card(f"gap {place}", region) for place, region in enumerate(regions.missing, 1)]
-        thin = [self._card("", region) for region in regions.thin]
+        thin = [(region, self._facts(region)) for region in regions.thin]
         urgent = {"relabel": 0, "collect": 1, "ignore": 2}
-        thin.sort(key=lambda card: (urgent[card["action"]], -(card["error"] or 0), -card["size"]))
-        return missing, [{**card, "name": f"thin {n}"} for n, card in enumerate(thin[:SHOWN], 1)]
+        thin.sort(key=lambda one: (urgent[one[1]["action"]], -(one[1]["error"] or 0), -one[1]["size"]))
+        missing = [(region, self._facts(region)) for region in regions.missing]
+        return self._cards("gap", missing), self._cards("thin", thin[:SHOWN])
 
-    def _card(self, name: str, region: Region) -> dict[str, Any]:
+    def _cards(self, name: str, regions: list[tuple[Region, dict[str, Any]]]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": f"{name} {number}",
+                **facts,
+                "prototypes": self._prototypes(region),
+                "examples": self._examples(region),
+                "trend": self._trend(region),
+            }
+            for number, (region, facts) in enumerate(regions, 1)
+        ]
+
+    def _facts(self, region: Region) -> dict[str, Any]:
         t, r = self.training[region.training], self.reference[region.reference]
         both = Survey.joined([t, r])
         known = both.labels >= 0
@@ -57,14 +69,12 @@ class Telling:
         there = classes[classes >= 0]
         counts = np.bincount(there) if there.size else np.zeros(0, int)
         top = int(counts.argmax()) if counts.size else None
-        errors = [_share(part.wrong, part.labels >= 0) for part in (both, t, r)]
-        card = {
-            "name": name,
+        facts = {
             "size": len(region),
             "training": int(t.surprise.size),
             "reference": int(r.surprise.size),
-            "share_of_training": t.surprise.size / len(self.training),
-            "share_of_reference": r.surprise.size / len(self.reference),
+            "share_of_training": t.surprise.size / max(1, len(self.training)),
+            "share_of_reference": r.surprise.size / max(1, len(self.reference)),
             "times": region.factor,
             "at_least": region.least,
             "stability": region.stability,
@@ -73,23 +83,24 @@ class Telling:
             "class": None if top is None else self._name(top),
             "class_share": None if top is None else float(counts[top] / there.size),
             "class_is_predicted": bool(not known.all()),
-            "error": errors[0],
-            "error_overall": self._overall(),
-            "prototypes": self._prototypes(region),
-            "examples": self._examples(region),
-            "trend": self._trend(region),
+            "error": _error(both)[0],
+            "error_overall": self._overall,
         }
-        action, reason = self._advice(region, card, errors[1], errors[2])
-        return {**card, "action": action, "reason": reason}
+        action, reason = self._advice(region, facts, t, r)
+        return {**facts, "action": action, "reason": reason}
 
     def _name(self, label: int) -> str | None:
         if label < 0:
             return None
         return self.names[label] if self.names and label < len(self.names) else str(label)
 
+    @cached_property
     def _overall(self) -> float | None:
-        both = [(part.wrong, part.labels >= 0) for part in (self.training, self.reference)]
-        return _share(*(np.concatenate(parts) for parts in zip(*both, strict=True)))
+        return _error(Survey.joined([self.training, self.reference]))[0]
+
+    @cached_property
+    def _sorted(self) -> list[NDArray[np.float32]]:
+        return [np.sort(scores[np.isfinite(scores)]) for scores in self.scores]
 
     def sample(self, row: int, of: str) -> dict[str, Any]:
         """Return what is told of one sample; ``of``: ``training`` or ``reference``."""
@@ -97,7 +108,7 @@ class Telling:
             (self.training, self.files[0]) if of == "training" else (self.reference, self.files[1])
         )
         index = row if of == "training" else int(self.index[row])
-        file = None
+        percentile, file = float(survey.percentile[row]), None
         if files is not None:
             file = files.get(index) if isinstance(files, Mapping) else files[index]
         return {
@@ -105,7 +116,7 @@ class Telling:
             "index": index,
             "label": self._name(int(survey.labels[row])),
             "predicted": self._name(int(survey.predicted[row])),
-            "percentile": float(survey.percentile[row]),
+            "percentile": percentile if np.isfinite(percentile) else None,
             "file": file,
         }
 
@@ -113,20 +124,21 @@ class Telling:
         """Return the sample nearest to the centre, then those that lie farthest from the ones before."""
         rows = [(int(row), "reference") for row in region.reference]
         rows += [(int(row), "training") for row in region.training]
-        places = torch.from_numpy(
-            np.concatenate([self.reference.places[region.reference], self.training.places[region.training]])
+        places = np.concatenate(
+            [self.reference.places[region.reference], self.training.places[region.training]]
         )
-        order = [int((places - torch.from_numpy(region.centre).float()).square().sum(1).argmin())]
-        near = torch.cdist(places, places[order])[:, 0]
+        order = [int(_distances(places, region.centre).argmin())]
+        near = np.full(len(places), np.inf)
         while len(order) < min(EXAMPLES, len(rows)):
+            near = np.minimum(near, _distances(places, places[order[-1]]))
+            near[order[-1]] = -1.0
             order.append(int(near.argmax()))
-            near = torch.minimum(near, torch.cdist(places, places[order[-1:]])[:, 0])
         return [self.sample(*rows[place]) for place in order]
 
     def _prototypes(self, region: Region) -> list[dict[str, Any]]:
         """Return the nearest training samples that lie dense, with their distance from the centre."""
         dense = np.flatnonzero(self.training.percentile < 0.5)
-        far = np.sqrt(((self.training.places[dense] - region.centre) ** 2).sum(1))
+        far = _distances(self.training.places[dense], region.centre)
         nearest = np.argsort(far, kind="stable")[:PROTOTYPES]
         return [
             {**self.sample(int(dense[place]), "training"), "distance": float(far[place])} for place in nearest
@@ -134,47 +146,67 @@ class Telling:
 
     def _trend(self, region: Region) -> list[float | None]:
         """Return in which share of the scores of each epoch the nearest training samples lay, on average."""
-        far = ((self.training.places - region.centre) ** 2).sum(1)
-        nearest = np.argsort(far, kind="stable")[:_TREND]
-        return [_standing(scores, nearest) for scores in self.scores]
+        if not self.scores:
+            return []
+        nearest = np.argsort(_distances(self.training.places, region.centre), kind="stable")[:_TREND]
+        return [
+            _standing(scores, finite, nearest)
+            for scores, finite in zip(self.scores, self._sorted, strict=True)
+        ]
 
-    def _advice(
-        self, region: Region, card: Mapping[str, Any], learned: float | None, met: float | None
-    ) -> tuple[str, str]:
+    def _advice(self, region: Region, facts: Mapping[str, Any], t: Survey, r: Survey) -> tuple[str, str]:
         """Return what to do, and why."""
-        overall = card["error_overall"] or 0.0
+        (learned, judged), (met, seen) = _error(t), _error(r)
+        overall = facts["error_overall"] or 0.0
         bad = max(_WRONG, _WORSE * overall)
-        n = card["training"]
+        n = facts["training"]
         what = "held-out samples" if self.held_out else "samples of the reference"
-        if learned is not None and n >= 5 and learned >= bad:
+        if learned is not None and judged >= SMALLEST and learned >= bad:
             return "relabel", (
-                f"The network calls {learned:.0%} of the {n} training samples here by another class than "
-                "their label, though it was trained on them: look at their labels."
+                f"The network calls {learned:.0%} of the {judged} training samples here by another class "
+                "than their label, though it was trained on them: look at their labels."
             )
         if region.missing:
-            theirs, ours = card["share_of_reference"], card["share_of_training"]
+            theirs, ours = facts["share_of_reference"], facts["share_of_training"]
             return "collect", (
                 f"{theirs:.1%} of the {what} lie here and {ours:.1%} of the training set: "
                 f"{region.factor:.1f} times too few, {region.least:.1f} at least."
             )
-        if met is not None and card["reference"] >= 5 and met >= bad:
+        if met is not None and seen >= SMALLEST and met >= bad:
             return "collect", (
-                f"Of the {card['reference']} {what} here {met:.0%} are wrong, {overall:.0%} of all: few "
+                f"Of the {seen} {what} here {met:.0%} are wrong, {overall:.0%} of all: few "
                 "training samples say what they are."
             )
-        wrong = f"{card['error']:.0%} of them are wrong" if card["error"] is not None else "not labelled"
+        wrong = (
+            f"{facts['error']:.0%} of all here are wrong" if facts["error"] is not None else "not labelled"
+        )
+        if region.factor >= TIMES:
+            return "ignore", (
+                f"Rare, and too few to tell whether any are missing: {n} training samples and "
+                f"{facts['reference']} {what} lie here; {wrong}."
+            )
         return "ignore", f"Rare, and covered: {n} training samples lie here; {wrong}."
 
 
-def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float | None:
-    return float(part.sum() / whole.sum()) if whole.any() else None
+def _error(survey: Survey) -> tuple[float | None, int]:
+    """Return the share of wrong ones among samples with a label and a prediction, and how many these are."""
+    known = int(((survey.labels >= 0) & (survey.predicted >= 0)).sum())
+    return (float(survey.wrong.sum() / known) if known else None), known
 
 
-def _standing(scores: NDArray[np.float32], rows: Rows) -> float | None:
-    """Return the mean share of finite scores that lie below those of some samples; None without any."""
-    finite = np.sort(scores[np.isfinite(scores)])
+def _distances(places: NDArray[np.float32], centre: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the distance of each place to one, ``(N,)``; infinite where it is none."""
+    far = np.empty(len(places))
+    for start in range(0, len(places), _CHUNK):
+        part = places[start : start + _CHUNK]
+        far[start : start + _CHUNK] = np.sqrt(((part - centre.astype(np.float64)) ** 2).sum(1))
+    return np.where(np.isnan(far), np.inf, far)
+
+
+def _standing(scores: NDArray[np.float32], finite: NDArray[np.float32], rows: Rows) -> float | None:
+    """Return the mean share of the finite scores, sorted, that lie below those of rows; None without any."""
     mine = scores[rows[rows < scores.size]]
     mine = mine[np.isfinite(mine)]
-    if not mine.size or not finite.size:
+    if not mine.size:
         return None
     return float((np.searchsorted(finite, mine) / finite.size).mean())

@@ -24,7 +24,7 @@ WIDER = 3
 """Choices are spread over so many times as many candidates."""
 USUAL = 1.0
 """Outside of what is missing, candidates are no stranger than nine of ten training samples."""
-_FITTED, _CHUNK = 4096, 2048
+_FITTED, _VALUES = 4096, 1 << 24
 
 Rows = NDArray[np.int64]
 
@@ -91,24 +91,26 @@ def choose(
         seed: of all that is drawn.
 
     Raises:
-        InvalidValue: where the budget is below 1, or no candidate qualifies.
+        InvalidValue: where the budget is below 1, ``even`` does not fit, or no candidate qualifies.
 
     References:
         Active learning for convolutional neural networks: a core-set approach (Sener and Savarese, 2018)
     """
     budget = check_integer("budget", budget, 1)
-    sound = pool.strangeness <= LIMIT
-    alike = sound & _alike(pool.places, training.places)
-    rows = np.flatnonzero(sound & ~alike)
-    if not rows.size:
-        strange, others = int((~sound).sum()), int(alike.sum())
-        found = f"{strange:,} samples unlike the training inputs and {others:,} near-duplicates of them"
+    if even is not None and np.shape(even) != (len(pool),):
+        raise invalid(f"`even` must be of shape ({len(pool)},), a bool for each candidate.", np.shape(even))
+    sound = np.flatnonzero((pool.strangeness <= LIMIT) & np.isfinite(pool.places).all(1))
+    candidates, known = pool[sound], training.places[np.isfinite(training.places).all(1)]
+    alike = _alike(candidates.places, known)
+    junk, others = len(pool) - sound.size, int(alike.sum())
+    if alike.all():
+        found = f"{junk:,} samples unlike the training inputs and {others:,} near-duplicates of them"
         raise invalid("The pool must hold a candidate.", found, "Name another pool.")
     draw = np.random.default_rng((seed, 0xC0117EC7))
-    among = np.flatnonzero(sound if even is None else sound & even)
-    regions = _named(find_regions(training, pool[among], seed=seed), among)
-    spread = _Spread(training, pool, regions)
-    spread.allowed[rows] = True
+    among = np.arange(sound.size) if even is None else np.flatnonzero(even[sound])
+    regions = _named(find_regions(training, candidates[among], seed=seed), among)
+    spread = _Spread(training, candidates, regions, known)
+    spread.allowed &= ~alike
     chance = round(RANDOM * budget)
     spread.fill_missing(budget - chance)
     spread.fill_thin(budget - chance - len(spread.choices))
@@ -117,7 +119,8 @@ def choose(
             break
         if spread.allowed[row]:
             spread.take(row, None, "random")
-    return Plan(spread.choices, regions, int((~sound).sum()), int(alike.sum()))
+    choices = [replace(choice, row=int(sound[choice.row])) for choice in spread.choices]
+    return Plan(choices, _named(regions, sound), junk, others)
 
 
 class _Spread:
@@ -125,21 +128,21 @@ class _Spread:
 
     Args:
         training: what is there.
-        pool: the candidates.
+        pool: the candidates, none of them junk.
         regions: of both.
+        known: the places of what is there, ``(N, p)``.
     """
 
-    def __init__(self, training: Survey, pool: Survey, regions: Regions) -> None:
+    def __init__(self, training: Survey, pool: Survey, regions: Regions, known: NDArray[np.float32]) -> None:
         self.pool, self.regions = pool, regions
         self.choices: list[Choice] = []
-        self.allowed = np.zeros(len(pool), bool)
+        self.allowed = np.ones(len(pool), bool)
         self.places = torch.from_numpy(pool.places)
+        self.directions = torch.nn.functional.normalize(self.places, dim=1)
         self.region = _assigned(training, pool, regions)
-        step = max(1, len(training) // _FITTED)
-        known = torch.from_numpy(training.places[::step])
-        lower = GaussianMixture().fit(known).log_prob(self.places)
-        sound = self.places[pool.strangeness <= LIMIT]
-        sample = sound[:: max(1, len(sound) // _FITTED)]
+        some = torch.from_numpy(known[:: max(1, len(known) // _FITTED)])
+        sample = self.places[:: max(1, len(pool) // _FITTED)]
+        lower = GaussianMixture().fit(some).log_prob(self.places)
         upper = GaussianMixture().fit(sample).log_prob(self.places) if len(sample) > 1 else lower
         self.score = (upper - lower).numpy()
         for number, region in enumerate([*regions.missing, *regions.thin]):
@@ -149,23 +152,26 @@ class _Spread:
             )
             inside = Gaussian().fit(both).log_prob(self.places[rows])
             self.score[rows] = (inside - lower[rows]).numpy()
-        self.nearest = _nearest(self.places, known)
+        self.nearest = _nearest(self.places, some)
 
     def fill(self, rows: Rows, count: int, region: int | None, why: str) -> None:
         """Choose ``count`` of some rows, those of the highest scores, spread by k-center."""
         rows = rows[self.allowed[rows]]
-        rows = rows[np.argsort(-self.score[rows], kind="stable")][: WIDER * max(0, count)]
-        for _ in range(min(count, rows.size)):
-            rows = rows[self.allowed[rows]]
-            if not rows.size:
+        rows = rows[np.argsort(-self.score[rows], kind="stable")]
+        best = rows[:0]
+        for left in range(count, 0, -1):
+            best = best[self.allowed[best]]
+            if not best.size:
+                rows = rows[self.allowed[rows]]
+                best = rows[: WIDER * left]
+            if not best.size:
                 return
-            self.take(int(rows[int(self.nearest[rows].argmax())]), region, why)
+            self.take(int(best[int(self.nearest[best].argmax())]), region, why)
 
     def fill_missing(self, budget: int) -> None:
         """Choose of what is missing: in proportion to what is lacking, no more than the largest share."""
         lack = np.array([region.lack for region in self.regions.missing]).clip(0)
-        for number, share in enumerate(lack / max(1e-9, lack.sum())):
-            quota = min(round(min(share, LARGEST) * budget), budget - len(self.choices))
+        for number, quota in enumerate(_quotas(lack, budget)):
             self.fill(np.flatnonzero(self.region == number), quota, number, "missing")
 
     def fill_thin(self, budget: int) -> None:
@@ -178,14 +184,25 @@ class _Spread:
             quota = -(-left * size // max(1, remaining))
             self.fill(np.flatnonzero((self.region == number) & usual), quota, None, "thin")
             left, remaining = left - len(self.choices) + before, remaining - size
-        self.fill(np.flatnonzero((self.pool.percentile > THIN) & usual), left, None, "thin")
+        covered = (self.region < 0) | (self.region >= first)
+        self.fill(np.flatnonzero((self.pool.percentile > THIN) & usual & covered), left, None, "thin")
 
     def take(self, row: int, region: int | None, why: str) -> None:
         """Choose a row; those that are nearly the same are not chosen any more."""
         self.choices.append(Choice(row, region, float(self.score[row]), why))
         self.nearest = torch.minimum(self.nearest, _nearest(self.places, self.places[row][None]))
         self.allowed[row] = False
-        self.allowed &= ~_alike(self.pool.places, self.pool.places[row][None])
+        self.allowed &= (self.directions @ self.directions[row] <= ALIKE).numpy()
+
+
+def _quotas(lack: NDArray[np.float64], budget: int) -> list[int]:
+    """Return what each region gets of a budget: whole numbers that add up, one at least where any lacks."""
+    exact = budget * np.minimum(lack / max(1e-9, lack.sum()), LARGEST)
+    quotas = np.floor(exact).astype(np.int64)
+    left = max(min(1, budget) * int((exact > 0).any()), round(exact.sum())) - int(quotas.sum())
+    quotas[np.argsort(quotas - exact, kind="stable")[: max(0, left)]] += 1
+    found: list[int] = quotas.tolist()
+    return found
 
 
 def _assigned(training: Survey, pool: Survey, regions: Regions) -> Rows:
@@ -194,27 +211,36 @@ def _assigned(training: Survey, pool: Survey, regions: Regions) -> Rows:
     every = [*regions.missing, *regions.thin]
     if not every:
         return found
-    known = [np.concatenate([training.places[r.training], pool.places[r.reference]]) for r in every]
-    label = np.repeat(np.arange(len(every)), [len(places) for places in known])
+    members = [(region.training, region.reference) for region in every] + [regions.alone]
+    known = [np.concatenate([training.places[mine], pool.places[theirs]]) for mine, theirs in members]
+    label = np.repeat([*range(len(every)), -1], [len(places) for places in known])
     x = torch.from_numpy(np.concatenate(known))
-    thin = np.flatnonzero((pool.percentile > THIN) & (pool.strangeness <= LIMIT))
-    for part in np.array_split(thin, max(1, -(-thin.size // _CHUNK))):
+    thin = np.flatnonzero(pool.percentile > THIN)
+    for part in np.array_split(thin, -(-thin.size // _step(x)) or 1):
         found[part] = label[torch.cdist(torch.from_numpy(pool.places[part]), x).argmin(1).numpy()]
+    for number, (_, theirs) in enumerate(members[:-1]):
+        found[theirs] = number
+    found[regions.alone[1]] = -1
     return found
 
 
 def _nearest(places: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """Return the distance of each place to the nearest that is known, ``(N,)``."""
-    return torch.cat([torch.cdist(part, known).amin(1) for part in torch.split(places, _CHUNK)])
+    return torch.cat([torch.cdist(part, known).amin(1) for part in torch.split(places, _step(known))])
 
 
 def _alike(places: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return which places have nearly the direction of one that is known."""
     x, y = (torch.nn.functional.normalize(torch.from_numpy(rows), dim=1) for rows in (places, known))
     found: NDArray[np.bool_] = torch.cat(
-        [(part @ y.T).amax(1) > ALIKE for part in torch.split(x, _CHUNK)]
+        [(part @ y.T).amax(1) > ALIKE for part in torch.split(x, _step(y))]
     ).numpy()
     return found
+
+
+def _step(known: torch.Tensor) -> int:
+    """Return how many rows are held against all that are known at a time."""
+    return max(1, min(2048, _VALUES // max(1, len(known))))
 
 
 def _named(regions: Regions, names: Rows) -> Regions:

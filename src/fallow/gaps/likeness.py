@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, unfold
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, unfold
 
 from .._checks import invalid
 from ..densities import Gaussian
@@ -16,6 +16,8 @@ LEAST = 64
 _USUAL = 0.9
 _SIDE, _POSITIONS, _PATCHES = 32, 20, 1 << 18
 _FLOOR = 0.01
+_ROUNDING = 1e-12
+_VALUES = 1 << 24
 
 
 class Likeness:
@@ -38,7 +40,7 @@ class Likeness:
     both counts.
 
     Args:
-        rows: float ``(N, ...)``, training inputs, 64 at least.
+        rows: float ``(N, ...)``, training inputs, 64 finite ones at least; others do not count.
 
     Raises:
         InvalidValue: for fewer, or inputs that are not floating point rows.
@@ -55,10 +57,12 @@ class Likeness:
 
     def __init__(self, rows: Tensor) -> None:
         if not self.judges(rows):
-            raise invalid("Training inputs must be floats, one row each.", f"{rows.dtype} {rows.dim()}-D")
+            raise invalid(
+                "Training inputs must be floats, one row each.", f"{rows.dtype} {tuple(rows.shape)}"
+            )
+        rows = rows.detach()[rows.flatten(1).isfinite().all(1)]
         if len(rows) < LEAST:
-            raise invalid(f"It takes {LEAST} training inputs.", len(rows), "Give more.")
-        self._side = 3 if rows.dim() == 4 and min(rows.shape[2:]) < 16 else 5
+            raise invalid(f"It takes {LEAST} training inputs that are finite.", len(rows), "Give more.")
         halves = rows[::2], rows[1::2]
         self._views = [self._view(half) for half in halves]
         self._mean, self._scale, self._gaussians, left_out = [], [], [], []
@@ -74,7 +78,9 @@ class Likeness:
     @staticmethod
     def judges(rows: object) -> bool:
         """Return whether inputs are of a kind that this can judge: floats ``(B, ...)``."""
-        return isinstance(rows, Tensor) and rows.is_floating_point() and rows.dim() >= 2
+        if not isinstance(rows, Tensor) or not rows.is_floating_point():
+            return False
+        return rows.dim() >= 2 and 0 not in rows.shape[1:]
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Return the strangeness of inputs, float64 ``(B,)``; infinite for one that is not finite."""
@@ -87,61 +93,122 @@ class Likeness:
                 far += _far(gaussian, gaussian.log_prob(found), found) / (2 * self._usual)
         return torch.where(far.isnan(), float("inf"), far)
 
-    def _view(self, rows: Tensor) -> list[_Bands]:
-        bands = [_Bands(_small(rows), 8, 4.0)]
-        if rows.dim() == 4:
-            patches = self._patches(rows).flatten(0, 1)
-            bands.append(_Bands(patches[:: -(-len(patches) // _PATCHES)], 1, 2.5))
-        return bands
+    def _view(self, rows: Tensor) -> list[_Bands | _PatchBands]:
+        whole = _Bands(_small(rows))
+        return [whole, _PatchBands(rows)] if rows.dim() == 4 else [whole]
 
-    def _described(self, view: list[_Bands], rows: Tensor) -> Tensor:
-        described = [view[0](_small(rows))]
-        if len(view) > 1:
-            described.append(torch.cat([view[1](self._patches(part)) for part in torch.split(rows, 256)]))
-        return torch.cat(described, 1)
-
-    def _patches(self, images: Tensor) -> Tensor:
-        """Return ``(B, positions, C * side * side)``, evenly spaced."""
-        side = min(self._side, *images.shape[2:])
-        stride = (max(1, images.shape[2] // _POSITIONS), max(1, images.shape[3] // _POSITIONS))
-        return unfold(images.float(), side, stride=stride).transpose(1, 2)
+    @staticmethod
+    def _described(view: list[_Bands | _PatchBands], rows: Tensor) -> Tensor:
+        return torch.cat([bands(_small(rows) if bands is view[0] else rows) for bands in view], 1)
 
 
 class _Bands:
-    """The energies of rows in bands of principal directions.
+    """The energies of whole rows in bands of principal directions, and off them.
 
     Args:
         rows: ``(N, D)``.
-        first: directions of the first band.
-        growth: how many times wider each is than the one before.
     """
 
-    def __init__(self, rows: Tensor, first: int, growth: float) -> None:
+    def __init__(self, rows: Tensor) -> None:
         x = rows.double()
         self.mean = x.mean(0)
-        x = x - self.mean
-        _, scale, directions = torch.linalg.svd(x, full_matrices=False)
-        count = max(1, int((scale > 1e-4 * scale[0]).sum()))
-        self.directions = directions[:count].T.contiguous()
-        variance = scale[:count].square() / max(1, len(x) - 1)
-        edges, width = [0], float(first)
-        while edges[-1] + int(width) < count:
-            edges.append(edges[-1] + int(width))
-            width *= growth
-        self.bands = list(zip(edges, [*edges[1:], count], strict=True))
+        squares, directions = _principal(x - self.mean)
+        count = _rank(squares)
+        self.directions = directions[:, :count].contiguous()
+        variance = squares[:count].clamp_min(0) / max(1, len(x) - 1)
+        self.bands = _bands(count, 8, 4.0)
         self.expected = torch.stack([variance[a:b].sum() for a, b in self.bands]).clamp_min(1e-30)
         self.rest = max(float(variance[-1]), 1e-30)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Return the log energies of rows ``(B, D)``, or of patches ``(B, L, D)`` both means over L."""
+        """Return the log energies of rows, ``(B, D) -> (B, bands + 1)``."""
         x = rows.double() - self.mean
         y = (x @ self.directions).square()
-        energies = torch.stack([y[..., a:b].sum(-1) for a, b in self.bands], -1) / self.expected
-        off = (x.square().sum(-1) - y.sum(-1)).clamp_min(0)[..., None] / self.rest
-        both = torch.cat([energies, off], -1)
-        if both.dim() == 2:
-            return both.add(_FLOOR).log()
-        return torch.cat([both.mean(1).add(_FLOOR).log(), both.add(_FLOOR).log().mean(1)], 1)
+        energies = torch.stack([y[:, a:b].sum(1) for a, b in self.bands], 1) / self.expected
+        whole = x.square().sum(1)
+        off = whole - y.sum(1)
+        off = torch.where(off < _ROUNDING * whole, 0, off)
+        return torch.cat([energies, off[:, None] / self.rest], 1).add(_FLOOR).log()
+
+
+class _PatchBands:
+    """The energies of an image's patches in bands of principal directions, all of them: a convolution.
+
+    Args:
+        images: ``(N, C, H, W)``.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        side = 3 if min(images.shape[2:]) < 16 else 5
+        self.side = min(side, images.shape[2]), min(side, images.shape[3])
+        self.stride = max(1, images.shape[2] // _POSITIONS), max(1, images.shape[3] // _POSITIONS)
+        x = self._some_patches(images).double()
+        mean = x.mean(0)
+        x = x - mean
+        squares, directions = torch.linalg.eigh(x.T @ x)
+        squares, directions = squares.flip(0).clamp_min(0), directions.flip(1)
+        count = _rank(squares)
+        variance = squares / max(1, len(x) - 1)
+        self.bands = _bands(count, 1, 2.5)
+        expected = [float(variance[a:b].sum()) for a, b in self.bands]
+        if count < len(squares):
+            self.bands.append((count, len(squares)))
+            expected.append(float(variance[count - 1]))
+        self.expected = torch.tensor(expected).clamp_min(1e-30)[:, None]
+        self.filters = directions.T.reshape(-1, images.shape[1], *self.side).float().contiguous()
+        self.offset = -(mean @ directions).float()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the logs of mean energies over positions, and the means of logs, ``(B, 2 bands)``."""
+        return torch.cat([self._energies(part) for part in self._parts(images)]).double()
+
+    def _energies(self, images: Tensor) -> Tensor:
+        y = conv2d(images.float(), self.filters, self.offset, self.stride).flatten(2).square_()
+        energies = torch.stack([y[:, a:b].sum(1) for a, b in self.bands], 1) / self.expected
+        return torch.cat([energies.mean(2).add_(_FLOOR).log_(), energies.add_(_FLOOR).log_().mean(2)], 1)
+
+    def _parts(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return images in parts whose patches fit in memory."""
+        most = _VALUES // max(1, self._patches(images[:1]).numel())
+        return torch.split(images, max(1, min(256, most)))
+
+    def _some_patches(self, images: Tensor) -> Tensor:
+        """Return evenly spaced patches of all images, ``(P, C * side * side)``."""
+        _, positions, size = self._patches(images[:1]).shape
+        step = -(-len(images) * positions // max(1, min(_PATCHES, 2 * _VALUES // size)))
+        kept, seen = [], 0
+        for part in self._parts(images):
+            patches = self._patches(part).flatten(0, 1)
+            kept.append(patches[-seen % step :: step])
+            seen += len(patches)
+        return torch.cat(kept)
+
+    def _patches(self, images: Tensor) -> Tensor:
+        """Return ``(B, positions, C * side * side)``, evenly spaced."""
+        return unfold(images.float(), self.side, stride=self.stride).transpose(1, 2)
+
+
+def _rank(squares: Tensor) -> int:
+    """Return how many directions vary, of squared singular values, the largest first."""
+    return max(1, int((squares > 1e-8 * squares[0]).sum()))
+
+
+def _bands(count: int, first: int, growth: float) -> list[tuple[int, int]]:
+    """Return the bands of so many directions: ``first`` wide, each other ``growth`` times wider."""
+    edges, width = [0], float(first)
+    while edges[-1] + int(width) < count:
+        edges.append(edges[-1] + int(width))
+        width *= growth
+    return list(zip(edges, [*edges[1:], count], strict=True))
+
+
+def _principal(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the squared singular values of ``(N, D)``, the largest first, and directions ``(D, k)``."""
+    if len(x) >= x.shape[1]:
+        squares, directions = torch.linalg.eigh(x.T @ x)
+        return squares.flip(0), directions.flip(1)
+    squares, left = torch.linalg.eigh(x @ x.T)
+    return squares.flip(0), torch.linalg.qr(x.T @ left.flip(1))[0]
 
 
 def _small(rows: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ CONFIDENCE = 0.95
 STABLE = 0.6
 """A region is found again in resampled data: so large a share of its samples, on average."""
 MOST = 2000
-"""Thin samples of either side that are grouped; of more, as many are drawn."""
+"""Thin samples of either side that are grouped; of more, as many are drawn, and others join the nearest."""
 _A_GROUP, _RESAMPLED, _SHUFFLED = 25, 20, 100
-_NEIGHBOUR, _ALONE = 4, 2.0
+_NEIGHBOUR, _ALONE, _CHUNK = 4, 2.0, 1024
 
 Rows = NDArray[np.int64]
 
@@ -42,8 +42,9 @@ class Region:
             is usual where training samples lie thin.
         least: its lower confidence bound.
         stability: the share of its samples of which resampled data find too few in the training set too, on
-            average; 1 where it was not asked.
-        lack: how many more samples of the reference there are than the training set has a share for.
+            average; 1 where there was nothing to ask.
+        lack: how many more samples of the reference there are than the training set has a share for, as is
+            usual.
     """
 
     training: Rows
@@ -71,7 +72,7 @@ class Regions:
         missing: what the training set lacks, by ``lack``, the largest first.
         thin: other coherent thin regions, the largest first.
         alone: thin samples that lie by themselves: int64, of the training set and of the reference.
-        strange: samples made unlike the training inputs: the same.
+        strange: samples made unlike the training inputs, or without a finite place: the same.
         usual: by how much a thin sample is likelier in the reference than in training, as a rule.
     """
 
@@ -95,55 +96,93 @@ def find_regions(training: Survey, reference: Survey, *, seed: int = 0) -> Regio
     bound is :math:`\log f - z \sqrt{1/(r + ½) + 1/(t + ½)}`; z is the 95 % quantile of the largest such z
     over all nodes where training and reference are shuffled. Missing are the nodes whose bound is 2 at least,
     none inside another, that have the most samples too many; they must be found again in resampled data.
+    What is left is cut into groups of 25 on average.
 
     Args:
         training: each sample without itself.
         reference: what the training set ought to cover.
         seed: of all that is drawn.
     """
-    odd = [survey.strangeness > LIMIT for survey in (training, reference)]
-    thin = [
-        np.flatnonzero((survey.percentile > THIN) & ~strange)
-        for survey, strange in zip((training, reference), odd, strict=True)
-    ]
-    strange = np.flatnonzero(odd[0]), np.flatnonzero(odd[1])
     draw = np.random.default_rng(seed)
-    kept = [np.sort(draw.permutation(rows)[:MOST]) for rows in thin]
-    totals = [
-        len(survey) * part.size / max(1, rows.size)
-        for survey, part, rows in zip((training, reference), kept, thin, strict=True)
-    ]
-    places = np.concatenate([training.places[kept[0]], reference.places[kept[1]]]).astype(np.float64)
-    lonely = _alone(places)
-    origin, names = np.repeat([0, 1], [rows.size for rows in kept]), np.concatenate(kept)
-    few = lonely.copy()
-    data = _Thin(places[~lonely], origin[~lonely], (totals[0], totals[1]))
-    missing: list[Region] = []
-    others: list[Region] = []
-    usual = 1.0
-    if len(data.places) >= SMALLEST:
-        tree = Tree.of(data.places)
-        usual, z = data.usual(tree), data.critical(tree, draw)
-        found = data.lacking(tree, z, usual, TIMES)
-        own = names[~lonely]
-        inside = np.zeros(len(own), bool)
-        for rows, stable in zip(found, data.stability(found, z, seed), strict=True):
-            region = data.region(rows, own, z, usual, stable)
-            inside[rows] |= region.missing
-            missing += [region] * region.missing
-        groups = tree.groups(len(own) // _A_GROUP)
-        for group in np.unique(groups[~inside]):
-            rows = np.flatnonzero((groups == group) & ~inside)
-            if rows.size < SMALLEST:
-                few[np.flatnonzero(~lonely)[rows]] = True
-            else:
-                others.append(data.region(rows, own, z, usual, 1.0))
-    else:
-        few[:] = True
-    alone = np.sort(names[few & (origin == 0)]), np.sort(names[few & (origin == 1)])
-    missing.sort(key=lambda region: -region.lack)
-    others.sort(key=len, reverse=True)
-    return Regions(missing, others, alone, strange, usual)
+    sides = [_Side.of(survey, draw) for survey in (training, reference)]
+    places = np.concatenate([side.places(side.drawn) for side in sides])
+    origin = np.repeat([0, 1], [side.drawn.size for side in sides])
+    far, _ = _neighbours(places, places, _NEIGHBOUR + 1)
+    apart = far[(far > 0) & np.isfinite(far)]
+    limit = _ALONE * float(np.median(apart)) if apart.size else 0.0
+    own = np.flatnonzero(far <= limit)
+    data = _Thin(places[own], origin[own], (sides[0].total, sides[1].total))
+    usual, z, parts = data.parts(draw, seed)
+    label = np.full(len(places), -1, np.int64)
+    for number, (rows, _) in enumerate(parts):
+        label[own[rows]] = number
+    groups = [side.labels(label[origin == at], places, label, limit) for at, side in enumerate(sides)]
+    regions = []
+    for number, (rows, stability) in enumerate(parts):
+        training_rows, reference_rows = (
+            side.rows[group == number] for side, group in zip(sides, groups, strict=True)
+        )
+        lack = reference_rows.size - usual * training_rows.size * len(reference) / max(1, len(training))
+        regions.append(Region(training_rows, reference_rows, *data.about(rows, z, usual), stability, lack))
+    alone, other = (side.rows[group < 0] for side, group in zip(sides, groups, strict=True))
+    return Regions(
+        sorted((one for one in regions if one.missing), key=lambda region: -region.lack),
+        sorted((one for one in regions if not one.missing), key=len, reverse=True),
+        (alone, other),
+        (sides[0].strange, sides[1].strange),
+        usual,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """The thin samples of a survey.
+
+    Attributes:
+        survey: of which they are.
+        rows: int64, those that are not strange, ascending.
+        drawn: those of them that are grouped.
+        strange: int64, the strange samples, thin or not.
+    """
+
+    survey: Survey
+    rows: Rows
+    drawn: Rows
+    strange: Rows
+
+    @staticmethod
+    def of(survey: Survey, draw: np.random.Generator) -> _Side:
+        """Find them."""
+        sound = (survey.strangeness <= LIMIT) & np.isfinite(survey.places).all(1)
+        rows = np.flatnonzero(sound & (survey.percentile > THIN))
+        return _Side(survey, rows, np.sort(draw.permutation(rows)[:MOST]), np.flatnonzero(~sound))
+
+    @property
+    def total(self) -> float:
+        """How many samples there are to those that are drawn; 1 at least."""
+        share = self.drawn.size / self.rows.size if self.rows.size else 1.0
+        return max(1.0, share * len(self.survey))
+
+    def places(self, rows: Rows) -> NDArray[np.float64]:
+        """Return where samples lie, ``(n, p)``."""
+        return self.survey.places[rows].astype(np.float64)
+
+    def labels(self, drawn: Rows, places: NDArray[np.float64], label: Rows, limit: float) -> Rows:
+        """Return the region of each thin sample, -1 where it lies alone.
+
+        Args:
+            drawn: the same, of those that are drawn.
+            places: ``(n, p)``, of all that are drawn, of both sides.
+            label: the same, of these.
+            limit: how far the fourth neighbour may lie.
+        """
+        found = np.full(len(self.survey), -1, np.int64)
+        found[self.drawn] = drawn
+        others = np.setdiff1d(self.rows, self.drawn, assume_unique=True)
+        if others.size:
+            far, nearest = _neighbours(self.places(others), places, _NEIGHBOUR)
+            found[others] = np.where(far <= limit, label[nearest], -1)
+        return found[self.rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +221,8 @@ class _Thin:
         ratios = self.ratio(counts)
         order = np.argsort(ratios)
         below = np.cumsum(counts[order, 0])
+        if not below[-1]:
+            return 1.0
         return max(1.0, float(ratios[order][np.searchsorted(below, below[-1] / 2)]))
 
     def critical(self, tree: Tree, draw: np.random.Generator) -> float:
@@ -206,6 +247,28 @@ class _Thin:
         found: NDArray[np.float64] = counts[:, 1] - usual * counts[:, 0] * self.totals[1] / self.totals[0]
         return found
 
+    def parts(self, draw: np.random.Generator, seed: int) -> tuple[float, float, list[tuple[Rows, float]]]:
+        """Return what is usual, the critical z, and the rows of each region with its stability."""
+        n = len(self.origin)
+        if n < SMALLEST:
+            return 1.0, 0.0, []
+        tree = Tree.of(self.places)
+        usual, z = self.usual(tree), self.critical(tree, draw)
+        found = self.lacking(tree, z, usual, TIMES)
+        again = self.found_again(z, seed) if found else np.zeros(n)
+        parts, left = [], np.ones(n, bool)
+        for rows in found:
+            if (stability := float(again[rows].mean())) >= STABLE:
+                parts.append((rows, stability))
+                left[rows] = False
+        groups = tree.groups(n // _A_GROUP)
+        for group in np.unique(groups[left]):
+            rows = np.flatnonzero((groups == group) & left)
+            if rows.size >= SMALLEST:
+                doubted = self.about(rows, z, usual)[2] >= TIMES
+                parts.append((rows, float(again[rows].mean()) if doubted else 1.0))
+        return usual, z, parts
+
     def lacking(self, tree: Tree, z: float, usual: float, times: float) -> list[Rows]:
         """Return the rows of each node of which the reference has ``times`` as much, with confidence."""
         counts = tree.sums(self.counts())
@@ -213,44 +276,41 @@ class _Thin:
         gains = np.where(there, self.lack(counts, times * usual), 0.0).clip(0)
         return [tree.members(node) for node in tree.best(gains)]
 
-    def stability(self, found: list[Rows], z: float, seed: int) -> list[float]:
-        """Return which share of each node's samples resampled data find too few of, on average."""
-        if not found:
-            return []
+    def found_again(self, z: float, seed: int) -> NDArray[np.float64]:
+        """Return in which share of resampled data that have a row it lies where too few are, ``(n,)``."""
         again, drawn = np.zeros((2, len(self.origin)))
         for turn in range(_RESAMPLED):
             rows, times = np.unique(
                 np.random.default_rng((seed, turn)).integers(len(self.origin), size=len(self.origin)),
                 return_counts=True,
             )
+            drawn[rows] += 1
+            if rows.size < 2:
+                continue
             part = _Thin(self.places[rows], self.origin[rows], self.totals, times.astype(np.float64))
             tree = Tree.of(part.places)
-            drawn[rows] += 1
             for members in part.lacking(tree, z, part.usual(tree), 1.0):
                 again[rows[members]] += 1
-        return [float(again[rows].sum() / max(1.0, drawn[rows].sum())) for rows in found]
+        found: NDArray[np.float64] = again / drawn.clip(1)
+        return found
 
-    def region(self, rows: Rows, names: Rows, z: float, usual: float, stability: float) -> Region:
-        """Return a region of some rows; ``names`` are their samples."""
+    def about(self, rows: Rows, z: float, usual: float) -> tuple[NDArray[np.float64], float, float]:
+        """Return the centre of a region, its factor and the lower bound of that."""
         counts = self.counts()[rows].sum(0)[None]
-        training, reference = (np.sort(names[rows[self.origin[rows] == part]]) for part in (0, 1))
-        return Region(
-            training,
-            reference,
-            self.places[rows].mean(0),
-            float(self.ratio(counts)[0] / usual),
-            float(self.bound(counts, z, usual)[0]),
-            stability,
-            float(self.lack(counts, usual)[0]),
-        )
+        factor, bound = self.ratio(counts) / usual, self.bound(counts, z, usual)
+        return self.places[rows].mean(0), float(factor[0]), float(bound[0])
 
 
-def _alone(places: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which thin samples have no neighbours: the fourth lies twice as far as with most."""
-    if len(places) <= _NEIGHBOUR:
-        return np.ones(len(places), bool)
-    x = torch.from_numpy(places)
-    near = [distances(part, x).topk(_NEIGHBOUR + 1, largest=False)[0][:, -1] for part in torch.split(x, 1024)]
-    far = torch.cat(near).sqrt().numpy()
-    found: NDArray[np.bool_] = far > _ALONE * np.median(far)
-    return found
+def _neighbours(
+    places: NDArray[np.float64], among: NDArray[np.float64], count: int
+) -> tuple[NDArray[np.float64], Rows]:
+    """Return the distance to the ``count``-th nearest of others, infinite without one, and the nearest."""
+    far, nearest = np.full(len(places), np.inf), np.zeros(len(places), np.int64)
+    if len(among) >= count:
+        known = torch.from_numpy(among)
+        for start in range(0, len(places), _CHUNK):
+            part = torch.from_numpy(places[start : start + _CHUNK])
+            near, at = distances(part, known).topk(count, largest=False)
+            far[start : start + _CHUNK] = near[:, -1].sqrt().numpy()
+            nearest[start : start + _CHUNK] = at[:, 0].numpy()
+    return far, nearest

@@ -1,0 +1,114 @@
+"""The file of gaps: it is read as it was written, and damage is told."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from fallow._checks import DamagedData
+from fallow.gaps_file import FORMAT, GapsFile
+from fallow.headed_file import dump_headed
+from test_generations import mutated
+
+TOLD = {
+    "run": "runs/größe",
+    "gaps": [{"name": "gap 1", "size": 7, "error": None, "examples": [{"index": 3, "picture": 0}]}],
+    "thin": [],
+    "usual": 1.25,
+}
+PICTURES = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+DATA = GapsFile(TOLD, PICTURES).dump()
+
+
+def read(data, folder):
+    path = Path(folder) / "gaps.safetensors"
+    path.write_bytes(data)
+    return GapsFile.read(path)
+
+
+@pytest.mark.parametrize("pictures", [None, PICTURES, PICTURES[..., :1], PICTURES[:0], PICTURES[:, ::2]])
+def test_it_is_read_as_it_was_written(pictures, tmp_path):
+    found = read(GapsFile(TOLD, pictures).dump(), tmp_path)
+    assert found.told == TOLD
+    if pictures is None:
+        assert found.pictures is None
+    else:
+        assert found.pictures.dtype == np.uint8
+        np.testing.assert_array_equal(found.pictures, pictures)
+
+
+def test_equal_gaps_give_equal_bytes():
+    assert GapsFile(json.loads(json.dumps(TOLD)), PICTURES.copy()).dump() == DATA
+
+
+def check_changed(data, folder):
+    """It is refused, or it is what a report can read: its manifest knows whether it was changed."""
+    with suppress(DamagedData):
+        found = read(data, folder)
+        assert isinstance(found.told["gaps"], list)
+        assert isinstance(found.told["thin"], list)
+        assert found.pictures is None or found.pictures.ndim == 4
+        json.dumps(found.told)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(data=mutated(DATA))
+def test_a_changed_file_is_refused_or_read(data, tmp_path):
+    check_changed(data, tmp_path)
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=3000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(data=mutated(DATA))
+def test_three_thousand_changed_files(data, tmp_path):
+    check_changed(data, tmp_path)
+
+
+def test_a_file_that_is_cut_is_refused(tmp_path):
+    for length in range(0, len(DATA), 7):
+        with pytest.raises(DamagedData):
+            read(DATA[:length], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("told", "arrays", "words"),
+    [
+        ({"thin": []}, {}, r"must be readable\. Found 'gaps'\. Call fallow gaps again"),
+        ({"gaps": [], "thin": {}}, {}, "must hold lists of cards"),
+        ({"gaps": None, "thin": []}, {}, "must hold lists of cards"),
+        ({"gaps": [3], "thin": []}, {}, "must hold lists of cards"),
+        (["gaps"], {}, "must be readable"),
+        (None, {}, "must be readable"),
+        (TOLD, {"pictures": PICTURES.astype(np.float32)}, "must hold"),
+        (TOLD, {"pictures": PICTURES[0]}, "must hold"),
+        (TOLD, {"pictures": PICTURES[..., :2]}, "must hold"),
+    ],
+)
+def test_what_is_no_list_of_cards_is_refused(told, arrays, words, tmp_path):
+    data = dump_headed({"there": np.ones(1, np.uint8), **arrays}, {"format": FORMAT, "told": told})
+    with pytest.raises(DamagedData, match=words):
+        read(data, tmp_path)
+
+
+def test_a_file_of_another_format_is_refused(tmp_path):
+    data = dump_headed({"there": np.ones(1, np.uint8)}, {"format": "fallow-gaps-2", "told": TOLD})
+    with pytest.raises(DamagedData, match=r"must be of the format fallow-gaps-1\. Found fallow-gaps-2"):
+        read(data, tmp_path)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(DamagedData, match="must be readable"):
+        GapsFile.read(tmp_path / "gaps.safetensors")
+    with pytest.raises(DamagedData, match="must be readable"):
+        GapsFile.read(tmp_path)
