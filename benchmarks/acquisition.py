@@ -109,7 +109,10 @@ def badge(x: Tensor, probabilities: Tensor, budget: int, draw: torch.Generator) 
 
 
 def typiclust(x: Tensor, known: Tensor, budget: int, draw: torch.Generator) -> list[int]:
-    """Return the most typical rows of the largest clusters without a known row (Hacohen et al., 2022)."""
+    """Return the most typical rows of the largest clusters without a known row.
+
+    After Hacohen et al. (2022), with fewer clusters where many rows are known, which buys more here.
+    """
     every = torch.nn.functional.normalize(torch.cat([known, x]).double(), dim=1)
     clusters = min(budget + max(10, len(known) // 20), 500)
     cluster = k_means(every, torch.ones(len(every), dtype=torch.float64), clusters, draw)

@@ -119,13 +119,14 @@ def ours(network: nn.Module, seen: Tensor, labels: Tensor, asked: Tensor, seed: 
         return torch.from_numpy(np.searchsorted(known, getattr(found, name)) / len(known))
 
     strangeness = torch.from_numpy(found.strangeness.astype(np.float64))
-    both = rank("surprise") + rank("strangeness")
+    ties = strangeness.argsort().argsort() / len(strangeness)  # beyond all training samples ranks are equal
+    both = rank("surprise") + rank("strangeness") + 1e-6 * ties
     return {
         "ours: surprise": torch.from_numpy(found.surprise),
         "ours: first layer": by_layer[:, 0],
         "ours: last layer": by_layer[:, -1],
         "ours: strangeness": strangeness,
-        "ours: both": both + 1e-6 * strangeness,
+        "ours: both": both,
     }
 
 

@@ -211,7 +211,7 @@ def test_an_autoencoder_needs_no_labels_and_leaves_out_what_is_marked(listed):
     path = listed([(1, ""), (2, "junk"), (3, "owl"), (4, "?"), (5, "eel")])
     after = with_added(data_of(), path, console, labelled=False)
     assert np.array_equal(after.train.images[6:].numpy(), X[[1, 3, 5]])
-    assert after.train.labels[6:].tolist() == [0, 0, 2]
+    assert after.train.labels[6:].tolist() == [-1, -1, 2]
     assert "2 of 5 picks" in console.said[0]
 
 
@@ -243,7 +243,7 @@ def test_lists_are_added_after_those_of_the_run_each_once(before, more):
     options = resumed(stored, add=", ".join(more))
     assert lists(options.add) == list(dict.fromkeys([*before, *more]))
     new = bool(set(more) - set(before))
-    assert options.accepted == (["add", "data", "epochs"] if new else [])
+    assert options.accepted == (["add", "added", "epochs"] if new else [])
 
 
 def test_a_run_of_before_there_were_lists_goes_on_with_one():
@@ -254,7 +254,7 @@ def test_a_run_of_before_there_were_lists_goes_on_with_one():
 
 def test_a_list_lets_the_training_be_longer_but_nothing_else_be_changed():
     options = resumed(add="a.csv", epochs=9, accept="low")
-    assert (options.epochs, options.accepted) == (9, ["low", "add", "data", "epochs"])
+    assert (options.epochs, options.accepted) == (9, ["low", "add", "added", "epochs"])
     with pytest.raises(InvalidValue, match="--seed must be what the run was begun with"):
         resumed(add="a.csv", seed=3)
     with pytest.raises(InvalidValue, match="--epochs must be what the run was begun with"):

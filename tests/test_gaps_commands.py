@@ -208,3 +208,52 @@ def test_other_runs(made, tmp_path, capsys, words):
     assert len(picks) == 20
     code, _ = said(capsys, "train", "--resume", out, "--add", out / "picks-000.csv", "--epochs", 9)
     assert code == 0
+
+
+def test_labels_come_in_two_sittings(made, run, tmp_path, capsys):
+    folder, _ = made
+    list_ = tmp_path / "list.csv"
+    assert said(capsys, "collect", run, "--pool", folder / "pool.npz", "--count", 12, "--out", list_)[0] == 0
+    rows = list(csv.DictReader(list_.read_text().splitlines()))
+
+    def label(count):
+        for row in rows[:count]:
+            row["label"] = "1"
+        with list_.open("w", newline="") as file:
+            table = csv.DictWriter(file, rows[0])
+            table.writeheader()
+            table.writerows(rows)
+
+    def samples():
+        return told(capsys, "gaps", run)["training_samples"]
+
+    before = samples()
+    label(5)
+    assert said(capsys, "train", "--resume", run, "--add", list_, "--epochs", 9)[0] == 0
+    assert samples() == before + 5
+    label(12)
+    assert samples() == before + 5  # the run has a list of its own
+    assert said(capsys, "train", "--resume", run, "--add", list_, "--epochs", 10)[0] == 0
+    list_.unlink()
+    assert samples() == before + 12
+    assert sorted(path.name for path in run.glob("added-*")) == ["added-000.csv", "added-001.csv"]
+    assert not told(capsys, "verify", run)["damaged"]
+
+
+def test_data_that_changed_otherwise_are_not_accepted_with_a_list(made, run, tmp_path, capsys):
+    folder, _ = made
+    list_ = tmp_path / "list.csv"
+    said(capsys, "collect", run, "--pool", folder / "labelled.npz", "--count", 5, "--out", list_)
+    kept = (folder / "data.npz").read_bytes()
+    with np.load(folder / "data.npz") as data:
+        changed = dict(data)
+    changed["x_train"] = changed["x_train"][1:]
+    changed["y_train"] = changed["y_train"][1:]
+    np.savez(folder / "data.npz", **changed)
+    try:
+        code, found = said(capsys, "train", "--resume", run, "--add", list_)
+        assert code == 2
+        assert "must be those that" in found.err
+        assert not list(run.glob("added-*"))
+    finally:
+        (folder / "data.npz").write_bytes(kept)

@@ -1,6 +1,7 @@
 """Inputs that are made as the training inputs are pass; noise, and what is too plain, do not."""
 
-import resource
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -43,6 +44,19 @@ def test_fresh_inputs_of_the_same_kind_pass():
     assert passing(GREY, FRESH) >= 0.98
     assert passing(GREY, KNOWN) >= 0.98
     assert GREY(FRESH).median() < 1
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.003])
+@pytest.mark.parametrize("count", [100, 600])
+def test_training_inputs_and_near_copies_of_them_pass(count, noise):
+    """Fewer than pixels: of an input that the directions come from, nothing is left off them."""
+    smooth = interpolate(torch.randn(count + 200, 3, 8, 8), 16, mode="bilinear")
+    images = smooth + 0.05 * torch.randn_like(smooth)
+    like = Likeness(images[:count])
+    own = images[:count] + noise * torch.randn_like(images[:count])
+    assert passing(like, own) >= 0.95
+    assert passing(like, images[count:]) >= 0.95
+    assert passing(like, torch.randn_like(own)) <= 0.02
 
 
 def test_nine_of_ten_training_inputs_that_are_left_out_stay_below_one():
@@ -136,7 +150,7 @@ def test_sequences_of_vectors():
 @pytest.mark.parametrize("factor", [3.0, 1e-3])
 def test_the_unit_does_not_count(factor):
     change = lambda x: factor * x + 1  # noqa: E731
-    for known, asked in ((KNOWN[:300], FRESH), (KNOWN[:300].flatten(1), FRESH.flatten(1))):
+    for known, asked in ((KNOWN[:300], FRESH[:300]), (KNOWN[:300].flatten(1), FRESH.flatten(1))):
         one = Likeness(known)(asked)
         other = Likeness(change(known.double()))(change(asked.double()))
         judged = one < 1e3  # where pixels are always dark, what is not dark is strange beyond measure
@@ -197,8 +211,9 @@ def test_few_inputs_and_other_kinds_are_refused():
 @pytest.mark.parametrize("count", [64, 65, 100])
 def test_as_few_as_it_takes(count):
     like = Likeness(KNOWN[:count])
-    assert passing(like, FRESH) > 0.8
-    assert passing(like, torch.rand_like(FRESH)) <= 0.02
+    assert passing(like, FRESH) > 0.9
+    assert passing(like, KNOWN[:count]) > 0.9
+    assert passing(like, torch.rand_like(FRESH)) <= 0.15
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 1), (1, 2, 9), (2, 16, 3), (1,), (1, 1, 300), (4, 5, 6, 2)])
@@ -230,14 +245,12 @@ def test_inputs_that_learn_are_left_as_they_are():
     assert torch.equal(inputs, KNOWN[:100])
 
 
-def test_large_images_take_little_memory():
+def test_few_large_images():
     images = interpolate(IMAGES[:128], 96, mode="bilinear").repeat(1, 3, 1, 1)
     images += 0.05 * torch.randn_like(images)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     like = Likeness(images[:64])
     assert passing(like, images[64:]) > 0.8
     assert passing(like, torch.rand_like(images[:8])) == 0
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # kilobytes
 
 
 def test_many_channels_are_taken_in_parts(monkeypatch):
@@ -262,8 +275,23 @@ def test_patches_are_the_same_in_any_parts(monkeypatch):
     assert torch.equal(found, patches._patches(KNOWN).flatten(0, 1)[::36])
 
 
+LARGE = """
+import resource
+import torch
+from fallow.gaps import LIMIT, Likeness
+torch.manual_seed(0)
+images = torch.randn(2000, 3, 96, 96)
+Likeness(torch.randn(64, 3, 8, 8))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = Likeness(images)(images[:300])
+print(float((found <= LIMIT).float().mean()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
 @pytest.mark.slow
-def test_as_many_large_images_as_it_has_use_for():
-    images = torch.randn(2048, 3, 96, 96)
-    like = Likeness(images)
-    assert passing(like, torch.randn(256, 3, 96, 96)) > 0.95
+def test_many_large_images_take_little_memory():
+    """All patches of 2,000 of them would take 2.5 GB, and their numbers of double precision twice that."""
+    printed = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, check=True).stdout
+    share, kilobytes = map(float, printed.split())
+    assert share > 0.95
+    assert kilobytes < 1_000_000

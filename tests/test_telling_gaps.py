@@ -2,6 +2,7 @@
 
 import io
 import re
+from shlex import quote
 
 import pytest
 from rich.console import Console
@@ -49,7 +50,7 @@ def test_nothing_is_lost_at_any_width(width):
         "now 99%: as thin as before", "Outliers: 1 training and 4 reference samples lie by themselves",
     ):  # fmt: skip
         assert part.replace(" ", "") in said, part
-    assert f"To fill it: fallow collect runs/first --pool {found['reference']} --count 100" in lines
+    assert f"To fill it: fallow collect runs/first --pool {quote(found['reference'])} --count 100" in lines
     assert max(len(line) for line in lines if line.startswith("╭")) <= 100
     thin = [line.split() for line in lines if line.startswith("thin ")]
     assert thin == [["thin", str(n), "3", "1,111", "plain", "(75%)", "25%", "ignore"] for n in (1, 2, 3)]
@@ -108,7 +109,7 @@ def test_picks_lose_nothing_and_are_text(tmp_path, width):
                  "No region is missing, by this pool", "3 are empty"):  # fmt: skip
         assert part.replace(" ", "") in said, part
     assert f"The list: {path}" in lines
-    assert f"  fallow train --resume [i]run[/i] --add {path}" in lines
+    assert f"  fallow train --resume '[i]run[/i]' --add {quote(str(path))}" in lines
 
 
 def test_a_long_trend_keeps_its_ends():

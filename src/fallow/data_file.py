@@ -137,6 +137,13 @@ class DataFile:
             found.append(_class_names(self.classes, now.classes))
         return found
 
+    def begins(self, now: DataFile) -> bool:
+        """Return whether ``now`` has the same samples, held-out ones too, and further ones after them."""
+        pairs = ((self.content, now.content), (self.labels, now.labels))
+        same = all(a is not None and b is not None and np.array_equal(a, b[: self.n]) for a, b in pairs)
+        held_out = (self.held_out, now.held_out), (self.held_out_labels, now.held_out_labels)
+        return same and all(a is None or np.array_equal(a, b) for a, b in held_out if b is not None)
+
     def changed(self, now: DataFile) -> NDArray[np.int64]:
         """Return which samples of ``now`` are not what they were: those with another content or label."""
         n = min(self.n, now.n)

@@ -5,6 +5,7 @@ data.safetensors                  labels, class names, a checksum of each sample
 history/epoch-00000.safetensors   one a finished epoch, never changed again
 history/shown.safetensors         pictures of the samples that the report shows
 state/000012.safetensors .json    generations of the whole state, the newest two
+added-000.csv                     lists of samples that were collected, as they were added
 model.safetensors  summary.json  samples.csv  usage.png  usage.svg    once training has ended
 gaps.safetensors  picks-000.csv .html  report.html    what was asked of it since
 SHA256SUMS                        of all of these, written last; `sha256sum -c` reads it
@@ -32,12 +33,13 @@ from .storage import DISK, TEMPORARY, Digest, Disk, forget_temporaries
 _EPOCH = re.compile(r"epoch-(\d{5,})\.safetensors")
 _OURS = re.compile(
     r"history/.*|data(-\d+)?\.safetensors|density\.safetensors|model\.safetensors|summary\.json|environment\.json|config\.yaml"
-    r"|samples\.csv|usage\.(png|svg)"
+    r"|samples\.csv|usage\.(png|svg)|added-\d+\.csv"
 )
 _LOGS = "logs"
 _SUM = re.compile(r"([0-9a-f]{64})  (\S.*)")
 _FOLDERS = ("", "history", "state")
 _UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors")
+_LIST = re.compile(r"added-\d+\.csv")
 _PICKS = re.compile(r"picks-\d+\.(csv|html)")
 
 
@@ -147,6 +149,7 @@ class RunDirectory:
         ours = [self.config_path, self.environment_path, self.data_path, self.shown_path]
         for number in self.generations.numbers():
             ours += [self.generations.manifest_path(number), self.generations.state_path(number)]
+        ours += [path for path in self.path.glob("added-*.csv") if self.is_list(path.name)]
         ours.append(self.path / "lock")
         with suppress(OSError):
             for name in _FOLDERS:
@@ -261,6 +264,17 @@ class RunDirectory:
         """Return the files that ``SHA256SUMS`` is to list, by path within the folder, sorted."""
         files = [path for path in self.path.rglob("*") if path.is_file() and self._is_sealed(path)]
         return sorted(path.relative_to(self.path).as_posix() for path in files)
+
+    def is_list(self, name: str) -> bool:
+        """Return whether a name is that of a list of added samples, as the run keeps them."""
+        return bool(_LIST.fullmatch(name))
+
+    def next_list(self) -> Path:
+        """Return where the next list of added samples goes: ``added-000.csv``."""
+        number = 0
+        while (path := self.path / f"added-{number:03d}.csv").exists():
+            number += 1
+        return path
 
     def is_ours(self, name: str) -> bool:
         """Return whether a file in the folder bears a name that a run gives."""

@@ -115,6 +115,7 @@ class ImageData:
         classes: the name of each class, in the order of the labels.
         files: for a folder of images the path of each train sample, else None.
         skipped: the images that could not be read and were left out.
+        added: how many of the train samples, the last ones, were collected later.
     """
 
     name: str
@@ -123,6 +124,7 @@ class ImageData:
     classes: tuple[str, ...]
     files: tuple[str, ...] | None = None
     skipped: tuple[str, ...] = ()
+    added: int = 0
 
 
 def from_arrays(

@@ -15,7 +15,7 @@ from .decoding import SUFFIXES, decode
 from .images import ImageDataset
 from .load import NAMES, load_images
 from .pool_npz import NpzPool
-from .pool_part import Kind, Pool, PoolPart, chunks
+from .pool_part import UNKNOWN, Kind, Pool, PoolPart, chunks
 from .pool_tables import HuggingFacePool, ParquetPool
 
 _STEP = f"Name a folder, a FILE.npz, a FILE.parquet, hf:NAME, or {', '.join(NAMES)}."
@@ -90,10 +90,11 @@ class _Known:
 
 
 class _Folder:
-    """Image files, at any depth; a file's label is the folder that it lies in."""
+    """Image files, at any depth; a file's label is the sub-folder that it lies in."""
 
     def __init__(self, path: Path, files: list[Path], kind: Kind) -> None:
         self.name, self._kind = str(path.absolute()), kind
+        self._root = path
         self._files = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
         self.total: int | None = len(self._files)
         if not self._files:
@@ -105,10 +106,13 @@ class _Folder:
             files = [self._files[row] for row in rows]
             images, reasons = decode(files, self._kind.shape)
             kept = [place for place in range(len(files)) if place not in reasons]
-            labels = [self._kind.label(files[place].parent.name) for place in kept]
+            labels = [self._label(files[place]) for place in kept]
             names = tuple(str(files[place].absolute()) for place in kept)
             found = self._kind.of_kind(torch.from_numpy(images[kept]))
             yield PoolPart(rows[kept], found, np.array(labels, np.int64), names)
+
+    def _label(self, file: Path) -> int:
+        return UNKNOWN if file.parent == self._root else self._kind.label(file.parent.name)
 
 
 def _rows(total: int, index: NDArray[np.int64] | None) -> NDArray[np.int64]:

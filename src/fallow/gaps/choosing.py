@@ -35,7 +35,7 @@ class Choice:
 
     Attributes:
         row: which of the candidates.
-        region: the number of the missing region that it lies in, from 0; None for others.
+        region: the number of the missing region that it was chosen for, from 0; None for others.
         score: log density where it lies among candidates (of its region, if it has one) over log density in
             training, nats.
         why: ``missing``, ``thin`` or ``random``.
@@ -52,7 +52,7 @@ class Plan:
     """What :func:`choose` chose.
 
     Attributes:
-        choices: the best first.
+        choices: those for what is missing first, then thin ones, then random ones.
         regions: the thin regions of training and candidates; ``reference`` rows are candidates.
         junk: how many candidates are made unlike the training inputs.
         alike: how many are near-duplicates of training samples.
@@ -80,7 +80,7 @@ def choose(
     drawn from all, and so is what nothing qualifies for.
     In a region the three times as many candidates as it gets with the highest
     :math:`\log p_{\text{region}}(x) - \log p_{\text{training}}(x)` are spread by k-center: each choice is the
-    candidate that lies farthest from all training samples and choices before it.
+    candidate that lies farthest from training samples (4,096 of them) and choices before it.
 
     Args:
         training: each sample without itself.
@@ -114,7 +114,8 @@ def choose(
     chance = round(RANDOM * budget)
     spread.fill_missing(budget - chance)
     spread.fill_thin(budget - chance - len(spread.choices))
-    for row in draw.permutation(among).tolist():
+    rest = np.setdiff1d(np.arange(sound.size), among)
+    for row in np.concatenate([draw.permutation(among), draw.permutation(rest)]).tolist():
         if len(spread.choices) == budget:
             break
         if spread.allowed[row]:

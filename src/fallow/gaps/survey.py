@@ -194,7 +194,10 @@ class _Examples:
             self._rows = []
             return
         first = -self._seen % self._step
-        self._rows += inputs[first :: self._step].cpu().unbind(0)
+        rows = inputs[first :: self._step].cpu()
+        self._rows += [
+            row.clone() for row in rows if bool(row.isfinite().all())
+        ]  # not views of whole batches
         self._seen += len(inputs)
         most = max(LEAST, min(_EXAMPLES, _VALUES // max(1, inputs[0].numel())))
         while len(self._rows) > 2 * most:

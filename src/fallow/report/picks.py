@@ -43,8 +43,8 @@ def render_picks(
         rows = pictures[place] if drawn and pictures is not None else None
         return {
             "index": f"{pick.index:,}",
-            "label": pick.label,
-            "predicted": predicted[place],
+            "label": text.name(pick.label),
+            "predicted": text.name(predicted[place] or "") or None,
             "file": text.path(pick.file) if pick.file else "",
             "picture": None if rows is None else picture(rows),
         }
@@ -53,13 +53,13 @@ def render_picks(
     for drawn in (True, False):
         page = str(
             template("picks.html.j2").render(
-                title=path.name,
-                said=f"{text.plural(len(picks), 'sample')} chosen.",
+                title=text.name(path.name),
+                said=f"{text.plural(len(picks), 'sample')} chosen. Gaps are numbered by this pool.",
                 pool=text.path(picks[0].pool) if picks else "",
-                list=path.name,
+                list=text.name(path.name),
                 groups=[
                     {
-                        "name": name,
+                        "name": text.name(name),
                         "said": _sentence(picks[places[0]].reason),
                         "picks": [shown(place, drawn=drawn) for place in places],
                     }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .._checks import invalid
 from ..data_file import readable, row_checksums
 from ..datasets import ImageData, ImageDataset
+from ..datasets.pool_part import UNKNOWN
 from ..datasets.pools import open_pool
 from ..picks import LEFT_OUT, Pick, read_picks
 from .console import Console
@@ -80,7 +81,7 @@ def _grown(data: ImageData, path: Path, picks: list[Pick], labels: NDArray[np.in
         torch.cat([data.train.images, images]), torch.cat([data.train.labels, torch.from_numpy(labels)])
     )
     files = None if data.files is None else data.files + tuple(p.file or f"{p.pool}#{p.index}" for p in picks)
-    return replace(data, train=train, files=files)
+    return replace(data, train=train, files=files, added=data.added + len(picks))
 
 
 def _samples(data: ImageData, path: Path, picks: list[Pick]) -> tuple[torch.Tensor, NDArray[np.uint64]]:
@@ -124,7 +125,7 @@ def _label(pick: Pick, data: ImageData, ids: dict[str, int], path: Path, labelle
     if found is not None:
         return found
     if not labelled:
-        return 0
+        return UNKNOWN
     shown = ", ".join(data.classes[:12]) + (", ..." if len(data.classes) > 12 else "")
     rule = f"A label in {path} must be a class of the run: {shown}."
     raise invalid(rule, f"{pick.label!r} for sample {pick.index}", _STEP)

@@ -182,4 +182,4 @@ class _Words:
 
     @staticmethod
     def _random() -> str:
-        return "random: drawn from all candidates, for an unbiased look"
+        return "random: drawn from all other candidates, whatever the density says"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .._checks import DamagedData
 from ..datasets.pool_part import Pool
 from ..datasets.pools import open_pool
-from ..gaps import Survey, find_regions
+from ..gaps import Regions, Survey, find_regions
 from ..gaps.cards import Telling
 from ..gaps_file import GapsFile
 from ..reading import Run
@@ -49,40 +49,38 @@ def find_gaps(
     """
     console = console or Console.nowhere()
     found = SurveyedRun.of(run, console)
-    train = found.data.train
-    pool: Pool | None = None
+    data, pool, files = found.data, None, None
     if reference is None:
-        survey, index, files, seen = (
-            found.held_out(),
-            np.arange(len(found.data.test)),
-            None,
-            len(found.data.test),
-        )
+        survey, index, seen = found.held_out(), np.arange(len(data.test)), len(data.test)
     else:
-        pool = open_pool(reference, train, found.data.classes)
+        pool = open_pool(reference, data.train, data.classes)
         surveyed = SurveyedPool.of(found, pool, console)
-        even = surveyed.even
-        survey, index = surveyed.survey[even], surveyed.index[even]
+        survey, index = surveyed.survey[surveyed.even], surveyed.index[surveyed.even]
         files, seen = surveyed.files, surveyed.seen
     regions = find_regions(found.training, survey, seed=found.options.seed)
-    telling = Telling(
-        found.training,
-        survey,
-        found.data.classes,
-        index,
-        (found.data.files, files),
-        _scores(found.run),
-        held_out=pool is None,
-    )
-    missing, thin = telling.cards(regions)
-    told = {
+    scores, both = _scores(found.run), (data.files, files)
+    telling = Telling(found.training, survey, data.classes, index, both, scores, held_out=pool is None)
+    about = {
         "run": str(found.run.directory.path),
         "epochs": found.run.about.get("epoch"),
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "reference": None if pool is None else pool.name,
-        "training_samples": len(train),
+        "training_samples": len(data.train),
         "reference_samples": seen,
         "reference_looked_at": len(survey),
+    }
+    told = about | _told(telling, regions)
+    earlier = _earlier(found.run)
+    told["before"] = _before(told, earlier, survey, index)
+    told["earlier"] = [*earlier, _remembered(told)]
+    _keep(found, pool, told)
+    return told
+
+
+def _told(telling: Telling, regions: Regions) -> dict[str, Any]:
+    """Return what is told of regions and outliers."""
+    missing, thin = telling.cards(regions)
+    return {
         "usual": regions.usual,
         "gaps": missing,
         "thin": thin,
@@ -91,23 +89,19 @@ def find_gaps(
         "alone_count": [part.size for part in regions.alone],
         "strange_count": [part.size for part in regions.strange],
     }
-    earlier = _earlier(found.run)
-    told["before"] = _before(told, earlier, survey, index)
-    told["earlier"] = [*earlier, _remembered(told)]
-    _keep(found, pool, told)
-    return told
 
 
 def _samples(
     telling: Telling, training: NDArray[np.int64], reference: NDArray[np.int64]
 ) -> list[dict[str, Any]]:
-    """Return the most surprising ones of a list."""
+    """Return the strangest, then the most surprising, ones of a list."""
     every = [telling.sample(int(row), "training") for row in _first(telling.training, training)]
     return every + [telling.sample(int(row), "reference") for row in _first(telling.reference, reference)]
 
 
 def _first(survey: Survey, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return rows[np.argsort(-survey.strangeness[rows], kind="stable")][:_LISTED]
+    order = np.lexsort((-survey.surprise[rows], -np.round(survey.strangeness[rows])))
+    return rows[order][:_LISTED]
 
 
 def _scores(run: Run) -> list[NDArray[np.float32]]:

@@ -95,7 +95,7 @@ def build(options: TrainOptions, console: Console, data: ImageData | None = None
     if is_import_path(options.data):
         return _own_data(options, console)
     data = data or read_data(options, console)
-    batch_size = options.batch_size or _batch_size(len(data.train))
+    batch_size = options.batch_size or _batch_size(len(data.train) - data.added)
     own = import_class(options.model, options.model_args) if is_import_path(options.model) else None
     itself = isinstance(own, LightningModule)
     if itself:

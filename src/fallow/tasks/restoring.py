@@ -19,6 +19,7 @@ from ..state_file import parse
 from .console import Console
 from .jobs import Job
 from .options import TrainOptions
+from .stored import ADDED
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _generation(run: RunDirectory, options: TrainOptions, job: Job, console: Con
         console.line(f"Going on from state {search.found.number}; what came after it is trained again.")
     generation = search.found
     run.data_name = str(generation.about.get("data", run.data_name))
-    if "data" in options.accepted and generation.about.get("recorded"):
+    if {"data", ADDED} & set(options.accepted) and generation.about.get("recorded"):
         sound = run.data_path.name not in run.generations.unsound(generation)
         if not sound or DataFile.read(run.data_path).changes(job.data):
             between = run.generations.newest(between=True).found
@@ -125,9 +126,9 @@ def _generation(run: RunDirectory, options: TrainOptions, job: Job, console: Con
 def _accepted(options: TrainOptions) -> set[str]:
     """Return what may differ in the subsampler, by what may differ in the options."""
     accept = set(ACCEPTABLE) & set(options.accepted)
-    if set(options.accepted) - {"data", "history"}:
+    if set(options.accepted) - {"data", "history", ADDED}:
         accept |= {"policy", "schedule", "seed", "min_kept", "min_kept_per_class"}
-    if "data" in options.accepted:
+    if {"data", ADDED} & set(options.accepted):
         accept |= {"n", "labels", "min_kept", "min_kept_per_class"}
     return accept
 
@@ -159,7 +160,8 @@ def _check_data(
             f"{leaked:,} of them among the training samples; {'; '.join(found)}",
             "Keep test images in a folder test/ of their own, or begin another run.",
         )
-    if found and "data" not in options.accepted:
+    grew = ADDED in options.accepted and before.begins(job.data)
+    if found and "data" not in options.accepted and not grew:
         raise invalid(
             f"The data must be those that {run.path} was begun with.",
             "; ".join(found),

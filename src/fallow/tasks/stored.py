@@ -18,7 +18,9 @@ _FREE = {"out", "resume", "accept", "workers", "logger", "checkpoints", "save_st
 """What changes nothing in a training."""
 _NEVER = {"task", "model", "model_args"}
 """What a state would not fit."""
-_MORE = {"data", "policy", "schedule", "seed", "history"}
+ADDED = "added"
+"""Accepts samples after those that a run was begun with; ``--add`` does."""
+_MORE = {"data", "policy", "schedule", "seed", "history", ADDED}
 """What else may be accepted: differences that no option names."""
 
 
@@ -45,7 +47,29 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     newer = sorted(set(found) - known)
     if newer:
         raise damaged(f"{run.path} was written by another version of fallow.", newer[0], "Use that version.")
-    return dict(found)
+    return {**found, "add": _resolved(run, str(found.get("add") or ""))}
+
+
+def _resolved(run: RunDirectory, add: str) -> str:
+    """Return lists with the place of those that lie in the run, which are stored by their name alone."""
+    own = run.path.absolute()
+    return ",".join(str(own / name) if run.is_list(name) else name for name in add.split(",") if name)
+
+
+def with_own_lists(run: RunDirectory, options: TrainOptions) -> TrainOptions:
+    """Copy the lists of ``--add`` into the run, which then needs no other; return options that name these.
+
+    Raises:
+        OSError: where one cannot be read or written.
+    """
+    names = []
+    for name in filter(None, (part.strip() for part in options.add.split(","))):
+        path = Path(name)
+        if path.parent != run.path.absolute() or not run.is_list(path.name):
+            data, path = path.read_bytes(), run.next_list()
+            run.put(path, data)
+        names.append(path.name)
+    return replace(options, add=",".join(names))
 
 
 def _read_config(path: Path) -> Any:
@@ -104,14 +128,14 @@ def going_on(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
 def _with_more(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
     """Return the options with the lists of ``--add`` after those that the run has already.
 
-    To add samples is to accept that the data are others, and that training takes longer.
+    To add samples is to accept that there are more of them, and that training takes longer.
     """
     before = str(stored.get("add") or "")
     lists = [name.strip() for name in f"{before},{given.add}".split(",") if name.strip()]
     add = ",".join(dict.fromkeys(lists))
     if add == before:
         return replace(given, add=add)
-    accept = ",".join(dict.fromkeys([*given.accepted, "add", "data", "epochs"]))
+    accept = ",".join(dict.fromkeys([*given.accepted, "add", ADDED, "epochs"]))
     return replace(given, add=add, accept=accept)
 
 

@@ -72,6 +72,7 @@ class SurveyedRun:
             step = f"Train it to its end: fallow train --resume {run.directory.path}"
             raise invalid(f"{run.directory.path} must hold a trained network.", "no model.safetensors", step)
         run.check(model_path)
+        _check_weights(run)
         options = TrainOptions(**stored_options(str(path)))
         if is_import_path(options.data):
             step = "For data of your own use fallow.gaps.Surveyor, find_regions and choose in Python."
@@ -102,7 +103,6 @@ class SurveyedPool:
         even: which belong to the even sample.
         files: by index; None where they are no files.
         seen: how many samples the pool has.
-        thin: how many of them lie thin and are made as the training samples are.
     """
 
     survey: Survey
@@ -111,7 +111,6 @@ class SurveyedPool:
     even: NDArray[np.bool_]
     files: dict[int, str] | None
     seen: int
-    thin: int
 
     @staticmethod
     def of(found: SurveyedRun, pool: Pool, console: Console, *, wanted: int = 0) -> SurveyedPool:
@@ -121,14 +120,15 @@ class SurveyedPool:
             found: whose network looks.
             pool: at what.
             console: where to show how far it is.
-            wanted: ten times as many thin samples are kept, and not less than of the even sample.
+            wanted: twice as many samples are kept in the even sample, and ten times as many thin ones.
 
         Raises:
             InvalidValue: where it holds no sample that can be read.
         """
         key = found.options.seed
-        even, thin = _Reservoir(mix(key, _EVEN), EVEN), _Reservoir(mix(key, _THIN), max(EVEN, 10 * wanted))
-        seen = thin_seen = 0
+        even = _Reservoir(mix(key, _EVEN), max(EVEN, 2 * wanted))
+        thin = _Reservoir(mix(key, _THIN), max(EVEN, 10 * wanted))
+        seen = 0
         with console.reading(pool.name) as progress:
             for part in pool.parts():
                 if not len(part):
@@ -139,7 +139,7 @@ class SurveyedPool:
                 some = np.flatnonzero((looks.percentile > THIN) & (looks.strangeness <= LIMIT))
                 even.add(part, looks, sums, rows)
                 thin.add(part, looks, sums, some)
-                seen, thin_seen = seen + len(part), thin_seen + some.size
+                seen += len(part)
                 if progress is not None:
                     progress(seen, pool.total or seen)
         if not seen:
@@ -154,7 +154,6 @@ class SurveyedPool:
             np.isin(index, even.kept.index),
             files or None,
             seen,
-            thin_seen,
         )
 
 
@@ -246,6 +245,8 @@ def _surveyed(run: Run, options: TrainOptions, data: ImageData, console: Console
             return module.prepare(images)
         return images.float() / (255 if images.dtype == torch.uint8 else 1)
 
+    if isinstance(module, OnImages):
+        _as_trained(module, run)
     surveyor = Surveyor(watch, network, classes=options.task == "image")
     surveyed = SurveyedRun(run, options, data, surveyor, _nothing(), prepare)
     with console.reading("the training set") as progress:
@@ -254,6 +255,27 @@ def _surveyed(run: Run, options: TrainOptions, data: ImageData, console: Console
         later = _shown(progress, len(data.train), total)
         training = surveyor.survey(surveyed.batches(data.train), training=True, progress=later)
     return SurveyedRun(run, options, data, surveyor, training, prepare)
+
+
+def _as_trained(module: OnImages, run: Run) -> None:
+    """Normalise as the run did: by its first samples, whatever was added since."""
+    state = run.search.found
+    if state is None:
+        return
+    path = run.directory.generations.state_path(state.number)
+    kept = parse(path.read_bytes(), str(path))["state_dict"]
+    module.load_state_dict({name: kept[name] for name in ("mean", "std")}, strict=False)
+
+
+def _check_weights(run: Run) -> None:
+    """Raise where a run has gone on since its weights were written."""
+    path = run.directory.path
+    done, told = run.about.get("epoch"), run.summary
+    written = None if told is None else len(told.get("epochs", []))
+    if told is not None and done is not None and done != written:
+        step = f"Wait for its end, or go on with it: fallow train --resume {path}"
+        rule = f"The weights in {path} must be those of its last epoch."
+        raise invalid(rule, f"those after {written} epochs, where {done} are done", step)
 
 
 def _nothing() -> Survey:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from shlex import quote
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -44,9 +45,9 @@ def tell_gaps(told: Mapping[str, Any], console: Console | None = None) -> None:
     _tell_thin(told, whose, console)
     _tell_outliers(told, "held-out" if pool is None else "reference", console)
     console.print()
-    _tell_command("Pictures:", f"fallow report {told['run']}", console)
+    _tell_command("Pictures:", f"fallow report {quote(told['run'])}", console)
     if told["gaps"]:
-        fill = f"fallow collect {told['run']} --pool {pool or 'POOL'} --count 100"
+        fill = f"fallow collect {quote(told['run'])} --pool {quote(pool or 'POOL')} --count 100"
         _tell_command("To fill it:", fill, console)
 
 
@@ -108,7 +109,7 @@ def tell_picks(found: Collected, run: str, console: Console | None = None) -> No
         )
     else:
         console.print("All have labels; look them through. Then train on:")
-    _tell_command(" ", f"fallow train --resume {run} --add {found.path}", console)
+    _tell_command(" ", f"fallow train --resume {quote(str(run))} --add {quote(str(found.path))}", console)
 
 
 def _card(card: Mapping[str, Any], whose: str, width: int) -> RenderableType:

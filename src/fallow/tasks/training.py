@@ -18,7 +18,7 @@ from .jobs import Job, build
 from .options import TrainOptions
 from .restoring import restore
 from .session import Session
-from .stored import going_on, located, longer, plain, stored_options
+from .stored import going_on, located, longer, plain, stored_options, with_own_lists
 from .trainer import seeded
 
 
@@ -51,6 +51,7 @@ def train(
         job = build(options, console, data)
         with _open_run(options) as run:
             try:
+                options = _own_lists(run, options)
                 _describe(run, job, options)
                 return Session(options, job, run, console).train()
             except BaseException:
@@ -74,10 +75,21 @@ def _go_on(options: TrainOptions, console: Console, data: ImageData | None) -> d
         except OSError as error:
             what = f"{error.filename or run.path} cannot be read or written: {error.strerror or error}."
             raise NotWritten(f"{what} Nothing was trained; mend it and repeat the command.") from None
+        options = _own_lists(run, options)
         session = Session(options, job, run, console, restored)
         if not session.finished:
             _describe(run, job, options, samples=restored.state is None)
         return session.train()
+
+
+def _own_lists(run: RunDirectory, options: TrainOptions) -> TrainOptions:
+    """Keep the lists of what was added in the run."""
+    if _rank() or not options.add:
+        return options
+    try:
+        return with_own_lists(run, options)
+    except OSError as error:
+        raise NotWritten(f"{run.path} cannot be written: {error.strerror or error}. Make room.") from None
 
 
 def _rank() -> int:
