@@ -309,7 +309,7 @@ def test_a_finished_run_goes_on_with_what_was_collected(tmp_path, monkeypatch):
     train(TrainOptions(**{**stored_options("run"), "resume": "run", "add": "picks.csv"}), console)
     run = RunDirectory("run")
     stored = stored_options("run")
-    assert (stored["epochs"], stored["add"]) == (3, str(tmp_path / "picks.csv"))
+    assert (stored["epochs"], stored["add"]) == (3, str(tmp_path / "run" / "added-000.csv"))
     assert "picks.csv: 1 of 4 picks" in "".join(console.said)
     assert "it trains on to epoch 3" in "".join(console.said)
     data = DataFile.read(run.path / run.generations.newest().found.about["data"])
