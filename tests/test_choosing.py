@@ -216,6 +216,7 @@ def test_a_small_budget_goes_to_what_is_missing_first(budget):
     assert {choice.why for choice in plan.choices} == {"missing"}
 
 
+@pytest.mark.slow
 def test_the_random_tenth_is_even():
     """Neither where candidates stand in the pool nor how thin they lie has a part in it."""
     drawn = np.concatenate([rows(choose(TRAINING, POOL, 80, seed=seed), "random") for seed in range(4)])
@@ -332,6 +333,7 @@ def test_the_same_seed_chooses_the_same_and_another_draws_others():
     assert rows(other, "random").tolist() != rows(PLAN, "random").tolist()
 
 
+@pytest.mark.slow
 def test_parts_of_any_size_give_the_same(monkeypatch):
     monkeypatch.setattr(choosing, "_VALUES", 5000)
     assert rows(choose(TRAINING, POOL, 40)).tolist() == rows(choose(TRAINING, POOL, 40)).tolist()

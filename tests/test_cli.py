@@ -145,14 +145,18 @@ def test_wrong_labels_are_left_out_and_named(capsys, tmp_path):
     )
 
 
-@pytest.mark.parametrize("policy", ["fraction", "below-mean", "random", "full"])
+def slow(name):
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("policy", ["full", *map(slow, ("fraction", "below-mean", "random"))])
 def test_every_policy_trains(policy, tmp_path):
     assert main([*QUICK[:-4], "--epochs", "2", "--policy", policy, "--out", str(tmp_path / "r")]) == 0
     saved = summary(tmp_path / "r")["saved_fraction"]
     assert (saved == 0) == (policy == "full")
 
 
-@pytest.mark.parametrize("policy", ["kakurenbo", "repb", "ies", "selective-backprop"])
+@pytest.mark.parametrize("policy", ["repb", *map(slow, ("kakurenbo", "ies", "selective-backprop"))])
 def test_every_rule_of_a_paper_trains_with_its_own_dial(policy, tmp_path, capsys):
     assert main([*QUICK[:-4], "--epochs", "2", "--policy", policy, "--out", str(tmp_path / "r")]) == 0
     found = summary(tmp_path / "r")
@@ -167,7 +171,7 @@ def test_every_rule_of_a_paper_trains_with_its_own_dial(policy, tmp_path, capsys
     assert all(float(row[6]) > 0 for row in rows), "a mean loss, also where scores are relative to a batch"
 
 
-@pytest.mark.parametrize("policy", ["seta", "repb", "selective-backprop"])
+@pytest.mark.parametrize("policy", ["selective-backprop", *map(slow, ("seta", "repb"))])
 def test_a_fraction_leaves_out_that_share_of_all_samples_under_every_rule(policy, tmp_path):
     words = [
         "--epochs",
@@ -191,7 +195,7 @@ def test_a_fraction_leaves_out_that_share_of_all_samples_under_every_rule(policy
         assert [epoch["samples_backward"] for epoch in found["epochs"]] == [1437, 1024, 1024]
 
 
-@pytest.mark.parametrize("score", ["reverse-kl", "js", "tv", "hellinger", "renyi"])
+@pytest.mark.parametrize("score", ["js", *map(slow, ("reverse-kl", "tv", "hellinger", "renyi"))])
 def test_every_score_is_recorded(score, tmp_path):
     words = [*QUICK[:-4], "--epochs", "1", "--score", score, "--out", str(tmp_path / "r")]
     assert main(words) == 0

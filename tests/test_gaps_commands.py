@@ -95,6 +95,7 @@ def test_a_gap_is_found_filled_and_seen_to_shrink(made, run, capsys):
     assert "Found with" in text.out
 
 
+@pytest.mark.slow
 def test_junk_is_not_collected(made, run, capsys):
     folder, fine = made
     picks = told(capsys, "collect", run, "--pool", folder / "pool.npz", "--count", 40)
@@ -127,6 +128,7 @@ def test_the_list_waits_for_labels(made, run, tmp_path, capsys):
     assert more == json.loads((run / "summary.json").read_text())["samples_full"] / 8 + 5
 
 
+@pytest.mark.slow
 def test_python_does_the_same(made, run, tmp_path):
     folder, _ = made
     found = fallow.find_gaps(run, folder / "labelled.npz")
@@ -210,6 +212,7 @@ def test_other_runs(made, tmp_path, capsys, words):
     assert code == 0
 
 
+@pytest.mark.slow
 def test_labels_come_in_two_sittings(made, run, tmp_path, capsys):
     folder, _ = made
     list_ = tmp_path / "list.csv"
@@ -240,6 +243,7 @@ def test_labels_come_in_two_sittings(made, run, tmp_path, capsys):
     assert not told(capsys, "verify", run)["damaged"]
 
 
+@pytest.mark.slow
 def test_data_that_changed_otherwise_are_not_accepted_with_a_list(made, run, tmp_path, capsys):
     folder, _ = made
     list_ = tmp_path / "list.csv"

@@ -403,7 +403,7 @@ def test_soft_fraction_draws_with_the_odds_it_states(remove, exponent, keep):
 
 
 @pytest.mark.parametrize("high", [None, "auto"])
-@pytest.mark.parametrize("doubt", [0.0, 1.0, 4.0])
+@pytest.mark.parametrize("doubt", [1.0, *(pytest.param(x, marks=pytest.mark.slow) for x in (0.0, 4.0))])
 def test_doubt_divides_the_score_by_the_wrong_visits_in_a_row(doubt, high):
     scores, wrong = np.array([0.5, 1.0, 2.0, 0.25, 1.5], np.float32), np.array([0, 3, 1, 0, 7])
     odds = (scores / (1.0 + wrong) ** doubt) ** 0.5
