@@ -264,11 +264,12 @@ def test_the_thin_regions_that_most_need_a_look_come_first():
     labels, predicted = np.zeros(len(places), int), np.zeros(len(places), int)
     predicted[starts[3] : starts[3] + 9] = 1
     predicted[starts[5] : starts[5] + 1] = 1
+    labels[starts[7] + 3 : starts[8]], predicted[starts[7] : starts[7] + 3] = -1, 1  # too few to judge by
     training = survey(places, np.arange(len(places)) >= 600, labels=labels, predicted=predicted)
     thin = [region(np.arange(starts[k], starts[k + 1]), []) for k in range(12)]
     told = telling(training, training[:100]).cards(Regions([], thin))[1]
     assert [one["action"] for one in told] == ["relabel"] + ["ignore"] * (SHOWN - 1)
-    assert [one["size"] for one in told] == [13, 15, 21, 20, 19, 18, 17, 16]
+    assert [one["size"] for one in told] == [13, 17, 15, 21, 20, 19, 18, 16]
     assert [one["name"] for one in told] == [f"thin {number}" for number in range(1, 9)]
 
 

@@ -168,6 +168,15 @@ def test_pixels_that_never_change():
     assert passing(like, framed[1000:]) == 0
 
 
+def test_a_number_that_never_changed_may_change_a_little():
+    steady = torch.cat([torch.randn(600, 10), torch.ones(600, 2)], 1)
+    like = Likeness(steady[:400])
+    steady[400:, 11] += 1e-3
+    assert passing(like, steady[400:]) >= 0.95
+    steady[400:, 11] += 3
+    assert passing(like, steady[400:]) == 0
+
+
 def test_inputs_that_are_all_the_same():
     for same in (torch.full((80, 1, 8, 8), 0.3), torch.zeros(80, 7)):
         like = Likeness(same)

@@ -245,3 +245,9 @@ def test_whatever_was_done_to_a_list_it_is_read_or_refused(path, kind):
         outcomes.add("read")
     assert "read" in outcomes
     assert len(outcomes) > 4
+
+
+def test_a_workbook_is_told(tmp_path):
+    (tmp_path / "picks.xlsx").write_bytes(b"PK\x03\x04 and so on")
+    with pytest.raises(InvalidValue, match=r"must be CSV. Found a workbook. Save it as CSV UTF-8"):
+        read_picks(tmp_path / "picks.xlsx")

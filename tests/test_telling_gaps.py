@@ -117,3 +117,18 @@ def test_a_long_trend_keeps_its_ends():
     line = spark([1.0] + [0.5] * 98 + [0.0])
     assert len(line) == 40
     assert (line[0], line[20], line[-1]) == ("█", "▅", "▁")
+
+
+def test_nothing_is_called_covered_that_was_not_judged():
+    found = {
+        **told_gaps(),
+        "gaps": [],
+        "reference_looked_at": 100,
+        "reference_judged": 0,
+        "reference_unreadable": 2,
+    }
+    said = flat(printed(tell_gaps, found, width=100))
+    assert "Toofewtotell" in said
+    assert "Nothingismissing" not in said
+    assert "100of100samplesaremadeunlikethetrainingsamples" in said
+    assert "2filescouldnotberead" in said

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
+from io import TextIOWrapper
 from signal import SIG_DFL, SIGINT, SIGTERM, getsignal, signal
 from types import FrameType
 from typing import Any
@@ -64,6 +65,9 @@ Exit code: 0 done, whatever the result; 1 a run failed (the others are done); 2 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what its encoding lacks is shown as ?
+            stream.reconfigure(errors="replace")
     words = _spelled((sys.argv[1:] if argv is None else argv) or ["--help"])
     try:
         _refuse_of_an_arm(words)

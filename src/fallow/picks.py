@@ -21,6 +21,7 @@ _NUMBER = re.compile(r"\d+(e\d+)?")
 _CHECKSUM = re.compile(r"[0-9a-f]{16}")
 _LARGEST = 1 << 63
 _STEP = "Make it by fallow collect."
+_WORKBOOK = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,16 @@ def read_picks(path: Path) -> list[Pick]:
         DamagedData: where it is no table in UTF-8.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        text = "" if data.startswith(_WORKBOOK) else data.decode("utf-8-sig")
     except FileNotFoundError:
         raise invalid("--add must name a list of picks.", f"no file {path}", _STEP) from None
     except UnicodeDecodeError as error:
         raise damaged(f"{path} must be UTF-8.", error.reason, "Save it as CSV UTF-8.") from None
     except (OSError, ValueError) as error:
         raise damaged(f"{path} must be readable.", error, _STEP) from None
+    if data.startswith(_WORKBOOK):
+        raise invalid(f"{path} must be CSV.", "a workbook", "Save it as CSV UTF-8.")
     rows = _from_json(text, path) if text.lstrip().startswith("[") else _from_csv(text, path)
     if not rows:
         raise invalid(f"{path} must hold a pick.", "none", _STEP)

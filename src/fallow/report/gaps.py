@@ -16,6 +16,8 @@ from .source import COLUMNS, Source
 
 THIN = 0.9
 """Above this percentile a sample lies thin: as :data:`fallow.gaps.THIN`, which would load torch."""
+ENOUGH = 50
+"""Nothing is said to be covered by fewer samples of a reference."""
 CARDS, OUTLIERS = 40, 50
 """At most so many regions of a kind, and outliers of a kind and a side, are shown."""
 ACTIONS = "collect", "relabel", "ignore"
@@ -47,7 +49,7 @@ def section(source: Source) -> dict[str, Any] | None:
     return {
         "pool": against.pool,
         "compared": against.words,
-        "said": _said(len(missing), len(found["gaps"]), against),
+        "said": f"{_said(found, len(missing), against)} {not_judged(found)}".strip(),
         "stale": _stale(source, found),
         "missing": missing,
         "thin": thin,
@@ -100,11 +102,31 @@ class _Against:
         return self.side if side == _SIDES[1] else side
 
 
+def too_few(found: Object) -> bool:
+    """Return whether too few samples of the reference are made as the training samples are, to tell."""
+    judged = told.whole(found.get("reference_judged"))
+    return judged is not None and judged < ENOUGH
+
+
+def not_judged(found: Object) -> str:
+    """Return a sentence where many samples of the reference could not be judged; else nothing."""
+    names = ("reference_looked_at", "reference_judged", "reference_unreadable")
+    looked, judged, unreadable = (told.whole(found.get(name)) for name in names)
+    said = f"{unreadable:,} files could not be read." if unreadable else ""
+    if looked is None or judged is None or looked - judged <= looked // 5:
+        return said
+    odd = f"{looked - judged:,} of {looked:,} samples are made unlike the training samples and are not judged"
+    return f"{odd}: noise, other pictures, or the same ones taken in another way. {said}".strip()
+
+
 def _numbered(value: Any) -> list[tuple[int, Object]]:
     return list(enumerate(told.rows(value, CARDS), 1))
 
 
-def _said(shown: int, count: int, against: _Against) -> str:
+def _said(found: Object, shown: int, against: _Against) -> str:
+    count = len(found["gaps"])
+    if not shown and too_few(found):
+        return "There are too few samples to tell whether anything is missing."
     if not shown:
         return f"Nothing is missing: the training set covers what {against.have}."
     who = text.plural(shown, f"region of {against.whose} is", f"regions of {against.whose} are")

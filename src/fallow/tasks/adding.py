@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._checks import invalid
+from .._checks import FallowError, invalid
 from ..data_file import readable, row_checksums
 from ..datasets import ImageData, ImageDataset
 from ..datasets.pool_part import UNKNOWN
@@ -54,7 +54,7 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
         data = _grown(data, path, wanted, np.array(labels, np.int64))
         if again := len(wanted) - (len(data.train) - before):
             console.line(
-                f"{path}: {again:,} of {len(wanted):,} picks are in the training set and are left out."
+                f"{path}: {again:,} of {len(wanted):,} picks are in the training set, or twice in the list, and are left out."
             )
     return data
 
@@ -72,7 +72,8 @@ def _grown(data: ImageData, path: Path, picks: list[Pick], labels: NDArray[np.in
     held_out = np.flatnonzero(np.isin(sums, row_checksums(data.test.images.numpy())))
     if held_out.size:
         step = "Take them off the list: accuracy would be measured on what was trained on."
-        found = f"{held_out.size:,} of them in {path}, the first is sample {picks[held_out[0]].index}"
+        named = ", ".join(str(picks[row].index) for row in held_out[:20]) + ", ..." * (held_out.size > 20)
+        found = f"{held_out.size:,} of them in {path}: samples {named}"
         raise invalid("No held-out sample may be added.", found, step)
     _, first = np.unique(sums, return_index=True)
     new = np.sort(first[~np.isin(sums[first], row_checksums(data.train.images.numpy()))])
@@ -94,7 +95,12 @@ def _samples(data: ImageData, path: Path, picks: list[Pick]) -> tuple[torch.Tens
     for name, places in by_pool.items():
         at = np.array(places)
         index = np.array([picks[place].index for place in places], np.int64)
-        for part in open_pool(name, data.train, data.classes).parts(np.unique(index)):
+        try:
+            pool = open_pool(name, data.train, data.classes)
+        except FallowError as error:
+            step = "Put it back: the samples that it adds lie there."
+            raise invalid(f"The pool of {path} must be there.", str(error), step) from None
+        for part in pool.parts(np.unique(index)):
             here = np.isin(index, part.index)
             images[at[here]] = part.images[np.searchsorted(part.index, index[here])]
             there[at[here]] = True

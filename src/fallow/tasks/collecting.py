@@ -36,6 +36,8 @@ class Collected:
         junk: how many of those kept are made unlike the training samples, and ``alike`` nearly like one.
         gaps: how many regions the training set lacks.
         budget: how many were asked for.
+        held_out: how many are samples that the run is measured on.
+        unreadable: how many could not be read.
     """
 
     picks: list[Pick]
@@ -46,6 +48,8 @@ class Collected:
     alike: int
     gaps: int
     budget: int
+    held_out: int = 0
+    unreadable: int = 0
 
     @property
     def counts(self) -> Counter[str]:
@@ -110,7 +114,16 @@ def collect(
             f"{path} cannot be written: {error.strerror or error}. Name another --out."
         ) from None
     return Collected(
-        picks, path, surveyed.seen, len(rows), plan.junk, plan.alike, len(plan.regions.missing), count
+        picks,
+        path,
+        surveyed.seen,
+        len(rows),
+        plan.junk,
+        plan.alike,
+        len(plan.regions.missing),
+        count,
+        int(leaked.sum()),
+        surveyed.unreadable,
     )
 
 

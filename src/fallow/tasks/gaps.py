@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .._checks import DamagedData
 from ..datasets.pool_part import Pool
 from ..datasets.pools import open_pool
-from ..gaps import Regions, Survey, find_regions
+from ..gaps import LIMIT, Regions, Survey, find_regions
 from ..gaps.cards import Telling
 from ..gaps_file import GapsFile
 from ..reading import Run
@@ -49,14 +49,14 @@ def find_gaps(
     """
     console = console or Console.nowhere()
     found = SurveyedRun.of(run, console)
-    data, pool, files = found.data, None, None
+    data, pool, files, unreadable = found.data, None, None, 0
     if reference is None:
         survey, index, seen = found.held_out(), np.arange(len(data.test)), len(data.test)
     else:
         pool = open_pool(reference, data.train, data.classes)
         surveyed = SurveyedPool.of(found, pool, console)
         survey, index = surveyed.survey[surveyed.even], surveyed.index[surveyed.even]
-        files, seen = surveyed.files, surveyed.seen
+        files, seen, unreadable = surveyed.files, surveyed.seen, surveyed.unreadable
     regions = find_regions(found.training, survey, seed=found.options.seed)
     scores, both = _scores(found.run), (data.files, files)
     telling = Telling(found.training, survey, data.classes, index, both, scores, held_out=pool is None)
@@ -68,12 +68,18 @@ def find_gaps(
         "training_samples": len(data.train),
         "reference_samples": seen,
         "reference_looked_at": len(survey),
+        "reference_judged": int((survey.strangeness <= LIMIT).sum()),
+        "reference_unreadable": unreadable,
     }
     told = about | _told(telling, regions)
     earlier = _earlier(found.run)
     told["before"] = _before(told, earlier, survey, index)
     told["earlier"] = [*earlier, _remembered(told)]
-    _keep(found, pool, told)
+    try:
+        _keep(found, pool, told)
+    except OSError as error:
+        said = error.strerror or error
+        console.line(f"{found.run.directory.gaps_path} cannot be written ({said}): no report will show this.")
     return told
 
 

@@ -102,7 +102,8 @@ class SurveyedPool:
         checksums: uint64, of their pixels.
         even: which belong to the even sample.
         files: by index; None where they are no files.
-        seen: how many samples the pool has.
+        seen: how many samples of the pool could be read.
+        unreadable: how many could not.
     """
 
     survey: Survey
@@ -111,6 +112,7 @@ class SurveyedPool:
     even: NDArray[np.bool_]
     files: dict[int, str] | None
     seen: int
+    unreadable: int
 
     @staticmethod
     def of(found: SurveyedRun, pool: Pool, console: Console, *, wanted: int = 0) -> SurveyedPool:
@@ -143,7 +145,10 @@ class SurveyedPool:
                 if progress is not None:
                     progress(seen, pool.total or seen)
         if not seen:
-            raise invalid(f"{pool.name} must hold a sample that can be read.", "none")
+            step = "Look at its files, or name another pool."
+            raise invalid(
+                f"{pool.name} must hold a sample that can be read.", f"none of {pool.total or 0:,}", step
+            )
         both = _Kept.joined([even.kept, thin.kept])
         index, first = np.unique(both.index, return_index=True)
         files = {int(i): both.files[j] for i, j in zip(index, first, strict=True) if both.files[j]}
@@ -154,6 +159,7 @@ class SurveyedPool:
             np.isin(index, even.kept.index),
             files or None,
             seen,
+            max(0, (pool.total or seen) - seen),
         )
 
 

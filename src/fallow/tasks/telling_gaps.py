@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..report.gaps import standing
+from ..report.gaps import not_judged, standing, too_few
 from ..report.text import name as spelled
 from .collecting import Collected
 
@@ -39,9 +39,13 @@ def tell_gaps(told: Mapping[str, Any], console: Console | None = None) -> None:
         console.print(f"\n[bold]{count} {are}[/bold]")
         for card in told["gaps"]:
             console.print(_card(card, whose, min(console.width, _WIDEST)))
+    elif too_few(told):
+        console.print("\n[bold]Too few to tell[/bold] whether anything is missing.")
     else:
         have = "have" if pool is None else "has"
         console.print(f"\n[bold]Nothing is missing:[/bold] the training set covers what {whose} {have}.")
+    if said := not_judged(told):
+        console.print(Text(said))
     _tell_thin(told, whose, console)
     _tell_outliers(told, "held-out" if pool is None else "reference", console)
     console.print()
@@ -86,6 +90,12 @@ def tell_picks(found: Collected, run: str, console: Console | None = None) -> No
     console.print(
         Text(f"{found.seen:,} candidates, {found.looked_at:,} of them looked at closely; left out: {lost}")
     )
+    for count, words in (
+        (found.held_out, "are samples that the run is measured on, and are left out"),
+        (found.unreadable, "could not be read"),
+    ):
+        if count:
+            console.print(Text(f"{count:,} {words}."))
     table = Table(box=None, pad_edge=False)
     for name in ("picks", "from", "why"):
         table.add_column(name, justify="right" if name == "picks" else "left", overflow="fold")
@@ -98,7 +108,7 @@ def tell_picks(found: Collected, run: str, console: Console | None = None) -> No
     if len(found.picks) < found.budget:
         console.print(Text(f"Only {len(found.picks):,} of {found.budget:,}: no other candidate qualifies."))
     if not found.gaps:
-        console.print("No region is missing, by this pool: these are the thinnest candidates.")
+        console.print("No region is missing, by this pool.")
     console.print()
     _tell_command("The list:", str(found.path), console)
     _tell_command("Pictures:", str(found.path.with_suffix(".html")), console)
