@@ -73,7 +73,7 @@ class Likeness:
             found = self._described(view, other)
             self._mean.append(found.mean(0))
             self._scale.append(found.std(0).clamp_min(_STEADY))
-            found = (found - self._mean[-1]) / self._scale[-1]
+            found = _unsteady((found - self._mean[-1]) / self._scale[-1])
             self._gaussians.append(Gaussian().fit(found))
             left_out.append(_far(self._gaussians[-1], self._gaussians[-1].left_out(found), found))
         self._usual = max(float(torch.cat(left_out).quantile(_USUAL)), 1e-30)
@@ -213,6 +213,13 @@ def _principal(x: Tensor) -> tuple[Tensor, Tensor]:
         return squares.flip(0), directions.flip(1)
     squares, left = torch.linalg.eigh(x @ x.T)
     return squares.flip(0), torch.linalg.qr(x.T @ left.flip(1))[0]
+
+
+def _unsteady(rows: Tensor) -> Tensor:
+    """Return rows with the mean 0 where numbers that vary by less than 1 are drawn to vary by 1."""
+    lacking = (1 - rows.var(0)).clamp_min(0).sqrt()
+    draw = torch.Generator().manual_seed(0)
+    return rows + lacking * torch.randn(rows.shape, generator=draw, dtype=rows.dtype)
 
 
 def _small(rows: Tensor) -> Tensor:

@@ -53,9 +53,8 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
         before = len(data.train)
         data = _grown(data, path, wanted, np.array(labels, np.int64))
         if again := len(wanted) - (len(data.train) - before):
-            console.line(
-                f"{path}: {again:,} of {len(wanted):,} picks are in the training set, or twice in the list, and are left out."
-            )
+            said = "picks are in the training set, or twice in the list, and are left out."
+            console.line(f"{path}: {again:,} of {len(wanted):,} {said}")
     return data
 
 
