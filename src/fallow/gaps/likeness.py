@@ -18,7 +18,6 @@ _SIDE, _POSITIONS, _PATCHES = 32, 20, 1 << 18
 _FLOOR = 0.01
 _STEADY = 0.1
 """A log energy that hardly varies counts as if it had this deviation."""
-_ROUNDING = 1e-12
 _VALUES = 1 << 24
 
 
@@ -125,13 +124,13 @@ class _Bands:
         self.rest = max(float(variance[-1]), 1e-30)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Return the log energies of rows, ``(B, D) -> (B, bands + 1)``."""
+        """Return the log energies of rows, ``(B, D) -> (B, bands + 1)``; without the last where it is 0."""
         x = rows.double() - self.mean
         y = (x @ self.directions).square()
         energies = torch.stack([y[:, a:b].sum(1) for a, b in self.bands], 1) / self.expected
-        whole = x.square().sum(1)
-        off = whole - y.sum(1)
-        off = torch.where(off < _ROUNDING * whole, 0, off)
+        if y.shape[1] == x.shape[1]:
+            return energies.add(_FLOOR).log()
+        off = (x.square().sum(1) - y.sum(1)).clamp_min(0)
         return torch.cat([energies, off[:, None] / self.rest], 1).add(_FLOOR).log()
 
 
