@@ -217,6 +217,15 @@ def table(rows: list[dict], budget: int) -> str:
     return "\n".join(lines)
 
 
+def read(name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Return all images and labels of a data set, and the images of another one, in [0, 1]."""
+    found = load_images(name)
+    foreign = load_images("fashion-mnist" if name == "digits" else "digits").train.images.float()
+    images = torch.cat([found.train.images, found.test.images]).float()
+    labels = torch.cat([found.train.labels, found.test.labels])
+    return images / images.max(), labels, foreign / foreign.max()
+
+
 def main() -> None:
     """Run all, print the table and keep the rows."""
     parser = argparse.ArgumentParser(
@@ -234,11 +243,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.pool = arguments.pool or (500 if arguments.data == "digits" else 4000)
     torch.set_num_threads(1)
-    found = load_images(arguments.data)
-    foreign = load_images("fashion-mnist" if arguments.data == "digits" else "digits").train.images
-    images = torch.cat([found.train.images, found.test.images]).float()
-    labels = torch.cat([found.train.labels, found.test.labels])
-    images, foreign = images / images.max(), foreign.float() / foreign.max()
+    images, labels, foreign = read(arguments.data)
     rows: list[dict] = []
     begun = time.perf_counter()
     for seed in range(arguments.first, arguments.first + arguments.seeds):

@@ -21,9 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from acquisition import EPOCHS, junk_of, train
+from acquisition import EPOCHS, junk_of, read, train
 from fallow import ActivationDensity
-from fallow.datasets import load_images
 from fallow.gaps import Surveyor, find_regions
 
 FIRST = 400
@@ -80,11 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.pool = arguments.pool or (500 if arguments.data == "digits" else 4000)
     torch.set_num_threads(1)
-    data = load_images(arguments.data)
-    foreign = load_images("fashion-mnist" if arguments.data == "digits" else "digits").train.images
-    images = torch.cat([data.train.images, data.test.images]).float()
-    labels = torch.cat([data.train.labels, data.test.labels])
-    images, foreign = images / images.max(), foreign.float() / foreign.max()
+    images, labels, foreign = read(arguments.data)
     begun = time.perf_counter()
     rows = [
         look(arguments, hidden, FIRST + seed, images, labels, foreign, junk=False)

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from rich.console import Console as RichConsole
 
 from fallow._checks import InvalidValue
 from fallow.data_file import DataFile
@@ -19,23 +18,12 @@ from fallow.datasets import ImageData, ImageDataset
 from fallow.picks import Pick, dump_picks
 from fallow.run_directory import RunDirectory
 from fallow.tasks.adding import lists, with_added
-from fallow.tasks.console import Console
 from fallow.tasks.options import TrainOptions
 from fallow.tasks.stored import going_on, longer, plain, stored_options
 from fallow.tasks.training import train
+from told_console import Told
 
 CLASSES = ("cat", "dog", "eel")
-
-
-class Told(Console):
-    """Keeps what is printed."""
-
-    def __init__(self):
-        super().__init__(RichConsole(stderr=True), silent=True)
-        self.said = []
-
-    def line(self, text=""):
-        self.said.append(text)
 
 
 def pixels(n, seed):

@@ -16,18 +16,17 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from rich.console import Console as RichConsole
 
 from fallow._checks import DamagedData, InvalidValue, WrongState
 from fallow.cli import main
 from fallow.generations import Generations
 from fallow.run_directory import RunDirectory
-from fallow.tasks.console import Console
 from fallow.tasks.keeper import Keeper
 from fallow.tasks.options import TrainOptions
 from fallow.tasks.session import Stopped
 from fallow.tasks.stored import going_on, stored_options
 from fallow.tasks.training import train
+from told_console import Told
 
 BASE = {"data": "digits", "samples": 256, "epochs": 3, "batch_size": 64, "accelerator": "cpu"}
 SETTINGS = {
@@ -49,17 +48,6 @@ OWN = {"data": "resumed_parts:Data", "model": "resumed_parts:Module", "epochs": 
 def _importable(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.chdir(Path(__file__).parent)
-
-
-class Told(Console):
-    """Keeps what is printed."""
-
-    def __init__(self):
-        super().__init__(RichConsole(stderr=True), silent=True)
-        self.said = []
-
-    def line(self, text=""):
-        self.said.append(text)
 
 
 def stopped_after(monkeypatch, batches, options):

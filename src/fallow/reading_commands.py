@@ -132,7 +132,7 @@ def _report(parsed: Any) -> int:
 
 
 def _gaps(parsed: Any) -> int:
-    console, find_gaps = _tasks("gaps", "find_gaps")
+    console, find_gaps = _tasks("gaps", "gaps", "find_gaps")
     told = find_gaps(parsed.run, parsed.reference, console=console)
     if parsed.json:
         print(json.dumps(finite(told), indent=2))
@@ -144,7 +144,7 @@ def _gaps(parsed: Any) -> int:
 
 
 def _collect(parsed: Any) -> int:
-    console, collect = _tasks("collecting", "collect")
+    console, collect = _tasks("collect", "collecting", "collect")
     found = collect(parsed.run, parsed.pool, parsed.count, out=parsed.out, console=console)
     if parsed.json:
         print(json.dumps(finite(found.told()), indent=2))
@@ -155,14 +155,14 @@ def _collect(parsed: Any) -> int:
     return DONE
 
 
-def _tasks(module: str, name: str) -> tuple[Any, Callable[..., Any]]:
+def _tasks(command: str, module: str, name: str) -> tuple[Any, Callable[..., Any]]:
     """Return a console on standard error and a function of the tasks, which need what training needs."""
     try:
         from .tasks.console import Console
 
         return Console.beside(), getattr(import_module(f".tasks.{module}", __package__), name)
     except ModuleNotFoundError as error:
-        raise missing_extra(f"`fallow {module}`", str(error.name)) from None
+        raise missing_extra(f"`fallow {command}`", str(error.name)) from None
 
 
 def _add_reference(parser: Any) -> None:

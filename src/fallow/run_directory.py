@@ -269,10 +269,10 @@ class RunDirectory:
         """Return whether a name is that of a list of added samples, as the run keeps them."""
         return bool(_LIST.fullmatch(name))
 
-    def next_list(self) -> Path:
-        """Return where the next list of added samples goes: ``added-000.csv``."""
+    def next_csv(self, name: str) -> Path:
+        """Return where the next numbered table goes: ``added-000.csv``."""
         number = 0
-        while (path := self.path / f"added-{number:03d}.csv").exists():
+        while (path := self.path / f"{name}-{number:03d}.csv").exists():
             number += 1
         return path
 

@@ -84,7 +84,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def as_images(name: str, array: np.ndarray) -> np.ndarray:
+def as_images(name: str, array: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
     """Return ``array`` as checked images ``(N, C, H, W)``, uint8 or float32.
 
     Channels come last where the last of four lengths is 1, 3 or 4, first where the second is.
@@ -93,6 +93,7 @@ def as_images(name: str, array: np.ndarray) -> np.ndarray:
     Args:
         name: the array's name, for errors.
         array: uint8, or floats in [0, 1].
+        rows: the sample that each is, for errors; by default they count from 0.
 
     Raises:
         InvalidValue: The shape, the type or a value is not allowed.
@@ -119,7 +120,8 @@ def as_images(name: str, array: np.ndarray) -> np.ndarray:
         step = "Convert 0..255 by `.astype(numpy.uint8)`."
         raise invalid(f"`{name}` must be uint8 or floats in [0, 1].", images.dtype, step)
     for start in range(0, len(images), BLOCK):
-        _check_unit(name, images[start : start + BLOCK], start)
+        samples = None if rows is None else rows[start : start + BLOCK]
+        _check_unit(name, images[start : start + BLOCK], start, samples)
     return np.ascontiguousarray(images, dtype=np.float32)
 
 
@@ -162,14 +164,14 @@ def _check_below(name: str, labels: np.ndarray, limit: int, meaning: str) -> Non
         raise invalid(rule, f"{labels[index]} at sample {index}", step)
 
 
-def _check_unit(name: str, block: np.ndarray, start: int) -> None:
+def _check_unit(name: str, block: np.ndarray, start: int, rows: np.ndarray | None) -> None:
     # NaN compares as false, so that it is caught here as well.
     inside = (block >= 0) & (block <= 1)
     for row in np.flatnonzero(~inside.all(axis=(1, 2, 3)))[:1]:
         value = block[row][~inside[row]][0]
         step = "Divide 0..255 by 255, or save uint8." if np.isfinite(value) else "Mend the sample."
         rule = f"Floats in `{name}` must be finite and in [0, 1]."
-        raise invalid(rule, f"{value} at sample {start + row}", step)
+        raise invalid(rule, f"{value} at sample {start + row if rows is None else rows[row]}", step)
 
 
 def _kind(array: np.ndarray) -> str:

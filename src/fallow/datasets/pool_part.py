@@ -102,9 +102,8 @@ class Kind:
         Raises:
             InvalidValue: for another shape, or values that are no pixels.
         """
-        _check_unit(name, array, rows)
         flat = array.ndim == 2
-        images = torch.from_numpy(as_images(name, array[:, None] if flat else array))
+        images = torch.from_numpy(as_images(name, array[:, None] if flat else array, rows))
         if flat and images[0].numel() == math.prod(self.shape):
             images = images.reshape(-1, *self.shape)
         if tuple(images.shape[1:]) != self.shape:
@@ -209,16 +208,3 @@ def _pixels(values: list[Any], kind: Kind) -> NDArray[Any]:
     if np.issubdtype(array.dtype, np.integer) and array.min() >= 0 and array.max() <= 255:
         return array.astype(np.uint8)
     return array
-
-
-def _check_unit(name: str, array: NDArray[Any], rows: NDArray[np.int64]) -> None:
-    """Raise for a float that is no pixel; where it stands in the pool only the pool knows."""
-    if not np.issubdtype(array.dtype, np.floating):
-        return
-    flat = array.reshape(len(array), -1)
-    inside = (flat >= 0) & (flat <= 1)
-    for place in np.flatnonzero(~inside.all(1))[:1]:
-        value = flat[place][~inside[place]][0]
-        step = "Divide 0..255 by 255, or save uint8." if np.isfinite(value) else "Mend the sample."
-        rule = f"Floats in `{name}` must be finite and in [0, 1]."
-        raise invalid(rule, f"{value} at sample {rows[place]}", step)

@@ -17,13 +17,9 @@ from ..datasets.pool_part import UNKNOWN
 from ..datasets.pools import open_pool
 from ..picks import LEFT_OUT, Pick, read_picks
 from .console import Console
+from .options import lists
 
 _STEP = "Complete the column label; junk, ? or nothing leaves a pick out."
-
-
-def lists(add: str) -> list[str]:
-    """Return the files that ``--add`` names, each once."""
-    return list(dict.fromkeys(name.strip() for name in add.split(",") if name.strip()))
 
 
 def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = True) -> ImageData:
@@ -39,8 +35,12 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
         InvalidValue: for a label that is no class of the data, a sample that is not in its pool any more or
             is another one, or one that the data hold out.
     """
+    names = lists(add)
+    if not names:
+        return data
     ids = _ids(data.classes)
-    for name in lists(add):
+    held_out, known = (row_checksums(part.images.numpy()) for part in (data.test, data.train))
+    for name in names:
         path = Path(name)
         picks = read_picks(path)
         wanted = [pick for pick in picks if _is_wanted(pick, ids, labelled)]
@@ -50,9 +50,13 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
             left = f"{len(picks) - len(wanted):,} of {len(picks):,} picks"
             console.line(f"{path}: {left} have no label and are left out.")
         labels = [_label(pick, data, ids, path, labelled) for pick in wanted]
-        before = len(data.train)
-        data = _grown(data, path, wanted, np.array(labels, np.int64))
-        if again := len(wanted) - (len(data.train) - before):
+        images, sums = _samples(data, path, wanted)
+        _check_held_out(sums, held_out, wanted, path)
+        _, first = np.unique(sums, return_index=True)
+        new = np.sort(first[~np.isin(sums[first], known)])
+        known = np.concatenate([known, sums[new]])
+        data = _grown(data, [wanted[row] for row in new], images[new], np.array(labels, np.int64)[new])
+        if again := len(wanted) - new.size:
             said = "picks are in the training set, or twice in the list, and are left out."
             console.line(f"{path}: {again:,} of {len(wanted):,} {said}")
     return data
@@ -66,17 +70,19 @@ def _is_wanted(pick: Pick, ids: dict[str, int], labelled: bool) -> bool:
     return label not in LEFT_OUT[1:] and (bool(label) or not labelled)
 
 
-def _grown(data: ImageData, path: Path, picks: list[Pick], labels: NDArray[np.int64]) -> ImageData:
-    images, sums = _samples(data, path, picks)
-    held_out = np.flatnonzero(np.isin(sums, row_checksums(data.test.images.numpy())))
-    if held_out.size:
+def _check_held_out(
+    sums: NDArray[np.uint64], held_out: NDArray[np.uint64], picks: list[Pick], path: Path
+) -> None:
+    found = np.flatnonzero(np.isin(sums, held_out))
+    if found.size:
         step = "Take them off the list: accuracy would be measured on what was trained on."
-        named = ", ".join(str(picks[row].index) for row in held_out[:20]) + ", ..." * (held_out.size > 20)
-        found = f"{held_out.size:,} of them in {path}: samples {named}"
-        raise invalid("No held-out sample may be added.", found, step)
-    _, first = np.unique(sums, return_index=True)
-    new = np.sort(first[~np.isin(sums[first], row_checksums(data.train.images.numpy()))])
-    images, labels, picks = images[new], labels[new], [picks[place] for place in new.tolist()]
+        named = ", ".join(str(picks[row].index) for row in found[:20]) + ", ..." * (found.size > 20)
+        said = f"{found.size:,} of them in {path}: samples {named}"
+        raise invalid("No held-out sample may be added.", said, step)
+
+
+def _grown(data: ImageData, picks: list[Pick], images: torch.Tensor, labels: NDArray[np.int64]) -> ImageData:
+    """Return the data with these samples after the others."""
     train = ImageDataset(
         torch.cat([data.train.images, images]), torch.cat([data.train.labels, torch.from_numpy(labels)])
     )

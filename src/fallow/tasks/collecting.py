@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +23,21 @@ from ..storage import DISK
 from .console import Console
 from .surveying import SurveyedPool, SurveyedRun
 
+_REASONS = {
+    "thin": "thin: few training samples lie near it",
+    "random": "random: drawn from all other candidates, whatever the density says",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Collected:
     """What to collect.
 
     Attributes:
-        picks: the best first.
+        picks: those for what is missing first, then thin ones, then random ones.
         path: of the list.
-        seen: how many samples the pool has.
+        seen: how many samples of the pool could be read.
+        looked_at: how many of them were kept to choose from.
         junk: how many of those kept are made unlike the training samples, and ``alike`` nearly like one.
         gaps: how many regions the training set lacks.
         budget: how many were asked for.
@@ -86,7 +91,7 @@ def collect(
     """
     count = check_integer("count", count, 1)
     console = console or Console.nowhere()
-    path = _next(RunDirectory(run)) if out is None else Path(out)
+    path = RunDirectory(run).next_csv("picks") if out is None else Path(out)
     if path.exists():
         step = "Name another --out: a list that somebody may have worked on is never overwritten."
         raise invalid("The list must be a new file.", path, step)
@@ -136,13 +141,6 @@ def _pictures(pool: Pool, picks: list[Pick]) -> NDArray[np.uint8]:
     return np.stack([found[row] for row in index.tolist()])
 
 
-def _next(run: RunDirectory) -> Path:
-    number = 0
-    while (path := run.path / f"picks-{number:03d}.csv").exists():
-        number += 1
-    return path
-
-
 @dataclass(frozen=True, eq=False)
 class _Words:
     """Says why a candidate was chosen."""
@@ -157,8 +155,7 @@ class _Words:
         row = int(self.rows[choice.row])
         survey = self.pool.survey
         label, index = int(survey.labels[row]), int(self.pool.index[row])
-        explain: dict[str, Callable[[], str]] = {"missing": lambda: self._missing(choice), "thin": self._thin}
-        reason = explain.get(choice.why, self._random)()
+        reason = self._missing(choice.region) if choice.region is not None else _REASONS[choice.why]
         predicted = int(survey.predicted[row])
         if predicted >= 0:
             reason += f"; the network takes it for {self._class(predicted)}"
@@ -181,18 +178,9 @@ class _Words:
     def _class(self, label: int) -> str:
         return self.classes[label] if label < len(self.classes) else str(label)
 
-    def _missing(self, choice: Choice) -> str:
-        assert choice.region is not None
-        region = self.plan.regions.missing[choice.region]
+    def _missing(self, number: int) -> str:
+        region = self.plan.regions.missing[number]
         return (
             f"missing: {region.factor:.1f} times as large a share of the pool as of the training set lies in "
-            f"gap {choice.region + 1}, which has {region.training.size} thin training samples"
+            f"gap {number + 1}, which has {region.training.size} thin training samples"
         )
-
-    @staticmethod
-    def _thin() -> str:
-        return "thin: few training samples lie near it"
-
-    @staticmethod
-    def _random() -> str:
-        return "random: drawn from all other candidates, whatever the density says"

@@ -33,6 +33,15 @@ _ONLY_WITH: dict[str, tuple[str, ...]] = {
 }
 
 
+def lists(text: str) -> list[str]:
+    """Return what stands between commas, each once.
+
+    >>> lists(" a.csv,b.csv ,,a.csv")
+    ['a.csv', 'b.csv']
+    """
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 @dataclass
 class TrainOptions:
     """Train a network on what still surprises it.
@@ -196,7 +205,7 @@ class TrainOptions:
     @property
     def accepted(self) -> list[str]:
         """The names in ``accept``."""
-        return [name.strip() for name in self.accept.split(",") if name.strip()]
+        return lists(self.accept)
 
     @property
     def evaluated_on(self) -> str:

@@ -12,7 +12,7 @@ import yaml
 from .._checks import damaged, invalid, unknown_name
 from ..generations import Search
 from ..run_directory import RunDirectory
-from .options import KNOWN_DATA, TrainOptions
+from .options import KNOWN_DATA, TrainOptions, lists
 
 _FREE = {"out", "resume", "accept", "workers", "logger", "checkpoints", "save_steps", "on_storage_error"}
 """What changes nothing in a training."""
@@ -53,7 +53,7 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
 def _resolved(run: RunDirectory, add: str) -> str:
     """Return lists with the place of those that lie in the run, which are stored by their name alone."""
     own = run.path.absolute()
-    return ",".join(str(own / name) if run.is_list(name) else name for name in add.split(",") if name)
+    return ",".join(str(own / name) if run.is_list(name) else name for name in lists(add))
 
 
 def with_own_lists(run: RunDirectory, options: TrainOptions) -> TrainOptions:
@@ -63,10 +63,10 @@ def with_own_lists(run: RunDirectory, options: TrainOptions) -> TrainOptions:
         OSError: where one cannot be read or written.
     """
     names = []
-    for name in filter(None, (part.strip() for part in options.add.split(","))):
+    for name in lists(options.add):
         path = Path(name)
         if path.parent != run.path.absolute() or not run.is_list(path.name):
-            data, path = path.read_bytes(), run.next_list()
+            data, path = path.read_bytes(), run.next_csv("added")
             run.put(path, data)
         names.append(path.name)
     return replace(options, add=",".join(names))
@@ -131,8 +131,7 @@ def _with_more(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
     To add samples is to accept that there are more of them, and that training takes longer.
     """
     before = str(stored.get("add") or "")
-    lists = [name.strip() for name in f"{before},{given.add}".split(",") if name.strip()]
-    add = ",".join(dict.fromkeys(lists))
+    add = ",".join(lists(f"{before},{given.add}"))
     if add == before:
         return replace(given, add=add)
     accept = ",".join(dict.fromkeys([*given.accepted, "add", ADDED, "epochs"]))

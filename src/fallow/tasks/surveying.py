@@ -81,15 +81,9 @@ class SurveyedRun:
             data = read_data(options, console)
             return _surveyed(run, options, data, console)
 
-    def batches(self, part: ImageDataset) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images and labels as a surveyor takes them."""
-        for start in range(0, len(part), _BATCH):
-            images, labels = part.images[start : start + _BATCH], part.labels[start : start + _BATCH]
-            yield self.prepare(images), labels
-
     def held_out(self) -> Survey:
         """Return how the samples look that the run's accuracy is measured on."""
-        return self.surveyor.survey(self.batches(self.data.test))
+        return self.surveyor.survey(_batches(self.data.test, self.prepare))
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,12 +248,11 @@ def _surveyed(run: Run, options: TrainOptions, data: ImageData, console: Console
     if isinstance(module, OnImages):
         _as_trained(module, run)
     surveyor = Surveyor(watch, network, classes=options.task == "image")
-    surveyed = SurveyedRun(run, options, data, surveyor, _nothing(), prepare)
     with console.reading("the training set") as progress:
         total = 2 * len(data.train)
-        surveyor.learn(surveyed.batches(data.train), _shown(progress, 0, total))
+        surveyor.learn(_batches(data.train, prepare), _shown(progress, 0, total))
         later = _shown(progress, len(data.train), total)
-        training = surveyor.survey(surveyed.batches(data.train), training=True, progress=later)
+        training = surveyor.survey(_batches(data.train, prepare), training=True, progress=later)
     return SurveyedRun(run, options, data, surveyor, training, prepare)
 
 
@@ -284,9 +277,9 @@ def _check_weights(run: Run) -> None:
         raise invalid(rule, f"those after {written} epochs, where {done} are done", step)
 
 
-def _nothing() -> Survey:
-    none = np.zeros(0)
-    return Survey(*(none.astype(kind) for kind in ("f4", "f8", "f4", "f4", "i8", "i8")))
+def _batches(part: ImageDataset, prepare: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(part), _BATCH):
+        yield prepare(part.images[start : start + _BATCH]), part.labels[start : start + _BATCH]
 
 
 def _shown(progress: Any, before: int, total: int) -> Callable[[int], None] | None:

@@ -15,7 +15,7 @@ from ..run_directory import RunDirectory
 from .console import Console
 from .environment import environment_json
 from .jobs import Job, build
-from .options import TrainOptions
+from .options import TrainOptions, lists
 from .restoring import restore
 from .session import Session
 from .stored import going_on, located, longer, plain, stored_options, with_own_lists
@@ -40,8 +40,8 @@ def train(
         Stopped: where Ctrl-C or SIGTERM ended it.
     """
     options.check()
-    lists = ",".join(located(name.strip()) for name in options.add.split(",") if name.strip())
-    options = replace(options, data=located(options.data), add=lists)
+    add = ",".join(map(located, lists(options.add)))
+    options = replace(options, data=located(options.data), add=add)
     if options.resume is not None:
         options = going_on(stored_options(options.resume), options)
     console = console or Console.here()
