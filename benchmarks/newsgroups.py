@@ -68,19 +68,19 @@ def parts(validation: float | None, words: int) -> tuple[Posts, Posts]:
         words: how many are counted, those that occur most.
     """
     data = load_newsgroups()
-    train = np.arange(len(data.train_texts))
-    held_texts, held_labels = data.test_texts, data.test_labels
+    train = np.arange(len(data.train.texts))
+    held_texts, held_labels = data.test.texts, data.test.labels
     if validation is not None:
         order = np.random.default_rng(0).permutation(train)
         cut = round(validation * train.size)
         train, held = np.sort(order[cut:]), np.sort(order[:cut])
-        held_texts, held_labels = [data.train_texts[i] for i in held], data.train_labels[held]
+        held_texts, held_labels = [data.train.texts[i] for i in held], data.train.labels[held]
     vectorizer = TfidfVectorizer(
         sublinear_tf=True, stop_words="english", max_features=words, dtype=np.float32
     )
-    rows = vectorizer.fit_transform([data.train_texts[i] for i in train])
+    rows = vectorizer.fit_transform([data.train.texts[i] for i in train])
     return (
-        Posts(rows, data.train_labels[train], data.classes),
+        Posts(rows, data.train.labels[train], data.classes),
         Posts(vectorizer.transform(held_texts), held_labels, data.classes),
     )
 

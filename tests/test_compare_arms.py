@@ -98,7 +98,7 @@ WRONG = [
     ({"mine": {"epochs": "many"}}, (0.5,), "The arm mine: `epochs` must be a whole number or None. .*'many'"),
     ({"mine": {"stagger": "no"}}, (0.5,), "The arm mine: `stagger` must be true or false. Found 'no'"),
     ({"mine": {"readmit_at": [5, "6"]}}, (0.5,), "`readmit_at` must be a list of whole numbers"),
-    ({"mine": {"weight_decay": "0"}}, (0.5,), "`weight_decay` must be a number. Found '0'"),
+    ({"mine": {"weight_decay": "0"}}, (0.5,), "`weight_decay` must be a number or None. Found '0'"),
     ({"mine": {"model_args": [1]}}, (0.5,), "`model_args` must be a mapping"),
     ({"mine": {"model": 3}}, (0.5,), "`model` must be a text. Found 3"),
     ({"mine": {"warmup": True}}, (0.5,), "`warmup` must be a whole number. Found True"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fallow.cli import main
-from fallow.datasets import TextData
+from fallow.datasets import TextData, Texts
 
 ROOT = Path(__file__).parent.parent
 WORDS = 60
@@ -25,7 +25,7 @@ def news(monkeypatch):
     labels = np.arange(300) % newsgroups.CLASSES
     texts = [" ".join(f"word{(3 * c + rng.integers(3)) % WORDS:02d}" for _ in range(9)) for c in labels]
     data = TextData(
-        "texts", tuple(texts[:240]), labels[:240], tuple(texts[240:]), labels[240:],
+        "texts", Texts(tuple(texts[:240]), labels[:240]), Texts(tuple(texts[240:]), labels[240:]),
         tuple(f"group {c}" for c in range(newsgroups.CLASSES)),
     )  # fmt: skip
     monkeypatch.setattr(newsgroups, "load_newsgroups", lambda: data)
@@ -51,7 +51,7 @@ def test_validation_samples_are_training_samples_that_are_not_trained_on(news):
     train, held = news.parts(0.2, WORDS)
     assert (len(train), len(held)) == (192, 48)
     both = np.bincount(np.concatenate([train.labels, held.labels]))
-    assert np.array_equal(both, np.bincount(data.train_labels))
+    assert np.array_equal(both, np.bincount(data.train.labels))
     assert news.parts(0.2, WORDS)[0] is train
 
 

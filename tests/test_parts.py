@@ -100,6 +100,6 @@ def test_shares_that_cannot_be_cut(capsys, tmp_path):
 
 def test_the_names_of_data_are_known_without_torch():
     from fallow.datasets.load import NAMES
-    from fallow.tasks.options import KNOWN_DATA
+    from fallow.tasks.options import KNOWN_IMAGES
 
-    assert KNOWN_DATA == NAMES
+    assert KNOWN_IMAGES == NAMES

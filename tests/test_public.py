@@ -71,8 +71,10 @@ OWNERS = {
     "sklearn": {"datasets/digits.py"},
     "PIL": {"datasets", "report"},
     "jinja2": {"report/page.py"},
-    "pyarrow": {"export.py", "datasets/pool_tables.py"},
-    "datasets": {"datasets/pool_tables.py"},
+    "pyarrow": {"export.py", "datasets/pool_tables.py", "datasets/text_tables.py"},
+    "datasets": {"datasets/pool_tables.py", "datasets/text_tables.py"},
+    "tokenizers": {"datasets/tokenizing.py"},
+    "transformers": {"integrations/transformers.py"},
     "zuko": {"densities/flow.py"},
 }
 
@@ -194,5 +196,5 @@ def test_the_optional_parts_are_here_where_they_must_be():
     if not os.environ.get("FALLOW_REQUIRE_ALL"):
         pytest.skip("FALLOW_REQUIRE_ALL is not set")
     needed = ["lightning", "jsonargparse", "yaml", "rich", "matplotlib", "PIL", "sklearn", "accelerate"]
-    needed += ["jinja2", "pyarrow", "duckdb", "polars", "pandas", "playwright"]
+    needed += ["jinja2", "pyarrow", "duckdb", "polars", "pandas", "playwright", "tokenizers", "transformers"]
     assert [name for name in needed if importlib.util.find_spec(name) is None] == []

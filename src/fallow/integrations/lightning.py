@@ -143,6 +143,7 @@ class SubsamplingCallback(Callback):
                 "The training batches carry no index.",
                 "Pass subsampler.loader(train_set, batch_size) to trainer.fit as the training loader.",
             )
+        self._show_mask(pl_module, batch)
         weights = self.subsampler.weights(self._index)
         if hasattr(pl_module, "sample_weights"):
             weights = None if weights is None else weights.to(pl_module.device)
@@ -160,6 +161,12 @@ class SubsamplingCallback(Callback):
             scores = self.watch.scores(self._index, self._labels(self._index))
         self.subsampler.record(self._index, losses, scores, outputs.get("predicted"), outputs.get("backward"))
         self._index = None
+
+    def _show_mask(self, module: LightningModule, batch: Any) -> None:
+        """Tell the density which tokens of a batch count, where the module has ``token_mask(batch)``."""
+        if self.watch is not None:
+            told = getattr(module, "token_mask", None)
+            self.watch.taps.mask = None if told is None else told(batch)
 
     def _labels(self, index: Tensor) -> Tensor | None:
         """Return the labels of samples, for a density that has classes."""
@@ -227,6 +234,7 @@ class SubsamplingCallback(Callback):
     def _scores_of(self, trainer: Trainer, module: LightningModule, count: int, batch: Any) -> Measured:
         batch = trainer.precision_plugin.convert_input(batch)
         batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        self._show_mask(module, batch)
         score_batch = self.score_batch or getattr(module, "score_batch", None)
         if score_batch is not None:
             found: Measured = score_batch(batch)

@@ -1,4 +1,4 @@
-"""The small image networks that fallow ships."""
+"""The small networks that fallow ships, for images and text."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,20 @@ from .._checks import unknown_name
 from .resnet import ResNet9
 from .small_autoencoder import SmallAutoencoder
 from .small_conv import SmallConvNet
+from .small_gpt import SmallGPT
 from .small_resnet import SmallResNet
+from .small_transformer import SmallTransformer
 
-__all__ = ["IMAGE_MODELS", "ResNet9", "SmallAutoencoder", "SmallConvNet", "SmallResNet", "image_model"]
+__all__ = [
+    "IMAGE_MODELS",
+    "ResNet9",
+    "SmallAutoencoder",
+    "SmallConvNet",
+    "SmallGPT",
+    "SmallResNet",
+    "SmallTransformer",
+    "image_model",
+]
 
 IMAGE_MODELS: dict[str, Callable[[int, int | tuple[int, int], int], nn.Module]] = {
     "small-conv": SmallConvNet,

@@ -16,11 +16,16 @@ from .jensen_shannon import JensenShannon as JensenShannon
 from .jensen_shannon import jensen_shannon as jensen_shannon
 from .kl import KLDivergence as KLDivergence
 from .kl import kl_divergence as kl_divergence
+from .linear import Measured as Measured
+from .linear import linear_kl as linear_kl
 from .relative_to_batch import RelativeToBatch as RelativeToBatch
 from .renyi import Renyi as Renyi
 from .renyi import renyi as renyi
 from .reverse_kl import ReverseKL as ReverseKL
 from .reverse_kl import reverse_kl as reverse_kl
+from .sequence import SequenceKL as SequenceKL
+from .sequence import sequence_kl as sequence_kl
+from .sequence import token_kl as token_kl
 from .total_variation import TotalVariation as TotalVariation
 from .total_variation import total_variation as total_variation
 
@@ -29,19 +34,24 @@ __all__ = [
     "Hellinger",
     "JensenShannon",
     "KLDivergence",
+    "Measured",
     "RelativeToBatch",
     "Renyi",
     "ReverseKL",
     "Score",
+    "SequenceKL",
     "TotalVariation",
     "hellinger",
     "is_no_score",
     "jensen_shannon",
     "kl_divergence",
+    "linear_kl",
     "renyi",
     "reverse_kl",
     "score_by_name",
     "score_names",
+    "sequence_kl",
+    "token_kl",
     "total_variation",
 ]
 

@@ -37,7 +37,7 @@ def aligned(logits: Tensor, targets: Tensor, *, ignore_index: int, bernoulli: bo
         InvalidType: for a wrong kind of argument or a wrong dtype.
         InvalidValue: for a wrong shape, or for values out of range on the host.
     """
-    _check_kinds(logits, targets, ignore_index)
+    check_kinds(logits, targets, ignore_index)
     bernoulli = bernoulli or logits.dim() == 1
     if bernoulli:
         _check_same_shape(logits, targets)
@@ -46,16 +46,16 @@ def aligned(logits: Tensor, targets: Tensor, *, ignore_index: int, bernoulli: bo
     if logits.dtype != torch.float64:
         logits = logits.float()
     probabilities = targets.is_floating_point()
-    tolerance = _tolerance(targets.dtype) if probabilities else 0.0
+    tolerance = sum_tolerance(targets.dtype) if probabilities else 0.0
     targets = targets.detach().to(logits.dtype if probabilities else torch.int64)
     # No sooner than here: under compilation values are not there yet.
     if targets.device.type == "cpu" and targets.numel() and not torch.compiler.is_compiling():
         if bernoulli:
             _check_unit_interval(targets, ignore_index)
         elif probabilities:
-            _check_probabilities(targets, ignore_index, tolerance)
+            check_probabilities(targets, ignore_index, tolerance)
         else:
-            _check_ids(targets, logits.shape[1], ignore_index)
+            check_ids(targets, logits.shape[1], ignore_index)
     if not bernoulli:
         return logits, targets
     if probabilities:
@@ -64,7 +64,7 @@ def aligned(logits: Tensor, targets: Tensor, *, ignore_index: int, bernoulli: bo
     return torch.stack((torch.zeros_like(logits), logits), dim=1), targets
 
 
-def _check_kinds(logits: Tensor, targets: Tensor, ignore_index: int) -> None:
+def check_kinds(logits: Tensor, targets: Tensor, ignore_index: int) -> None:
     for name, value in (("logits", logits), ("targets", targets)):
         if not isinstance(value, Tensor):
             raise invalid_type(
@@ -123,11 +123,11 @@ def _check_class_shapes(logits: Tensor, targets: Tensor) -> None:
         )
 
 
-def _tolerance(dtype: torch.dtype) -> float:
+def sum_tolerance(dtype: torch.dtype) -> float:
     return max(_SUM_TOLERANCE, 2 * torch.finfo(dtype).eps)
 
 
-def _check_ids(ids: Tensor, classes: int, ignore_index: int) -> None:
+def check_ids(ids: Tensor, classes: int, ignore_index: int) -> None:
     low, high = ids.aminmax()
     if low.item() >= 0 and high.item() < classes:
         return
@@ -149,7 +149,7 @@ def _check_unit_interval(targets: Tensor, ignore_index: int) -> None:
         raise _out_of_range(rule, targets, bad)
 
 
-def _check_probabilities(q: Tensor, ignore_index: int, tolerance: float) -> None:
+def check_probabilities(q: Tensor, ignore_index: int, tolerance: float) -> None:
     sums = q.sum(1)
     low, high = sums.aminmax()
     if q.min().item() >= 0 and low.item() >= 1 - tolerance and high.item() <= 1 + tolerance:

@@ -145,7 +145,12 @@ def make_schedule(options: TrainOptions, epochs: int) -> Schedule:
 def is_import_path(name: str) -> bool:
     """Return whether ``name`` is of the form ``package.module:Class``."""
     module, colon, attribute = name.partition(":")
-    return bool(colon) and attribute.isidentifier() and all(p.isidentifier() for p in module.split("."))
+    return (
+        module != "hf"
+        and bool(colon)
+        and attribute.isidentifier()
+        and all(p.isidentifier() for p in module.split("."))
+    )
 
 
 def import_class(path: str, arguments: dict[str, Any]) -> Any:

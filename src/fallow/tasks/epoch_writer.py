@@ -26,6 +26,9 @@ from .console import Console
 from .outcome import counts
 from .stopwatch import Stopwatch
 
+BITS = "test_bits_per_character"
+"""Under which name a language model logs its bits a character."""
+
 
 class EpochWriter(Callback):
     """Writes each finished epoch to the run directory and tells the console.
@@ -38,7 +41,7 @@ class EpochWriter(Callback):
         by_loss: the mean score says nothing: the mean loss is shown instead, where the module returns
             per-sample losses.
         stop_on_storage_error: whether a file that cannot be written ends the training.
-        pictures: of samples, for the report; None where there are none.
+        looks: pictures or texts of samples, for the report; None where there are none.
         probed: how many samples the epoch looked at by a forward pass, beside those it measured.
 
     Attributes:
@@ -57,12 +60,12 @@ class EpochWriter(Callback):
         *,
         by_loss: bool = False,
         stop_on_storage_error: bool = False,
-        pictures: Callable[[NDArray[np.int64]], NDArray[np.uint8]] | None = None,
+        looks: Callable[[NDArray[np.int64]], dict[str, Any]] | None = None,
         probed: Callable[[], int] = lambda: 0,
     ) -> None:
         self.run, self.subsampler, self.console = run, subsampler, console
         self.step_rule, self.stop_on_storage_error = step_rule, stop_on_storage_error
-        self.pictures, self.probed = pictures, probed
+        self.looks, self.probed = looks, probed
         self.epochs: list[dict[str, Any]] = []
         self.pending: list[EpochFile] = []
         self.unshown = False
@@ -95,10 +98,13 @@ class EpochWriter(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch that the subsampler has just ended."""
         record = self.subsampler.history[-1]
+        told: dict[str, Any] = getattr(pl_module, "told_of_epoch", dict)()
         if not trainer.is_global_zero:
             return
         self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         accuracy, loss = _metric(self._metrics, "acc"), _metric(self._metrics, "loss")
+        if (bits := self._metrics.get(BITS)) is not None:
+            told["bits_per_character"] = bits
         counted = counts([record], record.n, self.step_rule)
         counted["samples_forward_only"] += self.probed()
         self.epochs.append(
@@ -107,6 +113,7 @@ class EpochWriter(Callback):
                 **counted,
                 "accuracy": accuracy,
                 "test_loss": loss,
+                **told,
                 "seconds": self.watch.seconds,
                 "waiting_seconds": self.watch.waiting,
                 "evaluating_seconds": self.watch.evaluating,
@@ -130,7 +137,7 @@ class EpochWriter(Callback):
         Where it left out no outliers, the report shows those of the last epoch that did.
         """
         history, self.unshown = self.subsampler.history, False
-        if self.pictures is None or not history or history[-1].n > self.subsampler.n:
+        if self.looks is None or not history or history[-1].n > self.subsampler.n:
             return
         n, labels = history[-1].n, self.subsampler.labels
         known = None if labels is None else labels.numpy()[:n]
@@ -144,7 +151,7 @@ class EpochWriter(Callback):
             times = times_used(history)
             shown = [choose(last.scores, reason, times, known, predicted).index for reason in reasons]
             index = np.unique(np.concatenate(shown))
-            file = ShownFile(last.record.epoch, index, predicted[index], self.pictures(index))
+            file = ShownFile(last.record.epoch, index, predicted[index], **self.looks(index))
             try:
                 self.run.put(self.run.shown_path, file.dump())
             except OSError as error:

@@ -8,22 +8,18 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule, LightningModule
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .._checks import invalid
 from ..activations import ActivationDensity
 from ..activations.taps import AUTO
-from ..data_file import DataFile, readable, row_checksums, sorted_by_content
-from ..datasets import ImageData, ImageDataset, load_images
+from ..data_file import DataFile, readable
+from ..datasets import Corpus, ImageData, TextData
 from ..loading import check_map_style
-from ..models import SmallAutoencoder, image_model
+from ..run_directory import RunDirectory
 from ..subsampler import Subsampler
-from .adding import with_added
-from .autoencoder import AutoencoderTask
 from .building import (
     import_class,
     is_import_path,
@@ -31,18 +27,16 @@ from .building import (
     make_policy,
     make_schedule,
     make_score,
-    make_step_rule,
 )
 from .console import Console
-from .image import ImageTask
+from .image_material import image_material, read_images
 from .labels import offered_labels, unused_labels
-from .on_images import OnImages, Recipe
-from .options import TrainOptions
-from .parts import chosen_parts
+from .material import Material, Shown
+from .options import TEXT_TASKS, TrainOptions
+from .ours import OurTask
+from .text_material import language_material, read_texts, text_material
 
-Pictures: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
-
-_AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "cifar10n": "crop-flip", "digits": "none"}
+Data: TypeAlias = ImageData | TextData | Corpus
 
 
 @dataclass
@@ -55,9 +49,10 @@ class Job:
         train, test: loaders; ``test`` may be None for an own data module without validation data.
         classes: names of the classes, or None.
         data: what the samples are, to tell later whether they have changed.
-        pictures: ``index (K,) -> uint8 (K, h, w, C)`` of samples that a report shows, or None.
+        shown: how samples look that a report shows, or None.
         datamodule: the user's own, or None.
         watch: scores by the density of activations; None where the score is another one.
+        tokenizer: what cut the texts into tokens, to be kept in the run; None where there are none.
     """
 
     subsampler: Subsampler
@@ -66,61 +61,66 @@ class Job:
     test: Any
     classes: tuple[str, ...] | None
     data: DataFile
-    pictures: Pictures | None = None
+    shown: Shown | None = None
     datamodule: LightningDataModule | None = None
     watch: ActivationDensity | None = None
+    tokenizer: bytes | None = None
 
 
-def read_data(options: TrainOptions, console: Console) -> ImageData:
-    """Read the images that the options name, cut down as they say, and those that they add."""
+def read_data(options: TrainOptions, console: Console) -> Data:
+    """Read the samples that the options name, cut down as they say, and those that they add."""
+    options = options.resolved()
     with console.reading(options.data) as progress:
-        data = load_images(
-            options.data,
-            seed=options.seed,
-            test_share=options.test_share,
-            skip_corrupt=options.skip_corrupt,
-            image_size=options.image_size,
-            progress=progress,
-        )
-    data = chosen_parts(data, options.samples, options.validation)
-    return with_added(data, options.add, console, labelled=options.task != "autoencoder")
+        if options.task in TEXT_TASKS:
+            return read_texts(options)
+        return read_images(options, console, progress)
 
 
-def build(options: TrainOptions, console: Console, data: ImageData | None = None) -> Job:
+def build(options: TrainOptions, console: Console, data: Data | None = None) -> Job:
     """Return what the options stand for, ready to be trained.
 
     Raises:
         InvalidValue: for options or data that cannot be meant.
     """
+    options = options.resolved()
     if is_import_path(options.data):
         return _own_data(options, console)
     data = data or read_data(options, console)
-    batch_size = options.batch_size or _batch_size(len(data.train) - data.added)
     own = import_class(options.model, options.model_args) if is_import_path(options.model) else None
     itself = isinstance(own, LightningModule)
     if itself:
         _refuse_ours(options)
-    labels = None if options.task == "autoencoder" else data.train.labels
-    subsampler = _subsampler(options, labels, len(data.train), batch_size, declared=not itself)
-    collate = _as_floats if itself else data.train.collate
-    loader = subsampler.loader(
-        data.train, batch_size, full_batches=True, collate_fn=collate, **_worker_options(options)
+    elif own is not None and not isinstance(own, nn.Module):
+        raise invalid(f"{options.model} must be an nn.Module.", type(own).__name__)
+    material = _material(options, data, own, console)
+    batch_size = options.batch_size or material.batch_size
+    subsampler = _subsampler(options, material.labels, len(material.train), batch_size, declared=not itself)  # type: ignore[arg-type]
+    workers = _worker_options(options)
+    collate = material.collate
+    loader = subsampler.loader(material.train, batch_size, full_batches=True, collate_fn=collate, **workers)
+    test = DataLoader(material.test, batch_size=material.test_batch_size, collate_fn=collate)
+    module = own if isinstance(own, LightningModule) else material.module(subsampler, batch_size)
+    return Job(
+        subsampler,
+        module,
+        loader,
+        test,
+        material.data.classes,
+        material.data,
+        material.shown,
+        watch=_watch(options, module),
+        tokenizer=material.tokenizer,
     )
-    test = DataLoader(data.test, batch_size=512, collate_fn=collate)
-    module = own if isinstance(own, LightningModule) else _module(options, data, subsampler, batch_size, own)
-    given, content = data.train.labels.numpy().astype(np.int32), row_checksums(data.train.images.numpy())
-    theirs = data.test.labels.numpy().astype(np.int32)
-    held_out = sorted_by_content(row_checksums(data.test.images.numpy()), theirs)
-    classes = readable(data.classes)
-    samples = DataFile(len(data.train), given, content, classes, readable(data.files), *held_out)
-    watch = _watch(options, module)
-    return Job(subsampler, module, loader, test, classes, samples, data.train.pictures, watch=watch)
 
 
-def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
-    """Return a batch for a module that knows nothing of ours: float images in [0, 1], and labels."""
-    images, labels = ImageDataset.collate(batch)
-    return images.float() / (255 if images.dtype == torch.uint8 else 1), labels
+def _material(options: TrainOptions, data: Data, own: Any, console: Console) -> Material:
+    if isinstance(data, ImageData):
+        return image_material(options, data, own)
+    kept = None if options.resume is None else RunDirectory(options.resume).tokenizer_path
+    tokenizer = kept if kept is not None and kept.exists() else None
+    if isinstance(data, Corpus):
+        return language_material(options, data, own, tokenizer, console)
+    return text_material(options, data, own, tokenizer, console)
 
 
 def _own_data(options: TrainOptions, console: Console) -> Job:
@@ -169,7 +169,7 @@ def _watch(options: TrainOptions, module: LightningModule) -> ActivationDensity 
     """Return what scores by the density of the network's activations, where the options ask for it."""
     if not options.by_density:
         return None
-    network = module.network if isinstance(module, OnImages) else module
+    network = module.network if isinstance(module, OurTask) else module
     return ActivationDensity(network, options.layers or AUTO, make_density(options), seed=options.seed)
 
 
@@ -195,37 +195,6 @@ def _refuse_ours(options: TrainOptions) -> None:
             raise invalid(f"--{name} is for our own training.", given, "Set it in your LightningModule.")
 
 
-def _module(
-    options: TrainOptions, data: ImageData, subsampler: Subsampler, batch_size: int, own: Any
-) -> LightningModule:
-    shape = data.train.images.shape
-    if own is not None and not isinstance(own, nn.Module):
-        raise invalid(f"{options.model} must be an nn.Module.", type(own).__name__)
-    reconstructs = options.task == "autoencoder"
-    if own is not None:
-        network = own
-    elif reconstructs:
-        network = SmallAutoencoder(shape[1], (shape[2], shape[3]))
-    else:
-        network = image_model(options.model, shape[1], (shape[2], shape[3]), len(data.classes))
-    augment = options.augment
-    if augment == "auto":
-        augment = _AUGMENTS.get(data.name, "crop")
-    usual = 2e-3 if reconstructs else 0.3 * batch_size / 256
-    recipe = Recipe(
-        learning_rate=options.learning_rate or usual,
-        weight_decay=options.weight_decay,
-        rising_share=options.rising_share,
-        augment=augment,
-        seed=options.seed,
-    )
-    mean, std = data.train.mean_std()
-    if reconstructs:
-        return AutoencoderTask(network, mean, std, subsampler, recipe)
-    score = None if options.by_density else subsampler.score
-    return ImageTask(network, mean, std, subsampler, recipe, score, make_step_rule(options))
-
-
 def _subsampler(
     options: TrainOptions, labels: Tensor | None, n: int, batch_size: int, *, declared: bool
 ) -> Subsampler:
@@ -247,10 +216,6 @@ def _subsampler(
         min_kept_per_class=per_class,
         score=make_score(options) if declared or options.by_density else None,
     )
-
-
-def _batch_size(n: int) -> int:
-    return 256 if n >= 10_000 else 64
 
 
 def _worker_options(options: TrainOptions) -> dict[str, Any]:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from .._checks import invalid, unknown_name
 from .kinds import check_kinds
+from .text_options import check_texts
 
 POLICIES = (
     "threshold", "soft", "fraction", "below-mean", "infobatch", "seta", "kakurenbo", "ucb", "repb",
     "order-dp", "ies", "selective-backprop", "random", "full",
 )  # fmt: skip
-KNOWN_DATA = ("digits", "fashion-mnist", "cifar10", "cifar10n")
+KNOWN_IMAGES = ("digits", "fashion-mnist", "cifar10", "cifar10n")
+KNOWN_TEXTS = ("20newsgroups", "r8")
+KNOWN_CORPORA = ("shakespeare",)
+KNOWN_DATA = (*KNOWN_IMAGES, *KNOWN_TEXTS, *KNOWN_CORPORA)
 """The names of :mod:`fallow.datasets`, which take torch to ask."""
 LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow", "trackio")
 AUGMENTS = ("auto", "none", "crop", "crop-flip")
-TASKS = ("image", "autoencoder")
+TASKS = ("auto", "image", "text", "language-model", "autoencoder")
+TEXT_TASKS = ("text", "language-model")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+_MODELS = {"text": "small-transformer", "language-model": "small-gpt"}
+_WEIGHT_DECAY = {"text": 0.05, "language-model": 0.1}
 DENSITY = "density"
 DENSITIES = ("gaussian-mixture", "gaussian", "class-gaussian", "nearest", "flow")
 
@@ -47,14 +56,29 @@ class TrainOptions:
     """Train a network on what still surprises it.
 
     Args:
-        data: digits, fashion-mnist, cifar10, cifar10n (labels by people), a folder with one sub-folder of
-            images a class, a FILE.npz with x_train, y_train, x_test, y_test, or your own LightningDataModule
-            as package.module:Class.
-        task: What to train: image (a classifier), or autoencoder, which learns to reconstruct images, uses no
-            labels and scores by density.
-        model: small-conv, small-resnet, resnet, or your own as package.module:Class. An nn.Module is trained
-            as ours are, on normalised images; a LightningModule trains itself, on (B, C, H, W) float images
-            in [0, 1], and logs its accuracy under a name that starts with test or val and holds acc.
+        data: Images: digits, fashion-mnist, cifar10, cifar10n (labels by people), a folder with one
+            sub-folder of images a class, a FILE.npz with x_train, y_train, x_test, y_test. Texts:
+            20newsgroups, r8, shakespeare, a FILE.csv, .tsv, .jsonl or .parquet, a folder with train.csv and
+            test.csv, hf:NAME of Hugging Face, a FILE.txt. Or your own LightningDataModule as
+            package.module:Class.
+        task: What to train: image (a classifier), text (a classifier), language-model (predicts the next
+            token), or autoencoder, which learns to reconstruct images, uses no labels and scores by density.
+            Default auto: what the data are for; of a table with --text and without --label a language model.
+        model: Of images small-conv (default), small-resnet or resnet; of texts small-transformer, small-gpt,
+            or the name or folder of a Hugging Face model, as distilbert-base-uncased; or your own as
+            package.module:Class. An nn.Module is trained as ours are, on normalised images or token ids (B,
+            T); a LightningModule trains itself, on (B, C, H, W) float images in [0, 1], and logs its accuracy
+            under a name that starts with test or val and holds acc.
+        text: The column of texts of a table. Default text.
+        label: The column of classes of a table; several with commas between, one an annotator, make a soft
+            label: the share of them that name each class. Default label.
+        tokenizer: bpe (byte pairs learned from the training texts) or byte. Default bpe; a Hugging Face model
+            brings its own.
+        vocabulary: How many tokens bpe learns at most. Default 16000 for classes, 1024 for a language model.
+        max_tokens: Texts are cut after so many tokens; a language model reads windows of so many. Default 256
+            and 128.
+        token_low: Tokens that score below get no gradient (language-model), in nats.
+        token_high: Tokens that score above get no gradient: typing errors, rare names (language-model).
         model_args: Arguments of your own model's class.
         data_args: Arguments of your own data module's class. Class ids in an attribute labels or targets of
             its training dataset, one a sample, are used for class floors, rare classes and wrong labels.
@@ -87,7 +111,7 @@ class TrainOptions:
         density_args: Arguments of the density's class, as '{components: 8}'.
         layers: With score density: names of the network's modules whose outputs count. Default: the inputs of
             two layers, a quarter and three quarters of the way.
-        epochs: How many epochs. Default: 30 for digits, 20 otherwise.
+        epochs: How many epochs. Default: 30 for digits, 20 for other images, 10 for texts.
         warmup: First epochs in which all samples train. Default 1.
         readmit_every: Give removed samples back before every k-th epoch; 0 never. Default 5 with threshold.
         readmit_at: Further epochs before which they come back, as [5,10]; epochs count from 0.
@@ -100,13 +124,16 @@ class TrainOptions:
         min_kept: Keep at least so many samples. Default: one batch.
         min_kept_per_class: Keep at least so many of each class; 0 for no such floor. Default: a batch's fair
             share, so that no epoch trains on one class only.
-        batch_size: Samples a device and step. Default 256; 64 below 10,000 samples.
-        learning_rate: The highest. Default 0.3 for 256 samples a step, in proportion.
-        weight_decay: Of the weights. Default 5e-4.
+        batch_size: Samples a device and step. Default 256; 64 below 10,000 samples and for classes of texts,
+            32 for a language model.
+        learning_rate: The highest. Default 0.3 for 256 images a step, in proportion; 2e-3 for our text
+            models, 5e-5 for pretrained ones.
+        weight_decay: Of the weights. Default 5e-4; 0.05 for classes of texts, 0.1 for a language model.
         rising_share: Share of the training in which the learning rate rises; then it falls to 0. Default 0.2.
         augment: auto, none, crop (shifts by up to 1/28 of the side) or crop-flip.
         image_size: Side in pixels that the images of a folder get.
-        test_share: Share of a folder without test/ or val/ that is held out. Default 0.2.
+        test_share: Share of a folder without test/ or val/, or of a file of texts, that is held out. Default
+            0.2; 0.1 for a FILE.txt.
         samples: Train on so many of the training samples only, drawn once for every seed.
         validation: Cut this share off the training samples, the same for every seed, and report on it instead
             of on the test samples: for choosing settings.
@@ -137,10 +164,17 @@ class TrainOptions:
     """
 
     data: str = ""
-    task: str = "image"
-    model: str = "small-conv"
+    task: str = "auto"
+    model: str = "auto"
     model_args: dict[str, Any] = field(default_factory=dict)
     data_args: dict[str, Any] = field(default_factory=dict)
+    text: str | None = None
+    label: str | None = None
+    tokenizer: str | None = None
+    vocabulary: int | None = None
+    max_tokens: int | None = None
+    token_low: float | None = None
+    token_high: float | None = None
     policy: str = "soft"
     low: float | str | None = None
     high: float | str | None = None
@@ -167,11 +201,11 @@ class TrainOptions:
     min_kept_per_class: int | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
-    weight_decay: float = 5e-4
+    weight_decay: float | None = None
     rising_share: float = 0.2
     augment: str = "auto"
     image_size: int | None = None
-    test_share: float = 0.2
+    test_share: float | None = None
     samples: int | None = None
     validation: float | None = None
     skip_corrupt: bool = False
@@ -195,7 +229,8 @@ class TrainOptions:
     @property
     def planned_epochs(self) -> int:
         """How many epochs the training has, where ``epochs`` is not said too."""
-        return self.epochs or (30 if self.data == "digits" else 20)
+        usual = 10 if self.resolved().task in TEXT_TASKS else 20
+        return self.epochs or (30 if self.data == "digits" else usual)
 
     @property
     def by_density(self) -> bool:
@@ -216,8 +251,20 @@ class TrainOptions:
     def high_side(self) -> float | str | None:
         """The bound above which samples are outliers; None for no such side."""
         if self.high is None:
-            return "auto" if self.policy == "soft" else None
+            # Without labels nothing tells a wrong one from a rare one.
+            return "auto" if self.policy == "soft" and self.task != "language-model" else None
         return None if self.high == "none" else self.high
+
+    def resolved(self) -> TrainOptions:
+        """Return the options with task, network and what hangs on them by name; itself where they are."""
+        task = _task(self) if self.task == "auto" else self.task
+        model = _MODELS.get(task, "small-conv") if self.model == "auto" else self.model
+        share = self.test_share
+        if share is None:
+            share = 0.1 if self.data.lower().endswith(".txt") else 0.2
+        decay = _WEIGHT_DECAY.get(task, 5e-4) if self.weight_decay is None else self.weight_decay
+        found = replace(self, task=task, model=model, weight_decay=decay, test_share=share)
+        return self if found == self else found
 
     def check(self) -> None:
         """Raise where options contradict each other; nothing has been read or made yet.
@@ -227,6 +274,9 @@ class TrainOptions:
             InvalidValue: for an unknown name, or an option that its policy does not use.
         """
         check_kinds(self)
+        if self.task in TASKS and self.resolved() is not self:
+            self.resolved().check()
+            return
         if not self.data:
             step = "Name it, as --data digits, or go on with a run by --resume RUN."
             raise invalid("--data must say what to train on.", "none", step)
@@ -252,6 +302,7 @@ class TrainOptions:
                 )
         self._check_sides()
         self._check_density()
+        check_texts(self)
         for name, low in (
             ("epochs", 1),
             ("batch_size", 1),
@@ -259,6 +310,8 @@ class TrainOptions:
             ("image_size", 1),
             ("samples", 1),
             ("save_steps", 1),
+            ("max_tokens", 2),
+            ("vocabulary", 2),
         ):
             value = getattr(self, name)
             if value is not None and value < low:
@@ -269,7 +322,7 @@ class TrainOptions:
                 raise invalid(f"--{name} must be a number or {' or '.join(words)}.", value)
         if not 0 <= self.seed < 2**63:
             raise invalid("--seed must be at least 0 and below 2^63.", self.seed)
-        if not self.weight_decay >= 0:
+        if self.weight_decay is not None and not self.weight_decay >= 0:
             raise invalid("--weight_decay must be at least 0.", self.weight_decay)
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise invalid("--learning_rate must be above 0.", self.learning_rate)
@@ -309,3 +362,15 @@ class TrainOptions:
         ):
             rule = "--low auto audits the samples that come back, so some must be re-admitted."
             raise invalid(rule, "--readmit_every 0", "Leave it out, or list epochs in --readmit_at.")
+
+
+def _task(options: TrainOptions) -> str:
+    """Return what data are for, where nothing is said."""
+    name = options.data
+    if name in KNOWN_CORPORA or name.lower().endswith(".txt"):
+        return "language-model"
+    if name in KNOWN_TEXTS or options.label is not None:
+        return "text"
+    if options.text is not None:
+        return "language-model"
+    return "text" if Path(name).suffix.lower() in TABLES else "image"

@@ -73,6 +73,7 @@ def finish(
         "perplexity": None
         if last["test_loss"] is None or not (nats or labels is not None)
         else math.exp(min(last["test_loss"], 700.0)),
+        **_of_tokens(epochs),
         **counts(history, sum(record.n for record in history), step_rule),
         "samples_forward_only": sum(row["samples_forward_only"] for row in epochs),
         **more,
@@ -113,6 +114,17 @@ def finish(
     return summary
 
 
+def _of_tokens(epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a language model says more: bits a character, and the tokens that a rule left out."""
+    found: dict[str, Any] = {}
+    if "bits_per_character" in epochs[-1]:
+        found["bits_per_character"] = epochs[-1]["bits_per_character"]
+    for name in ("tokens", "tokens_learned", "tokens_outliers"):
+        if name in epochs[-1]:
+            found[name] = sum(row.get(name, 0) for row in epochs)
+    return found
+
+
 def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what the table at the end says."""
     backward, forward, full = (
@@ -121,8 +133,12 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     cost = 1 - (backward + FORWARD_SHARE * forward) / full
     rows = []
     part = summary["evaluated_on"].capitalize()
+    bits = summary.get("bits_per_character")
+    if bits is not None:
+        rows.append((part, f"{bits:.4f} bits a character"))
     if summary["accuracy"] is not None:
-        rows.append((f"{part} accuracy", f"{summary['accuracy']:.2%}"))
+        what = "accuracy" if bits is None else "next token"
+        rows.append((f"{part} {what}", f"{summary['accuracy']:.2%}"))
     if summary["perplexity"] is not None:
         rows.append(
             (f"{part} perplexity", f"{summary['perplexity']:.4f}  (exp of {summary['test_loss']:.4f} nats)")
@@ -133,6 +149,9 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("Samples", f"{backward:,} trained on, {forward:,} measured, of {full:,} in full training"),
         ("Saved", f"{summary['saved_fraction']:.1%} of the samples; {cost:.1%} with measuring at a third"),
     ]
+    if every := summary.get("tokens"):
+        learned, odd = summary["tokens_learned"] / every, summary["tokens_outliers"] / every
+        rows.append(("Tokens", f"{learned:.1%} learned and {odd:.1%} outliers, without a gradient"))
     outliers = summary["epochs"][-1]["outliers"]
     if outliers:
         rows.append(("Outliers", f"{outliers:,} samples look mislabelled: reason outlier in samples.csv"))

@@ -143,6 +143,10 @@ def _check_data(
         DamagedData: where nobody can tell.
     """
     none = np.zeros(0, np.int64)
+    if run.tokenizer_path.name in wrong:
+        raise DamagedData(
+            f"{wrong[run.tokenizer_path.name]} Put back a copy of it: other tokens are other data."
+        )
     name = run.data_path.name
     if name in wrong:
         if "data" not in options.accepted:

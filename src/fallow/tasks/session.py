@@ -16,13 +16,13 @@ from ..scores import RelativeToBatch
 from ..state_file import dump
 from .building import make_score
 from .class_accuracy import ClassAccuracy
+from .classifying import Classifying
 from .console import Console
 from .epoch_writer import EpochWriter, mend
-from .image import ImageTask
 from .jobs import Job
 from .keeper import Keeper, StateIO
-from .on_images import OnImages
 from .options import TrainOptions
+from .ours import OurTask
 from .outcome import finish
 from .restoring import Restored
 from .stored import plain
@@ -66,7 +66,7 @@ class Session:
     ) -> None:
         self.options, self.job, self.run, self.console = options, job, run, console
         self.restored = restored or Restored()
-        self.step_rule = job.module.step_rule if isinstance(job.module, ImageTask) else None
+        self.step_rule = job.module.step_rule if isinstance(job.module, Classifying) else None
         score = make_score(options)
         watch = SubsamplingCallback(job.subsampler, None if job.watch else score, watch=job.watch)
         self.writer = EpochWriter(
@@ -76,7 +76,7 @@ class Session:
             self.step_rule,
             by_loss=isinstance(score, RelativeToBatch) or job.watch is not None,
             stop_on_storage_error=options.on_storage_error == "stop",
-            pictures=job.pictures,
+            looks=job.shown,
             probed=lambda: watch.probed,
         )
         about = {"options": plain(options)}
@@ -230,6 +230,6 @@ def _class_accuracy(job: Job) -> dict[str, Any]:
 
 def _save_weights(module: LightningModule, run: RunDirectory) -> None:
     """Write ``model.safetensors``: the network's weights, on the host."""
-    network = module.network if isinstance(module, OnImages) else module
+    network = module.network if isinstance(module, OurTask) else module
     weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
     run.put(run.model_path, save(weights))

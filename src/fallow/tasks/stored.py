@@ -16,7 +16,7 @@ from .options import KNOWN_DATA, TrainOptions, lists
 
 _FREE = {"out", "resume", "accept", "workers", "logger", "checkpoints", "save_steps", "on_storage_error"}
 """What changes nothing in a training."""
-_NEVER = {"task", "model", "model_args"}
+_NEVER = {"task", "model", "model_args", "tokenizer", "vocabulary", "max_tokens"}
 """What a state would not fit."""
 ADDED = "added"
 """Accepts samples after those that a run was begun with; ``--add`` does."""
@@ -82,8 +82,9 @@ def _read_config(path: Path) -> Any:
 
 def located(data: str) -> str:
     """Return the data's path from the root, where it is one: a run goes on from any folder."""
-    known = data in KNOWN_DATA or not data or not Path(data).exists()
-    return data if known else str(Path(data).absolute())
+    start, place = ("hf:", data[3:]) if data.startswith("hf:") else ("", data)
+    known = data in KNOWN_DATA or not place or not Path(place).exists()
+    return data if known else start + str(Path(place).absolute())
 
 
 def plain(options: TrainOptions) -> dict[str, Any]:

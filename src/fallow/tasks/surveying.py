@@ -28,7 +28,8 @@ from .building import is_import_path
 from .console import Console
 from .jobs import build, read_data
 from .on_images import OnImages
-from .options import TrainOptions
+from .options import TEXT_TASKS, TrainOptions
+from .ours import OurTask
 from .stored import stored_options
 from .trainer import seeded
 
@@ -73,12 +74,16 @@ class SurveyedRun:
             raise invalid(f"{run.directory.path} must hold a trained network.", "no model.safetensors", step)
         run.check(model_path)
         _check_weights(run)
-        options = TrainOptions(**stored_options(str(path)))
+        options = TrainOptions(**stored_options(str(path))).resolved()
         if is_import_path(options.data):
             step = "For data of your own use fallow.gaps.Surveyor, find_regions and choose in Python."
             raise invalid("Gaps are found in images that fallow has read itself.", options.data, step)
+        if options.task in TEXT_TASKS:
+            step = "Use fallow.gaps.Surveyor, find_regions and choose in Python."
+            raise invalid("Gaps are found in images.", f"{options.data}, which is text", step)
         with seeded(options.seed):
             data = read_data(options, console)
+            assert isinstance(data, ImageData)
             return _surveyed(run, options, data, console)
 
     def held_out(self) -> Survey:
@@ -218,7 +223,7 @@ def _surveyed(run: Run, options: TrainOptions, data: ImageData, console: Console
             f"The data must be those that {run.directory.path} was trained on.", "; ".join(found), step
         )
     module = job.module
-    network = module.network if isinstance(module, OnImages) else module
+    network = module.network if isinstance(module, OurTask) else module
     path = run.directory.model_path
     try:
         network.load_state_dict(load_file(path))

@@ -10,11 +10,10 @@ from typing import Any
 import yaml
 
 from .._checks import NotWritten
-from ..datasets import ImageData
 from ..run_directory import RunDirectory
 from .console import Console
 from .environment import environment_json
-from .jobs import Job, build
+from .jobs import Data, Job, build
 from .options import TrainOptions, lists
 from .restoring import restore
 from .session import Session
@@ -22,15 +21,13 @@ from .stored import going_on, located, longer, plain, stored_options, with_own_l
 from .trainer import seeded
 
 
-def train(
-    options: TrainOptions, console: Console | None = None, data: ImageData | None = None
-) -> dict[str, Any]:
+def train(options: TrainOptions, console: Console | None = None, data: Data | None = None) -> dict[str, Any]:
     """Train as the options say, and return the summary that lies in the run directory.
 
     Args:
         options: what to train, on what and how.
         console: where to print; standard output by default.
-        data: the images of these options as :func:`read_data` gives them, where they are at hand.
+        data: what these options name as :func:`read_data` gives them, where they are at hand.
 
     Raises:
         InvalidValue: for options or data that cannot be meant; before anything is trained.
@@ -40,6 +37,7 @@ def train(
         Stopped: where Ctrl-C or SIGTERM ended it.
     """
     options.check()
+    options = options.resolved()
     add = ",".join(map(located, lists(options.add)))
     options = replace(options, data=located(options.data), add=add)
     if options.resume is not None:
@@ -60,7 +58,7 @@ def train(
                 raise
 
 
-def _go_on(options: TrainOptions, console: Console, data: ImageData | None) -> dict[str, Any]:
+def _go_on(options: TrainOptions, console: Console, data: Data | None) -> dict[str, Any]:
     """Go on with a run that was stopped."""
     assert options.resume is not None
     with RunDirectory(options.resume) if _rank() else RunDirectory.reopen(options.resume) as run:
@@ -106,6 +104,8 @@ def _describe(run: RunDirectory, job: Job, options: TrainOptions, *, samples: bo
         run.write_text(run.environment_path, environment_json(run.environment_path))
         if samples:
             run.put(run.data_path, job.data.dump())
+        if job.tokenizer is not None and not run.tokenizer_path.exists():
+            run.put(run.tokenizer_path, job.tokenizer)
     except OSError as error:
         raise NotWritten(f"{run.path} cannot be written: {error.strerror}. Name another --out.") from None
 

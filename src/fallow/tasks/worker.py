@@ -27,13 +27,12 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich.console import Console as RichConsole
 
 from .._checks import FallowError
-from ..datasets import ImageData
 from ..history import EpochRecord
 from ..integrations.lightning import SubsamplingCallback
 from ..run_directory import RunDirectory
 from .building import is_import_path, make_score
 from .console import Console
-from .jobs import Job, build, read_data
+from .jobs import Data, Job, build, read_data
 from .options import TrainOptions
 from .trainer import fit, make_trainer, seeded
 from .training import train
@@ -41,7 +40,7 @@ from .training import train
 _HAS_ACCELERATORS = hasattr(torch, "accelerator")  # torch 2.6
 _UNTIMED = 3
 """First steps that a probe does not count: they pay for memory and for choosing kernels."""
-_DATA = ("data", "test_share", "skip_corrupt", "image_size", "samples", "validation")
+_DATA = ("data", "task", "test_share", "skip_corrupt", "image_size", "samples", "validation", "text", "label")
 
 
 class Wire:
@@ -121,16 +120,16 @@ class Worker:
 
     def __init__(self, wire: Wire) -> None:
         self.wire, self.console = wire, Teller(wire)
-        self._held: tuple[list[Any], ImageData] | None = None
+        self._held: tuple[list[Any], Data] | None = None
 
     def answer(self, request: dict[str, Any]) -> None:
         """Do what is asked, and say how it ended."""
         try:
             if request["do"] == "probe":
-                arms = {label: TrainOptions(**options) for label, options in request["arms"]}
+                arms = {label: TrainOptions(**options).resolved() for label, options in request["arms"]}
                 self._probe(arms, request["seconds"])
             else:
-                options = TrainOptions(**request["options"])
+                options = TrainOptions(**request["options"]).resolved()
                 train(options, self.console, self._data(options))
                 self.wire.say("done")
         except FallowError as error:
@@ -139,7 +138,7 @@ class Worker:
             traceback.print_exc()
             self.wire.say("error", message=f"{type(error).__name__}: {error}", kind="")
 
-    def _data(self, options: TrainOptions) -> ImageData | None:
+    def _data(self, options: TrainOptions) -> Data | None:
         """Return the data of a run, held from the run before where they are the same."""
         if is_import_path(options.data):
             return None
@@ -196,9 +195,10 @@ def _test_seconds(job: Job) -> float:
     device = next(job.module.parameters(), torch.zeros(0)).device
     began, seen = time.perf_counter(), 0
     with torch.no_grad():
-        for images, labels in job.test:
-            job.module(images.to(device))
-            seen += len(labels)
+        for batch in job.test:
+            inputs = batch if isinstance(batch, torch.Tensor) else batch[0]
+            job.module(inputs.to(device))
+            seen += len(inputs)
             if seen >= 2 * (job.test.batch_size or 1):
                 break
     return (time.perf_counter() - began) * len(job.test.dataset) / max(1, seen)

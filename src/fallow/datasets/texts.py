@@ -1,0 +1,149 @@
+"""Texts in memory: with a class each, or as documents for a language model; a train and a test part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import invalid
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Texts with what people say of each.
+
+    Attributes:
+        texts: N of them.
+        labels: class ids, int64 ``(N,)``; of several annotators the class that most of them name.
+        soft: float32 ``(N, C)``, the share of annotators that name each class; None where each has one label.
+        names: where each text comes from, or None.
+
+    Raises:
+        InvalidValue: where the lengths do not fit.
+    """
+
+    texts: tuple[str, ...]
+    labels: NDArray[np.int64]
+    soft: NDArray[np.float32] | None = None
+    names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(part) for part in (self.texts, self.labels, self.soft, self.names) if part is not None}
+        if len(lengths) != 1:
+            raise invalid("Texts and labels must be as many.", " and ".join(map(str, sorted(lengths))))
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: NDArray[np.int64]) -> Texts:
+        """Return some of the texts."""
+        picked = rows.tolist()
+        return Texts(
+            tuple(self.texts[row] for row in picked),
+            self.labels[rows],
+            None if self.soft is None else self.soft[rows],
+            None if self.names is None else tuple(self.names[row] for row in picked),
+        )
+
+    def checksums(self) -> NDArray[np.uint64]:
+        """Return a 64-bit checksum (BLAKE2b) of each text and of what its annotators say: ``(N,)``."""
+        soft = [b""] * len(self) if self.soft is None else [row.tobytes() for row in self.soft]
+        return text_checksums([as_bytes(text) + said for text, said in zip(self.texts, soft, strict=True)])
+
+
+@dataclass(frozen=True)
+class TextData:
+    """Texts with one class each, as a train part and a test part.
+
+    Attributes:
+        name: what was asked for.
+        train: the texts to train on.
+        test: the texts held out.
+        classes: the name of each class, in the order of the ids.
+    """
+
+    name: str
+    train: Texts
+    test: Texts
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text that stands for itself: a play, a file, a row of a table.
+
+    Attributes:
+        title: what it is called.
+        text: what it says.
+    """
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents for a language model.
+
+    Attributes:
+        name: what was asked for.
+        train: the documents to train on.
+        test: those held out.
+    """
+
+    name: str
+    train: tuple[Document, ...]
+    test: tuple[Document, ...]
+
+
+def soft_labels(ratings: NDArray[np.integer], classes: int, *, missing: int = -1) -> NDArray[np.float32]:
+    r"""Return the label distribution of samples that several annotators have rated.
+
+    .. math:: q_{ic} = \frac{|\{r : y_{ir} = c\}|}{|\{r : y_{ir} \ne \text{missing}\}|}
+
+    Args:
+        ratings: class ids ``(N, R)``, one column an annotator.
+        classes: C.
+        missing: the id of a rating that was not given.
+
+    Returns:
+        float32 ``(N, C)``, each row with the sum 1: targets for any score.
+
+    Raises:
+        InvalidValue: for a class id outside [0, C), or a sample without a rating.
+
+    Example:
+        >>> soft_labels(np.array([[0, 0, 1, -1]]), 2).round(2).tolist()
+        [[0.6700000166893005, 0.33000001311302185]]
+    """
+    ratings = np.asarray(ratings)
+    if ratings.ndim != 2 or ratings.dtype.kind not in "iu":
+        raise invalid("`ratings` must be whole numbers (N, R).", f"{ratings.dtype} {ratings.shape}")
+    there = ratings != missing
+    wrong = np.argwhere(there & ((ratings < 0) | (ratings >= classes)))
+    if wrong.size:
+        row, column = wrong[0].tolist()
+        raise invalid(f"Ratings must be in [0, {classes}).", f"{ratings[row, column]} of sample {row}")
+    if not there.any(1).all():
+        row = int(np.flatnonzero(~there.any(1))[0])
+        raise invalid("Every sample must have a rating.", f"none of sample {row}", "Leave it out.")
+    counts = np.zeros((len(ratings), classes), np.float32)
+    at = np.nonzero(there)
+    np.add.at(counts, (at[0], ratings[at]), 1)
+    found: NDArray[np.float32] = counts / counts.sum(1, keepdims=True)
+    return found
+
+
+def as_bytes(text: str) -> bytes:
+    """Return a text as UTF-8; a half of a surrogate pair, which has none, as its number."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def text_checksums(rows: Sequence[bytes]) -> NDArray[np.uint64]:
+    """Return a 64-bit checksum (BLAKE2b) of each row of bytes: ``(N,)``."""
+    digests = b"".join(blake2b(row, digest_size=8).digest() for row in rows)
+    return np.frombuffer(digests, "<u8").astype(np.uint64)

@@ -1,0 +1,152 @@
+"""From texts to token ids and back, by the `tokenizers` library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import damaged, invalid, missing_extra, unknown_name
+
+KINDS = ("bpe", "byte")
+PAD, START = "<|pad|>", "<|start|>"
+_BYTES = 256
+_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Token ids of N texts, one after the other.
+
+    Attributes:
+        ids: int32 ``(M,)``.
+        edges: int64 ``(N + 1,)``: text i has ``ids[edges[i]:edges[i + 1]]``.
+        cut: how many of the texts were longer than allowed.
+    """
+
+    ids: NDArray[np.int32]
+    edges: NDArray[np.int64]
+    cut: int
+
+
+class Tokenizer:
+    """Cuts texts into tokens.
+
+    Args:
+        inner: a ``tokenizers.Tokenizer``.
+        pad: the id that fills up a batch.
+
+    Attributes:
+        inner, pad: as given.
+    """
+
+    def __init__(self, inner: Any, pad: int) -> None:
+        self.inner, self.pad = inner, pad
+
+    @staticmethod
+    def train(kind: str, texts: Iterable[str], vocabulary: int) -> Tokenizer:
+        """Return a tokenizer learned from texts; every byte has a token, so that nothing is unknown.
+
+        Args:
+            kind: ``"bpe"``, byte pair encoding (Sennrich, Haddow and Birch, 2016) over bytes; or ``"byte"``,
+                one token a byte, which learns nothing.
+            texts: to learn from.
+            vocabulary: how many tokens there are at most, at least 258: all bytes, a start and a filling.
+
+        Raises:
+            InvalidValue: for another kind, or a vocabulary that is too small.
+            ModuleNotFoundError: without the library.
+        """
+        if kind not in KINDS:
+            raise unknown_name("tokenizer", kind, KINDS)
+        special = [PAD, START]
+        if kind == "bpe" and vocabulary < _BYTES + len(special):
+            rule = f"A vocabulary must have room for all bytes: {_BYTES + len(special)}."
+            raise invalid(rule, vocabulary, "Name a larger --vocabulary, or --tokenizer byte.")
+        library = _library()
+        letters = sorted(library.pre_tokenizers.ByteLevel.alphabet())
+        named = {name: place for place, name in enumerate([*special, *letters])}
+        inner = library.Tokenizer(library.models.BPE(vocab=named, merges=[]))
+        inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.decoder = library.decoders.ByteLevel()
+        if kind == "bpe":
+            trainer = library.trainers.BpeTrainer(
+                vocab_size=vocabulary,
+                special_tokens=special,
+                show_progress=False,
+                initial_alphabet=letters,
+            )
+            inner.train_from_iterator(texts, trainer)
+        else:
+            inner.add_special_tokens(special)
+        inner.encode_special_tokens = True  # a text that spells one stays text
+        return Tokenizer(inner, int(inner.token_to_id(PAD)))
+
+    @staticmethod
+    def parse(data: bytes, name: str) -> Tokenizer:
+        """Return the tokenizer that :meth:`dump` wrote.
+
+        Raises:
+            DamagedData: where it is none.
+        """
+        step = "Put back a copy of it."
+        try:
+            inner = _library().Tokenizer.from_buffer(data)
+        except Exception as error:  # the library raises a plain Exception
+            raise damaged(f"{name} must be a tokenizer.", str(error)[:200], step) from None
+        pad = inner.token_to_id(PAD)
+        if pad is None:
+            raise damaged(f"{name} must have the token {PAD}.", "none", step)
+        inner.encode_special_tokens = True
+        return Tokenizer(inner, int(pad))
+
+    def dump(self) -> bytes:
+        """Return the tokenizer as JSON."""
+        return str(self.inner.to_str(pretty=False)).encode()
+
+    def __len__(self) -> int:
+        """Return one more than the largest id."""
+        return int(max(self.inner.get_vocab(with_added_tokens=True).values())) + 1
+
+    @property
+    def start(self) -> int | None:
+        """The id that stands before a text, or None where there is none."""
+        found = self.inner.token_to_id(START)
+        return None if found is None else int(found)
+
+    def encode(self, texts: Sequence[str], longest: int | None = None) -> Encoded:
+        """Return the tokens of texts, of each the first ``longest``; those with a start begin with it."""
+        start, parts, cut = self.start, [], 0
+        for place in range(0, len(texts), _AT_ONCE):
+            some = [_whole(text) for text in texts[place : place + _AT_ONCE]]
+            for found in self.inner.encode_batch_fast(some):
+                ids = found.ids if start is None else [start, *found.ids]
+                cut += longest is not None and len(ids) > longest
+                parts.append(np.asarray(ids[:longest], np.int32))
+        edges = np.zeros(len(parts) + 1, np.int64)
+        np.cumsum([part.size for part in parts], out=edges[1:])
+        return Encoded(np.concatenate([*parts, np.zeros(0, np.int32)]), edges, cut)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, without those that stand for no text."""
+        return str(self.inner.decode(list(ids), skip_special_tokens=True))
+
+
+def _whole(text: str) -> str:
+    """Return a text that UTF-8 can hold: half of a surrogate pair becomes a question mark."""
+    return text.encode("utf-8", "replace").decode() if not text.isascii() else text
+
+
+def _library() -> Any:
+    try:
+        import tokenizers
+        import tokenizers.decoders
+        import tokenizers.models
+        import tokenizers.pre_tokenizers
+        import tokenizers.trainers
+    except ModuleNotFoundError:
+        raise missing_extra("Training on text", "tokenizers") from None
+    return tokenizers

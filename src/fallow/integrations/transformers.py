@@ -1,0 +1,204 @@
+"""Networks and tokenizers of Hugging Face's `transformers`."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .._checks import invalid, missing_extra
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CLOSE = 1e-3
+
+
+class PretrainedClassifier(nn.Module):
+    """A model for the classes of texts, as a network from token ids to logits.
+
+    Args:
+        model: of ``AutoModelForSequenceClassification``.
+        pad: the id that fills up a batch.
+
+    Shape:
+        token ids ``(B, T)`` to logits ``(B, classes)``.
+    """
+
+    def __init__(self, model: nn.Module, pad: int) -> None:
+        super().__init__()
+        self.model, self.pad = model, pad
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits of token ids."""
+        seen = (tokens != self.pad).long()
+        seen[:, 0] = 1
+        return cast("Tensor", self.model(input_ids=tokens, attention_mask=seen).logits)
+
+
+class PretrainedLanguageModel(nn.Module):
+    """A causal language model, as a network from token ids to hidden states and an output layer.
+
+    Args:
+        model: of ``AutoModelForCausalLM``.
+
+    Attributes:
+        head: the output layer, where the model's logits are what it makes of the hidden states and nothing
+            else; None for a model that scales or caps them, which is asked for its logits.
+
+    Shape:
+        token ids ``(B, T)`` to logits ``(B, T, V)``: position t predicts the token at t + 1.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self._plain = self._is_plain()
+
+    @property
+    def head(self) -> nn.Linear | None:
+        """The output layer, or None."""
+        return cast("nn.Linear", self.model.get_output_embeddings()) if self._plain else None
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """Return what the output layer gets, ``(B, T, D)``."""
+        return cast("Tensor", self.model.base_model(input_ids=tokens, use_cache=False).last_hidden_state)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits ``(B, T, V)``."""
+        return cast("Tensor", self.model(input_ids=tokens, use_cache=False).logits)
+
+    @torch.no_grad()
+    def _is_plain(self) -> bool:
+        """Return whether the logits are those of the output layer alone; measured, as families differ."""
+        layer = self.model.get_output_embeddings()
+        if type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks:
+            return False
+        was = self.model.training
+        self.model.eval()
+        tokens = torch.arange(8).remainder(len(layer.weight)).unsqueeze(0).to(layer.weight.device)
+        try:
+            states, logits = self.hidden(tokens), self(tokens)
+            if states.shape[-1] != layer.in_features:
+                return False
+            made = layer(states)
+        except (AttributeError, RuntimeError):
+            return False
+        finally:
+            self.model.train(was)
+        return bool((made - logits).abs().max() <= _CLOSE * (1 + logits.abs().max()))
+
+
+def load_classifier(
+    name: str, classes: tuple[str, ...], arguments: dict[str, Any]
+) -> tuple[PretrainedClassifier, Any, int]:
+    """Return a pretrained model with a new output layer for some classes, its tokenizer, and its filling.
+
+    Args:
+        name: of a model on the hub, or a folder.
+        classes: their names.
+        arguments: further ones of ``from_pretrained``.
+
+    Raises:
+        InvalidValue: where there is no such model, or it has no fast tokenizer.
+        ModuleNotFoundError: without the library.
+    """
+    library = _library()
+    labels = dict(enumerate(classes))
+    more = {"num_labels": len(classes), "id2label": labels, "ignore_mismatched_sizes": True}
+    more["label2id"] = {label: place for place, label in labels.items()}
+    model = _loaded(name, library.AutoModelForSequenceClassification, {**more, **arguments})
+    tokenizer, pad = _tokenizer(name, library, model)
+    model.config.pad_token_id = pad
+    model.train()
+    return PretrainedClassifier(model, pad), tokenizer, pad
+
+
+def load_language_model(name: str, arguments: dict[str, Any]) -> tuple[PretrainedLanguageModel, Any, int]:
+    """Return a pretrained causal language model, its tokenizer, and the id that fills up; see above."""
+    library = _library()
+    model = _loaded(name, library.AutoModelForCausalLM, arguments)
+    tokenizer, pad = _tokenizer(name, library, model)
+    model.train()
+    return PretrainedLanguageModel(model), tokenizer, pad
+
+
+def longest(model: nn.Module) -> int | None:
+    """Return how many positions a model has; None where it does not say."""
+    config: Any = getattr(model, "config", None)
+    found = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    if found is None:
+        return None
+    # Some count positions from after the filling's.
+    offset = (
+        2 if getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert", "longformer") else 0
+    )
+    return int(found) - offset
+
+
+def _loaded(name: str, kind: Any, arguments: dict[str, Any]) -> Any:
+    """Load a model in float32; nothing that a repository brings is run, and nothing is unpickled."""
+    fixed = {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
+    try:
+        with _quiet():
+            return kind.from_pretrained(
+                name, **{**fixed, **arguments, "local_files_only": Path(name).is_dir()}
+            )
+    except Exception as error:  # the hub, the disk and the models raise many kinds
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        step = "Name a model of the hub or a folder, with weights as safetensors."
+        raise invalid(f"--model {name} must be a model that can be loaded.", said, step) from None
+
+
+def _tokenizer(name: str, library: Any, model: Any) -> tuple[Any, int]:
+    try:
+        with _quiet():
+            found = library.AutoTokenizer.from_pretrained(
+                name, trust_remote_code=False, local_files_only=Path(name).is_dir()
+            )
+    except Exception as error:  # as many kinds as there are tokenizers
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        raise invalid(f"{name} must have a tokenizer.", said, "Save one into the same folder.") from None
+    inner = getattr(found, "backend_tokenizer", None)
+    if inner is None:
+        step = "Convert it by transformers' AutoTokenizer with use_fast=True."
+        raise invalid(f"The tokenizer of {name} must be a fast one.", type(found).__name__, step)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if inner.get_vocab_size() > rows:
+        found_sizes = f"{inner.get_vocab_size()} tokens, {rows} embeddings"
+        raise invalid(f"The tokenizer of {name} must fit its model.", found_sizes, "Save both together.")
+    inner.no_truncation()
+    inner.no_padding()
+    pads = (found.pad_token_id, model.config.pad_token_id, found.eos_token_id, 0)
+    return inner, int(next(pad for pad in pads if pad is not None))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let the library load without bars and reports: a new output layer is what is wanted."""
+    from transformers.utils import logging as theirs
+
+    logging: Any = theirs
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.ERROR)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _library() -> Any:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise missing_extra("A Hugging Face model", "transformers", "hf") from None
+    return transformers

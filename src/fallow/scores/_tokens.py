@@ -1,0 +1,155 @@
+"""What a score of sequences is given: checked once, and brought to one row a token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .._checks import invalid, invalid_type
+from ..no_score import NO_SCORE
+from ._inputs import check_ids, check_kinds, check_probabilities, sum_tolerance
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The targets of a batch of sequences, one row a token.
+
+    Attributes:
+        targets: int64 ids ``(B T,)``, or probabilities ``(B T, V)``; each beside the position that predicts
+            it.
+        valid: bool ``(B T,)``, which tokens count.
+        group: int64 ``(B T,)``, the sample that each token belongs to; of one that does not count, any.
+        samples: how many there are: B rows, or the documents in them.
+        shape: ``(B, T)``.
+    """
+
+    targets: Tensor
+    valid: Tensor
+    group: Tensor
+    samples: int
+    shape: tuple[int, int]
+
+    def counts(self) -> Tensor:
+        """Return how many tokens of each sample count, int64 ``(samples,)``."""
+        found = torch.zeros(self.samples, dtype=torch.int64, device=self.valid.device)
+        return found.index_add_(0, self.group, self.valid.to(torch.int64))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean of a value a token over each sample, ``(B T,) -> (samples,)``.
+
+        A sample without a token that counts has *no score*.
+        """
+        counts = self.counts()
+        sums = torch.zeros(self.samples, dtype=values.dtype, device=values.device)
+        sums = sums.index_add(0, self.group, values.where(self.valid, 0.0))
+        return (sums / counts.clamp_min(1)).where(counts > 0, NO_SCORE)
+
+
+def read_tokens(
+    rows: Tensor,
+    classes: int,
+    targets: Tensor,
+    *,
+    ignore_index: int,
+    shift: bool,
+    documents: Tensor | None = None,
+    samples: int | None = None,
+) -> Tokens:
+    """Check the targets of a batch of sequences, and return them one row a token.
+
+    Args:
+        rows: logits ``(B, T, V)`` or hidden states ``(B, T, D)``.
+        classes: V.
+        targets: ids ``(B, T)`` or probabilities ``(B, T, V)``.
+        ignore_index: the target that stands for "not labelled"; of probabilities where all V are equal to it.
+        shift: whether position t predicts the target of position t + 1.
+        documents: ``(B, T)``, the document that each token belongs to, counted from 0 in the batch, -1 for
+            none; None where each row is one.
+        samples: how many documents there are; read off ``documents`` where they are on the host.
+
+    Raises:
+        InvalidType: for a wrong kind of argument or a wrong dtype.
+        InvalidValue: for a wrong shape, or for values out of range on the host.
+    """
+    _check_shapes(rows, classes, targets, ignore_index)
+    batch, length = int(rows.shape[0]), int(rows.shape[1])
+    soft = targets.is_floating_point()
+    flat = targets.detach()
+    flat = flat.reshape(batch * length, classes) if soft else flat.reshape(-1).long()
+    if flat.device.type == "cpu" and flat.numel() and not torch.compiler.is_compiling():
+        if soft:
+            check_probabilities(flat, ignore_index, sum_tolerance(flat.dtype))
+        else:
+            check_ids(flat.view(batch, length), classes, ignore_index)
+    valid = _labelled(flat, ignore_index) if soft else flat != ignore_index
+    if documents is None:
+        samples = batch
+        group = torch.arange(batch, device=flat.device).repeat_interleave(length)
+    else:
+        samples = _check_documents(documents, samples, (batch, length))
+        group = documents.detach().reshape(-1).to(flat.device, torch.int64)
+        valid = valid & (group >= 0)
+    if shift:
+        # The targets move, not the logits: nothing large is copied.
+        at = torch.arange(batch * length, device=flat.device)
+        inner = (at + 1) % length != 0
+        flat, valid, next_group = flat.roll(-1, 0), valid.roll(-1, 0) & inner, group.roll(-1, 0)
+        if documents is not None:
+            valid = valid & (group == next_group)
+        group = group if documents is None else next_group
+    return Tokens(flat, valid, group.clamp(0, max(samples - 1, 0)), samples, (batch, length))
+
+
+def _labelled(q: Tensor, ignore_index: int) -> Tensor:
+    """Return which rows of probabilities ``(N, V)`` are not to be ignored."""
+    if ignore_index < 0:  # no probability: one look at a row tells
+        return q[:, 0] != ignore_index
+    return (q != ignore_index).any(1)
+
+
+def _check_shapes(rows: Tensor, classes: int, targets: Tensor, ignore_index: int) -> None:
+    check_kinds(rows, targets, ignore_index)
+    if rows.dim() != 3:
+        step = "For one label a sample use kl_divergence; add a dimension to a single sequence."
+        raise invalid(
+            "Sequences must be (B, T, V) logits or (B, T, D) hidden states.", tuple(rows.shape), step
+        )
+    if classes < 2:
+        raise invalid("A softmax needs at least 2 classes.", f"a vocabulary of {classes}")
+    of_ids, of_probabilities = tuple(rows.shape[:2]), (*rows.shape[:2], classes)
+    soft = targets.is_floating_point()
+    if targets.dtype == torch.bool or tuple(targets.shape) != (of_probabilities if soft else of_ids):
+        rule = f"`targets` must be token ids of shape {of_ids} or probabilities of shape {of_probabilities}."
+        raise invalid(rule, f"shape {tuple(targets.shape)} with {targets.dtype}")
+
+
+def _check_documents(documents: Tensor, samples: int | None, shape: tuple[int, int]) -> int:
+    """Return how many documents there are."""
+    if documents.is_floating_point() or documents.is_complex() or documents.dtype == torch.bool:
+        raise invalid_type("`documents` must hold whole numbers.", documents.dtype)
+    if tuple(documents.shape) != shape:
+        raise invalid(f"`documents` must hold one number a token, {shape}.", tuple(documents.shape))
+    if documents.device.type != "cpu":
+        if samples is None:
+            step = "Pass samples=...: how many documents the batch holds."
+            raise invalid(
+                "Documents on a device are not counted: that would wait for it.", documents.device, step
+            )
+        return samples
+    found = int(documents.max()) + 1 if documents.numel() else 0
+    if samples is not None and found > samples:
+        raise invalid(f"`documents` must be below `samples`, {samples}.", found - 1)
+    return found if samples is None else samples
+
+
+def check_temperature(temperature: float) -> float:
+    """Return a temperature above 0.
+
+    Raises:
+        InvalidValue: for any other.
+    """
+    if not 0 < temperature < float("inf"):
+        raise invalid("`temperature` must be above 0 and finite.", temperature)
+    return float(temperature)

@@ -1,0 +1,281 @@
+"""Kullback-Leibler divergence of sequences, from hidden states and the weight of the output layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .._checks import invalid, wrong_state
+from ..no_score import NO_SCORE
+from ._tokens import Tokens, check_temperature, read_tokens
+from .sequence import chunks, divergence, excess
+
+CHUNK = 1 << 25
+"""Logits that are made in one go at most, 128 MiB in float32; else an eighth of a batch's."""
+LEAST = 1 << 21
+"""And at least so many, 8 MiB: smaller products are slow."""
+Keep: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class Measured(NamedTuple):
+    """What one pass over a batch of sequences gives.
+
+    Attributes:
+        loss: the mean over the samples, ``()``; only it has a gradient.
+        scores: of each sample, ``(B,)``, in nats a token, without a graph.
+        tokens: the divergence of each token, ``(B, T)``, without a graph; ``NO_SCORE`` where there is no
+            target.
+        predicted: the likeliest token at each position, int64 ``(B, T)``, of a pass without gradients; else
+            None.
+    """
+
+    loss: Tensor
+    scores: Tensor
+    tokens: Tensor
+    predicted: Tensor | None = None
+
+
+def linear_kl(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    bias: Tensor | None = None,
+    weights: Tensor | None = None,
+    keep: Keep | None = None,
+    teacher: tuple[Tensor, Tensor] | None = None,
+    ignore_index: int = -100,
+    shift: bool = False,
+    temperature: float = 1.0,
+    documents: Tensor | None = None,
+    samples: int | None = None,
+) -> Measured:
+    r"""Return the loss of a batch of sequences and their scores, and never hold all of its logits.
+
+    .. math:: z_{bt} = W h_{bt} + c, \qquad
+        L = \frac{1}{B} \sum_b \frac{w_b}{|V_b|} \sum_{t \in V_b} k_{bt} \, s_{bt}
+
+    with :math:`s_{bt}` as in :func:`~fallow.token_kl`. Logits are made for some thousand tokens at a time,
+    and their share of the gradient is added up in the same pass, so that no logit is computed twice: three
+    products of 2 T V D operations as without chunks, and beside the gradients two blocks of logits. So the
+    weight of each token must be known before, and it is the loss that has a gradient, not the scores::
+
+        weights = subsampler.weights(index)
+        found = fallow.linear_kl(hidden, head.weight, tokens, shift=True, weights=weights)
+        subsampler.record(index, found.scores)
+        found.loss.backward()
+
+    Under autocast products are computed in its type; sums, the softmax and the gradient of the weight are in
+    float32.
+
+    Args:
+        hidden: ``(B, T, D)``, what the output layer gets.
+        weight: ``(V, D)``, of the output layer; it may be shared with the embedding.
+        targets: token ids ``(B, T)``, or probabilities ``(B, T, V)``.
+        bias: ``(V,)``, of the output layer.
+        weights: of each sample, ``(B,)``; all 1 by default.
+        keep: ``(N,) token divergences -> (N,) bool``, which tokens are trained on, see
+            :class:`~fallow.step_rules.TokenThreshold`. The others count in the scores.
+        teacher: hidden states ``(B, T, D')`` and output weight ``(V, D')`` of a teacher, whose softmax at the
+            same temperature takes the place of the targets; where ``targets`` are ignored it is too.
+        ignore_index: the target of tokens to leave out.
+        shift: position t predicts the target of position t + 1. A teacher's states stay where they are.
+        temperature: of the softmax.
+        documents: the document of each token, ``(B, T)``, see :func:`~fallow.sequence_kl`.
+        samples: how many documents there are.
+
+    Returns:
+        The loss, the scores and the divergence of each token.
+
+    Raises:
+        InvalidType: for a dtype that cannot be meant.
+        InvalidValue: for shapes that do not fit, and, where they live on the host, for values out of range.
+
+    Example:
+        >>> hidden = torch.zeros(2, 5, 4, requires_grad=True)
+        >>> found = linear_kl(hidden, torch.zeros(8, 4), torch.ones(2, 5, dtype=torch.long))
+        >>> found.scores.exp().round().tolist()
+        [8.0, 8.0]
+    """
+    _check_layer(hidden, weight, bias, "weight")
+    tokens = read_tokens(
+        hidden,
+        int(weight.shape[0]),
+        targets,
+        ignore_index=ignore_index,
+        shift=shift,
+        documents=documents,
+        samples=samples,
+    )
+    if teacher is not None:
+        _check_layer(*teacher, None, "the teacher's weight")
+        if teacher[0].shape[:2] != hidden.shape[:2] or len(teacher[1]) != len(weight):
+            found = f"{tuple(teacher[0].shape)} and {tuple(teacher[1].shape)}"
+            raise invalid("A teacher's states and weight must be (B, T, D') and (V, D').", found)
+        teacher = teacher[0].detach().flatten(0, 1), teacher[1].detach()
+    shares = _shares(tokens, weights, torch.float64 if hidden.dtype == torch.float64 else torch.float32)
+    graph = torch.is_grad_enabled()
+    with torch.no_grad():
+        work = _Work(tokens, shares, keep, teacher, check_temperature(temperature), graph)
+    loss, values = _LinearKL.apply(  # type: ignore[no-untyped-call]
+        hidden.flatten(0, 1), weight, bias, work
+    )
+    with torch.no_grad():
+        scores = tokens.mean(values)
+    predicted = None if graph else torch.cat(work.predicted).view(tokens.shape)
+    return Measured(loss, scores, values.where(tokens.valid, NO_SCORE).view(tokens.shape), predicted)
+
+
+def _check_layer(hidden: Tensor, weight: Tensor, bias: Tensor | None, name: str) -> None:
+    if weight.dim() != 2 or weight.shape[1] != hidden.shape[-1]:
+        rule = f"{name} must be (V, D) with the D of the hidden states, {hidden.shape[-1]}."
+        raise invalid(rule, tuple(weight.shape), "Pass the output layer's weight as it is stored.")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise invalid(f"bias must be ({len(weight)},).", tuple(bias.shape))
+
+
+def _shares(tokens: Tokens, weights: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return the weight of each token in the loss, ``(N,)``: that of its sample's mean in the batch's."""
+    counts = tokens.counts()
+    of_samples = 1.0 / (counts.clamp_min(1) * (counts > 0).sum().clamp_min(1)).to(dtype)
+    if weights is not None:
+        if weights.shape != counts.shape:
+            raise invalid(f"`weights` must be ({len(counts)},), one a sample.", tuple(weights.shape))
+        of_samples = of_samples * weights.detach().to(of_samples.device, dtype)
+    return of_samples[tokens.group].where(tokens.valid, 0.0)
+
+
+class _Work:
+    """The part of a pass that has no gradient.
+
+    Args:
+        tokens: what is predicted.
+        shares: of each token in the loss, ``(N,)``.
+        keep: which tokens are trained on, by their divergence; None for all.
+        teacher: states ``(N, D')`` and weight ``(V, D')``, or None.
+        temperature: of the softmax.
+        graph: whether gradients are wanted.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        shares: Tensor,
+        keep: Keep | None,
+        teacher: tuple[Tensor, Tensor] | None,
+        temperature: float,
+        graph: bool,
+    ) -> None:
+        self.tokens, self.shares, self.keep, self.graph = tokens, shares, keep, graph
+        self.teacher, self.temperature = teacher, temperature
+        self.predicted: list[Tensor] = []
+        # Relative to the largest, so that half precision does not lose them.
+        tiny = torch.finfo(shares.dtype).tiny
+        self.largest = shares.abs().max().clamp_min(tiny) if shares.numel() else shares.sum()
+
+    def log_softmax(self, rows: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Return the log-probabilities of some hidden states, ``(n, D) -> (n, V)``."""
+        z = rows @ weight.t()
+        z = z if bias is None else z + bias
+        z = z.to(dtype)
+        return (z if self.temperature == 1.0 else z.div_(self.temperature)).log_softmax(1)
+
+    def targets(self, rows: slice, dtype: torch.dtype) -> Tensor:
+        """Return the targets of some tokens; those of a teacher as probabilities ``(n, V)``."""
+        if self.teacher is None:
+            return self.tokens.targets[rows]
+        states, weight = self.teacher
+        return self.log_softmax(states[rows].to(weight.dtype), weight, None, dtype).exp_()
+
+
+class _LinearKL(torch.autograd.Function):
+    """Loss and divergences of tokens; the gradients are made on the way and kept for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, work: _Work
+    ) -> tuple[Tensor, Tensor]:
+        device = hidden.device.type
+        dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        with torch.autocast(device, enabled=False):
+            parts = _Gradients.of(ctx.needs_input_grad if work.graph else (False,) * 3, hidden, weight, dtype)
+            states, matrix = hidden.to(product), weight.to(product)
+            offset = None if bias is None else bias.to(product)
+            values = torch.zeros(len(hidden), dtype=dtype, device=hidden.device)
+            loss = torch.zeros((), dtype=dtype, device=hidden.device)
+            size = min(CHUNK, max(LEAST, len(hidden) * len(weight) // 8))
+            for rows in chunks(len(hidden), len(weight), size):
+                valid, shares = work.tokens.valid[rows], work.shares[rows]
+                log_p = work.log_softmax(states[rows], matrix, offset, dtype)
+                targets = work.targets(rows, dtype)
+                values[rows] = found = divergence(log_p, targets, valid)
+                if not work.graph:
+                    work.predicted.append(log_p.argmax(1))
+                if work.keep is not None:
+                    shares = shares.where(work.keep(found), 0.0)
+                loss += (found * shares).where(shares != 0, 0.0).sum()
+                if parts.wanted:
+                    p = excess(log_p.exp_(), targets, valid).masked_fill_((shares == 0)[:, None], 0.0)
+                    parts.add(rows, p.to(product), states[rows], matrix, shares / work.largest)
+        parts.scale(work.largest / work.temperature)
+        ctx.parts = parts
+        ctx.mark_non_differentiable(values)
+        return loss, values
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, upstream: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        if ctx.parts is None:
+            step = "Call linear_kl again: its gradients are handed out once, so that no copy of them is held."
+            raise wrong_state("The loss of linear_kl went through backward before.", step)
+        parts, ctx.parts = ctx.parts, None
+        parts.scale(upstream)
+        return parts.hidden, parts.weight, parts.bias, None  # autograd brings them to the inputs' types
+
+
+class _Gradients:
+    """The gradients of the loss as they are added up, in float32 or float64; None where not wanted."""
+
+    def __init__(self, hidden: Tensor | None, weight: Tensor | None, bias: Tensor | None) -> None:
+        self.hidden, self.weight, self.bias = hidden, weight, bias
+
+    @staticmethod
+    def of(wanted: tuple[bool, ...], hidden: Tensor, weight: Tensor, dtype: torch.dtype) -> _Gradients:
+        """Return zeros for those that are wanted, of hidden states, weight and bias."""
+        return _Gradients(
+            torch.empty_like(hidden, dtype=dtype) if wanted[0] else None,
+            torch.zeros_like(weight, dtype=dtype) if wanted[1] else None,
+            torch.zeros(len(weight), dtype=dtype, device=weight.device) if wanted[2] else None,
+        )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is any."""
+        return any(part is not None for part in (self.hidden, self.weight, self.bias))
+
+    def add(self, rows: slice, p: Tensor, states: Tensor, matrix: Tensor, shares: Tensor) -> None:
+        """Add what some tokens give, whose softmax less the targets is ``p (n, V)``."""
+        column = shares.unsqueeze(1)
+        if self.hidden is not None:
+            self.hidden[rows] = (p @ matrix).to(self.hidden.dtype) * column
+        if self.weight is not None:
+            states = (states * column).to(p.dtype)
+            if p.dtype == self.weight.dtype:
+                self.weight.addmm_(p.t(), states)
+            else:
+                self.weight += p.t() @ states
+        if self.bias is not None:
+            self.bias += shares.to(self.bias.dtype) @ p.to(self.bias.dtype)
+
+    def scale(self, factor: Tensor) -> None:
+        """Multiply all by a number, in place."""
+        for part in (self.hidden, self.weight, self.bias):
+            if part is not None:
+                part.mul_(factor.to(part.dtype))

@@ -1,0 +1,47 @@
+"""What a training is made of that depends on the kind of its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..data_file import DataFile
+from ..subsampler import Subsampler
+from .ours import OurTask
+
+Shown: TypeAlias = Callable[[NDArray[np.int64]], dict[str, Any]]
+"""From indices of samples ``(K,)`` to ``pictures`` or ``texts`` of them, as a :class:`ShownFile` has them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Samples, and how a network learns from them.
+
+    Attributes:
+        train, test: datasets that hand out batches.
+        collate: for their loaders.
+        labels: class ids int64 ``(N,)`` of the samples to train on, or None.
+        data: what the samples are, to tell later whether they have changed.
+        shown: how samples look that a report shows.
+        batch_size: where none is named.
+        test_batch_size: of the evaluation.
+        module: makes our LightningModule of a subsampler and a batch size.
+        tokenizer: what cut texts into tokens, or None.
+    """
+
+    train: Dataset[Any]
+    test: Dataset[Any]
+    collate: Callable[[Any], Any]
+    labels: Tensor | None
+    data: DataFile
+    shown: Shown
+    batch_size: int
+    test_batch_size: int
+    module: Callable[[Subsampler, int], OurTask]
+    tokenizer: bytes | None = None

@@ -1,0 +1,87 @@
+"""Classifying texts: the LightningModule behind ``fallow train --task text``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..scores.base import Score
+from ..step_rules import StepRule
+from ..subsampler import Subsampler
+from .classifying import Classifying
+from .ours import Recipe, adamw
+
+Batch = tuple[Tensor, Tensor]
+_GROUP = 16
+"""So many texts pass together."""
+
+
+class TextTask(Classifying):
+    """Trains a classifier of texts, with AdamW; see :class:`OurTask`.
+
+    Args:
+        network: token ids ``(B, T)`` to logits ``(B, classes)``.
+        pad: the id that fills up a batch.
+        subsampler: whose progress drives the learning rate.
+        recipe: how to train.
+        score: what is recorded; the loss is the KL divergence in any case.
+        step_rule: which rows of a batch get a backward pass; None for all.
+        by_length: pass texts of like length together, so that short ones are not filled up to the longest of
+            the batch: on a processor it saves most of the time of uneven texts. Not for a network whose rows
+                see each
+            other, as by batch normalisation, nor where the activations of a whole batch are looked at.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        pad: int,
+        subsampler: Subsampler,
+        recipe: Recipe,
+        score: Score | Callable[[Tensor, Tensor], Tensor] | None = None,
+        step_rule: StepRule | None = None,
+        *,
+        by_length: bool = False,
+    ) -> None:
+        super().__init__(network, subsampler, recipe)
+        self._measured_by(score, step_rule)
+        self.pad, self.by_length = pad, by_length
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits ``(B, classes)`` of token ids ``(B, T)``."""
+        return self.logits(tokens)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return the logits ``(B, classes)`` of token ids ``(B, T)``."""
+        if not self.by_length or inputs.device.type != "cpu" or len(inputs) < 2 * _GROUP:
+            return super().logits(inputs)
+        # The lengths are on the host, so that nothing waits.
+        lengths = _lengths(inputs, self.pad)
+        order = lengths.argsort()
+        groups = [order[start : start + _GROUP] for start in range(0, len(order), _GROUP)]
+        found = [self.network(inputs[rows, : int(lengths[rows[-1]])]) for rows in groups]
+        return torch.cat(found)[order.argsort()]
+
+    def inputs(self, batch: Batch, key: int | None) -> Tensor:
+        """Return the token ids."""
+        return batch[0]
+
+    def token_mask(self, batch: Batch) -> Tensor:
+        """Return which tokens are no filling, bool ``(B, T)``."""
+        return batch[0] != self.pad
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return AdamW."""
+        return adamw(self.network, self.recipe)
+
+
+def _lengths(tokens: Tensor, pad: int) -> Tensor:
+    """Return the length of each row without what it is filled up with, at least 1: int64 ``(B,)``.
+
+    >>> _lengths(torch.tensor([[5, 0, 6, 0], [0, 0, 0, 0]]), 0).tolist()
+    [3, 1]
+    """
+    at = torch.arange(1, tokens.shape[1] + 1)
+    return ((tokens != pad) * at).amax(1).clamp_min(1)

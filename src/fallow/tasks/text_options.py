@@ -1,0 +1,69 @@
+"""What the options of texts must be. Loads no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._checks import invalid, unknown_name
+
+if TYPE_CHECKING:
+    from .options import TrainOptions
+
+TOKENIZERS = ("bpe", "byte")
+_OF_TEXTS = ("text", "label", "tokenizer", "vocabulary", "max_tokens", "token_low", "token_high")
+_OF_IMAGES = ("image_size", "add")
+
+
+def check_texts(options: TrainOptions) -> None:
+    """Raise for options of texts where images are trained on, and the other way round.
+
+    Args:
+        options: resolved ones.
+
+    Raises:
+        InvalidValue: naming the option.
+    """
+    texts = options.task in ("text", "language-model")
+    if not texts:
+        for name in _OF_TEXTS:
+            if (given := getattr(options, name)) is not None:
+                step = "Leave it out, or name texts as --data."
+                raise invalid(
+                    f"--{name} goes with texts.", f"--{name} {given} with --task {options.task}", step
+                )
+        return
+    for name in _OF_IMAGES:
+        if given := getattr(options, name):
+            raise invalid(f"--{name} goes with images.", f"--{name} {given}", "Leave it out.")
+    if options.augment not in ("auto", "none"):
+        raise invalid("--augment goes with images.", options.augment, "Leave it out.")
+    if options.tokenizer is not None and options.tokenizer not in TOKENIZERS:
+        raise unknown_name("tokenizer", options.tokenizer, TOKENIZERS)
+    if options.tokenizer == "byte" and options.vocabulary is not None:
+        raise invalid("--vocabulary goes with --tokenizer bpe.", options.vocabulary, "Bytes are 256.")
+    if options.task == "text":
+        for name in ("token_low", "token_high"):
+            if (given := getattr(options, name)) is not None:
+                raise invalid(f"--{name} goes with --task language-model.", given, "Leave it out.")
+        return
+    _check_language_model(options)
+
+
+def _check_language_model(options: TrainOptions) -> None:
+    if options.label is not None:
+        raise invalid("A language model has no labels.", f"--label {options.label}", "Leave it out.")
+    if options.score not in ("kl", "density"):
+        step = "Use kl, the mean surprise of a token in nats, or density."
+        raise invalid("A language model is scored by kl or density.", options.score, step)
+    if options.policy == "selective-backprop":
+        step = "Use --token_low: tokens that are learned get no gradient."
+        raise invalid("--policy selective-backprop is for classifiers.", options.policy, step)
+    if options.high == "auto":
+        step = "Name a number of nats, or leave it out."
+        raise invalid("--high auto looks for wrong labels, and a language model has none.", "auto", step)
+    low, high = options.token_low, options.token_high
+    for name, value in (("token_low", low), ("token_high", high)):
+        if value is not None and not 0 <= value < float("inf"):
+            raise invalid(f"--{name} must be at least 0, in nats.", value)
+    if low is not None and high is not None and low >= high:
+        raise invalid("--token_low must be below --token_high.", f"{low} and {high}")
