@@ -86,8 +86,9 @@ def _said(last: EpochRecord) -> str:
 
 
 def accuracy(source: Source) -> dict[str, Any] | None:
-    """Return the line of accuracies; None where there are none."""
-    found = source.accuracies
+    """Return the line of accuracies, or of bits a character; None where there are none."""
+    bits = source.bits
+    found = bits or source.accuracies
     known = [(i, found[record.epoch]) for i, record in enumerate(source.drawn) if record.epoch in found]
     if not known:
         return None
@@ -96,14 +97,19 @@ def accuracy(source: Source) -> dict[str, Any] | None:
     size = len(source.drawn)
     points = [((place + 0.5) / size, (high - value) / (high - low)) for place, value in known]
     part = text.name(str((source.run.summary or {}).get("evaluated_on", "test")))
-    best = known[int(np.argmax(values))]
+    best = known[int(np.argmin(values) if bits else np.argmax(values))]
+    name = "bits a character" if bits else "accuracy"
+
+    def shown(value: float) -> str:
+        return f"{value:.4f}" if bits else text.share(value, 2)
+
     return {
         "line": " ".join(f"{text.number(1000 * x)},{text.number(100 * y)}" for x, y in points),
         "dots": [(text.percent(x), text.percent(y)) for x, y in points] if size <= 60 else [],
-        "levels": [(text.percent((high - v) / (high - low)), f"{100 * v:.4g}%") for v in levels],
+        "levels": [(text.percent((high - v) / (high - low)), f"{v:.4g}" if bits else f"{100 * v:.4g}%") for v in levels],
         "part": part,
-        "said": f"{part.capitalize()} accuracy: {text.share(values[-1], 2)} in the last epoch, best "
-        f"{text.share(best[1], 2)} in epoch {source.drawn[best[0]].epoch}.",
+        "said": f"{part.capitalize()} {name}: {shown(values[-1])} in the last epoch, best "
+        f"{shown(best[1])} in epoch {source.drawn[best[0]].epoch}.",
     }
 
 
@@ -184,7 +190,8 @@ def _path(heights: NDArray[np.float64]) -> str:
 
 def table(source: Source) -> dict[str, Any]:
     """Return the numbers behind the charts, a row an epoch; evenly spaced ones where there are many."""
-    found = source.accuracies
+    bits = source.bits
+    found = bits or source.accuracies
     at = _spread(len(source.history), _ROWS)
     body = []
     for record in (source.history[i] for i in at):
@@ -192,7 +199,9 @@ def table(source: Source) -> dict[str, Any]:
                   record.readmitted, record.bad)  # fmt: skip
         cells = [str(record.epoch), *(text.count(c) for c in counts)]
         cells += [text.score(record.mean_score), text.score(record.score_quantiles[2])]
-        body.append([*cells, text.share(found.get(record.epoch), 2)])
+        value = found.get(record.epoch)
+        told = text.share(value, 2) if value is None or not bits else f"{value:.4f}"
+        body.append([*cells, told])
     words = [reason.words for reason in REASONS]
     head = ["epoch", "trained on", "measured only", *words, "re-admitted", "bad scores"]
-    return {"head": [*head, "mean score", "median", "accuracy"], "body": body}
+    return {"head": [*head, "mean score", "median", "bits a character" if bits else "accuracy"], "body": body}

@@ -42,8 +42,10 @@ def heading(source: Source) -> dict[str, Any]:
     facts = [("Run", text.name(source.run.directory.path.resolve().name))]
     facts += [("Samples", text.count(source.n)), ("Standing", source.run.status)]
     accuracy = summary.get("accuracy")
-    if isinstance(accuracy, float):
-        part = text.name(str(summary.get("evaluated_on", "test"))).capitalize()
+    part = text.name(str(summary.get("evaluated_on", "test"))).capitalize()
+    if isinstance(bits := summary.get("bits_per_character"), float):
+        facts.append((part, f"{bits:.4f} bits a character"))
+    elif isinstance(accuracy, float):
         facts.append((f"{part} accuracy", text.share(accuracy, 2)))
     if isinstance(summary.get("seconds"), float):
         facts.append(("Time", text.seconds(summary["seconds"])))
@@ -71,7 +73,7 @@ def rule(options: dict[str, Any], unit: str) -> str:
         said = _RULES[policy]
     else:
         said = f"Samples are left out by the rule {text.name(str(policy))}."
-    if policy == "soft" and options.get("high") != "none":
+    if policy == "soft" and options.get("high") != "none" and options.get("task") != "language-model":
         said += (
             " What keeps scoring high, where the data show two kinds of samples, is left out as an outlier."
         )

@@ -20,6 +20,7 @@ from .usage import USED
 AT_ONCE = 12
 """So many of a group are shown at once, the others behind *show all*."""
 _FILE, _TEXT = 160, 500
+_OR_WRONG = ", or labels that are wrong and were not caught"
 
 
 def chosen(source: Source) -> Showcase:
@@ -59,7 +60,7 @@ def groups(
         _group("outliers", "Removed as outliers", _of_outliers(source, shown, total, wrong),
                [cards[i] for i in shown.outliers.tolist()]),
         _group("surprising", "Most surprising", "Kept samples with the highest last scores: what the network "
-               "still learns from, or labels that are wrong and were not caught.",
+               f"still learns from{'' if source.labels is None else _OR_WRONG}.",
                [cards[i] for i in shown.surprising.tolist()]),
         _group("unneeded", "Never needed", _of_unneeded(source, shown),
                [cards[i] for i in shown.unneeded.tolist()]),

@@ -106,12 +106,21 @@ class Source:
     @property
     def accuracies(self) -> dict[int, float]:
         """The accuracy after each epoch that ``summary.json`` knows one of."""
+        return self._by_epoch("accuracy")
+
+    @property
+    def bits(self) -> dict[int, float]:
+        """The bits a character of a language model after each epoch; empty for every other task."""
+        return self._by_epoch("bits_per_character")
+
+    def _by_epoch(self, name: str) -> dict[int, float]:
         rows = (self.run.summary or {}).get("epochs")
         found = {}
         for row in rows if isinstance(rows, list) else []:
             match row:
-                case {"epoch": int(epoch), "accuracy": int(value) | float(value)} if math.isfinite(value):
-                    found[epoch] = float(value)
+                case {"epoch": int(epoch)} if isinstance(value := row.get(name), int | float):
+                    if math.isfinite(value):
+                        found[epoch] = float(value)
         return found
 
     @property

@@ -93,8 +93,9 @@ class Console:
         epochs = subsampler.schedule.epochs
         rule = "nothing left out" if options.policy == "full" else repr(step_rule or subsampler.policy)
         self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epoch{'s'[: epochs != 1]}, {rule}")
+        bits = "; test: bits a character" if options.task == "language-model" else ""
         loss = "mean loss" if options.policy == "repb" else "mean score"
-        self.line(f"loss: {loss} of the samples trained on; so far: share of full training's samples")
+        self.line(f"loss: {loss} of the samples trained on; so far: share of full training's samples{bits}")
         drawn = options.policy in _DRAWN
         heads = {name: name for name in _COLUMNS} | ({"learned": "not drawn"} if drawn else {})
         self._row(heads | ({"test": "valid"} if options.validation is not None else {}))
@@ -125,13 +126,12 @@ class Console:
         epochs: int,
         measured: int,
         loss: float | None,
-        accuracy: float | None,
+        tested: str,
         so_far: float,
     ) -> None:
-        """Print the line of a finished epoch."""
+        """Print the line of a finished epoch; ``tested`` says what its evaluation found."""
         place = f"{record.epoch + 1}/{epochs}"
         removed = record.learned + record.not_drawn
-        test = "-" if accuracy is None else f"{accuracy:.2%}"
         self._row(
             {
                 "epoch": place,
@@ -141,7 +141,7 @@ class Console:
                 "back": f"{record.readmitted:,}",
                 "measured": f"{measured:,}",
                 "loss": "-" if loss is None else f"{loss:.4f}",
-                "test": test,
+                "test": tested,
                 "so far": f"{so_far:.1%}",
             }
         )

@@ -129,7 +129,9 @@ class EpochWriter(Callback):
         used = sum(past.backward for past in self.subsampler.history)
         measured = counted["samples_forward_only"]
         mean = self._mean_loss() if self._by_loss else record.mean_score
-        self.console.epoch(record, epochs, measured, mean, accuracy, used / (epochs * record.n))
+        tested = "-" if accuracy is None else f"{accuracy:.2%}"
+        tested = f"{told['bits_per_character']:.4f}" if "bits_per_character" in told else tested
+        self.console.epoch(record, epochs, measured, mean, tested, used / (epochs * record.n))
 
     def show(self) -> None:
         """Write pictures of the samples that a report of the last epoch shows.

@@ -31,10 +31,12 @@ from .building import (
 from .console import Console
 from .image_material import image_material, read_images
 from .labels import offered_labels, unused_labels
+from .language_material import language_material
 from .material import Material, Shown
 from .options import TEXT_TASKS, TrainOptions
 from .ours import OurTask
-from .text_material import language_material, read_texts, text_material
+from .reading_texts import read_texts
+from .text_material import text_material
 
 Data: TypeAlias = ImageData | TextData | Corpus
 
@@ -119,7 +121,7 @@ def _material(options: TrainOptions, data: Data, own: Any, console: Console) -> 
     kept = None if options.resume is None else RunDirectory(options.resume).tokenizer_path
     tokenizer = kept if kept is not None and kept.exists() else None
     if isinstance(data, Corpus):
-        return language_material(options, data, own, tokenizer, console)
+        return language_material(options, data, own, tokenizer)
     return text_material(options, data, own, tokenizer, console)
 
 

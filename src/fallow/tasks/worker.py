@@ -74,7 +74,7 @@ class Teller(Console):
         epochs: int,
         measured: int,
         loss: float | None,
-        accuracy: float | None,
+        tested: str,
         so_far: float,
     ) -> None:
         """Tell how far the run is."""

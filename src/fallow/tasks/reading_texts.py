@@ -1,0 +1,77 @@
+"""From what the options name to texts in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .._checks import damaged, invalid
+from ..datasets import (
+    Corpus,
+    Document,
+    TextData,
+    load_documents,
+    load_newsgroups,
+    load_reuters,
+    load_shakespeare,
+    load_text_table,
+)
+from .options import KNOWN_CORPORA, KNOWN_IMAGES, KNOWN_TEXTS, TrainOptions, lists
+from .parts import chosen_documents, chosen_parts, cut_at_line
+
+
+def read_texts(options: TrainOptions) -> TextData | Corpus:
+    """Read the texts that the options name; of a language model the documents."""
+    name, share = options.data, 0.2 if options.test_share is None else options.test_share
+    if name in KNOWN_IMAGES or Path(name).suffix.lower() == ".npz":
+        raise invalid(
+            f"--task {options.task} needs texts.", f"--data {name}", "Name texts, or another --task."
+        )
+    column = options.text or "text"
+    if options.task == "text":
+        return chosen_parts(_classified(options, column, share), options.samples, options.validation)
+    if name in KNOWN_CORPORA:
+        corpus = load_shakespeare()
+    elif name in KNOWN_TEXTS:
+        corpus = _documents(_known(name))
+    elif name.lower().endswith(".txt"):
+        train, test = cut_at_line(_text_file(Path(name)), share)
+        corpus = Corpus(Path(name).name, (train,), (test,))
+    else:
+        corpus = load_documents(name, column, test_share=share)
+    return chosen_documents(corpus, options.validation)
+
+
+def _classified(options: TrainOptions, column: str, share: float) -> TextData:
+    if options.data in KNOWN_TEXTS:
+        if options.text is not None or options.label is not None:
+            raise invalid("--text and --label name columns of a table.", options.data, "Leave them out.")
+        return _known(options.data)
+    if options.data in KNOWN_CORPORA or options.data.lower().endswith(".txt"):
+        step = "Name a table, or --task language-model."
+        raise invalid("--task text needs texts with a class each.", options.data, step)
+    return load_text_table(options.data, column, lists(options.label or "label"), test_share=share)
+
+
+def _known(name: str) -> TextData:
+    return load_newsgroups() if name == "20newsgroups" else load_reuters()
+
+
+def _documents(data: TextData) -> Corpus:
+    parts = [
+        tuple(Document(f"{data.name} {row}", text) for row, text in enumerate(part.texts) if text)
+        for part in (data.train, data.test)
+    ]
+    return Corpus(data.name, parts[0], parts[1])
+
+
+def _text_file(path: Path) -> Document:
+    if not path.is_file():
+        raise invalid(f"The data {path} must exist.", "no such file", "Check the path.")
+    try:
+        return Document(path.name, path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise damaged(
+            f"{path} must be UTF-8.", f"a byte that is not, at {error.start}", "Save it as UTF-8."
+        ) from None
+    except OSError as error:
+        raise damaged(f"{path} must be readable.", error.strerror, "Check its rights.") from None

@@ -1,0 +1,68 @@
+"""What texts are cut by, and how their networks are trained, as the options say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .._checks import invalid, unknown_name
+from ..datasets.tokenizing import Tokenizer
+from .options import TrainOptions
+from .ours import Recipe
+
+SMALL = ("small-transformer", "small-gpt")
+"""Our networks for texts; every other name is one of Hugging Face."""
+TOKENS_A_TEST_BATCH = 1 << 15
+_OF_IMAGES = ("small-conv", "small-resnet", "resnet")
+
+
+def tokenizer_of(
+    options: TrainOptions, texts: Sequence[str], kept: Path | None, vocabulary: int, inner: Any, pad: int
+) -> Tokenizer:
+    """Return what texts are cut by.
+
+    Args:
+        options: resolved ones.
+        texts: to learn from, where there is nothing else.
+        kept: the tokenizer of the run that goes on, or None.
+        vocabulary: how many tokens are learned where the options do not say.
+        inner: a pretrained model's tokenizer, or None.
+        pad: its filling.
+    """
+    if inner is not None:
+        if options.tokenizer is not None or options.vocabulary is not None:
+            step = "Leave --tokenizer and --vocabulary out."
+            raise invalid("A pretrained model brings its own tokenizer.", options.model, step)
+        return Tokenizer(inner, pad)
+    if kept is not None:
+        return Tokenizer.parse(kept.read_bytes(), str(kept))
+    return Tokenizer.train(options.tokenizer or "bpe", texts, options.vocabulary or vocabulary)
+
+
+def check_model(options: TrainOptions, ours: tuple[str, ...]) -> None:
+    """Raise for one of our own models that is for something else."""
+    if options.model in (*_OF_IMAGES, *SMALL):
+        raise unknown_name(f"model for --task {options.task}", options.model, ours)
+
+
+def longest_of(options: TrainOptions, usual: int, pretrained: Any) -> int:
+    """Return how many tokens a text may have."""
+    if pretrained is None:
+        return options.max_tokens or usual
+    from ..integrations.transformers import longest
+
+    limit = longest(pretrained.model)
+    if options.max_tokens and limit and options.max_tokens > limit:
+        raise invalid(f"--max_tokens must be at most {limit} with {options.model}.", options.max_tokens)
+    return options.max_tokens or min(usual, limit or usual)
+
+
+def recipe_of(options: TrainOptions, usual: float) -> Recipe:
+    """Return how a network is trained, with a learning rate where the options name none."""
+    return Recipe(
+        learning_rate=options.learning_rate or usual,
+        weight_decay=0.0 if options.weight_decay is None else options.weight_decay,
+        rising_share=options.rising_share,
+        seed=options.seed,
+    )
