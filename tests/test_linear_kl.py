@@ -345,7 +345,6 @@ def test_bad_states_do_no_harm_to_the_weight_where_they_are_ignored(form, bad):
     hidden, weight, bias, targets = batch(form)
     (expected,) = gradients(linear_kl(hidden, weight, targets, bias=bias).loss, weight)
     found = linear_kl(spoiled(hidden, bad), weight, targets, bias=bias)
-    # BUG: states of tokens with a share of 0 are multiplied by it, and 0 times NaN goes into the product.
     torch.testing.assert_close(gradients(found.loss, weight)[0], expected, rtol=1e-14, atol=0)
 
 
@@ -384,7 +383,6 @@ def test_a_sample_of_weight_0_leaves_the_weight_alone_though_it_is_not_a_number(
     weights = torch.tensor([1.0, 0.0, 2.0])
     (expected,) = gradients(linear_kl(hidden, weight, targets, bias=bias, weights=weights).loss, weight)
     found = linear_kl(other, weight, targets, bias=bias, weights=weights)
-    # BUG: as above, 0 times NaN.
     torch.testing.assert_close(gradients(found.loss, weight)[0], expected, rtol=1e-14, atol=0)
 
 
@@ -662,7 +660,6 @@ def test_autocast_leaves_float64_alone():
         assert F.linear(hidden, weight, bias).dtype == torch.float64
         found = linear_kl(hidden, weight, targets, bias=bias)
     assert found.loss.dtype == torch.float64
-    # BUG: what autocast itself does not touch is rounded to bfloat16, and called float64 afterwards.
     torch.testing.assert_close(found.loss, expected.loss, rtol=1e-12, atol=0)
 
 
@@ -710,7 +707,6 @@ def test_an_empty_batch_has_a_loss_that_is_joined_to_the_graph(b, t):
 
 @pytest.mark.parametrize(("b", "t"), [(0, 4), (2, 0)])
 def test_an_empty_batch_without_gradients(b, t):
-    # BUG: there is no block to join, `torch.cat` of an empty list.
     with torch.no_grad():
         found = linear_kl(torch.zeros(b, t, D), torch.zeros(V, D), torch.zeros(b, t, dtype=torch.int64))
     assert found.predicted.shape == (b, t)
@@ -719,7 +715,6 @@ def test_an_empty_batch_without_gradients(b, t):
 
 def test_a_batch_of_nothing_but_padding_holds_no_sample():
     hidden, weight, bias, targets = batch()
-    # BUG: there are 0 samples, and every token is said to belong to sample 0: IndexError.
     found = linear_kl(hidden, weight, targets, bias=bias, documents=torch.full((B, T), -1))
     assert found.scores.shape == (0,)
     assert found.loss == 0
@@ -792,7 +787,6 @@ def test_wrong_inputs(inputs, options, error, message):
 @pytest.mark.parametrize(
     ("inputs", "options", "error", "message"),
     [
-        # BUG: AttributeError, IndexError, or a message that speaks of `logits`.
         ((H.tolist(), W, IDS), {}, InvalidType, r"hidden.*torch\.Tensor.*list"),
         ((H, W.tolist(), IDS), {}, InvalidType, r"weight.*torch\.Tensor.*list"),
         ((H.long(), W, IDS), {}, InvalidType, r"hidden.*floating.*torch\.int64"),

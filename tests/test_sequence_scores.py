@@ -20,6 +20,7 @@ from fallow.scores import (
     SequenceKL,
     is_no_score,
     kl_divergence,
+    linear_kl,
     score_names,
     sequence,
     sequence_kl,
@@ -165,6 +166,15 @@ def test_no_rounding_makes_a_token_look_unscored(form):
     assert (values > -1e-6).all()
 
 
+def test_a_divergence_far_below_the_resolution_is_not_read_as_no_score():
+    q = torch.tensor([[[1.0, 1e-36]]])
+    logits = torch.tensor([[[0.0, q[0, 0, 1].log().item() + 1e-4]]])
+    assert not is_no_score(token_kl(logits, q)).any()
+    found = linear_kl(logits.new_ones(1, 1, 1), logits[0].T, q)
+    assert not is_no_score(found.tokens).any()
+    assert not is_no_score(found.scores).any()
+
+
 # Which tokens count.
 
 
@@ -267,7 +277,6 @@ def test_a_batch_of_nothing_but_padding_has_no_sample_with_a_score():
 @every_shift
 def test_a_batch_of_nothing_but_padding_holds_no_sample(shift):
     logits, targets = batch()
-    # BUG: there are 0 samples, and every token is said to belong to sample 0: IndexError.
     assert sequence_kl(logits, targets, documents=torch.full((3, 6), -1), shift=shift).shape == (0,)
 
 
@@ -537,7 +546,6 @@ def test_wrong_inputs(score, logits, targets, error, message):
 
 
 def test_an_error_names_the_place_of_wrong_probabilities():
-    # BUG: the place is one in (B T, V), `targets[6, 0]`; sum(1) and `bernoulli=True` do not apply here.
     with pytest.raises(InvalidValue, match=r"Found -0\.5 at targets\[1, 2, 0\]"):
         token_kl(Z, changed(ROWS, (1, 2, 0), -0.5))
     with pytest.raises(InvalidValue, match=r"a sum of 1\.5 at targets\[1, 2, :\](?!.*bernoulli)"):

@@ -106,7 +106,10 @@ def accuracy(source: Source) -> dict[str, Any] | None:
     return {
         "line": " ".join(f"{text.number(1000 * x)},{text.number(100 * y)}" for x, y in points),
         "dots": [(text.percent(x), text.percent(y)) for x, y in points] if size <= 60 else [],
-        "levels": [(text.percent((high - v) / (high - low)), f"{v:.4g}" if bits else f"{100 * v:.4g}%") for v in levels],
+        "levels": [
+            (text.percent((high - v) / (high - low)), f"{v:.4g}" if bits else f"{100 * v:.4g}%")
+            for v in levels
+        ],
         "part": part,
         "said": f"{part.capitalize()} {name}: {shown(values[-1])} in the last epoch, best "
         f"{shown(best[1])} in epoch {source.drawn[best[0]].epoch}.",

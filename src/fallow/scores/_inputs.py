@@ -53,7 +53,7 @@ def aligned(logits: Tensor, targets: Tensor, *, ignore_index: int, bernoulli: bo
         if bernoulli:
             _check_unit_interval(targets, ignore_index)
         elif probabilities:
-            check_probabilities(targets, ignore_index, tolerance)
+            _check_probabilities(targets, ignore_index, tolerance)
         else:
             check_ids(targets, logits.shape[1], ignore_index)
     if not bernoulli:
@@ -64,20 +64,24 @@ def aligned(logits: Tensor, targets: Tensor, *, ignore_index: int, bernoulli: bo
     return torch.stack((torch.zeros_like(logits), logits), dim=1), targets
 
 
-def check_kinds(logits: Tensor, targets: Tensor, ignore_index: int) -> None:
-    for name, value in (("logits", logits), ("targets", targets)):
+def check_kinds(logits: Tensor, targets: Tensor, ignore_index: int, name_of: str = "logits") -> None:
+    """Raise where what the network gives, ``targets`` or ``ignore_index`` are of a wrong kind."""
+    for name, value in ((name_of, logits), ("targets", targets)):
         if not isinstance(value, Tensor):
             raise invalid_type(
                 f"`{name}` must be a torch.Tensor.", type(value), "Pass `torch.as_tensor(...)`."
             )
     if not logits.is_floating_point():
-        raise invalid_type("`logits` must be floating.", logits.dtype, "Pass the output before the softmax.")
+        raise invalid_type(
+            f"`{name_of}` must be floating.", logits.dtype, "Pass the output before the softmax."
+        )
     if targets.is_complex():
         raise invalid_type(
             "`targets` must be class ids or probabilities.", targets.dtype, "Pass a real tensor."
         )
     if logits.dim() == 0:
-        raise invalid("`logits` must have a batch dimension.", "a 0-d tensor", "Call `logits.unsqueeze(0)`.")
+        step = f"Call `{name_of}.unsqueeze(0)`."
+        raise invalid(f"`{name_of}` must have a batch dimension.", "a 0-d tensor", step)
     if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
         raise invalid_type(
             "`ignore_index` must be a whole number.",
@@ -124,16 +128,18 @@ def _check_class_shapes(logits: Tensor, targets: Tensor) -> None:
 
 
 def sum_tolerance(dtype: torch.dtype) -> float:
+    """Return how far a row of probabilities may sum from 1."""
     return max(_SUM_TOLERANCE, 2 * torch.finfo(dtype).eps)
 
 
 def check_ids(ids: Tensor, classes: int, ignore_index: int) -> None:
+    """Raise for a class id outside [0, classes) that is not to be ignored."""
     low, high = ids.aminmax()
     if low.item() >= 0 and high.item() < classes:
         return
     bad = (ids != ignore_index) & ((ids < 0) | (ids >= classes))
     if bad.any():
-        raise _out_of_range(
+        raise out_of_range(
             f"Class ids must be in [0, {classes}), or `ignore_index` ({ignore_index}).", ids, bad
         )
 
@@ -146,10 +152,10 @@ def _check_unit_interval(targets: Tensor, ignore_index: int) -> None:
     bad = (targets != ignore_index) & ~((targets >= 0) & (targets <= 1))
     if bad.any():
         rule = f"In Bernoulli mode targets must be in [0, 1], or `ignore_index` ({ignore_index})."
-        raise _out_of_range(rule, targets, bad)
+        raise out_of_range(rule, targets, bad)
 
 
-def check_probabilities(q: Tensor, ignore_index: int, tolerance: float) -> None:
+def _check_probabilities(q: Tensor, ignore_index: int, tolerance: float) -> None:
     sums = q.sum(1)
     low, high = sums.aminmax()
     if q.min().item() >= 0 and low.item() >= 1 - tolerance and high.item() <= 1 + tolerance:
@@ -157,7 +163,7 @@ def check_probabilities(q: Tensor, ignore_index: int, tolerance: float) -> None:
     counted = ~(q == ignore_index).all(1)
     bad = ~(q >= 0) & counted.unsqueeze(1)
     if bad.any():
-        raise _out_of_range("Probabilities must be at least 0.", q, bad)
+        raise out_of_range("Probabilities must be at least 0.", q, bad)
     bad = ~((sums - 1).abs() <= tolerance) & counted
     if bad.any():
         row, *spatial = bad.nonzero()[0].tolist()
@@ -169,7 +175,8 @@ def check_probabilities(q: Tensor, ignore_index: int, tolerance: float) -> None:
         )
 
 
-def _out_of_range(rule: str, targets: Tensor, bad: Tensor) -> InvalidValue:
+def out_of_range(rule: str, targets: Tensor, bad: Tensor) -> InvalidValue:
+    """Return the error for the first target that is ``bad``."""
     position = bad.nonzero()[0].tolist()
     where = ", ".join(map(str, position))
     found = f"{targets[tuple(position)].item():.6g} at targets[{where}]"

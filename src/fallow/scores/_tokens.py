@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._checks import invalid, invalid_type
 from ..no_score import NO_SCORE
-from ._inputs import check_ids, check_kinds, check_probabilities, sum_tolerance
+from ._inputs import check_ids, check_kinds, out_of_range, sum_tolerance
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Tokens:
 
     def counts(self) -> Tensor:
         """Return how many tokens of each sample count, int64 ``(samples,)``."""
-        found = torch.zeros(self.samples, dtype=torch.int64, device=self.valid.device)
-        return found.index_add_(0, self.group, self.valid.to(torch.int64))
+        found = torch.zeros(max(self.samples, 1), dtype=torch.int64, device=self.valid.device)
+        return found.index_add_(0, self.group, self.valid.to(torch.int64))[: self.samples]
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean of a value a token over each sample, ``(B T,) -> (samples,)``.
@@ -42,8 +42,8 @@ class Tokens:
         A sample without a token that counts has *no score*.
         """
         counts = self.counts()
-        sums = torch.zeros(self.samples, dtype=values.dtype, device=values.device)
-        sums = sums.index_add(0, self.group, values.where(self.valid, 0.0))
+        sums = torch.zeros(max(self.samples, 1), dtype=values.dtype, device=values.device)
+        sums = sums.index_add(0, self.group, values.where(self.valid, 0.0))[: self.samples]
         return (sums / counts.clamp_min(1)).where(counts > 0, NO_SCORE)
 
 
@@ -56,6 +56,7 @@ def read_tokens(
     shift: bool,
     documents: Tensor | None = None,
     samples: int | None = None,
+    name: str = "logits",
 ) -> Tokens:
     """Check the targets of a batch of sequences, and return them one row a token.
 
@@ -68,29 +69,33 @@ def read_tokens(
         documents: ``(B, T)``, the document that each token belongs to, counted from 0 in the batch, -1 for
             none; None where each row is one.
         samples: how many documents there are; read off ``documents`` where they are on the host.
+        name: what ``rows`` are called, for errors.
 
     Raises:
         InvalidType: for a wrong kind of argument or a wrong dtype.
         InvalidValue: for a wrong shape, or for values out of range on the host.
     """
-    _check_shapes(rows, classes, targets, ignore_index)
+    _check_shapes(rows, classes, targets, ignore_index, name)
     batch, length = int(rows.shape[0]), int(rows.shape[1])
     soft = targets.is_floating_point()
     flat = targets.detach()
     flat = flat.reshape(batch * length, classes) if soft else flat.reshape(-1).long()
     if flat.device.type == "cpu" and flat.numel() and not torch.compiler.is_compiling():
         if soft:
-            check_probabilities(flat, ignore_index, sum_tolerance(flat.dtype))
+            _check_probabilities(flat.view(batch, length, classes), ignore_index)
         else:
             check_ids(flat.view(batch, length), classes, ignore_index)
     valid = _labelled(flat, ignore_index) if soft else flat != ignore_index
     if documents is None:
+        if samples is not None:
+            step = "Pass `documents` too, or leave it out: each row is a sample."
+            raise invalid("`samples` goes with `documents`.", samples, step)
         samples = batch
         group = torch.arange(batch, device=flat.device).repeat_interleave(length)
     else:
         samples = _check_documents(documents, samples, (batch, length))
         group = documents.detach().reshape(-1).to(flat.device, torch.int64)
-        valid = valid & (group >= 0)
+        valid = valid & (group >= 0) & (group < samples)
     if shift:
         # The targets move, not the logits: nothing large is copied.
         at = torch.arange(batch * length, device=flat.device)
@@ -98,7 +103,6 @@ def read_tokens(
         flat, valid, next_group = flat.roll(-1, 0), valid.roll(-1, 0) & inner, group.roll(-1, 0)
         if documents is not None:
             valid = valid & (group == next_group)
-        group = group if documents is None else next_group
     return Tokens(flat, valid, group.clamp(0, max(samples - 1, 0)), samples, (batch, length))
 
 
@@ -109,8 +113,27 @@ def _labelled(q: Tensor, ignore_index: int) -> Tensor:
     return (q != ignore_index).any(1)
 
 
-def _check_shapes(rows: Tensor, classes: int, targets: Tensor, ignore_index: int) -> None:
-    check_kinds(rows, targets, ignore_index)
+def _check_probabilities(q: Tensor, ignore_index: int) -> None:
+    """Raise where rows of probabilities ``(B, T, V)`` are none, but for those to be ignored."""
+    sums = q.sum(2)
+    tolerance = sum_tolerance(q.dtype)
+    low, high = sums.aminmax()
+    if q.min().item() >= 0 and low.item() >= 1 - tolerance and high.item() <= 1 + tolerance:
+        return
+    counted = _labelled(q.flatten(0, 1), ignore_index).view(sums.shape)
+    bad = ~(q >= 0) & counted.unsqueeze(2)  # written so that NaN is bad
+    if bad.any():
+        raise out_of_range("Probabilities must be at least 0.", q, bad)
+    bad = ~((sums - 1).abs() <= tolerance) & counted
+    if bad.any():
+        row, place = bad.nonzero()[0].tolist()
+        found = f"a sum of {sums[row, place].item():.6g} at targets[{row}, {place}, :]"
+        rule = "Probabilities must sum to 1 over the vocabulary, the last dimension."
+        raise invalid(rule, found, "Divide by `targets.sum(2, keepdim=True)`.")
+
+
+def _check_shapes(rows: Tensor, classes: int, targets: Tensor, ignore_index: int, name: str) -> None:
+    check_kinds(rows, targets, ignore_index, name)
     if rows.dim() != 3:
         step = "For one label a sample use kl_divergence; add a dimension to a single sequence."
         raise invalid(
@@ -127,6 +150,8 @@ def _check_shapes(rows: Tensor, classes: int, targets: Tensor, ignore_index: int
 
 def _check_documents(documents: Tensor, samples: int | None, shape: tuple[int, int]) -> int:
     """Return how many documents there are."""
+    if not isinstance(documents, Tensor):
+        raise invalid_type("`documents` must be a torch.Tensor.", type(documents))
     if documents.is_floating_point() or documents.is_complex() or documents.dtype == torch.bool:
         raise invalid_type("`documents` must hold whole numbers.", documents.dtype)
     if tuple(documents.shape) != shape:
@@ -139,6 +164,8 @@ def _check_documents(documents: Tensor, samples: int | None, shape: tuple[int, i
             )
         return samples
     found = int(documents.max()) + 1 if documents.numel() else 0
+    if documents.numel() and int(documents.min()) < -1:
+        raise invalid("`documents` must be at least 0, or -1 for padding.", int(documents.min()))
     if samples is not None and found > samples:
         raise invalid(f"`documents` must be below `samples`, {samples}.", found - 1)
     return found if samples is None else samples

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .._checks import invalid, wrong_state
+from .._checks import invalid, invalid_type, wrong_state
 from ..no_score import NO_SCORE
 from ._tokens import Tokens, check_temperature, read_tokens
 from .sequence import chunks, divergence, excess
@@ -79,7 +79,8 @@ def linear_kl(
         bias: ``(V,)``, of the output layer.
         weights: of each sample, ``(B,)``; all 1 by default.
         keep: ``(N,) token divergences -> (N,) bool``, which tokens are trained on, see
-            :class:`~fallow.step_rules.TokenThreshold`. The others count in the scores.
+            :class:`~fallow.step_rules.TokenThreshold`. The others count in the scores. It is asked block by
+            block, so each token must be judged by itself.
         teacher: hidden states ``(B, T, D')`` and output weight ``(V, D')`` of a teacher, whose softmax at the
             same temperature takes the place of the targets; where ``targets`` are ignored it is too.
         ignore_index: the target of tokens to leave out.
@@ -101,6 +102,7 @@ def linear_kl(
         >>> found.scores.exp().round().tolist()
         [8.0, 8.0]
     """
+    _check_kinds(hidden, weight)
     _check_layer(hidden, weight, bias, "weight")
     tokens = read_tokens(
         hidden,
@@ -110,10 +112,16 @@ def linear_kl(
         shift=shift,
         documents=documents,
         samples=samples,
+        name="hidden",
     )
     if teacher is not None:
+        _check_kinds(*teacher)
         _check_layer(*teacher, None, "the teacher's weight")
-        if teacher[0].shape[:2] != hidden.shape[:2] or len(teacher[1]) != len(weight):
+        if (
+            teacher[0].dim() != 3
+            or teacher[0].shape[:2] != hidden.shape[:2]
+            or len(teacher[1]) != len(weight)
+        ):
             found = f"{tuple(teacher[0].shape)} and {tuple(teacher[1].shape)}"
             raise invalid("A teacher's states and weight must be (B, T, D') and (V, D').", found)
         teacher = teacher[0].detach().flatten(0, 1), teacher[1].detach()
@@ -126,8 +134,16 @@ def linear_kl(
     )
     with torch.no_grad():
         scores = tokens.mean(values)
-    predicted = None if graph else torch.cat(work.predicted).view(tokens.shape)
+    predicted = None if graph else torch.cat([tokens.group[:0], *work.predicted]).view(tokens.shape)
     return Measured(loss, scores, values.where(tokens.valid, NO_SCORE).view(tokens.shape), predicted)
+
+
+def _check_kinds(hidden: Tensor, weight: Tensor) -> None:
+    for name, value in (("hidden", hidden), ("weight", weight)):
+        if not isinstance(value, Tensor):
+            raise invalid_type(f"`{name}` must be a torch.Tensor.", type(value))
+    if hidden.dim() == 0:
+        raise invalid("The hidden states must be (B, T, D).", "a 0-d tensor")
 
 
 def _check_layer(hidden: Tensor, weight: Tensor, bias: Tensor | None, name: str) -> None:
@@ -146,6 +162,8 @@ def _shares(tokens: Tokens, weights: Tensor | None, dtype: torch.dtype) -> Tenso
         if weights.shape != counts.shape:
             raise invalid(f"`weights` must be ({len(counts)},), one a sample.", tuple(weights.shape))
         of_samples = of_samples * weights.detach().to(of_samples.device, dtype)
+    if not tokens.samples:
+        return torch.zeros(len(tokens.group), dtype=dtype, device=tokens.group.device)
     return of_samples[tokens.group].where(tokens.valid, 0.0)
 
 
@@ -201,7 +219,8 @@ class _LinearKL(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         device = hidden.device.type
         dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        product = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        cast = torch.is_autocast_enabled(device) and dtype != torch.float64
+        product = torch.get_autocast_dtype(device) if cast else weight.dtype
         with torch.autocast(device, enabled=False):
             parts = _Gradients.of(ctx.needs_input_grad if work.graph else (False,) * 3, hidden, weight, dtype)
             states, matrix = hidden.to(product), weight.to(product)
@@ -266,7 +285,8 @@ class _Gradients:
         if self.hidden is not None:
             self.hidden[rows] = (p @ matrix).to(self.hidden.dtype) * column
         if self.weight is not None:
-            states = (states * column).to(p.dtype)
+            # A state that does not count may be NaN, and 0 times NaN would go into the sum.
+            states = (states * column).masked_fill_(column == 0, 0.0).to(p.dtype)
             if p.dtype == self.weight.dtype:
                 self.weight.addmm_(p.t(), states)
             else:
