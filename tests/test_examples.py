@@ -127,3 +127,57 @@ def test_the_loop_without_labels_in_readme_leaves_samples_out():
     history = names["subsampler"].history
     assert len(history) == 8
     assert any(epoch.learned > 100 for epoch in history)
+
+
+def fetched(load):
+    """Return data that is on this machine or can be fetched; skip the test where it is not."""
+    from fallow import FallowError
+
+    try:
+        return load()
+    except FallowError as error:
+        pytest.skip(str(error))
+
+
+def smoked(name, monkeypatch, capsys):
+    """Run an example with --smoke, as a user does, and return the two numbers that it prints."""
+    path = str(ROOT / "examples" / f"{name}.py")
+    monkeypatch.setattr("sys.argv", [path, "--smoke"])
+    runpy.run_path(path, run_name="__main__")
+    said = capsys.readouterr().out
+    first, saved = map(float, re.findall(r"[0-9]+\.[0-9]+", said))
+    return said, first, saved
+
+
+def test_the_example_of_texts_trains_on_less(monkeypatch, capsys):
+    from fallow.datasets import load_reuters
+
+    fetched(load_reuters)
+    said, accuracy, saved = smoked("classify_texts", monkeypatch, capsys)
+    assert "test accuracy" in said
+    assert accuracy > 60  # most are of one class of eight: 50
+    assert 30 < saved < 35
+
+
+def test_the_example_of_a_language_model_trains_on_less(monkeypatch, capsys):
+    from fallow.datasets import load_shakespeare
+
+    fetched(load_shakespeare)
+    said, bits, saved = smoked("language_model", monkeypatch, capsys)
+    assert "bits a character" in said
+    assert bits < 4.1  # 4.6 by how often each letter comes
+    assert 10 < saved < 20
+
+
+@pytest.mark.parametrize("name", ["classify_texts", "language_model"])
+def test_examples_are_short_and_smoke(name):
+    lines = (ROOT / "examples" / f"{name}.py").read_text().splitlines()
+    assert len(lines) <= 60
+    assert any('"--smoke"' in line for line in lines)
+
+
+def test_the_loop_over_windows_in_readme_is_the_example():
+    text = (ROOT / "README.md").read_text()
+    block = next(b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "linear_kl" in b)
+    example = (ROOT / "examples" / "language_model.py").read_text()
+    assert textwrap.indent(block.rstrip(), "        ") in example
