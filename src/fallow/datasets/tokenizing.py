@@ -13,6 +13,8 @@ from .._checks import damaged, invalid, missing_extra, unknown_name
 
 KINDS = ("bpe", "byte")
 PAD, START = "<|pad|>", "<|start|>"
+LARGEST = 1_000_000
+"""Tokens that are learned at most: memory is taken for all of them at once."""
 _BYTES = 256
 _AT_ONCE = 4096
 
@@ -66,6 +68,10 @@ class Tokenizer:
         if kind == "bpe" and vocabulary < _BYTES + len(special):
             rule = f"A vocabulary must have room for all bytes: {_BYTES + len(special)}."
             raise invalid(rule, vocabulary, "Name a larger --vocabulary, or --tokenizer byte.")
+        if vocabulary > LARGEST:
+            raise invalid(
+                f"A vocabulary must be at most {LARGEST:,}.", f"{vocabulary:,}", "Name a smaller one."
+            )
         library = _library()
         letters = sorted(library.pre_tokenizers.ByteLevel.alphabet())
         named = {name: place for place, name in enumerate([*special, *letters])}
@@ -79,7 +85,7 @@ class Tokenizer:
                 show_progress=False,
                 initial_alphabet=letters,
             )
-            inner.train_from_iterator(texts, trainer)
+            inner.train_from_iterator(map(_whole, texts), trainer)
         else:
             inner.add_special_tokens(special)
         inner.encode_special_tokens = True  # a text that spells one stays text

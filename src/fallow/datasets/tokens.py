@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .._checks import invalid
+from .._checks import check_integer, invalid
 from .tokenizing import Encoded
 
 STEP = 16
@@ -32,9 +32,8 @@ class TokenDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, encoded: Encoded, labels: Tensor, pad: int) -> None:
         if len(labels) != len(encoded.edges) - 1:
-            raise invalid(
-                "Labels must be as many as the texts.", f"{len(labels)}, {len(encoded.edges) - 1} texts"
-            )
+            found = f"{len(labels)} labels and {len(encoded.edges) - 1} texts"
+            raise invalid("Labels must be as many as the texts.", found, "Encode the texts that they are of.")
         self.encoded, self.labels, self.pad = encoded, labels, pad
         self._longest = max(1, int(np.diff(encoded.edges).max(initial=1)))
 
@@ -42,6 +41,8 @@ class TokenDataset(Dataset[tuple[Tensor, Tensor]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
         tokens, labels = self.__getitems__([index])
         return tokens[0], labels[0]
 
@@ -87,7 +88,7 @@ class WindowDataset(Dataset[Tensor]):
     IGNORED = -100
 
     def __init__(self, encoded: Encoded, length: int) -> None:
-        self.encoded, self.length = encoded, length
+        self.encoded, self.length = encoded, check_integer("length", length, 1)
         edges = encoded.edges
         count = np.maximum(-(-(np.diff(edges) - 1) // length), 0)
         self.document = np.repeat(np.arange(len(count)), count)

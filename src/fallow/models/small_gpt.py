@@ -48,7 +48,8 @@ class SmallGPT(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, value in (("vocabulary", vocabulary), ("length", length), ("layers", layers)):
+        named = {"vocabulary": vocabulary, "length": length, "layers": layers, "width": width}
+        for name, value in named.items():
             check_integer(name, value, 1)
         self.length = length
         self.embedding = nn.Embedding(vocabulary, width)

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_integer, invalid
+from .._checks import check_integer, check_share, invalid
 from .transformer import Block, word_dropout
 
 
@@ -58,7 +58,9 @@ class SmallTransformer(nn.Module):
         word_dropout: float = 0.2,
     ) -> None:
         super().__init__()
+        word_dropout = check_share("word_dropout", word_dropout, closed=False)
         named = {"vocabulary": vocabulary, "classes": classes, "length": length, "layers": layers}
+        named["width"] = width
         for name, value in named.items():
             check_integer(name, value, 1)
         self.pad, self.length, self.word_dropout = pad, length, word_dropout

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from .._checks import check_integer, invalid
+from .._checks import check_integer, check_share, invalid
 
 
 class Block(nn.Module):
@@ -34,6 +34,7 @@ class Block(nn.Module):
             check_integer(name, value, 1)
         if width % heads:
             raise invalid(f"`width` must be a multiple of the {heads} heads.", width)
+        dropout = check_share("dropout", dropout, closed=True)
         self.heads = heads
         self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attend, self.merge = nn.Linear(width, 3 * width), nn.Linear(width, width)

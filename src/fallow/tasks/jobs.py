@@ -94,7 +94,8 @@ def build(options: TrainOptions, console: Console, data: Data | None = None) -> 
         _refuse_ours(options)
     elif own is not None and not isinstance(own, nn.Module):
         raise invalid(f"{options.model} must be an nn.Module.", type(own).__name__)
-    material = _material(options, data, own, console)
+    with console.reading(f"{options.data}, to train on"):
+        material = _material(options, data, own, console)
     batch_size = options.batch_size or material.batch_size
     subsampler = _subsampler(options, material.labels, len(material.train), batch_size, declared=not itself)  # type: ignore[arg-type]
     workers = _worker_options(options)

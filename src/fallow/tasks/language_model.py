@@ -42,10 +42,8 @@ class LanguageModelTask(OurTask):
         token_rule: which tokens of a window are trained on; None for all.
 
     Attributes:
-        token_counts: int64 ``(3,)``, tokens of this epoch: all, learned, outliers.
+        token_counts: int64 ``(3,)``, tokens of this epoch on this rank: all, learned, outliers.
     """
-
-    token_counts: Tensor
 
     def __init__(
         self,
@@ -57,8 +55,8 @@ class LanguageModelTask(OurTask):
     ) -> None:
         super().__init__(network, subsampler, recipe)
         self.tokens_per_character, self.token_rule = tokens_per_character, token_rule
-        self.register_buffer("token_counts", torch.zeros(3, dtype=torch.int64), persistent=False)
-        self._counted = torch.zeros(3)
+        # No buffer: with several ranks those are made equal to the first rank's.
+        self.token_counts = self._counted = torch.zeros(3, dtype=torch.int64)
 
     def forward(self, windows: Tensor) -> Tensor:
         """Return the logits ``(B, T, V)`` of windows ``(B, T + 1)``."""
@@ -73,7 +71,7 @@ class LanguageModelTask(OurTask):
         if acts and rule is not None:
             there = ~is_no_score(found.tokens)
             parts = (there, there & rule.learned(found.tokens), there & rule.outliers(found.tokens))
-            self.token_counts += torch.stack([part.sum() for part in parts])
+            self.token_counts = self.token_counts + torch.stack([part.sum() for part in parts])
         return {"loss": found.loss, "per_sample_loss": found.scores}
 
     def measured(self, batch: Tensor, rule: TokenThreshold | None = None) -> Measured:
@@ -104,7 +102,8 @@ class LanguageModelTask(OurTask):
 
     def on_train_epoch_start(self) -> None:
         """Count the tokens anew, or go on counting."""
-        self.token_counts.copy_(self._counted if self._before() else torch.zeros(3))
+        counted = self._counted if self._before() else torch.zeros_like(self._counted)
+        self.token_counts = counted.to(self.device)
 
     def told_of_epoch(self) -> dict[str, Any]:
         """Return how many tokens of the epoch were left out and why, over all ranks; every rank calls it."""

@@ -107,7 +107,7 @@ def finish(
     run.write_text(run.samples_path, table)
     drawn = None if names is None else fitted(np.asarray(names), history[-1].n, "")
     charts = save_usage(history, run.path, labels=drawn, unit="nats" if nats else "")
-    console.table(_rows(summary))
+    console.table(_rows(summary, labelled=labels is not None))
     console.line()
     for remark in summary["remarks"]:
         console.line(remark)
@@ -128,7 +128,7 @@ def _of_tokens(epochs: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def _rows(summary: dict[str, Any], *, labelled: bool) -> list[tuple[str, str]]:
     """Return what the table at the end says."""
     backward, forward, full = (
         summary[name] for name in ("samples_backward", "samples_forward_only", "samples_full")
@@ -157,7 +157,8 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("Tokens", f"{learned:.1%} learned and {odd:.1%} outliers, without a gradient"))
     outliers = summary["epochs"][-1]["outliers"]
     if outliers:
-        rows.append(("Outliers", f"{outliers:,} samples look mislabelled: reason outlier in samples.csv"))
+        odd = "look mislabelled" if labelled else "surprise far too much"
+        rows.append(("Outliers", f"{outliers:,} samples {odd}: reason outlier in samples.csv"))
     rows += [
         ("Time", f"{summary['seconds']:.1f} s, {summary['record_seconds']:.2f} s of it recording scores"),
     ]
