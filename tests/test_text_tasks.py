@@ -454,7 +454,8 @@ class TestEvaluation:
             ids = torch.tensor([tokenizer.start, *tokenizer.inner.encode(text).ids])
             for start in range(0, len(ids) - 1, LENGTH):
                 part = ids[start : start + LENGTH + 1]
-                p = model(part[None, :-1])[0].softmax(1)
+                with torch.no_grad():
+                    p = model(part[None, :-1])[0].softmax(1)
                 bits -= float(p[torch.arange(len(part) - 1), part[1:]].log2().sum())
                 right += int((p.argmax(1) == part[1:]).sum())
                 tokens += len(part) - 1

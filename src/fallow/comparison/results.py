@@ -17,7 +17,7 @@ RISE = 0.02
 
 _MEANS = (
     "test_loss", "worst_class_accuracy", "saved_fraction", "samples_backward", "samples_forward_only",
-    "steps", "cpu_seconds", "seconds",
+    "steps", "cpu_seconds", "seconds", "bits_per_character",
 )  # fmt: skip
 _OF_AN_EPOCH = ("accuracy", "test_loss", "samples_backward", "samples_forward_only")
 

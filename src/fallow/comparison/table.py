@@ -13,16 +13,20 @@ def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     present = {name for row in results["arms"] for name in row["against"]}
     others = [name for name in (FULL, *CONTROLS) if name in present]
     validated = bool(results["settings"].get("validation"))
-    heads = ["arm", "saved %", "validation accuracy %" if validated else "accuracy %"]
+    bits = any(row.get("bits_per_character") is not None for row in results["arms"])
+    measure = "next token %" if bits else "accuracy %"
+    heads = ["arm", "saved %", f"validation {measure}" if validated else measure]
     heads += [f"against {WORDS.get(name, name)}" for name in others]
-    heads += ["worst class %", "validation loss" if validated else "test loss", "CPU s"]
+    loss = "loss in bits a character" if bits else "validation loss" if validated else "test loss"
+    heads += ["worst class %", loss, "CPU s"]
     cells = []
     for row in sorted(results["arms"], key=lambda row: row["arm"] != FULL):
         line = [row["arm"], f"{100 * row['saved_fraction']:.1f}", _accuracy(row["accuracy"])]
         line += [_difference(row["against"].get(name)) for name in others]
-        worst, loss, seconds = row["worst_class_accuracy"], row["test_loss"], row["cpu_seconds"]
+        worst, seconds = row["worst_class_accuracy"], row["cpu_seconds"]
+        ends = row.get("bits_per_character") if bits else row["test_loss"]
         line.append("-" if worst is None else f"{100 * worst:.1f}")
-        line.append("-" if loss is None else f"{loss:.3f}")
+        line.append("-" if ends is None else f"{ends:.4f}" if bits else f"{ends:.3f}")
         line.append("-" if seconds is None else f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}")
         cells.append(line)
     return heads, cells
