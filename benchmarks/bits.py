@@ -23,7 +23,7 @@ def read(folder: Path) -> dict[str, dict[int, dict[str, float]]]:
         summary = json.loads(path.read_text())
         if summary["finished"]:
             arm, _, seed = path.parent.name.rpartition("-")
-            kept = ("bits_per_character", "saved_fraction", "cpu_seconds", "accuracy")
+            kept = ("bits_per_character", "samples_backward", "cpu_seconds", "accuracy")
             arms.setdefault(arm, {})[int(seed)] = {name: summary[name] for name in kept}
     return arms
 
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     arms = read(parser.parse_args().folder)
     full = {seed: row["bits_per_character"] for seed, row in arms["full"].items()}
+    most = max(row["samples_backward"] for row in arms["full"].values())
     relative = {
         arm: {
             seed: 100 * (row["bits_per_character"] / full[seed] - 1)
@@ -53,7 +54,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for arm, rows in arms.items():
         values = [row["bits_per_character"] for row in rows.values()]
-        cells = [arm, f"{mean([row['saved_fraction'] for row in rows.values()]):.1%}"]
+        trained = mean([row["samples_backward"] for row in rows.values()])
+        cells = [arm, f"{1 - trained / most:.1%}"]
         cells.append(f"{mean(values):.4f} ± {deviation(values) or 0:.4f}")
         saving = arm.partition("-0")[2]
         for other in ("full", f"fewer-epochs-0{saving}", f"random-0{saving}"):

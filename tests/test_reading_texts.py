@@ -68,7 +68,6 @@ class TestTables:
 
     @pytest.mark.parametrize("label", [",", " ", " , ,"])
     def test_no_column_at_all(self, tmp_path, label):
-        # BUG: with no name in it, every row is said to lack a label.
         with pytest.raises(InvalidValue, match="--label"):
             read(csv(tmp_path / "a.csv"), label=label)
 
@@ -142,7 +141,6 @@ class TestKnownData:
         with pytest.raises(InvalidValue, match=r"name columns of a table\. Found r8\. Leave them out\."):
             read("r8", task="text", **given)
 
-    # BUG: for a language model a column that there is not is passed over in silence.
     @pytest.mark.parametrize("name", ["r8", "shakespeare"])
     def test_nor_for_a_language_model(self, name):
         with pytest.raises(InvalidValue, match="--text"):
@@ -170,7 +168,6 @@ class TestTextFiles:
         data = read(tmp_path / "book.TXT", test_share=share)
         assert len(data.test[0].text) / 2000 == pytest.approx(share, abs=0.002)
 
-    # BUG: a share above 1 counts from the other end, and is trained on.
     @pytest.mark.parametrize("share", [-0.5, 0.0, 1.0, 1.25, 1.5, 2.5])
     def test_what_is_no_share(self, tmp_path, share):
         path = tmp_path / "book.txt"
@@ -188,7 +185,6 @@ class TestTextFiles:
         (tmp_path / "a.txt").write_bytes("ünï\n".encode("utf-8-sig") * 1 + b"more\n" * 9)
         assert read(tmp_path / "a.txt").train[0].text.startswith("ünï\n")
 
-    # BUG: a column of a file that has none is passed over in silence.
     def test_it_has_no_columns(self, tmp_path):
         (tmp_path / "a.txt").write_text("abc\n" * 50)
         with pytest.raises(InvalidValue, match="--text"):
@@ -277,7 +273,6 @@ class TestChosenDocuments:
         assert [len(one.text) for one in cut.train + cut.test] == [75, 25]
         assert titles(cut.test) == ["0 (end)"]
 
-    # BUG: it ends in "attempt to get argmax of an empty sequence".
     def test_without_a_document(self, tmp_path):
         (tmp_path / "a.csv").write_text("text\n" + '""\n' * 20)
         with pytest.raises(InvalidValue):
@@ -307,7 +302,6 @@ class TestCutAtLine:
         train, test = cut_at_line(Document("a", "abcdefghij"), 0.3)
         assert (train.text, test.text) == ("abcdefg", "hij")
 
-    # BUG: all but the title is held out.
     def test_a_title_before_one_long_line(self):
         train, test = cut_at_line(Document("a", "A title\n" + "word " * 2000), 0.1)
         assert len(test.text) < 0.2 * (len(train.text) + len(test.text))

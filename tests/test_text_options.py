@@ -51,13 +51,11 @@ def test_what_data_are_for(given, task):
     assert TrainOptions(**given).resolved().task == task
 
 
-# BUG: without --label or --text such a name is taken for images, and reading it says "Unknown data".
 @pytest.mark.parametrize("data", ["hf:imdb", "hf:owner/name"])
 def test_a_data_set_of_hugging_face_is_of_texts(data):
     assert TrainOptions(data=data).resolved().task == TEXT
 
 
-# BUG: a folder of tables is taken for a folder of images.
 @pytest.mark.parametrize(
     "names", [("train.csv", "test.csv"), ("train.jsonl",), ("train.parquet", "dev.parquet")]
 )

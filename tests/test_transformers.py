@@ -163,7 +163,6 @@ class TestClassifier:
         ]
         assert tokenizer.decode(ids[:5]) == "the cat sat"
 
-    # BUG: a text that is cut loses the mark at its end.
     def test_a_text_that_is_cut_keeps_its_marks(self, bert):
         _, inner, pad = load_classifier(bert, ("a", "b"), {})
         found = Tokenizer(inner, pad).encode(["the cat sat on the mat"], 5)
@@ -214,7 +213,6 @@ class TestLanguageModel:
         assert network.head is not None
         check_loss(network)
 
-    # BUG: small logits of a model that has not been trained do not show the cap, and trained ones reach it.
     def test_a_cap_that_is_not_reached_yet_is_found(self):
         network = PretrainedLanguageModel(scaled("Gemma2", final_logit_softcapping=3.0, head_dim=8))
         assert network.head is None
@@ -279,7 +277,6 @@ class TestFolders:
         assert said.endswith("Name a model of the hub or a folder, with weights as safetensors.")
         assert "\n" not in said
 
-    # BUG: what the library says ends in a full stop, and another one follows.
     def test_one_full_stop_is_enough(self, tmp_path):
         with pytest.raises(InvalidValue) as refused:
             load_language_model(str(tmp_path), {})
@@ -304,7 +301,6 @@ class TestFolders:
             load_language_model(str(tmp_path), {})
         assert not (tmp_path / "ran").exists()
 
-    # BUG: the library then makes up a tokenizer that knows no word, and every text has no token.
     def test_without_a_tokenizer(self, gpt, tmp_path):
         load_language_model(gpt, {})[0].model.save_pretrained(tmp_path)
         with pytest.raises(InvalidValue) as refused:
@@ -360,7 +356,6 @@ class TestTraining:
     WAYS = (
         ["--token_low", "3"],
         ["--score", "density", "--density", "gaussian", "--layers", "[model.transformer.h.0]"],
-        # BUG: its layers are of a class of the library's own, which auto does not see.
         ["--score", "density", "--density", "gaussian"],
     )
 
@@ -375,7 +370,6 @@ class TestTraining:
         assert losses[-1] < losses[0]
         assert main(["verify", str(run)]) == 0
 
-    # BUG: a folder that is named relatively is not found from another one.
     def test_a_run_goes_on_from_another_folder(self, bert, tmp_path, monkeypatch):
         data, run = table(tmp_path / "a.csv"), tmp_path / "run"
         monkeypatch.chdir(Path(bert).parent)

@@ -40,7 +40,7 @@ class NotWritten(FallowError, RuntimeError):
 
 def sentence(rule: str, found: Any, step: str) -> str:
     """Return ``rule``, the value found and the next step as one message."""
-    return f"{rule} Found {found}. {step}".strip()
+    return f"{rule} Found {str(found).removesuffix('.')}. {step}".strip()
 
 
 def invalid(rule: str, found: Any, step: str = "") -> InvalidValue:

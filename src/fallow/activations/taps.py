@@ -99,7 +99,7 @@ class Taps:
         self._weighed: dict[str, nn.Module] = {}
         modules = dict(self.model.named_modules())
         if layers == AUTO:
-            self._weighed = {n: m for n, m in modules.items() if isinstance(m, nn.Linear | _CONVOLUTIONS)}
+            self._weighed = {n: m for n, m in modules.items() if _weighs(m)}
             if not self._weighed:
                 step = "Name layers=[...], as model.named_modules() gives them."
                 raise invalid('layers="auto" needs linear or convolutional layers.', "none", step)
@@ -198,6 +198,13 @@ class Taps:
 
 
 _CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+
+def _weighs(module: nn.Module) -> bool:
+    """Return whether a layer is linear or a convolution, GPT-2's linear layers of another name included."""
+    if isinstance(module, nn.Linear | _CONVOLUTIONS):
+        return True
+    return type(module).__name__ == "Conv1D" and getattr(module, "weight", torch.zeros(0)).dim() == 2
 
 
 def chosen_layers(order: Sequence[str]) -> list[str]:

@@ -15,7 +15,9 @@ from .images import ImageData, Progress
 from .npz import load_npz
 
 NAMES = ("digits", "fashion-mnist", "cifar10", "cifar10n")
-"""The data sets that are known by name."""
+"""The data sets of images that are known by name."""
+TEXTS = ("20newsgroups", "r8", "shakespeare")
+"""Those of texts, for other tasks."""
 
 
 def load_images(
@@ -71,9 +73,9 @@ def load_images(
 
 def not_found(path: Path, data: str) -> InvalidValue:
     """Return the error for ``data`` that is neither known nor a folder nor an npz file."""
-    step = "A folder of images or a FILE.npz may be named too."
+    step = "A folder of images, a FILE.npz, a table or a FILE.txt of texts may be named too."
     if path.is_file():
         return invalid("A file of images must be a FILE.npz.", data, "Or name a folder of images.")
     if path.suffix or len(path.parts) > 1:
         return invalid(f"The data {data} must exist.", "no such file or folder", "Check the path.")
-    return InvalidValue(f"{unknown_name('data', data, NAMES)} {step}")
+    return InvalidValue(f"{unknown_name('data', data, (*NAMES, *TEXTS))} {step}")

@@ -126,12 +126,15 @@ class Tokenizer:
     def encode(self, texts: Sequence[str], longest: int | None = None) -> Encoded:
         """Return the tokens of texts, of each the first ``longest``; those with a start begin with it."""
         start, parts, cut = self.start, [], 0
+        if start is None and longest is not None:  # a pretrained one keeps its mark at the end
+            self.inner.enable_truncation(longest)
         for place in range(0, len(texts), _AT_ONCE):
             some = [_whole(text) for text in texts[place : place + _AT_ONCE]]
             for found in self.inner.encode_batch_fast(some):
                 ids = found.ids if start is None else [start, *found.ids]
-                cut += longest is not None and len(ids) > longest
+                cut += bool(found.overflowing) or (longest is not None and len(ids) > longest)
                 parts.append(np.asarray(ids[:longest], np.int32))
+        self.inner.no_truncation()
         edges = np.zeros(len(parts) + 1, np.int64)
         np.cumsum([part.size for part in parts], out=edges[1:])
         return Encoded(np.concatenate([*parts, np.zeros(0, np.int32)]), edges, cut)

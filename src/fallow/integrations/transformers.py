@@ -15,7 +15,7 @@ from .._checks import invalid, missing_extra
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CLOSE = 1e-3
+_CLOSE, _LARGE = 1e-3, 1e3
 
 
 class PretrainedClassifier(nn.Module):
@@ -78,19 +78,25 @@ class PretrainedLanguageModel(nn.Module):
         layer = self.model.get_output_embeddings()
         if type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks:
             return False
-        was = self.model.training
+        was, weight = self.model.training, layer.weight.clone()
         self.model.eval()
-        tokens = torch.arange(8).remainder(len(layer.weight)).unsqueeze(0).to(layer.weight.device)
+        tokens = torch.arange(8).remainder(len(weight)).unsqueeze(0).to(weight.device)
         try:
-            states, logits = self.hidden(tokens), self(tokens)
-            if states.shape[-1] != layer.in_features:
-                return False
-            made = layer(states)
+            for _ in range(2):
+                states, logits = self.hidden(tokens), self(tokens)
+                if states.shape[-1] != layer.in_features:
+                    return False
+                made, largest = layer(states), logits.abs().max()
+                if not (made - logits).abs().max() <= _CLOSE * (1 + largest):
+                    return False
+                # Once more with logits as large as a trained network's and larger: a cap shows only there.
+                layer.weight.mul_(_LARGE / largest.clamp_min(1e-6))
         except (AttributeError, RuntimeError):
             return False
         finally:
+            layer.weight.copy_(weight)
             self.model.train(was)
-        return bool((made - logits).abs().max() <= _CLOSE * (1 + logits.abs().max()))
+        return True
 
 
 def load_classifier(
@@ -173,6 +179,8 @@ def _tokenizer(name: str, library: Any, model: Any) -> tuple[Any, int]:
         raise invalid(f"The tokenizer of {name} must fit its model.", found_sizes, "Save both together.")
     inner.no_truncation()
     inner.no_padding()
+    if not inner.encode("The quick brown fox", add_special_tokens=False).ids:  # made up where there is none
+        raise invalid(f"{name} must have a tokenizer.", "one without words", "Save one into the same folder.")
     pads = (found.pad_token_id, model.config.pad_token_id, found.eos_token_id, 0)
     return inner, int(next(pad for pad in pads if pad is not None))
 

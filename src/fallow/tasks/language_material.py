@@ -22,7 +22,15 @@ from .language_model import LanguageModelTask
 from .material import Material
 from .options import TrainOptions
 from .parts import chosen_samples
-from .tokenizing import SMALL, TOKENS_A_TEST_BATCH, check_model, longest_of, recipe_of, tokenizer_of
+from .tokenizing import (
+    SMALL,
+    TOKENS_A_TEST_BATCH,
+    check_model,
+    longest_of,
+    made,
+    recipe_of,
+    tokenizer_of,
+)
 
 
 def language_material(options: TrainOptions, corpus: Corpus, own: Any, kept: Path | None) -> Material:
@@ -51,7 +59,7 @@ def language_material(options: TrainOptions, corpus: Corpus, own: Any, kept: Pat
         if network is None:
             if options.model != SMALL[1]:
                 raise unknown_name("language model", options.model, SMALL[1:])
-            network = SmallGPT(len(tokenizer), length, **options.model_args)
+            network = made(SmallGPT, len(tokenizer), length, arguments=options.model_args)
         rule = None
         if options.token_low is not None or options.token_high is not None:
             rule = TokenThreshold(options.token_low, options.token_high)

@@ -63,6 +63,10 @@ class LanguageModelTask(OurTask):
         logits: Tensor = self.network(windows[:, :-1].clamp_min(0))
         return logits
 
+    def token_mask(self, batch: Tensor) -> Tensor:
+        """Return which tokens are no filling, bool ``(B, T)``."""
+        return batch[:, :-1] != _IGNORED
+
     def training_step(self, batch: Tensor, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and the score of each window."""
         rule = self.token_rule

@@ -24,6 +24,7 @@ AUGMENTS = ("auto", "none", "crop", "crop-flip")
 TASKS = ("auto", "image", "text", "language-model", "autoencoder")
 TEXT_TASKS = ("text", "language-model")
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+OUR_MODELS = ("auto", "small-conv", "small-resnet", "resnet", "small-transformer", "small-gpt")
 _MODELS = {"text": "small-transformer", "language-model": "small-gpt"}
 _WEIGHT_DECAY = {"text": 0.05, "language-model": 0.1}
 DENSITY = "density"
@@ -326,8 +327,9 @@ class TrainOptions:
             raise invalid("--weight_decay must be at least 0.", self.weight_decay)
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise invalid("--learning_rate must be above 0.", self.learning_rate)
-        if self.validation is not None and not 0 < self.validation < 1:
-            raise invalid("--validation must be in (0, 1).", self.validation)
+        for name in ("validation", "test_share"):
+            if (share := getattr(self, name)) is not None and not 0 < share < 1:
+                raise invalid(f"--{name} must be in (0, 1).", share, "Name a share, as 0.2.")
         if not 0 <= self.rising_share < 1:
             raise invalid("--rising_share must be in [0, 1).", self.rising_share)
 
@@ -373,4 +375,13 @@ def _task(options: TrainOptions) -> str:
         return "text"
     if options.text is not None:
         return "language-model"
-    return "text" if Path(name).suffix.lower() in TABLES else "image"
+    table = name.startswith("hf:") or Path(name).suffix.lower() in TABLES
+    return "text" if table or _holds_tables(name) else "image"
+
+
+def _holds_tables(name: str) -> bool:
+    """Return whether a folder has a table named train."""
+    try:
+        return any(Path(name, f"train{suffix}").is_file() for suffix in TABLES)
+    except (OSError, ValueError):
+        return False

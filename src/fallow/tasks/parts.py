@@ -14,6 +14,8 @@ from ..keyed import mix, uniform
 from ..selection import smallest
 
 _VALIDATION, _SAMPLES = 0x7A11, 0x5A3B
+_NEAR = 200
+"""A line may begin so many characters before, or as many as are held out."""
 Data = TypeVar("Data", ImageData, TextData)
 
 
@@ -96,7 +98,10 @@ def cut_at_line(document: Document, share: float) -> tuple[Document, Document]:
         InvalidValue: where one of the two would be empty.
     """
     text = document.text
-    at = text.rfind("\n", 0, round((1 - share) * len(text))) + 1 or round((1 - share) * len(text))
+    wanted = round((1 - share) * len(text))
+    at = text.rfind("\n", 0, wanted) + 1
+    if wanted - at > max(_NEAR, share * len(text)):  # a text of long lines is cut inside one
+        at = wanted
     if not 0 < at < len(text):
         step = "Name a longer text, or another share."
         raise invalid(

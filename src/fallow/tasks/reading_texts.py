@@ -26,6 +26,9 @@ def read_texts(options: TrainOptions) -> TextData | Corpus:
         raise invalid(
             f"--task {options.task} needs texts.", f"--data {name}", "Name texts, or another --task."
         )
+    table = name not in (*KNOWN_TEXTS, *KNOWN_CORPORA) and not name.lower().endswith(".txt")
+    if not table and (options.text is not None or options.label is not None):
+        raise invalid("--text and --label name columns of a table.", name, "Leave them out.")
     column = options.text or "text"
     if options.task == "text":
         return chosen_parts(_classified(options, column, share), options.samples, options.validation)
@@ -38,13 +41,14 @@ def read_texts(options: TrainOptions) -> TextData | Corpus:
         corpus = Corpus(Path(name).name, (train,), (test,))
     else:
         corpus = load_documents(name, column, test_share=share)
+    for part, held in ((corpus.train, "train on"), (corpus.test, "hold out")):
+        if not part:
+            raise invalid(f"{name} must hold texts to {held}.", "none that is not empty", "Add some.")
     return chosen_documents(corpus, options.validation)
 
 
 def _classified(options: TrainOptions, column: str, share: float) -> TextData:
     if options.data in KNOWN_TEXTS:
-        if options.text is not None or options.label is not None:
-            raise invalid("--text and --label name columns of a table.", options.data, "Leave them out.")
         return _known(options.data)
     if options.data in KNOWN_CORPORA or options.data.lower().endswith(".txt"):
         step = "Name a table, or --task language-model."

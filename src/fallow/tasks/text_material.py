@@ -22,7 +22,15 @@ from .console import Console
 from .material import Material
 from .options import TrainOptions
 from .text import TextTask
-from .tokenizing import SMALL, TOKENS_A_TEST_BATCH, check_model, longest_of, recipe_of, tokenizer_of
+from .tokenizing import (
+    SMALL,
+    TOKENS_A_TEST_BATCH,
+    check_model,
+    longest_of,
+    made,
+    recipe_of,
+    tokenizer_of,
+)
 
 
 def text_material(
@@ -62,9 +70,8 @@ def text_material(
             if options.model != SMALL[0]:
                 raise unknown_name("model for classes of texts", options.model, SMALL[:1])
             rarity = _rarity(encoded[0], len(tokenizer))
-            network = SmallTransformer(
-                len(tokenizer), len(data.classes), longest, tokenizer.pad, rarity, **options.model_args
-            )
+            size = (len(tokenizer), len(data.classes), longest, tokenizer.pad, rarity)
+            network = made(SmallTransformer, *size, arguments=options.model_args)
         recipe = recipe_of(options, 5e-5 if pretrained else 2e-3)
         score = None if options.by_density else subsampler.score
         rule, apart = make_step_rule(options), own is None and not options.by_density

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 TOKENIZERS = ("bpe", "byte")
 _OF_TEXTS = ("text", "label", "tokenizer", "vocabulary", "max_tokens", "token_low", "token_high")
 _OF_IMAGES = ("image_size", "add")
+_LONGEST = 1 << 16
 
 
 def check_texts(options: TrainOptions) -> None:
@@ -37,6 +38,11 @@ def check_texts(options: TrainOptions) -> None:
             raise invalid(f"--{name} goes with images.", f"--{name} {given}", "Leave it out.")
     if options.augment not in ("auto", "none"):
         raise invalid("--augment goes with images.", options.augment, "Leave it out.")
+    if options.max_tokens is not None and options.max_tokens > _LONGEST:
+        raise invalid(f"--max_tokens must be at most {_LONGEST:,}.", f"{options.max_tokens:,}")
+    for name in ("text", "label"):
+        if (column := getattr(options, name)) is not None and not column.strip(" ,"):
+            raise invalid(f"--{name} must name a column.", repr(column), "Name it as the table does.")
     if options.tokenizer is not None and options.tokenizer not in TOKENIZERS:
         raise unknown_name("tokenizer", options.tokenizer, TOKENIZERS)
     if options.tokenizer == "byte" and options.vocabulary is not None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .._checks import invalid, unknown_name
 from ..datasets.tokenizing import Tokenizer
 from .options import TrainOptions
 from .ours import Recipe
 
+Network = TypeVar("Network")
 SMALL = ("small-transformer", "small-gpt")
 """Our networks for texts; every other name is one of Hugging Face."""
 TOKENS_A_TEST_BATCH = 1 << 15
@@ -38,6 +40,19 @@ def tokenizer_of(
     if kept is not None:
         return Tokenizer.parse(kept.read_bytes(), str(kept))
     return Tokenizer.train(options.tokenizer or "bpe", texts, options.vocabulary or vocabulary)
+
+
+def made(kind: Callable[..., Network], *values: Any, arguments: dict[str, Any]) -> Network:
+    """Return a network of ours, made with the arguments that the options give.
+
+    Raises:
+        InvalidValue: for one that there is not.
+    """
+    known = list(inspect.signature(kind).parameters)[len(values) :]
+    for name in arguments:
+        if name not in known:
+            raise unknown_name("argument in --model_args", name, known)
+    return kind(*values, **arguments)
 
 
 def check_model(options: TrainOptions, ours: tuple[str, ...]) -> None:

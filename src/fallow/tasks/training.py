@@ -11,10 +11,11 @@ import yaml
 
 from .._checks import NotWritten
 from ..run_directory import RunDirectory
+from .building import is_import_path
 from .console import Console
 from .environment import environment_json
 from .jobs import Data, Job, build
-from .options import TrainOptions, lists
+from .options import OUR_MODELS, TrainOptions, lists
 from .restoring import restore
 from .session import Session
 from .stored import going_on, located, longer, plain, stored_options, with_own_lists
@@ -39,7 +40,9 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
     options.check()
     options = options.resolved()
     add = ",".join(map(located, lists(options.add)))
-    options = replace(options, data=located(options.data), add=add)
+    own = options.model in OUR_MODELS or is_import_path(options.model)
+    model = options.model if own else located(options.model)
+    options = replace(options, data=located(options.data), model=model, add=add)
     if options.resume is not None:
         options = going_on(stored_options(options.resume), options)
     console = console or Console.here()
