@@ -100,7 +100,7 @@ def cut_at_line(document: Document, share: float) -> tuple[Document, Document]:
     text = document.text
     wanted = round((1 - share) * len(text))
     at = text.rfind("\n", 0, wanted) + 1
-    if wanted - at > max(_NEAR, share * len(text)):  # a text of long lines is cut inside one
+    if not at or wanted - at > max(_NEAR, share * len(text)):  # a text of long lines is cut inside one
         at = wanted
     if not 0 < at < len(text):
         step = "Name a longer text, or another share."
