@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .._checks import check_integer, invalid
+from ..data_file import row_checksums
 from .tokenizing import Encoded
 
+_AT_ONCE = 1 << 14
 STEP = 16
 """Batches are filled up to a multiple of so many tokens, so that few shapes come up."""
 
@@ -127,6 +129,14 @@ class WindowDataset(Dataset[Tensor]):
         part.starts, part.sizes = self.starts[rows], self.sizes[rows]
         part.document = self.document[rows]
         return part
+
+    def checksums(self) -> NDArray[np.uint64]:
+        """Return a 64-bit checksum (BLAKE2b) of each window: ``(N,)``."""
+        parts = [np.zeros(0, np.uint64)]
+        for start in range(0, len(self), _AT_ONCE):
+            rows = range(start, min(start + _AT_ONCE, len(self)))
+            parts.append(row_checksums(self.__getitems__(rows).numpy()))
+        return np.concatenate(parts)
 
     def ids(self, row: int) -> NDArray[np.int32]:
         """Return the tokens that a window predicts."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .._checks import invalid, unknown_name
-from ..data_file import DataFile, readable, row_checksums
+from ..data_file import DataFile, readable
 from ..datasets import Corpus
 from ..datasets.tokens import WindowDataset
 from ..models import SmallGPT
@@ -71,7 +71,7 @@ def language_material(options: TrainOptions, corpus: Corpus, own: Any, kept: Pat
     def texts(index: NDArray[np.int64]) -> dict[str, Any]:
         return {"texts": tuple(tokenizer.decode(train.ids(row).tolist())[:EXCERPT] for row in index.tolist())}
 
-    content, held_out = (row_checksums(part.__getitems__(range(len(part))).numpy()) for part in (train, test))
+    content, held_out = train.checksums(), test.checksums()
     return Material(
         train,
         test,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,24 +18,15 @@ from .ours import OURS, OurTask, Recipe, adamw
 _IGNORED = -100
 
 
-class LanguageModel(Protocol):
-    """A network from token ids ``(B, T)`` to logits ``(B, T, V)``, which may tell its hidden states apart."""
-
-    head: nn.Linear | None
-
-    def hidden(self, tokens: Tensor) -> Tensor:
-        """Return what the output layer gets, ``(B, T, D)``."""
-
-
 class LanguageModelTask(OurTask):
     """Trains a language model on windows of text, with AdamW; see :class:`OurTask`.
 
     A sample is a window; its score is the mean surprise of its tokens, in nats.
 
     Args:
-        network: token ids ``(B, T)`` to logits ``(B, T, V)``; with ``hidden`` and ``head`` as
-            :class:`~fallow.models.SmallGPT` has them, loss and score come from one pass over blocks of
-            logits.
+        network: token ids ``(B, T)`` to logits ``(B, T, V)``; with a method ``hidden`` and an ``nn.Linear``
+            called ``head``, as :class:`~fallow.models.SmallGPT` has them, loss and score come from one pass
+            over blocks of logits.
         tokens_per_character: of the text that it is evaluated on.
         subsampler: whose progress drives the learning rate.
         recipe: how to train.
@@ -82,9 +73,9 @@ class LanguageModelTask(OurTask):
         """Return loss and scores of windows ``(B, T + 1)``, each after the token before its first."""
         tokens, targets = batch[:, :-1].clamp_min(0), batch[:, 1:]
         weights = self.sample_weights if torch.is_grad_enabled() else None
-        head = getattr(self.network, "head", None)
-        if head is not None:
-            hidden = self.network.hidden(tokens)  # type: ignore[operator]
+        head, states = getattr(self.network, "head", None), getattr(self.network, "hidden", None)
+        if isinstance(head, nn.Linear) and callable(states):
+            hidden = states(tokens)
             return linear_kl(hidden, head.weight, targets, bias=head.bias, weights=weights, keep=rule)
         logits = self.network(tokens)
         values = token_kl(logits, targets)
