@@ -97,3 +97,25 @@ def test_full_training_past_its_best_epoch():
 
 def test_nothing_trained_on():
     assert time_saved([epoch(0)]) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"fits": 1, "stability": float("nan"), "agreement": float("nan")}, "too few samples to fit two"),
+        (
+            {"fits": 9, "stability": 0.71, "agreement": float("nan")},
+            "agree by 0.71 (0.8 is needed). Train on",
+        ),
+        (
+            {"fits": 9, "stability": 0.9, "agreement": 0.5},
+            "0.90 (0.8 is needed), those of its halves by 0.50",
+        ),
+    ],
+)
+def test_a_density_that_was_not_to_be_trusted(found, words):
+    epochs = [epoch(100_000, **LONG)] * 4
+    told = summary(epochs) | {"density": {"ready": False, **found}}
+    assert words in " ".join(remarks(told, rule=True))
+    ready = summary(epochs) | {"density": {"ready": True, **found}}
+    assert "the rule found no sample to leave out" in " ".join(remarks(ready, rule=True))

@@ -5,6 +5,10 @@ import json
 import math
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from functools import cache
 
 import numpy as np
@@ -20,11 +24,12 @@ from fallow.cli import main
 from fallow.datasets.tokenizing import Tokenizer
 from fallow.models import SmallGPT, SmallTransformer
 from fallow.reading import Run
+from fallow.run_directory import RunDirectory
 from fallow.tasks.options import TrainOptions
 from fallow.tasks.reading_texts import read_texts
 from fallow.tasks.training import train
 from test_report import HOSTILE, Page
-from test_resumed_runs import go_on, stopped_after
+from test_resumed_runs import command, go_on, stopped_after
 from told_console import Told
 
 GOOD = ("great", "lovely", "bright", "warm", "kind", "clever", "happy", "fine")
@@ -558,6 +563,7 @@ class TestResumed:
         write(tmp_path / "texts.csv", table)
         with pytest.raises(InvalidValue, match=r"content: 1 new and 1 gone.*at sample 3.*--accept data"):
             go_on(tmp_path / "run")
+        monkeypatch.setattr(Tokenizer, "train", None)  # none is learned anew
         go_on(tmp_path / "run", accept="data")
         assert (tmp_path / "run" / "tokenizer.json").read_bytes() == kept
         assert main(["verify", str(tmp_path / "run")]) == 0
@@ -581,6 +587,32 @@ class TestResumed:
         assert main(["train", "--resume", str(stopped), "--epochs", "4", "--accept", "epochs"]) == 0
         assert len(summary_of(stopped)["epochs"]) == 4
         assert main(["verify", str(stopped)]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_tokens_of_two_ranks_are_counted_on_exactly(folder, tmp_path):
+    options = {**SMALL, "data": f"{folder}/book.txt", "epochs": 8, "batch_size": 4, "max_tokens": 16}
+    options |= {"tokenizer": "byte", "token_low": 3.0, "learning_rate": 0.01, "policy": "full"}
+    words = words_of(options | {"devices": 2, "strategy": "ddp"})
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    ended = command(whole, *words)
+    _, error = ended.communicate(timeout=300)
+    assert ended.returncode == 0, error
+    child = command(run, *words)
+    deadline = time.monotonic() + 200
+    while not RunDirectory(run).epoch_path(2).exists():
+        assert time.monotonic() < deadline
+        assert child.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.3)  # into the next epoch
+    child.send_signal(signal.SIGTERM)
+    _, error = child.communicate(timeout=100)
+    assert child.returncode == 143, error
+    again = [sys.executable, "-m", "fallow", "train", "--resume", str(run)]
+    done = subprocess.run(again, capture_output=True, text=True, timeout=300)
+    assert " of its " in done.stdout, "it was stopped inside an epoch"
+    assert left(run) == left(whole)
 
 
 @pytest.mark.slow

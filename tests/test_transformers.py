@@ -22,7 +22,12 @@ from fallow.integrations.transformers import (
     longest,
 )
 from fallow.tasks.language_model import LanguageModelTask
+from fallow.tasks.options import TrainOptions
 from fallow.tasks.ours import Recipe
+from fallow.tasks.training import train
+from test_resumed_runs import go_on, stopped_after
+from test_text_runs import left
+from told_console import Told
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -377,6 +382,18 @@ class TestTraining:
         assert main([*words, "--out", str(run)]) == 0
         monkeypatch.chdir(tmp_path)
         assert main(["train", "--resume", str(run), "--epochs", "2", "--accept", "epochs"]) == 0
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("kind", ["bert", "gpt"])
+    def test_a_run_goes_on_exactly(self, request, tmp_path, monkeypatch, kind):
+        model, data = request.getfixturevalue(kind), tmp_path / ("a.csv" if kind == "bert" else "a.txt")
+        table(data, 200)
+        options = {"data": str(data), "model": model, "epochs": 3, "batch_size": 16, "accelerator": "cpu"}
+        options |= {"learning_rate": 0.01, "max_tokens": 16}
+        train(TrainOptions(**options, out=str(tmp_path / "whole")), Told())
+        assert stopped_after(monkeypatch, 6, TrainOptions(**options, out=str(tmp_path / "run")))
+        go_on(tmp_path / "run")
+        assert left(tmp_path / "run") == left(tmp_path / "whole")
 
     WRONG = (
         (["--max_tokens", "41"], "--max_tokens must be at most 40 with "),

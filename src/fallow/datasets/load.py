@@ -75,7 +75,11 @@ def not_found(path: Path, data: str) -> InvalidValue:
     """Return the error for ``data`` that is neither known nor a folder nor an npz file."""
     step = "A folder of images, a FILE.npz, a table or a FILE.txt of texts may be named too."
     if path.is_file():
-        return invalid("A file of images must be a FILE.npz.", data, "Or name a folder of images.")
+        return invalid(
+            "A file of images must be a FILE.npz.",
+            data,
+            "Or name a folder of images; texts are for --task text.",
+        )
     if path.suffix or len(path.parts) > 1:
         return invalid(f"The data {data} must exist.", "no such file or folder", "Check the path.")
     return InvalidValue(f"{unknown_name('data', data, (*NAMES, *TEXTS))} {step}")

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from .._checks import invalid
 from ..data_file import DataFile, readable, row_checksums, sorted_by_content
 from ..datasets import ImageData, ImageDataset, load_images
 from ..datasets.images import Progress
@@ -89,6 +90,9 @@ def _module(
 ) -> OnImages:
     shape = data.train.images.shape
     reconstructs = options.task == "autoencoder"
+    if own is None and options.model_args:
+        step = "Leave --model_args out, or name your own class."
+        raise invalid("--model_args goes with --model package.module:Class.", options.model_args, step)
     if own is not None:
         network = own
     elif reconstructs:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..distributed import gather_rows, rank_and_size
 from ..scores.base import is_no_score
 from ..scores.linear import Measured, linear_kl
 from ..scores.sequence import token_kl
@@ -124,14 +125,16 @@ class LanguageModelTask(OurTask):
         self.log("test_accuracy", right, batch_size=count, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the counts of the epoch under way too."""
+        """Save the counts of the epoch under way too, of all ranks; every rank calls it."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[OURS]["token_counts"] = self.token_counts.cpu()
+        counts = gather_rows(self.token_counts.cpu().numpy())
+        checkpoint[OURS]["token_counts"] = sum(torch.from_numpy(part) for (part,) in counts)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over what :meth:`on_save_checkpoint` saved."""
         super().on_load_checkpoint(checkpoint)
-        self._counted = checkpoint[OURS]["token_counts"]
+        counted = checkpoint[OURS]["token_counts"]
+        self._counted = counted if rank_and_size()[0] == 0 else torch.zeros_like(counted)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW."""

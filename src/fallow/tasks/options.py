@@ -371,6 +371,8 @@ def _task(options: TrainOptions) -> str:
     name = options.data
     if name in KNOWN_CORPORA or name.lower().endswith(".txt"):
         return "language-model"
+    if name in KNOWN_IMAGES:
+        return "image"
     if name in KNOWN_TEXTS or options.label is not None:
         return "text"
     if options.text is not None:

@@ -105,7 +105,9 @@ def cut_at_line(document: Document, share: float) -> tuple[Document, Document]:
     if not 0 < at < len(text):
         step = "Name a longer text, or another share."
         raise invalid(
-            "A text must leave something to train on and to hold out.", f"{len(text)} characters", step
+            "A text must leave something to train on and to hold out.",
+            f"{len(text)} character{'s'[: len(text) != 1]}",
+            step,
         )
     return Document(document.title, text[:at]), Document(f"{document.title} (end)", text[at:])
 

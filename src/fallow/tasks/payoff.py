@@ -90,10 +90,25 @@ def _nothing(epochs: list[dict[str, Any]], thin: int, min_kept: int) -> str:
     return f"{said}the rule found no sample to leave out."
 
 
+def _not_ready(summary: dict[str, Any]) -> str:
+    """Return why no density was to be trusted; nothing where one was, or none was asked for."""
+    density = summary.get("density")
+    if density is None or density["ready"]:
+        return ""
+    said = "Leaving samples out saved nothing: no density of the activations was to be trusted"
+    if density["fits"] < 2:
+        return f"{said}, as there were too few samples to fit two. Train longer, or on more."
+    found = f"the ranks of the last two agree by {density['stability']:.2f} (0.8 is needed)"
+    if density["agreement"] == density["agreement"]:  # NaN where the density has no halves
+        found += f", those of its halves by {density['agreement']:.2f} (0.7)"
+    step = "Train on more samples, or with less dropout, or prune by the default score."
+    return f"{said} at the end: {found}. {step}"
+
+
 def _left_out(summary: dict[str, Any], epochs: list[dict[str, Any]], thin: int, min_kept: int) -> list[str]:
     saved = summary["saved_fraction"]
     if all(epoch["backward"] == epoch["n"] for epoch in epochs):
-        return [_nothing(epochs, thin, min_kept)]
+        return [_not_ready(summary) or _nothing(epochs, thin, min_kept)]
     if saved < LITTLE:
         return [
             f"Leaving samples out saved little: {saved:.0%} of the samples. Most still surprise the network; "

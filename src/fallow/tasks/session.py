@@ -115,6 +115,7 @@ class Session:
             "evaluated_on": self.options.evaluated_on,
             "samples_evaluated": keeper.evaluated,
             **_class_accuracy(self.job),
+            **_density(self.job),
         }
         summary: dict[str, Any] = {}
         if self.trainer.is_global_zero and self.writer.epochs:
@@ -226,6 +227,14 @@ def _class_accuracy(job: Job) -> dict[str, Any]:
         "worst_class_accuracy": min(there, default=None),
         "accuracy_by_class": dict(zip(names, shares, strict=True)) if shares else None,
     }
+
+
+def _density(job: Job) -> dict[str, Any]:
+    """Return whether the density may remove samples, and what tells, where samples are scored by one."""
+    if (watch := job.watch) is None:
+        return {}
+    told = {"ready": watch.ready, "fits": watch.refreshes, "stability": watch.stability}
+    return {"density": told | {"agreement": watch.agreement}}
 
 
 def _save_weights(module: LightningModule, run: RunDirectory) -> None:

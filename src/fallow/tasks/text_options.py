@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 TOKENIZERS = ("bpe", "byte")
 _OF_TEXTS = ("text", "label", "tokenizer", "vocabulary", "max_tokens", "token_low", "token_high")
-_OF_IMAGES = ("image_size", "add")
+_OF_IMAGES = ("image_size", "add", "skip_corrupt", "data_args")
 _LONGEST = 1 << 16
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,8 +57,9 @@ def made(kind: Callable[..., Network], *values: Any, arguments: dict[str, Any]) 
 
 
 def check_model(options: TrainOptions, ours: tuple[str, ...]) -> None:
-    """Raise for one of our own models that is for something else."""
-    if options.model in (*_OF_IMAGES, *SMALL):
+    """Raise for one of our own models that is for something else, or misspelt."""
+    near = get_close_matches(options.model, ours, n=1, cutoff=0.8)
+    if options.model in (*_OF_IMAGES, *SMALL) or near:
         raise unknown_name(f"model for --task {options.task}", options.model, ours)
 
 
