@@ -157,6 +157,15 @@ class TestTable:
             row = list(csv.reader(file))[int(line) - 1]
         assert row[:2] == [data.train.texts[17], life["label"]]
 
+    def test_the_text_of_a_sample_that_the_report_shows_is_told(self, table_run, table, capsys):
+        data, shown = read_texts(TrainOptions(data=table).resolved()), Run(table_run).shown
+        sample = int(shown.index[0])
+        assert main(["inspect", str(table_run), str(sample)]) == 0
+        assert f"\ntext       {data.train.texts[sample]}\n" in capsys.readouterr().out
+        other = next(i for i in range(len(data.train)) if i not in shown.index)
+        assert main(["inspect", str(table_run), str(other), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["text"] is None
+
     def test_the_tokenizer_is_kept_and_the_weights_fit_it(self, table_run, table):
         path = table_run / "tokenizer.json"
         tokenizer = Tokenizer.parse(path.read_bytes(), str(path))

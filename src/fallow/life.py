@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from ._checks import invalid
 from .policies.base import Reason
 from .reading import Run
@@ -36,6 +38,7 @@ class Life:
         sample: its index.
         label, predicted: its class, and the class last predicted, by name; None where unknown.
         file: where it came from, or None.
+        text: how it begins, of a text that the report shows; else None.
         times_used: in how many epochs it was trained on.
         epochs: one by one, since it was there.
     """
@@ -44,6 +47,7 @@ class Life:
     label: str | None
     predicted: str | None
     file: str | None
+    text: str | None
     times_used: int
     epochs: list[Epoch]
 
@@ -78,6 +82,16 @@ def life(run: Run, sample: int) -> Life:
         label=run.class_of(sample),
         predicted=None if predicted is None or predicted < 0 else data.class_name(predicted),
         file=run.file_of(sample),
+        text=_text(run, sample),
         times_used=int(run.times_used[sample]),
         epochs=epochs,
     )
+
+
+def _text(run: Run, sample: int) -> str | None:
+    """Return the excerpt of a sample that the run keeps for its report, if it does."""
+    shown = run.shown
+    if shown is None or shown.texts is None:
+        return None
+    at = np.flatnonzero(shown.index == sample)
+    return shown.texts[int(at[0])] if at.size else None

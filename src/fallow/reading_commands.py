@@ -82,7 +82,8 @@ def _life_text(found: Life) -> str:
     from .report.text import name as shown
 
     lines = [f"Sample {found.sample}"]
-    for name, value in (("label", found.label), ("predicted", found.predicted), ("file", found.file)):
+    told = {"label": found.label, "predicted": found.predicted, "file": found.file, "text": found.text}
+    for name, value in told.items():
         if value is not None:
             lines.append(f"{name:<10} {shown(value, len(value))}")
     lines.append(f"{'used':<10} in {found.times_used} of {len(found.epochs)} epochs")
