@@ -1,6 +1,6 @@
 """Classes of news in plain PyTorch: half of each epoch, drawn by what still surprises the network.
 
-python examples/classify_texts.py            # Reuters R8, 10 epochs: some minutes on two cores
+python examples/classify_texts.py            # Reuters R8, 10 epochs
 python examples/classify_texts.py --smoke    # a few hundred texts, to see that it runs
 """
 

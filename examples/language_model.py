@@ -1,6 +1,6 @@
 """A language model of Shakespeare in plain PyTorch: a sample is a window of text, its score nats a token.
 
-python examples/language_model.py            # all plays: about ten minutes on two cores
+python examples/language_model.py            # all plays
 python examples/language_model.py --smoke    # a little of two plays, to see that it runs
 """
 

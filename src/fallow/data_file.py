@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -235,5 +235,10 @@ def readable(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
 def row_checksums(rows: NDArray[np.generic]) -> NDArray[np.uint64]:
     """Return a 64-bit checksum (BLAKE2b) of the bytes of each row: ``(N, ...) -> (N,)``."""
     flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
-    digests = b"".join(blake2b(row.data, digest_size=8).digest() for row in flat)
+    return checksums(row.data for row in flat)
+
+
+def checksums(rows: Iterable[bytes | memoryview]) -> NDArray[np.uint64]:
+    """Return a 64-bit checksum (BLAKE2b) of each row of bytes: ``(N,)``."""
+    digests = b"".join(blake2b(row, digest_size=8).digest() for row in rows)
     return np.frombuffer(digests, "<u8").astype(np.uint64)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import invalid
+from ..data_file import checksums
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +51,7 @@ class Texts:
     def checksums(self) -> NDArray[np.uint64]:
         """Return a 64-bit checksum (BLAKE2b) of each text and of what its annotators say: ``(N,)``."""
         soft = [b""] * len(self) if self.soft is None else [row.tobytes() for row in self.soft]
-        return text_checksums([as_bytes(text) + said for text, said in zip(self.texts, soft, strict=True)])
+        return checksums(as_bytes(text) + said for text, said in zip(self.texts, soft, strict=True))
 
 
 @dataclass(frozen=True)
@@ -141,9 +140,3 @@ def soft_labels(ratings: NDArray[np.integer], classes: int, *, missing: int = -1
 def as_bytes(text: str) -> bytes:
     """Return a text as UTF-8; a half of a surrogate pair, which has none, as its number."""
     return text.encode("utf-8", "surrogatepass")
-
-
-def text_checksums(rows: Sequence[bytes]) -> NDArray[np.uint64]:
-    """Return a 64-bit checksum (BLAKE2b) of each row of bytes: ``(N,)``."""
-    digests = b"".join(blake2b(row, digest_size=8).digest() for row in rows)
-    return np.frombuffer(digests, "<u8").astype(np.uint64)

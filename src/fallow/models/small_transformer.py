@@ -15,8 +15,7 @@ class SmallTransformer(nn.Module):
     """Two views of a text side by side: what attention makes of it, and the weighted sum of its words.
 
     The first is a mean over the outputs of the blocks, with learned weights; the second a sum of embeddings,
-    each times a learned weight of its token, which begins as how rare it is, and a norm. On a few thousand
-    texts the sum learns what a bag of words does, and attention adds to it.
+    each times a learned weight of its token, which begins as how rare it is, and a norm.
 
     Args:
         vocabulary: V.

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule
 from numpy.typing import NDArray
 from torch import nn
 
-from .._checks import invalid, unknown_name
+from .._checks import invalid
 from ..data_file import DataFile, readable
 from ..datasets import Corpus
 from ..datasets.tokens import WindowDataset
@@ -25,7 +25,7 @@ from .parts import chosen_samples
 from .tokenizing import (
     SMALL,
     TOKENS_A_TEST_BATCH,
-    check_model,
+    is_pretrained,
     longest_of,
     made,
     recipe_of,
@@ -39,10 +39,9 @@ def language_material(options: TrainOptions, corpus: Corpus, own: Any, kept: Pat
         step = "Name an nn.Module from token ids (B, T) to logits (B, T, V), or bring your own data module."
         raise invalid("Our windows go with our own training.", options.model, step)
     pretrained, inner, pad = None, None, 0
-    if own is None and options.model not in SMALL:
+    if own is None and is_pretrained(options, SMALL[1]):
         from ..integrations.transformers import load_language_model
 
-        check_model(options, SMALL[1:])
         pretrained, inner, pad = load_language_model(options.model, options.model_args)
     length = longest_of(options, 128, pretrained)
     tokenizer = tokenizer_of(options, [one.text for one in corpus.train], kept, 1024, inner, pad)
@@ -57,8 +56,6 @@ def language_material(options: TrainOptions, corpus: Corpus, own: Any, kept: Pat
     def module(subsampler: Subsampler, batch_size: int) -> LanguageModelTask:
         network: nn.Module | None = own or pretrained
         if network is None:
-            if options.model != SMALL[1]:
-                raise unknown_name("language model", options.model, SMALL[1:])
             network = made(SmallGPT, len(tokenizer), length, arguments=options.model_args)
         rule = None
         if options.token_low is not None or options.token_high is not None:

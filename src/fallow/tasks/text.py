@@ -29,9 +29,8 @@ class TextTask(Classifying):
         score: what is recorded; the loss is the KL divergence in any case.
         step_rule: which rows of a batch get a backward pass; None for all.
         by_length: pass texts of like length together, so that short ones are not filled up to the longest of
-            the batch: on a processor it saves most of the time of uneven texts. Not for a network whose rows
-                see each
-            other, as by batch normalisation, nor where the activations of a whole batch are looked at.
+            the batch, on a processor. Not for a network whose rows see each other, as by batch normalisation,
+            nor where the activations of a whole batch are looked at.
     """
 
     def __init__(

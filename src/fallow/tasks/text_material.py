@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import unknown_name
 from ..data_file import DataFile, readable, sorted_by_content
 from ..datasets import TextData, Texts
 from ..datasets.tokenizing import Encoded
@@ -25,7 +24,7 @@ from .text import TextTask
 from .tokenizing import (
     SMALL,
     TOKENS_A_TEST_BATCH,
-    check_model,
+    is_pretrained,
     longest_of,
     made,
     recipe_of,
@@ -46,13 +45,12 @@ def text_material(
         console: where to say how many texts are cut.
     """
     pretrained, inner, pad = None, None, 0
-    if own is None and options.model not in SMALL:
+    if own is None and is_pretrained(options, SMALL[0]):
         from ..integrations.transformers import load_classifier
 
-        check_model(options, SMALL[:1])
         pretrained, inner, pad = load_classifier(options.model, data.classes, options.model_args)
     longest = longest_of(options, 256, pretrained)
-    tokenizer = tokenizer_of(options, list(data.train.texts), kept, 16_000, inner, pad)
+    tokenizer = tokenizer_of(options, data.train.texts, kept, 16_000, inner, pad)
     encoded = [tokenizer.encode(part.texts, longest) for part in (data.train, data.test)]
     if encoded[0].cut:
         console.line(
@@ -67,8 +65,6 @@ def text_material(
     def module(subsampler: Subsampler, batch_size: int) -> TextTask:
         network = own or pretrained
         if network is None:
-            if options.model != SMALL[0]:
-                raise unknown_name("model for classes of texts", options.model, SMALL[:1])
             rarity = _rarity(encoded[0], len(tokenizer))
             size = (len(tokenizer), len(data.classes), longest, tokenizer.pad, rarity)
             network = made(SmallTransformer, *size, arguments=options.model_args)

@@ -56,11 +56,17 @@ def made(kind: Callable[..., Network], *values: Any, arguments: dict[str, Any]) 
     return kind(*values, **arguments)
 
 
-def check_model(options: TrainOptions, ours: tuple[str, ...]) -> None:
-    """Raise for one of our own models that is for something else, or misspelt."""
-    near = get_close_matches(options.model, ours, n=1, cutoff=0.8)
-    if options.model in (*_OF_IMAGES, *SMALL) or near:
-        raise unknown_name(f"model for --task {options.task}", options.model, ours)
+def is_pretrained(options: TrainOptions, ours: str) -> bool:
+    """Return whether the model is one of Hugging Face, and not ours for this task.
+
+    Raises:
+        InvalidValue: for one of our own models that is for something else, or misspelt.
+    """
+    if options.model == ours:
+        return False
+    if options.model in (*_OF_IMAGES, *SMALL) or get_close_matches(options.model, [ours], n=1, cutoff=0.8):
+        raise unknown_name(f"model for --task {options.task}", options.model, [ours])
+    return True
 
 
 def longest_of(options: TrainOptions, usual: int, pretrained: Any) -> int:
