@@ -25,10 +25,10 @@ def main(epochs=4, works=None, characters=None, length=128):
     tokenizer = Tokenizer.train("bpe", texts, vocabulary=1024)
     train_set, test_set = (WindowDataset(tokenizer.encode(part), length) for part in (texts, held_out))
     model = SmallGPT(len(tokenizer), length)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=6e-3, betas=(0.9, 0.98), weight_decay=0.1)
     policy = fallow.Fraction(0.35, exponent=0.5)
     subsampler = fallow.Subsampler(len(train_set), policy, fallow.Schedule(epochs))
-    loader = subsampler.loader(train_set, batch_size=32, collate_fn=WindowDataset.collate)
+    loader = subsampler.loader(train_set, batch_size=16, collate_fn=WindowDataset.collate)
     for _ in range(epochs):
         for index, windows in loader:
             hidden = model.hidden(windows[:, :-1].clamp_min(0))  # -100 fills up the end of a play
@@ -36,7 +36,7 @@ def main(epochs=4, works=None, characters=None, length=128):
             subsampler.record(index, found.scores)
             found.loss.backward()
             for group in optimizer.param_groups:
-                group["lr"] = 3e-3 * min(10 * subsampler.progress, 1.1 * (1 - subsampler.progress), 1)
+                group["lr"] = 6e-3 * min(10 * subsampler.progress, 1.1 * (1 - subsampler.progress), 1)
             optimizer.step()
             optimizer.zero_grad()
         subsampler.step()

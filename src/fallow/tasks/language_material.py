@@ -62,7 +62,7 @@ def language_material(options: TrainOptions, corpus: Corpus, own: Any, kept: Pat
             rule = TokenThreshold(options.token_low, options.token_high)
         ratio = float(test.sizes.sum()) / max(1, characters)
         return LanguageModelTask(
-            network, ratio, subsampler, recipe_of(options, 5e-5 if pretrained else 3e-3), rule
+            network, ratio, subsampler, recipe_of(options, 5e-5 if pretrained else 6e-3), rule
         )
 
     def texts(index: NDArray[np.int64]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def language_material(options: TrainOptions, corpus: Corpus, own: Any, kept: Pat
         None,
         DataFile(len(train), None, content, None, readable(_names(corpus, train)), np.sort(held_out)),
         texts,
-        32,
+        32 if pretrained else 16,
         max(1, TOKENS_A_TEST_BATCH // length),
         module,
         tokenizer.dump(),

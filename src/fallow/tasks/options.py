@@ -126,9 +126,9 @@ class TrainOptions:
         min_kept_per_class: Keep at least so many of each class; 0 for no such floor. Default: a batch's fair
             share, so that no epoch trains on one class only.
         batch_size: Samples a device and step. Default 256; 64 below 10,000 samples and for classes of texts,
-            32 for a language model.
-        learning_rate: The highest. Default 0.3 for 256 images a step, in proportion; 2e-3 for our text
-            models, 5e-5 for pretrained ones.
+            16 for a language model, 32 for a pretrained one.
+        learning_rate: The highest. Default 0.3 for 256 images a step, in proportion; 2e-3 for classes
+            of texts, 6e-3 for a language model, 5e-5 for pretrained ones.
         weight_decay: Of the weights. Default 5e-4; 0.05 for classes of texts, 0.1 for a language model.
         rising_share: Share of the training in which the learning rate rises; then it falls to 0. Default 0.2.
         augment: auto, none, crop (shifts by up to 1/28 of the side) or crop-flip.
