@@ -63,8 +63,11 @@ class TestTables:
             said = ["ab"[number % 2], "ba"[number % 3 % 2]]
             assert soft.tolist() == [said.count("a") / 2, said.count("b") / 2]
 
-    def test_one_column_twice_is_one(self, tmp_path):
-        assert read(csv(tmp_path / "a.csv"), label="label,label").train.soft is None
+    @pytest.mark.parametrize("label", ["label,label", "other, label,other "])
+    def test_one_column_twice_is_not_two_annotators(self, tmp_path, label):
+        said = rf"^Each column must be named once\. Found {label[:5]} twice\. Name --text and --label\.$"
+        with pytest.raises(InvalidValue, match=said):
+            read(csv(tmp_path / "a.csv"), label=label)
 
     @pytest.mark.parametrize("label", [",", " ", " , ,"])
     def test_no_column_at_all(self, tmp_path, label):
@@ -114,7 +117,7 @@ class TestKnownData:
     @pytest.fixture(autouse=True)
     def _without_a_download(self, monkeypatch):
         def data(name):
-            part = Texts(("one", "", "three", "four"), np.array([0, 1, 0, 1]))
+            part = Texts(("one", " \n", "three", "four"), np.array([0, 1, 0, 1]))
             return TextData(name, part, part.take(np.array([0, 1])), ("a", "b"))
 
         monkeypatch.setattr(reading, "load_newsgroups", lambda: data("20newsgroups"))
@@ -200,11 +203,11 @@ class TestTextFiles:
             ),
             (b"a", InvalidValue, "Name a longer text, or another share."),
             (
-                b"abc\xff\xfe\n",
+                b"abc\n\n\xff\xfe\n",
                 DamagedData,
-                "must be UTF-8. Found a byte that is not, at 3. Save it as UTF-8.",
+                "must be UTF-8. Found the byte 0xFF at 5, in line 3. Save it as UTF-8.",
             ),
-            ("nö\n".encode("utf-16"), DamagedData, "must be UTF-8. Found a byte that is not, at 0."),
+            ("nö\n".encode("utf-16"), DamagedData, "must be UTF-8. Found UTF-16. Save it as UTF-8."),
         ],
         ids=["nothing", "a letter", "no text", "utf-16"],
     )

@@ -1,6 +1,8 @@
 """Texts out of real files: CSV, TSV, JSON lines, Parquet, folders of them, and data sets of Hugging Face."""
 
+import csv
 import json
+import re
 
 import numpy as np
 import pyarrow as arrow
@@ -52,13 +54,25 @@ def load(path, text="text", labels=("label",), **options):
     return load_text_table(str(path), text, list(labels), **options)
 
 
+def title(name, row):
+    """Return what a row is called, whose texts have the lines of TEXTS over and over."""
+    kind = name.rpartition(".")[2].lower()
+    if kind == "parquet":
+        return f"{name}, row {row}"
+    return f"{name}:{row + 1 if kind.endswith('jsonl') or kind == 'ndjson' else row + 2 + (row + 6) // 10}"
+
+
+def number(title):
+    return int(re.split(r":|, row ", title)[-1])
+
+
 def in_order(data):
     """Return texts, names of classes and titles of both parts, by the number of the row."""
     rows = []
     for part in (data.train, data.test):
         names = [data.classes[label] for label in part.labels]
         rows += zip(part.texts, names, part.names, strict=True)
-    return [row for _, row in sorted((int(row[2].rpartition(":")[2]), row) for row in rows)]
+    return [row for _, row in sorted((number(row[2]), row) for row in rows)]
 
 
 def says(error, *words):
@@ -79,8 +93,7 @@ class TestFiles:
     def test_every_kind_of_file_gives_the_same_rows(self, tmp_path, kind):
         path = write(tmp_path / f"x.{kind}", id=range(10), text=TEXTS, other=LABELS[::-1], label=LABELS)
         data = load(path)
-        first = {"parquet": 0, "jsonl": 1, "ndjson": 1}.get(kind, 2)
-        titles = [f"x.{kind}:{row + first}" for row in range(10)]
+        titles = [title(f"x.{kind}", row) for row in range(10)]
         assert data.name == f"x.{kind}"
         assert data.classes == ("a", "b", "c")
         assert in_order(data) == list(zip(TEXTS, LABELS, titles, strict=True))
@@ -131,6 +144,67 @@ class TestFiles:
         data = load(write(tmp_path / "x.jsonl", **columns))
         found = data.classes if column == "label" else {*data.train.texts, *data.test.texts}
         assert set(found) == set(days)
+
+    def test_a_row_is_named_by_the_line_in_which_it_begins(self, tmp_path):
+        lines = ["", "text,label", "one,a", '"two', "", 'lines",b', "", "", '"three,', 'more",c', "four,d"]
+        for name, end in (("x.csv", "\n"), ("y.csv", "\r\n"), ("z.csv", "\r")):
+            (tmp_path / name).write_bytes(end.join(lines).encode())
+            found = in_order(load(tmp_path / name, test_share=0.5))
+            assert [row[2] for row in found] == [f"{name}:{line}" for line in (3, 4, 9, 11)]
+            assert [row[0] for row in found] == ["one", f"two{end}{end}lines", f"three,{end}more", "four"]
+
+    def test_lines_of_json_count_blank_ones(self, tmp_path):
+        lines = [
+            json.dumps({"text": text, "label": text}) + "\n" * (2 if text == "v" else 1) for text in "uvw"
+        ]
+        (tmp_path / "x.jsonl").write_text("".join(lines))
+        assert [row[2] for row in in_order(load(tmp_path / "x.jsonl"))] == [f"x.jsonl:{i}" for i in (1, 2, 4)]
+
+    @pytest.mark.parametrize("mark", [";", "\t"])
+    @pytest.mark.parametrize("end", ["\n", "\r\n"])
+    def test_a_header_without_commas_tells_what_separates(self, tmp_path, mark, end):
+        rows = [["text", "label"], *([f"one, two{mark}{i}", "ab"[i % 2]] for i in range(6))]
+        with (tmp_path / "x.csv").open("w", newline="", encoding="utf-8-sig") as file:
+            csv.writer(file, delimiter=mark, lineterminator=end).writerows(rows)
+        assert [row[0] for row in in_order(load(tmp_path / "x.csv"))] == [row[0] for row in rows[1:]]
+
+    def test_semicolons_beside_commas_are_text(self, tmp_path):
+        (tmp_path / "x.csv").write_text("text,a;b\n" + "".join(f"u;{i},{i}\n" for i in range(6)))
+        assert in_order(load(tmp_path / "x.csv", labels=["a;b"]))[0][0] == "u;0"
+
+    def test_a_very_long_text(self, tmp_path):
+        before = csv.field_size_limit()
+        texts = [str(i) * 200_000 for i in range(6)]
+        data = load(write(tmp_path / "x.csv", text=texts, label=list("ababab")))
+        assert [row[0] for row in in_order(data)] == texts
+        assert csv.field_size_limit() == before
+
+    @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+    def test_a_cell_without_a_text_is_an_empty_text(self, tmp_path, kind):
+        data = load(
+            write(tmp_path / f"x.{kind}", text=[None, "", " \t", "a", "b", "c"] * 2, label=["a", "b"] * 6)
+        )
+        assert [row[0] for row in in_order(data)] == ["", "", " \t", "a", "b", "c"] * 2
+        assert data.train.empty + data.test.empty == 6
+
+    def test_what_json_has_for_no_text(self, tmp_path):
+        lines = (
+            '{"label": 0}',
+            '{"text": null, "label": 1}',
+            '{"text": NaN, "label": 0}',
+            '{"text": "u", "label": 1}',
+        )
+        (tmp_path / "x.jsonl").write_text("\n".join(lines * 3))
+        assert [row[0] for row in in_order(load(tmp_path / "x.jsonl"))] == ["", "", "", "u"] * 3
+
+    @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+    @pytest.mark.parametrize("text", [None, "", "  "])
+    def test_texts_that_are_all_empty(self, tmp_path, kind, text):
+        cells = arrow.array([text] * 6, arrow.string()) if kind == "parquet" else [text] * 6
+        path = write(tmp_path / f"x.{kind}", text=cells, label=["a", "b"] * 3)
+        with pytest.raises(InvalidValue) as error:
+            load(path)
+        says(error, f"x.{kind} must hold texts to train on. Found none that is not empty.", "by --text.")
 
 
 class TestHeldOut:
@@ -248,7 +322,7 @@ class TestFolders:
             load(tmp_path)
         says(
             error,
-            "The classes of test.csv must be those of the training part. Found 'new' in row 3. ",
+            "The classes of test.csv must be those of the training part. Found 'new' in line 3. ",
             "a, b",
         )
 
@@ -299,7 +373,8 @@ class TestClasses:
         path = write(tmp_path / f"x.{kind}", text=TEXTS, label=[0.25, 0.75] * 5)
         with pytest.raises(InvalidValue) as error:
             load(path)
-        says(error, f"A label in x.{kind} must be a name or a whole number.", " in row ", "--label")
+        place = " in row 0." if kind == "parquet" else " in line "
+        says(error, f"A label in x.{kind} must be a name or a whole number.", place, "--label")
 
     @pytest.mark.parametrize("cell", [[1], {"a": 1}, b"a", float("inf")])
     def test_other_things_are_no_classes(self, tmp_path, cell):
@@ -320,8 +395,25 @@ class TestClasses:
         )
         with pytest.raises(InvalidValue) as error:
             load(path)
-        row = {"csv": 5, "jsonl": 4, "parquet": 3}[kind]
-        says(error, f"Every row of x.{kind} must have a label. Found none in row {row}. Fill it in")
+        place = {"csv": "line 5", "jsonl": "line 4", "parquet": "row 3"}[kind]
+        says(error, f"Every row of x.{kind} must have a label. Found none in {place}. Fill it in")
+
+    @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+    @pytest.mark.parametrize("blank", [" ", "  ", " \xa0 "])
+    def test_a_blank_label_is_none(self, tmp_path, kind, blank):
+        labels = [blank if i == 3 else "ab"[i % 2] for i in range(10)]
+        path = write(tmp_path / f"x.{kind}", text=TEXTS, one=labels, two=["b"] * 10)
+        with pytest.raises(InvalidValue) as error:
+            load(path, labels=["one"])
+        says(error, f"Every row of x.{kind} must have a label. Found none in ")
+        data = load(path, labels=["one", "two"])
+        assert data.classes == ("a", "b")
+
+    @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+    def test_blanks_around_a_label_are_no_part_of_it(self, tmp_path, kind):
+        labels = ["good", "good ", " bad", "bad", "1 ", " 1.0", "1", "good\t", "\nbad", " a b "]
+        data = load(write(tmp_path / f"x.{kind}", text=TEXTS, label=labels))
+        assert data.classes == ("1", "a b", "bad", "good")
 
 
 class TestAnnotators:
@@ -334,10 +426,10 @@ class TestAnnotators:
         data = load(path, labels=["one", "two", "three"])
         assert data.classes == ("x", "y", "z")
         assert data.train.soft.dtype == np.float32
-        first = {"parquet": 0, "jsonl": 1, "ndjson": 1}.get(kind, 2)
+        places = {title(f"x.{kind}", row): row for row in range(10)}
         for part in (data.train, data.test):
             for name, shares, label in zip(part.names, part.soft, part.labels, strict=True):
-                said = [cell for cell in self.ROWS[(int(name.rpartition(":")[2]) - first) % 5] if cell]
+                said = [cell for cell in self.ROWS[places[name] % 5] if cell]
                 assert shares.tolist() == pytest.approx([said.count(c) / len(said) for c in "xyz"])
                 assert label == max(range(3), key=lambda c: (said.count("xyz"[c]), -c))
         assert len(data.train) + len(data.test) == 10
@@ -348,7 +440,7 @@ class TestAnnotators:
         )
         with pytest.raises(InvalidValue) as error:
             load(path, labels=["one", "two"])
-        says(error, "Every row of x.csv must have a label. Found none in row 4.")
+        says(error, "Every row of x.csv must have a label. Found none in line 4.")
 
     @pytest.mark.parametrize("kind", ["csv", "parquet"])
     def test_whole_numbers_in_a_column_with_missing_cells(self, tmp_path, kind):
@@ -400,7 +492,7 @@ class TestWrongFiles:
         path.write_bytes(b"")
         with pytest.raises(DamagedData) as error:
             load(path)
-        says(error, f"{path} must be readable.")
+        says(error, f"{path} must be readable.", "" if kind == "parquet" else "Found an empty file. Save it")
 
     @pytest.mark.parametrize(("n", "rows"), [(0, "0 in all"), (1, "1 in all"), (2, "2 in all")])
     def test_too_few_rows(self, tmp_path, n, rows):
@@ -408,50 +500,97 @@ class TestWrongFiles:
             load(write(tmp_path / "x.csv", text=TEXTS[:n], label=LABELS[:n]))
         says(error, "x.csv must leave rows to train on and rows to hold out.", f"Found {rows}", "Add rows")
 
-    @pytest.mark.parametrize("cell", [None, 5, 0.5, ["a"], b"a"])
+    @pytest.mark.parametrize("cell", [5, 0.5, ["a"], b"a"])
     def test_a_cell_that_is_no_text(self, tmp_path, cell):
-        texts = [None, cell] if cell is None else [cell, cell]
         with pytest.raises(InvalidValue) as error:
-            load(write(tmp_path / "x.parquet", text=texts * 3, label=["a", "b"] * 3))
-        found = "nothing" if cell is None else type(cell).__name__
-        says(error, f"Every row of x.parquet must hold a text. Found {found} in row 0. Fill it in, or")
+            load(write(tmp_path / "x.parquet", text=[cell] * 6, label=["a", "b"] * 3))
+        found = type(cell).__name__
+        says(error, f"Every row of x.parquet must hold a text. Found {found} in row 0. Mend it, or leave")
 
-    def test_a_line_of_json_without_a_text(self, tmp_path):
-        (tmp_path / "x.jsonl").write_text(
-            '{"text": "u", "label": 0}\n{"label": 1}\n{"text": null, "label": 1}\n'
-        )
+    def test_a_cell_of_json_lines_that_is_no_text(self, tmp_path):
+        (tmp_path / "x.jsonl").write_text('{"text": "u", "label": 0}\n\n{"text": 5, "label": 1}\n' * 3)
         with pytest.raises(InvalidValue) as error:
             load(tmp_path / "x.jsonl")
-        says(error, "Every row of x.jsonl must hold a text. Found nothing in row 2.")
+        says(error, "Every row of x.jsonl must hold a text. Found int in line 3.")
 
     @pytest.mark.parametrize(
-        ("name", "content"),
+        ("name", "content", "said"),
         [
-            ("latin.csv", b"text,label\ncaf\xe9,a\nb,b\n"),
-            ("latin.tsv", b"text\tlabel\ncaf\xe9\ta\nb\tb\n"),
-            ("latin.jsonl", b'{"text": "caf\xe9", "label": "a"}\n'),
-            ("label.csv", b"text,label\na,caf\xe9\nb,b\n"),
-            ("utf16.csv", "text,label\nu,a\nv,b\n".encode("utf-16")),
-            ("utf16.jsonl", '{"text": "u", "label": 1}\n'.encode("utf-16")),
-            ("nothing.csv", b"\0\0\0"),
-            ("more.csv", b"text,label\nu,a\nv,b\nw,a,b,c\n"),
-            ("fewer.csv", b"text,label\nu,a\nv\nw,a\n"),
-            ("open.csv", b'text,label\nu,a\n"v,b\nw,a\n'),
-            ("cut.jsonl", b'{"text": "u", "label": 1}\n{"text": "v", "la'),
-            ("list.jsonl", b'[{"text": "u", "label": 1}]'),
-            ("words.parquet", b"text,label\nu,a\n"),
-            ("start.parquet", b"PAR1"),
+            (
+                "latin.csv",
+                b"text,label\nu,a\ncaf\xe9,a\nb,b\n",
+                "UTF-8. Found the byte 0xE9 at 18, in line 3.",
+            ),
+            ("latin.tsv", b"text\tlabel\ncaf\xe9\ta\nb\tb\n", "UTF-8. Found the byte 0xE9 at 14, in line 2."),
+            ("latin.jsonl", b'{"text": "caf\xe9", "label": "a"}\n', "Found the byte 0xE9 at 13, in line 1."),
+            (
+                "far.csv",
+                b"text,label\n" + b"u,a\n" * 9999 + b"\xff,a\n",
+                "0xFF at 40007, in line 10001. Save",
+            ),
+            ("head.csv", b"text,caf\xe9\nu,a\n", "0xE9 at 8, in line 1. Save it as UTF-8."),
+            ("utf16.csv", "text,label\nu,a\n".encode("utf-16"), "UTF-8. Found UTF-16. Save it as UTF-8."),
+            ("utf16.tsv", b"\xfe\xff" + "text\tlabel\n".encode("utf-16-be"), "Found UTF-16. Save it as"),
+            ("utf16.jsonl", '{"text": "u"}\n'.encode("utf-16"), "UTF-8. Found UTF-16. Save it as UTF-8."),
+            ("bare.csv", "text,label\nu,a\n".encode("utf-16-le"), "UTF-8. Found zero bytes in its header."),
+            ("bare.jsonl", '{"text": "u"}\n'.encode("utf-16-le"), "Found no JSON at character 2 of line 1."),
+            ("nothing.csv", b"\0\0\0", "Found zero bytes in its header. Save it as UTF-8."),
+            ("blank.csv", b"\n\r\n \n", "Found an empty file. Save it with a line of names"),
+            (
+                "more.csv",
+                b'text,label\n"u\nu",a\n\nw,a,b,c\n',
+                "have as many cells in every row as in its header, 2. Found 4 in the row of line 5. Put a "
+                'text with commas or new lines between quotation marks (").',
+            ),
+            (
+                "fewer.csv",
+                b"text,label\nu,a\nv\nw,a\n",
+                "Found 1 in the row of line 3. Put a text with commas",
+            ),
+            ("more.tsv", b"text\tlabel\nu\tu\ta\n", "Found 3 in the row of line 2. Put a text with tabs or"),
+            (
+                "open.csv",
+                b'text,label\nu,a\n"v,b\nw,a\n',
+                "is not closed or not doubled, in the row of line 3.",
+            ),
+            (
+                "last.csv",
+                b'text,label\nu,a\nv,"b\nw,a\n',
+                "is not closed or not doubled, in the row of line 3.",
+            ),
+            ("inner.csv", b'text,label\n"a "b" c",a\n', 'line 2. Inside a quoted text write it as "".'),
+            ("first.csv", b'text,"label\nu,a\n', "not closed or not doubled, in the row of line 1."),
+            (
+                "cut.jsonl",
+                b'{"text": "u"}\n{"text": "v", "la',
+                "Found no JSON at character 15 of line 2. Mend",
+            ),
+            (
+                "end.jsonl",
+                b'{"text": "u"}\n\n{"text": "v",\n',
+                "at character 15 of line 3. Mend line 3, or leave",
+            ),
+            ("deep.jsonl", b"[" * 100_000, "Found no JSON at line 1. Save it as an object a line, in UTF-8."),
+            (
+                "list.jsonl",
+                b'[{"text": "u", "label": 1}]',
+                "Found no object in line 1. Save it as an object a",
+            ),
+            (
+                "word.jsonl",
+                b'{"text": "u"}\n\n"v"\n',
+                "Found no object in line 3. Mend line 3, or leave it out.",
+            ),
+            ("words.parquet", b"text,label\nu,a\n", "Copy it again."),
+            ("start.parquet", b"PAR1", "Copy it again."),
         ],
     )
-    def test_a_file_that_cannot_be_read(self, tmp_path, name, content):
+    def test_a_file_that_cannot_be_read(self, tmp_path, name, content, said):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DamagedData) as error:
             load(tmp_path / name)
-        step = {"csv": "Save it as UTF-8, with", "tsv": "Save it as UTF-8, with", "parquet": "Copy it again."}
-        words = step.get(
-            name.rpartition(".")[2], "line" if name == "cut.jsonl" else "an object a line, in UTF-8"
-        )
-        says(error, f"{tmp_path / name} must be readable.", words)
+        says(error, f"{tmp_path / name} must ", said)
+        assert str(error.value).isprintable()
 
     def test_parquet_that_is_cut_short_anywhere(self, tmp_path):
         path = write(tmp_path / "x.parquet", text=TEXTS, label=LABELS)
@@ -485,11 +624,10 @@ class TestDocuments:
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_row_is_a_document_and_an_empty_one_is_none(self, tmp_path, kind):
         corpus = load_documents(str(write(tmp_path / f"x.{kind}", label=LABELS, text=TEXTS)), "text")
-        both = sorted(corpus.train + corpus.test, key=lambda one: int(one.title.rpartition(":")[2]))
-        first = {"parquet": 0, "jsonl": 1, "ndjson": 1}.get(kind, 2)
+        both = sorted(corpus.train + corpus.test, key=lambda one: number(one.title))
         assert corpus.name == f"x.{kind}"
         assert [one.text for one in both] == [text for text in TEXTS if text]
-        assert [one.title for one in both] == [f"x.{kind}:{row + first}" for row in range(9)]
+        assert [one.title for one in both] == [title(f"x.{kind}", row) for row in range(9)]
         assert len(corpus.test) == 2
 
     def test_a_folder(self, tmp_path):
@@ -542,7 +680,11 @@ class TestHuggingFace:
         assert (data.name, data.classes) == ("saved", ("z", "none", "a"))
         assert (data.train.texts, data.train.labels.tolist()) == (("u", "v", "w"), [2, 0, 2])
         assert (data.test.texts, data.test.labels.tolist()) == (("x",), [0])
-        assert data.test.names == (f"{name} test:0",)
+        assert data.test.names == (f"{name} test, row 0",)
+
+    def test_names_of_classes_with_blanks_around_them(self, saved):
+        rows = {"text": ["u", "v"], "label": [1, 0]}
+        assert load(saved({"label": ["z ", " a"]}, train=rows, test=rows)).classes == ("z", "a")
 
     def test_names_of_the_test_part_in_another_order(self, datasets, tmp_path):
         rows = {"text": ["u", "v"], "label": [0, 1]}
@@ -589,8 +731,8 @@ class TestHuggingFace:
             ({"test": {"text": ["u"], "label": [0]}}, ["must hold a part named train. Found test."]),
             ({"train": {"words": ["u"], "label": [0]}}, ["must have one column text. Found words, label."]),
             (
-                {"alone": {"text": ["u", None, "v"], "label": [0, 1, 0]}},
-                ["hold a text. Found nothing in row 1."],
+                {"alone": {"text": [1, 2, 3], "label": [0, 1, 0]}},
+                ["hold a text. Found int in row 0."],
             ),
             (
                 {"alone": {"text": ["u", "v", "w"], "label": [0.5, 1, 0]}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from .policies.base import Reason
 
 COLUMNS = ("index", "label", "score", "perplexity", "reason", "times_used")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 def samples_csv(
@@ -47,5 +49,10 @@ def samples_csv(
 
 
 def safe_cell(text: str) -> str:
-    """Return text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text[:1] in tuple("=+-@\t\r|") else text
+    """Return text that a spreadsheet does not take for a formula; a number below zero is none.
+
+    >>> safe_cell("-1"), safe_cell("-1+1")
+    ('-1', "'-1+1")
+    """
+    formula = text.startswith(tuple("=+-@\t\r|")) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if formula else text

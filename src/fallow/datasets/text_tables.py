@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .._checks import check_share, invalid
 from ..keyed import mix, uniform
 from ..selection import smallest
-from .table_files import SUFFIXES, Columns, read_file, read_hugging_face
+from .table_files import SUFFIXES, Columns, is_nothing, read_file, read_hugging_face
 from .texts import Corpus, Document, TextData, Texts, soft_labels
 
 _TEST = 0x7E57
@@ -30,18 +30,23 @@ def load_text_table(
 ) -> TextData:
     """Read texts with a class each.
 
+    A sample is called by the line in which its row begins, as ``FILE.csv:7``, where the file is text, else by
+    the place of the row, from 0, as ``FILE.parquet, row 5``.
+
     Args:
-        data: FILE.csv, FILE.tsv, FILE.jsonl or FILE.parquet; a folder with a file named train, and one named
-            test, validation, val or dev; or ``hf:NAME``, as Hugging Face's ``datasets`` loads it.
-        text: the column of texts.
+        data: FILE.csv (separated by semicolons or tabs where its header has no comma), FILE.tsv, FILE.jsonl
+            or FILE.parquet; a folder with a file named train, and one named test, validation, val or dev; or
+            ``hf:NAME``, as Hugging Face's ``datasets`` loads it.
+        text: the column of texts. A cell without one is an empty text.
         labels: the column of classes, names or whole numbers; of several, one an annotator, the share of them
-            that say so makes a soft label. An empty cell is a label that was not given.
+            that say so makes a soft label. Blanks around a name are not part of it; an empty or blank cell is
+            a label that was not given.
         test_share: the share that is held out where there is no such part, in (0, 1): the same rows in every
             run.
 
     Raises:
-        InvalidValue: where there is no such data or column, a cell holds what it must not, or a row has no
-            label.
+        InvalidValue: where there is no such data or column, a cell holds what it must not, a row has no
+            label, or every text to train on is empty.
         DamagedData: where it cannot be read.
         ModuleNotFoundError: without what reads it.
     """
@@ -50,6 +55,9 @@ def load_text_table(
         if columns.count(name) > 1:
             raise invalid("Each column must be named once.", f"{name} twice", "Name --text and --label.")
     parts = _Parts.of(os.fspath(data), columns, test_share)
+    if not any(words.strip() for words in parts.train.texts):
+        rule = f"{parts.train.name} must hold texts to train on."
+        raise invalid(rule, "none that is not empty", "Name the column of texts by --text.")
     whole = parts.whole
     classes = whole.classes or _classes(whole)
     ids = {name: place for place, name in enumerate(classes)}
@@ -62,13 +70,13 @@ def load_text_table(
 
 
 def load_documents(data: str | os.PathLike[str], text: str, *, test_share: float = 0.2) -> Corpus:
-    """Read a document a row, for a language model; see :func:`load_text_table`."""
+    """Read a document a row that is not blank, for a language model; see :func:`load_text_table`."""
     parts = _Parts.of(os.fspath(data), [text], test_share)
     train, test = (
         tuple(
-            Document(f"{part.name}:{row}", words)
-            for row, words in zip(part.rows, part.texts, strict=True)
-            if words
+            Document(title, words)
+            for title, words in zip(part.titles(), part.texts, strict=True)
+            if words.strip()
         )
         for part in (parts.train, parts.test)
     )
@@ -151,8 +159,9 @@ def _classes(part: Columns) -> tuple[str, ...]:
 
 def _cells(part: Columns, column: list[Any]) -> Iterator[str | None]:
     """Yield the cells of a column of labels as names of classes; None for a label that was not given."""
-    for row, cell in zip(part.rows, column, strict=True):
-        if cell is None or cell == "" or (isinstance(cell, float) and cell != cell):
+    for row, given in zip(part.rows, column, strict=True):
+        cell = given.strip() if isinstance(given, str) else given
+        if cell == "" or is_nothing(cell):
             yield None
         elif isinstance(cell, str) and (whole := _WHOLE.fullmatch(cell)):
             yield whole[1]  # as programs write whole numbers where a cell is missing
@@ -162,7 +171,7 @@ def _cells(part: Columns, column: list[Any]) -> Iterator[str | None]:
             yield str(int(cell))
         else:
             rule = f"A label in {part.name} must be a name or a whole number."
-            raise invalid(rule, f"{cell!r} in row {row}", "Name the column of classes by --label.")
+            raise invalid(rule, f"{cell!r} in {part.unit} {row}", "Name the column of classes by --label.")
 
 
 def _texts(part: Columns, classes: tuple[str, ...], ids: dict[str, int]) -> Texts:
@@ -172,14 +181,14 @@ def _texts(part: Columns, classes: tuple[str, ...], ids: dict[str, int]) -> Text
             if name is not None and name not in ids:
                 rule = f"The classes of {part.name} must be those of the training part."
                 step = f"Known: {', '.join(classes[:12])}. Relabel the row, or leave it out."
-                raise invalid(rule, f"{name!r} in row {part.rows[row]}", step)
+                raise invalid(rule, f"{name!r} in {part.unit} {part.rows[row]}", step)
             ratings[row, place] = -1 if name is None else ids[name]
     without: NDArray[np.int64] = np.flatnonzero((ratings < 0).all(1))
     if without.size:
         rule = f"Every row of {part.name} must have a label."
-        found = f"none in row {part.rows[int(without[0])]}"
+        found = f"none in {part.unit} {part.rows[int(without[0])]}"
         raise invalid(rule, found, "Fill it in, or leave the row out.")
-    names = tuple(f"{part.name}:{row}" for row in part.rows)
+    names = tuple(part.titles())
     if len(part.labels) == 1:
         return Texts(tuple(part.texts), ratings[:, 0], None, names)
     soft = soft_labels(ratings, len(classes))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import invalid
+from .._checks import DamagedData, damaged, invalid
 from ..data_file import checksums
 
 
@@ -37,6 +39,11 @@ class Texts:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def empty(self) -> int:
+        """How many of the texts are empty or blank."""
+        return sum(not text.strip() for text in self.texts)
 
     def take(self, rows: NDArray[np.int64]) -> Texts:
         """Return some of the texts."""
@@ -140,3 +147,19 @@ def soft_labels(ratings: NDArray[np.integer], classes: int, *, missing: int = -1
 def as_bytes(text: str) -> bytes:
     """Return a text as UTF-8; a half of a surrogate pair, which has none, as its number."""
     return text.encode("utf-8", "surrogatepass")
+
+
+def not_utf8(path: Path) -> DamagedData:
+    """Return the error for a file of text that cannot be decoded."""
+    found, start = "UTF-16", 0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+                break
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                found = f"the byte 0x{line[error.start]:02X} at {start + error.start}, in line {number}"
+                break
+            start += len(line)
+    return damaged(f"{path} must be UTF-8.", found, "Save it as UTF-8.")

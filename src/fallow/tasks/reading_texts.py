@@ -15,7 +15,8 @@ from ..datasets import (
     load_shakespeare,
     load_text_table,
 )
-from .options import KNOWN_CORPORA, KNOWN_IMAGES, KNOWN_TEXTS, TrainOptions, lists
+from ..datasets.texts import not_utf8
+from .options import KNOWN_CORPORA, KNOWN_IMAGES, KNOWN_TEXTS, TrainOptions
 from .parts import chosen_documents, chosen_parts, cut_at_line
 
 
@@ -53,7 +54,8 @@ def _classified(options: TrainOptions, column: str, share: float) -> TextData:
     if options.data in KNOWN_CORPORA or options.data.lower().endswith(".txt"):
         step = "Name a table, or --task language-model."
         raise invalid("--task text needs texts with a class each.", options.data, step)
-    return load_text_table(options.data, column, lists(options.label or "label"), test_share=share)
+    labels = [name.strip() for name in (options.label or "label").split(",") if name.strip()]
+    return load_text_table(options.data, column, labels, test_share=share)
 
 
 def _known(name: str) -> TextData:
@@ -62,7 +64,7 @@ def _known(name: str) -> TextData:
 
 def _documents(data: TextData) -> Corpus:
     parts = [
-        tuple(Document(f"{data.name} {row}", text) for row, text in enumerate(part.texts) if text)
+        tuple(Document(f"{data.name} {row}", text) for row, text in enumerate(part.texts) if text.strip())
         for part in (data.train, data.test)
     ]
     return Corpus(data.name, parts[0], parts[1])
@@ -73,9 +75,7 @@ def _text_file(path: Path) -> Document:
         raise invalid(f"The data {path} must exist.", "no such file", "Check the path.")
     try:
         return Document(path.name, path.read_bytes().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise damaged(
-            f"{path} must be UTF-8.", f"a byte that is not, at {error.start}", "Save it as UTF-8."
-        ) from None
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
     except OSError as error:
         raise damaged(f"{path} must be readable.", error.strerror, "Check its rights.") from None
