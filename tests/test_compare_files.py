@@ -24,7 +24,8 @@ def without(name):
     ["", "{", "{}", "[]", "null", b"\xff\xfe{", "[" * 100_000]
     + [json.dumps(without(name)) for name in SUMMARY]
     + [json.dumps(SUMMARY | {"epochs": wrong}) for wrong in ({}, [1], [{}], [EPOCH | {"accuracy": "high"}])]
-    + [json.dumps(SUMMARY | {"samples_backward": True}), json.dumps(SUMMARY | {"accuracy": [1]})],
+    + [json.dumps(SUMMARY | {"samples_backward": True}), json.dumps(SUMMARY | {"accuracy": [1]})]
+    + [json.dumps(SUMMARY | {"bits_per_character": "few"})],
     ids=lambda text: str(text[:40]),
 )
 def test_damaged_summaries(text, tmp_path):

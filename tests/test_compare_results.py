@@ -15,6 +15,7 @@ from PIL import Image
 from fallow._checks import InvalidValue
 from fallow.charts.frontier import frontier_chart, save_frontier, spread
 from fallow.comparison.console import duration, table_text
+from fallow.comparison.measure import gains
 from fallow.comparison.options import CompareOptions
 from fallow.comparison.results import gather
 from fallow.comparison.running import make_plan
@@ -39,8 +40,9 @@ def gathered(
     forward=0,
     base=None,
     tested=None,
+    bits=False,
 ):
-    """Results of runs whose accuracy and saving are made up: `accuracy(arm, saved, seed)`."""
+    """Results of runs whose accuracy and saving are made up: `accuracy(arm, saved, seed)`; or their bits."""
     names = dict.fromkeys(["full", "fewer-epochs", "random", "soft"]) | (own or {})
     options = CompareOptions(arms=names, saved=saved, seeds=seeds, out=str(out))
     plan = make_plan(options, TrainOptions(data="digits", epochs=EPOCHS, **(base or {})))
@@ -60,6 +62,8 @@ def gathered(
         summary |= {"samples_backward": round(N * EPOCHS * (1 - share)), "samples_forward_only": forward}
         summary |= {"samples_full": N * epochs, "saved_fraction": 0.0, "steps": 10, "cpu_seconds": 2.0}
         summary["samples_evaluated"] = tested
+        if bits:
+            summary |= {"accuracy": 0.25, "bits_per_character": value}
         run.path.mkdir(parents=True)
         (run.path / "usage.svg").write_text("drawn")
         (run.path / "summary.json").write_text(json.dumps(summary | {"seconds": 2.0, "epochs": rows}))
@@ -259,6 +263,83 @@ def test_the_table_keeps_the_control_where_it_is_narrow(tmp_path):
     assert "CPU" in wide
 
 
+class TestBits:
+    """Language models are judged by bits a character: less is better, differences are per cent."""
+
+    @pytest.mark.parametrize(
+        ("levels", "wanted", "words"),
+        [
+            ((2.0, 2.1, 2.1, 1.98), "pays", "better than full training. It pays: it is 5.7"),
+            ((2.0, 2.1, 2.1, 2.04), "pays at a cost", "It pays, at a price in bits a character: it is"),
+            ((2.0, 2.1, 2.1, 2.1), "does not pay", "5.0"),
+            ((2.0, 2.1, 2.05, 2.1), "does not pay", "random subsets do better; it is 2.4"),
+        ],
+    )
+    def test_verdicts(self, levels, wanted, words, tmp_path):
+        names = ("full", "fewer_epochs", "random", "soft")
+        results = gathered(tmp_path / "c", level(**dict(zip(names, levels, strict=True))), bits=True)
+        assert results["measure"] == "bits_per_character"
+        assert verdict(gains(row(results, "soft"))) == wanted
+        assert words in sentences(results)[-1]
+        assert "points" not in " ".join(sentences(results))
+
+    def test_a_difference_is_a_share_of_the_other_seed_by_seed(self, tmp_path):
+        bits = {"full": (2.0, 2.2, 2.1), "soft": (2.1, 2.3, 2.15)}
+        results = gathered(
+            tmp_path / "c", lambda arm, saved, seed: bits.get(arm, bits["full"])[seed], seeds=3, bits=True
+        )
+        d = row(results, "soft")["against"]["full"]
+        logs = np.log(bits["soft"]) - np.log(bits["full"])
+        half = t_quantile(2) * logs.std(ddof=1) / np.sqrt(3)
+        assert d["relative"]
+        wanted = np.expm1([logs.mean(), logs.mean() - half, logs.mean() + half])
+        assert [d[name] for name in ("mean", "low", "high")] == pytest.approx(list(wanted))
+        soft = row(results, "soft")["bits_per_character"]
+        assert (soft["mean"], soft["values"]) == (pytest.approx(np.mean(bits["soft"])), list(bits["soft"]))
+        assert row(results, "soft")["accuracy"]["mean"] == 0.25
+        told = gains(row(results, "soft"))["against"]["full"]
+        assert (told["mean"], told["low"], told["high"]) == (-d["mean"], -d["high"], -d["low"])
+
+    def test_one_seed_has_no_interval_and_the_worse_side_is_named(self, tmp_path):
+        results = gathered(tmp_path / "c", level(full=2.0, soft=2.02), seeds=1, bits=True)
+        assert "worse than full training" in " ".join(sentences(results))
+        assert row(results, "soft")["against"]["full"]["low"] is None
+
+    def test_a_text_that_says_nothing_new_has_no_bits(self, tmp_path):
+        results = gathered(tmp_path / "c", lambda arm, saved, seed: 0.0, seeds=3, bits=True)
+        assert row(results, "soft")["against"]["full"]["mean"] == 0
+        assert sentences(results)
+
+    def test_fewer_epochs_with_fewer_bits_say_that_full_training_is_too_long(self, tmp_path):
+        results = gathered(tmp_path / "c", level(full=2.0, fewer_epochs=1.9), bits=True)
+        assert sentences(results)[0].startswith("10 full epochs end 5.")
+        assert "better than full training: it is too long" in sentences(results)[0]
+        longer = gathered(tmp_path / "d", level(full=2.0, fewer_epochs=2.1), bits=True)
+        assert longer["full_too_long"]["fewer_epochs_above_full"] == []
+
+    def test_the_table_has_bits_and_no_classes(self, tmp_path):
+        results = gathered(tmp_path / "c", level(full=2.0, soft=2.02), bits=True)
+        heads, cells = rows(results)
+        assert heads == ["arm", "saved %", "bits a character", "against full", "against fewer epochs",
+                         "against random subsets", "next token %", "CPU s"]  # fmt: skip
+        full, soft = cells[0], next(line for line in cells if line[0] == "soft")
+        assert full[:3] == ["full", "0.0", "2.0000 ± 0.0015"]
+        assert soft[3].startswith("+1.0")
+        assert soft[-2] == "25.00"
+        assert "difference in %, below 0 is better" in table_text(results, 140)
+        validated = gathered(tmp_path / "d", level(full=2.0), bits=True, base={"validation": 0.2})
+        assert rows(validated)[0][2] == "validation bits a character"
+
+    def test_the_chart_shows_bits(self, tmp_path):
+        results = gathered(tmp_path / "c", level(full=2.0, soft=2.02), bits=True)
+        ax = frontier_chart(results).axes[0]
+        assert ax.get_title(loc="left") == "test bits a character"
+        low, high = ax.get_ylim()
+        assert 0.7 < low < 0.9 < 2.02 < high < 2.2
+        with pytest.raises(InvalidValue, match="needs an arm with bits_per_character"):
+            frontier_chart(results | {"arms": []})
+
+
 def arms_of_a_chart(count, savings):
     rng = np.random.default_rng(3)
     names = ["fewer-epochs", "random", *(f"policy-number-{i}" for i in range(count - 3))]
@@ -269,7 +350,8 @@ def arms_of_a_chart(count, savings):
         for name in names
         for s in savings
     ]
-    return {"arms": rows, "settings": {"data": "digits", "epochs": 20, "validation": None}}
+    settings = {"data": "digits", "epochs": 20, "validation": None}
+    return {"arms": rows, "settings": settings, "measure": "accuracy"}
 
 
 @pytest.mark.parametrize(("count", "savings"), [(12, (0.3, 0.5, 0.7)), (4, (0.5,)), (3, (0.5,))])
@@ -307,7 +389,7 @@ def test_the_chart_is_written_twice_and_the_same_again(tmp_path):
     assert ElementTree.parse(svg).getroot().tag.endswith("svg")
     again = save_frontier(results, tmp_path / "b")
     assert [p.read_bytes() for p in again] == [png.read_bytes(), svg.read_bytes()]
-    with pytest.raises(InvalidValue, match="needs an arm with an accuracy"):
+    with pytest.raises(InvalidValue, match="needs an arm with accuracy"):
         frontier_chart(results | {"arms": []})
 
 

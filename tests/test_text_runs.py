@@ -163,6 +163,8 @@ class TestTable:
         assert main(["inspect", str(table_run), str(sample)]) == 0
         assert f"\ntext       {data.train.texts[sample]}\n" in capsys.readouterr().out
         other = next(i for i in range(len(data.train)) if i not in shown.index)
+        assert main(["inspect", str(table_run), str(other)]) == 0
+        assert "\ntext       not kept: only samples that the report shows keep" in capsys.readouterr().out
         assert main(["inspect", str(table_run), str(other), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["text"] is None
 
@@ -261,7 +263,7 @@ def check_bits(run, data, length, arguments):
     tokenizer = Tokenizer.parse(path.read_bytes(), str(path))
     network = SmallGPT(len(tokenizer), length, **arguments).eval()
     network.load_state_dict(load_file(run / "model.safetensors"))
-    bits = right = tokens = 0
+    bits = right = tokens = windows = 0
     for document in data.test:
         ids = torch.tensor([tokenizer.start, *tokenizer.inner.encode(document.text).ids])
         for start in range(0, len(ids) - 1, length):
@@ -271,13 +273,14 @@ def check_bits(run, data, length, arguments):
             bits -= float(p.gather(1, part[1:, None]).sum()) / math.log(2)
             right += int((p.argmax(1) == part[1:]).sum())
             tokens += len(part) - 1
+            windows += 1
     characters = sum(len(document.text) for document in data.test)
     told = summary_of(run)
     assert told["bits_per_character"] == pytest.approx(bits / characters, rel=1e-5)
     assert told["test_loss"] == pytest.approx(bits * math.log(2) / tokens, rel=1e-5)
     assert told["perplexity"] == pytest.approx(math.exp(told["test_loss"]))
     assert told["accuracy"] == pytest.approx(right / tokens)
-    assert told["samples_evaluated"] == tokens
+    assert told["samples_evaluated"] == windows
 
 
 @pytest.fixture(scope="module", params=["byte", "bpe"])
@@ -625,14 +628,20 @@ def test_tokens_of_two_ranks_are_counted_on_exactly(folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("data", "shown"), [("texts.csv", "accuracy"), ("book.txt", "next token")])
-def test_a_comparison(folder, tmp_path, capsys, data, shown):
+@pytest.mark.parametrize(
+    ("data", "measure", "shown"),
+    [("texts.csv", "accuracy", "accuracy"), ("book.txt", "bits_per_character", "bits a character")],
+)
+def test_a_comparison(folder, tmp_path, capsys, data, measure, shown):
     given = words_of({**QUICK, "data": f"{folder}/{data}", "epochs": 2, "seeds": 1, "jobs": 1})
     words = [*given, "--arms", "full,fewer-epochs,random,default", "--saved", "0.2"]
     assert main(["compare", *words, "--out", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {row["arm"] for row in found["arms"]} >= {"full", "random"}
-    assert "full" in capsys.readouterr().out
+    assert found["measure"] == measure
+    told = capsys.readouterr()
+    assert shown in told.out
+    assert (" bits a character, " in told.out) == (measure == "bits_per_character"), "of each run"
     run = tmp_path / "out" / "runs" / "full-0"
     assert main(["verify", str(run)]) == 0
     assert summary_of(run)["saved_fraction"] == 0
@@ -678,3 +687,31 @@ def test_wrong_use(table, book, tmp_path, capsys, given, said):
     assert " Found " in error
     assert "Traceback" not in error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("_without_charts")
+def test_what_was_read_is_told_before_training(table, book, tmp_path):
+    told = {}
+    for name, data in (("texts", table), ("windows", book)):
+        console = Told()
+        train(TrainOptions(**QUICK | {"data": data, "epochs": 1, "out": str(tmp_path / name)}), console)
+        told[name] = console.said[0]
+    data = read_texts(TrainOptions(data=table).resolved())
+    fewest, most = sorted(np.bincount(data.train.labels).tolist())
+    sizes = [json.loads((tmp_path / name / "tokenizer.json").read_text()) for name in told]
+    sizes = [len(size["model"]["vocab"]) for size in sizes]
+    assert told["texts"] == (
+        f"192 texts of 2 classes ({fewest} to {most} each) and 48 held out; a vocabulary of {sizes[0]} tokens"
+    )
+    path = tmp_path / "windows" / "tokenizer.json"
+    tokenizer, corpus = (
+        Tokenizer.parse(path.read_bytes(), str(path)),
+        read_texts(TrainOptions(data=book).resolved()),
+    )
+    parts = []
+    for documents in (corpus.train, corpus.test):
+        tokens = len(tokenizer.inner.encode(documents[0].text).ids)
+        parts.append(f"{-(-tokens // 16):,} windows ({tokens:,} tokens)")
+    assert told["windows"] == (
+        f"{parts[0]} and {parts[1]} held out; a vocabulary of {len(tokenizer):,} tokens"
+    )

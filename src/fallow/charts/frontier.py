@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._checks import invalid
 from .style import INK, plain_style, write_chart
@@ -22,11 +22,26 @@ _MARKERS = "o", "^", "v", "P", "X", "<", ">", "p", "h", "d", "8"
 _WORDS = {_FULL: "full training", _FEWER: "fewer epochs", _RANDOM: "random subsets"}
 
 Points = list[tuple[float, float, float]]
-"""Of one arm: percent saved, percent accuracy, its standard deviation; by saving."""
+"""Of one arm: percent saved, what it reaches, its standard deviation; by saving."""
+
+
+class _Reached(NamedTuple):
+    """What the arms reach: its name in a row, by how much it is multiplied, its title, its finest step."""
+
+    name: str
+    scale: float
+    title: str
+    step: float
+
+
+_REACHED = {
+    "accuracy": _Reached("accuracy", 100.0, "accuracy, %", 0.1),
+    "bits_per_character": _Reached("bits_per_character", 1.0, "bits a character", 0.002),
+}
 
 
 def frontier_chart(results: dict[str, Any]) -> Figure:
-    """Draw test accuracy against samples saved: a line an arm, full training as a band.
+    """Draw test accuracy, or bits a character, against samples saved: a line an arm, full training as a band.
 
     Bars and band are a standard deviation over the seeds to either side. Each arm is named at its right end.
 
@@ -37,12 +52,14 @@ def frontier_chart(results: dict[str, Any]) -> Figure:
         A figure of 6.5 x 6.5 inches that belongs to no pyplot.
 
     Raises:
-        InvalidValue: where no arm has an accuracy.
+        InvalidValue: where no arm has any.
         ModuleNotFoundError: without matplotlib.
     """
-    arms = _points(results["arms"])
+    reached = _REACHED[results["measure"]]
+    arms = _points(results["arms"], reached)
     if not arms:
-        raise invalid("A frontier chart needs an arm with an accuracy.", "none", "Let a run finish.")
+        what = f"A frontier chart needs an arm with {reached.name}."
+        raise invalid(what, "none", "Let a run finish.")
     with plain_style("The frontier chart"):
         from matplotlib.figure import Figure
 
@@ -50,7 +67,7 @@ def frontier_chart(results: dict[str, Any]) -> Figure:
         longest = max(len(_WORDS.get(name, name)) for name in arms)
         room = (0.56 * longest + 3.2) * SIZE / (72 * SIDE)
         ax = figure.add_axes((0.125, 0.105, 0.875 - room, 0.74))
-        _frame(ax, results, arms)
+        _frame(ax, results, arms, reached)
         looks = _looks([name for name in arms if name != _FULL])
         ends = {name: _draw(ax, name, arms, looks) for name in arms}
         _name(ax, ends, looks)
@@ -96,14 +113,14 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     return [first + gap * k for first, members in groups for k in range(int(members))]
 
 
-def _points(rows: Sequence[dict[str, Any]]) -> dict[str, Points]:
-    """Return the points of each arm that has an accuracy, full training first."""
+def _points(rows: Sequence[dict[str, Any]], reached: _Reached) -> dict[str, Points]:
+    """Return the points of each arm that has any, full training first."""
     found: dict[str, Points] = {}
     for row in sorted(rows, key=lambda row: bool(row["arm"] != _FULL)):
-        accuracy = row["accuracy"]
-        if accuracy["mean"] is not None:
-            point = 100 * row["saved_fraction"], 100 * accuracy["mean"], 100 * (accuracy["sd"] or 0.0)
-            found.setdefault(row["arm"], []).append(point)
+        values = row[reached.name]
+        if values["mean"] is not None:
+            middle, sd = (reached.scale * (values[name] or 0.0) for name in ("mean", "sd"))
+            found.setdefault(row["arm"], []).append((100 * row["saved_fraction"], middle, sd))
     return {name: sorted(points) for name, points in found.items()}
 
 
@@ -116,13 +133,13 @@ def _looks(names: Sequence[str]) -> dict[str, tuple[str, str, str]]:
     return looks
 
 
-def _frame(ax: Axes, results: dict[str, Any], arms: dict[str, Points]) -> None:
+def _frame(ax: Axes, results: dict[str, Any], arms: dict[str, Points], reached: _Reached) -> None:
     settings = results["settings"]
     every = [point for points in arms.values() for point in points]
     far = max(5.0, max(saved for saved, _, _ in every))
-    bottom = min(accuracy - sd for _, accuracy, sd in every)
-    top = max(accuracy + sd for _, accuracy, sd in every)
-    edge = max(0.05 * (top - bottom), 0.1)
+    bottom = min(value - sd for _, value, sd in every)
+    top = max(value + sd for _, value, sd in every)
+    edge = max(0.05 * (top - bottom), reached.step)
     ax.set(xlim=(min(0.0, min(s for s, _, _ in every)) - 0.04 * far, 1.1 * far))
     ax.set(ylim=(bottom - edge, top + edge))
     ax.set_xlabel("samples saved, % of full training")
@@ -130,7 +147,8 @@ def _frame(ax: Axes, results: dict[str, Any], arms: dict[str, Points]) -> None:
     ax.grid(color="#E4E4E4", linewidth=0.8)
     ax.spines[["top", "right"]].set_visible(False)
     ax.locator_params(nbins=6)
-    ax.set_title(f"{part} accuracy, %", loc="left", x=-0.105 / ax.get_position().width, fontsize=SIZE, pad=12)
+    x = -0.105 / ax.get_position().width
+    ax.set_title(f"{part} {reached.title}", loc="left", x=x, fontsize=SIZE, pad=12)
     seeds = max(row["n"] for row in results["arms"])
     name = str(settings["data"]).rstrip("/").split("/")[-1]
     title = name if len(name) <= 34 else f"{name[:33]}…"
@@ -145,11 +163,11 @@ def _draw(
     ax: Axes, name: str, arms: dict[str, Points], looks: dict[str, tuple[str, str, str]]
 ) -> tuple[float, float]:
     """Draw one arm, and return where its line ends, in dots. A control's line begins at full training."""
-    saved, accuracy, sd = (list(values) for values in zip(*arms[name], strict=True))
+    saved, values, sd = (list(values) for values in zip(*arms[name], strict=True))
     if name == _FULL:
-        ax.axhline(accuracy[0], color=INK, linewidth=1.6, zorder=2)
-        ax.axhspan(accuracy[0] - sd[0], accuracy[0] + sd[0], color="#DADADA", linewidth=0, zorder=0)
-        x, y = ax.transAxes.transform((1.0, 0.0))[0], ax.transData.transform((0.0, accuracy[0]))[1]
+        ax.axhline(values[0], color=INK, linewidth=1.6, zorder=2)
+        ax.axhspan(values[0] - sd[0], values[0] + sd[0], color="#DADADA", linewidth=0, zorder=0)
+        x, y = ax.transAxes.transform((1.0, 0.0))[0], ax.transData.transform((0.0, values[0]))[1]
         return float(x), float(y)
     colour, marker, dash = looks[name]
     others = [other for other in arms if other != _FULL]
@@ -157,15 +175,15 @@ def _draw(
     step = min(4.0, 26.0 / max(1, len(others) - 1)) / width  # so that bars stand side by side
     shift = (others.index(name) - (len(others) - 1) / 2) * step
     if name in _LOOKS and _FULL in arms:
-        start = [0.0, saved[0]], [arms[_FULL][0][1], accuracy[0]]
+        start = [0.0, saved[0]], [arms[_FULL][0][1], values[0]]
         ax.plot(*start, color=colour, linestyle=dash, linewidth=1.0, alpha=0.7, zorder=1)
     if any(sd):  # only the bars stand beside each other: a mark is where its arm is
         beside = [share + shift for share in saved]
-        ax.errorbar(beside, accuracy, sd, color=colour, linestyle="", linewidth=1.2, zorder=2.5)
-        ax.hlines(accuracy, saved, beside, color=colour, linewidth=1.2, zorder=2.5)
+        ax.errorbar(beside, values, sd, color=colour, linestyle="", linewidth=1.2, zorder=2.5)
+        ax.hlines(values, saved, beside, color=colour, linewidth=1.2, zorder=2.5)
     ax.plot(
         saved,
-        accuracy,
+        values,
         color=colour,
         marker=marker,
         markersize=7.5,
@@ -175,7 +193,7 @@ def _draw(
         linewidth=1.5,
         zorder=3,
     )
-    x, y = ax.transData.transform((saved[-1], accuracy[-1]))
+    x, y = ax.transData.transform((saved[-1], values[-1]))
     return float(x), float(y)
 
 

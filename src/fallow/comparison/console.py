@@ -12,6 +12,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from .measure import ACCURACY, BITS
 from .plan import Run
 from .pool import Event
 from .table import caption, rows
@@ -89,8 +90,9 @@ class Console:
             self.line(f"{place} failed: {event.reason}")
             return
         summary = event.run.summary() or {}
-        accuracy = summary.get("accuracy")
-        shown = "done" if accuracy is None else f"{accuracy:.2%}"
+        measure = BITS if summary.get(BITS.name) is not None else ACCURACY
+        value = summary.get(measure.name)
+        shown = "done" if value is None else measure.show(value)
         left = self._work.seconds_left()
         rest = f", {duration(left)} left" if left and self._done < self._count else ""
         self.line(f"{place} {shown}, {summary.get('seconds', 0.0):.1f} s{rest}")

@@ -14,6 +14,7 @@ FORMAT = "fallow-compare-1"
 AGAIN = "Remove the run's folder to train it again."
 """What to do about a damaged run."""
 _NUMBERS = ("samples_backward", "samples_forward_only")
+_REACHED = ("accuracy", "test_loss", "bits_per_character")
 _OF_AN_EPOCH = ("accuracy", "test_loss", "samples_backward", "samples_forward_only", "samples_full")
 
 
@@ -33,9 +34,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     lacking = [name for name in _OF_AN_EPOCH if any(name not in epoch for epoch in epochs)]
     lacking += [name for name in ("accuracy", "test_loss") if name not in summary]
     wrong = [epoch for epoch in epochs if not _number(epoch.get("samples_full"))]
-    wrong += [
-        part for part in (summary, *epochs) if not all(map(_fits, map(part.get, ("accuracy", "test_loss"))))
-    ]
+    wrong += [part for part in (summary, *epochs) if not all(map(_fits, map(part.get, _REACHED)))]
     if lacking or wrong:
         found = f"no {lacking[0]}" if lacking else "a value that is no number"
         raise damaged(f"{path} must hold what a finished run writes.", found, AGAIN)

@@ -8,6 +8,7 @@ from typing import Any
 
 from .arms import CONTROLS, FULL
 from .files import FORMAT
+from .measure import ACCURACY, BITS, Measure, gain
 from .plan import Plan, Run
 from .sentences import NEAR
 from .statistics import Difference, between, deviation, mean, paired
@@ -17,7 +18,7 @@ RISE = 0.02
 
 _MEANS = (
     "test_loss", "worst_class_accuracy", "saved_fraction", "samples_backward", "samples_forward_only",
-    "steps", "cpu_seconds", "seconds", "bits_per_character",
+    "steps", "cpu_seconds", "seconds",
 )  # fmt: skip
 _OF_AN_EPOCH = ("accuracy", "test_loss", "samples_backward", "samples_forward_only")
 
@@ -33,7 +34,8 @@ def gather(plan: Plan, jobs: int | None, failed: Mapping[str, str]) -> dict[str,
     found = {run.name: run.summary() for run in plan.runs()}
     full_samples = _samples_of_full(found.values(), plan)
     rows = [_run_row(run, found[run.name], full_samples, failed.get(run.name)) for run in plan.runs()]
-    arms = _arms(plan, [row for row in rows if row["status"] == "done"])
+    measure = BITS if any(row.get(BITS.name) is not None for row in rows) else ACCURACY
+    arms = _arms(plan, [row for row in rows if row["status"] == "done"], measure)
     return {
         "format": FORMAT,
         "settings": {
@@ -44,6 +46,7 @@ def gather(plan: Plan, jobs: int | None, failed: Mapping[str, str]) -> dict[str,
             "jobs": jobs,
         },
         "samples_full": full_samples,
+        "measure": measure.name,
         "arms": arms,
         "full_too_long": _too_long(arms, rows),
         "runs": rows,
@@ -78,14 +81,13 @@ def _run_row(
     )
 
 
-def _arms(plan: Plan, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _arms(plan: Plan, rows: Sequence[dict[str, Any]], measure: Measure) -> list[dict[str, Any]]:
     """Return a row for each arm and saving that has a finished run."""
     found: list[dict[str, Any]] = []
     for arm in plan.arms:
         own = [row for row in rows if (row["arm"], row["saved"]) == (arm.name, arm.saved)]
         if not own:
             continue
-        accuracy = [row["accuracy"] for row in own if row["accuracy"] is not None]
         found.append(
             {
                 "arm": arm.name,
@@ -94,18 +96,23 @@ def _arms(plan: Plan, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "n": len(own),
                 "seeds": [row["seed"] for row in own],
                 "epochs": arm.options.planned_epochs,
-                "accuracy": {
-                    "mean": mean(accuracy) if accuracy else None,
-                    "sd": deviation(accuracy) if accuracy else None,
-                    "values": accuracy,
-                },
+                ACCURACY.name: _values_of(own, ACCURACY.name),
+                BITS.name: _values_of(own, BITS.name),
                 **{name: _mean_of(own, name) for name in _MEANS},
             }
         )
-    by_seed, step = _by_seed(rows), _step(rows)
+    by_seed = _by_seed(rows, measure)
+    step = _step(rows) if measure == ACCURACY else 0.0
     for row in found:
-        row["against"] = {} if row["arm"] == FULL else _against(row, found, by_seed, step)
+        against = {} if row["arm"] == FULL else _against(row, found, by_seed, step)
+        row["against"] = {name: measure.told(d) | rest for name, (d, rest) in against.items()}
     return found
+
+
+def _values_of(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    middle, spread = (mean(values), deviation(values)) if values else (None, None)
+    return {"mean": middle, "sd": spread, "values": values}
 
 
 def _step(rows: Sequence[dict[str, Any]]) -> float:
@@ -119,13 +126,14 @@ def _mean_of(rows: Sequence[dict[str, Any]], name: str) -> float | None:
 
 
 Seeds = dict[int, tuple[float, float]]
-"""By seed: the share saved, and the accuracy."""
+"""By seed: the share saved, and what is subtracted."""
 
 
-def _by_seed(rows: Sequence[dict[str, Any]]) -> Callable[[str, float | None], Seeds]:
+def _by_seed(rows: Sequence[dict[str, Any]], measure: Measure) -> Callable[[str, float | None], Seeds]:
     def of(arm: str, saved: float | None) -> Seeds:
         own = [row for row in rows if (row["arm"], row["saved"]) == (arm, saved)]
-        return {r["seed"]: (r["saved_fraction"], r["accuracy"]) for r in own if r["accuracy"] is not None}
+        found = ((row["seed"], row["saved_fraction"], measure.of(row)) for row in own)
+        return {seed: (share, value) for seed, share, value in found if value is not None}
 
     return of
 
@@ -135,14 +143,14 @@ def _against(
     rows: Sequence[dict[str, Any]],
     by_seed: Callable[[str, float | None], Seeds],
     step: float,
-) -> dict[str, Any]:
-    """Return the paired differences of an arm from full training and from each control."""
+) -> dict[str, tuple[Difference, dict[str, Any]]]:
+    """Return the paired differences of an arm from full training and from each control, and of what."""
     own = by_seed(row["arm"], row["saved"])
-    accuracy = {seed: value for seed, (_, value) in own.items()}
+    values = {seed: value for seed, (_, value) in own.items()}
     full = by_seed(FULL, None)
-    found: dict[str, Any] = {}
-    if (d := paired(accuracy, {s: a for s, (_, a) in full.items()}, step)) is not None:
-        found[FULL] = _difference(d, 0.0, interpolated=False)
+    found: dict[str, tuple[Difference, dict[str, Any]]] = {}
+    if (d := paired(values, {s: a for s, (_, a) in full.items()}, step)) is not None:
+        found[FULL] = d, _where(0.0, interpolated=False)
     for control in CONTROLS:
         savings = [r["saved"] for r in rows if r["arm"] == control]
         if control == row["arm"] or not savings:
@@ -156,17 +164,17 @@ def _against(
                 for s, (share, _) in own.items()
             }
             if all(value is not None for value in lines.values()):
-                d = paired(accuracy, {s: v for s, v in lines.items() if v is not None}, step)
+                d = paired(values, {s: v for s, v in lines.items() if v is not None}, step)
                 if d is not None:
-                    found[control] = _difference(d, row["saved_fraction"], interpolated=True)
+                    found[control] = d, _where(row["saved_fraction"], interpolated=True)
                     continue
-        if same and (d := paired(accuracy, {s: a for s, (_, a) in same.items()}, step)) is not None:
-            found[control] = _difference(d, saved, interpolated=False)
+        if same and (d := paired(values, {s: a for s, (_, a) in same.items()}, step)) is not None:
+            found[control] = d, _where(saved, interpolated=False)
     return found
 
 
-def _difference(d: Difference, saved: float | None, *, interpolated: bool) -> dict[str, Any]:
-    return {**asdict(d), "control_saved": saved, "interpolated": interpolated}
+def _where(saved: float | None, *, interpolated: bool) -> dict[str, Any]:
+    return {"control_saved": saved, "interpolated": interpolated}
 
 
 def _too_long(arms: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -174,7 +182,7 @@ def _too_long(arms: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) ->
     above = [
         {"saved": row["saved"], "epochs": row["epochs"], **row["against"][FULL]}
         for row in arms
-        if row["arm"] == CONTROLS[0] and FULL in row["against"] and row["against"][FULL]["mean"] > 0
+        if row["arm"] == CONTROLS[0] and FULL in row["against"] and gain(row["against"][FULL])["mean"] > 0
     ]
     return {"fewer_epochs_above_full": above, "test_loss_rises": _rise(runs)}
 

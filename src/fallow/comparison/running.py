@@ -15,6 +15,7 @@ from ..run_directory import RunDirectory
 from ..tasks.options import TrainOptions
 from ..tasks.stored import located
 from .arms import CONTROLS, FEWER, FULL, Arm, make_arms
+from .measure import gains
 from .options import NOT_SHARED, CompareOptions, read_arms, read_saved, read_seeds
 from .plan import Plan, Run
 from .pool import Pool, Probe
@@ -43,7 +44,7 @@ class Comparison:
 
     @property
     def chart_path(self) -> Path:
-        """``frontier.png``: accuracy against samples saved."""
+        """``frontier.png``: accuracy, or bits a character, against samples saved."""
         return self.out / "frontier.png"
 
     @property
@@ -264,12 +265,12 @@ def _finish(plan: Plan, jobs: int | None, failed: dict[str, str]) -> Comparison:
     """Write results and chart."""
     results = gather(plan, jobs, failed)
     for row in results["arms"]:
-        row["verdict"] = None if row["arm"] in (FULL, *CONTROLS) else verdict(row)
+        row["verdict"] = None if row["arm"] in (FULL, *CONTROLS) else verdict(gains(row))
     results["sentences"] = sentences(results)
     comparison = Comparison(results, plan.out)
     text = json.dumps(results, indent=1) + "\n"
     RunDirectory(plan.out).write_text(comparison.results_path, text)
-    if any(row["accuracy"]["mean"] is not None for row in results["arms"]):
+    if any(row[results["measure"]]["mean"] is not None for row in results["arms"]):
         save_frontier(results, plan.out)
     return comparison
 

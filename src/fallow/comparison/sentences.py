@@ -6,9 +6,11 @@ from typing import Any
 
 from ..history import FORWARD_SHARE
 from .arms import CONTROLS, FULL
+from .measure import gain, gains, measure_of
 
 SMALL = 0.003
-"""Accuracy that does not matter: an interval that ends below it shows that a rule gains nothing."""
+"""A difference that does not matter, of accuracy or a share of the bits: an interval that ends below it
+shows that a rule gains nothing."""
 WORDS = {"fewer-epochs": "fewer epochs", "random": "random subsets"}
 FEWEST_PAIRS = 3
 """With fewer pairs of seeds an interval settles nothing: two that happen to agree have hardly any width."""
@@ -23,7 +25,7 @@ def sentences(results: dict[str, Any]) -> list[str]:
     """Return whether full training is too long, then a sentence or two for each arm and saving."""
     part = "validation" if results["settings"].get("validation") else "test"
     said = _too_long(results["full_too_long"], part)
-    rows = [row for row in results["arms"] if row["arm"] not in (FULL, *CONTROLS)]
+    rows = [gains(row) for row in results["arms"] if row["arm"] not in (FULL, *CONTROLS)]
     said += [_arm(row, results) for row in rows]
     if any(row["n"] == 1 for row in results["arms"]):
         said.append(ONE_SEED)
@@ -38,8 +40,9 @@ def sentences(results: dict[str, Any]) -> list[str]:
 def verdict(row: dict[str, Any]) -> str:
     """Return ``pays``, ``pays at a cost``, ``does not pay``, ``not settled``, ``no control``, ``no saving``.
 
-    An arm pays where it is above every control that was run, by the whole interval, and at a cost where it
-    is so below full training. It does not pay where a control is above it, or at most ``SMALL`` below it.
+    ``row`` has the :func:`~fallow.comparison.measure.gains` of an arm. It pays where it is above every
+    control that was run, by the whole interval, and at a cost where it is so below full training. It does
+    not pay where a control is above it, or at most ``SMALL`` below it.
     Fewer than ``FEWEST_PAIRS`` pairs, or an interval without a width, settle nothing.
     """
     if row["saved_fraction"] < NOTHING:
@@ -66,8 +69,9 @@ def _no_worse(d: dict[str, Any]) -> bool:
 
 
 def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
-    if row["accuracy"]["mean"] is None:
-        return f"{row['label']} logs no accuracy, so it cannot be compared."
+    measure = measure_of(results)
+    if row[measure.name]["mean"] is None:
+        return f"{row['label']} logs no {measure.words}, so it cannot be compared."
     what = verdict(row)
     if what == "no saving":
         return (
@@ -88,7 +92,7 @@ def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
     if row["n"] == 1:
         return f"{text}; it is {told}{rest}."
     if what.startswith("pays"):
-        price = ", at a price in accuracy" if what == "pays at a cost" else ""
+        price = f", at a price in {measure.words}" if what == "pays at a cost" else ""
         return f"{text}. It pays{price}: it is {told}{rest}."
     if what == "not settled":
         open_ = {c: d for c, d in controls.items() if not (_tells(d) and d["low"] > 0)}
@@ -139,14 +143,17 @@ def _measured(row: dict[str, Any], results: dict[str, Any]) -> str:
 
 
 def _points(d: dict[str, Any]) -> str:
-    """Return ``0.80 points (0.60 to 1.00) above``; ends on the other side have a minus."""
+    """Return ``0.80 points (0.60 to 1.00) above`` or ``0.80 % (0.60 to 1.00) better than``.
+
+    Ends on the other side have a minus.
+    """
     above = d["mean"] >= 0
-    side = "above" if above else "below"
+    unit, *sides = ("%", "better than", "worse than") if d["relative"] else ("points", "above", "below")
     span = ""
     if d["low"] is not None:
         low, high = (d["low"], d["high"]) if above else (-d["high"], -d["low"])
         span = f" ({_signed(low)} to {_signed(high)})"
-    return f"{abs(100 * d['mean']):.2f} points{span} {side}"
+    return f"{abs(100 * d['mean']):.2f} {unit}{span} {sides[not above]}"
 
 
 def _signed(share: float) -> str:
@@ -159,7 +166,8 @@ def _percent(share: float) -> str:
 
 def _too_long(found: dict[str, Any], part: str) -> list[str]:
     said = []
-    above = [d for d in found["fewer_epochs_above_full"] if d["low"] is None or d["low"] > -SMALL]
+    shorter = [gain(d) for d in found["fewer_epochs_above_full"]]
+    above = [d for d in shorter if d["low"] is None or d["low"] > -SMALL]
     if above:
         best = max(above, key=lambda d: float(d["mean"]))
         sure = best["low"] is not None and best["low"] > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .arms import CONTROLS, FULL
+from .measure import ACCURACY, BITS, measure_of
 from .sentences import WORDS
 
 
@@ -13,30 +14,34 @@ def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     present = {name for row in results["arms"] for name in row["against"]}
     others = [name for name in (FULL, *CONTROLS) if name in present]
     validated = bool(results["settings"].get("validation"))
-    bits = any(row.get("bits_per_character") is not None for row in results["arms"])
-    measure = "next token %" if bits else "accuracy %"
-    heads = ["arm", "saved %", f"validation {measure}" if validated else measure]
+    measure = measure_of(results)
+    part = "validation " if validated else ""
+    heads = ["arm", "saved %", f"{part}{measure.words}" if measure.relative else f"{part}accuracy %"]
     heads += [f"against {WORDS.get(name, name)}" for name in others]
-    loss = "loss in bits a character" if bits else "validation loss" if validated else "test loss"
-    heads += ["worst class %", loss, "CPU s"]
+    heads += ["next token %"] if measure.relative else ["worst class %", f"{part or 'test '}loss"]
+    heads.append("CPU s")
     cells = []
     for row in sorted(results["arms"], key=lambda row: row["arm"] != FULL):
-        line = [row["arm"], f"{100 * row['saved_fraction']:.1f}", _accuracy(row["accuracy"])]
+        line = [row["arm"], f"{100 * row['saved_fraction']:.1f}"]
+        line.append(_spread(row[BITS.name], 4) if measure.relative else _spread(row[ACCURACY.name], 2, 100))
         line += [_difference(row["against"].get(name)) for name in others]
-        worst, seconds = row["worst_class_accuracy"], row["cpu_seconds"]
-        ends = row.get("bits_per_character") if bits else row["test_loss"]
-        line.append("-" if worst is None else f"{100 * worst:.1f}")
-        line.append("-" if ends is None else f"{ends:.4f}" if bits else f"{ends:.3f}")
+        if measure.relative:
+            line.append(_number(row[ACCURACY.name]["mean"], 2, 100))
+        else:
+            line += [_number(row["worst_class_accuracy"], 1, 100), _number(row["test_loss"], 3)]
+        seconds = row["cpu_seconds"]
         line.append("-" if seconds is None else f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}")
         cells.append(line)
     return heads, cells
 
 
-def _accuracy(found: dict[str, Any]) -> str:
-    if found["mean"] is None:
-        return "-"
-    spread = "" if found["sd"] is None else f" ± {100 * found['sd']:.2f}"
-    return f"{100 * found['mean']:.2f}{spread}"
+def _number(value: float | None, digits: int, scale: int = 1) -> str:
+    return "-" if value is None else f"{scale * value:.{digits}f}"
+
+
+def _spread(found: dict[str, Any], digits: int, scale: int = 1) -> str:
+    spread = "" if found["sd"] is None else f" ± {_number(found['sd'], digits, scale)}"
+    return _number(found["mean"], digits, scale) + spread
 
 
 def _difference(d: dict[str, Any] | None) -> str:
@@ -50,9 +55,11 @@ def caption(results: dict[str, Any]) -> str:
     """Return what the signs in the table mean."""
     rows = results["arms"]
     part = ", on the validation samples" if results["settings"].get("validation") else ""
-    text = f"Final epoch{part}. Saved: of full training's samples. against: difference in points"
+    measure = measure_of(results)
+    what = "difference in %, below 0 is better," if measure.relative else "difference in points"
+    text = f"Final epoch{part}. Saved: of full training's samples. against: {what}"
     if any(row["n"] > 1 for row in rows):
-        text = f"{text} ± 95 % interval, paired by seed; accuracy ± standard deviation"
+        text = f"{text} ± 95 % interval, paired by seed; {measure.words} ± standard deviation"
     if any(d["interpolated"] for row in rows for d in row["against"].values()):
         text += "; ~ interpolated between the savings that were run"
     return f"{text}."

@@ -9,7 +9,6 @@ import numpy as np
 from lightning.pytorch import Trainer
 
 from ..charts import save_usage
-from ..datasets.tokens import WindowDataset
 from ..history import FORWARD_SHARE, EpochRecord, fitted, times_used
 from ..plan import thin_epochs
 from ..policies import RandomFraction
@@ -22,12 +21,9 @@ from .payoff import remarks, time_saved
 
 
 def samples_evaluated(trainer: Trainer) -> int | None:
-    """Return how many predictions one evaluation counts: samples, or tokens; None where nobody knows."""
-    loaders = trainer.val_dataloaders
+    """Return how many samples one evaluation counts; None where nobody knows."""
     try:
-        if isinstance(loaders.dataset, WindowDataset):  # type: ignore[union-attr]
-            return int(loaders.dataset.sizes.sum())  # type: ignore[union-attr]
-        return len(loaders.dataset) or None  # type: ignore[union-attr]
+        return len(trainer.val_dataloaders.dataset) or None  # type: ignore[union-attr]
     except (AttributeError, TypeError):
         return None
 
