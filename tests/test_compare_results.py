@@ -326,14 +326,14 @@ class TestBits:
         assert full[:3] == ["full", "0.0", "2.0000 ± 0.0015"]
         assert soft[3].startswith("+1.0")
         assert soft[-2] == "25.00"
-        assert "difference in %, below 0 is better" in table_text(results, 140)
+        assert "difference in % (below 0 is better) ± 95 % interval" in table_text(results, 140)
         validated = gathered(tmp_path / "d", level(full=2.0), bits=True, base={"validation": 0.2})
         assert rows(validated)[0][2] == "validation bits a character"
 
     def test_the_chart_shows_bits(self, tmp_path):
         results = gathered(tmp_path / "c", level(full=2.0, soft=2.02), bits=True)
         ax = frontier_chart(results).axes[0]
-        assert ax.get_title(loc="left") == "test bits a character"
+        assert ax.get_title(loc="left") == "test bits a character, less is better"
         low, high = ax.get_ylim()
         assert 0.7 < low < 0.9 < 2.02 < high < 2.2
         with pytest.raises(InvalidValue, match="needs an arm with bits_per_character"):

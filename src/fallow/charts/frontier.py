@@ -36,7 +36,7 @@ class _Reached(NamedTuple):
 
 _REACHED = {
     "accuracy": _Reached("accuracy", 100.0, "accuracy, %", 0.1),
-    "bits_per_character": _Reached("bits_per_character", 1.0, "bits a character", 0.002),
+    "bits_per_character": _Reached("bits_per_character", 1.0, "bits a character, less is better", 0.002),
 }
 
 

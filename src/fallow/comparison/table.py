@@ -56,7 +56,7 @@ def caption(results: dict[str, Any]) -> str:
     rows = results["arms"]
     part = ", on the validation samples" if results["settings"].get("validation") else ""
     measure = measure_of(results)
-    what = "difference in %, below 0 is better," if measure.relative else "difference in points"
+    what = "difference in % (below 0 is better)" if measure.relative else "difference in points"
     text = f"Final epoch{part}. Saved: of full training's samples. against: {what}"
     if any(row["n"] > 1 for row in rows):
         text = f"{text} ± 95 % interval, paired by seed; {measure.words} ± standard deviation"
