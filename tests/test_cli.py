@@ -1,11 +1,13 @@
 """The command line, in this process and on real data."""
 
 import csv
+import io
 import json
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +15,16 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from rich.console import Console as RichConsole
 from safetensors.numpy import load_file
 
+import fallow
+from fallow import Fraction, Schedule, Subsampler
 from fallow.cli import main
+from fallow.comparison.options import CompareOptions
 from fallow.run_directory import RunDirectory
+from fallow.tasks.console import Console
+from fallow.tasks.options import TrainOptions
 
 QUICK = ["train", "--data", "digits", "--epochs", "3", "--accelerator", "cpu"]
 
@@ -363,6 +371,44 @@ def test_no_words_show_the_help(capsys):
         main([])
     assert stop.value.code == 0
     assert "fallow train --data digits" in capsys.readouterr().out
+
+
+HELP = [
+    ([], ["Train a network on images or texts.", "train --data FILE.csv --label", "train --data FILE.txt"]),
+    (["compare", "--help"], ["compare --data FILE.csv"]),
+    (["train", "--help"], ["accuracy is then measured against the class that most of them name"]),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), HELP, ids=["fallow", "compare", "train"])
+def test_the_help_speaks_of_texts(words, said, capsys):
+    with pytest.raises(SystemExit):
+        main(words)
+    shown = " ".join(capsys.readouterr().out.split())
+    for part in said:
+        assert part in shown
+
+
+def test_options_are_spelt_as_in_the_help():
+    names = [field.name for kind in (TrainOptions, CompareOptions) for field in fields(kind)]
+    other = [f"--{name.replace('_', '-')}" for name in names if "_" in name]
+    source = Path(fallow.__file__).parent
+    for path in source.rglob("*.py"):
+        text = path.read_text().replace("``--readmit-every``", "")
+        assert not [name for name in other if name in text], path
+
+
+@pytest.mark.parametrize("width", [60, 79, 80])
+def test_columns_that_have_no_room_are_named(width):
+    file = io.StringIO()
+    console = Console(RichConsole(file=file, force_terminal=True, width=width))
+    console.begin(Subsampler(8, Fraction(0.5), Schedule(epochs=2)), 4, TrainOptions(data="digits"))
+    console.end()
+    lines = file.getvalue().splitlines()
+    head = next(line for line in lines if line.split()[:2] == ["epoch", "kept"])
+    named = "No room for outliers, back, measured: see summary.json, or widen the terminal." in lines
+    assert named == (width < 80)
+    assert ("measured" in head) != named
 
 
 def test_ctrl_c_leaves_what_was_done(tmp_path):

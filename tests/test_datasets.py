@@ -504,7 +504,7 @@ class TestFolder:
 
     def test_memory_limit(self, folder, monkeypatch):
         monkeypatch.setattr(decoding, "MEMORY_LIMIT", 3 * 20 * 10 * 10)
-        with pytest.raises(InvalidValue, match=r"20 images of 12×12.*`--image-size 10` or less"):
+        with pytest.raises(InvalidValue, match=r"20 images of 12×12.*`--image_size 10` or less"):
             load_images(folder)
         assert load_images(folder, image_size=10).train.images.shape[-1] == 10
 

@@ -48,6 +48,18 @@ def test_evaluating_does_not_shrink():
     assert "evaluating takes 65% of it" in said(epochs)
 
 
+def test_time_that_was_lost_is_told_as_lost():
+    lost = [epoch(1000, 10.0, n=1000), *(epoch(700, 10.0, n=1000, evaluating=3.0) for _ in range(9))]
+    told = summary(lost) | {"time_saved_fraction": -0.0136}
+    assert (
+        "27% of the samples were saved, but the time grew by 1.4%: evaluating takes"
+        in remarks(told, rule=True)[0]
+    )
+    for gained, shown in ((-0.0004, 0), (0.0, 0), (0.014, 1)):
+        said = remarks(told | {"time_saved_fraction": gained}, rule=True)[0]
+        assert f"27% of the samples saved only {shown}% of the time" in said
+
+
 def test_one_epoch_saves_nothing_and_says_why():
     full = [epoch(**LONG, backward=100_000)]
     assert "every epoch was full. A sample is measured before" in said(full, thin=0)
@@ -64,7 +76,7 @@ def test_predictions_that_nobody_recorded():
 
 def test_scores_that_are_not_finite():
     epochs = [e | {"epoch": i, "bad": 7 * (i > 3)} for i, e in enumerate(HALVES)]
-    assert said(epochs).startswith("42 scores were not finite, the first in epoch 5 of 10")
+    assert said(epochs).startswith("42 scores were not finite, the first in epoch 4 of 0 to 9")
     assert "not finite" in said(epochs, rule=False)
 
 
@@ -89,7 +101,7 @@ def test_full_training_past_its_best_epoch():
         return {"loss": 1 + abs(e - 3) / 5, "accuracy": 0.8 - abs(e - 3) / 100}
 
     epochs = [epoch(100_000, **LONG, **bend(e)) for e in range(10)]
-    assert "best in epoch 4 of 10 (loss 1.000, 2.200 at the end)" in said(epochs, rule=False)
+    assert "best in epoch 3 of 0 to 9 (loss 1.000, 2.200 at the end)" in said(epochs, rule=False)
     rising_accuracy = [e | {"accuracy": i / 10} for i, e in enumerate(epochs)]
     assert said(rising_accuracy, rule=False) == ""
     assert said([e | {"test_loss": None} for e in epochs], rule=False) == ""

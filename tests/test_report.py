@@ -312,6 +312,32 @@ def test_summary_may_be_hostile_too(tmp_path):
     assert HOSTILE[0] in " ".join(page.words)
 
 
+def test_tokens_without_a_gradient_are_told(tmp_path):
+    make_run(tmp_path / "run")
+    assert "without a gradient" not in " ".join(page_of(tmp_path / "run").words)
+    path = tmp_path / "run" / "summary.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | {"tokens": 2000, "tokens_learned": 404, "tokens_outliers": 1}))
+    assert (
+        "Of 2,000 tokens in the samples trained on, 404 (20.2%) were learned and 1 (0.1%) outliers: these "
+        "passed without a gradient."
+    ) in page_of(tmp_path / "run").words
+    for stray in ({"tokens": 0}, {"tokens_learned": "<b>"}, {"tokens_outliers": None}):
+        path.write_text(json.dumps({"tokens": 9, "tokens_learned": 1, "tokens_outliers": 1} | found | stray))
+        assert "without a gradient" not in " ".join(page_of(tmp_path / "run").words)
+
+
+@pytest.mark.parametrize(("data", "title"), [
+    ("/a/b/reviews.csv", "reviews.csv"), ("hf:/a/b/reviews", "reviews"), ("hf:a/b", "hf:a/b"), ("/", "/"),
+    ("digits", "digits"), ("own.parts:Data", "own.parts:Data"),
+])  # fmt: skip
+def test_the_headline_is_the_name_of_the_file_and_settings_have_the_whole_path(tmp_path, data, title):
+    make_run(tmp_path / "run", options={"data": data})
+    page = page_of(tmp_path / "run")
+    assert f"{title} – fallow" in page.words
+    assert data in page.words
+
+
 def test_loads_nothing_and_runs_only_its_own_script(tmp_path):
     make_run(tmp_path / "run", shown=True)
     markup = write_report(Run(tmp_path / "run")).read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ from fallow.run_directory import RunDirectory
 from fallow.tasks.keeper import Keeper
 from fallow.tasks.options import TrainOptions
 from fallow.tasks.session import Stopped
-from fallow.tasks.stored import going_on, stored_options
+from fallow.tasks.stored import going_on, located, stored_options, with_own_lists
 from fallow.tasks.training import train
 from told_console import Told
 
@@ -359,6 +359,48 @@ def test_a_run_goes_on_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     go_on(run)
     assert json.loads((run / "summary.json").read_text())["finished"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a file, a folder to work in and a link into it."""
+    place = tmp_path.resolve()
+    (place / "work" / "inner").mkdir(parents=True)
+    (place / "link").symlink_to(place / "work" / "inner")
+    digits_npz(place / "data.npz")
+    monkeypatch.chdir(place / "work")
+    return place
+
+
+def test_a_path_is_kept_from_the_root_without_dots(place):
+    assert located("../data.npz") == str(place / "data.npz")
+    assert located("./inner/..") == str(place / "work")
+    assert located("hf:../work") == f"hf:{place / 'work'}"
+    for other in ("digits", "hf:a/b", "../none.csv", "package.module:Class", ""):
+        assert located(other) == other
+
+
+def test_links_in_a_path_are_left_alone(place):
+    assert located("../link") == str(place / "link")
+    digits_npz(place / "work" / "data.npz", shorter)
+    behind = f"{place}/link/../data.npz"  # of the folder that the link leads into
+    assert Path(located(behind)).samefile(place / "work" / "data.npz")
+
+
+def test_a_run_begun_with_dots_in_its_paths_goes_on(place):
+    (place / "work" / "added-000.csv").write_text("a list")
+    path = place / "work" / "run"
+    kept = {"data": f"{place}/work/../data.npz", "model": f"{place}/work/../work", "add": "added-000.csv"}
+    with RunDirectory.create(path) as run:
+        run.generations.write(b"a state", {"epoch": 1, "recorded": 0, "options": kept}, {})
+        run.put(run.path / "added-000.csv", b"a list")
+    stored = stored_options("../work/run")
+    assert stored["data"] == str(place / "data.npz")
+    assert stored["model"] == str(place / "work")
+    assert stored["add"] == located(stored["add"]) == str(path / "added-000.csv")
+    options = with_own_lists(RunDirectory("../work/run"), TrainOptions(**stored))
+    assert options.add == "added-000.csv"
+    assert len(list(path.glob("*.csv"))) == 1
 
 
 def readable(run):

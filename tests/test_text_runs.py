@@ -691,27 +691,34 @@ def test_wrong_use(table, book, tmp_path, capsys, given, said):
 
 @pytest.mark.usefixtures("_without_charts")
 def test_what_was_read_is_told_before_training(table, book, tmp_path):
-    told = {}
-    for name, data in (("texts", table), ("windows", book)):
-        console = Told()
-        train(TrainOptions(**QUICK | {"data": data, "epochs": 1, "out": str(tmp_path / name)}), console)
-        told[name] = console.said[0]
-    data = read_texts(TrainOptions(data=table).resolved())
+    told, tokenizers = [], []
+    for name, given in (("texts", table), ("windows", book)):
+        console, run = Told(), tmp_path / name
+        train(TrainOptions(**QUICK | {"data": given, "epochs": 1, "out": str(run)}), console)
+        told.append(console.said[0])
+        tokenizers.append(Tokenizer.parse((run / "tokenizer.json").read_bytes(), ""))
+    data, corpus = (read_texts(TrainOptions(data=given).resolved()) for given in (table, book))
     fewest, most = sorted(np.bincount(data.train.labels).tolist())
-    sizes = [json.loads((tmp_path / name / "tokenizer.json").read_text()) for name in told]
-    sizes = [len(size["model"]["vocab"]) for size in sizes]
-    assert told["texts"] == (
-        f"192 texts of 2 classes ({fewest} to {most} each) and 48 held out; a vocabulary of {sizes[0]} tokens"
-    )
-    path = tmp_path / "windows" / "tokenizer.json"
-    tokenizer, corpus = (
-        Tokenizer.parse(path.read_bytes(), str(path)),
-        read_texts(TrainOptions(data=book).resolved()),
+    assert told[0] == (
+        f"192 texts of 2 classes ({fewest} to {most} each) and 48 held out; "
+        f"a vocabulary of {len(tokenizers[0])} tokens"
     )
     parts = []
     for documents in (corpus.train, corpus.test):
-        tokens = len(tokenizer.inner.encode(documents[0].text).ids)
+        tokens = len(tokenizers[1].inner.encode(documents[0].text).ids)
         parts.append(f"{-(-tokens // 16):,} windows ({tokens:,} tokens)")
-    assert told["windows"] == (
-        f"{parts[0]} and {parts[1]} held out; a vocabulary of {len(tokenizer):,} tokens"
-    )
+    vocabulary = f"a vocabulary of {len(tokenizers[1])} tokens"
+    assert told[1] == f"{parts[0]} and {parts[1]} held out; {vocabulary}"
+
+
+@pytest.mark.usefixtures("_without_charts")
+@pytest.mark.parametrize(
+    ("blank", "said"), [(0, None), (1, "1 of the texts is empty."), (3, "3 of the texts are empty.")]
+)
+def test_empty_texts_are_counted(tmp_path, blank, said):
+    (tmp_path / "train.csv").write_text("text,label\n" + "good day,a\nbad night,b\n" * 40 + "  ,a\n" * blank)
+    (tmp_path / "test.csv").write_text("text,label\ngood,a\nbad,b\n")
+    console = Told()
+    options = {"data": str(tmp_path), "epochs": 1, "out": str(tmp_path / "run"), "batch_size": 40}
+    train(TrainOptions(**QUICK | options), console)
+    assert [line for line in console.said if line.endswith("empty.")] == ([said] if said else [])

@@ -282,6 +282,41 @@ class TestFolders:
         assert said.endswith("Name a model of the hub or a folder, with weights as safetensors.")
         assert "\n" not in said
 
+    @pytest.mark.parametrize("name", ["./none", "../none", "~/none", "/none", "a/b/none", "{file}"])
+    def test_what_can_only_be_a_folder_is_looked_for_on_the_disk(self, tmp_path, name):
+        (tmp_path / "file").touch()
+        name = name.format(file=tmp_path / "file")
+        with pytest.raises(InvalidValue) as refused:
+            load_language_model(name, {})
+        found = "a file" if "file" in name else "none"
+        assert str(refused.value) == (
+            f"--model {name}: there must be such a folder. Found {found}. Check the path."
+        )
+
+    def test_a_name_of_the_hub_is_no_folder(self):
+        for name in ("none", "a/none"):
+            with pytest.raises(InvalidValue, match=f"--model {name} must be a model that can be loaded"):
+                load_language_model(name, {})
+
+    def test_a_reason_is_its_first_sentence(self, tmp_path):
+        transformers.DistilBertConfig().save_pretrained(tmp_path)
+        with pytest.raises(InvalidValue, match=r"AutoModel: AutoModelForCausalLM\. Name a model"):
+            load_language_model(str(tmp_path), {})
+
+    def test_the_hub_tells_no_retries_while_a_model_is_loaded(self, monkeypatch):
+        hub = pytest.importorskip("huggingface_hub.utils.logging")
+        before, seen = hub.get_verbosity(), []
+
+        def load(*_, **__):
+            seen.append(hub.get_verbosity())
+            raise OSError("no such model")
+
+        monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", load)
+        with pytest.raises(InvalidValue, match=r"Found no such model\. Name"):
+            load_language_model("none", {})
+        assert seen == [hub.ERROR]
+        assert hub.get_verbosity() == before != hub.ERROR
+
     def test_one_full_stop_is_enough(self, tmp_path):
         with pytest.raises(InvalidValue) as refused:
             load_language_model(str(tmp_path), {})

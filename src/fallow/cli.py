@@ -34,6 +34,8 @@ _ABOUT = """Train on what still surprises the network.
   fallow train --data digits                          a first run, without a download
   fallow train --data fashion-mnist --policy threshold --low 0.1
   fallow train --data FOLDER                          one sub-folder of images a class
+  fallow train --data FILE.csv --label stars          texts with a class each, in columns text and stars
+  fallow train --data FILE.txt                        a language model
   fallow train --config run.yaml --seed 1             options from a file, one of them changed
   fallow train --resume RUN                           go on exactly where a run was stopped
   fallow compare --data digits                        does it pay? against two plain controls
@@ -47,7 +49,7 @@ number of samples, fewer epochs and a random subset each epoch.
 
   fallow compare --data digits --seeds 3
   fallow compare --data FOLDER --arms full,fewer-epochs,random,soft,threshold --saved 0.3,0.5
-  fallow compare --data FOLDER --saved 0.5 --dry-run      how many runs, and how long they take
+  fallow compare --data FILE.csv --saved 0.5 --dry_run    how many runs, and how long they take
   fallow compare --config compare.yaml                    with arms of your own, in the file as
                                                           arms: {full: , mine: {policy: soft, exponent: 1}}
 
@@ -193,7 +195,7 @@ def _parser(defaults: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     train.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
     train.add_class_arguments(TrainOptions)
     train.set_defaults(defaults)
-    commands.add_subcommand("train", train, help="Train a network on images.")
+    commands.add_subcommand("train", train, help="Train a network on images or texts.")
     compare = new(
         usage="fallow compare --data DATA [--arms ARMS] [--saved SAVED] [--seeds SEEDS] [--out OUT] ...",
         description=_ABOUT_COMPARE,

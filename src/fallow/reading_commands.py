@@ -14,6 +14,7 @@ from ._checks import missing_extra
 from .epoch_file import finite
 from .life import Life, life
 from .reading import Run
+from .tasks.options import TEXT_TASKS
 from .verifying import told_json, verify
 
 DONE, FINDING, DAMAGED = 0, 1, 3
@@ -69,15 +70,16 @@ def _verify(parsed: Any) -> int:
 
 
 def _inspect(parsed: Any) -> int:
-    found = life(Run(parsed.run), parsed.sample)
+    run = Run(parsed.run)
+    found = life(run, parsed.sample)
     if parsed.json:
         print(json.dumps(found.told(), indent=2))
     else:
-        print(_life_text(found))
+        print(_life_text(found, of_texts=run.options.get("task") in TEXT_TASKS))
     return DONE
 
 
-def _life_text(found: Life) -> str:
+def _life_text(found: Life, *, of_texts: bool) -> str:
     """Return a sample's life as lines: what it is, then a row an epoch with a bar for its score."""
     from .report.text import name as shown
 
@@ -86,6 +88,8 @@ def _life_text(found: Life) -> str:
     for name, value in told.items():
         if value is not None:
             lines.append(f"{name:<10} {shown(value, len(value))}")
+    if of_texts and found.text is None:
+        lines.append(f"{'text':<10} not kept: only samples that the report shows keep theirs")
     lines.append(f"{'used':<10} in {found.times_used} of {len(found.epochs)} epochs")
     lines += ["Epochs count from 0, as the files of a run do."]
     lines += ["", f"{'epoch':>5}  {'used':<4}  {'score':>9}  {'':<20}  reason"]

@@ -93,7 +93,7 @@ def choose_shape(headers: Sequence[Header], image_size: int | None = None) -> Sh
         rule = f"The decoded images must fit {MEMORY_LIMIT / 2**30:.0f} GiB of memory."
         found = f"{len(headers)} images of {width}×{height}, {size / 2**30:.1f} GiB"
         side = isqrt(MEMORY_LIMIT // (len(headers) * channels))
-        raise invalid(rule, found, f"Pass `--image-size {side}` or less.")
+        raise invalid(rule, found, f"Pass `--image_size {side}` or less.")
     return channels, height, width
 
 

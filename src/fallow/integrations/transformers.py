@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -148,6 +149,7 @@ def longest(model: nn.Module) -> int | None:
 
 def _loaded(name: str, kind: Any, arguments: dict[str, Any]) -> Any:
     """Load a model in float32; nothing that a repository brings is run, and nothing is unpickled."""
+    _check_place(name)
     fixed = {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
     try:
         with _quiet():
@@ -155,9 +157,22 @@ def _loaded(name: str, kind: Any, arguments: dict[str, Any]) -> Any:
                 name, **{**fixed, **arguments, "local_files_only": Path(name).is_dir()}
             )
     except Exception as error:  # the hub, the disk and the models raise many kinds
-        said = " ".join(str(error).split())[:300] or type(error).__name__
         step = "Name a model of the hub or a folder, with weights as safetensors."
-        raise invalid(f"--model {name} must be a model that can be loaded.", said, step) from None
+        raise invalid(f"--model {name} must be a model that can be loaded.", _reason(error), step) from None
+
+
+def _check_place(name: str) -> None:
+    """Raise for what can only be a folder, and is none: the hub's names have one stroke at most."""
+    path = Path(name)
+    if (name.startswith((".", "/", "~")) or name.count("/") > 1) and not path.is_dir():
+        found = "a file" if path.exists() else "none"
+        raise invalid(f"--model {name}: there must be such a folder.", found, "Check the path.")
+
+
+def _reason(error: Exception) -> str:
+    """Return the first sentence of what an error says, or its kind."""
+    said = re.split(r"(?<=[.!?])\s|\n(?=[A-Z])", str(error).strip(), maxsplit=1)[0]
+    return " ".join(said.split())[:300] or type(error).__name__
 
 
 def _tokenizer(name: str, library: Any, model: Any) -> tuple[Any, int]:
@@ -167,8 +182,8 @@ def _tokenizer(name: str, library: Any, model: Any) -> tuple[Any, int]:
                 name, trust_remote_code=False, local_files_only=Path(name).is_dir()
             )
     except Exception as error:  # as many kinds as there are tokenizers
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise invalid(f"{name} must have a tokenizer.", said, "Save one into the same folder.") from None
+        step = "Save one into the same folder."
+        raise invalid(f"{name} must have a tokenizer.", _reason(error), step) from None
     inner = getattr(found, "backend_tokenizer", None)
     if inner is None:
         step = "Convert it by transformers' AutoTokenizer with use_fast=True."
@@ -187,18 +202,21 @@ def _tokenizer(name: str, library: Any, model: Any) -> tuple[Any, int]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let the library load without bars and reports: a new output layer is what is wanted."""
+    """Let the library load without bars, reports and retries: a new output layer is what is wanted."""
+    from huggingface_hub.utils import logging as hub
     from transformers.utils import logging as theirs
 
     logging: Any = theirs
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    level, of_hub, bars = logging.get_verbosity(), hub.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.ERROR)
+    hub.set_verbosity(logging.ERROR)
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        hub.set_verbosity(of_hub)
         if bars:
             logging.enable_progress_bar()
 

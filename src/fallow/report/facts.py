@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..history import FORWARD_SHARE
-from . import text
+from . import text, told
 from .source import Source
 
 _PLACES = {"out", "resume", "accept"}
@@ -55,11 +56,17 @@ def heading(source: Source) -> dict[str, Any]:
     if source.spaced:
         remarks.append(source.spaced)
     return {
-        "title": text.path(str(options.get("data", source.run.directory.path.resolve().name)), 48),
+        "title": _title(str(options.get("data", source.run.directory.path.resolve().name))),
         "policy": rule(options, source.unit),
         "facts": facts,
         "remarks": remarks[:12],
     }
+
+
+def _title(data: str) -> str:
+    """Return what was trained on; of a path the last name, as Settings have all of it."""
+    path = Path(data.removeprefix("hf:"))
+    return text.path((path.name if path.is_absolute() else "") or data, 48)
 
 
 def rule(options: dict[str, Any], unit: str) -> str:
@@ -149,6 +156,17 @@ def _times(summary: dict[str, Any]) -> list[Figure]:
             )
         )
     return figures
+
+
+def tokens(source: Source) -> str:
+    """Return in a sentence what a step rule left out inside the windows; nothing where none did."""
+    names = ("tokens", "tokens_learned", "tokens_outliers")
+    every, learned, odd = (told.whole((source.summary or {}).get(name)) for name in names)
+    if not every or learned is None or odd is None:
+        return ""
+    parts = (f"{count:,} ({text.share(count / every)})" for count in (learned, odd))
+    left_out = "{} were learned and {} outliers".format(*parts)
+    return f"Of {every:,} tokens in the samples trained on, {left_out}: these passed without a gradient."
 
 
 def settings(source: Source) -> list[tuple[str, str]]:

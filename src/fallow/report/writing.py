@@ -94,6 +94,7 @@ def _page(source: Source, parts: dict[str, Any]) -> str:
             **parts,
             heading=facts.heading(source),
             saved=facts.saved(source),
+            tokens=facts.tokens(source),
             settings=facts.settings(source),
             reasons=epochs.reasons(source),
             accuracy=epochs.accuracy(source),

@@ -96,6 +96,8 @@ class Console:
         bits = "; test: bits a character" if options.task == "language-model" else ""
         loss = "mean loss" if options.policy == "repb" else "mean score"
         self.line(f"loss: {loss} of the samples trained on; so far: share of full training's samples{bits}")
+        if not self._wide:
+            self.line(f"No room for {', '.join(_WIDE_ONLY)}: see summary.json, or widen the terminal.")
         drawn = options.policy in _DRAWN
         heads = {name: name for name in _COLUMNS} | ({"learned": "not drawn"} if drawn else {})
         self._row(heads | ({"test": "valid"} if options.validation is not None else {}))
@@ -146,10 +148,14 @@ class Console:
             }
         )
 
+    @property
+    def _wide(self) -> bool:
+        """Whether there is room for every column."""
+        return not self.live or self.rich.width > sum(_COLUMNS.values()) + len(_COLUMNS) - 1
+
     def _row(self, cells: dict[str, str]) -> None:
         """Print a row of the table; a terminal too narrow for it gets the columns that matter most."""
-        wide = not self.live or self.rich.width > sum(_COLUMNS.values()) + len(_COLUMNS) - 1
-        shown = [name for name in cells if wide or name not in _WIDE_ONLY]
+        shown = [name for name in cells if self._wide or name not in _WIDE_ONLY]
         self.line(" ".join(f"{cells[name]:>{_COLUMNS[name]}}" for name in shown))
 
     def end(self) -> None:

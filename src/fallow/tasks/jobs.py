@@ -122,7 +122,7 @@ def _material(options: TrainOptions, data: Data, own: Any, console: Console) -> 
     kept = None if options.resume is None else RunDirectory(options.resume).tokenizer_path
     tokenizer = kept if kept is not None and kept.exists() else None
     if isinstance(data, Corpus):
-        return language_material(options, data, own, tokenizer)
+        return language_material(options, data, own, tokenizer, console)
     return text_material(options, data, own, tokenizer, console)
 
 

@@ -18,6 +18,7 @@ from ..models import SmallGPT
 from ..shown_file import EXCERPT
 from ..step_rules import TokenThreshold
 from ..subsampler import Subsampler
+from .console import Console
 from .language_model import LanguageModelTask
 from .material import Material
 from .options import TrainOptions
@@ -33,7 +34,9 @@ from .tokenizing import (
 )
 
 
-def language_material(options: TrainOptions, corpus: Corpus, own: Any, kept: Path | None) -> Material:
+def language_material(
+    options: TrainOptions, corpus: Corpus, own: Any, kept: Path | None, console: Console
+) -> Material:
     """Return documents as windows that a language model is trained on; see :func:`text_material`."""
     if isinstance(own, LightningModule):
         step = "Name an nn.Module from token ids (B, T) to logits (B, T, V), or bring your own data module."
@@ -51,6 +54,8 @@ def language_material(options: TrainOptions, corpus: Corpus, own: Any, kept: Pat
     ]
     chosen = np.flatnonzero(chosen_samples(len(parts[0]), options.samples))
     train, test = parts[0].take(chosen), parts[1]
+    read, held_out = (f"{len(part):,} windows ({part.sizes.sum():,} tokens)" for part in (train, test))
+    console.line(f"{read} and {held_out} held out; a vocabulary of {len(tokenizer):,} tokens")
     characters = sum(len(one.text) for one in corpus.test)
 
     def module(subsampler: Subsampler, batch_size: int) -> LanguageModelTask:
@@ -68,13 +73,13 @@ def language_material(options: TrainOptions, corpus: Corpus, own: Any, kept: Pat
     def texts(index: NDArray[np.int64]) -> dict[str, Any]:
         return {"texts": tuple(tokenizer.decode(train.ids(row).tolist())[:EXCERPT] for row in index.tolist())}
 
-    content, held_out = train.checksums(), test.checksums()
+    content, theirs = train.checksums(), test.checksums()
     return Material(
         train,
         test,
         WindowDataset.collate,
         None,
-        DataFile(len(train), None, content, None, readable(_names(corpus, train)), np.sort(held_out)),
+        DataFile(len(train), None, content, None, readable(_names(corpus, train)), np.sort(theirs)),
         texts,
         32 if pretrained else 16,
         max(1, TOKENS_A_TEST_BATCH // length),

@@ -72,7 +72,8 @@ class TrainOptions:
             under a name that starts with test or val and holds acc.
         text: The column of texts of a table. Default text.
         label: The column of classes of a table; several with commas between, one an annotator, make a soft
-            label: the share of them that name each class. Default label.
+            label: the share of them that name each class; accuracy is then measured against the class that
+            most of them name. Default label.
         tokenizer: bpe (byte pairs learned from the training texts) or byte. Default bpe; a Hugging Face model
             brings its own.
         vocabulary: How many tokens bpe learns at most. Default 16000 for classes, 1024 for a language model.

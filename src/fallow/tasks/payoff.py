@@ -69,8 +69,8 @@ def _broken(epochs: list[dict[str, Any]]) -> list[str]:
         return []
     first = next(epoch["epoch"] for epoch in epochs if epoch["bad"])
     return [
-        f"{bad:,} scores were not finite, the first in epoch {first + 1} of {len(epochs)}: the training went "
-        "wrong. Try a lower --learning-rate."
+        f"{bad:,} scores were not finite, the first in epoch {first} of 0 to {len(epochs) - 1}: the training "
+        "went wrong. Try a lower --learning_rate."
     ]
 
 
@@ -85,7 +85,7 @@ def _nothing(epochs: list[dict[str, Any]], thin: int, min_kept: int) -> str:
     if min_kept >= epochs[-1]["n"]:
         return (
             f"{said}at least {min_kept:,} samples are kept in any case, and there are {epochs[-1]['n']:,}. "
-            "Lower --min-kept or --batch-size."
+            "Lower --min_kept or --batch_size."
         )
     return f"{said}the rule found no sample to leave out."
 
@@ -123,6 +123,8 @@ def _left_out(summary: dict[str, Any], epochs: list[dict[str, Any]], thin: int, 
         if evaluating > LITTLE
         else "part of each epoch does not shrink with its samples"
     )
+    if round(gained, 3) < 0:
+        return [f"{saved:.0%} of the samples were saved, but the time grew by {-gained:.1%}: {why}."]
     return [f"{saved:.0%} of the samples saved only {max(gained, 0.0):.0%} of the time: {why}."]
 
 
@@ -155,6 +157,6 @@ def _too_long(epochs: list[dict[str, Any]]) -> list[str]:
     if not early or losses[-1] < 1.05 * losses[best]:
         return []
     return [
-        f"The network was best in epoch {best + 1} of {len(epochs)} (loss {losses[best]:.3f}, "
+        f"The network was best in epoch {best} of 0 to {len(epochs) - 1} (loss {losses[best]:.3f}, "
         f"{losses[-1]:.3f} at the end): fewer --epochs save as much, without any rule."
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -47,12 +48,14 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     newer = sorted(set(found) - known)
     if newer:
         raise damaged(f"{run.path} was written by another version of fallow.", newer[0], "Use that version.")
-    return {**found, "add": _resolved(run, str(found.get("add") or ""))}
+    # As a run keeps its paths now; one of before kept .. in them.
+    paths = {name: located(found[name]) for name in ("data", "model") if ".." in str(found.get(name))}
+    return {**found, **paths, "add": _resolved(run, str(found.get("add") or ""))}
 
 
 def _resolved(run: RunDirectory, add: str) -> str:
     """Return lists with the place of those that lie in the run, which are stored by their name alone."""
-    own = run.path.absolute()
+    own = _from_root(run.path)
     return ",".join(str(own / name) if run.is_list(name) else name for name in lists(add))
 
 
@@ -65,7 +68,7 @@ def with_own_lists(run: RunDirectory, options: TrainOptions) -> TrainOptions:
     names = []
     for name in lists(options.add):
         path = Path(name)
-        if path.parent != run.path.absolute() or not run.is_list(path.name):
+        if path.parent != _from_root(run.path) or not run.is_list(path.name):
             data, path = path.read_bytes(), run.next_csv("added")
             run.put(path, data)
         names.append(path.name)
@@ -84,7 +87,15 @@ def located(data: str) -> str:
     """Return the data's path from the root, where it is one: a run goes on from any folder."""
     start, place = ("hf:", data[3:]) if data.startswith("hf:") else ("", data)
     known = data in KNOWN_DATA or not place or not Path(place).exists()
-    return data if known else start + str(Path(place).absolute())
+    return data if known else start + str(_from_root(Path(place)))
+
+
+def _from_root(path: Path) -> Path:
+    """Return a path from the root without ``..``; symbolic links stay."""
+    whole = path.absolute()
+    short = Path(os.path.normpath(whole))
+    # Behind a symbolic link .. leads elsewhere.
+    return short if short.exists() and short.samefile(whole) else whole
 
 
 def plain(options: TrainOptions) -> dict[str, Any]:

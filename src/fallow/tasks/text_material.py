@@ -42,7 +42,7 @@ def text_material(
         data: the texts.
         own: the user's network or LightningModule, or None.
         kept: the tokenizer of the run that goes on, or None.
-        console: where to say how many texts are cut.
+        console: where to say what was read, and how many texts are cut.
     """
     pretrained, inner, pad = None, None, 0
     if own is None and is_pretrained(options, SMALL[0]):
@@ -52,6 +52,9 @@ def text_material(
     longest = longest_of(options, 256, pretrained)
     tokenizer = tokenizer_of(options, data.train.texts, kept, 16_000, inner, pad)
     encoded = [tokenizer.encode(part.texts, longest) for part in (data.train, data.test)]
+    console.line(_told(data, len(tokenizer)))
+    if empty := data.train.empty:
+        console.line(f"{empty:,} of the texts {'is' if empty == 1 else 'are'} empty.")
     if encoded[0].cut:
         console.line(
             f"{encoded[0].cut / len(data.train):.0%} of the texts have more than {longest} tokens and are "
@@ -86,6 +89,14 @@ def text_material(
         module,
         tokenizer.dump(),
     )
+
+
+def _told(data: TextData, tokens: int) -> str:
+    """Return in a line what was read."""
+    sizes = np.bincount(data.train.labels, minlength=len(data.classes))
+    classes = f"{len(data.classes):,} classes ({sizes.min():,} to {sizes.max():,} each)"
+    held_out = f"{len(data.test):,} held out"
+    return f"{len(data.train):,} texts of {classes} and {held_out}; a vocabulary of {tokens:,} tokens"
 
 
 def _targets(part: Texts) -> Tensor:
