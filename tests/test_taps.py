@@ -73,6 +73,50 @@ def test_tokens_that_do_not_count_are_left_out():
     assert torch.equal(rows[2], torch.zeros(4))
 
 
+class TestParts:
+    """A batch that passes in parts leaves the rows of the batch."""
+
+    PARTS = torch.tensor([3, 0]), torch.tensor([1, 4, 2])
+
+    def net(self):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 3))
+
+    def test_rows_are_where_the_batch_has_them(self):
+        net, x = self.net(), torch.randn(5, 7, 4)
+        mask = torch.arange(7) < torch.tensor([2, 7, 5, 1, 6])[:, None]
+        taps = Taps(net, ["0", "1"])
+        taps.expect(mask)
+        net(x)
+        want = taps.take(5)
+        taps.expect(mask, list(self.PARTS))
+        for part in self.PARTS:
+            net(x[part, : int(mask[part].sum(1).max())])
+        for ours, theirs in zip(taps.take(5), want, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+    def test_what_backward_passes_again_leaves_what_it_left(self):
+        net, x = self.net(), torch.randn(5, 4)
+        taps = Taps(net, ["0"])
+        taps.expect(None, list(self.PARTS))
+        found = [checkpoint(net, x[part], use_reentrant=False) for part in self.PARTS]
+        torch.cat(found).sum().backward()  # the last part first
+        torch.testing.assert_close(taps.take(5)[0], net[0](x).detach())
+
+    def test_a_batch_that_went_wrong_leaves_nothing_for_the_next(self):
+        net, x = self.net(), torch.randn(5, 4)
+        taps = Taps(net, ["0"])
+        taps.expect(None, list(self.PARTS))
+        net(x[self.PARTS[0]])  # and no more
+        taps.expect(None, list(self.PARTS))
+        for part in self.PARTS:
+            net(x[part])
+        torch.testing.assert_close(taps.take(5)[0], net[0](x).detach())
+        taps.expect()
+        net(x[:2])
+        assert len(taps.take(2)[0]) == 2
+
+
 def test_halves_of_a_float_are_read_before_they_are_added():
     x = torch.full((2, 4096, 1), 3.0, dtype=torch.bfloat16)
     assert torch.equal(pooled(x), torch.full((2, 1), 3.0))

@@ -115,6 +115,21 @@ class TestTextsByLength:
         assert seen == [(len(group), group[-1]) for group in groups]
         assert sum(rows * width for rows, width in seen) < 0.75 * tokens.numel()
 
+    def test_activations_are_those_of_the_whole_batch(self):
+        batch, rows = texts(), []
+        for apart in (True, False):
+            task = text_task(by_length=apart)
+            taps = Taps(task.network, ["norm", "head"])
+            taps.looking = True
+            parts = task.rows_of_passes(batch)
+            assert (parts is None) != apart
+            taps.expect(task.token_mask(batch), parts)
+            task.training_step(batch, 0)["loss"].backward()
+            rows.append(taps.take(len(batch[1])))
+        for ours, theirs in zip(*rows, strict=True):
+            torch.testing.assert_close(ours, theirs)
+            assert ours.std(0).min() > 0, "texts differ, so that a wrong order would show"
+
     def test_a_few_texts_pass_at_once(self):
         seen = []
         task = text_task(by_length=True)
@@ -422,7 +437,7 @@ class TestNextToken:
         for width in (4, LENGTH + 1):
             batch = short[:, :width]
             taps = Taps(task.network, ["norm"])
-            taps.mask = task.token_mask(batch)
+            taps.expect(task.token_mask(batch))
             task.measured(batch)
             rows.append(taps.take(1)[0])
             taps.remove()

@@ -86,14 +86,16 @@ class Taps:
     Attributes:
         names: of the layers; with ``"auto"`` known after the first forward pass.
         looking: whether layers in evaluation mode are looked at too.
-        mask: ``(B, T)``, which tokens of the next forward pass count; None for all.
     """
 
     def __init__(self, model: nn.Module, layers: str | Sequence[str] = AUTO) -> None:
         self.model: nn.Module = getattr(model, "_orig_mod", model)
         self.names: list[str] = []
-        self.looking, self.mask = False, None
+        self.looking = False
+        self._mask: Tensor | None = None
+        self._parts: list[Tensor] | None = None
         self._rows: dict[str, Tensor] = {}
+        self._passes: dict[str, int] = {}
         self._hooks: list[Any] = []
         self._order: list[str] = []
         self._weighed: dict[str, nn.Module] = {}
@@ -114,6 +116,16 @@ class Taps:
             self._hooks.append(modules[name].register_forward_hook(self._kept(name)))
         self.names = names
 
+    def expect(self, mask: Tensor | None = None, parts: list[Tensor] | None = None) -> None:
+        """Say how the next batch passes.
+
+        Args:
+            mask: ``(B, T)``, which tokens count; None for all.
+            parts: which rows each forward pass sees, in turn; None where one pass sees them all.
+        """
+        self._mask, self._parts = mask, parts
+        self._passes.clear()
+
     def _noted(self, name: str) -> Callable[..., None]:
         """Return a hook that keeps a layer's input, and notes the order in which layers are passed."""
 
@@ -124,7 +136,7 @@ class Taps:
                 return
             if not self.names and name not in self._order:
                 self._order.append(name)
-            self._rows[name] = pooled(_as_rows(module, inputs[0]), self.mask)
+            self._keep(name, _as_rows(module, inputs[0]))
 
         return hook
 
@@ -137,9 +149,24 @@ class Taps:
                 if not isinstance(found, Tensor):
                     step = "Name a layer whose output is a tensor."
                     raise invalid(f"The layer {name} must return a tensor.", type(found).__name__, step)
-                self._rows[name] = pooled(_as_rows(module, found), self.mask)
+                self._keep(name, _as_rows(module, found))
 
         return hook
+
+    def _keep(self, name: str, activations: Tensor) -> None:
+        """Keep what a layer gets; of a pass that sees a part of the batch, in the rows of that part."""
+        if self._parts is None:
+            self._rows[name] = pooled(activations, self._mask)
+            return
+        turn = self._passes.get(name, 0)
+        if turn == len(self._parts):  # backward passes it again
+            return
+        self._passes[name] = turn + 1
+        part = self._parts[turn]
+        found = pooled(activations, None if self._mask is None else self._mask[part, : activations.shape[1]])
+        if turn == 0:
+            self._rows[name] = found.new_zeros(sum(map(len, self._parts)), found.shape[1])
+        self._rows[name][part] = found
 
     def take(self, batch: int | None) -> list[Tensor]:
         """Return the rows of the last forward pass, ``(B, D)`` a layer, and forget them.

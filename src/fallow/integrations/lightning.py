@@ -163,10 +163,13 @@ class SubsamplingCallback(Callback):
         self._index = None
 
     def _show_mask(self, module: LightningModule, batch: Any) -> None:
-        """Tell the density which tokens of a batch count, where the module has ``token_mask(batch)``."""
+        """Tell the density which tokens of a batch count and which rows each forward pass sees.
+
+        A module may have ``token_mask(batch)`` and ``rows_of_passes(batch)``.
+        """
         if self.watch is not None:
-            told = getattr(module, "token_mask", None)
-            self.watch.taps.mask = None if told is None else told(batch)
+            mask, rows = (getattr(module, name, None) for name in ("token_mask", "rows_of_passes"))
+            self.watch.taps.expect(*(None if told is None else told(batch) for told in (mask, rows)))
 
     def _labels(self, index: Tensor) -> Tensor | None:
         """Return the labels of samples, for a density that has classes."""

@@ -29,8 +29,7 @@ class TextTask(Classifying):
         score: what is recorded; the loss is the KL divergence in any case.
         step_rule: which rows of a batch get a backward pass; None for all.
         by_length: pass texts of like length together, so that short ones are not filled up to the longest of
-            the batch, on a processor. Not for a network whose rows see each other, as by batch normalisation,
-            nor where the activations of a whole batch are looked at.
+            the batch, on a processor. Not for a network whose rows see each other, as by batch normalisation.
     """
 
     def __init__(
@@ -54,14 +53,22 @@ class TextTask(Classifying):
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the logits ``(B, classes)`` of token ids ``(B, T)``."""
-        if not self.by_length or inputs.device.type != "cpu" or len(inputs) < 2 * _GROUP:
+        groups = self._groups(inputs)
+        if groups is None:
             return super().logits(inputs)
+        found = [self.network(inputs[rows, : int(_lengths(inputs[rows], self.pad).max())]) for rows in groups]
+        return torch.cat(found)[torch.cat(groups).argsort()]
+
+    def _groups(self, tokens: Tensor) -> list[Tensor] | None:
+        """Return which rows pass together, shortest texts first; None where all do."""
+        if not self.by_length or tokens.device.type != "cpu" or len(tokens) < 2 * _GROUP:
+            return None
         # The lengths are on the host, so that nothing waits.
-        lengths = _lengths(inputs, self.pad)
-        order = lengths.argsort()
-        groups = [order[start : start + _GROUP] for start in range(0, len(order), _GROUP)]
-        found = [self.network(inputs[rows, : int(lengths[rows[-1]])]) for rows in groups]
-        return torch.cat(found)[order.argsort()]
+        return list(torch.split(_lengths(tokens, self.pad).argsort(), _GROUP))
+
+    def rows_of_passes(self, batch: Batch) -> list[Tensor] | None:
+        """Return which rows of a batch each forward pass sees, in turn; None where one sees them all."""
+        return self._groups(batch[0])
 
     def inputs(self, batch: Batch, key: int | None) -> Tensor:
         """Return the token ids."""

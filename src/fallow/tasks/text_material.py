@@ -73,8 +73,8 @@ def text_material(
             network = made(SmallTransformer, *size, arguments=options.model_args)
         recipe = recipe_of(options, 5e-5 if pretrained else 2e-3)
         score = None if options.by_density else subsampler.score
-        rule, apart = make_step_rule(options), own is None and not options.by_density
-        return TextTask(network, tokenizer.pad, subsampler, recipe, score, rule, by_length=apart)
+        rule = make_step_rule(options)
+        return TextTask(network, tokenizer.pad, subsampler, recipe, score, rule, by_length=own is None)
 
     texts = data.train.texts
     return Material(
