@@ -51,7 +51,11 @@ def test_what_the_names_stand_for():
     schedule = make_schedule(threshold, 20)
     assert make_policy(threshold).quantiles
     assert (schedule.readmit_every, schedule.full_tail) == (5, 0.1)
-    assert arm("default").options.policy == TrainOptions(data="digits").policy
+    assert arm("default").options.policy == TrainOptions(data="digits").resolved().policy == "soft"
+    (of_texts,) = make_arms({"default": None}, (0.5,), TrainOptions(data="shakespeare", epochs=8).resolved())
+    assert of_texts.options.policy == "fraction"
+    mine = make_arms({"mine": {"exponent": 1.0}}, (), TrainOptions(data="shakespeare").resolved())
+    assert mine[0].options.policy == "soft", "an option that only this policy has"
     assert arm("full").options.policy == "full"
     assert arm("full").saved is None
 

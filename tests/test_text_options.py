@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow._checks import InvalidType, InvalidValue
+from fallow.tasks.building import make_policy
 from fallow.tasks.options import KNOWN_CORPORA, KNOWN_TEXTS, TABLES, TrainOptions
 from fallow.tasks.text_options import TOKENIZERS
 
@@ -83,17 +84,40 @@ def test_what_hangs_on_the_task(data, model, decay, share, epochs):
     assert TrainOptions(data=data, epochs=3).planned_epochs == 3
 
 
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [
+        ({"data": "digits"}, "soft"),
+        ({"data": "20newsgroups"}, "soft"),
+        ({"data": "shakespeare"}, "fraction"),
+        ({"data": "shakespeare", "fraction": 0.3, "high": 5.0}, "fraction"),
+        ({"data": "shakespeare", "policy": "soft"}, "soft"),
+        ({"data": "shakespeare", "exponent": 1.0}, "soft"),
+        ({"data": "shakespeare", "calibrate": False}, "soft"),
+        ({"data": "shakespeare", "score": "density"}, "soft"),
+        ({"data": "digits", "task": "autoencoder"}, "soft"),
+    ],
+)
+def test_the_policy_where_nothing_is_said(given, policy):
+    options = TrainOptions(**given)
+    options.check()
+    assert options.resolved().policy == policy
+    assert make_policy(options) == make_policy(options.resolved())
+
+
 def test_resolving_changes_nothing_else_and_is_done_once():
     given = TrainOptions(data="a.csv", max_tokens=50, token_low=0.1, seed=4)
     found = given.resolved()
     assert found.resolved() is found
     named = {"task": TEXT, "model": "small-transformer", "weight_decay": 0.05, "test_share": 0.2}
+    named["policy"] = "soft"
     assert found == replace(given, **named)
     assert given == TrainOptions(data="a.csv", max_tokens=50, token_low=0.1, seed=4)
 
 
 def test_what_is_said_stays():
     said = {"task": TEXT, "model": "distilbert-base-uncased", "weight_decay": 0.0, "test_share": 0.3}
+    said["policy"] = "soft"
     options = TrainOptions(data="a.csv", **said)
     assert options.resolved() is options
 

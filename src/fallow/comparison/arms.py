@@ -8,7 +8,7 @@ is an arm by its own name.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .._checks import FallowError, invalid, unknown_name
@@ -21,9 +21,8 @@ FULL, FEWER, RANDOM = "full", "fewer-epochs", "random"
 CONTROLS = (FEWER, RANDOM)
 """What a rule has to beat: the same number of samples, without looking at any score."""
 
-_DEFAULT_POLICY = next(str(f.default) for f in fields(TrainOptions) if f.name == "policy")
 _NAMED: dict[str, dict[str, Any]] = {
-    "default": {"policy": _DEFAULT_POLICY},
+    "default": {"policy": "auto"},
     "soft": {"policy": "soft", "high": "none", "doubt": 0.0, "keep_rare": False, "calibrate": False},
     "hard": {"policy": "fraction"},
     "infobatch": {"policy": "infobatch", "full_tail": 0.125},
@@ -113,7 +112,8 @@ def _own(name: str, own: dict[str, Any], base: TrainOptions) -> TrainOptions:
     for option in own:
         if option.replace("-", "_") not in OF_AN_ARM:
             raise unknown_name(f"option of the arm {name}", option, OF_AN_ARM)
-    return replace(base, **{option.replace("-", "_"): value for option, value in own.items()})
+    given = {option.replace("-", "_"): value for option, value in own.items()}
+    return replace(base, **{"policy": "auto", **given}).resolved()
 
 
 def _solved(name: str, saved: float, base: TrainOptions) -> TrainOptions:
@@ -123,7 +123,7 @@ def _solved(name: str, saved: float, base: TrainOptions) -> TrainOptions:
         raise invalid("One epoch cannot save: the first is always full.", "--epochs 1", step)
     if name == FEWER:
         return replace(base, policy="full", epochs=fewer_epochs(base.planned_epochs, saved))
-    options = replace(base, **_NAMED.get(name, {"policy": name}))
+    options = replace(base, **_NAMED.get(name, {"policy": name})).resolved()
     if options.policy == "threshold":
         options = replace(options, quantiles=True, low=saved)
         return replace(options, low=epoch_share(name, saved, options))

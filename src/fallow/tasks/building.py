@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # they load torch, which the plan of a comparison does withou
 
 def make_policy(options: TrainOptions) -> Policy:
     """Return the policy that the options name."""
+    options = options.resolved()
     share = 0.5 if options.fraction is None else options.fraction
     if options.policy == "threshold":
         quantiles = bool(options.quantiles)

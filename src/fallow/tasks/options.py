@@ -84,11 +84,12 @@ class TrainOptions:
         model_args: Arguments of your own model's class.
         data_args: Arguments of your own data module's class. Class ids in an attribute labels or targets of
             its training dataset, one a sample, are used for class floors, rare classes and wrong labels.
-        policy: Which samples to leave out: soft (default: an exact share; the others are drawn with odds by
-            score, lower ones where a sample stays wrong, rare classes stay whole, and what looks mislabelled
-            goes first), threshold (the published method), fraction (the lowest-scoring share), random (a
-            control), full (leaves out nothing), or a rule of another paper: infobatch (or below-mean), seta,
-            kakurenbo, ucb, repb, order-dp, ies, selective-backprop (leaves out backward passes only).
+        policy: Which samples to leave out: soft (an exact share; the others are drawn with odds by score,
+            lower ones where a sample stays wrong, rare classes stay whole, and what looks mislabelled goes
+            first), fraction (the lowest-scoring share), threshold (the published method), random (a control),
+            full (leaves out nothing), or a rule of another paper: infobatch (or below-mean), seta, kakurenbo,
+            ucb, repb, order-dp, ies, selective-backprop (leaves out backward passes only). Default auto:
+            fraction for a language model, else soft.
         low: Samples that score below are learned (threshold): a number, or auto to have it held by an
             audit. Default 0.1; 0.3 with quantiles; 0 for no such side.
         high: Samples that score above, visit after visit, are outliers: a number, auto (where the data show
@@ -177,7 +178,7 @@ class TrainOptions:
     max_tokens: int | None = None
     token_low: float | None = None
     token_high: float | None = None
-    policy: str = "soft"
+    policy: str = "auto"
     low: float | str | None = None
     high: float | str | None = None
     visits: int | None = None
@@ -258,14 +259,15 @@ class TrainOptions:
         return None if self.high == "none" else self.high
 
     def resolved(self) -> TrainOptions:
-        """Return the options with task, network and what hangs on them by name; itself where they are."""
+        """Return the options with task, network, policy and what hangs on them; itself where all are said."""
         task = _task(self) if self.task == "auto" else self.task
         model = _MODELS.get(task, "small-conv") if self.model == "auto" else self.model
         share = self.test_share
         if share is None:
             share = 0.1 if self.data.lower().endswith(".txt") else 0.2
         decay = _WEIGHT_DECAY.get(task, 5e-4) if self.weight_decay is None else self.weight_decay
-        found = replace(self, task=task, model=model, weight_decay=decay, test_share=share)
+        policy = _policy(self, task) if self.policy == "auto" else self.policy
+        found = replace(self, task=task, model=model, weight_decay=decay, test_share=share, policy=policy)
         return self if found == self else found
 
     def check(self) -> None:
@@ -285,9 +287,9 @@ class TrainOptions:
         if self.accept and self.resume is None:
             raise invalid("--accept goes with --resume.", f"--accept {self.accept}", "Leave it out.")
         for name, known in (
+            ("task", TASKS),
             ("policy", POLICIES),
             ("augment", AUGMENTS),
-            ("task", TASKS),
             ("on_storage_error", ("warn", "stop")),
         ):
             value = getattr(self, name)
@@ -380,6 +382,14 @@ def _task(options: TrainOptions) -> str:
         return "language-model"
     table = name.startswith("hf:") or Path(name).suffix.lower() in TABLES
     return "text" if table or _holds_tables(name) else "image"
+
+
+def _policy(options: TrainOptions, task: str) -> str:
+    """Return which samples are left out where nothing is said: what did best in benchmarks/RESULTS.md."""
+    drawn = any(
+        getattr(options, name) is not None for name, rules in _ONLY_WITH.items() if rules == ("soft",)
+    )
+    return "fraction" if task == "language-model" and options.score == "kl" and not drawn else "soft"
 
 
 def _holds_tables(name: str) -> bool:
