@@ -103,6 +103,8 @@ def test_the_policy_where_nothing_is_said(given, policy):
     options.check()
     assert options.resolved().policy == policy
     assert make_policy(options) == make_policy(options.resolved())
+    share = 0.25 if options.resolved().task == "language-model" else 0.5
+    assert make_policy(options).fraction == (given.get("fraction") or share)
 
 
 def test_resolving_changes_nothing_else_and_is_done_once():

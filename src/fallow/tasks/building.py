@@ -36,7 +36,8 @@ if TYPE_CHECKING:  # they load torch, which the plan of a comparison does withou
 def make_policy(options: TrainOptions) -> Policy:
     """Return the policy that the options name."""
     options = options.resolved()
-    share = 0.5 if options.fraction is None else options.fraction
+    usual = 0.25 if options.task == "language-model" else 0.5
+    share = usual if options.fraction is None else options.fraction
     if options.policy == "threshold":
         quantiles = bool(options.quantiles)
         low = (0.3 if quantiles else 0.1) if options.low is None else options.low

@@ -98,8 +98,9 @@ class TrainOptions:
             else 1.
         quantiles: Read low and high as shares of all samples (threshold).
         fraction: Share of all samples that each epoch leaves out (kakurenbo: at most; not with threshold or
-            full). Default: 0.5 with soft, fraction, random and ucb; else what the rule's paper uses, which
-            fixes no share with infobatch, seta, repb and ies. Epochs are topped up to whole batches.
+            full). Default: 0.5 with soft, fraction, random and ucb, of a language model 0.25; else what the
+            rule's paper uses, which fixes no share with infobatch, seta, repb and ies. Epochs are topped up
+            to whole batches.
         exponent: How strongly the odds follow the score (soft). Default 0.5.
         doubt: How fast a score loses weight with wrong predictions in a row (soft): it counts as score / (1 +
             wrong visits)^doubt. Default 1; 0 for not at all.
