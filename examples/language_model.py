@@ -26,7 +26,7 @@ def main(epochs=4, works=None, characters=None, length=128):
     train_set, test_set = (WindowDataset(tokenizer.encode(part), length) for part in (texts, held_out))
     model = SmallGPT(len(tokenizer), length)
     optimizer = torch.optim.AdamW(model.parameters(), lr=6e-3, betas=(0.9, 0.98), weight_decay=0.1)
-    policy = fallow.Fraction(0.35, exponent=0.5)
+    policy = fallow.Fraction(0.35)
     subsampler = fallow.Subsampler(len(train_set), policy, fallow.Schedule(epochs))
     loader = subsampler.loader(train_set, batch_size=16, collate_fn=WindowDataset.collate)
     for _ in range(epochs):
