@@ -263,9 +263,8 @@ class TrainOptions:
         """Return the options with task, network, policy and what hangs on them; itself where all are said."""
         task = _task(self) if self.task == "auto" else self.task
         model = _MODELS.get(task, "small-conv") if self.model == "auto" else self.model
-        share = self.test_share
-        if share is None:
-            share = 0.1 if self.data.lower().endswith(".txt") else 0.2
+        usual = 0.1 if self.data.lower().endswith(".txt") else 0.2
+        share = usual if self.test_share is None else self.test_share
         decay = _WEIGHT_DECAY.get(task, 5e-4) if self.weight_decay is None else self.weight_decay
         policy = _policy(self, task) if self.policy == "auto" else self.policy
         found = replace(self, task=task, model=model, weight_decay=decay, test_share=share, policy=policy)
@@ -387,9 +386,8 @@ def _task(options: TrainOptions) -> str:
 
 def _policy(options: TrainOptions, task: str) -> str:
     """Return which samples are left out where nothing is said: what did best in benchmarks/RESULTS.md."""
-    drawn = any(
-        getattr(options, name) is not None for name, rules in _ONLY_WITH.items() if rules == ("soft",)
-    )
+    of_draws = (name for name, policies in _ONLY_WITH.items() if policies == ("soft",))
+    drawn = any(getattr(options, name) is not None for name in of_draws)
     return "fraction" if task == "language-model" and options.score == "kl" and not drawn else "soft"
 
 
