@@ -12,7 +12,7 @@ from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from .measure import ACCURACY, BITS
+from .measure import measure_in
 from .plan import Run
 from .pool import Event
 from .table import caption, rows
@@ -90,7 +90,7 @@ class Console:
             self.line(f"{place} failed: {event.reason}")
             return
         summary = event.run.summary() or {}
-        measure = BITS if summary.get(BITS.name) is not None else ACCURACY
+        measure = measure_in([summary])
         value = summary.get(measure.name)
         shown = "done" if value is None else measure.show(value)
         left = self._work.seconds_left()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,6 +50,11 @@ class Measure:
 
 ACCURACY = Measure("accuracy", "accuracy", relative=False)
 BITS = Measure("bits_per_character", "bits a character", relative=True)
+
+
+def measure_in(rows: Iterable[Mapping[str, Any]]) -> Measure:
+    """Return bits a character where any summary has them, else accuracy."""
+    return BITS if any(row.get(BITS.name) is not None for row in rows) else ACCURACY
 
 
 def measure_of(results: Mapping[str, Any]) -> Measure:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .arms import CONTROLS, FULL
 from .files import FORMAT
-from .measure import ACCURACY, BITS, Measure, gain
+from .measure import ACCURACY, BITS, Measure, gain, measure_in
 from .plan import Plan, Run
 from .sentences import NEAR
 from .statistics import Difference, between, deviation, mean, paired
@@ -34,7 +34,7 @@ def gather(plan: Plan, jobs: int | None, failed: Mapping[str, str]) -> dict[str,
     found = {run.name: run.summary() for run in plan.runs()}
     full_samples = _samples_of_full(found.values(), plan)
     rows = [_run_row(run, found[run.name], full_samples, failed.get(run.name)) for run in plan.runs()]
-    measure = BITS if any(row.get(BITS.name) is not None for row in rows) else ACCURACY
+    measure = measure_in(rows)
     arms = _arms(plan, [row for row in rows if row["status"] == "done"], measure)
     return {
         "format": FORMAT,

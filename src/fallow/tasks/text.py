@@ -56,19 +56,21 @@ class TextTask(Classifying):
         groups = self._groups(inputs)
         if groups is None:
             return super().logits(inputs)
-        found = [self.network(inputs[rows, : int(_lengths(inputs[rows], self.pad).max())]) for rows in groups]
-        return torch.cat(found)[torch.cat(groups).argsort()]
+        found = [self.network(inputs[rows, :width]) for rows, width in groups]
+        return torch.cat(found)[torch.cat([rows for rows, _ in groups]).argsort()]
 
-    def _groups(self, tokens: Tensor) -> list[Tensor] | None:
-        """Return which rows pass together, shortest texts first; None where all do."""
+    def _groups(self, tokens: Tensor) -> list[tuple[Tensor, int]] | None:
+        """Return which rows pass together and how wide, shortest texts first; None where all do."""
         if not self.by_length or tokens.device.type != "cpu" or len(tokens) < 2 * _GROUP:
             return None
         # The lengths are on the host, so that nothing waits.
-        return list(torch.split(_lengths(tokens, self.pad).argsort(), _GROUP))
+        lengths = _lengths(tokens, self.pad)
+        return [(rows, int(lengths[rows[-1]])) for rows in torch.split(lengths.argsort(), _GROUP)]
 
     def rows_of_passes(self, batch: Batch) -> list[Tensor] | None:
         """Return which rows of a batch each forward pass sees, in turn; None where one sees them all."""
-        return self._groups(batch[0])
+        groups = self._groups(batch[0])
+        return None if groups is None else [rows for rows, _ in groups]
 
     def inputs(self, batch: Batch, key: int | None) -> Tensor:
         """Return the token ids."""
