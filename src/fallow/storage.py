@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 TEMPORARY = ".tmp"
+_TEMPORARY = re.compile(r"\..+\.([0-9]+|[0-9a-f]{16})\.tmp", re.DOTALL)
+"""Names of our temporary files; those of earlier versions end in the number of a process."""
 
 
 class Disk:
@@ -29,7 +33,7 @@ class Disk:
             OSError: as the system says; the old file is there then, and nothing of the new one. Where only
                 the folder could not be synced, it is the new one, which a power cut may take back.
         """
-        temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+        temporary = temporary_path(path)
         try:
             self.write(temporary, data)
             self.sync(temporary)
@@ -53,8 +57,12 @@ class Disk:
         self.sync_folder(path.parent)
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write a new file; a power cut may leave any part of it."""
-        with path.open("wb") as file:
+        """Write a new file; a power cut may leave any part of it.
+
+        Raises:
+            FileExistsError: if there is something of that name, a link too.
+        """
+        with path.open("xb") as file:
             file.write(data)
 
     def sync(self, path: Path) -> None:
@@ -127,8 +135,23 @@ DISK = Disk()
 """The disk of the machine."""
 
 
+def temporary_path(path: Path) -> Path:
+    """Return where a file is written before it gets its name: beside it, under a name that nobody can guess.
+
+    >>> temporary_path(Path("run/summary.json")).parent.name
+    'run'
+    """
+    return path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}{TEMPORARY}")
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file of that name was half written by :meth:`Disk.put`."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def forget_temporaries(folder: Path, disk: Disk = DISK) -> None:
     """Remove what a killed writer left half done in a folder. Only whoever holds the lock may."""
-    if folder.is_dir():
+    if folder.is_dir() and not folder.is_symlink():
         for path in folder.glob(f".*{TEMPORARY}"):
-            disk.remove(path)
+            if is_temporary(path.name):
+                disk.remove(path)
