@@ -2,8 +2,8 @@
 
 A run, a pool or a list may come from anywhere. In place of a file it may hold a FIFO (reading it waits for
 ever), a device (reading it never ends), a link (reading it tells of another file, writing it changes one), or
-a file that claims to be huge, of which nothing lies on the disk. All of them are refused here, by name, before
-a byte is read.
+a file that claims to be huge, of which nothing lies on the disk. All of them are refused here, by name,
+before a byte is read.
 """
 
 from __future__ import annotations
