@@ -84,12 +84,12 @@ def test_a_file_that_is_cut_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("told", "arrays", "words"),
     [
-        ({"thin": []}, {}, r"must be readable\. Found 'gaps'\. Call fallow gaps again"),
-        ({"gaps": [], "thin": {}}, {}, "must hold lists of cards"),
-        ({"gaps": None, "thin": []}, {}, "must hold lists of cards"),
-        ({"gaps": [3], "thin": []}, {}, "must hold lists of cards"),
-        (["gaps"], {}, "must be readable"),
-        (None, {}, "must be readable"),
+        ({"thin": []}, {}, r"missing required field `gaps`\. Call fallow gaps again"),
+        ({"gaps": [], "thin": {}}, {}, r"must be as fallow writes it.*\$\.thin"),
+        ({"gaps": None, "thin": []}, {}, r"must be as fallow writes it.*\$\.gaps"),
+        ({"gaps": [3], "thin": []}, {}, r"must be as fallow writes it.*\$\.gaps\[0\]"),
+        (["gaps"], {}, r"must be as fallow writes it.*\$\.told"),
+        (None, {}, r"must be as fallow writes it.*\$\.told"),
         (TOLD, {"pictures": PICTURES.astype(np.float32)}, "must hold"),
         (TOLD, {"pictures": PICTURES[0]}, "must hold"),
         (TOLD, {"pictures": PICTURES[..., :2]}, "must hold"),
@@ -108,7 +108,7 @@ def test_a_file_of_another_format_is_refused(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(DamagedData, match="must be readable"):
+    with pytest.raises(DamagedData, match="must be there"):
         GapsFile.read(tmp_path / "gaps.safetensors")
-    with pytest.raises(DamagedData, match="must be readable"):
+    with pytest.raises(DamagedData, match=r"must be a regular file\. Found a folder"):
         GapsFile.read(tmp_path)

@@ -15,7 +15,8 @@ SOURCE = ROOT / "src" / "fallow"
 
 FLOORS = [
     {"_checks", "keyed", "selection", "no_score"},
-    {"regular_file"},
+    {"regular_file", "schema"},
+    {"plain_yaml"},
     {
         "scores",
         "policies",

@@ -73,7 +73,7 @@ def test_parts_that_do_not_fit(tmp_path, change):
 
 def test_damage_is_found(tmp_path):
     path = tmp_path / "shown.safetensors"
-    with pytest.raises(DamagedData, match="must be readable"):
+    with pytest.raises(DamagedData, match="must be there"):
         ShownFile.read(path)
     whole = some(3, texts=True).dump()
     draw = np.random.default_rng(0)

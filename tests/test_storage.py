@@ -58,9 +58,3 @@ def test_only_what_a_killed_writer_left_is_forgotten(tmp_path):
     forget_temporaries(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"file.tmp", ".hidden"}
     forget_temporaries(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("saved", [None, {}, {"bytes": "7", "sha256": "x"}, {"bytes": 7}, [7, "x"]])
-def test_what_is_no_digest_is_refused(saved):
-    with pytest.raises(ValueError, match="no size and checksum"):
-        Digest.restore(saved)

@@ -1,7 +1,7 @@
 """The command line. ``--help`` and the reading commands load no torch.
 
 Exit codes: 0 done, 1 a finding (``compare``: a run failed), 2 wrong use, 3 damaged data, 130 stopped, 143
-stopped by SIGTERM.
+stopped by SIGTERM. Whatever goes wrong is said in one line; ``--debug`` shows where.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from io import TextIOWrapper
+from pathlib import Path
 from signal import SIG_DFL, SIGINT, SIGTERM, getsignal, signal
 from types import FrameType
 from typing import Any
@@ -25,9 +26,11 @@ from ._checks import DamagedData, FallowError, NotWritten, invalid, missing_extr
 from .comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
 from .reading_commands import COMMANDS
 from .tasks.options import TrainOptions
-from .usage_errors import usage_error
+from .usage_errors import unexpected, usage_error
 
 DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
+_LONGEST, _MOST_BRACKETS = 1 << 16, 1 << 10
+"""Of a word of the command line."""
 
 _ABOUT = """Train on what still surprises the network.
 
@@ -42,6 +45,8 @@ _ABOUT = """Train on what still surprises the network.
   fallow report RUN                                   one HTML page of a run, with its odd samples
   fallow gaps RUN                                     where data are missing
   fallow collect RUN --pool POOL --count 100          what to collect next; train on it with --add
+
+An error is one line; --debug, with any command, shows where in the code it came from.
 """
 _ABOUT_COMPARE = """Does leaving samples out pay on your data? Trains every arm with the same seeds on the
 same data and reads the final epoch: against full training, and against two plain controls at the same
@@ -70,7 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # what its encoding lacks is shown as ?
             stream.reconfigure(errors="replace")
-    words = _spelled((sys.argv[1:] if argv is None else argv) or ["--help"])
+    given = list(sys.argv[1:] if argv is None else argv)
+    debug, given = "--debug" in given, [word for word in given if word != "--debug"]
+    words = _spelled(given or ["--help"])
     try:
         _refuse_of_an_arm(words)
         parsed = _parsed(words)
@@ -82,13 +89,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print("fallow: stopped.", file=sys.stderr)
         return 128 + int(getattr(stop, "signal", SIGINT))
-    except (FallowError, ModuleNotFoundError) as error:
-        if not isinstance(error, FallowError) and "fallow[" not in str(error):
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a panic in a library written in Rust is no Exception
+        if debug:
             raise
-        print(f"fallow: error: {error}", file=sys.stderr)
+        expected = isinstance(error, FallowError) or "fallow[" in str(error)
+        print(f"fallow: error: {error if expected else unexpected(error)}", file=sys.stderr)
         if isinstance(error, NotWritten):
             return FINDING
-        return DAMAGED if isinstance(error, DamagedData) else WRONG_USE
+        reading = not expected and words[0] in COMMANDS
+        return DAMAGED if reading or isinstance(error, DamagedData) else WRONG_USE
 
 
 @contextmanager
@@ -152,14 +163,47 @@ def _resumed(words: Sequence[str]) -> dict[str, Any]:
     """Return the options of the run that ``--resume`` names: what no word says is as it was."""
     if words[:1] != ["train"]:
         return {}
-    for word, follower in zip(words, [*words[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
-        path = value if equals else follower
-        if name == "--resume" and path and not path.startswith("--"):
+    for path in _follows(words, "--resume"):
+        if path and not path.startswith("--"):
             from .tasks.stored import stored_options
 
             return stored_options(path)
     return {}
+
+
+def _follows(words: Sequence[str], name: str) -> list[str]:
+    """Return the values of an option, as they stand among the words.
+
+    >>> _follows(["train", "--config", "a", "--config=b"], "--config")
+    ['a', 'b']
+    """
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return [
+        follower if word == name else word.partition("=")[2]
+        for word, follower in pairs
+        if word.partition("=")[0] == name
+    ]
+
+
+def _check_bounds(words: Sequence[str]) -> None:
+    """Raise for files of options and values that would crash the parser, or take all memory.
+
+    Raises:
+        InvalidValue: for a word or a file that is too long, nested too deep, or multiplies by aliases.
+    """
+    for word in words:
+        if len(word) > _LONGEST or word.count("[") + word.count("{") > _MOST_BRACKETS:
+            rule = f"A word must have at most {_LONGEST:,} characters and {_MOST_BRACKETS:,} brackets."
+            found = f"{word[:40]!r}... of {len(word):,} characters"
+            raise invalid(rule, found, "Write it into a file: --config FILE.")
+    for name in _follows(words, "--config") if words[0] not in COMMANDS else ():
+        from .plain_yaml import LARGEST, parse_yaml
+        from .regular_file import read_regular
+
+        try:
+            parse_yaml(read_regular(Path(name), limit=LARGEST), name, "Mend it, or name another --config.")
+        except OSError as error:
+            raise invalid("--config must name a readable file.", f"{name}: {error.strerror}") from None
 
 
 def _parsed(words: Sequence[str]) -> Any:
@@ -168,6 +212,7 @@ def _parsed(words: Sequence[str]) -> Any:
     Raises:
         InvalidValue: for words that no command takes.
     """
+    _check_bounds(words)
     parser, commands = _parser(_resumed(words))
     try:
         return parser.parse_args(words)

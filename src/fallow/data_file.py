@@ -11,25 +11,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from ._checks import DamagedData, damaged
-from .headed_file import dump_headed, parse_headed
+from ._checks import damaged
+from .headed_file import dump_headed, parse_headed, read_headed
+from .schema import DataHeader
 
 FORMAT = "fallow-data-1"
 _STEP = "Put back a copy of it."
-_LONGEST = 1 << 32
-"""So many bytes of file names are read."""
-_UNREADABLE = (
-    OSError,
-    SafetensorError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    zlib.error,
-)
+_LARGEST = 1 << 33
+"""The file has at most so many bytes."""
+_LONGEST = 1 << 13
+"""The name of a file has at most so many bytes."""
 
 
 @dataclass(frozen=True)
@@ -76,34 +68,37 @@ class DataFile:
         """Read the file.
 
         Raises:
-            DamagedData: where it is missing, cut short, or of another format.
+            DamagedData: if it is missing, cut short, of another format, or says what cannot be.
         """
-        try:
-            data = path.read_bytes()
-            header, arrays = parse_headed(data, str(path), FORMAT)
-            n = int(arrays["n"][0])
-            classes = None if header["classes"] is None else tuple(map(str, header["classes"]))
-            files = None
-            if "files" in arrays:
-                names = zlib.decompressobj().decompress(arrays["files"].tobytes(), _LONGEST)
-                files = tuple(names.decode("utf-8", "surrogateescape").split("\0"))
-            known = (arrays.get(name) for name in ("labels", "content", "held_out", "held_out_labels"))
-            labels, content, held_out, theirs = known
-            found = DataFile(n, labels, content, classes, files, held_out, theirs)
-            kinds = [(labels, np.int32, (n,)), (content, np.uint64, (n,)), (held_out, np.uint64, None)]
-            kinds.append((theirs, np.int32, None if held_out is None else held_out.shape))
-            for part, kind, shape in kinds:
-                if part is None:
-                    continue
-                if part.dtype != kind or part.shape != (shape or (part.size,)):
-                    raise damaged(f"{path} must be of {n:,} samples.", f"{part.dtype} {part.shape}", _STEP)
-            if files is not None and len(files) != n:
-                raise damaged(f"{path} must be of {n:,} samples.", f"{len(files):,} files", _STEP)
-        except DamagedData:
-            raise
-        except _UNREADABLE as error:
-            raise damaged(f"{path} must be readable.", error, _STEP) from None
-        return found
+        return DataFile.parse(read_headed(path, _LARGEST, _STEP), str(path))
+
+    @staticmethod
+    def parse(data: bytes, path: str) -> DataFile:
+        """Return what the bytes of a file hold; ``path`` names it in errors.
+
+        Raises:
+            DamagedData: as :meth:`read`.
+        """
+        header, arrays = parse_headed(data, path, FORMAT, DataHeader, _STEP)
+        n = _length(path, arrays)
+        shapes = {"labels": (np.int32, (n,)), "content": (np.uint64, (n,)), "held_out": (np.uint64, None)}
+        held_out = arrays.get("held_out")
+        shapes["held_out_labels"] = (np.int32, None if held_out is None else held_out.shape)
+        found: dict[str, Any] = {name: arrays.get(name) for name in shapes}
+        for name, (kind, shape) in shapes.items():
+            part = found[name]
+            if part is not None and (part.dtype != kind or part.shape != (shape or (part.size,))):
+                raise damaged(
+                    f"{path} must be of {n:,} samples.", f"`{name}` {part.dtype} {part.shape}", _STEP
+                )
+        classes = readable(None if header.classes is None else tuple(header.classes))
+        _check_labels(path, found["labels"], classes)
+        files = None
+        if "files" in arrays:
+            # Only arrays as long as n prove that there are so many samples to be named.
+            proved = n if found["labels"] is not None or found["content"] is not None else 0
+            files = readable(_unpacked(path, arrays["files"], proved))
+        return DataFile(n, classes=classes, files=files, **found)
 
     def name(self, index: int) -> str | None:
         """Return the class of a sample, by name where it has one."""
@@ -172,6 +167,44 @@ class DataFile:
             f"labels: {differ.size:,} of {n:,} {_verb(differ.size)}, the first at sample {first}: "
             f"it was {self.name(first)} and is {now.name(first)}"
         ]
+
+
+def _length(path: str, arrays: dict[str, NDArray[Any]]) -> int:
+    found = arrays.get("n")
+    if found is None or found.dtype != np.int64 or found.shape != (1,) or not 0 <= found[0] < 1 << 53:
+        raise damaged(f"{path} must say how many samples there are.", f"{found!r:.60}", _STEP)
+    return int(found[0])
+
+
+def _check_labels(path: str, labels: NDArray[np.int32] | None, classes: Sequence[str] | None) -> None:
+    if labels is None or not labels.size:
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < -1 or (classes is not None and high >= len(classes)):
+        rule = f"Labels in {path} must be class ids, or -1 for none."
+        known = "" if classes is None else f" of {len(classes):,} classes"
+        raise damaged(rule, f"{low if low < -1 else high}{known}", _STEP)
+
+
+def _unpacked(path: str, packed: NDArray[Any], n: int) -> tuple[str, ...]:
+    """Return the names of n files, unpacked piece by piece: never more than n can need."""
+    rule = f"{path} must name the files of {n:,} samples."
+    if packed.dtype != np.uint8 or packed.ndim != 1:
+        raise damaged(rule, f"{packed.dtype} {packed.shape}", _STEP)
+    inflater, names, rest, data = zlib.decompressobj(), list[bytes](), b"", packed.tobytes()
+    try:
+        while data:
+            parts = (rest + inflater.decompress(data, 1 << 20)).split(b"\0")
+            data, rest = inflater.unconsumed_tail, parts.pop()
+            names += parts
+            if len(names) >= n or max(map(len, [rest, *parts])) > _LONGEST:
+                break
+    except zlib.error as error:
+        raise damaged(rule, error, _STEP) from None
+    names.append(rest)
+    if data or len(names) != n or len(rest) > _LONGEST:
+        raise damaged(rule, f"{len(names):,} or more" if data else f"{len(names):,}", _STEP)
+    return tuple(name.decode("utf-8", "surrogateescape") for name in names)
 
 
 def _contents(before: NDArray[np.uint64], now: NDArray[np.uint64]) -> list[str]:

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from ._checks import DamagedData, damaged
-from .headed_file import dump_headed, parse_headed
-from .history import EpochRecord
+from ._checks import damaged
+from .headed_file import dump_headed, parse_headed, read_headed
+from .history import EDGES, EpochRecord
 from .policies.base import Reason
+from .schema import Aggregates, EpochHeader
 
 FORMAT = "fallow-epoch-1"
 _ARRAYS = {"score": np.float32, "reason": np.uint8, "used": np.uint8}
 _STEP = "Put back a copy of it."
-_UNREADABLE = (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
+LARGEST = 1 << 31
+"""The file of an epoch has at most so many bytes: about five for each sample."""
 
 
 @dataclass(frozen=True)
@@ -48,58 +49,63 @@ class EpochFile:
 
     @staticmethod
     def read(path: Path, epoch: int) -> EpochFile:
-        """Read the file of ``epoch``.
+        """Read the file of ``epoch`` in ``RUN/history``.
 
         Raises:
-            DamagedData: where it is missing, cut short, of another format, or says what cannot be.
+            DamagedData: if it is missing, cut short, of another format, or says what cannot be.
         """
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise damaged(f"{path} must be readable.", error.strerror, _STEP) from None
-        return EpochFile.parse(data, str(path), epoch)
+        return EpochFile.parse(read_headed(path, LARGEST, _STEP, path.parents[1]), str(path), epoch)
 
     @staticmethod
     def parse(data: bytes, path: str, epoch: int) -> EpochFile:
-        """Return what the bytes of a file are; ``path`` names it in errors.
+        """Return the epoch that the bytes of a file hold; ``path`` names it in errors.
 
         Raises:
             DamagedData: as :meth:`read`.
         """
-        try:
-            header, arrays = parse_headed(data, path, FORMAT)
-            record = _record(header["aggregates"], arrays["used"])
-            _check(path, record, arrays, epoch)
-        except DamagedData:
-            raise
-        except _UNREADABLE as error:
-            raise damaged(f"{path} must be a readable epoch.", error, _STEP) from None
-        return EpochFile(record, arrays["score"], arrays["reason"])
+        header, arrays = parse_headed(data, path, FORMAT, EpochHeader, _STEP)
+        _check(path, header.aggregates, arrays, epoch)
+        return EpochFile(_record(header.aggregates, arrays["used"]), arrays["score"], arrays["reason"])
 
 
-def _record(aggregates: dict[str, Any], used: NDArray[np.uint8]) -> EpochRecord:
-    mean = aggregates["mean_score"]
-    quantiles = [float("nan") if q is None else q for q in aggregates["score_quantiles"]]
-    mean = float("nan") if mean is None else mean
-    more = {"mean_score": mean, "score_quantiles": quantiles, "record_seconds": 0.0}
-    return EpochRecord.restore(used, aggregates | more)
+def _record(found: Aggregates, used: NDArray[np.uint8]) -> EpochRecord:
+    parts = {name: getattr(found, name) for name in found.__struct_fields__}
+    parts["mean_score"] = _number(found.mean_score)
+    parts["score_quantiles"] = [_number(value) for value in found.score_quantiles]
+    parts["notes"] = {name: _number(value) for name, value in found.notes.items()}
+    return EpochRecord.restore(used, parts | {"record_seconds": 0.0})
 
 
-def _check(path: str, record: EpochRecord, arrays: dict[str, NDArray[Any]], epoch: int) -> None:
-    """Raise where the parts of the file do not fit each other."""
-    if record.epoch != epoch:
-        raise damaged(f"{path} must be epoch {epoch}.", f"epoch {record.epoch}", _STEP)
+def _number(value: float | None) -> float:
+    """Return a number; JSON holds null in place of NaN."""
+    return float("nan") if value is None else float(value)
+
+
+def _check(path: str, said: Aggregates, arrays: dict[str, NDArray[Any]], epoch: int) -> None:
+    """Raise if the parts of the file do not fit each other."""
+    if said.epoch != epoch:
+        raise damaged(f"{path} must be epoch {epoch}.", f"epoch {said.epoch}", _STEP)
     for name, kind in _ARRAYS.items():
-        size = -(-record.n // 8) if name == "used" else record.n
-        if arrays[name].dtype != kind or arrays[name].shape != (size,):
-            found = f"{arrays[name].dtype} {arrays[name].shape}"
-            raise damaged(f"{path} must hold `{name}`, {kind.__name__} ({size},).", found, _STEP)
+        size = -(-said.n // 8) if name == "used" else said.n
+        found = arrays.get(name)
+        if found is None or found.dtype != kind or found.shape != (size,):
+            what = "none" if found is None else f"{found.dtype} {found.shape}"
+            raise damaged(f"{path} must hold `{name}`, {kind.__name__} ({size},).", what, _STEP)
     worst = int(arrays["reason"].max(initial=0))
     if worst >= len(Reason):
         raise damaged(f"{path} must hold reasons below {len(Reason)}.", worst, _STEP)
-    backward = int(np.bitwise_count(record.used_bits).sum())
-    if backward != record.backward:
-        raise damaged(f"{path} must have used {record.backward:,} samples.", f"{backward:,}", _STEP)
+    backward = int(np.bitwise_count(arrays["used"]).sum())
+    if backward != said.backward or (said.n % 8 and arrays["used"][-1] >> said.n % 8):
+        raise damaged(f"{path} must have used {said.backward:,} samples.", f"{backward:,}", _STEP)
+    if np.isinf(arrays["score"]).any():
+        raise damaged(f"{path} must hold finite scores, or NaN for none.", "an infinite one", _STEP)
+    apart = said.kept + said.learned + said.outliers + said.not_drawn + said.by_hand
+    if apart != said.n or max(said.forward_only, said.readmitted) > said.n:
+        rule = f"{path} must count each of its {said.n:,} samples once as kept or left out."
+        raise damaged(rule, f"{apart:,}, {said.forward_only:,} measured, {said.readmitted:,} back", _STEP)
+    if len(said.score_histogram) != len(EDGES):
+        found_bins = len(said.score_histogram)
+        raise damaged(f"{path} must hold a histogram of {len(EDGES)} bins.", found_bins, _STEP)
 
 
 def finite(value: Any) -> Any:

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from ._checks import DamagedData, damaged
-from .headed_file import dump_headed, parse_headed
+from . import schema
+from ._checks import damaged
+from .headed_file import dump_headed, parse_headed, read_headed
 
 FORMAT = "fallow-gaps-1"
 _STEP = "Call fallow gaps again."
-_UNREADABLE = (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
+_LARGEST = 1 << 28
+"""The file has at most so many bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +47,21 @@ class GapsFile:
         Raises:
             DamagedData: where it cannot be read, or is of another format.
         """
-        try:
-            header, arrays = parse_headed(path.read_bytes(), str(path), FORMAT)
-            told, pictures = header["told"], arrays.get("pictures")
-            sound = all(isinstance(told[name], list) for name in ("gaps", "thin"))
-            sound = sound and all(isinstance(card, dict) for card in [*told["gaps"], *told["thin"]])
-            if pictures is not None:
-                sound &= pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[3] in (1, 3)
-        except DamagedData:
-            raise
-        except _UNREADABLE as error:
-            raise damaged(f"{path} must be readable.", error, _STEP) from None
-        if not sound:
-            raise damaged(f"{path} must hold lists of cards.", "something else", _STEP)
-        return GapsFile(told, pictures)
+        return GapsFile.parse(read_headed(path, _LARGEST, _STEP), str(path))
+
+    @staticmethod
+    def parse(data: bytes, path: str) -> GapsFile:
+        """Return what the bytes of a file hold; ``path`` names it in errors.
+
+        Raises:
+            DamagedData: as :meth:`read`.
+        """
+        header, arrays = parse_headed(data, path, FORMAT, schema.GapsHeader, _STEP)
+        schema.check(schema.GapsTold, header.told, path, _STEP)
+        pictures = arrays.get("pictures")
+        if pictures is not None and (
+            pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] not in (1, 3)
+        ):
+            rule = f"{path} must hold pictures, uint8 (K, H, W, C) with C 1 or 3."
+            raise damaged(rule, f"{pictures.dtype} {pictures.shape}", _STEP)
+        return GapsFile(header.told, pictures)

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import schema
 from ._checks import DamagedData, damaged
+from .regular_file import opened, read_regular
 from .storage import DISK, Digest, Disk
 
 FORMAT = "fallow-generation-1"
 KEPT = 2
 """How many sound generations are kept, and one more: the newest from between two epochs."""
-_LARGEST = 1 << 26
+_LARGEST, _AN_EPOCH = 1 << 20, 1 << 8
+"""A manifest has at most so many bytes, and so many more for each epoch that has a file."""
+_NAME = re.compile(r"([0-9]{6,9})\.(json|safetensors)")
+_TRIES = 100
+"""So many generations are looked at for a sound one; a run keeps three."""
+_STEP = "Put back a copy of it, or go on from an older state."
 
 
 @dataclass(frozen=True)
@@ -74,8 +82,8 @@ class Generations:
 
     def numbers(self) -> list[int]:
         """Return which generations there is anything of, ascending."""
-        names = {path.stem for path in self.folder.glob("*.*") if path.suffix in (".json", ".safetensors")}
-        return sorted(int(name) for name in names if name.isdecimal())
+        names = (_NAME.fullmatch(path.name) for path in self.folder.glob("*.*"))
+        return sorted({int(name[1]) for name in names if name})
 
     def next_number(self) -> int:
         """Return the number of the next generation; none is given twice."""
@@ -156,7 +164,7 @@ class Generations:
 
     def _search(self, numbers: list[int], *, between: bool) -> Search:
         damage: list[str] = []
-        for number in reversed(numbers):
+        for number in numbers[: -_TRIES - 1 : -1]:
             try:
                 found = self.read(number)
                 if not (between and found.about.get("recorded")):
@@ -188,7 +196,7 @@ class Generations:
             FileNotFoundError: where there is none.
         """
         path = self.manifest_path(number)
-        generation = _parsed(path, _small(path))
+        generation = _parsed(path, self._small(path))
         if generation.number != number:
             raise damaged(f"{path} must belong to generation {number}.", generation.number)
         if self._name(self.state_path(number)) not in generation.files:
@@ -209,51 +217,51 @@ class Generations:
                 wrong[name] = str(error)
         return wrong
 
+    def _small(self, path: Path) -> bytes:
+        """Return the content of a manifest.
+
+        Raises:
+            FileNotFoundError: if it is missing.
+            DamagedData: if it cannot be one.
+        """
+        try:
+            epochs = sum(1 for _ in (self.run / "history").glob("epoch-*"))
+            return read_regular(path, self.run, _LARGEST + _AN_EPOCH * epochs)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise damaged(f"{path} must be readable.", error.strerror, _STEP) from None
+
     def _name(self, path: Path) -> str:
         return path.relative_to(self.run).as_posix()
 
 
-def check_file(run: Path, name: str, digest: Digest) -> None:
-    """Hold a file of a run against its checksum.
+def check_file(run: Path, name: str, digest: Digest | str) -> None:
+    """Hold a file of a run against its checksum, and its size if that is known too.
 
     Raises:
-        DamagedData: where it is gone, or is not what was written.
-        FileNotFoundError: where it is a state, which may have been removed for a newer one.
+        DamagedData: if it is missing, no regular file of this run, or not what was written.
+        FileNotFoundError: if it is a state, which may have been removed for a newer one.
     """
     path = run / name
-    if not path.exists() and name.startswith("state/"):
-        raise FileNotFoundError(path)
-    if path.is_symlink() or not path.is_file():
-        raise damaged(f"{path} must be a file of this run.", "none")
+    size, digits = (None, digest) if isinstance(digest, str) else (digest.size, digest.sha256)
     try:
-        found = Digest.of_file(path)
-    except OSError as error:
-        raise damaged(f"{path} must be readable.", error.strerror) from None
-    if found == digest:
-        return
-    what = f"another checksum, {found.sha256[:12]} for {digest.sha256[:12]}"
-    if found.size != digest.size:
-        what = f"{found.size:,} bytes for {digest.size:,}"
-    raise damaged(f"{path} is not as it was written.", what)
-
-
-def _small(path: Path) -> bytes:
-    """Return the content of a manifest.
-
-    Raises:
-        FileNotFoundError: where it is not there.
-        DamagedData: where it cannot be one.
-    """
-    if not path.exists():
-        raise FileNotFoundError(path)
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:
-        raise damaged(f"{path} must be a manifest.", "no plain file of its size")
-    try:
-        return path.read_bytes()
+        with opened(path, run) as file:
+            found = file.seek(0, 2)
+            if size is not None and found != size:  # before the whole of it is read
+                raise damaged(f"{path} is not as it was written.", f"{found:,} bytes for {size:,}", _STEP)
+            file.seek(0)
+            now = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
-        raise
+        if name.startswith("state/"):
+            raise
+        raise damaged(f"{path} must be a file of this run.", "none", _STEP) from None
     except OSError as error:
-        raise damaged(f"{path} must be readable.", error.strerror) from None
+        raise damaged(f"{path} must be readable.", error.strerror, _STEP) from None
+    if now != digits:
+        raise damaged(
+            f"{path} is not as it was written.", f"another checksum, {now[:12]} for {digits[:12]}", _STEP
+        )
 
 
 def _manifest(generation: Generation) -> bytes:
@@ -266,19 +274,17 @@ def _manifest(generation: Generation) -> bytes:
 
 
 def _parsed(path: Path, data: bytes) -> Generation:
-    """Return what a manifest says, where it is byte for byte what its content is written as."""
-    step = "Put back a copy of it, or go on from an older state."
-    try:
-        content = json.loads(data)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            found = content.get("format") if isinstance(content, dict) else type(content).__name__
-            raise damaged(f"{path} must be of the format {FORMAT}.", found, "A newer fallow may read it.")
-        files = {name: Digest.restore(digest) for name, digest in content["files"].items()}
-        found = Generation(int(content["number"]), dict(content["about"]), files)
-        if _manifest(found) != data:
-            raise damaged(f"{path} is not as it was written.", "another checksum", step)
-    except DamagedData:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise damaged(f"{path} must be a manifest.", error, step) from None
-    return found
+    """Return what a manifest says, if it is byte for byte what its content is written as."""
+    plain = schema.parse_json(data, str(path), _STEP)
+    if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+        found = plain.get("format") if isinstance(plain, dict) else type(plain).__name__
+        raise damaged(
+            f"{path} must be of the format {FORMAT}.", f"{found!r:.60}", "A newer fallow may read it."
+        )
+    said = schema.check(schema.Manifest, plain, str(path), _STEP)
+    files = {name: Digest(one.bytes, one.sha256) for name, one in said.files.items()}
+    generation = Generation(said.number, said.about, files)
+    if _manifest(generation) != data:
+        raise damaged(f"{path} is not as it was written.", "another checksum", _STEP)
+    schema.check(schema.About, said.about, f"`about` in {path}", _STEP)
+    return generation

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from . import schema
 from ._checks import damaged
+from .regular_file import read_regular
 
 KEY = "fallow"
 """The one entry of the metadata: safetensors writes several in any order."""
+_LONGEST = 1 << 24
+"""A header has at most so many bytes."""
+_UNREADABLE = (SafetensorError, LookupError, ValueError, TypeError, OverflowError)
+
+Header = TypeVar("Header")
 
 
 def dump_headed(arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> bytes:
@@ -20,19 +29,57 @@ def dump_headed(arrays: dict[str, NDArray[Any]], header: dict[str, Any]) -> byte
     return data
 
 
-def parse_headed(data: bytes, name: str, kind: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return header and arrays of a file of the format ``kind``; ``name`` is for the error.
+def read_headed(path: Path, limit: int, step: str, inside: Path | None = None) -> bytes:
+    """Return the bytes of a file in the folder of a run; see :func:`fallow.regular_file.opened`.
+
+    Args:
+        path: of the file.
+        limit: the most bytes that it may have.
+        step: what to do about a damaged one, for errors.
+        inside: the folder of the run; that of the file by default.
 
     Raises:
-        DamagedData: for another format.
-        SafetensorError, ValueError, TypeError, AttributeError, RecursionError: for another file.
+        DamagedData: if it is missing or cannot be read.
     """
-    arrays: dict[str, NDArray[Any]] = load(data)
+    try:
+        return read_regular(path, inside or path.parent, limit)
+    except FileNotFoundError:
+        raise damaged(f"{path} must be there.", "no such file", step) from None
+    except OSError as error:
+        raise damaged(f"{path} must be readable.", error.strerror, step) from None
+
+
+def parse_headed(
+    data: bytes, name: str, format: str, kind: type[Header], step: str
+) -> tuple[Header, dict[str, NDArray[Any]]]:
+    """Return header and arrays of a file.
+
+    Args:
+        data: the whole file.
+        name: of the file, for errors.
+        format: what it says of itself.
+        kind: the class of :mod:`fallow.schema` that its header has.
+        step: what to do about a damaged one, for errors.
+
+    Raises:
+        DamagedData: if it is another file, or its header is not what it should be.
+    """
     length = int.from_bytes(data[:8], "little")
-    header: dict[str, Any] = json.loads(
-        json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(KEY, "{}")
+    if len(data) < 8 or length > min(_LONGEST, len(data) - 8):
+        raise damaged(f"{name} must be readable.", "a file cut short, or another one", step)
+    outer = schema.parse_json(data[8 : 8 + length], f"The header of {name}", step)
+    metadata = outer.get("__metadata__") if isinstance(outer, dict) else None
+    inner = metadata.get(KEY) if isinstance(metadata, dict) else None
+    header = (
+        schema.parse_json(inner.encode(), f"The header of {name}", step) if isinstance(inner, str) else {}
     )
-    if header.get("format") != kind:
-        found = header.get("format", "another file")
-        raise damaged(f"{name} must be of the format {kind}.", found, "A newer fallow may read it.")
-    return header, arrays
+    if not isinstance(header, dict) or header.get("format") != format:
+        found = header.get("format", "another file") if isinstance(header, dict) else "another file"
+        raise damaged(
+            f"{name} must be of the format {format}.", f"{found:.60}", "A newer fallow may read it."
+        )
+    checked = schema.check(kind, header, f"The header of {name}", step)
+    try:
+        return checked, load(data)
+    except _UNREADABLE as error:
+        raise damaged(f"{name} must be readable.", error, step) from None

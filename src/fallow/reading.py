@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -13,18 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from ._checks import DamagedData, damaged, invalid
+from . import schema
+from ._checks import damaged, invalid
 from .data_file import DataFile
 from .epoch_file import EpochFile
 from .gaps_file import GapsFile
-from .generations import Search, check_file
+from .generations import Search
 from .history import EpochRecord, fitted, times_used
 from .run_directory import RunDirectory
 from .shown_file import ShownFile
-from .storage import Digest
 
 _PREDICTED = "subsampler/table/columns/predicted"
 """The end of the name by which a state holds the classes last predicted, plus 1."""
+_STEP = "Put back a copy of it."
+_SUMMARY, _A_ROW = 1 << 22, 1 << 16
+"""A summary has at most so many bytes, and so many more for each epoch."""
+_LARGEST = 1 << 33
+"""No other file has more bytes."""
 
 
 class Run:
@@ -73,16 +78,15 @@ class Run:
             DamagedData: where it is no JSON object.
         """
         path = self.directory.summary_path
+        limit = _SUMMARY + _A_ROW * len(self.epochs)
         try:
-            self.check(path)
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = schema.parse_json(self.read(path, limit), str(path), _STEP)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError) as error:
-            raise damaged(f"{path} must be readable.", error, "Put back a copy of it.") from None
-        if not isinstance(found, dict):
-            raise damaged(f"{path} must be a JSON object.", type(found).__name__, "Put back a copy of it.")
-        return found
+        except OSError as error:
+            raise damaged(f"{path} must be readable.", error.strerror, _STEP) from None
+        schema.check(schema.Summary, found, str(path), _STEP)
+        return dict(found)
 
     @cached_property
     def data(self) -> DataFile:
@@ -92,8 +96,7 @@ class Run:
             DamagedData: where that cannot be read.
         """
         self.directory.data_name = str(self.about.get("data", self.directory.data_name))
-        self.check(self.directory.data_path)
-        return DataFile.read(self.directory.data_path)
+        return DataFile.parse(self.read_file(self.directory.data_path), str(self.directory.data_path))
 
     @cached_property
     def shown(self) -> ShownFile | None:
@@ -103,10 +106,7 @@ class Run:
             DamagedData: where they cannot be read.
         """
         path = self.directory.shown_path
-        if not path.exists():
-            return None
-        self.check(path)
-        return ShownFile.read(path)
+        return ShownFile.parse(self.read_file(path), str(path)) if os.path.lexists(path) else None
 
     @cached_property
     def gaps(self) -> GapsFile | None:
@@ -116,7 +116,7 @@ class Run:
             DamagedData: where that cannot be read.
         """
         path = self.directory.gaps_path
-        return GapsFile.read(path) if path.exists() else None
+        return GapsFile.read(path) if os.path.lexists(path) else None
 
     @cached_property
     def labels(self) -> NDArray[np.int32] | None:
@@ -154,33 +154,47 @@ class Run:
         found = {} if self.search.found is None else self.search.found.files
         return self.directory.sums() | {name: digest.sha256 for name, digest in found.items()}
 
-    def check(self, path: Path) -> None:
-        """Hold a file against its checksum, where it has one.
+    def read(self, path: Path, limit: int | None = None) -> bytes:
+        """Return the bytes of a file, which were held against its checksum if it has one.
 
         Raises:
-            DamagedData: where it is not as it was written.
+            DamagedData: if it is not as it was written, or no regular file of at most ``limit`` bytes.
+            OSError: if it cannot be read.
         """
         name = path.relative_to(self.directory.path).as_posix()
+        data = self.directory.read(path, limit)
         digits = self.digests.get(name)
-        if digits is None or not path.is_file():
-            return
+        found = hashlib.sha256(data).hexdigest() if digits is not None else None
+        if found == digits:
+            return data
+        now = Run(self.directory.path).digests.get(name)
+        if now is None or now == digits:  # else it was written anew since the run was first looked at
+            what = f"another checksum, {str(found)[:12]} for {str(digits)[:12]}"
+            raise damaged(f"{path} is not as it was written.", what, _STEP)
+        self.digests[name] = now
+        return self.read(path, limit)
+
+    def read_file(self, path: Path) -> bytes:
+        """Return the bytes of a file that must be there; see :meth:`read`.
+
+        Raises:
+            DamagedData: if it is missing or cannot be read.
+        """
         try:
-            check_file(self.directory.path, name, Digest(path.stat().st_size, digits))
-        except DamagedData:
-            now = Run(self.directory.path).digests.get(name)
-            if now is None or now == digits:  # else it was written anew since the run was first looked at
-                raise
-            self.digests[name] = now
-            self.check(path)
+            return self.read(path, _LARGEST)
+        except FileNotFoundError:
+            raise damaged(f"{path} must be there.", "no such file", _STEP) from None
+        except OSError as error:
+            raise damaged(f"{path} must be readable.", error.strerror, _STEP) from None
 
     def epoch(self, epoch: int) -> EpochFile:
         """Return one past epoch: scores, reasons, what was used.
 
         Raises:
-            DamagedData: where its file is not sound, or is not the one that was written.
+            DamagedData: if its file is not sound, or is not the one that was written.
         """
-        self.check(self.directory.epoch_path(epoch))
-        return self.directory.read_epoch(epoch)
+        path = self.directory.epoch_path(epoch)
+        return EpochFile.parse(self.read_file(path), str(path), epoch)
 
     def files(self) -> Iterator[EpochFile]:
         """Yield the past epochs, one in memory at a time."""
@@ -224,9 +238,11 @@ class Run:
             return None
         path = self.directory.generations.state_path(self.search.found.number)
         try:
-            with safe_open(path, framework="numpy") as state:
+            with safe_open(path, framework="numpy") as state:  # it was found to be sound just now
                 names = [name for name in state.keys() if name.endswith(_PREDICTED)]  # noqa: SIM118
                 found = state.get_tensor(names[0]) if names else None
         except (OSError, SafetensorError):  # a newer state has taken its place meanwhile
             return None
-        return None if found is None else fitted(found.astype(np.int32) - 1, self.history[-1].n, -1)
+        if found is None or found.ndim != 1 or found.dtype.kind not in "iu":
+            return None
+        return fitted(found.astype(np.int32) - 1, self.history[-1].n, -1)

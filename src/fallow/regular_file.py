@@ -12,10 +12,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
-from ._checks import damaged
+from ._checks import DamagedData, damaged
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 # Opening a FIFO waits for a writer otherwise. Regular files do not mind.
@@ -45,7 +45,7 @@ def kind_of(mode: int) -> str:
 
 
 @contextmanager
-def opened(path: Path, inside: Path | None = None, limit: int | None = None) -> Iterator[BinaryIO]:
+def opened(path: Path, inside: Path | None = None, limit: int | None = None) -> Iterator[BufferedReader]:
     """Open a file to read its bytes.
 
     Args:
@@ -59,7 +59,12 @@ def opened(path: Path, inside: Path | None = None, limit: int | None = None) -> 
             size that does not lie on the disk.
         OSError: as the system says; :class:`FileNotFoundError` if it is missing.
     """
-    descriptor = _descriptor(path, inside)
+    try:
+        descriptor = _descriptor(path, inside)
+    except ValueError as error:  # a name that no file can have; DamagedData is one too
+        if isinstance(error, DamagedData):
+            raise
+        raise damaged(f"{str(path)!r:.200} must name a file.", error) from None
     try:
         _check(path, os.fstat(descriptor), limit)
         file = os.fdopen(descriptor, "rb")
@@ -97,7 +102,7 @@ def _descriptor(path: Path, inside: Path | None) -> int:
     if inside is None:
         _check_kind(path, os.stat(path).st_mode)  # opening a device may do something to it
         return os.open(path, _FLAGS)
-    parts = path.relative_to(inside).parts
+    parts = path.relative_to(inside).parts if path.is_relative_to(inside) else ()
     if not parts or ".." in parts:
         raise damaged(f"{path} must lie in {inside}.", "another place")
     if not _BY_FOLDER:  # Windows

@@ -19,6 +19,8 @@ import json
 import os
 import re
 import shutil
+import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -28,10 +30,12 @@ from ._checks import DamagedData as DamagedData
 from ._checks import damaged, invalid
 from .epoch_file import EpochFile, finite
 from .generations import Generations
+from .regular_file import check_folder, kind_of, read_regular
 from .run_lock import RunLock
-from .storage import DISK, TEMPORARY, Digest, Disk, forget_temporaries
+from .schema import MAX_EPOCHS
+from .storage import DISK, Digest, Disk, forget_temporaries, is_temporary
 
-_EPOCH = re.compile(r"epoch-(\d{5,})\.safetensors")
+_EPOCH = re.compile(r"epoch-([0-9]{5})\.safetensors")
 _OURS = re.compile(
     r"history/.*|data(-\d+)?\.safetensors|density\.safetensors|model\.safetensors|summary\.json|environment\.json|config\.yaml"
     r"|tokenizer\.json|samples\.csv|usage\.(png|svg)|added-\d+\.csv"
@@ -39,6 +43,9 @@ _OURS = re.compile(
 _LOGS = "logs"
 _SUM = re.compile(r"([0-9a-f]{64})  (\S.*)")
 _FOLDERS = ("", "history", "state")
+_WRITTEN = ("history", "state", _LOGS, "checkpoints", "export")
+"""Folders of a run that something is written into."""
+_LARGEST_SUMS = 1 << 24
 _UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors")
 _LIST = re.compile(r"added-\d+\.csv")
 _PICKS = re.compile(r"picks-\d+\.(csv|html)")
@@ -83,6 +90,7 @@ class RunDirectory:
                 holds, step = "a run", f"Name another, or go on with it: --resume {path}."
             raise invalid("The out directory must be new or empty.", f"{holds} in {path}", step)
         try:
+            run._check_folders()
             disk.make_folder(run.path / "history")
             run._lock = RunLock(run.path)
             run._made = True
@@ -95,7 +103,7 @@ class RunDirectory:
     def _is_untouched(self) -> bool:
         """Return whether the folder holds nothing, or what a run made that was killed as it began."""
         there = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*")}
-        half = {name for name in there if Path(name).name.startswith(".") and name.endswith(TEMPORARY)}
+        half = {name for name in there if is_temporary(Path(name).name)}
         return there - half <= {"lock", *_FOLDERS}
 
     @staticmethod
@@ -103,11 +111,17 @@ class RunDirectory:
         """Return the folder of a run to go on with, for this process alone to write in.
 
         Raises:
-            InvalidValue: where there is no run, or the folder cannot be written.
-            WrongState: where another process writes in it.
+            InvalidValue: if there is no run, or the folder cannot be written.
+            DamagedData: if a folder that is written into leads elsewhere, or holds a link, FIFO or device.
+            WrongState: if another process writes in it.
         """
         run = RunDirectory(path, disk)
         run.check()
+        run._check_folders()
+        for name, kind in run.strange().items():
+            if Path(name).parts[0] in _WRITTEN:  # whatever writes there would write to where it leads
+                rule = f"{run.path / name} must be a regular file."
+                raise damaged(rule, kind, "Remove it: it is nothing that fallow writes.")
         try:
             run._lock = RunLock(run.path)
             disk.make_folder(run.path / "history")
@@ -117,6 +131,41 @@ class RunDirectory:
             run.release()
             raise invalid("The run directory must be writable.", f"{path}: {error.strerror}") from None
         return run
+
+    def _check_folders(self) -> None:
+        """Raise if a folder that is written into is something else, or leads elsewhere."""
+        for name in _WRITTEN:
+            check_folder(self.path / name, self.path)
+
+    def entries(self) -> Iterator[os.DirEntry[str]]:
+        """Yield everything in the folder but folders, at any depth; links are not followed."""
+        folders = [os.fspath(self.path)]
+        while folders:
+            try:
+                with os.scandir(folders.pop()) as found:
+                    there = sorted(found, key=lambda entry: entry.name)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                continue
+            folders += [entry.path for entry in there if entry.is_dir(follow_symlinks=False)]
+            yield from (entry for entry in there if not entry.is_dir(follow_symlinks=False))
+
+    def strange(self) -> dict[str, str]:
+        """Return what is no regular file of the run, by path within the folder, and what it is.
+
+        Trackers leave links in ``logs``: those that stay in there are fine.
+        """
+        found, logs = {}, (self.path / _LOGS).resolve()
+        for entry in self.entries():
+            mode = entry.stat(follow_symlinks=False).st_mode
+            name = Path(entry.path).relative_to(self.path)
+            inside = name.parts[0] == _LOGS and Path(os.path.realpath(entry.path)).is_relative_to(logs)
+            if not stat.S_ISREG(mode) and not (inside and stat.S_ISLNK(mode)):
+                found[name.as_posix()] = kind_of(mode)
+        return found
+
+    def read(self, path: Path, limit: int | None = None) -> bytes:
+        """Return the bytes of a file of the run; see :func:`fallow.regular_file.opened`."""
+        return read_regular(path, self.path, limit)
 
     def check(self) -> None:
         """Raise where the folder is not that of a run."""
@@ -253,7 +302,7 @@ class RunDirectory:
     def epochs(self) -> list[int]:
         """Return which epochs have a file, ascending."""
         names = (_EPOCH.fullmatch(path.name) for path in (self.path / "history").glob("epoch-*"))
-        return sorted(int(name[1]) for name in names if name)
+        return sorted(int(name[1]) for name in names if name and int(name[1]) < MAX_EPOCHS)
 
     def needed(self, epochs: int) -> dict[str, Digest]:
         """Return the checksums of the files that a state after so many epochs is of no use without."""
@@ -264,13 +313,14 @@ class RunDirectory:
 
     def seal(self) -> None:
         """Write ``SHA256SUMS``: from now on every change of a file can be told."""
-        lines = [f"{Digest.of_file(self.path / name).sha256}  {name}\n" for name in self.sealed()]
+        digests = ((name, Digest.of_file(self.path / name, self.path)) for name in self.sealed())
+        lines = [f"{digest.sha256}  {name}\n" for name, digest in digests]
         self.write_text(self.sums_path, "".join(lines))
 
     def sealed(self) -> list[str]:
         """Return the files that ``SHA256SUMS`` is to list, by path within the folder, sorted."""
-        files = [path for path in self.path.rglob("*") if path.is_file() and self._is_sealed(path)]
-        return sorted(path.relative_to(self.path).as_posix() for path in files)
+        files = [Path(entry.path) for entry in self.entries() if entry.is_file(follow_symlinks=False)]
+        return sorted(path.relative_to(self.path).as_posix() for path in files if self._is_sealed(path))
 
     def is_list(self, name: str) -> bool:
         """Return whether a name is that of a list of added samples, as the run keeps them."""
@@ -301,10 +351,10 @@ class RunDirectory:
         """
         path = self.sums_path
         try:
-            text = path.read_bytes().decode()
+            text = self.read(path, _LARGEST_SUMS).decode()
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise damaged(f"{path} must be readable.", error) from None
         if not text.endswith("\n"):
             raise damaged(f"{path} must end with a whole line.", f"{text[-20:]!r}")
@@ -318,7 +368,7 @@ class RunDirectory:
 
     def _is_sealed(self, path: Path) -> bool:
         inside = path.relative_to(self.path)
-        if path.is_symlink() or inside.name.startswith(".") or inside.name in _UNSEALED:
+        if inside.name.startswith(".") or inside.name in _UNSEALED:
             return False
         if _PICKS.fullmatch(inside.name):
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 import time
 import warnings
 from contextlib import suppress
@@ -12,10 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ._checks import wrong_state
+from ._checks import damaged, wrong_state
+from .regular_file import kind_of
 
 _held: set[Path] = set()
 """The locks of this process: the system would give it each a second time."""
+_LONGEST = 1 << 10
+"""So many characters of a lock are read."""
 
 
 class RunLock:
@@ -28,14 +32,15 @@ class RunLock:
         folder: which must be there.
 
     Raises:
-        WrongState: where another process holds it; says who.
+        WrongState: if another process holds it; says who.
+        DamagedData: if ``lock`` is no regular file of its own: what it leads to would be changed.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = (folder / "lock").resolve()
+        self.path = folder.resolve() / "lock"
         if self.path in _held:
             raise _refused(folder, {"pid": os.getpid(), "host": socket.gethostname()})
-        self._file: IO[str] | None = self.path.open("a+", encoding="utf-8")
+        self._file: IO[str] | None = open_lock(self.path)
         try:
             self._take(folder)
         except BaseException:
@@ -84,12 +89,41 @@ class RunLock:
         self.release()
 
 
+def open_lock(path: Path) -> IO[str]:
+    """Open a file to be locked, and make it if it is missing; its content is left as it is.
+
+    Raises:
+        DamagedData: if it is a link, no regular file, or has another name elsewhere.
+        OSError: as the system says.
+    """
+    flags = os.O_RDWR | os.O_CREAT
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):  # Windows has none of them
+        flags |= getattr(os, name, 0)
+    with suppress(FileNotFoundError):
+        _check(path, os.lstat(path))
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        _check(path, os.fstat(descriptor))
+        return os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        what = kind_of(found.st_mode) + (
+            " with another name elsewhere" if stat.S_ISREG(found.st_mode) else ""
+        )
+        raise damaged(f"{path} must be a file of its own.", what, "Remove it, if nobody trains there.")
+
+
 def _holder(file: IO[str]) -> dict[str, Any]:
     file.seek(0)
-    with suppress(ValueError, OSError):
-        found = json.load(file)
+    with suppress(ValueError, OSError, RecursionError):
+        found = json.loads(file.read(_LONGEST))
         if isinstance(found, dict):
-            return found
+            return {str(name): str(value)[:80] for name, value in found.items()}
     return {}
 
 

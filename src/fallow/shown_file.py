@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
-from ._checks import DamagedData, damaged, invalid
-from .headed_file import dump_headed, parse_headed
+from . import schema
+from ._checks import damaged, invalid
+from .headed_file import dump_headed, parse_headed, read_headed
 
 FORMAT = "fallow-shown-1"
 SIDE = 96
@@ -22,8 +22,7 @@ EXCERPT = 500
 """The longest text, in characters."""
 _STEP = "Put back a copy of it, or remove it: a report does without pictures."
 _LARGEST = 1 << 26
-_UNREADABLE = (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError,
-               RecursionError, MemoryError, zlib.error)  # fmt: skip
+"""The file has at most so many bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,23 +62,28 @@ class ShownFile:
 
     @staticmethod
     def read(path: Path) -> ShownFile:
-        """Read the file.
+        """Read the file in ``RUN/history``.
 
         Raises:
-            DamagedData: where it is missing, cut short, of another format, or says what cannot be.
+            DamagedData: if it is missing, cut short, of another format, or says what cannot be.
         """
-        try:
-            data = path.read_bytes()
-            header, arrays = parse_headed(data, str(path), FORMAT)
-            texts = _texts(arrays["texts"]) if "texts" in arrays else None
-            epoch, pictures = int(header["epoch"]), arrays.get("pictures")
-            file = ShownFile(epoch, arrays["index"], arrays["predicted"], pictures, texts)
-            wrong = file._wrong()
-        except DamagedData:
-            raise
-        except _UNREADABLE as error:
-            raise damaged(f"{path} must be readable.", error, _STEP) from None
-        if wrong:
+        return ShownFile.parse(read_headed(path, _LARGEST, _STEP, path.parents[1]), str(path))
+
+    @staticmethod
+    def parse(data: bytes, path: str) -> ShownFile:
+        """Return what the bytes of a file hold; ``path`` names it in errors.
+
+        Raises:
+            DamagedData: as :meth:`read`.
+        """
+        header, arrays = parse_headed(data, path, FORMAT, schema.ShownHeader, _STEP)
+        for name in ("index", "predicted"):
+            if name not in arrays:
+                raise damaged(f"{path} must hold `{name}`.", ", ".join(arrays) or "no arrays", _STEP)
+        texts = _texts(path, arrays["texts"], arrays["index"].size) if "texts" in arrays else None
+        pictures = arrays.get("pictures")
+        file = ShownFile(header.epoch, arrays["index"], arrays["predicted"], pictures, texts)
+        if wrong := file._wrong():
             raise damaged(f"{path} must fit: {wrong[0]}", wrong[1], _STEP)
         return file
 
@@ -108,12 +112,15 @@ class ShownFile:
         return None
 
 
-def _texts(packed: NDArray[np.uint8]) -> tuple[str, ...]:
-    """Return the texts, each cut to its longest; no more than 64 MB are unpacked."""
-    found = json.loads(zlib.decompressobj().decompress(packed.tobytes(), _LARGEST))
-    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise ValueError("texts that are no list of text")
-    return tuple(text[:EXCERPT] for text in found)
+def _texts(path: str, packed: NDArray[Any], count: int) -> tuple[str, ...]:
+    """Return the texts, each cut to its longest; no more is unpacked than so many can have."""
+    most = 64 + 16 * EXCERPT * count  # a character takes at most twelve bytes of JSON
+    try:
+        found = zlib.decompressobj().decompress(packed.tobytes(), most)
+    except zlib.error as error:
+        raise damaged(f"{path} must be readable.", error, _STEP) from None
+    texts = schema.check(list[str], schema.parse_json(found, f"`texts` in {path}", _STEP), path, _STEP)
+    return tuple(text[:EXCERPT] for text in texts)
 
 
 def thumbnails(images: NDArray[Any]) -> NDArray[np.uint8]:

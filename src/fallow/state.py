@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._checks import invalid, invalid_type, unknown_name, wrong_state
+from ._checks import FallowError, invalid, invalid_type, unknown_name, wrong_state
 from .bitset import Bitset, unpack
 from .data_file import DataFile
 from .distributed import rank_and_size
@@ -75,11 +75,27 @@ def restore(
     """Fill ``ledger`` from a state, and return the plan and the history in it.
 
     Raises:
-        InvalidType: where ``saved`` is no state of a subsampler.
-        InvalidValue: where it is of another version, of settings or labels that differ and are not
-            accepted, or another rank's part.
+        InvalidType: if ``saved`` is no state of a subsampler.
+        InvalidValue: if it is of another version, of settings or labels that differ and are not accepted,
+            another rank's part, or holds what no training leaves.
         WrongState: for other samples or labels in the middle of an epoch.
     """
+    try:
+        return _restore(saved, settings, labels, ledger, accept)
+    except FallowError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise invalid("A state must hold what Subsampler.state_dict() gives.", f"{what:.200}") from error
+
+
+def _restore(
+    saved: dict[str, Any],
+    settings: dict[str, Any],
+    labels: NDArray[np.int32] | None,
+    ledger: Ledger,
+    accept: Collection[str],
+) -> tuple[Plan, list[EpochRecord]]:
     if not isinstance(saved, dict) or not {"version", "settings", "table", "plan"} <= saved.keys():
         raise invalid_type("A state must come from Subsampler.state_dict().", type(saved).__name__)
     if saved["version"] != VERSION:
@@ -102,6 +118,9 @@ def restore(
             "Load the part of this rank, or save with local=False.",
         )
     n, epoch = int(saved["settings"]["n"]), int(saved["epoch"])
+    if len(saved["table"]["scores"]) != n:  # before so much memory is taken
+        rule = f"The state must hold the scores of {n:,} samples."
+        raise invalid(rule, f"{len(saved['table']['scores']):,}")
     ledger.table = Table(n)
     ledger.begin(epoch)
     _restore_table(ledger.table, saved["table"])
@@ -242,7 +261,10 @@ def _pack_table(table: Table) -> dict[str, Any]:
 def _restore_table(table: Table, saved: dict[str, Any]) -> None:
     for name in ("scores", "scored_in", "reason", "seen"):
         setattr(table, name, _column(name, saved[name], getattr(table, name)))
-    table.columns = {name: _array(column) for name, column in saved["columns"].items()}
+    table.columns = {str(name): _array(column) for name, column in saved["columns"].items()}
+    for name, column in table.columns.items():
+        if column.shape[:1] != (len(table),):
+            raise invalid(f"The state must hold a column `{name}` of {len(table):,} rows.", column.shape)
     table.notes = {name: float(value) for name, value in saved["notes"].items()}
     table.repeat(_array(saved["again_index"]), _array(saved["again_scores"]))
     table.bad, table.recorded = int(saved["bad"]), int(saved["recorded"])

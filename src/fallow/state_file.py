@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ._checks import damaged, invalid_type
+from ._checks import DamagedData, damaged, invalid_type
 
 FORMAT = "fallow-state-1"
 KEY = "fallow"
@@ -28,6 +28,15 @@ _ARRAYS = {np.dtype(name) for name in (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32",
     "float64", "complex64")}  # fmt: skip
 _PLAIN = (str, bool, int, type(None))
+_UNREADABLE = (
+    SafetensorError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 def dump(tree: Any) -> bytes:
@@ -60,10 +69,10 @@ def parse(data: bytes, name: str) -> Any:
         if header["format"] != FORMAT:
             raise damaged(f"{name} must be of the format {FORMAT}.", header["format"], "Upgrade fallow.")
         return _decoded(header["tree"], tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
-        if isinstance(error, ValueError) and type(error).__module__.startswith("fallow"):
-            raise
-        raise damaged(f"{name} must be a saved state.", error, step) from None
+    except DamagedData:
+        raise
+    except _UNREADABLE as error:
+        raise damaged(f"{name} must be a saved state.", f"{error!s:.200}", step) from None
 
 
 def _encoded(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:

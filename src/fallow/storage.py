@@ -9,7 +9,8 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from .regular_file import opened
 
 TEMPORARY = ".tmp"
 _TEMPORARY = re.compile(r"\..+\.([0-9]+|[0-9a-f]{16})\.tmp", re.DOTALL)
@@ -108,27 +109,16 @@ class Digest:
         return Digest(len(data), hashlib.sha256(data).hexdigest())
 
     @staticmethod
-    def of_file(path: Path) -> Digest:
-        """Return the digest of a file, a piece at a time.
+    def of_file(path: Path, inside: Path | None = None) -> Digest:
+        """Return the digest of a file, a piece at a time; see :func:`fallow.regular_file.opened`.
 
         Raises:
-            OSError: where it cannot be read.
+            DamagedData: if it is no regular file.
+            OSError: if it cannot be read.
         """
-        with path.open("rb") as file:
+        with opened(path, inside) as file:
             found = hashlib.file_digest(file, "sha256")
             return Digest(file.tell(), found.hexdigest())
-
-    @staticmethod
-    def restore(saved: Any) -> Digest:
-        """Return the digest that a manifest holds.
-
-        Raises:
-            ValueError: where that is none.
-        """
-        match saved:
-            case {"bytes": int(size), "sha256": str(digits)}:
-                return Digest(size, digits)
-        raise ValueError(f"no size and checksum: {saved!r:.60}")
 
 
 DISK = Disk()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 from ._checks import InvalidValue, invalid, unknown_name
 
@@ -51,6 +54,28 @@ def usage_error(
         name = found[1].rpartition(".")[2]
         return _of_an_option(places.get(name, f"--{name}"), found[2], look)
     return InvalidValue(f"{' '.join(message.split()).removesuffix('.')}. {look}")
+
+
+def unexpected(error: BaseException) -> str:
+    """Return an error that nobody foresaw in one line: what it says, and the line of the user's code.
+
+    >>> unexpected(KeyError("x"))
+    "KeyError: 'x'. Add --debug for the whole trace."
+    """
+    said = " ".join(str(error).split())[:300].removesuffix(".")
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)
+    ]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    kind = type(error).__name__
+    return f"{f'{kind}: {said}' if said else kind}{place}. Add --debug for the whole trace."
+
+
+def _is_installed(file: str) -> bool:
+    """Return whether code belongs to fallow, to an installed package or to Python."""
+    path = Path(file)
+    libraries = {"site-packages", "dist-packages", f"python{sys.version_info.major}.{sys.version_info.minor}"}
+    return path.is_relative_to(Path(__file__).parent) or bool(libraries & set(path.parts)) or file[:1] == "<"
 
 
 def _unrecognized(words: str, called: str, options: list[str], look: str) -> InvalidValue:

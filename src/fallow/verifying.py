@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from . import plain_yaml
 from ._checks import DamagedData
 from .data_file import DataFile
 from .generations import Generations, check_file
 from .reading import Run
-from .shown_file import ShownFile
-from .storage import Digest
+from .storage import is_temporary
 
 
 @dataclass
@@ -54,6 +54,8 @@ def verify(run: Run) -> Verification:
     """
     found = Verification()
     directory = run.directory
+    for name, kind in directory.strange().items():
+        found.damaged[name] = f"{directory.path / name} must be a regular file. Found {kind}."
     for number in directory.generations.numbers():
         _generation(run, number, found)
     if directory.sums_path.exists():
@@ -63,8 +65,8 @@ def verify(run: Run) -> Verification:
     for path in sorted(directory.path.glob("data*.safetensors")):
         _readable(path, lambda path=path: DataFile.read(path), run, found)
     _readable(directory.summary_path, lambda: run.summary, run, found)
-    if directory.shown_path.exists():
-        _readable(directory.shown_path, lambda: ShownFile.read(directory.shown_path), run, found)
+    _readable(directory.shown_path, lambda: run.shown, run, found)
+    _readable(directory.gaps_path, lambda: run.gaps, run, found)
     _state(run, found)
     _numbering(run, found)
     _leftovers(directory.path, found)
@@ -121,8 +123,7 @@ def _sums(run: Run, found: Verification) -> None:
             found.damaged[path.name] = said
             continue
         try:
-            size = (folder / name).stat().st_size if (folder / name).is_file() else 0
-            check_file(folder, name, Digest(size, digits))
+            check_file(folder, name, digits)
         except (DamagedData, FileNotFoundError) as error:
             found.damaged.setdefault(name, str(error))
     unlisted = sorted(set(run.directory.sealed()) - listed.keys())
@@ -145,7 +146,7 @@ def _state(run: Run, found: Verification) -> None:
     directory, planned = run.directory, run.about.get("epochs")
     told = any(name.startswith("state/") for name in found.damaged)
     if run.search.found is None:
-        if run.epochs and not told:
+        if not told:
             found.damaged["state"] = f"{directory.path / 'state'} must hold a state of the run. Found none."
     elif directory.sums_path.exists() and not run.finished and not told:
         found.damaged["state"] = (
@@ -162,11 +163,24 @@ def _numbering(run: Run, found: Verification) -> None:
     done = int(run.about.get("epoch", 0)) if run.about else 0
     lacking = sorted(set(range(done)) - set(run.epochs))
     if lacking:
-        found.remarks.append(f"Epochs without a file: {', '.join(map(str, lacking))}.")
+        found.remarks.append(f"Epochs without a file: {ranges(lacking)}.")
     later = [epoch for epoch in run.epochs if epoch >= done]
     if later:
-        words = ", ".join(map(str, later))
+        words = ranges(later)
         found.remarks.append(f"Epochs after the last state, which a resumed run trains again: {words}.")
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Return ascending numbers in few words.
+
+    >>> ranges([1, 2, 3, 7, 9])
+    '1-3, 7, 9'
+    """
+    parts = []
+    for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in group]
+        parts.append(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}")
+    return ", ".join(parts[:20]) + (", ..." if len(parts) > 20 else "")
 
 
 def _unchecked(run: Run, found: Verification) -> None:
@@ -182,17 +196,22 @@ def _unchecked(run: Run, found: Verification) -> None:
         step = f"fallow train --resume {directory.path} writes what is missing."
         found.remarks.append(f"All epochs are trained, but the run is not complete: {step}")
     if (options := run.options) and directory.config_path.exists():
+        path = directory.config_path
         try:
-            told = yaml.safe_load(directory.config_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            found.damaged["config.yaml"] = f"{directory.config_path} must be readable. Found {error}."
+            told = plain_yaml.parse_yaml(directory.read(path, plain_yaml.LARGEST), str(path))
+        except DamagedData as error:
+            found.damaged.setdefault("config.yaml", str(error))
+            return
+        except OSError as error:
+            found.damaged["config.yaml"] = f"{path} must be readable. Found {error.strerror}."
             return
         if told != options:
             found.remarks.append("config.yaml is not what was trained; a run goes on by its state.")
 
 
 def _leftovers(folder: Path, found: Verification) -> None:
-    left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob(".*.tmp"))
+    half = (path for path in folder.rglob(".*.tmp") if is_temporary(path.name))
+    left = sorted(path.relative_to(folder).as_posix() for path in half)
     if left:
         found.remarks.append(f"Half-written files of a killed process: {', '.join(left)}.")
 

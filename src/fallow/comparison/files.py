@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from .. import plain_yaml, schema
 from .._checks import damaged
+from ..regular_file import read_regular
 
 FORMAT = "fallow-compare-1"
 AGAIN = "Remove the run's folder to train it again."
 """What to do about a damaged run."""
+_LARGEST = 1 << 26
 _NUMBERS = ("samples_backward", "samples_forward_only")
 _REACHED = ("accuracy", "test_loss", "bits_per_character")
 _OF_AN_EPOCH = ("accuracy", "test_loss", "samples_backward", "samples_forward_only", "samples_full")
@@ -47,10 +47,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         DamagedData: where it is not a mapping in YAML.
     """
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise damaged(f"{path} must be readable.", " ".join(str(error).split()), AGAIN) from None
+    found = plain_yaml.parse_yaml(_bytes(path, plain_yaml.LARGEST, AGAIN), str(path), AGAIN)
     return _mapping(path, found, AGAIN)
 
 
@@ -68,10 +65,14 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _json(path: Path, step: str) -> Any:
+    return schema.parse_json(_bytes(path, _LARGEST, step), str(path), step)
+
+
+def _bytes(path: Path, limit: int, step: str) -> bytes:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # not UTF-8 and not JSON are both ValueErrors
-        raise damaged(f"{path} must be readable.", error, step) from None
+        return read_regular(path, path.parent, limit)
+    except OSError as error:
+        raise damaged(f"{path} must be readable.", error.strerror, step) from None
 
 
 def _mapping(path: Path, found: Any, step: str) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from typing import IO, Any
 
 from .._checks import damaged, invalid, wrong_state
 from ..policies import Policy
+from ..regular_file import check_folder
 from ..run_directory import RunDirectory
-from ..run_lock import RunLock
+from ..run_lock import RunLock, open_lock
 from ..tasks.building import make_policy
 from ..tasks.options import _ONLY_WITH, TrainOptions
 from .arms import FULL, Arm
@@ -133,11 +134,12 @@ class Plan:
             InvalidValue: where it cannot be made.
             WrongState: where another process trains in it.
         """
+        check_folder(self.out / "runs", self.out)
         try:
             (self.out / "runs").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise invalid("The out folder must be writable.", f"{self.out}: {error.strerror}") from None
-        with (self.out / _LOCK).open("a") as lock:
+        with open_lock(self.out / _LOCK) as lock:
             _take(lock, self.out)
             text = json.dumps({"format": FORMAT, "options": self.settings}, indent=2) + "\n"
             RunDirectory(self.out).write_text(self.out / "compare.json", text)

@@ -9,19 +9,29 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
+from msgspec import Struct
 
-from .. import __version__
+from .. import __version__, schema
+from ..regular_file import read_regular
+
+_LARGEST = 1 << 20
+
+
+class _Sessions(Struct):
+    sessions: list[dict[str, Any]]
 
 
 def environment_json(path: Path) -> str:
     """Return the text of the file with this session added to those that ``path`` holds."""
     sessions = []
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        sessions = list(json.loads(path.read_text(encoding="utf-8"))["sessions"])
+    with suppress(OSError, ValueError):
+        found = schema.parse_json(read_regular(path, path.parent, _LARGEST), str(path))
+        sessions = schema.check(_Sessions, found, str(path)).sessions
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     sessions.append(
         {

@@ -13,8 +13,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .. import schema
 from .._checks import DamagedData, NotWritten
-from ..epoch_file import EpochFile
+from ..epoch_file import EpochFile, finite
 from ..history import times_used
 from ..run_directory import RunDirectory
 from ..scores.base import is_no_score
@@ -198,6 +199,7 @@ class EpochWriter(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` returned."""
+        schema.check(list[schema.SummaryRow], finite(state_dict["epochs"]), f"The state of {self.run.path}")
         self.epochs, self._metrics = list(state_dict["epochs"]), dict(state_dict["metrics"])
         past = len(self.epochs) - len(state_dict["pending"])
         self.pending = [

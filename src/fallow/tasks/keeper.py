@@ -109,6 +109,11 @@ class Keeper(Callback):
         self._unwritten: tuple[bytes, dict[str, Any], dict[str, Digest]] | None = None
 
     @property
+    def begun(self) -> bool:
+        """Whether a batch of this session was trained on."""
+        return not self._first
+
+    @property
     def seconds(self) -> float:
         """Wall-clock seconds of all sessions."""
         return self._before[0] + time.perf_counter() - self._began[0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._checks import DamagedData, damaged, invalid
+from .._checks import DamagedData, FallowError, damaged, invalid
 from ..data_file import DataFile
 from ..generations import Generation
 from ..run_directory import RunDirectory
@@ -35,6 +38,23 @@ class Restored:
     generation: Generation | None = None
 
 
+@contextmanager
+def taking_over(path: Path) -> Iterator[None]:
+    """Name the state in whatever goes wrong while it is taken over: it may hold anything.
+
+    Raises:
+        DamagedData: if the block raises an error of Python's or torch's.
+    """
+    try:
+        yield
+    except (FallowError, OSError):
+        raise
+    except Exception as error:  # each part of a state has kinds of its own
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        step = "Go on from an older state: remove this one and its .json, or put back a copy."
+        raise damaged(f"{path} must be a state of this training.", f"{what:.300}", step) from error
+
+
 def restore(
     run: RunDirectory, job: Job, options: TrainOptions, console: Console, *, writes: bool = True
 ) -> Restored:
@@ -55,7 +75,23 @@ def restore(
     if generation is None:
         return Restored()
     path = run.generations.state_path(generation.number)
-    state = parse(path.read_bytes(), str(path))
+    data = run.read(path)
+    state = parse(data, str(path))
+    with taking_over(path):
+        return _restored(run, job, options, console, generation, (data, state), writes=writes)
+
+
+def _restored(
+    run: RunDirectory,
+    job: Job,
+    options: TrainOptions,
+    console: Console,
+    generation: Generation,
+    saved_state: tuple[bytes, dict[str, Any]],
+    *,
+    writes: bool,
+) -> Restored:
+    data, state = saved_state
     wrong = run.generations.unsound(generation)
     changed, other = _check_data(run, job, options, wrong)
     if other and run.data_path.name not in wrong and generation.about["epoch"] == generation.about["epochs"]:
@@ -64,6 +100,7 @@ def restore(
         if planned <= generation.about["epoch"]:
             raise invalid(f"{run.path} has finished: nothing is left to train on other data.", planned, step)
     callbacks = state["callbacks"]
+    _forget_foreign_checkpoints(callbacks, console)
     run.lost = _lost_epochs(run, generation, wrong, options)
     if writes:
         for lost in filter(Path.exists, map(run.epoch_path, run.lost)):
@@ -85,8 +122,29 @@ def restore(
         if writes:
             run.put(run.data_path, job.data.dump())
     if writes and wrong:
-        generation = _without_what_is_damaged(run, generation, path.read_bytes(), callbacks)
+        generation = _without_what_is_damaged(run, generation, data, callbacks)
     return Restored(state, generation)
+
+
+def _forget_foreign_checkpoints(callbacks: dict[str, Any], console: Console) -> None:
+    """Leave out what Lightning's ModelCheckpoint saved if it names files outside of its folder.
+
+    It removes the files that it names when better ones come.
+    """
+    for name in [name for name in callbacks if name.startswith("ModelCheckpoint")]:
+        part = callbacks[name]
+        best = part.get("best_k_models") or {}
+        named = [
+            *best,
+            part.get("last_model_path"),
+            part.get("best_model_path"),
+            part.get("kth_best_model_path"),
+        ]
+        folder = os.path.abspath(str(part.get("dirpath")))
+        inside = (os.path.dirname(os.path.abspath(str(path))) == folder for path in named if path)
+        if not all(inside):
+            del callbacks[name]
+            console.line("Lightning's checkpoints begin anew: the state names files outside of their folder.")
 
 
 def _without_what_is_damaged(

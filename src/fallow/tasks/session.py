@@ -24,7 +24,7 @@ from .keeper import Keeper, StateIO
 from .options import TrainOptions
 from .ours import OurTask
 from .outcome import finish
-from .restoring import Restored
+from .restoring import Restored, taking_over
 from .stored import plain
 from .trackers import EpochScalars
 from .trainer import fit, make_trainer
@@ -138,6 +138,13 @@ class Session:
         self.restored = replace(self.restored, state=None)
         try:
             fit(self.trainer, self.job, state)
+        except Exception as error:
+            if state is None or self.keeper.begun:
+                raise
+            generation = self.restored.generation
+            assert generation is not None
+            with taking_over(self.run.generations.state_path(generation.number)):
+                raise error
         except SystemExit as ended:  # Lightning ends a training so on Ctrl-C
             if not self.trainer.interrupted:
                 raise
@@ -148,12 +155,14 @@ class Session:
 
     def _put_back(self) -> None:
         """Take over the state of a training that has ended, to write what it leaves behind."""
-        state = self.restored.state
+        state, generation = self.restored.state, self.restored.generation
         assert state is not None
-        self.writer.load_state_dict(state["callbacks"]["EpochWriter"])
-        self.keeper.load_state_dict(state["callbacks"]["Keeper"])
-        self.job.module.on_load_checkpoint(state)
-        self.job.module.load_state_dict(state["state_dict"])
+        assert generation is not None
+        with taking_over(self.run.generations.state_path(generation.number)):
+            self.writer.load_state_dict(state["callbacks"]["EpochWriter"])
+            self.keeper.load_state_dict(state["callbacks"]["Keeper"])
+            self.job.module.on_load_checkpoint(state)
+            self.job.module.load_state_dict(state["state_dict"])
         self.console.line(f"{self.run.path} has finished: there is nothing left to train.")
 
     def _leave(self, more: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from .. import plain_yaml
 from .._checks import damaged, invalid, unknown_name
 from ..generations import Search
+from ..regular_file import read_regular
 from ..run_directory import RunDirectory
 from .options import KNOWN_DATA, TrainOptions, lists
 
@@ -76,11 +76,12 @@ def with_own_lists(run: RunDirectory, options: TrainOptions) -> TrainOptions:
 
 
 def _read_config(path: Path) -> Any:
+    step = "Put back a copy of it, or begin the run anew in another folder."
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        step = "Put back a copy of it, or begin the run anew in another folder."
-        raise damaged(f"{path} must be readable.", " ".join(str(error).split()), step) from None
+        data = read_regular(path, path.parent, plain_yaml.LARGEST)
+    except OSError as error:
+        raise damaged(f"{path} must be readable.", error.strerror, step) from None
+    return plain_yaml.parse_yaml(data, str(path), step)
 
 
 def located(data: str) -> str:

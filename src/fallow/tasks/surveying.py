@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from .._checks import DamagedData, damaged, invalid
@@ -72,7 +72,7 @@ class SurveyedRun:
         if not model_path.exists():
             step = f"Train it to its end: fallow train --resume {run.directory.path}"
             raise invalid(f"{run.directory.path} must hold a trained network.", "no model.safetensors", step)
-        run.check(model_path)
+        run.read_file(model_path)  # before the data are read, which takes longer
         _check_weights(run)
         options = TrainOptions(**stored_options(str(path))).resolved()
         if is_import_path(options.data):
@@ -226,8 +226,8 @@ def _surveyed(run: Run, options: TrainOptions, data: ImageData, console: Console
     network = module.network if isinstance(module, OurTask) else module
     path = run.directory.model_path
     try:
-        network.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        network.load_state_dict(load(run.read_file(path)))
+    except (SafetensorError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]
         raise damaged(f"{path} must hold the weights of this network.", said, "Train again.") from None
     gpu = torch.cuda.is_available() and options.accelerator != "cpu"
@@ -236,10 +236,9 @@ def _surveyed(run: Run, options: TrainOptions, data: ImageData, console: Console
     watch = job.watch or ActivationDensity(network, seed=options.seed)
     density_path = run.directory.density_path
     if job.watch is not None and density_path.exists():
-        run.check(density_path)
         try:
-            watch.load_state_dict(parse(density_path.read_bytes(), str(density_path)))
-        except (DamagedData, OSError):
+            watch.load_state_dict(parse(run.read_file(density_path), str(density_path)))
+        except DamagedData:
             raise
         except Exception as error:  # a state of another version
             raise damaged(f"{density_path} must be readable.", error, "Remove it.") from None
@@ -267,7 +266,7 @@ def _as_trained(module: OnImages, run: Run) -> None:
     if state is None:
         return
     path = run.directory.generations.state_path(state.number)
-    kept = parse(path.read_bytes(), str(path))["state_dict"]
+    kept = parse(run.directory.read(path), str(path))["state_dict"]
     module.load_state_dict({name: kept[name] for name in ("mean", "std")}, strict=False)
 
 

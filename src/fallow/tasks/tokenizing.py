@@ -10,12 +10,15 @@ from typing import Any, TypeVar
 
 from .._checks import invalid, unknown_name
 from ..datasets.tokenizing import Tokenizer
+from ..regular_file import read_regular
 from .options import TrainOptions
 from .ours import Recipe
 
 Network = TypeVar("Network")
 SMALL = ("small-transformer", "small-gpt")
 """Our networks for texts; every other name is one of Hugging Face."""
+_LARGEST = 1 << 28
+"""A tokenizer that a run keeps has at most so many bytes."""
 TOKENS_A_TEST_BATCH = 1 << 15
 _OF_IMAGES = ("small-conv", "small-resnet", "resnet")
 
@@ -39,7 +42,7 @@ def tokenizer_of(
             raise invalid("A pretrained model brings its own tokenizer.", options.model, step)
         return Tokenizer(inner, pad)
     if kept is not None:
-        return Tokenizer.parse(kept.read_bytes(), str(kept))
+        return Tokenizer.parse(read_regular(kept, kept.parent, _LARGEST), str(kept))
     return Tokenizer.train(options.tokenizer or "bpe", texts, options.vocabulary or vocabulary)
 
 
