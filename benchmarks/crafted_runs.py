@@ -3,8 +3,9 @@
     python -m benchmarks.crafted_runs [--only TEXT] [--json FILE]
 
 Each craft of ``tests/crafted.py`` is applied to a copy of an honest run, which each command then opens in a
-process of its own. Counted are tracebacks, crashes, commands that take more than 5 s longer than on the honest
-run, peak memory above that of the honest run, bytes changed outside of the run, and foreign code that ran.
+process of its own. Counted are tracebacks, crashes, commands that take more than 5 s longer than on the
+honest run, peak memory above that of the honest run, bytes changed outside of the run, and foreign code that
+ran.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ np.savez("pool.npz", x=x)
 
 
 def attempt(folder: Path, words: list[str], canary: Path) -> tuple[int, float, float, str]:
-    """Run a command in a child of this process, which has loaded everything; return code, seconds, MB, output."""
+    """Run a command in a child of this process; return its code, seconds, peak in MB, and what it said."""
     log = folder / "said"
     where = folder / "run" if words[-1] == "." else folder
     began = time.perf_counter()
@@ -211,8 +212,6 @@ def run_all(home: Path, commands: dict[str, list[str]], chosen: dict[str, object
                 before = snapshot(folder / "outside")
                 outcome = Outcome(name, command, *attempt(folder, words, canary), [])
                 honest.setdefault(command, outcome)
-                if command != "in the run" or name != "folder: modules of the run":
-                    pass
                 judged(outcome, honest[command], canary, before, snapshot(folder / "outside"))
                 outcomes.append(outcome)
                 if outcome.faults:

@@ -1,6 +1,6 @@
 """Runs that somebody crafted: an honest one, changed in one place, with every checksum made right again.
 
-A craft is a function of the folder of a run. Those of one kind stand together; :data:`CRAFTS` has them all by name.
+A craft is a function of the folder of a run. Those of one kind stand together; :data:`CRAFTS` has all.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def newest(run: Path) -> Generation:
 
 
 def put_manifest(run: Path, generation: Generation) -> None:
-    """Write a manifest with a right checksum, and remove the older generations, which would be gone back to."""
+    """Write a manifest with a right checksum, and remove the older generations: they would be used."""
     generations = Generations(run)
     for number in generations.numbers():
         if number != generation.number:
@@ -74,6 +74,11 @@ def reseal(run: Path) -> None:
         honest = path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 28
         files[name] = Digest.of(path.read_bytes()) if honest else digest
     put_manifest(run, replace(before, files=files))
+    reseal_sums(run)
+
+
+def reseal_sums(run: Path) -> None:
+    """Make the checksums in SHA256SUMS right again."""
     sums = run / "SHA256SUMS"
     if not sums.is_file() or sums.is_symlink():
         return
@@ -106,7 +111,7 @@ def changed_options(**changes: Any) -> Craft:
         options = before.about["options"] | changes
         put_manifest(run, replace(before, about=before.about | {"options": options}))
         (run / "config.yaml").write_text(json.dumps(options))
-        reseal(run)
+        reseal_sums(run)
 
     return change
 
@@ -553,9 +558,21 @@ add("environment", "20 MB", replaced("environment.json", json.dumps({"sessions":
 
 # 7. Other things in place of files.
 _NAMES = (
-    "config.yaml", "SHA256SUMS", "summary.json", "data.safetensors", EPOCH, SHOWN, "gaps.safetensors", "model.safetensors",
-    "samples.csv", "environment.json", "lock", "usage.png", "STATE", "MANIFEST",
-)  # fmt: skip
+    "config.yaml",
+    "SHA256SUMS",
+    "summary.json",
+    "data.safetensors",
+    EPOCH,
+    SHOWN,
+    "gaps.safetensors",
+    "model.safetensors",
+    "samples.csv",
+    "environment.json",
+    "lock",
+    "usage.png",
+    "STATE",
+    "MANIFEST",
+)
 
 
 def _place(run: Path, name: str) -> Path:
@@ -606,9 +623,14 @@ def _sparse(path: Path) -> None:
 
 for _name in _NAMES:
     for _label, _make in {
-        "a FIFO": _fifo, "a socket": _socket, "a link out": _link_out, "a link to an endless device": _link_endless,
-        "a link to itself": _link_itself, "a folder": _folder, "a sparse file of 256 GB": _sparse,
-    }.items():  # fmt: skip
+        "a FIFO": _fifo,
+        "a socket": _socket,
+        "a link out": _link_out,
+        "a link to an endless device": _link_endless,
+        "a link to itself": _link_itself,
+        "a folder": _folder,
+        "a sparse file of 256 GB": _sparse,
+    }.items():
 
         def _swap(run: Path, name: str = _name, make: Callable[[Path], None] = _make) -> None:
             make(_place(run, name))

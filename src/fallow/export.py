@@ -20,6 +20,7 @@ from .bitset import unpack
 from .epoch_file import EpochFile
 from .policies.base import Reason
 from .reading import Run
+from .regular_file import check_folder
 from .sample_table import safe_cell
 from .selection import blocks
 
@@ -64,6 +65,8 @@ def export(
     if folder.resolve() == run.directory.path.resolve():
         step = "Leave it out for RUN/export, or name another folder."
         raise invalid("Tables must not lie among the files of the run itself.", folder, step)
+    if folder.parent == run.directory.path:
+        check_folder(folder, run.directory.path)
     write = {"parquet": _parquet, "csv": _csv, "json": _json}[kind]
     run.directory.disk.make_folder(folder)
     paths = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -70,6 +71,7 @@ def verify(run: Run) -> Verification:
     _state(run, found)
     _numbering(run, found)
     _leftovers(directory.path, found)
+    _config(run, found)
     _unchecked(run, found)
     found.complete = run.finished and not (found.incomplete or found.damaged)
     return found
@@ -195,18 +197,23 @@ def _unchecked(run: Run, found: Verification) -> None:
         found.incomplete = True
         step = f"fallow train --resume {directory.path} writes what is missing."
         found.remarks.append(f"All epochs are trained, but the run is not complete: {step}")
-    if (options := run.options) and directory.config_path.exists():
-        path = directory.config_path
-        try:
-            told = plain_yaml.parse_yaml(directory.read(path, plain_yaml.LARGEST), str(path))
-        except DamagedData as error:
-            found.damaged.setdefault("config.yaml", str(error))
-            return
-        except OSError as error:
-            found.damaged["config.yaml"] = f"{path} must be readable. Found {error.strerror}."
-            return
-        if told != options:
-            found.remarks.append("config.yaml is not what was trained; a run goes on by its state.")
+
+
+def _config(run: Run, found: Verification) -> None:
+    """Note options that cannot be read, and those that are not what was trained."""
+    path = run.directory.config_path
+    if not os.path.lexists(path):
+        return
+    try:
+        options = plain_yaml.parse_yaml(run.directory.read(path, plain_yaml.LARGEST), str(path))
+    except DamagedData as error:
+        found.damaged.setdefault("config.yaml", str(error))
+        return
+    except OSError as error:
+        found.damaged["config.yaml"] = f"{path} must be readable. Found {error.strerror}."
+        return
+    if run.options and options != run.options:
+        found.remarks.append("config.yaml is not what was trained; a run goes on by its state.")
 
 
 def _leftovers(folder: Path, found: Verification) -> None:
