@@ -1,8 +1,9 @@
 """Image files become one array: find a common shape, decode on a few threads, check everything.
 
 Pixels: grey only where all images are grey, else RGB. Transparent parts are laid on white, as a
-page shows them; 16-bit grey keeps its upper 8 bits; of an animation the first frame is taken;
-photos are turned as their EXIF orientation says. An image of another size is scaled until it
+page shows them; pixels of more than 8 bits are scaled by the range of the training images
+(:mod:`~fallow.datasets.pixel_range`); of an animation or a file of many pages the first frame is taken;
+images are turned as their EXIF orientation says. An image of another size is scaled until it
 covers the common one (bilinear, averaging where it shrinks) and cropped around its centre.
 """
 
@@ -13,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -25,7 +27,25 @@ from typing import IO, TYPE_CHECKING, TypeVar
 import numpy as np
 
 from .._checks import invalid, missing_extra
+from ..regular_file import opened
+from .image_files import (
+    GREY_MODES,
+    PHOTO_FORMATS,
+    RAW_SUFFIXES,
+    SUFFIXES,
+    NotAnImage,
+    called,
+    deep_values,
+    depth_of,
+    has_more,
+    lies_on_its_side,
+    open_image,
+    orientation,
+    shallow,
+    upright,
+)
 from .images import Progress
+from .pixel_range import NO_RANGES, Depth, PixelRanges
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -33,12 +53,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Shape = tuple[int, int, int]
 """Channels, height, width."""
+Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-GREY_MODES = frozenset({"L", "1", "I", "I;16", "I;16B", "I;16L", "I;16N"})
-PHOTO_FORMATS = ("JPEG", "MPO")
-ORIENTATION = 0x0112
 MEMORY_LIMIT = 4 * 2**30
 DEFAULT_SIDE = 64
 BLOCK = 32
@@ -47,23 +63,54 @@ BLOCK = 32
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file says before its pixels are decoded."""
+    """What an image file says before its pixels are decoded.
+
+    Attributes:
+        width, height: as the image is shown.
+        grey: whether it has no colours.
+        depth: what its pixels are if they have more than 8 bits, else None.
+        several: whether more frames or pages follow the first.
+    """
 
     width: int
     height: int
     grey: bool
+    depth: Depth | None = None
+    several: bool = False
 
 
-def read_headers(paths: Sequence[Path]) -> list[Header | str]:
-    """Return the header of each image, or the reason why it has none."""
+@dataclass(frozen=True)
+class Other:
+    """A file that is no image, or one of a format that is not read, and is not called as those that are.
 
-    def header(row: int) -> Header:
-        with paths[row].open("rb") as file, _open(file) as image:
-            width, height = image.size
-            # Only for photos: for a PNG file, asking would decode it.
-            if image.format in PHOTO_FORMATS and image.getexif().get(ORIENTATION, 1) >= 5:
-                width, height = height, width
-            return Header(width, height, image.mode in GREY_MODES)
+    Attributes:
+        kind: what to call such files, as ``.txt``.
+    """
+
+    kind: str
+
+
+def read_headers(paths: Sequence[Path]) -> list[Header | Other | str]:
+    """Return the header of each image, what each file that is none is, or the reason why one has none."""
+
+    def header(row: int) -> Header | Other:
+        path = paths[row]
+        suffix = path.suffix.lower()
+        with opened(path) as file:
+            try:
+                image = open_image(file)
+            except (NotAnImage, ValueError, OSError, EOFError):
+                # A text may begin as an image does: only what is called an image has to be one.
+                if suffix in SUFFIXES:
+                    raise
+                return Other(called(path))
+            with image:
+                if suffix in RAW_SUFFIXES and image.format == "TIFF":
+                    return Other(suffix)  # only the preview of a raw photo can be read
+                width, height = image.size
+                if lies_on_its_side(image, file):
+                    width, height = height, width
+                return Header(width, height, image.mode in GREY_MODES, depth_of(image), has_more(image))
 
     return _each(header, len(paths))
 
@@ -97,47 +144,61 @@ def choose_shape(headers: Sequence[Header], image_size: int | None = None) -> Sh
     return channels, height, width
 
 
+def read_extremes(paths: Sequence[Path]) -> list[tuple[float, float] | str]:
+    """Return the smallest and the largest value of each image of deep pixels, or why it has none."""
+
+    def extremes(row: int) -> tuple[float, float]:
+        with opened(paths[row]) as file, open_image(file) as image:
+            values, _ = deep_values(image, file)
+            return values.min().item(), values.max().item()
+
+    return _each(extremes, len(paths))
+
+
 def decode(
-    paths: Sequence[Path], shape: Shape, progress: Progress | None = None
+    paths: Sequence[Path],
+    shape: Shape,
+    progress: Progress | None = None,
+    ranges: PixelRanges = NO_RANGES,
+    inside: Path | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Decode image files into one array.
+
+    Args:
+        paths: of the files.
+        shape: what all images get.
+        progress: called with the number of images decoded and their total.
+        ranges: by which deep pixels are scaled.
+        inside: a folder that is not trusted, in which the files have to lie: no links are followed below it.
 
     Returns:
         The images ``(N, C, H, W)`` in uint8, and for each row that could not be read the reason.
     """
-    return _decoded([partial(_opened, path) for path in paths], shape, progress)
+    return _decoded([partial(opened, path, inside) for path in paths], shape, ranges, progress)
 
 
-def decode_bytes(files: Sequence[bytes], shape: Shape) -> tuple[np.ndarray, dict[int, str]]:
+def decode_bytes(
+    files: Sequence[bytes], shape: Shape, ranges: PixelRanges = NO_RANGES
+) -> tuple[np.ndarray, dict[int, str]]:
     """Decode the bytes of image files, as :func:`decode` does."""
-    return _decoded([partial(BytesIO, data) for data in files], shape)
-
-
-def _opened(path: Path) -> IO[bytes]:
-    return path.open("rb")
+    return _decoded([partial(BytesIO, data) for data in files], shape, ranges)
 
 
 def _decoded(
-    files: Sequence[Callable[[], IO[bytes]]], shape: Shape, progress: Progress | None = None
+    files: Sequence[Opener], shape: Shape, ranges: PixelRanges, progress: Progress | None = None
 ) -> tuple[np.ndarray, dict[int, str]]:
     images = np.zeros((len(files), *shape), dtype=np.uint8)
 
     def fill(row: int) -> None:
-        with files[row]() as file, _open(file) as image:
-            pixels = _pixels(image, shape)
+        with files[row]() as file, open_image(file) as image:
+            pixels = _pixels(image, file, shape, ranges)
         images[row] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
     reasons = _each(fill, len(files), progress)
     return images, {row: reason for row, reason in enumerate(reasons) if reason is not None}
 
 
-def _open(file: IO[bytes]) -> Picture:
-    from PIL import Image
-
-    return Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
-
-
-def _pixels(image: Picture, shape: Shape) -> np.ndarray:
+def _pixels(image: Picture, file: IO[bytes], shape: Shape, ranges: PixelRanges) -> np.ndarray:
     from PIL import Image, ImageOps
 
     channels, height, width = shape
@@ -146,34 +207,48 @@ def _pixels(image: Picture, shape: Shape) -> np.ndarray:
         # bilinear filter.
         side = 2 * max(height, width)
         image.draft(None, (side, side))
-        image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError("its pixels are floats, of which the range is not known")
-    if image.mode in GREY_MODES - {"L", "1"}:
-        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    depth = depth_of(image)
+    picture: Picture = image
+    if depth is None:
+        image.load()
+    else:
+        picture = shallow(image, file, ranges.of(depth))
+    # Now that it is loaded: a TIFF file is upright then, a PNG file has told all it says.
+    picture = upright(picture, orientation(image))
+    if picture.mode == "LAB":
+        picture = _from_lab(picture)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    if picture.size != (width, height):
+        picture = ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture)
+
+
+def _from_lab(picture: Picture) -> Picture:
+    from PIL import ImageCms
+
+    profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(picture, *profiles, outputMode="RGB")
+    assert converted is not None
+    return converted
 
 
 def _each(work: Callable[[int], T], count: int, progress: Progress | None = None) -> list[T | str]:
     """Return ``work(row)`` of each row below ``count``, or in its place why it failed."""
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ModuleNotFoundError:
         raise missing_extra("A folder of images", "pillow") from None
 
     def attempt(row: int) -> T | str:
         try:
             return work(row)
-        except UnidentifiedImageError:
-            return "its bytes are of no known image format"
+        except OSError as error:
+            return error.strerror or " ".join(f"{error}".split()) or type(error).__name__
         except Exception as error:  # decoders raise many kinds on damaged bytes
-            return f"{error}" or type(error).__name__
+            return " ".join(f"{error}".split()) or type(error).__name__
 
     def block(start: int) -> list[T | str]:
         return [attempt(row) for row in range(start, min(start + BLOCK, count))]
@@ -182,6 +257,8 @@ def _each(work: Callable[[int], T], count: int, progress: Progress | None = None
     workers = min(8, os.cpu_count() or 1)
     done: list[list[T | str]] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        # What Pillow warns of names no file: damage is found by decoding, the rest is harmless.
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for results in pool.map(block, range(0, count, BLOCK)):
             done.append(results)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .._checks import DamagedData, check_integer, check_share, damaged, invalid
-from .decoding import Header, Shape, choose_shape, decode, read_headers
-from .images import ImageData, ImageDataset, Progress
-from .listing import Part, find_parts, hold_out
+from .decoding import Header, Other, Shape, choose_shape, decode, read_headers
+from .finding_ranges import find_extremes, range_notes, ranges_of
+from .image_files import UNREAD_SUFFIXES
+from .images import ImageData, ImageDataset, LeftOutWarning, Progress
+from .listing import Listing, Part, counted, find_parts, hold_out, number
+from .pixel_range import PixelRanges
+from .walking import shown
 
 SHOWN = 5
 """Unreadable images that a message names."""
@@ -30,11 +36,12 @@ def load_folder(
 ) -> ImageData:
     """Read a folder of images, one sub-folder per class, into memory.
 
-    Where the folder holds ``train/`` and ``test/`` (or ``val/``), these are the split and hold the
+    If the folder holds ``train/`` and ``test/`` (or ``val/``), these are the split and hold the
     class folders. Else ``test_share`` of each class, rounded, and at least one image, is held out.
-    Images may lie deeper inside their class folder. Hidden files and folders are left alone.
-    Classes and files are sorted by name without regard to case. ``fallow.datasets.decoding`` says
-    what becomes of colours and sizes.
+    Images may lie deeper inside their class folder, and are known by their content, whatever they are
+    called. Links are followed. What is left out is said: hidden files, other files, images of formats that
+    are not read. Classes and files are sorted by name without regard to case.
+    ``fallow.datasets.decoding`` says what becomes of colours and sizes.
 
     Args:
         folder: the folder.
@@ -52,15 +59,18 @@ def load_folder(
         image_size = check_integer("image_size", image_size, 1)
     if check_share("test_share", test_share, closed=False) == 0:
         raise invalid("`test_share` must be in (0, 1).", test_share, "Hold out at least a little.")
-    classes, parts = find_parts(folder)
-    parts, headers, unreadable = _readable(parts)
+    listing = find_parts(folder)
+    classes = listing.classes
+    found = _read_headers(listing)
+    parts, unreadable = found.parts, found.unreadable
     _refuse(unreadable, skip_corrupt)
     if len(parts) == 1:
         parts = hold_out(parts[0], classes, test_share, seed)
-    if not headers:
+    if not found.headers:
         raise _corrupt(unreadable)
-    shape = choose_shape(headers, image_size)
-    parts, datasets, reasons = _decoded(parts, shape, progress)
+    shape = choose_shape(list(found.headers.values()), image_size)
+    extremes = find_extremes(parts[0].paths, found.headers)
+    parts, datasets, reasons = _decoded(parts, shape, ranges_of(extremes), progress)
     unreadable |= reasons
     _refuse(unreadable, skip_corrupt)
     train, test = datasets
@@ -68,32 +78,73 @@ def load_folder(
         if count == 0:
             rule = f"The class `{classes[label]}` must hold a readable image to train on."
             raise invalid(rule, "none", "Add images, or remove its folder.")
-    if unreadable:
-        warnings.warn(f"Left out {_summary(unreadable)}.", UserWarning, stacklevel=3)
+    left_out = _left_out(found, listing)
+    for note in left_out:
+        warnings.warn(note, LeftOutWarning, stacklevel=3)
     files = tuple(str(path) for path in parts[0].paths)
     skipped = tuple(str(path) for path in unreadable)
-    return ImageData(folder.resolve().name, train, test, classes, files, skipped)
+    notes = (*_litter(listing, left_out), *range_notes(extremes, found.headers), *_several(found))
+    return ImageData(folder.resolve().name, train, test, classes, files, skipped, notes=notes)
 
 
-def _readable(parts: list[Part]) -> tuple[list[Part], list[Header], dict[Path, str]]:
-    """Return the parts without the images that have no header, the headers, and what is wrong."""
-    kept: list[Part] = []
-    headers: list[Header] = []
-    unreadable: dict[Path, str] = {}
-    for part in parts:
-        rows = []
+@dataclass
+class Headers:
+    """What the files of a folder say before they are decoded.
+
+    Attributes:
+        parts: the files that are images.
+        headers: of each of them.
+        unreadable: what cannot be read, and why.
+        others: how many files there are that are no images, or of formats that are not read, by kind.
+    """
+
+    parts: list[Part] = field(default_factory=list)
+    headers: dict[Path, Header] = field(default_factory=dict)
+    unreadable: dict[Path, str] = field(default_factory=dict)
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def _read_headers(listing: Listing) -> Headers:
+    """Read the header of every file.
+
+    Raises:
+        InvalidValue: A class folder holds nothing that is meant to be an image.
+    """
+    found = Headers(unreadable=dict(listing.refused))
+    for root, part in zip(listing.roots, listing.parts, strict=True):
+        rows, others = [], [Counter[str]() for _ in listing.classes]
         for row, header in enumerate(read_headers(part.paths)):
+            path = part.paths[row]
             if isinstance(header, Header):
                 rows.append(row)
-                headers.append(header)
+                found.headers[path] = header
+            elif isinstance(header, Other):
+                others[part.labels[row]][header.kind] += 1
             else:
-                unreadable[part.paths[row]] = header
-        kept.append(part.take(rows))
-    return kept, headers, unreadable
+                found.unreadable[path] = header
+        kept = part.take(rows)
+        counts = np.bincount(kept.labels, minlength=len(listing.classes))
+        for label in np.flatnonzero(counts == 0):
+            _check_holds(root / listing.classes[label], others[label], found.unreadable)
+        found.parts.append(kept)
+        for kinds in others:
+            found.others += kinds
+    return found
+
+
+def _check_holds(folder: Path, others: Counter[str], unreadable: Mapping[Path, str]) -> None:
+    """Raise if a class folder holds no image, not even one that cannot be read."""
+    if any(folder == path or folder in path.parents for path in unreadable):
+        return
+    kinds = "avif, bmp, gif, jpeg, jpeg 2000, png, pgm, ppm, tiff, webp"
+    found = f"only files that are none: {counted(others)}" if others else "none"
+    raise invalid(
+        f"The class folder {shown(folder)} must hold images.", found, f"Add some ({kinds}), or remove it."
+    )
 
 
 def _decoded(
-    parts: list[Part], shape: Shape, progress: Progress | None
+    parts: list[Part], shape: Shape, ranges: PixelRanges, progress: Progress | None
 ) -> tuple[list[Part], list[ImageDataset], dict[Path, str]]:
     """Return the parts without the images that cannot be decoded, their images, what is wrong."""
     total = sum(len(part.paths) for part in parts)
@@ -102,14 +153,14 @@ def _decoded(
     datasets: list[ImageDataset] = []
     unreadable: dict[Path, str] = {}
     for part in parts:
-        images, reasons = decode(part.paths, shape, _later(progress, before, total))
+        images, reasons = decode(part.paths, shape, _later(progress, before, total), ranges)
         before += len(part.paths)
         if reasons:
             unreadable |= {part.paths[row]: reason for row, reason in reasons.items()}
             rows = [row for row in range(len(part.paths)) if row not in reasons]
             images, part = images[rows], part.take(rows)
         kept.append(part)
-        datasets.append(ImageDataset(torch.from_numpy(images), torch.from_numpy(part.labels)))
+        datasets.append(ImageDataset(torch.from_numpy(images), torch.from_numpy(part.labels), ranges))
     return kept, datasets, unreadable
 
 
@@ -130,8 +181,42 @@ def _corrupt(unreadable: Mapping[Path, str]) -> DamagedData:
 
 
 def _summary(unreadable: Mapping[Path, str]) -> str:
-    named = [f"{path} ({reason})" for path, reason in list(unreadable.items())[:SHOWN]]
+    named = [f"{shown(path)} ({reason})" for path, reason in list(unreadable.items())[:SHOWN]]
     if len(unreadable) > SHOWN:
         named.append(f"and {len(unreadable) - SHOWN} more")
     plural = "s" if len(unreadable) > 1 else ""
     return f"{len(unreadable)} unreadable image{plural}: {', '.join(named)}"
+
+
+def _left_out(found: Headers, listing: Listing) -> list[str]:
+    """Return what was left out, a sentence each; but for what other systems leave lying about."""
+    notes = list(listing.notes)
+    if found.unreadable:
+        notes.append(f"Left out {_summary(found.unreadable)}.")
+    unread = {kind: count for kind, count in found.others.items() if kind in UNREAD_SUFFIXES}
+    if unread:
+        count = number(sum(unread.values()), "image")
+        words = f"Left out {count} of formats that are not read: {counted(unread)}."
+        notes.append(f"{words} Save them as PNG or JPEG to use them.")
+    if others := found.others.keys() - unread.keys():
+        kinds = Counter({kind: found.others[kind] for kind in others}) + listing.litter
+        notes.append(f"Left out {number(kinds.total(), 'file')} that are no images: {counted(kinds)}.")
+    return notes
+
+
+def _litter(listing: Listing, left_out: Sequence[str]) -> list[str]:
+    """Return what was left out, with the litter if nothing else was that is no image."""
+    if listing.litter and not any("no images" in note for note in left_out):
+        count = number(listing.litter.total(), "file")
+        return [*left_out, f"Left out {count} that are no images: {counted(listing.litter)}."]
+    return list(left_out)
+
+
+def _several(found: Headers) -> list[str]:
+    """Return a sentence on images of more than one frame, if there are any."""
+    several = [path for path, header in found.headers.items() if header.several]
+    if not several:
+        return []
+    named = shown(several[0]) + (", ..." if len(several) > 1 else "")
+    count = number(len(several), "image")
+    return [f"{count} with several frames or pages, of which the first is read: {named}."]

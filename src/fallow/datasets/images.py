@@ -14,12 +14,17 @@ from torch.utils.data import Dataset, default_collate
 
 from .._checks import invalid
 from ..shown_file import thumbnails
+from .pixel_range import NO_RANGES, PixelRanges
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` while images are read."""
 
 BLOCK = 2**22
 """Values that are widened to float64 at a time."""
+
+
+class LeftOutWarning(UserWarning):
+    """Files of a folder were left out; :attr:`ImageData.notes` says the same."""
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
@@ -31,6 +36,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     Args:
         images: ``(N, C, H, W)``, uint8 in 0..255 or float32 in [0, 1].
         labels: class ids ``(N,)``, int64.
+        ranges: by which pixels of more than 8 bits were scaled, and those of other images have to be.
 
     Raises:
         InvalidValue: A shape, a type or the two lengths do not fit.
@@ -41,7 +47,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     (torch.Size([2, 1, 8, 8]), tensor([4, 6]))
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, ranges: PixelRanges = NO_RANGES) -> None:
         if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32):
             rule = "`images` must be (N, C, H, W) in uint8 or float32."
             raise invalid(rule, f"{tuple(images.shape)} in {images.dtype}")
@@ -50,6 +56,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
             raise invalid(rule, f"{tuple(labels.shape)} in {labels.dtype}")
         self.images = images
         self.labels = labels
+        self.ranges = ranges
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,7 +76,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def take(self, rows: NDArray[np.int64]) -> ImageDataset:
         """Return some of the images."""
         index = torch.from_numpy(rows)
-        return ImageDataset(self.images[index], self.labels[index])
+        return ImageDataset(self.images[index], self.labels[index], self.ranges)
 
     def pictures(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return small pictures of some samples: ``(K,) -> (K, h, w, C)``."""
@@ -121,6 +128,7 @@ class ImageData:
         files: for a folder of images the path of each train sample, else None.
         skipped: the images that could not be read and were left out.
         added: how many of the train samples, the last ones, were collected later.
+        notes: what to tell a person of how the data were read, a sentence each.
     """
 
     name: str
@@ -130,6 +138,7 @@ class ImageData:
     files: tuple[str, ...] | None = None
     skipped: tuple[str, ...] = ()
     added: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def from_arrays(

@@ -1,21 +1,26 @@
-"""Which image files a folder holds, of which classes, and how they are split."""
+"""Which files a folder of images holds, of which classes, and how they are split."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from .._checks import invalid
-from .decoding import SUFFIXES
+from .image_files import SUFFIXES
+from .walking import litter, shown, walk
+
+HELD_OUT = ("test", "val", "valid", "validation")
+"""Names of the folder beside ``train/`` that is held out; the first that is there is taken."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """The image files of the train or the test part and their class ids ``(N,)``."""
+    """The files of the train or the test part and their class ids ``(N,)``."""
 
     paths: list[Path]
     labels: np.ndarray
@@ -26,48 +31,78 @@ class Part:
         return Part([self.paths[row] for row in index], self.labels[index])
 
 
-def find_parts(folder: Path) -> tuple[tuple[str, ...], list[Part]]:
-    """Return the class names and the parts of ``folder``: one, or train and test.
+@dataclass
+class Listing:
+    """What a folder holds.
 
-    The folders ``train/`` and ``test/``, or ``train/`` and ``val/``, are two parts; where both of
-    the latter are there, ``test/`` is taken.
+    Attributes:
+        classes: their names.
+        roots: the folders of the parts.
+        parts: one, or train and test.
+        refused: what is no regular file, and why.
+        litter: how many hidden files and the like are left alone, by kind.
+        notes: what else was left out.
+    """
+
+    classes: tuple[str, ...]
+    roots: list[Path]
+    parts: list[Part] = field(default_factory=list)
+    refused: dict[Path, str] = field(default_factory=dict)
+    litter: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_parts(folder: Path) -> Listing:
+    """Return the files of ``folder``, one part, or train and test.
+
+    The folders ``train/`` and ``test/`` are two parts. In place of ``test/`` there may be ``val/``,
+    ``valid/`` or ``validation/``; of several the first of these is taken. Their names may have capitals.
 
     Raises:
-        InvalidValue: There are fewer than two classes, a class without images, or the classes of
-            the two parts differ.
+        InvalidValue: There are fewer than two classes, or the classes of the two parts differ.
     """
-    roots = [folder]
-    for other in ("test", "val"):
-        if (folder / "train").is_dir() and (folder / other).is_dir():
-            roots = [folder / "train", folder / other]
-            break
-    listings = [list_classes(root) for root in roots]
-    classes = tuple(listings[0])
-    if set(classes) != set(listings[-1]):
-        odd = sorted(set(classes) ^ set(listings[-1]))
+    roots, notes = _roots(folder)
+    folders, refused = list[list[str]](), dict[Path, str]()
+    for root in roots:
+        names, wrong, beside = list_classes(root)
+        folders.append(names)
+        refused |= wrong
+        if beside:
+            said = f"Left out {number(len(beside), 'image')} in no class folder"
+            notes.append(f"{said}: {shown(beside[0])}{', ...' if len(beside) > 1 else ''}.")
+    classes = tuple(folders[0])
+    if set(classes) != set(folders[-1]):
+        odd = sorted(set(classes) ^ set(folders[-1]))
         rule = f"{roots[0]} and {roots[-1]} must hold the same classes."
-        raise invalid(rule, f"in one of them only: {', '.join(odd)}", "Make the names agree.")
-    return classes, [_part(listing) for listing in listings]
+        raise invalid(rule, f"in one of them only: {', '.join(map(shown, odd))}", "Make the names agree.")
+    listing = Listing(classes, roots, refused=refused, notes=notes)
+    for root in roots:
+        listing.parts.append(_part(root, listing))
+    return listing
 
 
-def list_classes(root: Path) -> dict[str, list[Path]]:
-    """Return the image files of each class folder in ``root``, both sorted.
+def list_classes(root: Path) -> tuple[list[str], dict[Path, str], list[Path]]:
+    """Return the names of the class folders in ``root``, links to nothing, and the images beside them.
 
     Raises:
-        InvalidValue: There are fewer than two class folders, or one of them holds no image.
+        InvalidValue: There are fewer than two class folders.
     """
-    folders = _sorted(path for path in root.iterdir() if path.is_dir() and _visible(path.name))
+    folders, beside, refused = [], [], dict[Path, str]()
+    for path in _sorted(path for path in root.iterdir() if litter(path.name) is None):
+        try:
+            if path.is_dir():
+                folders.append(path.name)
+            elif path.is_symlink() and not path.exists():
+                refused[path] = "a link to nothing"
+            elif path.suffix.lower() in SUFFIXES:
+                beside.append(path)
+        except OSError as error:
+            refused[path] = error.strerror or str(error)
     if len(folders) < 2:
         rule = f"{root} must hold at least two folders, one per class."
-        found = f"only `{folders[0].name}`" if folders else "none"
+        found = f"only `{shown(folders[0])}`" if folders else "none"
         raise invalid(rule, found, "Sort the images into one folder per class.")
-    listing = {folder.name: _images(folder) for folder in folders}
-    for name, paths in listing.items():
-        if not paths:
-            kinds = ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
-            step = f"Add some ({kinds}), or remove the folder."
-            raise invalid(f"The class folder {root / name} must hold images.", "none", step)
-    return listing
+    return folders, refused, beside
 
 
 def hold_out(part: Part, classes: tuple[str, ...], share: float, seed: int) -> list[Part]:
@@ -90,22 +125,55 @@ def hold_out(part: Part, classes: tuple[str, ...], share: float, seed: int) -> l
     return [part.take(np.flatnonzero(~held_out)), part.take(np.flatnonzero(held_out))]
 
 
-def _part(listing: Mapping[str, list[Path]]) -> Part:
-    counts = [len(paths) for paths in listing.values()]
-    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    return Part([path for paths in listing.values() for path in paths], labels)
+def counted(kinds: Mapping[str, int], most: int = 6) -> str:
+    """Return how many there are of each kind, the commonest first.
+
+    >>> counted({".txt": 1, "hidden": 3})
+    '3 hidden, 1 .txt'
+    """
+    order = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
+    words = [f"{count:,} {shown(kind)}" for kind, count in order[:most]]
+    if rest := sum(count for _, count in order[most:]):
+        words.append(f"{rest:,} others")
+    return ", ".join(words)
 
 
-def _images(folder: Path) -> list[Path]:
+def number(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> number(1, "file"), number(1200, "file")
+    ('1 file', '1,200 files')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _roots(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the folder, or those of its train and its test part, and what is not read."""
+    below = {name.lower(): folder / name for name in sorted(os.listdir(folder), reverse=True)}
+    found = [below[name] for name in HELD_OUT if name in below and below[name].is_dir()]
+    if "train" not in below or not below["train"].is_dir() or not found:
+        return [folder], []
+    held_out, *rest = found
+    names = " and ".join(f"{path.name}/" for path in rest)
+    notes = [f"Left out {names}: what is held out lies in {held_out.name}/."] if rest else []
+    return [below["train"], held_out], notes
+
+
+def _part(root: Path, listing: Listing) -> Part:
+    above = [root, *root.resolve().parents]
     paths: list[Path] = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = filter(_visible, folders)
-        paths += [Path(place, name) for name in names if _visible(name)]
-    return _sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
-
-
-def _visible(name: str) -> bool:
-    return not name.startswith(".")
+    counts = []
+    for name in listing.classes:
+        found = walk(root / name, follow=True, above=above)
+        files = _sorted(found.files)
+        paths += files
+        counts.append(len(files))
+        listing.refused |= found.refused
+        listing.litter += found.litter
+        if found.links:
+            said = f"Left out {number(len(found.links), 'link')} to folders that are read already"
+            listing.notes.append(f"{said}: {shown(found.links[0])}.")
+    return Part(paths, np.repeat(np.arange(len(counts), dtype=np.int64), counts))
 
 
 def _sorted(paths: Iterable[Path]) -> list[Path]:

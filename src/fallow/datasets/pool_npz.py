@@ -24,6 +24,8 @@ _COPY = "Copy it again."
 class NpzPool:
     """``x`` of a numpy archive, read as a stream, and ``y`` where its values are class ids of the run."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, path: Path, kind: Kind) -> None:
         self.name, self._path, self._kind = str(path.absolute()), path, kind
         with _opened(path, "x") as (_, shape, fortran, dtype):

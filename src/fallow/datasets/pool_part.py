@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,12 +32,14 @@ class PoolPart:
         images: ``(B, C, H, W)``, of the shape and kind of the training images.
         labels: int64 ``(B,)``, class ids of the run, -1 where unknown.
         files: where each lies; None where they are no files.
+        unreadable: what was left out, and why.
     """
 
     index: NDArray[np.int64]
     images: Tensor
     labels: NDArray[np.int64]
     files: tuple[str, ...] | None = None
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -49,10 +51,12 @@ class Pool(Protocol):
     Attributes:
         name: what was named, from the root where it is a path.
         total: how many samples there are; None where only reading tells.
+        notes: what to tell a person of what was left out before any was read, a sentence each.
     """
 
     name: str
     total: int | None
+    notes: tuple[str, ...]
 
     def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
         """Yield all samples in order, or those of ``index``, ascending, alone.
@@ -193,7 +197,7 @@ def _encoded(value: Any) -> bytes:
 
 def _decoded(values: list[bytes], kind: Kind) -> tuple[Tensor, NDArray[np.int64]]:
     """Return the images that can be decoded, and which of the values they are."""
-    images, reasons = decode_bytes(values, kind.shape)
+    images, reasons = decode_bytes(values, kind.shape, kind.like.ranges)
     kept = np.array([place for place in range(len(values)) if place not in reasons], np.int64)
     return kind.of_kind(torch.from_numpy(images[kept])), kept
 

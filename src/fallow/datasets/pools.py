@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._checks import invalid
-from .decoding import SUFFIXES, decode
+from .._checks import DamagedData, invalid
+from ..regular_file import opened
+from .decoding import decode
+from .image_files import RAW_SUFFIXES, SUFFIXES, begins_as_image, called
 from .images import ImageDataset
+from .listing import counted, number
 from .load import NAMES, load_images
 from .pool_npz import NpzPool
 from .pool_part import UNKNOWN, Kind, Pool, PoolPart, chunks
 from .pool_tables import HuggingFacePool, ParquetPool
+from .walking import Walk, shown, walk
 
 _STEP = f"Name a folder, a FILE.npz, a FILE.parquet, hf:NAME, or {', '.join(NAMES)}."
 
@@ -50,9 +55,10 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
     except OSError as error:
         raise invalid("A pool must be readable.", f"{error.strerror} for {text}", _STEP) from None
     if is_folder:
-        files = _visible(path)
+        found = walk(path, follow=False)
+        files = sorted(found.files, key=lambda file: (file.as_posix().casefold(), file.as_posix()))
         tables = [file for file in files if file.suffix.lower() == ".parquet"]
-        return ParquetPool(path, tables, kind) if tables else _Folder(path, files, kind)
+        return ParquetPool(path, tables, kind) if tables else _Folder(path, files, found, kind)
     if not is_file:
         raise invalid("A pool must exist.", f"no {text}" if text else "no name", _STEP)
     if path.suffix.lower() == ".parquet":
@@ -62,17 +68,10 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
     raise invalid("A pool must be a folder, a FILE.npz, a FILE.parquet or hf:NAME.", text, _STEP)
 
 
-def _visible(folder: Path) -> list[Path]:
-    """Return the files in a folder, at any depth, in one order everywhere; hidden ones are left alone."""
-    found: list[Path] = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(found, key=lambda file: (file.as_posix().casefold(), file.as_posix()))
-
-
 class _Known:
     """The training part of a known data set."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, kind: Kind) -> None:
         self.name, self._kind = name, kind
@@ -90,26 +89,35 @@ class _Known:
 
 
 class _Folder:
-    """Image files, at any depth; a file's label is the sub-folder that it lies in."""
+    """Image files, at any depth; a file's label is the sub-folder that it lies in.
 
-    def __init__(self, path: Path, files: list[Path], kind: Kind) -> None:
+    Nothing in it is trusted: links are left out, and only regular files are opened.
+    """
+
+    def __init__(self, path: Path, files: list[Path], found: Walk, kind: Kind) -> None:
         self.name, self._kind = str(path.absolute()), kind
         self._root = path
-        self._files = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
+        self._files = [file for file in files if file.suffix.lower() in SUFFIXES or _is_image(file, path)]
         self.total: int | None = len(self._files)
+        self.notes = tuple(_left_out(set(files) - set(self._files), found))
         if not self._files:
-            raise invalid(f"{path} must hold images.", "none", f"Known are {', '.join(sorted(SUFFIXES))}.")
+            others = counted(Counter(map(called, files)) + found.litter)
+            step = f"Known are {', '.join(sorted(SUFFIXES))}."
+            raise invalid(f"{path} must hold images.", f"none, but {others}" if others else "none", step)
 
     def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
-        """See :class:`Pool`; what cannot be read is left out."""
+        """See :class:`Pool`; a part says what of it cannot be read."""
         for rows in chunks(_rows(len(self._files), index)):
             files = [self._files[row] for row in rows]
-            images, reasons = decode(files, self._kind.shape)
+            images, reasons = decode(
+                files, self._kind.shape, ranges=self._kind.like.ranges, inside=self._root
+            )
             kept = [place for place in range(len(files)) if place not in reasons]
             labels = [self._label(files[place]) for place in kept]
             names = tuple(str(files[place].absolute()) for place in kept)
-            found = self._kind.of_kind(torch.from_numpy(images[kept]))
-            yield PoolPart(rows[kept], found, np.array(labels, np.int64), names)
+            like = self._kind.of_kind(torch.from_numpy(images[kept]))
+            unread = {shown(files[place]): reason for place, reason in reasons.items()}
+            yield PoolPart(rows[kept], like, np.array(labels, np.int64), names, unread)
 
     def _label(self, file: Path) -> int:
         return UNKNOWN if file.parent == self._root else self._kind.label(file.parent.name)
@@ -118,3 +126,28 @@ class _Folder:
 def _rows(total: int, index: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """Return which rows there are of those that are asked for."""
     return np.arange(total) if index is None else index[index < total]
+
+
+def _is_image(file: Path, root: Path) -> bool:
+    """Return whether a file begins as an image does, whatever it is called; raw photos do not count."""
+    if file.suffix.lower() in RAW_SUFFIXES:
+        return False
+    try:
+        with opened(file, root) as start:
+            return begins_as_image(start.read(32))
+    except (DamagedData, OSError):
+        return False
+
+
+def _left_out(others: Collection[Path], found: Walk) -> Iterator[str]:
+    """Yield a sentence for each kind of things in a folder that are no candidates."""
+    kinds = Counter(map(called, others)) + found.litter
+    if kinds:
+        yield f"Left out {number(kinds.total(), 'file')} that are no images: {counted(kinds)}."
+    if found.links:
+        count = number(len(found.links), "link")
+        yield f"Left out {count}: none is followed in a pool: {shown(min(found.links))}."
+    if found.refused:
+        first, why = min(found.refused.items())
+        count = number(len(found.refused), "file")
+        yield f"Left out {count} that cannot be opened: {shown(first)} ({why})."

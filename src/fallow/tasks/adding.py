@@ -84,7 +84,9 @@ def _check_held_out(
 def _grown(data: ImageData, picks: list[Pick], images: torch.Tensor, labels: NDArray[np.int64]) -> ImageData:
     """Return the data with these samples after the others."""
     train = ImageDataset(
-        torch.cat([data.train.images, images]), torch.cat([data.train.labels, torch.from_numpy(labels)])
+        torch.cat([data.train.images, images]),
+        torch.cat([data.train.labels, torch.from_numpy(labels)]),
+        data.train.ranges,
     )
     files = None if data.files is None else data.files + tuple(p.file or f"{p.pool}#{p.index}" for p in picks)
     return replace(data, train=train, files=files, added=data.added + len(picks))

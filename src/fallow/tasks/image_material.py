@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from .._checks import invalid
 from ..data_file import DataFile, readable, row_checksums, sorted_by_content
 from ..datasets import ImageData, ImageDataset, load_images
-from ..datasets.images import Progress
+from ..datasets.images import LeftOutWarning, Progress
 from ..models import SmallAutoencoder, image_model
 from ..subsampler import Subsampler
 from .adding import with_added
@@ -31,14 +32,18 @@ _TEST_BATCH = 512
 
 def read_images(options: TrainOptions, console: Console, progress: Progress | None) -> ImageData:
     """Read the images that the options name, cut down as they say, and those that they add."""
-    data = load_images(
-        options.data,
-        seed=options.seed,
-        test_share=0.2 if options.test_share is None else options.test_share,
-        skip_corrupt=options.skip_corrupt,
-        image_size=options.image_size,
-        progress=progress,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeftOutWarning)  # the notes say the same, as a person reads it
+        data = load_images(
+            options.data,
+            seed=options.seed,
+            test_share=0.2 if options.test_share is None else options.test_share,
+            skip_corrupt=options.skip_corrupt,
+            image_size=options.image_size,
+            progress=progress,
+        )
+    for note in data.notes:
+        console.line(note)
     data = chosen_parts(data, options.samples, options.validation)
     return with_added(data, options.add, console, labelled=options.task != "autoencoder")
 

@@ -130,8 +130,14 @@ class SurveyedPool:
         even = _Reservoir(mix(key, _EVEN), max(EVEN, 2 * wanted))
         thin = _Reservoir(mix(key, _THIN), max(EVEN, 10 * wanted))
         seen = 0
+        unread: dict[str, str] = {}
+        count = 0
+        for note in pool.notes:
+            console.line(note)
         with console.reading(pool.name) as progress:
             for part in pool.parts():
+                count += len(part.unreadable)
+                unread = unread or dict(part.unreadable)
                 if not len(part):
                     continue
                 looks = found.surveyor.survey([(found.prepare(part.images), torch.from_numpy(part.labels))])
@@ -143,6 +149,9 @@ class SurveyedPool:
                 seen += len(part)
                 if progress is not None:
                     progress(seen, pool.total or seen)
+        if count:
+            name, why = next(iter(unread.items()))
+            console.line(f"Left out {count:,} that cannot be read, the first {name} ({why}).")
         if not seen:
             step = "Look at its files, or name another pool."
             raise invalid(

@@ -1,0 +1,55 @@
+"""The range of deep pixels, found over the training images, and how it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .decoding import Header, read_extremes
+from .listing import number
+from .pixel_range import Depth, PixelRange, PixelRanges, joined
+
+Extremes = dict[Depth, tuple[float, float]]
+"""The smallest and the largest value of the training images, of each kind of deep pixels that they have."""
+_KINDS: tuple[Depth, ...] = ("whole", "floats")
+
+
+def find_extremes(training: Sequence[Path], headers: Mapping[Path, Header]) -> Extremes:
+    """Return the smallest and the largest deep value of the training images.
+
+    An image that cannot be decoded counts for nothing here; whoever decodes it finds out why.
+
+    Args:
+        training: the files.
+        headers: of these, and of others.
+    """
+    found: Extremes = {}
+    for depth in _KINDS:
+        deep = [path for path in training if headers[path].depth == depth]
+        pairs = joined(pair for pair in read_extremes(deep) if not isinstance(pair, str)) if deep else None
+        if pairs is not None:
+            found[depth] = pairs
+    return found
+
+
+def ranges_of(extremes: Extremes) -> PixelRanges:
+    """Return by which ranges images are scaled."""
+    found = {depth: PixelRange.around(low, high, depth) for depth, (low, high) in extremes.items()}
+    return PixelRanges(found.get("whole"), found.get("floats"))
+
+
+def range_notes(extremes: Extremes, headers: Mapping[Path, Header]) -> list[str]:
+    """Return a sentence on each kind of deep pixels: how many images, the range found, what becomes of it."""
+    notes = []
+    eight = sum(header.depth is None for header in headers.values())
+    for depth, (low, high) in extremes.items():
+        used = ranges_of(extremes).of(depth)
+        count = sum(header.depth == depth for header in headers.values())
+        kind = "pixels of more than 8 bits" if depth == "whole" else "floats for pixels"
+        what = f"{number(count, 'image')} with {kind}"
+        seen = f"{PixelRange(low, high)} found in those to train on"
+        same = (used.low, used.high) == (0, 255)
+        done = "they stay as they are" if same else f"{used} becomes 0 to 255"
+        rest = f"; the {eight:,} of 8 bits stay as they are" if eight else ""
+        notes.append(f"{what}: {seen}, so {done}{rest}.")
+    return notes

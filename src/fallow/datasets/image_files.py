@@ -1,0 +1,289 @@
+"""One image file: what it is by its content, which way up it is, and its pixels if they are deep.
+
+Only formats on the list are ever handed to their decoder. What else a file may be is told by its first bytes,
+for messages alone.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .pixel_range import Depth, PixelRange
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
+
+
+def _suffixes(names: str) -> frozenset[str]:
+    return frozenset(f".{name}" for name in names.split())
+
+
+SUFFIXES = _suffixes(
+    "png apng jpg jpeg jpe jfif jif mpo bmp dib gif webp tif tiff ppm pgm pbm pnm "
+    "avif avifs jp2 j2k j2c jpc jpf jpx"
+)
+"""Suffixes of files that are meant to be images: one that cannot be read is an error."""
+RAW_SUFFIXES = _suffixes(
+    "3fr arw cr2 cr3 crw dcr dng erf kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f"
+)
+UNREAD_SUFFIXES = RAW_SUFFIXES | _suffixes(
+    "heic heif hif svg svgz psd psb ai eps ico cur icns tga dds exr hdr jxl jxr wdp qoi "
+    "pcx sgi xcf emf wmf dcm fits fit pfm"
+)
+"""Suffixes of images whose formats are not read."""
+GREY_MODES = frozenset({"L", "1", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+PHOTO_FORMATS = ("JPEG", "MPO")
+ORIENTATION, PHOTOMETRIC, DNG_VERSION = 0x0112, 262, 50706
+MOST_CHUNKS = 100_000
+"""Chunks of a PNG file that are looked at for an orientation."""
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MAGIC = (
+    (0, _PNG),
+    (0, b"\xff\xd8\xff"),
+    (0, b"BM"),
+    (0, b"GIF8"),
+    (8, b"WEBP"),
+    (0, b"II*\0"),
+    (0, b"MM\0*"),
+    (0, b"II+\0"),
+    (0, b"MM\0+"),
+    *((0, b"P%d" % kind) for kind in range(1, 7)),
+    (4, b"ftypavi"),
+    (0, b"\0\0\0\x0cjP  "),
+    (0, b"\xff\x4f\xff\x51"),
+)
+_OTHERS = (
+    (4, (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1"), "a HEIC photo"),
+    (4, (b"ftypcrx ",), "a raw photo"),
+    (0, (b"8BPS",), "a Photoshop file"),
+    (0, (b"%PDF",), "a PDF file"),
+    (0, (b"\xff\x0a", b"\0\0\0\x0cJXL "), "a JPEG XL image"),
+    (0, (b"version https://git-lfs",), "a Git LFS pointer, in whose place the file has to be fetched"),
+    (0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "a TIFF file of a kind that is not read"),
+    (0, (b"PK\x03\x04",), "a ZIP archive"),
+)
+_TURNS = (
+    "FLIP_LEFT_RIGHT",
+    "ROTATE_180",
+    "FLIP_TOP_BOTTOM",
+    "TRANSPOSE",
+    "ROTATE_270",
+    "TRANSVERSE",
+    "ROTATE_90",
+)
+"""What makes orientations 2 to 8 upright."""
+_LITTLE = sys.byteorder == "little"
+_OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if _LITTLE else "L", "": "B"}
+"""In which order two bytes are read to keep the lower one, by the order that keeps the upper."""
+
+
+class NotAnImage(ValueError):
+    """A file is none of the images that are read."""
+
+
+def open_image(file: IO[bytes]) -> Picture:
+    """Open an image; only its header is read.
+
+    Raises:
+        NotAnImage: saying what the file is.
+        Exception: of many kinds, from the decoders.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError:
+        file.seek(0)
+        raise NotAnImage(_what(file.read(512))) from None
+    if image.format == "TIFF" and DNG_VERSION in _tags(image):
+        raise NotAnImage("it is a raw photo")
+    if min(image.size) < 1:
+        raise ValueError(f"its size is {image.width}×{image.height}")
+    return image
+
+
+def begins_as_image(start: bytes) -> bool:
+    """Return whether the first bytes of a file are those of a format that is read."""
+    return any(start[at:].startswith(magic) for at, magic in _MAGIC)
+
+
+def called(path: Path) -> str:
+    """Return what to call a kind of files: by the suffix, in lower case.
+
+    >>> called(Path("a/notes.TXT")), called(Path("a/README"))
+    ('.txt', 'without a suffix')
+    """
+    return path.suffix.lower() or "without a suffix"
+
+
+def depth_of(image: Picture) -> Depth | None:
+    """Return what the pixels are if they are more than 8 bits deep; before they are loaded."""
+    if image.mode == "F":
+        return "floats"
+    if image.mode in GREY_MODES - {"L", "1"} or _deep_colour(image):
+        return "whole"
+    return None
+
+
+def orientation(image: Picture) -> int:
+    """Return which way up an image is, 1 to 8, by its EXIF or XMP data; damaged data are no reason to refuse.
+
+    For a PNG file this may decode the image.
+    """
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def lies_on_its_side(image: Picture, file: IO[bytes]) -> bool:
+    """Return whether an image is shown with width and height exchanged, decoding it only if there is need."""
+    if image.format == "TIFF" or image.width == image.height:
+        return False  # of a TIFF file Pillow tells the size as it is shown
+    known = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"} & set(image.info)
+    if image.format == "PNG" and not known and not _told_behind_the_pixels(image, file):
+        return False
+    return orientation(image) >= 5
+
+
+def has_more(image: Picture) -> bool:
+    """Return whether frames or pages follow the first; those that a camera adds to a photo do not count."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # the second is damaged, and is not needed
+        return True
+
+
+def upright(picture: Picture, turned: int) -> Picture:
+    """Return a picture as viewers show it, by its orientation."""
+    from PIL import Image
+
+    return picture if turned < 2 else picture.transpose(Image.Transpose[_TURNS[turned - 2]])
+
+
+def deep_values(image: Picture, file: IO[bytes]) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+    """Return deep pixels as numbers, ``(H, W)`` or ``(H, W, 3)``, and what is opaque in 0..255, or None.
+
+    Raises:
+        ValueError: some are not finite.
+    """
+    if colour := _deep_colour(image):
+        return _deep_colours(image, file, colour)
+    unsigned = _raw_mode(image) == "I;32N"
+    clear = image.info.get("transparency")
+    values = np.asarray(image)
+    if unsigned:
+        values = values.view(np.uint32)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError("some of its pixels are no finite numbers (NaN or infinite)")
+    opaque = None
+    if isinstance(clear, int):
+        opaque = np.where(values == clear, 0, 255).astype(np.uint8)
+    return values, opaque
+
+
+def shallow(image: Picture, file: IO[bytes], found: PixelRange) -> Picture:
+    """Return an image of deep pixels with 8 bits a channel."""
+    from PIL import Image
+
+    white_is_zero = image.format == "TIFF" and _tags(image).get(PHOTOMETRIC) == 0
+    values, opaque = deep_values(image, file)
+    scaled = found.scaled(values)
+    picture = Image.fromarray(255 - scaled if white_is_zero else scaled)
+    if opaque is not None:
+        picture.putalpha(Image.fromarray(opaque))
+    return picture
+
+
+def _deep_colours(image: Picture, file: IO[bytes], raw: str) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+    """Return colours of 16 bits. Pillow keeps the upper byte of each; read the other way round, the lower."""
+    kind, _, order = raw.partition(";16")
+    clear = image.info.get("transparency")
+    if kind == "LA":
+        both = np.asarray(_as_raw(image, "RGBA")).astype(np.uint16)  # four bytes a pixel, as they lie there
+        return both[..., 0] << 8 | both[..., 1], both[..., 2].astype(np.uint8)
+    upper = np.asarray(image).astype(np.uint16)
+    file.seek(0)
+    lower = np.asarray(_as_raw(open_image(file), f"{kind};16{_OTHER_BYTE[order]}"))
+    values = upper << 8 | lower
+    if kind == "RGBA":
+        return values[..., :3], upper[..., 3].astype(np.uint8)
+    opaque = None
+    if isinstance(clear, tuple):
+        opaque = np.where((values == clear).all(-1), 0, 255).astype(np.uint8)
+    return values, opaque
+
+
+def _as_raw(image: Picture, raw: str) -> Any:
+    """Return an image whose bytes are unpacked in another way when it is loaded."""
+    tiles = [
+        tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:]))
+        for tile in image.tile  # type: ignore[attr-defined]
+    ]
+    image.tile = tiles  # type: ignore[attr-defined]
+    return image
+
+
+def _deep_colour(image: Picture) -> str | None:
+    """Return how colours of 16 bits lie in the file, or None for other pixels."""
+    raw = _raw_mode(image)
+    kind, deep, order = raw.partition(";16")
+    if not deep or image.mode not in ("RGB", "RGBA") or order not in _OTHER_BYTE:
+        return None
+    return raw if kind == image.mode or (kind == "LA" and image.format == "PNG") else None
+
+
+def _raw_mode(image: Picture) -> str:
+    tiles = getattr(image, "tile", ())
+    args = tiles[0].args if tiles else ""
+    raw = args[0] if isinstance(args, tuple) and args else args
+    return raw if isinstance(raw, str) else ""
+
+
+def _tags(image: Picture) -> Any:
+    return getattr(image, "tag_v2", {})
+
+
+def _told_behind_the_pixels(image: Picture, file: IO[bytes]) -> bool:
+    """Return whether a PNG file has a chunk after its pixels that may tell its orientation."""
+    tiles = getattr(image, "tile", ())
+    if not tiles:
+        return False
+    before, at = file.tell(), tiles[0].offset - 8
+    try:
+        for _ in range(MOST_CHUNKS):
+            file.seek(at)
+            start = file.read(8)
+            if len(start) < 8 or start[4:] == b"IEND":
+                return False
+            if start[4:] in (b"eXIf", b"iTXt", b"zTXt", b"tEXt"):
+                return True
+            at += struct.unpack(">I", start[:4])[0] + 12
+        return False
+    finally:
+        file.seek(before)
+
+
+def _what(start: bytes) -> str:
+    if not start:
+        return "it is empty"
+    for at, magics, words in _OTHERS:
+        if start[at:].startswith(magics):
+            return f"it is {words}"
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"<svg" in text:
+        return "it is an SVG drawing"
+    if text.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "it is a web page"
+    if begins_as_image(start):
+        return "it begins as an image does, but is damaged"
+    return "its bytes are of no known image format"
