@@ -117,6 +117,13 @@ class TestNames:
         with pytest.raises(InvalidValue, match=rf"{data} must exist.*no such file"):
             load_images(data)
 
+    def test_what_is_neither_file_nor_folder_is_named(self, tmp_path):
+        os.mkfifo(tmp_path / "fifo")
+        (tmp_path / "link").symlink_to("gone")
+        for name, kind in (("fifo", "a FIFO"), ("link", "a link to nothing")):
+            with pytest.raises(InvalidValue, match=rf"{name} must be a folder or a file. Found {kind}"):
+                load_images(tmp_path / name)
+
     def test_file_of_another_kind(self, tmp_path):
         (tmp_path / "data.csv").write_text("1,2")
         with pytest.raises(InvalidValue, match=r"must be a FILE.npz.*data.csv"):

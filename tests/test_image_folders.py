@@ -380,6 +380,17 @@ class TestDeepPixels:
         assert torch.equal(before.test.images, after.test.images)
         assert before.train.ranges == after.train.ranges
 
+    def test_a_range_that_is_kept_is_not_found_anew(self, tmp_path):
+        ramps(tmp_path / "train", 1000)
+        ramps(tmp_path / "test", 1000, count=1)
+        before = load_images(tmp_path)
+        put(tmp_path / "train" / "b" / "more.png", np.full((12, 12), 60_000, np.uint16))
+        after = load_images(tmp_path, ranges=before.train.ranges)
+        assert torch.equal(before.train.images, after.train.images[:8])
+        assert (after.train.images[8] == 255).all()
+        assert "0 to 1,023 becomes 0 to 255, as before, and what lies outside is clipped" in after.notes[0]
+        assert load_images(tmp_path).train.ranges != before.train.ranges
+
     def test_held_out_ones_alone_have_no_range(self, tmp_path):
         for name in ("a", "b"):
             picture(tmp_path / "train" / name / "0.png", 60, mode="L")
@@ -745,9 +756,9 @@ class TestKnownByContent:
         options = TrainOptions(data=str(folder), skip_corrupt=True).resolved()
         console = Told()
         read_images(options, console, None)
-        assert [line[:30] for line in console.said] == [
-            "Left out 1 unreadable image: " + str(folder)[:1],
-            "Left out 1 file that are no im",
+        assert [line[:31] for line in console.said] == [
+            "Left out 1 unreadable image: " + str(folder)[:2],
+            "Left out 1 file that is no imag",
         ]
 
 

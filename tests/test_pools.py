@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import tracemalloc
 import zipfile
@@ -18,6 +19,7 @@ from PIL import Image
 
 from fallow._checks import DamagedData, FallowError, InvalidValue
 from fallow.datasets import ImageDataset, load_images
+from fallow.datasets.pixel_range import PixelRange, PixelRanges
 from fallow.datasets.pools import open_pool
 
 CLASSES = ("cat", "dog", "eel")
@@ -218,6 +220,67 @@ class TestFolder:
             (tmp_path / name).write_bytes(png(pixels(1)[0]))
         (part,) = of(tmp_path).parts()
         assert [Path(file).name for file in part.files] == ["A.png", "a.png", "B.png", "b.png"]
+
+    def test_what_is_left_out_is_said(self, tmp_path):
+        (tmp_path / "cat").mkdir()
+        outside = tmp_path.with_name(f"{tmp_path.name}-outside")
+        outside.mkdir()
+        for place in (tmp_path / "cat", outside):
+            (place / "1.png").write_bytes(png(pixels(1)[0]))
+        (tmp_path / "cat" / "2.png").write_bytes(b"no image")
+        (tmp_path / "cat" / "3.png").write_bytes(png(pixels(1)[0])[:50])
+        (tmp_path / "cat" / "notes.txt").write_text("no image")
+        (tmp_path / "cat" / "4.png").symlink_to(outside / "1.png")
+        (tmp_path / "dog").symlink_to(outside)
+        os.mkfifo(tmp_path / "cat" / "5.png")
+        os.mkfifo(tmp_path / "6.parquet")
+        pool = of(tmp_path)
+        assert pool.total == 3
+        assert pool.notes == (
+            "Left out 1 file that is no image: 1 .txt.",
+            f"Left out 2 links, as links in a pool are not followed: {tmp_path / 'cat' / '4.png'}.",
+            f"Left out 2 files that cannot be opened: {tmp_path / '6.parquet'} (a FIFO).",
+        )
+        (part,) = pool.parts()
+        assert part.index.tolist() == [0]
+        assert [Path(name).name for name in part.unreadable] == ["2.png", "3.png"]
+        assert part.unreadable[str(tmp_path / "cat" / "2.png")] == "its bytes are of no known image format"
+
+    def test_a_file_that_becomes_a_link_or_a_fifo_is_not_opened(self, tmp_path):
+        for name in ("a.png", "b.png", "c.png"):
+            (tmp_path / name).write_bytes(png(pixels(1)[0]))
+        pool = of(tmp_path)
+        for name in ("a.png", "b.png"):
+            (tmp_path / name).unlink()
+        (tmp_path / "a.png").symlink_to(tmp_path / "c.png")
+        os.mkfifo(tmp_path / "b.png")
+        (part,) = pool.parts()
+        assert part.index.tolist() == [2]
+        assert ["a link" in why or "a FIFO" in why for why in part.unreadable.values()] == [True, True]
+
+    def test_images_are_known_by_content_too(self, tmp_path):
+        for name in ("a.jfif", "b", "c.txt"):
+            (tmp_path / name).write_bytes(png(pixels(1)[0]))
+        assert of(tmp_path).total == 3
+
+    def test_deep_pixels_are_scaled_as_those_of_the_training_images(self, tmp_path):
+        x = np.linspace(0, 8000, 64).astype(np.uint16).reshape(8, 8)
+        (tmp_path / "deep.png").write_bytes(png(x))
+        like = training()
+        like.ranges = PixelRanges(whole=PixelRange(0, 4095))
+        table(tmp_path.with_suffix(".parquet"), image=[png(x)])
+        for name in (tmp_path, tmp_path.with_suffix(".parquet")):
+            (part,) = open_pool(name, like, CLASSES).parts()
+            wanted = np.rint(np.clip(x, 0, 4095) * (255 / 4095))
+            assert np.array_equal(part.images[0, 0].numpy(), wanted)
+
+    def test_deep_pixels_are_left_out_if_no_training_image_tells_their_range(self, tmp_path):
+        (tmp_path / "deep.png").write_bytes(png(np.full((8, 8), 900, np.uint16)))
+        (part,) = of(tmp_path).parts()
+        assert (len(part), ["no training image tells" in why for why in part.unreadable.values()]) == (
+            0,
+            [True],
+        )
 
     def test_a_folder_without_images(self, tmp_path):
         (tmp_path / "read.me").write_text("nothing here")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .decoding import Header, read_extremes
 from .listing import number
-from .pixel_range import Depth, PixelRange, PixelRanges, joined
+from .pixel_range import NO_RANGES, Depth, PixelRange, PixelRanges, joined
 
 Extremes = dict[Depth, tuple[float, float]]
 """The smallest and the largest value of the training images, of each kind of deep pixels that they have."""
@@ -32,24 +32,30 @@ def find_extremes(training: Sequence[Path], headers: Mapping[Path, Header]) -> E
     return found
 
 
-def ranges_of(extremes: Extremes) -> PixelRanges:
-    """Return by which ranges images are scaled."""
+def ranges_of(extremes: Extremes, kept: PixelRanges = NO_RANGES) -> PixelRanges:
+    """Return by which ranges images are scaled: those that are kept, else those found.
+
+    >>> ranges_of({"whole": (3, 1000)}).whole
+    PixelRange(low=0, high=1023)
+    """
     found = {depth: PixelRange.around(low, high, depth) for depth, (low, high) in extremes.items()}
-    return PixelRanges(found.get("whole"), found.get("floats"))
+    return PixelRanges(kept.whole or found.get("whole"), kept.floats or found.get("floats"))
 
 
-def range_notes(extremes: Extremes, headers: Mapping[Path, Header]) -> list[str]:
+def range_notes(extremes: Extremes, ranges: PixelRanges, headers: Mapping[Path, Header]) -> list[str]:
     """Return a sentence on each kind of deep pixels: how many images, the range found, what becomes of it."""
     notes = []
     eight = sum(header.depth is None for header in headers.values())
     for depth, (low, high) in extremes.items():
-        used = ranges_of(extremes).of(depth)
+        used = ranges.of(depth)
         count = sum(header.depth == depth for header in headers.values())
         kind = "pixels of more than 8 bits" if depth == "whole" else "floats for pixels"
         what = f"{number(count, 'image')} with {kind}"
         seen = f"{PixelRange(low, high)} found in those to train on"
         same = (used.low, used.high) == (0, 255)
         done = "they stay as they are" if same else f"{used} becomes 0 to 255"
+        if low < used.low or high > used.high:
+            done += ", as before, and what lies outside is clipped"
         rest = f"; the {eight:,} of 8 bits stay as they are" if eight else ""
         notes.append(f"{what}: {seen}, so {done}{rest}.")
     return notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from .decoding import Header, Other, Shape, choose_shape, decode, read_headers
 from .finding_ranges import find_extremes, range_notes, ranges_of
 from .image_files import UNREAD_SUFFIXES
 from .images import ImageData, ImageDataset, LeftOutWarning, Progress
-from .listing import Listing, Part, counted, find_parts, hold_out, number
-from .pixel_range import PixelRanges
+from .listing import Listing, Part, counted, find_parts, hold_out, no_images, number
+from .pixel_range import NO_RANGES, PixelRanges
 from .walking import shown
 
 SHOWN = 5
@@ -32,6 +32,7 @@ def load_folder(
     test_share: float = 0.2,
     skip_corrupt: bool = False,
     image_size: int | None = None,
+    ranges: PixelRanges = NO_RANGES,
     progress: Progress | None = None,
 ) -> ImageData:
     """Read a folder of images, one sub-folder per class, into memory.
@@ -49,6 +50,7 @@ def load_folder(
         test_share: the share of each class that is held out, in (0, 1).
         skip_corrupt: leave unreadable images out, with a warning, in place of an error.
         image_size: the side in pixels that all images get.
+        ranges: by which pixels of more than 8 bits are scaled; found over the training images by default.
         progress: called with the number of images decoded and their total.
 
     Raises:
@@ -70,20 +72,26 @@ def load_folder(
         raise _corrupt(unreadable)
     shape = choose_shape(list(found.headers.values()), image_size)
     extremes = find_extremes(parts[0].paths, found.headers)
-    parts, datasets, reasons = _decoded(parts, shape, ranges_of(extremes), progress)
+    ranges = ranges_of(extremes, ranges)
+    parts, datasets, reasons = _decoded(parts, shape, ranges, progress)
     unreadable |= reasons
     _refuse(unreadable, skip_corrupt)
     train, test = datasets
     for label, count in enumerate(np.bincount(parts[0].labels, minlength=len(classes))):
         if count == 0:
-            rule = f"The class `{classes[label]}` must hold a readable image to train on."
+            rule = f"The class `{shown(classes[label])}` must hold a readable image to train on."
             raise invalid(rule, "none", "Add images, or remove its folder.")
     left_out = _left_out(found, listing)
     for note in left_out:
         warnings.warn(note, LeftOutWarning, stacklevel=3)
     files = tuple(str(path) for path in parts[0].paths)
     skipped = tuple(str(path) for path in unreadable)
-    notes = (*_litter(listing, left_out), *range_notes(extremes, found.headers), *_several(found))
+    notes = (
+        *left_out,
+        *_litter_alone(found, listing),
+        *range_notes(extremes, ranges, found.headers),
+        *_several(found),
+    )
     return ImageData(folder.resolve().name, train, test, classes, files, skipped, notes=notes)
 
 
@@ -189,7 +197,7 @@ def _summary(unreadable: Mapping[Path, str]) -> str:
 
 
 def _left_out(found: Headers, listing: Listing) -> list[str]:
-    """Return what was left out, a sentence each; but for what other systems leave lying about."""
+    """Return what was left out, a sentence each; but for litter if there is nothing else."""
     notes = list(listing.notes)
     if found.unreadable:
         notes.append(f"Left out {_summary(found.unreadable)}.")
@@ -198,18 +206,15 @@ def _left_out(found: Headers, listing: Listing) -> list[str]:
         count = number(sum(unread.values()), "image")
         words = f"Left out {count} of formats that are not read: {counted(unread)}."
         notes.append(f"{words} Save them as PNG or JPEG to use them.")
-    if others := found.others.keys() - unread.keys():
-        kinds = Counter({kind: found.others[kind] for kind in others}) + listing.litter
-        notes.append(f"Left out {number(kinds.total(), 'file')} that are no images: {counted(kinds)}.")
+    if others := found.others - Counter(unread):
+        notes.append(no_images(others + listing.litter))
     return notes
 
 
-def _litter(listing: Listing, left_out: Sequence[str]) -> list[str]:
-    """Return what was left out, with the litter if nothing else was that is no image."""
-    if listing.litter and not any("no images" in note for note in left_out):
-        count = number(listing.litter.total(), "file")
-        return [*left_out, f"Left out {count} that are no images: {counted(listing.litter)}."]
-    return list(left_out)
+def _litter_alone(found: Headers, listing: Listing) -> list[str]:
+    """Return a sentence on hidden files and the like, if no other one tells of them."""
+    others = found.others.keys() - UNREAD_SUFFIXES
+    return [no_images(listing.litter)] if listing.litter and not others else []
 
 
 def _several(found: Headers) -> list[str]:

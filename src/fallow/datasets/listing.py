@@ -59,8 +59,17 @@ def find_parts(folder: Path) -> Listing:
     ``valid/`` or ``validation/``; of several the first of these is taken. Their names may have capitals.
 
     Raises:
-        InvalidValue: There are fewer than two classes, or the classes of the two parts differ.
+        InvalidValue: There are fewer than two classes, the classes of the two parts differ, or the folder
+            cannot be listed.
     """
+    try:
+        return _find_parts(folder)
+    except OSError as error:
+        found = f"{error.strerror or error} for {shown(error.filename or folder)}"
+        raise invalid(f"{shown(folder)} must be readable.", found, "Check its permissions.") from None
+
+
+def _find_parts(folder: Path) -> Listing:
     roots, notes = _roots(folder)
     folders, refused = list[list[str]](), dict[Path, str]()
     for root in roots:
@@ -136,6 +145,17 @@ def counted(kinds: Mapping[str, int], most: int = 6) -> str:
     if rest := sum(count for _, count in order[most:]):
         words.append(f"{rest:,} others")
     return ", ".join(words)
+
+
+def no_images(kinds: Counter[str]) -> str:
+    """Return a sentence on files that are no images.
+
+    >>> no_images(Counter({".txt": 2, "hidden": 1}))
+    'Left out 3 files that are no images: 2 .txt, 1 hidden.'
+    """
+    count = kinds.total()
+    what = "1 file that is no image" if count == 1 else f"{count:,} files that are no images"
+    return f"Left out {what}: {counted(kinds)}."
 
 
 def number(count: int, noun: str) -> str:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from .._checks import InvalidValue, invalid, unknown_name
+from ..regular_file import kind_of
 from .cifar10 import load_cifar10
 from .cifar10n import load_cifar10n
 from .digits import load_digits
@@ -13,6 +14,7 @@ from .fashion_mnist import load_fashion_mnist
 from .folder import load_folder
 from .images import ImageData, Progress
 from .npz import load_npz
+from .pixel_range import NO_RANGES, PixelRanges
 
 NAMES = ("digits", "fashion-mnist", "cifar10", "cifar10n")
 """The data sets of images that are known by name."""
@@ -27,6 +29,7 @@ def load_images(
     test_share: float = 0.2,
     skip_corrupt: bool = False,
     image_size: int | None = None,
+    ranges: PixelRanges = NO_RANGES,
     cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> ImageData:
@@ -39,6 +42,8 @@ def load_images(
         test_share: the share of such a folder that is held out, in (0, 1).
         skip_corrupt: leave unreadable images of a folder out, with a warning.
         image_size: the side in pixels that all images of a folder get.
+        ranges: by which pixels of more than 8 bits in a folder are scaled, as ``train.ranges`` of data that
+            were read before says; found over the training images by default.
         cache: the folder for fetched data; the user's cache folder by default.
         progress: called as ``progress(done, total)`` while images are decoded.
 
@@ -64,6 +69,7 @@ def load_images(
             test_share=test_share,
             skip_corrupt=skip_corrupt,
             image_size=image_size,
+            ranges=ranges,
             progress=progress,
         )
     if path.suffix.lower() == ".npz" and path.is_file():
@@ -80,6 +86,9 @@ def not_found(path: Path, data: str) -> InvalidValue:
             data,
             "Or name a folder of images; texts are for --task text.",
         )
+    if os.path.lexists(path):
+        found = "a link to nothing" if path.is_symlink() else kind_of(os.lstat(path).st_mode)
+        return invalid(f"The data {data} must be a folder or a file.", found, "Check the path.")
     if path.suffix or len(path.parts) > 1:
         return invalid(f"The data {data} must exist.", "no such file or folder", "Check the path.")
     return InvalidValue(f"{unknown_name('data', data, (*NAMES, *TEXTS))} {step}")

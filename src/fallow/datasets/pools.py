@@ -16,7 +16,7 @@ from ..regular_file import opened
 from .decoding import decode
 from .image_files import RAW_SUFFIXES, SUFFIXES, begins_as_image, called
 from .images import ImageDataset
-from .listing import counted, number
+from .listing import counted, no_images, number
 from .load import NAMES, load_images
 from .pool_npz import NpzPool
 from .pool_part import UNKNOWN, Kind, Pool, PoolPart, chunks
@@ -143,10 +143,10 @@ def _left_out(others: Collection[Path], found: Walk) -> Iterator[str]:
     """Yield a sentence for each kind of things in a folder that are no candidates."""
     kinds = Counter(map(called, others)) + found.litter
     if kinds:
-        yield f"Left out {number(kinds.total(), 'file')} that are no images: {counted(kinds)}."
+        yield no_images(kinds)
     if found.links:
         count = number(len(found.links), "link")
-        yield f"Left out {count}: none is followed in a pool: {shown(min(found.links))}."
+        yield f"Left out {count}, as links in a pool are not followed: {shown(min(found.links))}."
     if found.refused:
         first, why = min(found.refused.items())
         count = number(len(found.refused), "file")
