@@ -15,6 +15,7 @@ from PIL import Image
 from fallow._checks import InvalidValue
 from fallow.data_file import DataFile
 from fallow.datasets import ImageData, ImageDataset
+from fallow.datasets.pixel_range import PixelRange, PixelRanges
 from fallow.picks import Pick, dump_picks
 from fallow.run_directory import RunDirectory
 from fallow.tasks.adding import lists, with_added
@@ -80,6 +81,22 @@ def test_picks_come_after_the_training_samples_in_the_order_of_the_list(listed):
     assert after.train.labels.tolist() == [*before.train.labels.tolist(), 2, 0, 1, 2]
     assert (after.test, after.classes, after.files) == (before.test, before.classes, None)
     assert len(before.train) == 6
+
+
+def test_deep_picks_are_scaled_as_the_training_images_and_the_range_stays(tmp_path):
+    ranges = PixelRanges(whole=PixelRange(0, 4095))
+    before = data_of()
+    before.train.ranges = ranges
+    (tmp_path / "pool").mkdir()
+    deep = np.random.default_rng(5).integers(0, 2**16, (3, 8, 8)).astype(np.uint16)
+    for place, image in enumerate(deep):
+        Image.fromarray(image).save(tmp_path / "pool" / f"{place}.png")
+    x = np.rint(np.clip(deep, 0, 4095) * (255 / 4095)).astype(np.uint8)[:, None]
+    picks = save(tmp_path / "picks.csv", [pick_of(tmp_path / "pool", x, place, "dog") for place in (0, 2)])
+    after = with_added(before, picks, Told())
+    assert np.array_equal(after.train.images[6:].numpy(), x[[0, 2]])
+    assert after.train.ranges == ranges
+    assert after.train.take(np.array([1])).ranges == ranges
 
 
 def test_no_list_changes_nothing():

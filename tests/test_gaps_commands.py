@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 import fallow
@@ -93,6 +94,23 @@ def test_a_gap_is_found_filled_and_seen_to_shrink(made, run, capsys):
     assert again["training_samples"] == found["training_samples"] + 60
     code, text = said(capsys, "gaps", run, "--reference", pool)
     assert "Found with" in text.out
+
+
+def test_a_pool_says_what_it_leaves_out(made, run, tmp_path, capsys):
+    with np.load(made[0] / "labelled.npz") as offered:
+        images = offered["x"][:40]
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    for place, image in enumerate(images):
+        Image.fromarray(image).save(pool / f"{place:02d}.png")
+    (pool / "bad.png").write_bytes(b"no image")
+    (pool / "empty.png").write_bytes(b"")
+    (pool / "link.png").symlink_to("00.png")
+    code, text = said(capsys, "collect", run, "--pool", pool, "--count", 5)
+    assert code == 0
+    assert f"Left out 1 link, as links in a pool are not followed: {pool / 'link.png'}." in text.err
+    first = f"{pool / 'bad.png'} (its bytes are of no known image format)"
+    assert f"Left out 2 that cannot be read, the first {first}." in text.err
 
 
 @pytest.mark.slow

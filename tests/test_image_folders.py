@@ -391,6 +391,15 @@ class TestDeepPixels:
         assert "0 to 1,023 becomes 0 to 255, as before, and what lies outside is clipped" in after.notes[0]
         assert load_images(tmp_path).train.ranges != before.train.ranges
 
+    def test_a_few_pixels_that_spoil_the_range_are_named(self, tmp_path):
+        values = ramps(tmp_path / "train", 3000)
+        ramps(tmp_path / "test", 3000)
+        assert len(load_images(tmp_path).notes) == 1
+        values[3, 3] = 65535
+        put(tmp_path / "train" / "a" / "dead.png", values)
+        _, note = load_images(tmp_path).notes
+        assert note.startswith("99.8% of their pixels lie between 0 and 12 of 0 to 255: a few others make")
+
     def test_held_out_ones_alone_have_no_range(self, tmp_path):
         for name in ("a", "b"):
             picture(tmp_path / "train" / name / "0.png", 60, mode="L")

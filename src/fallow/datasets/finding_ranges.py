@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .decoding import Header, read_extremes
 from .listing import number
 from .pixel_range import NO_RANGES, Depth, PixelRange, PixelRanges, joined
@@ -12,6 +15,10 @@ from .pixel_range import NO_RANGES, Depth, PixelRange, PixelRanges, joined
 Extremes = dict[Depth, tuple[float, float]]
 """The smallest and the largest value of the training images, of each kind of deep pixels that they have."""
 _KINDS: tuple[Depth, ...] = ("whole", "floats")
+_BLOCK = 1024
+"""Images that are counted at a time."""
+_RARE, _FEW, _WIDE = 0.001, 16, 64
+"""It is said if all pixels but a small share at either end lie in few levels of a wide range."""
 
 
 def find_extremes(training: Sequence[Path], headers: Mapping[Path, Header]) -> Extremes:
@@ -58,4 +65,35 @@ def range_notes(extremes: Extremes, ranges: PixelRanges, headers: Mapping[Path, 
             done += ", as before, and what lies outside is clipped"
         rest = f"; the {eight:,} of 8 bits stay as they are" if eight else ""
         notes.append(f"{what}: {seen}, so {done}{rest}.")
+    return notes
+
+
+def crowding_notes(
+    images: NDArray[np.uint8], training: Sequence[Path], headers: Mapping[Path, Header]
+) -> list[str]:
+    """Return a sentence for each kind of deep pixels of which a few make the range too wide for the others.
+
+    Args:
+        images: ``(N, C, H, W)``, those to train on, as they are read.
+        training: their files.
+        headers: of these, and of others.
+    """
+    notes = []
+    for depth in _KINDS:
+        rows = np.array([row for row, path in enumerate(training) if headers[path].depth == depth], np.int64)
+        counts = np.zeros(256, np.int64)
+        for start in range(0, rows.size, _BLOCK):
+            block = images[rows[start : start + _BLOCK]]
+            counts += np.bincount(block.ravel(), minlength=256)
+        if not rows.size:
+            continue
+        used = np.flatnonzero(counts)
+        shares = counts.cumsum() / counts.sum()
+        low, high = np.searchsorted(shares, [_RARE, 1 - _RARE])
+        if used[-1] - used[0] >= _WIDE and high - low < _FEW:
+            share = f"{1 - 2 * _RARE:.1%} of their pixels"
+            notes.append(
+                f"{share} lie between {low} and {high} of 0 to 255: a few others make the range so wide. "
+                "Mend these images, or save all of them with 8 bits, if there is more to see."
+            )
     return notes

@@ -14,7 +14,7 @@ import torch
 
 from .._checks import DamagedData, check_integer, check_share, damaged, invalid
 from .decoding import Header, Other, Shape, choose_shape, decode, read_headers
-from .finding_ranges import find_extremes, range_notes, ranges_of
+from .finding_ranges import crowding_notes, find_extremes, range_notes, ranges_of
 from .image_files import UNREAD_SUFFIXES
 from .images import ImageData, ImageDataset, LeftOutWarning, Progress
 from .listing import Listing, Part, counted, find_parts, hold_out, no_images, number
@@ -90,6 +90,7 @@ def load_folder(
         *left_out,
         *_litter_alone(found, listing),
         *range_notes(extremes, ranges, found.headers),
+        *crowding_notes(train.images.numpy(), parts[0].paths, found.headers),
         *_several(found),
     )
     return ImageData(folder.resolve().name, train, test, classes, files, skipped, notes=notes)

@@ -211,12 +211,12 @@ def _deep_colours(image: Picture, file: IO[bytes], raw: str) -> tuple[NDArray[An
     if kind == "LA":
         both = np.asarray(_as_raw(image, "RGBA")).astype(np.uint16)  # four bytes a pixel, as they lie there
         return both[..., 0] << 8 | both[..., 1], both[..., 2].astype(np.uint8)
-    upper = np.asarray(image).astype(np.uint16)
+    values = np.asarray(image).astype(np.uint16)
+    values <<= 8
     file.seek(0)
-    lower = np.asarray(_as_raw(open_image(file), f"{kind};16{_OTHER_BYTE[order]}"))
-    values = upper << 8 | lower
+    values |= np.asarray(_as_raw(open_image(file), f"{kind};16{_OTHER_BYTE[order]}"))
     if kind == "RGBA":
-        return values[..., :3], upper[..., 3].astype(np.uint8)
+        return values[..., :3], (values[..., 3] >> 8).astype(np.uint8)
     opaque = None
     if isinstance(clear, tuple):
         opaque = np.where((values == clear).all(-1), 0, 255).astype(np.uint8)

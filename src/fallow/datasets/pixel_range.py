@@ -75,7 +75,7 @@ class PixelRange:
         return scaled
 
     def __str__(self) -> str:
-        whole = not (self.low % 1 or self.high % 1)
+        whole = not (self.low % 1 or self.high % 1) and max(-self.low, self.high) < 2**33
         return f"{self.low:,.0f} to {self.high:,.0f}" if whole else f"{self.low:.4g} to {self.high:.4g}"
 
 
