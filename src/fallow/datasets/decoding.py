@@ -46,6 +46,7 @@ from .image_files import (
 )
 from .images import Progress
 from .pixel_range import NO_RANGES, Depth, PixelRanges
+from .walking import LONGEST, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -245,10 +246,9 @@ def _each(work: Callable[[int], T], count: int, progress: Progress | None = None
     def attempt(row: int) -> T | str:
         try:
             return work(row)
-        except OSError as error:
-            return error.strerror or " ".join(f"{error}".split()) or type(error).__name__
         except Exception as error:  # decoders raise many kinds on damaged bytes
-            return " ".join(f"{error}".split()) or type(error).__name__
+            said = (isinstance(error, OSError) and error.strerror) or " ".join(f"{error}".split())
+            return shown(said[:LONGEST]) or type(error).__name__
 
     def block(start: int) -> list[T | str]:
         return [attempt(row) for row in range(start, min(start + BLOCK, count))]
