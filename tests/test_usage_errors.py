@@ -20,7 +20,7 @@ WRONG = {
     "train --fraction [1": "--fraction must be a number. Found [1.",
     "train --stagger=7": "--stagger must be true or false. Found 7.",
     "train --trainer {": "--trainer must be a mapping in YAML or JSON, as '{name: value}'. Found {.",
-    "train --config nowhere.yaml": "--config: File does not exist:",
+    "train --config nowhere.yaml": "--config must name a readable file. Found nowhere.yaml: No such file",
     "compare --sed 1": "An option must be one of `fallow compare`. Found --sed. Did you mean --seed",
 }
 
@@ -44,7 +44,7 @@ def test_words_that_no_command_takes(words, capsys):
             "An option must be one of `fallow train`. Found --epohcs.",
         ),
         ("data: digits\nepochs: many\n", "--epochs must be a whole number. Found many."),
-        ("data: [\n", "Problems parsing config: while parsing"),
+        ("data: [\n", "must be readable YAML. Found while parsing"),
     ],
 )
 def test_a_file_of_options_that_cannot_be_meant(text, message, tmp_path, capsys):
@@ -52,5 +52,6 @@ def test_a_file_of_options_that_cannot_be_meant(text, message, tmp_path, capsys)
     path.write_text(text)
     assert main(["train", "--config", str(path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"fallow: error: {message}")
+    assert error.startswith("fallow: error: ")
+    assert message in error
     assert error.count("\n") == 1

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any
 
 from . import __version__
-from ._checks import DamagedData, FallowError, NotWritten, invalid, missing_extra
+from ._checks import DamagedData, FallowError, InvalidValue, NotWritten, invalid, missing_extra
 from .comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
 from .reading_commands import COMMANDS
 from .tasks.options import TrainOptions
@@ -202,6 +202,8 @@ def _check_bounds(words: Sequence[str]) -> None:
 
         try:
             parse_yaml(read_regular(Path(name), limit=LARGEST), name, "Mend it, or name another --config.")
+        except DamagedData as error:  # a person wrote it: wrong use, and no damage
+            raise InvalidValue(str(error)) from None
         except OSError as error:
             raise invalid("--config must name a readable file.", f"{name}: {error.strerror}") from None
 
