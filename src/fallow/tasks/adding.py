@@ -16,6 +16,7 @@ from ..datasets import ImageData, ImageDataset
 from ..datasets.pool_part import UNKNOWN
 from ..datasets.pools import open_pool
 from ..picks import LEFT_OUT, Pick, read_picks
+from ..run_directory import RunDirectory
 from .console import Console
 from .options import lists
 
@@ -42,7 +43,8 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
     held_out, known = (row_checksums(part.images.numpy()) for part in (data.test, data.train))
     for name in names:
         path = Path(name)
-        picks = read_picks(path)
+        own = RunDirectory(path.parent).is_list(path.name)  # as a run calls its lists, which may be anybody's
+        picks = read_picks(path, path.parent if own else None)
         wanted = [pick for pick in picks if _is_wanted(pick, ids, labelled)]
         if not wanted:
             raise invalid(f"{path} must have labels.", f"none in {len(picks):,} picks", _STEP)
