@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fallow._checks import DamagedData, FallowError, InvalidValue
 from fallow.csv_table import cell
-from fallow.picks import COLUMNS, Pick, dump_picks, read_picks
+from fallow.picks import COLUMNS, Pick, _exact, dump_picks, read_picks
 
 PICKS = [
     Pick(7, "cat", 1.25, "gap 1", "missing: 3.0 times; so said", "/pools/a, b", "/pools/a/7.png", "0" * 16),
@@ -88,7 +88,7 @@ def test_pandas_reads_what_was_written(path, some):
     assert [float(score) for score in table["score"]] == [pick.score for pick in some]
     for name in ("label", "reason", "file"):
         wanted = [getattr(pick, name) for pick in some]
-        assert table[name].tolist() == list(map(cell, wanted))
+        assert table[name].tolist() == [cell(_exact(word)) for word in wanted]
 
 
 def test_what_pandas_has_completed_is_read(path):

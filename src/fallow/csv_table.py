@@ -7,7 +7,7 @@ is looked for behind blanks, marks and quotes, which some readers take away. :fu
 these off again.
 
 What UTF-8 cannot hold (halves of surrogate pairs, as names of files may have) and NUL are spelled, as
-``\udce9``; a backslash before such a spelling is doubled, so that :func:`unspelled` has one answer.
+``\udce9``.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ _STARTS = r"=+\-@\t\r\n|" "\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20\uff5
 _PLACE = re.compile(rf"(\A|{_BREAK})(?=[{_PASSED}]*[{_STARTS}])")
 _GUARDED = re.compile(rf"(\A|{_BREAK})'(?=[{_PASSED}]*[{_STARTS}])")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", re.IGNORECASE)
-_UNWRITABLE = re.compile(r"(?<!\\)(\\*+)(?:([\0\ud800-\udfff])|(?=u(?:0000|d[89a-f][0-9a-f]{2})))")
-_SPELLED = re.compile(r"(?<!\\)(\\++)u(0000|d[89a-f][0-9a-f]{2})")
 _TO_QUOTE = re.compile(r"[\",;|\x00-\x1f\x7f-\x9f\u2028\u2029]|\A[\s'#]|\s\Z")
 """Some readers guess what separates, what begins a remark, and take blanks away; a lone carriage return ends
 a row for all of them, and Python's own writer quotes it since 3.13 only."""
@@ -89,11 +87,6 @@ def cell(text: str) -> str:
     return guarded(spelled(text))
 
 
-def read(text: str) -> str:
-    """Return the text that :func:`cell` has made."""
-    return unspelled(unguarded(text))
-
-
 def guarded(text: str) -> str:
     r"""Return a text in which no reader finds a formula; a number below zero is none.
 
@@ -115,17 +108,7 @@ def unguarded(text: str) -> str:
 def spelled(text: str) -> str:
     r"""Return a text that UTF-8 can hold, without NUL.
 
-    >>> spelled("caf\udce9"), spelled(r"C:\new"), spelled(r"\udce9")
-    ('caf\\udce9', 'C:\\new', '\\\\udce9')
+    >>> spelled("caf\udce9")
+    'caf\\udce9'
     """
-    return _UNWRITABLE.sub(lambda found: found[1] * 2 + (f"\\u{ord(found[2]):04x}" if found[2] else ""), text)
-
-
-def unspelled(text: str) -> str:
-    """Return the text before :func:`spelled`."""
-
-    def meant(found: re.Match[str]) -> str:
-        before = "\\" * (len(found[1]) // 2)
-        return before + (chr(int(found[2], 16)) if len(found[1]) % 2 else f"u{found[2]}")
-
-    return _SPELLED.sub(meant, text)
+    return text.replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()

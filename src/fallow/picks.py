@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ._checks import DamagedData, damaged, invalid
-from .csv_table import cell, line, read
+from .csv_table import cell, line, unguarded
 from .regular_file import read_regular
 
 LEFT_OUT = ("", "junk", "?")
@@ -27,6 +27,8 @@ _TEXTS = ("label", "region", "reason", "pool", "file")
 _RENAME = "Rename it, or name another pool."
 _NUMBER = re.compile(r"\d+(e\d+)?")
 _CHECKSUM = re.compile(r"[0-9a-f]{16}")
+_BYTE = re.compile(r"(?<!\\)(\\*+)(?:([\udc80-\udcff])|(?=udc[89a-f][0-9a-f]))")
+_SPELLED_BYTE = re.compile(r"(?<!\\)(\\++)u(dc[89a-f][0-9a-f])")
 _LARGEST = 1 << 63
 _STEP = "Make it by fallow collect."
 _WORKBOOK = b"PK\x03\x04"
@@ -71,7 +73,8 @@ def dump_picks(picks: Sequence[Pick]) -> bytes:
     text = [line(COLUMNS)]
     for place, pick in enumerate(picks):
         _check_writable(pick, place)
-        row = asdict(pick) | {"score": float(pick.score)}
+        texts = {name: _exact(getattr(pick, name)) for name in _TEXTS}
+        row = asdict(pick) | {"score": float(pick.score)} | texts
         if _NUMBER.fullmatch(pick.checksum):
             row["checksum"] = f"'{pick.checksum}"
         text.append(line(row.values()))
@@ -94,7 +97,7 @@ def _check_writable(pick: Pick, place: int) -> None:
         if not _is_text(value):
             at = f"{value[:40]!r}"
             raise invalid(f"The {name} {where} must be text, without NUL and half characters.", at, _RENAME)
-        if len(cell(value)) > LONGEST:
+        if len(cell(_exact(value))) > LONGEST:
             rule = f"The {name} {where} must have at most {LONGEST:,} characters: no spreadsheet keeps more."
             raise invalid(rule, f"{len(value):,}, {value[:40]!r} first", _RENAME)
 
@@ -149,7 +152,7 @@ def _from_csv(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     delimiter = max(",;\t", key=heads.count)
     try:
         for place, row in enumerate(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter), 2):
-            cells = {name.strip(): read(value or "") for name, value in row.items() if name}
+            cells = {name.strip(): _meant(unguarded(value or "")) for name, value in row.items() if name}
             if any(cell.strip() for cell in cells.values()):
                 yield f"row {place}", cells
     except csv.Error as error:
@@ -186,3 +189,24 @@ def _is_text(word: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in word
+
+
+def _exact(text: str) -> str:
+    r"""Return a text with the bytes of file names that are not UTF-8 spelled, so that it can be undone.
+
+    A backslash before such a spelling is doubled.
+
+    >>> _exact("caf\udce9"), _exact(r"C:\new"), _exact(r"\udce9")
+    ('caf\\udce9', 'C:\\new', '\\\\udce9')
+    """
+    return _BYTE.sub(lambda found: found[1] * 2 + (f"\\u{ord(found[2]):04x}" if found[2] else ""), text)
+
+
+def _meant(text: str) -> str:
+    """Return the text before :func:`_exact`."""
+
+    def meant(found: re.Match[str]) -> str:
+        before = "\\" * (len(found[1]) // 2)
+        return before + (chr(int(found[2], 16)) if len(found[1]) % 2 else f"u{found[2]}")
+
+    return _SPELLED_BYTE.sub(meant, text)
