@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import DamagedData, InvalidValue, damaged, invalid
-from .pool_part import PART, UNKNOWN, Kind, PoolPart, said
+from .parquet_file import said
+from .pool_part import PART, UNKNOWN, Kind, PoolPart
 
 _MOST = 1 << 25
 """So many bytes are read at a time, where that is a sample at least."""

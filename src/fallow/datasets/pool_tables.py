@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import damaged, invalid, missing_extra
-from .pool_part import PART, Kind, PoolPart, of_columns, said
+from .parquet_file import said
+from .pool_part import PART, Kind, PoolPart, of_columns
 
 IMAGES, LABELS = ("image", "img", "x", "pixels"), ("label", "labels", "y")
 
