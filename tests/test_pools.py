@@ -569,7 +569,7 @@ class TestParquet:
             rewritten(tmp_path / "2.parquet", data[:end])
             with pytest.raises(DamagedData) as error:
                 of(tmp_path)
-            says(error, f"{tmp_path / '2.parquet'} must be Parquet")
+            says(error, f"{tmp_path / '2.parquet'} must be readable")
 
     def test_a_page_that_was_overwritten_is_damage(self, tmp_path):
         x = pixels(40)

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from .._checks import FallowError, damaged, missing_extra
 from ..regular_file import opened
 from .parquet_pages import expands_to, largest_page
+from .pool_part import said
 
 _AT_ONCE = 1 << 28
 """Bytes that the rows of a batch take at most, if each is as long as the longest can be."""
@@ -66,7 +67,7 @@ def batches(
 
 
 def check_expanded(path: Path, size: int) -> Callable[[int], None]:
-    """Return a function that takes the bytes of each batch, and raises if they are too many in all."""
+    """Return a function that takes the length of each batch, and raises if they are too many in all."""
     total = 0
 
     def check(more: int) -> None:
@@ -77,8 +78,3 @@ def check_expanded(path: Path, size: int) -> Callable[[int], None]:
             raise damaged(rule, "more: a few texts over and over", "Save it again with each text once.")
 
     return check
-
-
-def said(error: BaseException) -> str:
-    """Return what an error says in one line, or its kind if it says nothing."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

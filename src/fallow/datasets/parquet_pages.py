@@ -15,7 +15,9 @@ from typing import Any, BinaryIO
 from .._checks import damaged
 
 ROWS = 1_000_000
-"""Rows, and values of a column, that a file of any length may have; more take a byte each."""
+"""Rows that a file of any length may have; more take a byte each."""
+VALUES, TIMES_VALUES = 1 << 25, 256
+"""Values, as of pixels, that a file of any length may have, and how many times its length more may."""
 EXPANDED, TIMES = 1 << 26, 100
 """Bytes that a file of any length may expand to, and how many times its length more may."""
 _HEAD = 1 << 16
@@ -61,9 +63,9 @@ def largest_page(path: Path, file: BinaryIO, metadata: Any, columns: Collection[
     Raises:
         DamagedData: if it claims more than a file of its length holds.
     """
-    size = file.seek(0, 2)
-    _at_most(path, "rows", metadata.num_rows, max(ROWS, size))
-    values = expanded = largest = count = 0
+    size = check_rows(path, file, metadata)
+    most_values = max(VALUES, TIMES_VALUES * size)
+    expanded = largest = count = 0
     for group in range(metadata.num_row_groups):
         chunks = metadata.row_group(group)
         for place in range(chunks.num_columns):
@@ -71,21 +73,35 @@ def largest_page(path: Path, file: BinaryIO, metadata: Any, columns: Collection[
             name = chunk.path_in_schema
             if not any(name == column or name.startswith(f"{column}.") for column in columns):
                 continue
-            values = max(values, chunk.num_values)
+            in_group = min(most_values, chunks.num_rows * most)
+            _at_most(path, f"values in its column {column_of(name)}", chunk.num_values, in_group)
+            values = 0
             for page in _pages(path, file, size, chunk):
                 count += 1
                 expanded += page.expanded
                 largest = max(largest, page.expanded)
+                values += page.values
                 _at_most(path, "pages", count, _MOST_PAGES)
-                _at_most(path, "values in a column", page.values, max(ROWS, size) * most)
+                _at_most(path, f"values in its column {column_of(name)}", values, most_values)
                 _at_most(path, "bytes in its pages", expanded, expands_to(size))
-    _at_most(path, "values in a column", values, max(ROWS, size) * most)
     return largest
+
+
+def column_of(name: str) -> str:
+    """Return the column that a path in the schema begins with."""
+    return name.partition(".")[0]
+
+
+def check_rows(path: Path, file: BinaryIO, metadata: Any) -> int:
+    """Raise if a file claims more rows than one of its length holds; return its length in bytes."""
+    size = file.seek(0, 2)
+    _at_most(path, "rows", metadata.num_rows, max(ROWS, size))
+    return size
 
 
 def _at_most(path: Path, what: str, found: int, most: int) -> None:
     if not 0 <= found <= most:
-        rule = f"{path} must have at most {most:,} {what}: a file of its length holds no more."
+        rule = f"{path} must have at most {most:,} {what}, as its rows and its length allow."
         raise damaged(rule, f"{found:,}", _STEP)
 
 

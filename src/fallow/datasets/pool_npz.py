@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import DamagedData, InvalidValue, damaged, invalid
-from .parquet_file import said
-from .pool_part import PART, UNKNOWN, Kind, PoolPart
+from .pool_part import PART, UNKNOWN, Kind, PoolPart, said
 
 _MOST = 1 << 25
 """So many bytes are read at a time, where that is a sample at least."""

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from .._checks import damaged, invalid, missing_extra
 from ..regular_file import opened
 from .json_lines import read_objects
-from .parquet_file import batches, check_expanded, opened_parquet, said
+from .parquet_file import batches, check_expanded, opened_parquet
+from .pool_part import said
+from .saved_folder import check_saved
 from .table_labels import ClassName, is_nothing
 from .texts import not_utf8
 
@@ -111,13 +113,22 @@ def read_hugging_face(data: str, columns: list[str]) -> dict[str, Columns]:
     rule = f"{data[:200]} must be a data set that can be loaded."
     if not place:
         raise invalid(rule, "no name", "Check its name.")
+    saved = _is_folder(place)
+    if saved:
+        check_saved(Path(place))
     try:
-        saved = Path(place).is_dir()
         found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place)
     except Exception as error:  # the hub, the disk and the builders raise many kinds
         raise invalid(rule, said(error), "Check its name.") from None
     parts = found if isinstance(found, datasets.DatasetDict) else {"train": found}
     return {str(name): _of_part(f"{data} {name}", part, columns) for name, part in parts.items()}
+
+
+def _is_folder(place: str) -> bool:
+    try:
+        return Path(place).is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _of_part(name: str, part: Any, columns: list[str]) -> Columns:
@@ -168,9 +179,10 @@ def _parquet(path: Path, columns: list[str], inside: Path | None) -> list[list[A
         _check_columns(str(path), found.schema_arrow.names, columns)
         check = check_expanded(path, file.seek(0, 2))
         for batch in batches(path, found, file, columns, _AT_ONCE):
-            check(batch.nbytes)
             for cell, name in zip(cells, columns, strict=True):
-                cell += batch.column(name).to_pylist()
+                more = batch.column(name).to_pylist()
+                check(sum(len(one) for one in more if isinstance(one, str)))
+                cell += more
     return cells
 
 
