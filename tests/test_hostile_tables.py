@@ -12,6 +12,7 @@ from fallow._checks import DamagedData, FallowError, InvalidValue
 from fallow.datasets import load_documents, load_text_table
 from fallow.datasets.parquet_pages import read_head
 from fallow.datasets.table_files import LONGEST
+from saved_sets import saved_by_hand
 
 SUFFIXES = ("csv", "tsv", "jsonl", "ndjson", "parquet")
 
@@ -300,19 +301,6 @@ class TestSavedFolders:
         os.mkfifo(tmp_path / "x.png")
         features = datasets.Features({"text": datasets.Image(), "label": datasets.Value("string")})
         rows = {"text": [{"path": str(tmp_path / "x.png"), "bytes": None}] * 4, "label": list("abab")}
-        found = arrow.Table.from_pydict(rows, schema=features.arrow_schema)
-        writer = tmp_path / "saved"
-        writer.mkdir()
-        with (
-            arrow.OSFile(str(writer / "data.arrow"), "wb") as sink,
-            arrow.ipc.new_stream(sink, found.schema) as stream,
-        ):
-            stream.write_table(found)
-        state = dict.fromkeys(("_fingerprint", "_format_columns", "_format_type", "_split"))
-        state |= {"_data_files": [{"filename": "data.arrow"}], "_format_kwargs": {}, "_fingerprint": "a"}
-        state["_output_all_columns"] = False
-        (writer / "state.json").write_text(json.dumps(state))
-        info = {"features": {"text": {"_type": "Image"}, "label": {"dtype": "string", "_type": "Value"}}}
-        (writer / "dataset_info.json").write_text(json.dumps(info))
+        folder = saved_by_hand(tmp_path / "saved", rows, features)
         with pytest.raises(InvalidValue, match="Found text, which is of kind Image"):
-            load(f"hf:{writer}")
+            load(f"hf:{folder}")

@@ -75,7 +75,7 @@ OWNERS = {
     "sklearn": {"datasets/digits.py"},
     "PIL": {"datasets", "report"},
     "jinja2": {"report/page.py"},
-    "pyarrow": {"export.py", "datasets/pool_tables.py", "datasets/table_files.py"},
+    "pyarrow": {"export.py", "datasets/pool_tables.py", "datasets/parquet_file.py"},
     "datasets": {"datasets/pool_tables.py", "datasets/table_files.py"},
     "tokenizers": {"datasets/tokenizing.py"},
     "transformers": {"integrations/transformers.py"},

@@ -228,9 +228,9 @@ def _decoded(values: list[Opener], kind: Kind) -> tuple[Tensor, NDArray[np.int64
 
 
 def _called(value: Any, row: int) -> str:
-    """Return what to call a value of a table: by its path, or the row that it stands in."""
+    """Return what to call a value of a table: by its row, and its path if it has no more."""
     path = value.get("path") if isinstance(value, dict) and value.get("bytes") is None else None
-    return path if isinstance(path, str) else f"row {row}"
+    return f"row {row}, {path}" if isinstance(path, str) else f"row {row}"
 
 
 def _pixels(values: list[Any], kind: Kind) -> NDArray[Any]:
