@@ -544,7 +544,7 @@ class TestParquet:
             of(tmp_path)
 
     def test_pixels_of_very_many_more_than_a_sample_has(self, tmp_path):
-        path = table(tmp_path / "x.parquet", x=[list(range(2000)), [1]])
+        path = table(tmp_path / "less.parquet", x=[list(range(2000)), [1]])
         with pytest.raises(DamagedData, match=r"at most 2,048 values in its column x, .* Found 2,049"):
             whole(of(table(tmp_path / "x.parquet", x=[list(range(2048)), [1]])))
         with pytest.raises(InvalidValue, match="Pixels must be 1 x 8 x 8 numbers a sample"):
@@ -690,7 +690,7 @@ class TestHuggingFace:
         assert part.index.tolist() == [2]
         assert list(part.unreadable.values()) == [
             "The path of an image must lie in the pool's folder. Found a path out of it.",
-            "The path of an image must lie in the pool's folder. Found a path with ...",
+            "The path of an image must lie in the pool's folder. Found a path with ..",
         ]
 
     def test_a_folder_with_a_link_is_refused(self, datasets, tmp_path):
