@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import random
 from dataclasses import asdict, replace
 
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow._checks import DamagedData, FallowError, InvalidValue
-from fallow.picks import COLUMNS, Pick, dump_picks, read_picks
+from fallow.csv_table import cell
+from fallow.picks import COLUMNS, Pick, _exact, dump_picks, read_picks
 
 PICKS = [
     Pick(7, "cat", 1.25, "gap 1", "missing: 3.0 times; so said", "/pools/a, b", "/pools/a/7.png", "0" * 16),
@@ -20,7 +22,11 @@ PICKS = [
     Pick(0, "Löwe", 0.0, "gap 12", "two\nlines", "digits", "", "12345678901e2345"),
 ]  # fmt: skip
 
-words = st.text(max_size=12) | st.text("'=+-@\t\r\n,;\"[ a\0"[:-1], max_size=6)
+words = (
+    st.text(max_size=12)
+    | st.text("'=+-@\t\r\n,;|\"[ a", max_size=8)
+    | st.text("\\u0dce9\udce9'\ufeff＝\u200b;=", max_size=10)
+)
 picks = st.builds(
     Pick,
     index=st.integers(0, 2**63 - 1),
@@ -82,7 +88,7 @@ def test_pandas_reads_what_was_written(path, some):
     assert [float(score) for score in table["score"]] == [pick.score for pick in some]
     for name in ("label", "reason", "file"):
         wanted = [getattr(pick, name) for pick in some]
-        assert all(cell in (word, f"'{word}") for cell, word in zip(table[name], wanted, strict=True))
+        assert table[name].tolist() == [cell(_exact(word)) for word in wanted]
 
 
 def test_what_pandas_has_completed_is_read(path):
@@ -100,9 +106,9 @@ def test_what_pandas_has_completed_is_read(path):
 def test_no_cell_is_a_formula(pick):
     header, *written = csv.reader(io.StringIO(dump_picks([pick]).decode(), newline=""))
     (row,) = written
-    for name, cell in zip(header, row, strict=True):
+    for name, found in zip(header, row, strict=True):
         if name not in ("index", "score"):
-            assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+            assert not found.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
 
 
 @pytest.mark.parametrize(
@@ -169,10 +175,70 @@ def test_a_score_that_is_none_counts_as_nothing(path):
     assert read(path, in_json(score=None))[0].score == 0
 
 
-def test_names_of_files_that_are_not_utf_8_are_kept_in_json_and_spelled_in_csv(path):
-    pick = replace(PICKS[0], file="caf\udce9.png")
+def test_names_of_files_that_are_not_utf_8_are_kept(path):
+    pick = replace(PICKS[0], file="caf\udce9.png", pool=r"C:\\udce9\udata\u0000")
     assert read(path, json.dumps([asdict(pick)])) == [pick]
-    assert read(path, dump_picks([pick]))[0].file == "caf\\udce9.png"
+    assert read(path, dump_picks([pick])) == [pick]
+    assert b"caf\\udce9.png" in dump_picks([pick])
+
+
+@pytest.mark.parametrize("name", ["label", "region", "reason", "pool", "file"])
+@pytest.mark.parametrize(
+    "text", ["a\0b", "\ud800", "a\udc00", "x" * 32_768, "=" + "x" * 32_767, ";=" * 16_384]
+)
+def test_a_text_that_could_not_be_read_again_is_not_written(name, text):
+    with pytest.raises(InvalidValue, match=f"The {name} of pick 1 must .* Found .*Rename it"):
+        dump_picks([PICKS[0], replace(PICKS[0], **{name: text})])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"index": -1},
+        {"index": 2**63},
+        {"score": float("inf")},
+        {"score": float("nan")},
+        {"checksum": "0" * 15},
+    ],
+)
+def test_a_pick_that_could_not_be_read_again_is_not_written(changed):
+    with pytest.raises(InvalidValue, match="of pick 0 must be"):
+        dump_picks([replace(PICKS[0], **changed)])
+
+
+def test_a_text_as_long_as_may_be_is_read_again(path):
+    pick = replace(PICKS[0], label="x" * 32_767, file='"' * 32_766)
+    assert read(path, dump_picks([pick])) == [pick]
+
+
+def test_a_list_of_more_than_may_be_read_is_not_written(monkeypatch):
+    monkeypatch.setattr("fallow.picks.MOST_BYTES", 200)
+    with pytest.raises(InvalidValue, match=r"at most 200 bytes. Found .* for 3 picks. Choose fewer"):
+        dump_picks(PICKS)
+
+
+def test_a_list_that_is_too_large_or_full_of_lists_is_refused_before_it_is_read(path, monkeypatch):
+    nested = json.dumps([asdict(PICKS[0])])[:-2] + ', "more": [' + "[]," * 1_000_000 + "[]]}]"
+    with pytest.raises(DamagedData, match=r"must be a list of objects\. Found too many lists"):
+        read(path, nested)
+    monkeypatch.setattr("fallow.picks.MOST_BYTES", 400)
+    with pytest.raises(DamagedData, match="must have at most 400 bytes"):
+        read(path, dump_picks(PICKS[:1]) * 5)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "link"])
+def test_a_list_that_is_no_regular_file_is_refused_by_name(tmp_path, kind):
+    path = tmp_path / "picks.csv"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        (tmp_path / "real.csv").write_bytes(dump_picks(PICKS))
+        path.symlink_to("real.csv")
+        assert read_picks(path) == PICKS  # a person named it
+    with pytest.raises(DamagedData, match=r"picks\.csv must be a regular file\. Found a (FIFO|device|link)"):
+        read_picks(path, tmp_path)
 
 
 WRONG = {
@@ -218,7 +284,7 @@ def test_what_is_wrong_is_named_with_the_file(path, name):
 def test_a_list_that_is_not_there_or_is_a_folder(tmp_path):
     with pytest.raises(InvalidValue, match=r"must name a list of picks\. Found no file .*fallow collect"):
         read_picks(tmp_path / "picks.csv")
-    with pytest.raises(DamagedData, match="must be readable"):
+    with pytest.raises(DamagedData, match=r"must be a regular file\. Found a folder"):
         read_picks(tmp_path)
 
 

@@ -7,6 +7,7 @@ import random
 import tracemalloc
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as arrow
@@ -21,6 +22,7 @@ from fallow._checks import DamagedData, FallowError, InvalidValue
 from fallow.datasets import ImageDataset, load_images
 from fallow.datasets.pixel_range import PixelRange, PixelRanges
 from fallow.datasets.pools import open_pool
+from saved_sets import saved_by_hand
 
 CLASSES = ("cat", "dog", "eel")
 N = 1100
@@ -493,6 +495,61 @@ class TestParquet:
         assert index.tolist() == [0]
         assert np.array_equal(images.numpy()[:, 0], x)
 
+    PATHS: ClassVar = {
+        "../out.png": "with ..",
+        "in/../1.png": "with ..",
+        "{out}": "a path out of it",
+        "/etc/passwd": "a path out of it",
+        "link.png": "Found a link",
+        "way/out.png": "must be a folder. Found a link",
+        "pipe.png": "Found a FIFO",
+        "device.png": "Found a link",
+        "in": "Found a folder",
+        "none.png": "No such file",
+        "large.png": "must have at most",
+    }
+
+    @pytest.mark.parametrize("folder", [False, True])
+    def test_no_path_leads_out_of_the_pool_and_what_is_refused_is_named(self, tmp_path, folder, monkeypatch):
+        monkeypatch.setattr("fallow.datasets.pool_part.LARGEST", 200)
+        x, pool = pixels(1), tmp_path / "pool"
+        (pool / "in").mkdir(parents=True)
+        for path in (tmp_path / "out.png", pool / "1.png", pool / "in" / "1.png"):
+            path.write_bytes(png(x[0]))
+        (pool / "large.png").write_bytes(png(x[0]) + bytes(200))
+        (pool / "link.png").symlink_to("1.png")
+        (pool / "way").symlink_to("..")
+        (pool / "device.png").symlink_to("/dev/zero")
+        os.mkfifo(pool / "pipe.png")
+        paths = ["1.png", *(path.format(out=tmp_path / "out.png") for path in self.PATHS), "in/1.png"]
+        path = table(pool / "x.parquet", image=[{"bytes": None, "path": path} for path in paths])
+        monkeypatch.chdir(pool)  # which is no place to begin at
+        (part,) = of(pool if folder else path).parts()
+        assert part.index.tolist() == [0, len(paths) - 1]
+        found = list(part.unreadable.items())
+        assert [name for name, _ in found] == [
+            f"row {row}, {path}" for row, path in enumerate(paths[1:-1], 1)
+        ]
+        for (_, why), said in zip(found, self.PATHS.values(), strict=True):
+            assert said in why
+        assert not of(path).parts(np.array([0])).__next__().unreadable
+
+    @pytest.mark.parametrize("kind", ["FIFO", "device"])
+    def test_what_is_no_regular_file_is_refused_by_name(self, tmp_path, kind):
+        path = tmp_path / "x.parquet"
+        os.mkfifo(path) if kind == "FIFO" else path.symlink_to("/dev/zero")
+        with pytest.raises(DamagedData, match=rf"x\.parquet must be a regular file\. Found a {kind}"):
+            of(path)
+        with pytest.raises(DamagedData, match=r"x\.parquet must be a regular file\. Found a"):
+            of(tmp_path)
+
+    def test_pixels_of_very_many_more_than_a_sample_has(self, tmp_path):
+        path = table(tmp_path / "less.parquet", x=[list(range(2000)), [1]])
+        with pytest.raises(DamagedData, match=r"at most 2,048 values in its column x, .* Found 2,049"):
+            whole(of(table(tmp_path / "x.parquet", x=[list(range(2048)), [1]])))
+        with pytest.raises(InvalidValue, match="Pixels must be 1 x 8 x 8 numbers a sample"):
+            whole(of(path))
+
     @pytest.mark.parametrize("shape", [(3, 3, 3), (1, 8, 4), (3, 4, 5)])
     def test_flat_lists_have_the_order_of_the_training_images(self, tmp_path, shape):
         x = pixels(6, shape)
@@ -569,7 +626,7 @@ class TestParquet:
             rewritten(tmp_path / "2.parquet", data[:end])
             with pytest.raises(DamagedData) as error:
                 of(tmp_path)
-            says(error, f"{tmp_path / '2.parquet'} must be Parquet")
+            says(error, f"{tmp_path / '2.parquet'} must be readable")
 
     def test_a_page_that_was_overwritten_is_damage(self, tmp_path):
         x = pixels(40)
@@ -621,6 +678,26 @@ class TestHuggingFace:
         assert index.tolist() == kept
         assert np.array_equal(images.numpy()[:, 0], pixels(600)[kept])
         assert labels.tolist() == [-1 if place == 9 else (2, -1, 0)[place % 3] for place in kept]
+
+    def test_no_path_leads_out_of_the_folder(self, datasets, tmp_path):
+        (tmp_path / "out.png").write_bytes(png(pixels(1)[0]))
+        paths = [str(tmp_path / "out.png"), "../out.png", "in.png"]
+        rows = {"image": [{"bytes": None, "path": path} for path in paths]}
+        features = datasets.Features({"image": datasets.Image()})
+        saved_by_hand(tmp_path / "saved", rows, features)
+        (tmp_path / "saved" / "in.png").write_bytes(png(pixels(1)[0]))
+        (part,) = of(f"hf:{tmp_path / 'saved'}").parts()
+        assert part.index.tolist() == [2]
+        assert list(part.unreadable.values()) == [
+            "The path of an image must lie in the pool's folder. Found a path out of it.",
+            "The path of an image must lie in the pool's folder. Found a path with ..",
+        ]
+
+    def test_a_folder_with_a_link_is_refused(self, datasets, tmp_path):
+        datasets.Dataset.from_dict({"image": [png(pixels(1)[0])]}).save_to_disk(tmp_path / "saved")
+        (tmp_path / "saved" / "more.arrow").symlink_to("/etc/passwd")
+        with pytest.raises(DamagedData, match=r"more\.arrow must be a regular file\. Found a link"):
+            of(f"hf:{tmp_path / 'saved'}")
 
     @given(st.sets(st.integers(0, 700), max_size=30))
     @settings(max_examples=15, deadline=None)

@@ -4,26 +4,22 @@ import csv
 import io
 
 import numpy as np
-import pytest
 
-from fallow.sample_table import safe_cell, samples_csv
+from fallow.sample_table import samples_csv
 
 
 def test_samples_without_a_score_and_labels_that_look_like_formulas():
-    scores = np.array([0.5, np.nan], np.float32)
-    text = samples_csv(["=1+1", "b,c"], scores, np.array([0, 2], np.uint8), np.array([3, 0]), nats=True)
-    rows = list(csv.reader(io.StringIO(text)))
-    assert rows[1:] == [["0", "'=1+1", "0.5", "1.64872", "kept", "3"], ["1", "b,c", "", "", "outlier", "0"]]
+    scores = np.array([0.5, np.nan, -np.inf], np.float32)
+    labels, reason = ["=1+1", "b,c", "not\ra"], np.array([0, 2, 0], np.uint8)
+    rows = list(csv.reader(io.StringIO(samples_csv(labels, scores, reason, np.array([3, 0, 1]), nats=True))))
+    assert rows == [
+        ["index", "label", "score", "perplexity", "reason", "times_used"],
+        ["0", "'=1+1", "0.5", "1.64872", "kept", "3"],
+        ["1", "b,c", "", "", "outlier", "0"],
+        ["2", "not\ra", "-inf", "0", "kept", "1"],
+    ]
 
 
-@pytest.mark.parametrize("number", ["-1", "-12", "-0.5", "-1e5", "-1.5E-3", "0", "7"])
-def test_a_number_is_no_formula(number):
-    assert safe_cell(number) == number
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["-", "-cmd", "-1+1", "-1\n", "--1", "-1 ", "-A1", "-1e", "=1", "+1", "+x", "@x", "\tx", "\rx", "|x"],
-)
-def test_what_may_be_a_formula_is_guarded(text):
-    assert safe_cell(text) == f"'{text}"
+def test_without_labels_and_without_nats():
+    text = samples_csv(None, np.array([0.25], np.float32), np.zeros(1, np.uint8), np.array([1]), nats=False)
+    assert text.splitlines()[1] == "0,,0.25,,kept,1"

@@ -570,7 +570,7 @@ class TestWrongFiles:
                 b'{"text": "u"}\n\n{"text": "v",\n',
                 "at character 15 of line 3. Mend line 3, or leave",
             ),
-            ("deep.jsonl", b"[" * 100_000, "Found no JSON at line 1. Save it as an object a line, in UTF-8."),
+            ("deep.jsonl", b"[" * 100_000, "Found more than 100 levels in line 1. Save it as an object a"),
             (
                 "list.jsonl",
                 b'[{"text": "u", "label": 1}]',

@@ -13,6 +13,8 @@ from difflib import get_close_matches
 from operator import index
 from typing import Any
 
+from .spelling import one_line
+
 
 class FallowError(Exception):
     """An error that a user can mend; its text says how."""
@@ -39,8 +41,8 @@ class NotWritten(FallowError, RuntimeError):
 
 
 def sentence(rule: str, found: Any, step: str) -> str:
-    """Return ``rule``, the value found and the next step as one message."""
-    return f"{rule} Found {str(found).removesuffix('.')}. {step}".strip()
+    """Return ``rule``, the value found and the next step as one message on one line."""
+    return one_line(f"{rule} Found {str(found).removesuffix('.')}. {step}".strip())
 
 
 def invalid(rule: str, found: Any, step: str = "") -> InvalidValue:

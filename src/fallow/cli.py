@@ -26,6 +26,7 @@ from ._checks import DamagedData, FallowError, InvalidValue, NotWritten, invalid
 from .comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
 from .reading_commands import COMMANDS
 from .tasks.options import TrainOptions
+from .terminal import complain, spelled_streams, spelled_warnings
 from .usage_errors import unexpected, usage_error
 
 DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
@@ -82,12 +83,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _refuse_of_an_arm(words)
         parsed = _parsed(words)
         command = str(parsed["command"])
-        if command in COMMANDS:
-            return _read(command, parsed[command])
-        with _stopped_by_sigterm():
-            return {"train": _train, "compare": _compare}[command](parsed[command])
+        with spelled_warnings():
+            if command in COMMANDS:
+                return _read(command, parsed[command])
+            with _stopped_by_sigterm():
+                return {"train": _train, "compare": _compare}[command](parsed[command])
     except KeyboardInterrupt as stop:
-        print("fallow: stopped.", file=sys.stderr)
+        complain("fallow: stopped.")
         return 128 + int(getattr(stop, "signal", SIGINT))
     except (SystemExit, GeneratorExit):
         raise
@@ -95,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             raise
         expected = isinstance(error, FallowError) or "fallow[" in str(error)
-        print(f"fallow: error: {error if expected else unexpected(error)}", file=sys.stderr)
+        complain(f"fallow: error: {error if expected else unexpected(error)}")
         if isinstance(error, NotWritten):
             return FINDING
         reading = not expected and words[0] in COMMANDS
@@ -217,7 +219,8 @@ def _parsed(words: Sequence[str]) -> Any:
     _check_bounds(words)
     parser, commands = _parser(_resumed(words))
     try:
-        return parser.parse_args(words)
+        with spelled_streams():  # help shows the options of the run that is resumed
+            return parser.parse_args(words)
     except ArgumentError as error:
         command = words[0] if words[0] in commands else None
         known = commands if command is None else re.findall(r"--\w+", commands[command].format_help())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 
 from ._checks import invalid, missing_extra, unknown_name
 from .bitset import unpack
+from .csv_table import line, spelled
 from .epoch_file import EpochFile
 from .policies.base import Reason
 from .reading import Run
 from .regular_file import check_folder
-from .sample_table import safe_cell
 from .selection import blocks
 
 FORMATS = ("parquet", "csv", "json")
@@ -158,7 +157,9 @@ def _arrow(pa: Any, name: str, values: Any) -> Any:
         return pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int8)), pa.array(_WORDS.tolist()))
     if name == "score":
         return pa.array(values, mask=~np.isfinite(values))
-    return pa.array(values, pa.string()) if isinstance(values, list) else pa.array(values)
+    if isinstance(values, list):
+        return pa.array([value if value is None else spelled(value) for value in values], pa.string())
+    return pa.array(values)
 
 
 def _rows(columns: Columns) -> Iterator[tuple[Any, ...]]:
@@ -181,20 +182,11 @@ def _listed(values: NDArray[Any]) -> list[Any]:
 
 
 def _csv(parts: Iterator[Columns], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    with path.open("w", newline="", encoding="utf-8") as file:
         for place, columns in enumerate(parts):
             if place == 0:
-                writer.writerow(columns)
-            writer.writerows([_cell(value) for value in row] for row in _rows(columns))
-
-
-def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return safe_cell(value) if isinstance(value, str) else value
+                file.write(line(columns))
+            file.writelines(map(line, _rows(columns)))
 
 
 def _json(parts: Iterator[Columns], path: Path) -> None:

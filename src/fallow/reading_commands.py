@@ -15,6 +15,7 @@ from .epoch_file import finite
 from .life import Life, life
 from .reading import Run
 from .tasks.options import TEXT_TASKS
+from .terminal import say, say_json, say_progress
 from .verifying import told_json, verify
 
 DONE, FINDING, DAMAGED = 0, 1, 3
@@ -43,18 +44,18 @@ def _verify(parsed: Any) -> int:
     run = Run(parsed.run)
     found = verify(run)
     if parsed.json:
-        print(told_json(run, found))
+        say_json(told_json(run, found))
         return DAMAGED if found.damaged else FINDING if found.incomplete else DONE
-    print(f"{run.directory.path}: {run.status}")
+    say(f"{run.directory.path}: {run.status}")
     for remark in found.remarks:
-        print(remark)
+        say(remark)
     for name, words in sorted(found.damaged.items()):
-        print(f"Damaged: {name}: {words}")
+        say(f"Damaged: {name}: {words}")
     if not found.damaged:
-        print(f"{len(found.checked)} files checked, all as they were written.")
+        say(f"{len(found.checked)} files checked, all as they were written.")
         return FINDING if found.incomplete else DONE
     if run.search.found is None:
-        print("No state is sound: put back a copy of the folder, or begin the run anew.")
+        say("No state is sound: put back a copy of the folder, or begin the run anew.")
     else:
         epoch = run.about.get("epoch")
         accept = "".join(
@@ -62,7 +63,7 @@ def _verify(parsed: Any) -> int:
             for word, part in (("history", "history/epoch-"), ("data", "data"))
             if any(name.startswith(part) for name in found.damaged)
         )
-        print(
+        say(
             f"The newest sound state is {run.search.found.number}, at epoch {epoch}: "
             f"fallow train --resume {run.directory.path}{accept} goes on from there."
         )
@@ -73,14 +74,15 @@ def _inspect(parsed: Any) -> int:
     run = Run(parsed.run)
     found = life(run, parsed.sample)
     if parsed.json:
-        print(json.dumps(found.told(), indent=2))
+        say_json(json.dumps(found.told(), indent=2))
     else:
-        print(_life_text(found, of_texts=run.options.get("task") in TEXT_TASKS))
+        for line in _life_lines(found, of_texts=run.options.get("task") in TEXT_TASKS):
+            say(line)
     return DONE
 
 
-def _life_text(found: Life, *, of_texts: bool) -> str:
-    """Return a sample's life as lines: what it is, then a row an epoch with a bar for its score."""
+def _life_lines(found: Life, *, of_texts: bool) -> list[str]:
+    """Return a sample's life: what it is, then a row an epoch with a bar for its score."""
     from .report.text import name as shown
 
     lines = [f"Sample {found.sample}"]
@@ -101,7 +103,7 @@ def _life_text(found: Life, *, of_texts: bool) -> str:
         lines.append(
             f"{epoch.epoch:>5}  {used:<4}  {score:>9}  {'█' * round(20 * share):<20}  {epoch.reason}".rstrip()
         )
-    return "\n".join(lines)
+    return lines
 
 
 def _export(parsed: Any) -> int:
@@ -110,17 +112,18 @@ def _export(parsed: Any) -> int:
     tell = _teller() if sys.stderr.isatty() and not parsed.json else None
     paths = export(Run(parsed.run), parsed.format, None if parsed.out is None else Path(parsed.out), tell)
     if parsed.json:
-        print(json.dumps({"files": [{"path": str(p), "bytes": p.stat().st_size} for p in paths]}, indent=2))
+        say_json(
+            json.dumps({"files": [{"path": str(p), "bytes": p.stat().st_size} for p in paths]}, indent=2)
+        )
     else:
         for path in paths:
-            print(f"{path}  {path.stat().st_size:,} bytes")
+            say(f"{path}  {path.stat().st_size:,} bytes")
     return DONE
 
 
 def _teller() -> Callable[[int, int], None]:
     def tell(done: int, total: int) -> None:
-        end = "\n" if done == total else ""
-        print(f"\rExporting epoch {done} of {total}", end=end, file=sys.stderr, flush=True)
+        say_progress(f"Exporting epoch {done} of {total}", last=done == total)
 
     return tell
 
@@ -130,9 +133,9 @@ def _report(parsed: Any) -> int:
 
     path = write_report(Run(parsed.run), None if parsed.out is None else Path(parsed.out))
     if parsed.json:
-        print(json.dumps({"report": str(path), "bytes": path.stat().st_size}, indent=2))
+        say_json(json.dumps({"report": str(path), "bytes": path.stat().st_size}, indent=2))
     else:
-        print(f"Report: {path}  ({path.stat().st_size / 1e6:.1f} MB; open it in a browser)")
+        say(f"Report: {path}  ({path.stat().st_size / 1e6:.1f} MB; open it in a browser)")
     return DONE
 
 
@@ -140,7 +143,7 @@ def _gaps(parsed: Any) -> int:
     console, find_gaps = _tasks("gaps", "gaps", "find_gaps")
     told = find_gaps(parsed.run, parsed.reference, console=console)
     if parsed.json:
-        print(json.dumps(finite(told), indent=2))
+        say_json(json.dumps(finite(told), indent=2))
         return DONE
     from .tasks.telling_gaps import tell_gaps
 
@@ -152,7 +155,7 @@ def _collect(parsed: Any) -> int:
     console, collect = _tasks("collect", "collecting", "collect")
     found = collect(parsed.run, parsed.pool, parsed.count, out=parsed.out, console=console)
     if parsed.json:
-        print(json.dumps(finite(found.told()), indent=2))
+        say_json(json.dumps(finite(found.told()), indent=2))
         return DONE
     from .tasks.telling_gaps import tell_picks
 

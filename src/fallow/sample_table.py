@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .csv_table import Plain, table
 from .policies.base import Reason
-
-COLUMNS = ("index", "label", "score", "perplexity", "reason", "times_used")
-_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 def samples_csv(
@@ -33,26 +28,21 @@ def samples_csv(
         times_used: ``(N,)``, in how many epochs it was trained on.
         nats: whether ``exp(score)`` is a perplexity.
     """
-    words = [r.words for r in Reason]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for i, (score, why, used) in enumerate(
-        zip(scores.tolist(), reason.tolist(), times_used.tolist(), strict=True)
-    ):
-        known = score == score
-        shown = f"{score:.6g}" if known else ""
-        perplexity = f"{np.exp(min(score, 700.0)):.6g}" if known and nats else ""
-        label = "" if labels is None else safe_cell(labels[i])
-        writer.writerow((i, label, shown, perplexity, words[why], used))
-    return text.getvalue()
+    n, words = len(scores), [r.words for r in Reason]
+    perplexities = np.exp(np.minimum(scores.astype(np.float64), 700.0)) if nats else np.full(n, np.nan)
+    return table(
+        {
+            "index": range(n),
+            "label": [None] * n if labels is None else labels,
+            "score": _shown(scores),
+            "perplexity": _shown(perplexities),
+            "reason": [words[why] for why in reason.tolist()],
+            "times_used": times_used.tolist(),
+        }
+    )
 
 
-def safe_cell(text: str) -> str:
-    """Return text that a spreadsheet does not take for a formula; a number below zero is none.
-
-    >>> safe_cell("-1"), safe_cell("-1+1")
-    ('-1', "'-1+1")
-    """
-    formula = text.startswith(tuple("=+-@\t\r|")) and not _NUMBER.fullmatch(text)
-    return f"'{text}" if formula else text
+def _shown(values: NDArray[np.floating]) -> list[Plain]:
+    """Return numbers to six digits, nothing for NaN."""
+    nothing = Plain("")
+    return [Plain(f"{value:.6g}") if value == value else nothing for value in values.tolist()]

@@ -8,10 +8,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
 
+from ..spelling import one_line
+from ..tasks.rich_console import RichConsole, cell
 from .measure import measure_in
 from .plan import Run
 from .pool import Event
@@ -41,12 +43,12 @@ class Console:
         """Return the console of this process."""
         stream = sys.stderr if on_stderr else sys.stdout
         width = None if stream.isatty() else PLAIN_WIDTH
-        return Console(RichConsole(highlight=False, stderr=on_stderr, width=width), silent=silent)
+        return Console(RichConsole(stderr=on_stderr, width=width), silent=silent)
 
     def line(self, text: str = "") -> None:
-        """Print one line."""
+        """Print one line; a line break in it, as a name may hold, is spelled."""
         if not self.silent:
-            self.rich.print(text, soft_wrap=not self.rich.is_terminal, markup=False)
+            self.rich.print(Text(one_line(text)), soft_wrap=not self.rich.is_terminal)
 
     def begin(self, runs: Sequence[Run], n: int, seconds: float | None, done: int) -> None:
         """Show what is under way from now on."""
@@ -54,7 +56,7 @@ class Console:
         self._count, self._done = done + len(runs), done
         if self.rich.is_terminal and not self.silent:
             self._bars = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[left]}"),
@@ -75,7 +77,7 @@ class Console:
             return
         if event.kind == "began":
             epochs = event.run.options.planned_epochs
-            self._tasks[name] = self._bars.add_task(name, total=epochs, left="epochs")
+            self._tasks[name] = self._bars.add_task(one_line(name), total=epochs, left="epochs")
         elif event.kind == "epoch":
             self._bars.update(self._tasks[name], completed=event.epoch)
         elif name in self._tasks:
@@ -87,7 +89,10 @@ class Console:
     def _finished(self, event: Event) -> None:
         place = f"{self._done}/{self._count} {event.run.name}:"
         if event.kind == "failed":
-            self.line(f"{place} failed: {event.reason}")
+            first, *others = event.reason.splitlines() or [""]
+            self.line(f"{place} failed: {first}")
+            for line in others:  # indented, so that none looks like a line of ours
+                self.line(f"    {line}")
             return
         summary = event.run.summary() or {}
         measure = measure_in([summary])
@@ -164,7 +169,7 @@ def make_table(results: dict[str, Any], width: int) -> Table:
         side: Any = "left" if head == "arm" else "right"
         table.add_column(head, justify=side, vertical="bottom", width=needed, overflow="fold")
     for line in cells:
-        table.add_row(*line[:shown])
+        table.add_row(*map(cell, line[:shown]))
     return table
 
 
@@ -188,6 +193,6 @@ def left_out(results: dict[str, Any], width: int) -> str:
 def table_text(results: dict[str, Any], width: int = PLAIN_WIDTH) -> str:
     """Return the table as plain text."""
     file = io.StringIO()
-    RichConsole(file=file, width=width, highlight=False, no_color=True).print(make_table(results, width))
+    RichConsole(file=file, width=width, no_color=True).print(make_table(results, width))
     left = left_out(results, width)
     return f"{file.getvalue()}{caption(results)}" + (f"\n{left}" if left else "")

@@ -14,6 +14,7 @@ from ..charts import save_frontier
 from ..run_directory import RunDirectory
 from ..tasks.options import TrainOptions
 from ..tasks.stored import located
+from ..terminal import say_json
 from .arms import CONTROLS, FEWER, FULL, Arm, make_arms
 from .measure import gains
 from .options import NOT_SHARED, CompareOptions, read_arms, read_saved, read_seeds
@@ -277,7 +278,7 @@ def _finish(plan: Plan, jobs: int | None, failed: dict[str, str]) -> Comparison:
 
 def _show(comparison: Comparison, console: Any, *, as_json: bool) -> None:
     if as_json:
-        print(comparison.results_path.read_text(encoding="utf-8"), end="")
+        say_json(json.dumps(comparison.results, indent=1))
         return
     console.line()
     console.table(comparison.results)

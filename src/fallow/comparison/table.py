@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..spelling import one_line
 from .arms import CONTROLS, FULL
 from .measure import ACCURACY, BITS, measure_of
 from .sentences import WORDS
@@ -22,7 +23,7 @@ def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     heads.append("CPU s")
     cells = []
     for row in sorted(results["arms"], key=lambda row: row["arm"] != FULL):
-        line = [row["arm"], f"{100 * row['saved_fraction']:.1f}"]
+        line = [one_line(row["arm"]), f"{100 * row['saved_fraction']:.1f}"]
         line.append(_spread(row[BITS.name], 4) if measure.relative else _spread(row[ACCURACY.name], 2, 100))
         line += [_difference(row["against"].get(name)) for name in others]
         if measure.relative:

@@ -185,6 +185,13 @@ def decode_bytes(
     return _decoded([partial(BytesIO, data) for data in files], shape, ranges)
 
 
+def decode_opened(
+    files: Sequence[Opener], shape: Shape, ranges: PixelRanges = NO_RANGES
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Decode image files as :func:`decode` does; each is opened by a call, when it is its turn."""
+    return _decoded(files, shape, ranges)
+
+
 def _decoded(
     files: Sequence[Opener], shape: Shape, ranges: PixelRanges, progress: Progress | None = None
 ) -> tuple[np.ndarray, dict[int, str]]:

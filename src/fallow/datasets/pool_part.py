@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._checks import InvalidValue, invalid
-from .decoding import Shape, decode_bytes
+from .._checks import InvalidValue, damaged, invalid
+from ..regular_file import opened
+from .decoding import Opener, Shape, decode_opened
 from .images import ImageDataset
 from .npz import as_images
 
 PART = 512
 """Samples that are in memory at a time."""
 UNKNOWN = -1
+LARGEST = 1 << 28
+"""Bytes of an image file that a table names, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +159,8 @@ def of_columns(
     values: list[Any],
     labels: list[Any],
     names: list[str] | None,
+    folder: Path | None = None,
+    root: Path | None = None,
 ) -> PoolPart:
     """Return the samples of some rows of a table; those without an image that can be decoded are left out.
 
@@ -163,17 +171,21 @@ def of_columns(
         values: of that column: encoded images, or lists of pixels; None where there is none.
         labels: a number or a name each, or None.
         names: what the numbers stand for; None where they are class ids of the run.
+        folder: where paths of images begin that the table names; None where there are none to follow.
+        root: the folder of the pool, which no path leads out of, by ``..``, from the root or by a link.
 
     Raises:
         InvalidValue: where pixels are not of the kind of the training images.
     """
+    unreadable: dict[str, str] = {}
     if any(isinstance(value, (list, tuple, np.ndarray)) for value in values):
         kept = np.array([place for place, value in enumerate(values) if value is not None], np.int64)
         images = kind.images(name, _pixels([values[place] for place in kept], kind), rows[kept])
     else:
-        images, kept = _decoded([_encoded(value) for value in values], kind)
+        images, kept, reasons = _decoded([_opener(value, folder, root) for value in values], kind)
+        unreadable = {_called(values[at], int(rows[at])): reason for at, reason in reasons.items()}
     known = np.array([kind.label(_named(label, names)) for label in labels], np.int64)
-    return PoolPart(rows[kept], images, known[kept])
+    return PoolPart(rows[kept], images, known[kept], unreadable=unreadable)
 
 
 def _named(label: Any, names: list[str] | None) -> Any:
@@ -182,24 +194,43 @@ def _named(label: Any, names: list[str] | None) -> Any:
     return names[label] if 0 <= label < len(names) else None
 
 
-def _encoded(value: Any) -> bytes:
-    """Return an encoded image: bytes, or what Hugging Face writes, ``{bytes, path}``."""
+def _opener(value: Any, folder: Path | None, root: Path | None) -> Opener:
+    """Return what opens an encoded image: bytes, or what Hugging Face writes, ``{bytes, path}``."""
     if isinstance(value, dict):
         path = value.get("path")
         if value.get("bytes") is None and isinstance(path, str):
-            try:
-                return Path(path).read_bytes() if Path(path).is_file() else b""
-            except (OSError, ValueError):
-                return b""
+            return partial(_by_path, path, folder, root)
         value = value.get("bytes")
-    return value if isinstance(value, bytes) else b""
+    return partial(BytesIO, value if isinstance(value, bytes) else b"")
 
 
-def _decoded(values: list[bytes], kind: Kind) -> tuple[Tensor, NDArray[np.int64]]:
-    """Return the images that can be decoded, and which of the values they are."""
-    images, reasons = decode_bytes(values, kind.shape, kind.like.ranges)
+@contextmanager
+def _by_path(path: str, folder: Path | None, root: Path | None) -> Iterator[BinaryIO]:
+    """Open an image that a table names by its path, which must not lead out of the pool."""
+    rule = "The path of an image must lie in the pool's folder."
+    if folder is None or root is None:
+        raise damaged(rule, "a pool without a folder")
+    try:
+        inner = (folder.absolute() / path).relative_to(root.absolute())
+    except ValueError:
+        raise damaged(rule, "a path out of it") from None
+    if ".." in inner.parts:
+        raise damaged(rule, "a path with ..")
+    with opened(root / inner, root, LARGEST) as file:
+        yield file
+
+
+def _decoded(values: list[Opener], kind: Kind) -> tuple[Tensor, NDArray[np.int64], dict[int, str]]:
+    """Return the images that can be decoded, which of the values they are, and why the others cannot."""
+    images, reasons = decode_opened(values, kind.shape, kind.like.ranges)
     kept = np.array([place for place in range(len(values)) if place not in reasons], np.int64)
-    return kind.of_kind(torch.from_numpy(images[kept])), kept
+    return kind.of_kind(torch.from_numpy(images[kept])), kept, reasons
+
+
+def _called(value: Any, row: int) -> str:
+    """Return what to call a value of a table: by its row, and its path if it has no more."""
+    path = value.get("path") if isinstance(value, dict) and value.get("bytes") is None else None
+    return f"row {row}, {path}" if isinstance(path, str) else f"row {row}"
 
 
 def _pixels(values: list[Any], kind: Kind) -> NDArray[Any]:

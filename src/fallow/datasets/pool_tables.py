@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import damaged, invalid, missing_extra
+from .parquet_file import batches, opened_parquet
+from .parquet_pages import check_rows
 from .pool_part import PART, Kind, PoolPart, of_columns, said
+from .saved_folder import check_saved
 
+_MORE = 16
+"""So many times as many pixels as a sample has are read, to say what shape they are of."""
 IMAGES, LABELS = ("image", "img", "x", "pixels"), ("label", "labels", "y")
 
 
@@ -22,19 +28,15 @@ class ParquetPool:
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, files: list[Path], kind: Kind) -> None:
-        try:
-            import pyarrow
-            import pyarrow.parquet as parquet
-        except ModuleNotFoundError:
-            raise missing_extra("A pool in Parquet", "pyarrow") from None
-        self.name, self._kind, self._arrow, self._parquet = str(path.absolute()), kind, pyarrow, parquet
+        self.name, self._kind = str(path.absolute()), kind
+        self._root = path if path.is_dir() else path.parent
+        # A file that a person named may be a link, what lies in a folder may not.
+        self._inside = self._root if path.is_dir() else None
         self._files: list[tuple[Path, int]] = []
         for place, file in enumerate(files):
-            try:
-                with parquet.ParquetFile(file) as opened:
-                    schema, rows = opened.schema_arrow, opened.metadata.num_rows
-            except Exception as error:  # as many kinds as there are damages
-                raise damaged(f"{file} must be Parquet.", said(error), "Copy it again.") from None
+            with opened_parquet(file, "A pool in Parquet", self._inside) as (found, data):
+                schema, rows = found.schema_arrow, found.metadata.num_rows
+                check_rows(file, data, found.metadata)
             if not place:
                 self._images = next((name for name in IMAGES if self._holds_images(schema, name)), "")
                 self._labels = next((name for name in LABELS if schema.names.count(name) == 1), None)
@@ -62,7 +64,7 @@ class ParquetPool:
                 if index is not None:
                     rows = index[(index >= start) & (index < start + batch.num_rows)]
                 if rows.size:
-                    yield self._part(batch.take(rows - start), rows)
+                    yield self._part(batch.take(rows - start), rows, file.parent)
                 start += batch.num_rows
 
     @property
@@ -72,24 +74,24 @@ class ParquetPool:
     def _holds_images(self, schema: Any, name: str) -> bool:
         if schema.names.count(name) != 1:
             return False
-        kind, types = schema.field(name).type, self._arrow.types
+        from pyarrow import types
+
+        kind = schema.field(name).type
         texts = (types.is_string, types.is_large_string, types.is_null, types.is_dictionary)
         return not (types.is_primitive(kind) or any(is_text(kind) for is_text in texts))
 
     def _batches(self, file: Path) -> Iterator[Any]:
-        try:
-            with self._parquet.ParquetFile(file) as opened:
-                yield from opened.iter_batches(PART, columns=self._columns)
-        except (self._arrow.ArrowException, OSError) as error:
-            raise damaged(f"{file} must be readable.", said(error), "Copy it again.") from None
+        pixels = _MORE * math.prod(self._kind.shape)
+        with opened_parquet(file, "A pool in Parquet", self._inside) as (found, data):
+            yield from batches(file, found, data, self._columns, PART, pixels)
 
-    def _part(self, batch: Any, rows: NDArray[np.int64]) -> PoolPart:
+    def _part(self, batch: Any, rows: NDArray[np.int64], folder: Path) -> PoolPart:
         try:
             values = batch.column(self._images).to_pylist()
             labels = batch.column(self._labels).to_pylist() if self._labels else [None] * len(values)
-        except (self._arrow.ArrowException, ValueError) as error:  # text that is not UTF-8
+        except ValueError as error:  # text that is not UTF-8
             raise damaged(f"{self.name} must be readable.", said(error), "Copy it again.") from None
-        return of_columns(self._kind, self._images, rows, values, labels, self._names)
+        return of_columns(self._kind, self._images, rows, values, labels, self._names, folder, self._root)
 
 
 class HuggingFacePool:
@@ -106,6 +108,9 @@ class HuggingFacePool:
         place = name.removeprefix("hf:")
         folder = Path(place)
         saved = bool(place) and folder.is_dir()
+        self._folder = folder if saved else None
+        if saved:
+            check_saved(folder)
         self.name = f"hf:{folder.absolute()}" if saved else name
         try:
             rows = _saved(datasets, folder) if saved else _streamed(datasets, place)
@@ -158,7 +163,9 @@ class HuggingFacePool:
             raise damaged(f"{self.name} must be readable.", said(error), "Try again.") from None
 
     def _part(self, rows: list[int], values: list[Any], labels: list[Any]) -> PoolPart:
-        return of_columns(self._kind, self._images, np.array(rows, np.int64), values, labels, self._names)
+        index = np.array(rows, np.int64)
+        folder = self._folder
+        return of_columns(self._kind, self._images, index, values, labels, self._names, folder, folder)
 
 
 def _saved(datasets: Any, folder: Path) -> Any:

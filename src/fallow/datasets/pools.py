@@ -57,15 +57,23 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
     if is_folder:
         found = walk(path, follow=False)
         files = sorted(found.files, key=lambda file: (file.as_posix().casefold(), file.as_posix()))
-        tables = [file for file in files if file.suffix.lower() == ".parquet"]
+        tables = [file for file in files if _is_parquet(file)]
+        # A part that is not read would change what the others are.
+        for file in filter(_is_parquet, (*found.refused, *found.links)):
+            with opened(file, path):
+                pass
         return ParquetPool(path, tables, kind) if tables else _Folder(path, files, found, kind)
+    if _is_parquet(path) and path.exists():  # what is no regular file says so there
+        return ParquetPool(path, [path], kind)
     if not is_file:
         raise invalid("A pool must exist.", f"no {text}" if text else "no name", _STEP)
-    if path.suffix.lower() == ".parquet":
-        return ParquetPool(path, [path], kind)
     if path.suffix.lower() == ".npz":
         return NpzPool(path, kind)
     raise invalid("A pool must be a folder, a FILE.npz, a FILE.parquet or hf:NAME.", text, _STEP)
+
+
+def _is_parquet(file: Path) -> bool:
+    return file.suffix.lower() == ".parquet"
 
 
 class _Known:

@@ -1,11 +1,17 @@
-"""Columns of tables: CSV, JSON lines and Parquet files, and data sets of Hugging Face."""
+"""Columns of tables: CSV, JSON lines and Parquet files, and data sets of Hugging Face.
+
+Nothing that is read is trusted: a table is a regular file, and what it says of its sizes is held against its
+length before anything is allocated.
+"""
 
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import damaged, invalid, missing_extra
+from ..regular_file import opened
+from .json_lines import read_objects
+from .parquet_file import batches, check_expanded, opened_parquet
 from .pool_part import said
+from .saved_folder import check_saved
+from .table_labels import ClassName, is_nothing
 from .texts import not_utf8
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _NAME_THEM = "Name --text and --label."
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-_LONGEST = (1 << 31) - 1
-_AN_OBJECT_A_LINE = "Save it as an object a line, in UTF-8."
+LONGEST, _LONGEST_HEADER = 1 << 25, 1 << 20
+"""Characters of a line, or of a text in quotation marks, and of a header, at most."""
+_AT_ONCE = 1024
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -57,12 +70,17 @@ class Columns:
         return [f"{self.name}{between}{row}" for row in self.rows]
 
 
-def read_file(path: Path, columns: list[str]) -> Columns:
+def read_file(path: Path, columns: list[str], inside: Path | None = None) -> Columns:
     """Read the columns of a file, the texts first.
+
+    Args:
+        path: of the file.
+        columns: their names.
+        inside: a folder above it that is not to be trusted; see :func:`~fallow.regular_file.opened`.
 
     Raises:
         InvalidValue: where it lacks a column, or a text.
-        DamagedData: where it cannot be read.
+        DamagedData: where it is no regular file, or cannot be read.
         ModuleNotFoundError: without what reads it.
     """
     suffix = path.suffix.lower()
@@ -70,19 +88,19 @@ def read_file(path: Path, columns: list[str]) -> Columns:
         raise invalid("Texts must be a table.", path, f"Name a file that ends in {', '.join(SUFFIXES)}.")
     rows: Sequence[int]
     unit = "line"
-    if suffix in (".jsonl", ".ndjson"):
-        cells, rows = _json_lines(path, columns)
-    elif suffix == ".parquet":
-        cells = _parquet(path, columns)
-        rows, unit = range(len(cells[0])), "row"
-    else:
-        cells, rows = _csv(path, columns, "\t" if suffix == ".tsv" else ",;\t")
+    try:
+        if suffix in (".jsonl", ".ndjson"):
+            cells, rows = _json_lines(path, columns, inside)
+        elif suffix == ".parquet":
+            cells = _parquet(path, columns, inside)
+            rows, unit = range(len(cells[0])), "row"
+        else:
+            cells, rows = _csv(path, columns, "\t" if suffix == ".tsv" else ",;\t", inside)
+    except UnicodeDecodeError:
+        raise not_utf8(path, inside) from None
+    except OSError as error:
+        raise damaged(f"{path} must be readable.", error.strerror, "Check its rights.") from None
     return Columns(path.name, _checked(path.name, cells[0], rows, unit), cells[1:], rows, unit)
-
-
-def is_nothing(cell: Any) -> bool:
-    """Return whether a cell holds nothing: null, or NaN, as programs write it."""
-    return cell is None or (isinstance(cell, float) and cell != cell)
 
 
 def read_hugging_face(data: str, columns: list[str]) -> dict[str, Columns]:
@@ -95,8 +113,10 @@ def read_hugging_face(data: str, columns: list[str]) -> dict[str, Columns]:
     rule = f"{data[:200]} must be a data set that can be loaded."
     if not place:
         raise invalid(rule, "no name", "Check its name.")
+    saved = _is_folder(place)
+    if saved:
+        check_saved(Path(place))
     try:
-        saved = Path(place).is_dir()
         found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place)
     except Exception as error:  # the hub, the disk and the builders raise many kinds
         raise invalid(rule, said(error), "Check its name.") from None
@@ -104,74 +124,71 @@ def read_hugging_face(data: str, columns: list[str]) -> dict[str, Columns]:
     return {str(name): _of_part(f"{data} {name}", part, columns) for name, part in parts.items()}
 
 
+def _is_folder(place: str) -> bool:
+    try:
+        return Path(place).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def _of_part(name: str, part: Any, columns: list[str]) -> Columns:
     """Return the columns of a part; ids of classes that have names become these, -1 none."""
     _check_columns(name, part.column_names, columns)
+    for column in columns:
+        kind = type(part.features[column]).__name__
+        if kind not in ("Value", "ClassLabel"):  # others may open files, by the paths that they hold
+            rule = f"{name} must have texts and classes in its columns."
+            raise invalid(rule, f"{column}, which is of kind {kind}", _NAME_THEM)
     cells = [list(part[column]) for column in columns]
     names = [
         [one.strip() for one in getattr(part.features[column], "names", None) or ()] for column in columns[1:]
     ]
     for place, known in enumerate(names, 1):
         if known:
-            cells[place] = [known[i] if i is not None and i >= 0 else None for i in cells[place]]
+            cells[place] = _of_ids(name, cells[place], [ClassName(one) for one in known])
     first, rows = next(iter(names), None), range(len(part))
     classes = tuple(first) if first and all(one == first for one in names) else None
     return Columns(name, _checked(name, cells[0], rows, "row"), cells[1:], rows, "row", classes)
 
 
-def _json_lines(path: Path, columns: list[str]) -> tuple[list[list[Any]], list[int]]:
-    """Read an object a line, as it stands: no text is taken for a date."""
+def _of_ids(name: str, cells: list[Any], names: list[ClassName]) -> list[ClassName | None]:
+    for row, place in enumerate(cells):
+        if place is not None and place >= len(names):
+            rule = f"A label in {name} must be below {len(names)}, as many classes as it names."
+            raise invalid(rule, f"{place} in row {row}", "Relabel the row, or leave it out.")
+    return [names[place] if place is not None and place >= 0 else None for place in cells]
+
+
+def _json_lines(path: Path, columns: list[str], inside: Path | None) -> tuple[list[list[Any]], list[int]]:
     cells: list[list[Any]] = [[] for _ in columns]
     rows: list[int] = []
     known: dict[str, None] = {}
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                step = f"Mend line {number}, or leave it out." if rows else _AN_OBJECT_A_LINE
-                found = _object(path, line, number, step)
-                known |= dict.fromkeys(found)
-                rows.append(number)
-                for cell, name in zip(cells, columns, strict=True):
-                    cell.append(found.get(name))
-    except UnicodeDecodeError:
-        raise not_utf8(path) from None
-    except OSError as error:
-        raise damaged(f"{path} must be readable.", error.strerror, "Check its rights.") from None
-    if not rows:
-        raise damaged(f"{path} must be readable.", "an empty file", _AN_OBJECT_A_LINE)
+    with _text(path, inside, None) as text:
+        for number, found in read_objects(path, text):
+            known |= dict.fromkeys(found)
+            rows.append(number)
+            for cell, name in zip(cells, columns, strict=True):
+                cell.append(found.get(name))
     _check_columns(str(path), list(known), columns)
     return cells, rows
 
 
-def _object(path: Path, line: str, number: int, step: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        at = f"character {error.pos + 1} of " if isinstance(error, json.JSONDecodeError) else ""
-        raise damaged(f"{path} must be readable.", f"no JSON at {at}line {number}", step) from None
-    if not isinstance(found, dict):
-        raise damaged(f"{path} must be readable.", f"no object in line {number}", step)
-    return found
+def _parquet(path: Path, columns: list[str], inside: Path | None) -> list[list[Any]]:
+    cells: list[list[Any]] = [[] for _ in columns]
+    with opened_parquet(path, "A Parquet table", inside) as (found, file):
+        _check_columns(str(path), found.schema_arrow.names, columns)
+        check = check_expanded(path, file.seek(0, 2))
+        for batch in batches(path, found, file, columns, _AT_ONCE):
+            for cell, name in zip(cells, columns, strict=True):
+                more = batch.column(name).to_pylist()
+                check(sum(len(one) for one in more if isinstance(one, str)))
+                cell += more
+    return cells
 
 
-def _parquet(path: Path, columns: list[str]) -> list[list[Any]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ModuleNotFoundError:
-        raise missing_extra("A Parquet table", "pyarrow") from None
-    try:
-        names = parquet.read_schema(path).names
-        _check_columns(str(path), names, columns)
-        table = parquet.read_table(path, columns=columns)
-        return [table.column(name).to_pylist() for name in columns]
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise damaged(f"{path} must be readable.", said(error), "Copy it again.") from None
-
-
-def _csv(path: Path, columns: list[str], marks: str) -> tuple[list[list[Any]], list[int]]:
+def _csv(
+    path: Path, columns: list[str], marks: str, inside: Path | None
+) -> tuple[list[list[Any]], list[int]]:
     """Read a table whose cells stay the text that they are, and the line in which each row begins.
 
     The first of ``marks`` that the header has separates the cells: spreadsheets save semicolons where the
@@ -179,12 +196,12 @@ def _csv(path: Path, columns: list[str], marks: str) -> tuple[list[list[Any]], l
     """
     cells: list[list[Any]] = [[] for _ in columns]
     lines: list[int] = []
-    begin, limit = 1, csv.field_size_limit(_LONGEST)
+    with _text(path, inside, "") as text:
+        mark = _separator(path, text, marks)
+    begin, limit = 1, csv.field_size_limit(LONGEST)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            mark = _separator(path, file, marks)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=mark, strict=True)
+        with _text(path, inside, "") as text:
+            reader = csv.reader(text, delimiter=mark, strict=True)
             header = next(filter(None, reader))
             _check_columns(str(path), header, columns)
             places = [header.index(column) for column in columns]
@@ -199,13 +216,31 @@ def _csv(path: Path, columns: list[str], marks: str) -> tuple[list[list[Any]], l
     except csv.Error:
         found = f"a quotation mark that is not closed or not doubled, in the row of line {begin}"
         raise damaged(f"{path} must be readable.", found, 'Inside a quoted text write it as "".') from None
-    except UnicodeDecodeError:
-        raise not_utf8(path) from None
-    except OSError as error:
-        raise damaged(f"{path} must be readable.", error.strerror, "Check its rights.") from None
     finally:
         csv.field_size_limit(limit)
     return cells, lines
+
+
+@contextmanager
+def _text(path: Path, inside: Path | None, newline: str | None) -> Iterator[Iterator[str]]:
+    """Open a file of text; yield its lines."""
+    with opened(path, inside) as file, TextIOWrapper(file, encoding="utf-8-sig", newline=newline) as text:
+        yield _lines(path, text)
+
+
+def _lines(path: Path, text: TextIOWrapper) -> Iterator[str]:
+    """Yield the lines of a text, each of a bounded length.
+
+    Raises:
+        DamagedData: for a longer one.
+    """
+    number = 0
+    while line := text.readline(LONGEST + 1):
+        number += 1
+        if len(line) > LONGEST:
+            rule = f"{path} must have lines of at most {LONGEST:,} characters."
+            raise damaged(rule, f"a longer one in line {number}", "Cut it, or save the texts as Parquet.")
+        yield line
 
 
 def _separator(path: Path, lines: Iterable[str], marks: str) -> str:
@@ -215,6 +250,9 @@ def _separator(path: Path, lines: Iterable[str], marks: str) -> str:
         raise damaged(f"{path} must be readable.", "an empty file", step)
     if "\0" in header:  # as UTF-16 without its mark has them
         raise damaged(f"{path} must be UTF-8.", "zero bytes in its header", "Save it as UTF-8.")
+    if len(header) > _LONGEST_HEADER:
+        rule = f"{path} must have a header of at most {_LONGEST_HEADER:,} characters."
+        raise damaged(rule, f"{len(header):,}", "Save it with a line of names of columns, and a row a text.")
     return next((mark for mark in marks if mark in header), marks[0])
 
 
@@ -238,5 +276,8 @@ def _checked(name: str, cells: list[Any], rows: Sequence[int], unit: str) -> lis
     for row, text in zip(rows, texts, strict=True):
         if not isinstance(text, str):
             rule, found = f"Every row of {name} must hold a text.", f"{type(text).__name__} in {unit} {row}"
+            raise invalid(rule, found, "Mend it, or leave the row out.")
+        if not text.isascii() and _HALF.search(text):
+            rule, found = f"Every row of {name} must hold a text.", f"half a character in {unit} {row}"
             raise invalid(rule, found, "Mend it, or leave the row out.")
     return texts

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +13,12 @@ from numpy.typing import NDArray
 from .._checks import check_share, invalid
 from ..keyed import mix, uniform
 from ..selection import smallest
-from .table_files import SUFFIXES, Columns, is_nothing, read_file, read_hugging_face
+from .table_files import SUFFIXES, Columns, read_file, read_hugging_face
+from .table_labels import classes_of, names_of, without_label
 from .texts import Corpus, Document, TextData, Texts, soft_labels
 
 _TEST = 0x7E57
 _HELD_OUT = ("test", "validation", "val", "dev")
-_NUMBER = re.compile(r"-?[0-9]{1,18}")
-_WHOLE = re.compile(r"(-?[0-9]{1,18})\.0+")
-_FRACTION = re.compile(r"-?[0-9]*\.[0-9]+([eE]-?[0-9]+)?")
 
 
 def load_text_table(
@@ -39,14 +35,13 @@ def load_text_table(
             ``hf:NAME``, as Hugging Face's ``datasets`` loads it.
         text: the column of texts. A cell without one is an empty text.
         labels: the column of classes, names or whole numbers; of several, one an annotator, the share of them
-            that say so makes a soft label. Blanks around a name are not part of it; an empty or blank cell is
-            a label that was not given.
+            that say so makes a soft label. :mod:`fallow.datasets.table_labels` says what each cell means.
         test_share: the share that is held out where there is no such part, in (0, 1): the same rows in every
             run.
 
     Raises:
         InvalidValue: where there is no such data or column, a cell holds what it must not, a row has no
-            label, or every text to train on is empty.
+            label, the labels are numbers that nearly all differ, or every text to train on is empty.
         DamagedData: where it cannot be read.
         ModuleNotFoundError: without what reads it.
     """
@@ -59,14 +54,14 @@ def load_text_table(
         rule = f"{parts.train.name} must hold texts to train on."
         raise invalid(rule, "none that is not empty", "Name the column of texts by --text.")
     whole = parts.whole
-    classes = whole.classes or _classes(whole)
+    classes, notes = classes_of(whole)
     ids = {name: place for place, name in enumerate(classes)}
     train, test = (_texts(part, classes, ids) for part in (parts.train, parts.test))
     named = len(np.unique(train.labels)) if train.soft is None else np.count_nonzero(train.soft.any(0))
     if named < 2:
         found = f"only {classes[int(train.labels[0])]}"
         raise invalid("Texts must be of two classes or more.", found, "With one there is nothing to learn.")
-    return TextData(_name(os.fspath(data)), train, test, classes)
+    return TextData(_name(os.fspath(data)), train, test, classes, notes=notes)
 
 
 def load_documents(data: str | os.PathLike[str], text: str, *, test_share: float = 0.2) -> Corpus:
@@ -98,7 +93,7 @@ class _Parts:
         if data.startswith("hf:"):
             parts = read_hugging_face(data, columns)
         elif (path := _path(data)).is_dir():
-            parts = {name: read_file(file, columns) for name, file in _tables(path).items()}
+            parts = {name: read_file(file, columns, path) for name, file in _tables(path).items()}
         else:
             parts = {"train": read_file(path, columns)}
         if "train" not in parts:
@@ -150,34 +145,10 @@ def _tables(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _classes(part: Columns) -> tuple[str, ...]:
-    """Return the names of the classes in a part: numbers in their order, before words."""
-    found = {name for column in part.labels for name in _cells(part, column) if name is not None}
-    numbers = {name: int(name) for name in found if _NUMBER.fullmatch(name)}
-    return tuple(sorted(found, key=lambda name: (name not in numbers, numbers.get(name, 0), name)))
-
-
-def _cells(part: Columns, column: list[Any]) -> Iterator[str | None]:
-    """Yield the cells of a column of labels as names of classes; None for a label that was not given."""
-    for row, given in zip(part.rows, column, strict=True):
-        cell = given.strip() if isinstance(given, str) else given
-        if cell == "" or is_nothing(cell):
-            yield None
-        elif isinstance(cell, str) and (whole := _WHOLE.fullmatch(cell)):
-            yield whole[1]  # as programs write whole numbers where a cell is missing
-        elif isinstance(cell, bool | int) or (isinstance(cell, str) and not _FRACTION.fullmatch(cell)):
-            yield str(cell)
-        elif isinstance(cell, float) and cell.is_integer():
-            yield str(int(cell))
-        else:
-            rule = f"A label in {part.name} must be a name or a whole number."
-            raise invalid(rule, f"{cell!r} in {part.unit} {row}", "Name the column of classes by --label.")
-
-
 def _texts(part: Columns, classes: tuple[str, ...], ids: dict[str, int]) -> Texts:
     ratings = np.full((len(part.texts), len(part.labels)), -1, np.int64)
     for place, column in enumerate(part.labels):
-        for row, name in enumerate(_cells(part, column)):
+        for row, name in enumerate(names_of(part, column)):
             if name is not None and name not in ids:
                 rule = f"The classes of {part.name} must be those of the training part."
                 step = f"Known: {', '.join(classes[:12])}. Relabel the row, or leave it out."
@@ -185,9 +156,7 @@ def _texts(part: Columns, classes: tuple[str, ...], ids: dict[str, int]) -> Text
             ratings[row, place] = -1 if name is None else ids[name]
     without: NDArray[np.int64] = np.flatnonzero((ratings < 0).all(1))
     if without.size:
-        rule = f"Every row of {part.name} must have a label."
-        found = f"none in {part.unit} {part.rows[int(without[0])]}"
-        raise invalid(rule, found, "Fill it in, or leave the row out.")
+        raise without_label(part, int(without[0]))
     names = tuple(part.titles())
     if len(part.labels) == 1:
         return Texts(tuple(part.texts), ratings[:, 0], None, names)

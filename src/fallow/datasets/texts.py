@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .._checks import DamagedData, damaged, invalid
 from ..data_file import checksums
+from ..regular_file import opened
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +71,14 @@ class TextData:
         train: the texts to train on.
         test: the texts held out.
         classes: the name of each class, in the order of the ids.
+        notes: what to tell a person of how the data were read, a sentence each.
     """
 
     name: str
     train: Texts
     test: Texts
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,10 +152,10 @@ def as_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def not_utf8(path: Path) -> DamagedData:
+def not_utf8(path: Path, inside: Path | None = None) -> DamagedData:
     """Return the error for a file of text that cannot be decoded."""
     found, start = "UTF-16", 0
-    with path.open("rb") as lines:
+    with opened(path, inside) as lines:
         for number, line in enumerate(lines, 1):
             if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
                 break

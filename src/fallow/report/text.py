@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..spelling import spelled
+
 NAME = 60
 """The longest name that is shown, in characters."""
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
 _BREAKS = re.compile(r"\s+")
 _IN_JSON = {ord(c): f"\\u{ord(c):04x}" for c in "<>&'\u2028\u2029"}
 
@@ -40,7 +39,7 @@ def path(text: str, limit: int = 2 * NAME) -> str:
 def passage(text: str, limit: int) -> str:
     """Return a text of several lines, cut to ``limit``; what would be unseen is spelled."""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", cut)
+    return spelled(cut)
 
 
 def count(value: float) -> str:

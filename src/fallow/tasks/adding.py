@@ -16,6 +16,7 @@ from ..datasets import ImageData, ImageDataset
 from ..datasets.pool_part import UNKNOWN
 from ..datasets.pools import open_pool
 from ..picks import LEFT_OUT, Pick, read_picks
+from ..run_directory import RunDirectory
 from .console import Console
 from .options import lists
 
@@ -42,7 +43,8 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
     held_out, known = (row_checksums(part.images.numpy()) for part in (data.test, data.train))
     for name in names:
         path = Path(name)
-        picks = read_picks(path)
+        own = RunDirectory(path.parent).is_list(path.name)  # as a run calls its lists, which may be anybody's
+        picks = read_picks(path, path.parent if own else None)
         wanted = [pick for pick in picks if _is_wanted(pick, ids, labelled)]
         if not wanted:
             raise invalid(f"{path} must have labels.", f"none in {len(picks):,} picks", _STEP)
@@ -97,6 +99,7 @@ def _samples(data: ImageData, path: Path, picks: list[Pick]) -> tuple[torch.Tens
     images = torch.zeros(len(picks), *data.train.images.shape[1:], dtype=data.train.images.dtype)
     there = np.zeros(len(picks), bool)
     by_pool: dict[str, list[int]] = defaultdict(list)
+    unread: dict[str, str] = {}
     for place, pick in enumerate(picks):
         by_pool[pick.pool].append(place)
     for name, places in by_pool.items():
@@ -108,6 +111,7 @@ def _samples(data: ImageData, path: Path, picks: list[Pick]) -> tuple[torch.Tens
             step = "Put it back: the samples that it adds lie there."
             raise invalid(f"The pool of {path} must be there.", str(error), step) from None
         for part in pool.parts(np.unique(index)):
+            unread |= part.unreadable
             here = np.isin(index, part.index)
             images[at[here]] = part.images[np.searchsorted(part.index, index[here])]
             there[at[here]] = True
@@ -115,7 +119,8 @@ def _samples(data: ImageData, path: Path, picks: list[Pick]) -> tuple[torch.Tens
     for pick, is_there, now in zip(picks, there, sums.tolist(), strict=True):
         if not is_there or f"{now:016x}" != pick.checksum:
             rule = f"Sample {pick.index} of {pick.pool} must be the one that {path} lists."
-            found = "another one" if is_there else "none that can be read"
+            why = "".join(f" ({name}: {why})" for name, why in [*unread.items()][:1])
+            found = "another one" if is_there else f"none that can be read{why}"
             raise invalid(rule, found, "Put the pool back as it was, or collect anew.")
     return images, sums
 

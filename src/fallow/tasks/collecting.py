@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -162,7 +163,7 @@ class _Words:
         return Pick(
             index,
             self._class(label) if label >= 0 else "",
-            choice.score,
+            choice.score if math.isfinite(choice.score) else 0.0,
             "" if choice.region is None else f"gap {choice.region + 1}",
             reason,
             self.name,

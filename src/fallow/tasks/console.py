@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from ..history import EpochRecord
+from ..spelling import one_line
 from ..step_rules import StepRule
 from ..subsampler import Subsampler
 from .options import TrainOptions
+from .rich_console import RichConsole, cell
 
 _COLUMNS = {
     "epoch": 7,
@@ -48,7 +50,7 @@ class Console:
     def here() -> Console:
         """Return the console of this process."""
         silent = any(int(os.environ.get(name, "0") or 0) for name in ("RANK", "LOCAL_RANK"))
-        return Console(RichConsole(highlight=False), silent=silent)
+        return Console(RichConsole(), silent=silent)
 
     @staticmethod
     def nowhere() -> Console:
@@ -58,7 +60,7 @@ class Console:
     @staticmethod
     def beside() -> Console:
         """Return a console that shows how far work is on standard error."""
-        return Console(RichConsole(stderr=True, highlight=False))
+        return Console(RichConsole(stderr=True))
 
     @property
     def live(self) -> bool:
@@ -66,9 +68,9 @@ class Console:
         return self.rich.is_terminal and not self.silent
 
     def line(self, text: str = "") -> None:
-        """Print one line."""
+        """Print one line; a line break in it, as a name may hold, is spelled."""
         if not self.silent:
-            self.rich.print(text, soft_wrap=True, markup=False)
+            self.rich.print(Text(one_line(text)), soft_wrap=True)
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Callable[[int, int], None] | None]:
@@ -77,13 +79,13 @@ class Console:
             yield None
             return
         with Progress(
-            TextColumn("Reading {task.description}"),
+            TextColumn("Reading {task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             console=self.rich,
             transient=True,
         ) as bar:
-            task = bar.add_task(name, total=None)
+            task = bar.add_task(one_line(name), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def begin(
@@ -172,6 +174,6 @@ class Console:
         table.add_column(style="bold" if self.live else None)
         table.add_column(overflow="fold")
         for name, value in rows:
-            table.add_row(name, value)
+            table.add_row(cell(name), cell(value))
         self.rich.print()
         self.rich.print(table)

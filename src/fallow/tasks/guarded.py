@@ -7,7 +7,6 @@ comes back, SystemExit included.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from argparse import Namespace
@@ -21,6 +20,8 @@ from typing import Any, TypeAlias
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor
+
+from ..terminal import complain
 
 FINISH_SECONDS = 5.0
 """How long the end of a training waits for its tracker, in all."""
@@ -56,7 +57,7 @@ class Guarded(DummyLogger):
         super().__init__()
         self._who, self._make, self._folder = f"Warning: the tracker {tracker}", make, folder
         self._let_go = let_go
-        self._say = say or (lambda text: print(text, file=sys.stderr))
+        self._say = say or complain
         self._calls: deque[tuple[str, tuple[Any, ...], dict[str, Any]]] = deque()
         self._changed, self._inside = threading.Condition(), threading.Lock()
         self._thread: threading.Thread | None = None

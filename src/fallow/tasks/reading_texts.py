@@ -16,6 +16,7 @@ from ..datasets import (
     load_text_table,
 )
 from ..datasets.texts import not_utf8
+from ..regular_file import read_regular
 from .options import KNOWN_CORPORA, KNOWN_IMAGES, KNOWN_TEXTS, TrainOptions
 from .parts import chosen_documents, chosen_parts, cut_at_line
 
@@ -71,10 +72,10 @@ def _documents(data: TextData) -> Corpus:
 
 
 def _text_file(path: Path) -> Document:
-    if not path.is_file():
-        raise invalid(f"The data {path} must exist.", "no such file", "Check the path.")
     try:
-        return Document(path.name, path.read_bytes().decode("utf-8-sig"))
+        return Document(path.name, read_regular(path).decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise invalid(f"The data {path} must exist.", "no such file", "Check the path.") from None
     except UnicodeDecodeError:
         raise not_utf8(path) from None
     except OSError as error:

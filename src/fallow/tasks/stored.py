@@ -11,6 +11,7 @@ from typing import Any
 from .. import plain_yaml
 from .._checks import damaged, invalid, unknown_name
 from ..generations import Search
+from ..picks import MOST_BYTES
 from ..regular_file import read_regular
 from ..run_directory import RunDirectory
 from .options import KNOWN_DATA, TrainOptions, lists
@@ -69,7 +70,7 @@ def with_own_lists(run: RunDirectory, options: TrainOptions) -> TrainOptions:
     for name in lists(options.add):
         path = Path(name)
         if path.parent != _from_root(run.path) or not run.is_list(path.name):
-            data, path = path.read_bytes(), run.next_csv("added")
+            data, path = read_regular(path, limit=MOST_BYTES), run.next_csv("added")
             run.put(path, data)
         names.append(path.name)
     return replace(options, add=",".join(names))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from shlex import quote
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
@@ -15,6 +15,7 @@ from rich.text import Text
 from ..report.gaps import not_judged, standing, too_few
 from ..report.text import name as spelled
 from .collecting import Collected
+from .rich_console import RichConsole as Console
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDEST, _LONGEST = 100, 40
@@ -24,7 +25,7 @@ _COLOURS = {"collect": "green", "relabel": "yellow", "ignore": "dim"}
 
 def tell_gaps(told: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what ``find_gaps`` returned; names stay text, whatever they hold."""
-    console = console or Console(highlight=False)
+    console = console or Console()
     pool = told["reference"]
     whose = "the held-out samples" if pool is None else "the reference"
     against = "held-out samples" if pool is None else f"of {_shown(pool)}"
@@ -45,7 +46,7 @@ def tell_gaps(told: Mapping[str, Any], console: Console | None = None) -> None:
         have = "have" if pool is None else "has"
         console.print(f"\n[bold]Nothing is missing:[/bold] the training set covers what {whose} {have}.")
     if said := not_judged(told):
-        console.print(Text(said))
+        console.print(Text(_shown(said)))
     _tell_thin(told, whose, console)
     _tell_outliers(told, "held-out" if pool is None else "reference", console)
     console.print()
@@ -85,7 +86,7 @@ def _tell_command(why: str, command: str, console: Console) -> None:
 
 def tell_picks(found: Collected, run: str, console: Console | None = None) -> None:
     """Print what ``collect`` chose, and what to do next."""
-    console = console or Console(highlight=False)
+    console = console or Console()
     lost = f"{found.junk:,} made unlike the training samples, {found.alike:,} near-duplicates of them"
     console.print(
         Text(f"{found.seen:,} candidates, {found.looked_at:,} of them looked at closely; left out: {lost}")
@@ -102,7 +103,9 @@ def tell_picks(found: Collected, run: str, console: Console | None = None) -> No
     reasons = {pick.region or pick.reason.split(":")[0]: pick.reason for pick in reversed(found.picks)}
     for name, count in found.counts.items():
         table.add_row(
-            str(count), Text(name), Text(reasons[name].split("; the network")[0].partition(": ")[2])
+            str(count),
+            Text(_shown(name)),
+            Text(_shown(reasons[name].split("; the network")[0].partition(": ")[2])),
         )
     console.print(table)
     if len(found.picks) < found.budget:

@@ -53,6 +53,8 @@ def text_material(
     tokenizer = tokenizer_of(options, data.train.texts, kept, 16_000, inner, pad)
     encoded = [tokenizer.encode(part.texts, longest) for part in (data.train, data.test)]
     console.line(_told(data, len(tokenizer)))
+    for note in data.notes:
+        console.line(note)
     if empty := data.train.empty:
         console.line(f"{empty:,} of the texts {'is' if empty == 1 else 'are'} empty.")
     if encoded[0].cut:

@@ -24,7 +24,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from rich.console import Console as RichConsole
 
 from .._checks import FallowError
 from ..history import EpochRecord
@@ -34,6 +33,7 @@ from .building import is_import_path, make_score
 from .console import Console
 from .jobs import Data, Job, build, read_data
 from .options import TrainOptions
+from .rich_console import RichConsole
 from .trainer import fit, make_trainer, seeded
 from .training import train
 
