@@ -35,6 +35,7 @@ FLOORS = [
     },
     {
         "densities",
+        "class_ids",
         "table",
         "journal",
         "order",
