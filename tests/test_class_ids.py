@@ -61,9 +61,7 @@ POLICIES = {
 
 def trained(policy, ids, epochs=5, **options):
     """Return a subsampler that was trained on noise, with classes of these ids."""
-    sub = Subsampler(
-        N, policy, Schedule(epochs=epochs), labels=ids[PLAIN], min_kept_per_class=8, **options
-    )
+    sub = Subsampler(N, policy, Schedule(epochs=epochs), labels=ids[PLAIN], min_kept_per_class=8, **options)
     draw = torch.Generator().manual_seed(1)
     for _ in range(epochs - 1):
         index = torch.as_tensor(np.asarray(sub.order()[:]))
@@ -91,7 +89,7 @@ def test_the_state_keeps_ids():
     again.load_state_dict(sub.state_dict())
     assert torch.equal(again.predicted, sub.predicted)
     other = Subsampler(N, sub.policy, sub.schedule, labels=PLAIN, min_kept_per_class=8)
-    with pytest.raises(ValueError, match="same `labels`.*it was -7 and is 0"):
+    with pytest.raises(ValueError, match=r"same `labels`.*it was -7 and is 0"):
         other.load_state_dict(sub.state_dict())
     other.load_state_dict(sub.state_dict(), accept=("labels",))
     assert torch.equal(other.labels, PLAIN)
@@ -117,7 +115,7 @@ def test_a_state_whose_numbers_are_beyond_its_classes_is_refused():
     state = sub.state_dict()
     state["table"]["columns"]["predicted"][3] = 9
     again = Subsampler(N, sub.policy, sub.schedule, labels=FAR[PLAIN], min_kept_per_class=8)
-    with pytest.raises(ValueError, match="predicted classes of at most 4. Found 9"):
+    with pytest.raises(ValueError, match=r"predicted classes of at most 4\. Found 9"):
         again.load_state_dict(state)
 
 
@@ -153,7 +151,9 @@ def test_densities_of_other_classes_merge():
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(N, 4, generator=draw, dtype=torch.float64) + 3 * PLAIN[:, None]
     first, second = PLAIN != 2, PLAIN != 0
-    whole = ClassGaussian(1.0).fit(torch.cat([x[first], x[second]]), labels=torch.cat([PLAIN[first], PLAIN[second]]))
+    whole = ClassGaussian(1.0).fit(
+        torch.cat([x[first], x[second]]), labels=torch.cat([PLAIN[first], PLAIN[second]])
+    )
     one = ClassGaussian(1.0).fit(x[first], labels=PLAIN[first])
     two = ClassGaussian(1.0).fit(x[second], labels=PLAIN[second])
     merged = one.merge(two)

@@ -321,7 +321,9 @@ def test_wrong_labels_raise(labels, error, words):
         check_labels(labels, 3)
 
 
-@pytest.mark.parametrize("labels", [[-1, 1, -1], [0, 2**40, 7], [True, False, True], np.uint64([3, 2, 2**63 - 1])])
+@pytest.mark.parametrize(
+    "labels", [[-1, 1, -1], [0, 2**40, 7], [True, False, True], np.uint64([3, 2, 2**63 - 1])]
+)
 def test_any_whole_numbers_are_class_ids(labels):
     assert check_labels(labels, 3).tolist() == list(map(int, labels))
     assert check_labels(labels, 3).dtype == np.int64

@@ -16,8 +16,8 @@ _MOST = 2**31 - 2
 class ClassIds:
     """Which number each class id has.
 
-    Ids from 0 that are about as small as there are samples are their own numbers. If one is negative or larger,
-    the ids of the samples are numbered from 0 in their order.
+    Ids from 0 that are about as small as there are samples are their own numbers. If one is negative or
+    larger, the ids of the samples are numbered from 0 in their order.
 
     Args:
         ids: the ids in their order, int64 ``(C,)``; None if they are their own numbers.
@@ -54,10 +54,12 @@ class ClassIds:
         An id that no sample has is numbered after all others, or as -1, *no class*, if it is negative.
         """
         if self.ids is None:
-            return np.clip(ids, -1, _MOST).astype(np.int32)
+            same: NDArray[np.int32] = np.clip(ids, -1, _MOST).astype(np.int32)
+            return same
         at = np.minimum(np.searchsorted(self.ids, ids), self.ids.size - 1)
         other = np.where(ids < 0, -1, self.ids.size)
-        return np.where(self.ids[at] == ids, at, other).astype(np.int32)
+        numbers: NDArray[np.int32] = np.where(self.ids[at] == ids, at, other).astype(np.int32)
+        return numbers
 
     def decode(self, numbers: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Return the id of each number, int64.
@@ -66,4 +68,5 @@ class ClassIds:
         """
         if self._back is None:
             return numbers.astype(np.int64)
-        return self._back[numbers]
+        ids: NDArray[np.int64] = self._back[numbers]
+        return ids

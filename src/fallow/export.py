@@ -112,7 +112,9 @@ def _samples(run: Run) -> Iterator[Columns]:
         predicted = [] if run.predicted is None else run.predicted[start:stop].tolist()
         yield {
             "sample": np.arange(start, stop, dtype=np.int64),
-            "label": [None] * len(rows) if run.labels is None else names[np.searchsorted(there, run.labels[start:stop])].tolist(),
+            "label": [None] * len(rows)
+            if run.labels is None
+            else names[np.searchsorted(there, run.labels[start:stop])].tolist(),
             "predicted": [None if i < 0 else data.class_name(i) for i in predicted] or [None] * len(rows),
             "file": [run.file_of(sample) for sample in rows],
             "score": last.scores[start:stop],

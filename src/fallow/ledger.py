@@ -88,10 +88,12 @@ class Ledger:
         aside until one comes whose gradients end in an optimizer step.
         """
         if accumulating:
-            if (rows >= len(self.table)).any():  # a loader's indices are not looked at before they are written
+            if (
+                rows >= len(self.table)
+            ).any():  # a loader's indices are not looked at before they are written
                 raise IndexError(rows)
-            kept = (None if part is None else part.detach().clone() for part in (predicted, backward))
-            self._waiting.append((rows, scores.detach().clone(), *kept))
+            guess, rule = (None if part is None else part.detach().clone() for part in (predicted, backward))
+            self._waiting.append((rows, scores.detach().clone(), guess, rule))
             return
         self.commit()
         self._take_down(rows, scores, predicted, backward)

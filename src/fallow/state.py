@@ -149,7 +149,7 @@ def _restore(
 
 
 def _renumber(ledger: Ledger, saved: Tensor | None) -> None:
-    """Let the table know predicted classes by the numbers that they have now; older states have none of their own."""
+    """Let the table know predicted classes by the numbers that they have now."""
     now, ledger.class_ids = ledger.class_ids, ClassIds(None if saved is None else _array(saved))
     if saved is not None and PREDICTED in ledger.table.columns:
         most = int(ledger.table.columns[PREDICTED].max(initial=0))
@@ -225,7 +225,9 @@ def _smallest(labels: NDArray[Any]) -> type[np.integer[Any]]:
     """Return the smallest type that holds all ids."""
     kinds: list[type[np.integer[Any]]] = [np.uint8, np.uint16, np.int32]
     low, high = labels.min(initial=0), labels.max(initial=0)
-    return next((kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max), np.int64)
+    return next(
+        (kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max), np.int64
+    )
 
 
 def _check_values(table: Table, epoch: int) -> None:

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from . import loading, state
 from ._checks import check_integer, invalid, invalid_type, wrong_state
 from .bitset import Bitset
-from .class_ids import ClassIds
 from .by_hand import ByHand
+from .class_ids import ClassIds
 from .distributed import rank_and_size
 from .history import describe
 from .ledger import Ledger
@@ -166,7 +166,7 @@ class Subsampler(ByHand):
             index: int64 ``(B,)`` on the host, as the loader gives it.
             losses: ``(B,)``, with a graph.
             scores: ``(B,)``; the losses by default.
-            predicted: class ids ``(B,)`` as in ``labels``, kept for reports, and for policies that ask for them.
+            predicted: class ids ``(B,)`` as in ``labels``, for reports, and for policies that ask for them.
             backward: bool ``(B,)``, the rows that the step trains on, as a step rule chose them; the
                 others are left out of the mean and count as measured only.
             accumulating: the gradients of this batch wait for the optimizer step of a later one. A state that

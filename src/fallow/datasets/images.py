@@ -121,6 +121,7 @@ class ImageData:
         files: for a folder of images the path of each train sample, else None.
         skipped: the images that could not be read and were left out.
         added: how many of the train samples, the last ones, were collected later.
+        notes: what to tell a person of how the data were read, a sentence each.
     """
 
     name: str
@@ -130,6 +131,7 @@ class ImageData:
     files: tuple[str, ...] | None = None
     skipped: tuple[str, ...] = ()
     added: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def from_arrays(

@@ -66,7 +66,7 @@ def load_images(
             image_size=image_size,
             progress=progress,
         )
-    if path.suffix.lower() == ".npz" and path.is_file():
+    if path.suffix.lower() == ".npz" and path.exists():  # what is no regular file says so there
         return load_npz(path)
     raise not_found(path, str(data))
 

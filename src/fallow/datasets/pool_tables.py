@@ -19,6 +19,8 @@ IMAGES, LABELS = ("image", "img", "x", "pixels"), ("label", "labels", "y")
 class ParquetPool:
     """Rows of Parquet files: images encoded, or their pixels."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, path: Path, files: list[Path], kind: Kind) -> None:
         try:
             import pyarrow
@@ -92,6 +94,8 @@ class ParquetPool:
 
 class HuggingFacePool:
     """A data set of Hugging Face's ``datasets``, streamed, or one that it has saved."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, kind: Kind) -> None:
         try:

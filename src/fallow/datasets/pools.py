@@ -53,12 +53,12 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
         files = _visible(path)
         tables = [file for file in files if file.suffix.lower() == ".parquet"]
         return ParquetPool(path, tables, kind) if tables else _Folder(path, files, kind)
+    if path.suffix.lower() == ".npz" and path.exists():  # what is no regular file says so there
+        return NpzPool(path, kind)
     if not is_file:
         raise invalid("A pool must exist.", f"no {text}" if text else "no name", _STEP)
     if path.suffix.lower() == ".parquet":
         return ParquetPool(path, [path], kind)
-    if path.suffix.lower() == ".npz":
-        return NpzPool(path, kind)
     raise invalid("A pool must be a folder, a FILE.npz, a FILE.parquet or hf:NAME.", text, _STEP)
 
 
@@ -73,6 +73,8 @@ def _visible(folder: Path) -> list[Path]:
 
 class _Known:
     """The training part of a known data set."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, kind: Kind) -> None:
         self.name, self._kind = name, kind
@@ -91,6 +93,8 @@ class _Known:
 
 class _Folder:
     """Image files, at any depth; a file's label is the sub-folder that it lies in."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, files: list[Path], kind: Kind) -> None:
         self.name, self._kind = str(path.absolute()), kind

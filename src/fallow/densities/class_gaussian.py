@@ -66,7 +66,7 @@ class ClassGaussian(ShrunkDensity):
         labels = check_labels(labels, x)
         weights = weights * (labels >= 0)
         total = sum_over_ranks if together else alone
-        ids = labels[labels >= 0].unique()
+        ids = _distinct(labels[labels >= 0])
         if together:
             every = [part for (part,) in gather_rows(ids.cpu().numpy())]
             ids = torch.from_numpy(np.unique(np.concatenate(every))).to(x.device)
@@ -102,7 +102,7 @@ class ClassGaussian(ShrunkDensity):
         """See :meth:`ShrunkDensity.merge`: over the classes of both."""
         if not isinstance(other, ClassGaussian) or self._moments is None or other._moments is None:
             return super().merge(other)
-        ids = torch.cat([self._ids, other._ids.to(self._ids.device)]).unique()
+        ids = _distinct(torch.cat([self._ids, other._ids.to(self._ids.device)]))
         merged = super(ClassGaussian, self._spread(ids)).merge(other._spread(ids))
         merged._ids = ids
         return merged
@@ -183,7 +183,9 @@ class ClassGaussian(ShrunkDensity):
         x = self._rows(x)
         weights = check_weights(weights, x)
         assert self._moments is not None
-        labels = _numbered(check_labels(labels, x), self._ids)  # a class that it has not seen explains nothing
+        labels = _numbered(
+            check_labels(labels, x), self._ids
+        )  # a class that it has not seen explains nothing
         joint = self._joint_left_out(x, labels, weights)
         return joint.logsumexp(1) - (self._moments.count.sum() - weights * (labels >= 0)).log()
 
@@ -206,6 +208,12 @@ class ClassGaussian(ShrunkDensity):
         told = labels >= 0
         ratio = joint.gather(1, labels.clamp_min(0)[:, None])[:, 0] - joint.logsumexp(1)
         return ratio.where(told, torch.nan)
+
+
+def _distinct(ids: Tensor) -> Tensor:
+    """Return each id once, ascending."""
+    found: Tensor = torch.unique(ids)
+    return found
 
 
 def _numbered(labels: Tensor, ids: Tensor) -> Tensor:

@@ -274,9 +274,9 @@ class SubsamplingCallback(Callback):
         """Warn if the optimizer has made the step of a batch that is not recorded yet."""
         if trainer.training and self._index is not None and trainer.global_step != self._steps:
             warnings.warn(
-                "A checkpoint was saved inside a batch, after its optimizer step: resumed from it, the training "
-                "takes that step again. Save it from ModelCheckpoint, or from a callback that comes after "
-                "SubsamplingCallback.",
+                "A checkpoint was saved inside a batch, after its optimizer step: resumed from it, the "
+                "training takes that step again. Save it from ModelCheckpoint, or from a callback that comes "
+                "after SubsamplingCallback.",
                 stacklevel=2,
             )
 

@@ -39,6 +39,8 @@ def read_images(options: TrainOptions, console: Console, progress: Progress | No
         image_size=options.image_size,
         progress=progress,
     )
+    for note in data.notes:
+        console.line(note)
     data = chosen_parts(data, options.samples, options.validation)
     return with_added(data, options.add, console, labelled=options.task != "autoencoder")
 

@@ -204,7 +204,7 @@ def _subsampler(
     """Return the subsampler; ``declared``: the losses that are recorded are known to be the score."""
     per_class = options.min_kept_per_class
     if per_class is None:
-        per_class = 0 if labels is None else max(1, batch_size // len(labels.unique()))
+        per_class = 0 if labels is None else max(1, batch_size // np.unique(labels).size)
     epochs = options.planned_epochs
     if per_class and labels is None:
         step = "Give your training dataset an attribute `labels`, (N,) class ids, or leave it out."

@@ -130,6 +130,8 @@ class SurveyedPool:
         even = _Reservoir(mix(key, _EVEN), max(EVEN, 2 * wanted))
         thin = _Reservoir(mix(key, _THIN), max(EVEN, 10 * wanted))
         seen = 0
+        for note in pool.notes:
+            console.line(note)
         with console.reading(pool.name) as progress:
             for part in pool.parts():
                 if not len(part):
