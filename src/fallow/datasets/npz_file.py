@@ -1,4 +1,4 @@
-"""A numpy archive that somebody else may have made: what arrays say of themselves is checked before any is read.
+"""A numpy archive of a stranger: what its arrays say of themselves is checked before any is read.
 
 An archive of a few kilobytes can say that it holds an array of terabytes, and one of a few megabytes can
 hold one of gigabytes. So the headers of all arrays that are wanted come first; each is held against the
