@@ -4,11 +4,11 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 from torch.utils.data import Dataset
-from trainers import quiet_trainer
 
 from fallow import Fraction, Schedule, Subsampler
 from fallow._checks import FallowError, InvalidType, InvalidValue, WrongState
 from fallow.integrations.lightning import SubsamplingCallback
+from trainers import quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -53,7 +53,9 @@ def test_growth_is_noticed_before_the_next_epoch_and_extend_mends_it(kind, worke
     loader, other = sub.loader(data, 10, **workers), sub.loader(kind(100), 10)
     one_epoch(sub, loader)
     data.values += range(100, 150)
-    with pytest.raises(InvalidValue, match=r"100 samples that .*Found 150 samples.*extend\(50\).*loader anew"):
+    with pytest.raises(
+        InvalidValue, match=r"100 samples that .*Found 150 samples.*extend\(50\).*loader anew"
+    ):
         iter(loader)
     assert len(list(other)) == 5, "another loader has a dataset of its own"
     sub.extend(50)
@@ -92,7 +94,9 @@ def test_a_dataset_that_shrinks_inside_an_epoch(kind, workers):
 @pytest.mark.parametrize("kind", [Living, Batched])
 def test_a_length_that_lies(kind):
     loader = subsampler().loader(kind(90, says=100), 10, shuffle=False)
-    with pytest.raises(InvalidValue, match=r"its length, 100. Found IndexError .* sample 9[09]: list.*__len__"):
+    with pytest.raises(
+        InvalidValue, match=r"its length, 100. Found IndexError .* sample 9[09]: list.*__len__"
+    ):
         list(loader)
 
 

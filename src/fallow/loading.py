@@ -68,7 +68,7 @@ class IndexedDataset(Dataset[Any]):
                 if batched is not None:
                     return indices, batched(list(indices))
                 for index in indices:
-                    samples.append(self.dataset[index])
+                    samples.append(self.dataset[index])  # noqa: PERF401 - how many there are names the sample
                 return indices, samples
             except IndexError as error:
                 at = max(indices) if batched is not None else indices[len(samples)]
@@ -288,8 +288,8 @@ def check_length(dataset: Any, n: int) -> None:
     if found == n:
         return
     step = (
-        f"For new samples at its end call `subsampler.extend({found - n})` right after `step()`, and make the "
-        "loader anew."
+        f"For new samples at its end call `subsampler.extend({found - n})` right after `step()`, and make "
+        "the loader anew."
         if found > n
         else "An index names the same sample all the time: put back what is gone, and leave samples out by "
         "`subsampler.remove(index)`. If the last ones are gone for good, make a Subsampler of the new length "

@@ -139,8 +139,8 @@ class SubsamplingCallback(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let an error of the loader be seen, as that for a dataset that grew.
 
-        Lightning's clean-up asks for the length of a loader that could not be iterated, and its own error would
-        take the place of the first.
+        Lightning's clean-up asks for the length of a loader that could not be iterated, and its own error
+        would take the place of the first.
         """
         loop: Any = trainer.fit_loop
         if getattr(getattr(loop, "_combined_loader", None), "_iterator", None) is None:
