@@ -110,7 +110,7 @@ def _notes(train: NDArray[np.int64], test: NDArray[np.int64], names: list[str]) 
         listed = ", ".join(names[number] for number in there[:5]) + (", ..." if there.size > 5 else "")
         notes.append(
             f"`y_test` holds {there.size:,} {'class' if there.size == 1 else 'classes'} that `y_train` "
-            f"lacks: {listed}. Their {np.count_nonzero(~known):,} of {test.size:,} test samples count as wrong."
+            f"lacks: {listed}. Their {np.count_nonzero(~known):,} of {test.size:,} samples count as wrong."
         )
     count = np.unique(train).size
     if count > MANY and train.size < FEW * count:
