@@ -161,6 +161,13 @@ def test_labels_of_four_gigabytes_of_nothing(tmp_path):
         refused(pool, path, "`y`", "must not be packed more than 200 times", "numpy.savez", most=5_000_000)
 
 
+def test_one_hot_rows_of_a_gigabyte(tmp_path):
+    data = npy(np.zeros((N, (1 << 20) + 1), np.bool_))
+    path = archive(tmp_path / "a.npz", {"y_train": data, "y": data})
+    refused(train, path, "`y_train` must have the shape (N,)", "1048577", most=3_000_000)
+    assert pool(path)[0].labels.tolist() == [-1] * N
+
+
 def test_images_of_nothing_but_zeros(tmp_path):
     data = bomb((1 << 20, 8, 9))
     path = archive(tmp_path / "a.npz", {"x_train": data, "x": data})

@@ -11,6 +11,8 @@ from .._checks import FallowError, invalid
 
 LONGEST = 256
 """The most characters of a class name."""
+WIDEST = 1 << 20
+"""The most columns of one-hot rows."""
 _EXACT = 2**53
 """Whole numbers below this are exact as floats."""
 _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,19}")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import invalid
-from .class_names import as_ids, number_classes
+from .class_names import WIDEST, as_ids, number_classes
 from .decoding import MEMORY_LIMIT
 from .images import ImageData, from_arrays
 from .npz_file import LARGE, ArrayHeader, NpzFile, open_npz
@@ -60,7 +60,7 @@ def _check(headers: dict[str, ArrayHeader]) -> None:
     for part in ("train", "test"):
         x, y = headers[f"x_{part}"], headers[f"y_{part}"]
         check_images(x.name, x.shape, x.dtype)
-        if not 1 <= len(y.shape) <= 2:
+        if not 1 <= len(y.shape) <= 2 or (len(y.shape) == 2 and y.shape[1] > WIDEST):
             step = "Labels are one number or word a sample."
             raise invalid(f"`{y.name}` must have the shape (N,).", y.shape, step)
         if y.shape[0] != x.shape[0]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import DamagedData, InvalidValue, invalid
-from .class_names import as_ids
+from .class_names import WIDEST, as_ids
 from .npz_file import MOST, ArrayHeader, NpzFile, open_npz
 from .pool_part import PART, UNKNOWN, Kind, PoolPart
 
@@ -45,7 +45,8 @@ class NpzPool:
         with open_npz(self._path, _SAVE) as file:
             x, *labels = file.headers(["x", "y"] if self._labelled else ["x"])
             size = math.prod(x.shape[1:]) * x.dtype.itemsize
-            step = max(1, min(PART, MOST // size))
+            widths = [math.prod(y.shape[1:]) * y.dtype.itemsize for y in labels]
+            step = max(1, min(PART, MOST // max([size, *widths])))
             ids: Iterator[Any] = (
                 (block for _, block in file.blocks(labels[0], step)) if labels else repeat(None)
             )
@@ -66,7 +67,7 @@ class NpzPool:
             return ""
         try:
             (y,) = file.headers(["y"])
-            if y.shape[:1] != x.shape[:1] or len(y.shape) > 2:
+            if y.shape[:1] != x.shape[:1] or len(y.shape) > 2 or max(y.shape[1:], default=0) > WIDEST:
                 return f"its shape is {y.shape}, and there are {x.shape[0]:,} images"
             if y.fortran:
                 return "it is in Fortran order"
