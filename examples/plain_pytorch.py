@@ -25,7 +25,7 @@ def main(epochs=30):
     subsampler = fallow.Subsampler(
         len(train_set), fallow.Threshold(low=0.05), fallow.Schedule(epochs, readmit_every=5)
     )
-    loader = subsampler.loader(train_set, batch_size=64)
+    loader = subsampler.loader(train_set, batch_size=64, full_batches=True)
     for _ in range(epochs):
         for index, (x, y) in loader:
             loss = subsampler.record(index, fallow.kl_divergence(model(x), y))

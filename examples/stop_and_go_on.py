@@ -23,7 +23,7 @@ def train(path: Path, epochs: int = 10, stop_after: int | None = None) -> torch.
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
     policy, schedule = fallow.Threshold(low=0.05), fallow.Schedule(epochs, readmit_every=5)
     subsampler = fallow.Subsampler(len(train_set), policy, schedule)
-    loader = subsampler.loader(train_set, batch_size=64)
+    loader = subsampler.loader(train_set, batch_size=64, full_batches=True)
     if path.exists():
         # README begins
         state = torch.load(path, weights_only=True)

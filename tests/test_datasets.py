@@ -442,17 +442,79 @@ class TestNpz:
             ({"y_train": np.arange(5)}, "`y_train` must.*6 images of `x_train`. Found 5"),
             ({"y_test": np.arange(2)}, "3 images of `x_test`. Found 2"),
             ({"y_train": np.zeros((6, 3), int)}, r"shape \(N,\). Found \(6, 3\).*argmax"),
-            ({"y_train": np.zeros(6)}, "`y_train` must hold whole numbers. Found float64"),
-            ({"y_train": np.array([0, 1, -3, 0, 1, 2])}, "`y_train`.*Found -3 at sample 2"),
-            ({"y_train": np.array([0, 1, 2**40, 0, 1, 2])}, "largest number.*at sample 2"),
+            (
+                {"y_train": np.array([0, 1, 0.5, 0, 1, 2])},
+                "whole numbers. Found 0.5 at sample 2.*measurements",
+            ),
+            ({"y_train": np.array([0, 1, np.nan, 0, 1, 2])}, "whole numbers. Found nan at sample 2"),
+            ({"y_train": np.array([0, 1, 1e16, 0, 1, 2])}, "whole numbers. Found 1e.16 at sample 2"),
+            ({"y_train": np.zeros(6, complex)}, "whole numbers or words. Found complex128"),
+            ({"y_train": np.zeros(6, "M8[s]")}, "whole numbers or words. Found datetime64"),
+            ({"y_train": np.array(["a" * 257, *"bcdef"])}, "at most 256 characters. Found <U257"),
+            ({"y_train": np.array([b"a", b"\xff", *[b"c"] * 4])}, "`y_train` must hold words as text"),
+            ({"y_train": np.zeros((6, 1, 1), int)}, r"shape \(N,\). Found \(6, 1, 1\)"),
+            ({"y_train": np.array([["a", "b"]] * 6)}, r"shape \(N,\). Found \(6, 2\)"),
+            ({"y_train": np.full((6, 2), 0.5)}, r"shape \(N,\). Found \(6, 2\).*argmax"),
+            (
+                {"y_train": np.zeros(6, [("a", "i4"), ("b", "f4")])},
+                "`y_train` must hold numbers. Found the type",
+            ),
             ({"y_train": np.full(6, 4)}, "at least two classes. Found only 4"),
-            ({"y_test": np.array([0, 3, 1])}, r"\[0, 3\), the number of.*Found 3 at sample 1"),
         ],
     )
     def test_rules(self, arrays, save, change, message):
         arrays = {k: v for k, v in {**arrays, **change}.items() if v is not None}
         with pytest.raises(InvalidValue, match=message):
             load_images(save(arrays))
+
+    @pytest.mark.parametrize(
+        ("y_train", "y_test", "classes"),
+        [
+            ([0, 1, 2, 0, 1, 2], [0, 1, 2], "0 1 2"),
+            ([7, -1, 999_999, 7, -1, 999_999], [7, 7, -1], "-1 7 999999"),
+            ([0, 2, 2, 0, 2, 0], [0, 0, 2], "0 2"),
+            (np.array([2**64 - 1, 3] * 3, np.uint64), [3, 3, 3], "3 18446744073709551615"),
+            (["eel", "10", "9"] * 2, ["9", "eel", "eel"], "9 10 eel"),
+            ([b"eel", b"cat", b"eel"] * 2, ["cat", "eel", "cat"], "cat eel"),
+            ([1, 2, 10] * 2, ["10", "2", "1"], "1 2 10"),
+            ([3.0, -0.0, 3.0] * 2, [0, 3, 3], "0 3"),
+            ([True, False, True] * 2, [0, 1, 1], "0 1"),
+            ([[5], [6], [5]] * 2, [[5], [5], [6]], "5 6"),
+            (np.eye(3)[[2, 0, 1, 1, 0, 2]], np.eye(3, dtype=bool)[[0, 1, 2]], "0 1 2"),
+            (np.asfortranarray(np.eye(3)[[2, 0, 1, 1, 0, 2]]), [0, 1, 2], "0 1 2"),
+        ],
+    )  # fmt: skip
+    def test_class_ids_are_names(self, arrays, save, y_train, y_test, classes):
+        data = load_images(save({**arrays, "y_train": y_train, "y_test": y_test}))
+        assert data.classes == tuple(classes.split())
+        assert data.notes == ()
+        for part, given in ((data.train, y_train), (data.test, y_test)):
+            ids = np.asarray(given)
+            ids = ids.argmax(1) if ids.ndim == 2 and ids.shape[1] > 1 else ids.reshape(-1)
+            ids = ids.astype(np.int64) if ids.dtype.kind in "bf" else ids
+            wanted = [name.decode() if isinstance(name, bytes) else str(name) for name in ids.tolist()]
+            assert [data.classes[label] for label in part.labels] == wanted
+
+    def test_a_class_that_is_only_tested_is_named(self, arrays, save):
+        data = load_images(save({**arrays, "y_test": [0, 9, -4]}))
+        assert data.classes == ("-4", "0", "1", "2", "9")
+        assert data.test.labels.tolist() == [1, 4, 0]
+        (note,) = data.notes
+        assert "2 classes that `y_train` lacks: -4, 9. Their 2 of 3" in note
+
+    def test_labels_that_look_like_measurements_are_doubted(self, arrays, save):
+        count = 600
+        arrays["x_train"] = np.zeros((count, 5, 7), np.uint8)
+        arrays["y_train"] = np.arange(count) // 4
+        (note,) = load_images(save(arrays)).notes
+        assert "150 classes with 4.0 samples each" in note
+        arrays["y_train"] = np.arange(count) // 5
+        assert load_images(save(arrays)).notes == ()
+
+    def test_in_fortran_order(self, arrays, save):
+        whole = load_images(save(arrays)).train.images
+        arrays["x_train"] = np.asfortranarray(arrays["x_train"])
+        assert torch.equal(load_images(save(arrays)).train.images, whole)
 
     def test_pickled_objects_are_refused(self, arrays, save):
         arrays["y_train"] = np.array([{"a": 1}] * 6, dtype=object)

@@ -92,7 +92,7 @@ def test_the_lightning_lines_in_readme_train(monkeypatch, tmp_path):
         "validation_loader": DataLoader(train_set, batch_size=90),
     }
     exec(lines, names)
-    assert [epoch.backward for epoch in subsampler.history] == [90, 45]
+    assert [epoch.backward for epoch in subsampler.history] == [90, 64], "whole batches"
 
 
 def test_the_loop_that_is_stopped_goes_on_exactly(monkeypatch, tmp_path):
@@ -181,3 +181,21 @@ def test_the_loop_over_windows_in_readme_is_the_example():
     block = next(b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "linear_kl" in b)
     example = (ROOT / "examples" / "language_model.py").read_text()
     assert textwrap.indent(block.rstrip(), "        ") in example
+
+
+@pytest.mark.parametrize("left", [*range(1, 130, 8), 1437])
+def test_the_loop_in_readme_has_no_batch_that_spoils_a_step(left):
+    """However many samples are kept, none has less than a quarter of the others."""
+    import fallow
+
+    text = EXAMPLE.read_text()
+    assert "full_batches=True" in text.split("# README begins\n")[1]
+    n = 1437
+    sub = fallow.Subsampler(n, fallow.Threshold(low=0.05), fallow.Schedule(3))
+    data = list(range(n))
+    loader = sub.loader(data, batch_size=64, full_batches=True)
+    for _ in range(2):
+        for index, _ in loader:
+            sub.record(index, torch.where(index < left, 1.0, 0.01))
+        sub.step()
+        assert min(len(index) for index, _ in loader) >= 16

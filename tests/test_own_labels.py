@@ -39,13 +39,10 @@ def test_ids_of_any_kind_under_either_name(name, kind):
     [
         None,
         [0.0, 1.0, 2.0, 0.0, 1.0, 2.0],
-        [True, False] * 3,
         ["cat", "dog"] * 3,
         [[0, 1]] * 6,
         [[0], [1, 2]] * 3,
         [0, 1, 2],
-        [0, 1, 2, -1, 0, 1],
-        [0, 1, 2, 2**24, 0, 1],
         lambda: IDS,
         {"cat": 0},
         torch.zeros(6, 3, dtype=torch.int64),
@@ -63,7 +60,7 @@ def test_what_is_something_else_is_left_alone(found):
     [
         ([0, 1, 2], r"one class id a sample, \(6,\)\. Found shape \(3,\)"),
         (["cat", "dog"] * 3, "must hold class ids"),
-        ([0, 1, 2, -1, 0, 1], "Found -1 at sample 3"),
+        (np.array([0, 1, 2, 2**63, 0, 1], np.uint64), "Found 9223372036854775808 at sample 3"),
     ],
 )
 def test_what_is_found_and_not_used_is_said(found, why):
@@ -72,6 +69,15 @@ def test_what_is_found_and_not_used_is_said(found, why):
             f"`targets` of the training dataset is there and not used: .*{why}", unused_labels(data)
         )
     assert unused_labels(dataset(labels=lambda: IDS)) == unused_labels(dataset(labels=IDS)) == ""
+
+
+def test_ids_that_are_far_apart_cost_nothing_and_are_names():
+    labels, classes = offered_labels(dataset(labels=[2**40, -7, 999_999, -7, 2**40, -7]))
+    assert labels.tolist() == [2**40, -7, 999_999, -7, 2**40, -7]
+    assert classes == ("-7", "999999", str(2**40))
+    assert offered_labels(dataset(labels=[True, False] * 3))[1] == ("0", "1")
+    named = dataset(labels=[5000, 0, 5000, 0, 0, 0], classes=[f"class {i}" for i in range(5001)])
+    assert offered_labels(named)[1] == ("class 0", "class 5000")
 
 
 def test_names():
@@ -120,6 +126,8 @@ class Flowers(LightningDataModule):
             self.data.targets, self.data.classes = y, ["rose", "lily", "fern", "moss"]
         if labelled == "cats":
             self.data.targets = ["cat"] * 400
+        if labelled == "far":
+            self.data.targets = y * 10**12 - 7
 
     def train_dataloader(self):
         return DataLoader(self.data, batch_size=40, shuffle=True)
@@ -175,6 +183,19 @@ def test_a_run_keeps_some_of_each_class_and_names_them(own, tmp_path):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["accuracy_by_class"].keys() == names
     assert summary["worst_class_accuracy"] == min(summary["accuracy_by_class"].values())
+
+
+def test_a_run_whose_class_ids_are_large_or_negative(own, tmp_path):
+    words = [*own, "--data_args", '{"labelled": "far"}']
+    assert main([*words, "--policy", "fraction", "--fraction", "0.8", "--min_kept_per_class", "9"]) == 0
+    with (tmp_path / "run" / "samples.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["label"] for row in rows} == {str(i * 10**12 - 7) for i in range(4)}
+    for command in (["report"], ["verify"], ["export", "--format", "csv"], ["inspect"]):
+        ids = ["3"] if command == ["inspect"] else []
+        assert main([command[0], str(tmp_path / "run"), *command[1:], *ids]) == 0
+    with (tmp_path / "run" / "export" / "samples.csv").open() as file:
+        assert [row["label"] for row in csv.DictReader(file)] == [row["label"] for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -328,17 +328,42 @@ class TestNpz:
             (["eel", "cat", "dog"], [2, 0, 1]),
             ([2, 0, 3], [-1, -1, -1]),
             ([2, 0, -1], [-1, -1, -1]),
-            ([0.0, 1.0, 2.0], [-1, -1, -1]),
-            ([True, False, True], [-1, -1, -1]),
+            ([0.0, 1.0, 2.0], [0, 1, 2]),
+            ([True, False, True], [1, 0, 1]),
+            ([[0], [1], [2]], [0, 1, 2]),
+            (np.eye(3)[[2, 0, 1]], [2, 0, 1]),
+            ([0.5, 1, 2], [-1, -1, -1]),
             ([0, 1], [-1, -1, -1]),
-            ([[0], [1], [2]], [-1, -1, -1]),
             (1, [-1, -1, -1]),
             (np.array([0, None, "cat"], object), [-1, -1, -1]),
             (["eel", "cat", "owl"], [-1, -1, -1]),
         ],
     )
     def test_labels_are_used_where_all_are_classes_of_the_run(self, tmp_path, y, labels):
-        assert whole(of(npz(tmp_path / "x.npz", x=pixels(3), y=y)))[2].tolist() == labels
+        pool = of(npz(tmp_path / "x.npz", x=pixels(3), y=y))
+        assert whole(pool)[2].tolist() == labels
+        assert len(pool.notes) == (-1 in labels)
+        assert all(f"`y` in {tmp_path / 'x.npz'} is not used: " in note for note in pool.notes)
+
+    @pytest.mark.parametrize(
+        ("y", "why"),
+        [
+            ([2, 0, 3], "'3' at sample 2 is no class of the run."),
+            ([0, 1], r"its shape is (2,), and there are 3 images."),
+            (np.array([0, None, "cat"], object), "Found Python objects."),
+            ([0.5, 1, 2], "Found 0.5 at sample 0."),
+        ],
+    )
+    def test_labels_that_are_not_used_are_said(self, tmp_path, y, why):
+        (note,) = of(npz(tmp_path / "x.npz", x=pixels(3), y=y)).notes
+        assert why in note
+
+    def test_labels_of_a_run_whose_classes_are_numbers_are_names(self, tmp_path):
+        like = ImageDataset(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
+        path = npz(tmp_path / "x.npz", x=pixels(3), y=[999_999, -7, 999_999])
+        assert whole(open_pool(path, like, ("-7", "12", "999999")))[2].tolist() == [2, 0, 2]
+        path = npz(tmp_path / "x.npz", x=pixels(3), y=[0, 1, 2])
+        assert whole(open_pool(path, like, ("-7", "12", "999999")))[2].tolist() == [-1, -1, -1]
 
     def test_without_labels(self, tmp_path):
         assert whole(of(npz(tmp_path / "x.npz", x=pixels(3))))[2].tolist() == [-1, -1, -1]
@@ -370,7 +395,7 @@ class TestNpz:
         [
             ({"y": np.zeros(3)}, ["must hold `x`", "Found y"]),
             ({}, ["must hold `x`", "no arrays"]),
-            ({"x": np.array([{}, [1]], object)}, ["row by row", "Python objects"]),
+            ({"x": np.array([{}, [1]], object)}, ["must hold numbers", "Python objects"]),
             ({"x": np.zeros((3, 64), np.uint8)}, ["(N, H, W)", "shape (3, 64)"]),
             ({"x": np.zeros((0, 8, 8), np.uint8)}, ["must hold images", "(0, 8, 8)"]),
             ({"x": np.zeros((3, 9, 8), np.uint8)}, ["1 x 8 x 8", "Found 9 x 8"]),

@@ -36,6 +36,7 @@ FLOORS = [
     },
     {
         "densities",
+        "class_ids",
         "table",
         "journal",
         "order",

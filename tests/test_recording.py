@@ -310,14 +310,23 @@ def test_any_whole_numbers_in_range_are_indices(make, index):
     ("labels", "error", "words"),
     [
         ([0, 1], InvalidValue, r"\(3,\)\. Found shape \(2,\)"),
-        ([0, -1, 2], InvalidValue, "Found -1 at sample 1"),
-        ([0, 1, 2**31], InvalidValue, "Found 2147483648 at sample 2"),
-        ([0.0, 1.0, 2.0], InvalidType, "class ids"),
+        (np.array([0, 1, 2**63], np.uint64), InvalidValue, "Found 9223372036854775808 at sample 2"),
+        ([0.0, 1.0, 2.0], InvalidType, "class ids.*Number them"),
+        (["cat", "dog", "cat"], InvalidType, "class ids.*Number them"),
+        ([0, 1, 2**70], InvalidType, "class ids"),
     ],
 )
 def test_wrong_labels_raise(labels, error, words):
     with pytest.raises(error, match=words):
-        check_labels(torch.tensor(labels), 3)
+        check_labels(labels, 3)
+
+
+@pytest.mark.parametrize(
+    "labels", [[-1, 1, -1], [0, 2**40, 7], [True, False, True], np.uint64([3, 2, 2**63 - 1])]
+)
+def test_any_whole_numbers_are_class_ids(labels):
+    assert check_labels(labels, 3).tolist() == list(map(int, labels))
+    assert check_labels(labels, 3).dtype == np.int64
 
 
 # --- predictions ---

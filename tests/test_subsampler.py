@@ -219,7 +219,7 @@ def test_new_samples_join_kept_and_without_a_score():
     assert torch.equal(sub.kept, torch.cat([before, torch.ones(4, dtype=torch.bool)]))
     assert sub.scores[40:].isnan().all()
     assert sub.weights(torch.arange(40, 44)).tolist() == [1.0] * 4
-    with pytest.raises(InvalidValue, match=r"Found 40 samples.*extend"):
+    with pytest.raises(InvalidValue, match=r"Found 40 samples.*put back"):
         sub.loader(range(40), 8)
     seen = [i for part in epoch_of(sub, draws(1, 44)) for i in part]
     assert set(range(40, 44)) <= set(seen)

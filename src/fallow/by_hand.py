@@ -9,6 +9,7 @@ import numpy as np
 
 from ._checks import check_integer, invalid, wrong_state
 from .bitset import Bitset
+from .class_ids import ClassIds
 from .plan import hold
 from .policies.base import Reason
 from .readings import Readings
@@ -64,7 +65,9 @@ class ByHand(Readings):
         if old is not None:
             new = check_labels(labels, n)
             assert new is not None
-            self._floors = replace(self._floors, labels=np.concatenate([old, new]))
+            ids = np.concatenate([self.class_ids.decode(old), new])
+            self._ledger.renumber(ClassIds.of(ids))
+            self._floors = replace(self._floors, labels=self.class_ids.encode(ids))
         if self._plan.weights is not None:
             weights = np.concatenate([self._plan.weights, np.ones(n, np.float32)])
             self._plan = replace(self._plan, weights=weights)

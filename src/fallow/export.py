@@ -107,14 +107,16 @@ def _epoch_block(file: EpochFile, start: int, stop: int) -> Columns:
 
 def _samples(run: Run) -> Iterator[Columns]:
     data, last, n = run.data, run.last, run.last.record.n
-    most = -1 if run.labels is None else int(run.labels.max())
-    names = np.array([*(data.class_name(i) for i in range(most + 1)), None], object)
+    there = np.zeros(0, np.int32) if run.labels is None else np.unique(run.labels)
+    names = np.array([None if i < 0 else data.class_name(int(i)) for i in there], object)
     for start, stop in blocks(n, GROUP):
         rows = range(start, stop)
         predicted = [] if run.predicted is None else run.predicted[start:stop].tolist()
         yield {
             "sample": np.arange(start, stop, dtype=np.int64),
-            "label": [None] * len(rows) if run.labels is None else names[run.labels[start:stop]].tolist(),
+            "label": [None] * len(rows)
+            if run.labels is None
+            else names[np.searchsorted(there, run.labels[start:stop])].tolist(),
             "predicted": [None if i < 0 else data.class_name(i) for i in predicted] or [None] * len(rows),
             "file": [run.file_of(sample) for sample in rows],
             "score": last.scores[start:stop],

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .class_ids import ClassIds
 from .distributed import gather_rows, rank_and_size
 from .journal import Journal
 from .no_score import NO_SCORE
@@ -21,11 +22,13 @@ class Ledger:
 
     Args:
         n: how many samples.
+        class_ids: the numbers of the classes that are predicted.
 
     Attributes:
         table: what is remembered of every sample.
         epoch: the epoch under way.
         recorded: how many samples this rank trained on since the epoch began or was resumed.
+        waiting: how many more it has seen whose gradients wait for an optimizer step.
         loaded: how many of these came with a state of this rank alone.
         resumed: the samples that all ranks know to be seen, since the epoch was resumed; or None.
         shared_repeats: how many of the repeated scores all ranks know.
@@ -33,8 +36,9 @@ class Ledger:
         seconds: time spent recording in this epoch.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, class_ids: ClassIds | None = None) -> None:
         self.table = Table(n)
+        self.class_ids = class_ids or ClassIds()
         self.epoch = 0
         self.resumed: NDArray[np.bool_] | None = None
         self.shared_repeats = 0
@@ -43,8 +47,9 @@ class Ledger:
     def begin(self, epoch: int) -> None:
         """Open ``epoch``: nothing is recorded in it yet."""
         n = len(self.table)
-        self._scores, self._predicted = Journal(n), Journal(n, torch.int32)
+        self._scores, self._predicted = Journal(n), Journal(n, torch.int64)
         self._backward = Journal(n, torch.uint8)
+        self._waiting: list[tuple[Index, Tensor, Tensor | None, Tensor | None]] = []
         self.table.begin_epoch()
         self.epoch = epoch
         self.recorded = self.loaded = 0
@@ -61,19 +66,51 @@ class Ledger:
     @property
     def unbegun(self) -> bool:
         """Whether the epoch's samples may still be changed."""
-        return not self.recorded and self.resumed is None and not self.measured
+        return not self.recorded and not self._waiting and self.resumed is None and not self.measured
+
+    @property
+    def waiting(self) -> int:
+        """How many samples wait for the optimizer step that their gradients are part of."""
+        return sum(rows.size for rows, *_ in self._waiting)
 
     def record(
-        self, rows: Index, scores: Tensor, predicted: Tensor | None, backward: Tensor | None = None
+        self,
+        rows: Index,
+        scores: Tensor,
+        predicted: Tensor | None,
+        backward: Tensor | None = None,
+        *,
+        accumulating: bool = False,
     ) -> None:
         """Take down the scores of samples that are trained on; no waiting for their device.
 
-        Where ``backward`` is False, a sample is only measured.
+        Where ``backward`` is False, a sample is only measured. While gradients accumulate, a batch is put
+        aside until one comes whose gradients end in an optimizer step.
         """
+        if accumulating:
+            if (
+                rows >= len(self.table)
+            ).any():  # a loader's indices are not looked at before they are written
+                raise IndexError(rows)
+            guess, rule = (None if part is None else part.detach().clone() for part in (predicted, backward))
+            self._waiting.append((rows, scores.detach().clone(), guess, rule))
+            return
+        self.commit()
+        self._take_down(rows, scores, predicted, backward)
+
+    def commit(self) -> None:
+        """Take down the batches that were put aside: their gradients have had their step."""
+        waiting, self._waiting = self._waiting, []
+        for batch in waiting:
+            self._take_down(*batch)
+
+    def _take_down(
+        self, rows: Index, scores: Tensor, predicted: Tensor | None, backward: Tensor | None
+    ) -> None:
         seen = self.table.seen[rows]
         self._scores.append(rows, scores.detach())
         if predicted is not None:
-            self._predicted.append(rows, predicted.detach().to(torch.int32) + 1)
+            self._predicted.append(rows, predicted.detach())
         if backward is not None:
             self._backward.append(rows, backward.to(torch.uint8))
         self.recorded += rows.size - int(np.count_nonzero(seen))
@@ -82,8 +119,8 @@ class Ledger:
             self.flush()
 
     def predict(self, rows: Index, classes: NDArray[np.integer]) -> None:
-        """Take down predicted classes."""
-        self.table.column(PREDICTED, np.int32)[rows] = classes + 1
+        """Take down predicted classes, by their ids."""
+        self.table.column(PREDICTED, np.int32)[rows] = self.class_ids.encode(classes) + 1
 
     def measure(self, scored: Journal, predicted: Journal) -> None:
         """Take down scores that were measured without training, and predicted classes."""
@@ -101,21 +138,23 @@ class Ledger:
         for rows, trained in self._backward.drain():
             self.table.seen[rows[trained == 0]] = MEASURED
         for rows, classes in self._predicted.drain():
-            self.predict(rows, classes - 1)
+            self.predict(rows, classes)
 
     def done_here(self) -> NDArray[np.bool_] | None:
         """Return which samples this rank recorded since the epoch began or was resumed, or None."""
-        if not self.recorded:
+        if not self.recorded and not self._waiting:
             return None
         self.flush()
         table = self.table
         in_steps = (table.seen == MEASURED) & (table.reason == Reason.KEPT)
         done: NDArray[np.bool_] = (table.seen == TRAINED) | in_steps
+        for rows, *_ in self._waiting:
+            done[rows] = True
         return done if self.resumed is None else np.logical_and(done, ~self.resumed)
 
     def merge(self) -> None:
         """Gather what every rank recorded; collective, and a second call sends only what is new."""
-        self.flush()
+        self.flush()  # what waits for its step is not sent
         rank, size = rank_and_size()
         if size == 1:
             return
@@ -169,3 +208,11 @@ class Ledger:
         """Add ``count`` samples at the end, in an epoch that has not begun."""
         self.table.grow(count)
         self.begin(self.epoch)
+
+    def renumber(self, class_ids: ClassIds) -> None:
+        """Give the classes that were predicted other numbers."""
+        if PREDICTED in self.table.columns and (class_ids.renumbered or self.class_ids.renumbered):
+            column = self.table.columns[PREDICTED]
+            there = column > 0
+            column[there] = class_ids.encode(self.class_ids.decode(column[there] - 1)) + 1
+        self.class_ids = class_ids

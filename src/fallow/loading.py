@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 
-from ._checks import check_integer, invalid, invalid_type, wrong_state
+from ._checks import InvalidValue, check_integer, invalid, invalid_type, wrong_state
 from .distributed import rank_and_size
 from .host_index import HostIndex
 from .keyed import mix
@@ -61,11 +61,18 @@ class IndexedDataset(Dataset[Any]):
     def __getitems__(self, indices: Sequence[int]) -> tuple[Sequence[int], Any]:
         """Return ``(indices, samples)``, which :class:`IndexedCollate` takes apart."""
         key = getattr(indices, "key", None)
+        samples: list[Any] = []
         with nullcontext() if key is None else drawing_by(key):
             batched = getattr(self.dataset, "__getitems__", None)
-            if batched is not None:
-                return indices, batched(list(indices))
-            return indices, [self.dataset[i] for i in indices]
+            try:
+                if batched is not None:
+                    return indices, batched(list(indices))
+                for index in indices:
+                    samples.append(self.dataset[index])  # noqa: PERF401 - how many there are names the sample
+                return indices, samples
+            except IndexError as error:
+                at = max(indices) if batched is not None else indices[len(samples)]
+                raise _out_of_range(self.dataset, at, error) from error
 
 
 class IndexedCollate:
@@ -121,6 +128,11 @@ class EpochBatches(Sampler[list[int]]):
         self.source, self.batch_size = source, batch_size
         self.shuffle, self.drop_last, self.full_batches = shuffle, drop_last, full_batches
         self._n = source.order().kept.n
+        self._dataset: Any = None
+
+    def watch(self, dataset: Dataset[Any]) -> None:
+        """From now on, raise at the beginning of an epoch if the dataset has grown or shrunk."""
+        self._dataset = dataset
 
     def __len__(self) -> int:
         whole, last = self._split(len(self.source.order()))
@@ -145,6 +157,8 @@ class EpochBatches(Sampler[list[int]]):
                 f"The training set has grown from {self._n:,} to {grown:,} samples.",
                 "Make the loader anew, with the longer dataset.",
             )
+        if self._dataset is not None:
+            check_length(self._dataset, self._n)
         self.source.assert_open(self.planned()[0])
         return self._batches(self.source.order(shuffle=self.shuffle), self.source.already_used())
 
@@ -217,6 +231,7 @@ def make_loader(
         InvalidValue: for a dataset of another length, or an option that would choose samples itself.
     """
     check_dataset(dataset, n)
+    batches.watch(dataset)
     for name in ("sampler", "batch_sampler"):
         if options.pop(name, None) is not None:
             raise invalid(
@@ -264,12 +279,44 @@ def check_dataset(dataset: Any, n: int) -> None:
     check_map_style(dataset)
     if isinstance(dataset, DataLoader):
         raise invalid_type("`loader` takes the dataset.", "a DataLoader", "Pass its `.dataset`.")
-    if len(dataset) != n:
-        raise invalid(
-            f"The dataset must be the training set of {n:,} samples that the subsampler was made for.",
-            f"{len(dataset):,} samples",
-            "A validation set keeps its own DataLoader; for new training samples call extend().",
-        )
+    check_length(dataset, n)
+
+
+def check_length(dataset: Any, n: int) -> None:
+    """Raise if ``dataset`` has not the ``n`` samples that the subsampler knows, or cannot say."""
+    found = _length(dataset)
+    if found == n:
+        return
+    step = (
+        f"For new samples at its end call `subsampler.extend({found - n})` right after `step()`, and make "
+        "the loader anew."
+        if found > n
+        else "An index names the same sample all the time: put back what is gone, and leave samples out by "
+        "`subsampler.remove(index)`. If the last ones are gone for good, make a Subsampler of the new length "
+        'and load the state of this one with accept=("n", "labels").'
+    ) + " A validation set keeps its own DataLoader."
+    rule = f"The dataset must be the training set of {n:,} samples that the subsampler was made for."
+    raise invalid(rule, f"{found:,} samples", step)
+
+
+def _length(dataset: Any) -> int:
+    try:
+        return len(dataset)
+    except Exception as error:  # whatever the user's own code raises
+        step = "Return the number of samples from its __len__."
+        found = f"{type(error).__name__}: {error}"
+        raise invalid_type("len(dataset) must tell how many samples there are.", found, step) from error
+
+
+def _out_of_range(dataset: Any, index: int, error: IndexError) -> InvalidValue:
+    """Return the error for a sample that a dataset does not have."""
+    length = _length(dataset)
+    if index >= length:
+        step = "A training set must not shrink: leave samples out by subsampler.remove(index)."
+        return invalid(f"The dataset must hold sample {index:,}.", f"{length:,} samples", step)
+    rule = f"The dataset must hold a sample for each index below its length, {length:,}."
+    found = f"IndexError in a batch with sample {index:,}: {error}"
+    return invalid(rule, found, "Look at its __len__ and its __getitem__.")
 
 
 def check_batch_size(batch_size: Any) -> int:

@@ -42,7 +42,7 @@ def measure(
     """
     loading.check_dataset(dataset, n)
     loading.check_batch_size(batch_size)
-    scored, predicted = Journal(n), Journal(n, torch.int32)
+    scored, predicted = Journal(n), Journal(n, torch.int64)
     with forward_only():
         for part, batch in loading.fixed_batches(dataset, index, batch_size, collate_fn, options):
             found = score_batch(part, batch)
@@ -52,7 +52,7 @@ def measure(
             if classes is not None:
                 check_rows("the classes of score_batch", classes, len(part))
                 check_classes(classes)
-                predicted.append(np.asarray(part), classes.to(torch.int32))
+                predicted.append(np.asarray(part), classes)
     return scored, predicted
 
 

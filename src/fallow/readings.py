@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from . import loading
 from ._checks import invalid, wrong_state
 from .bitset import Bitset
+from .class_ids import ClassIds
 from .distributed import rank_and_size
 from .history import EpochRecord
 from .keyed import mix
@@ -83,16 +85,29 @@ class Readings:
 
     @property
     def predicted(self) -> Tensor:
-        """The class last predicted for each sample: int64 ``(N,)``, -1 where its last visit told none."""
+        """The class last predicted for each sample: int64 ``(N,)``, -1 where its last visit told none.
+
+        If ids are renumbered (see :class:`ClassIds`), a class that no sample has is none either.
+        """
         self._ledger.flush()
         column = self._ledger.table.columns.get(PREDICTED, np.zeros(self.n, np.int32))
-        return torch.from_numpy(column.astype(np.int64) - 1)
+        return torch.from_numpy(self.class_ids.decode(column - 1))
 
     @property
     def labels(self) -> Tensor | None:
         """The class ids that were given: int64 ``(N,)``, or None."""
         labels = self._floors.labels
-        return None if labels is None else torch.from_numpy(labels.astype(np.int64))
+        return None if labels is None else torch.from_numpy(self.class_ids.decode(labels))
+
+    def _ids(self) -> NDArray[Any] | None:
+        """Return the class ids in whatever type they are kept in."""
+        labels = self._floors.labels
+        return self.class_ids.decode(labels) if labels is not None and self.class_ids.renumbered else labels
+
+    @property
+    def class_ids(self) -> ClassIds:
+        """Which number, from 0, the policy and the files of a run know each class id by."""
+        return self._ledger.class_ids
 
     @property
     def min_kept(self) -> int:
@@ -162,10 +177,11 @@ class Readings:
         left = len(self.order())
         before = len(self._plan.kept) - left
         mine, everyone = self._batches.planned() if self._batches else (left, left)
-        if self._ledger.recorded >= mine:
+        recorded = self._ledger.recorded + self._ledger.waiting
+        if recorded >= mine:
             return 1.0
         _, size = rank_and_size()
-        return min(1.0, (before + self._ledger.recorded * size) / (before + everyone))
+        return min(1.0, (before + recorded * size) / (before + everyone))
 
     def _floors_now(self) -> Floors:
         """Return the floors; whole batches are whole on all the ranks that there are now."""

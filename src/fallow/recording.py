@@ -94,24 +94,25 @@ def only(losses: Tensor, backward: Tensor) -> Tensor:
     return torch.where(backward.to(losses.device, non_blocking=True), losses, NO_SCORE)
 
 
-def check_labels(labels: Any, n: int) -> NDArray[np.int32] | None:
-    """Return class ids as int32 ``(n,)``, or None for None.
+def check_labels(labels: Any, n: int) -> NDArray[np.int64] | None:
+    """Return class ids as int64 ``(n,)``, or None for None.
 
     Raises:
         InvalidType: where they are no integers.
-        InvalidValue: where there are not ``n``, or one is negative.
+        InvalidValue: where there are not ``n``, or one is beyond int64.
     """
     if labels is None:
         return None
     found = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
-    if found.dtype.kind not in "iu":
-        raise invalid_type("`labels` must hold class ids.", f"{found.dtype}")
+    if found.dtype.kind not in "iub":
+        step = "Number them: numpy.unique(labels, return_inverse=True)[1]."
+        raise invalid_type("`labels` must hold class ids, whole numbers.", f"{found.dtype}", step)
     if found.shape != (n,):
         raise invalid(f"`labels` must hold one class id a sample, ({n},).", f"shape {found.shape}")
-    if found.min() < 0 or found.max() >= 2**24:
-        wrong = int(np.flatnonzero((found < 0) | (found >= 2**24))[0])
-        raise invalid("A class id must be at least 0 and below 2^24.", f"{found[wrong]} at sample {wrong}")
-    return found.astype(np.int32)
+    if found.dtype.kind == "u" and found.max() >= 2**63:
+        wrong = int(np.flatnonzero(found >= 2**63)[0])
+        raise invalid("A class id must be below 2^63.", f"{found[wrong]} at sample {wrong}")
+    return found.astype(np.int64)
 
 
 def check_scores(scores: NDArray[np.float32], score: Score) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ._checks import FallowError, invalid, invalid_type, unknown_name, wrong_state
 from .bitset import Bitset, unpack
+from .class_ids import ClassIds
 from .data_file import DataFile
 from .distributed import rank_and_size
 from .history import EpochRecord
@@ -33,7 +34,7 @@ _HOW = "Make the Subsampler as it was made for the state, or load with accept=({
 
 def pack(
     settings: dict[str, Any],
-    labels: NDArray[np.int32] | None,
+    labels: NDArray[Any] | None,
     ledger: Ledger,
     plan: Plan,
     history: list[EpochRecord],
@@ -42,6 +43,7 @@ def pack(
 ) -> dict[str, Any]:
     """Return the whole state; with other ranks in mid-epoch this is collective unless ``local``."""
     ledger.flush()
+    ids = ledger.class_ids.ids
     _, size = rank_and_size()
     if size > 1 and not local and not ledger.unbegun:
         ledger = deepcopy(ledger)
@@ -50,6 +52,7 @@ def pack(
         "version": VERSION,
         "settings": settings,
         "labels": None if labels is None else _tensor(labels.astype(_smallest(labels))),
+        **({} if ids is None else {"class_ids": _tensor(ids)}),
         "epoch": plan.epoch,
         "part": _pack_part(ledger) if local and size > 1 else None,
         "seconds": ledger.seconds,
@@ -68,7 +71,7 @@ def pack(
 def restore(
     saved: dict[str, Any],
     settings: dict[str, Any],
-    labels: NDArray[np.int32] | None,
+    labels: NDArray[Any] | None,
     ledger: Ledger,
     accept: Collection[str] = (),
 ) -> tuple[Plan, list[EpochRecord]]:
@@ -108,7 +111,7 @@ def _restore(
     for name in accept:
         if name not in ACCEPTABLE:
             raise unknown_name("name in `accept`", name, ACCEPTABLE)
-    before = None if saved["labels"] is None else _array(saved["labels"]).astype(np.int32)
+    before = None if saved["labels"] is None else _array(saved["labels"])
     changed = _refuse(saved, settings, before, labels, accept)
     part = saved["part"]
     if part is not None and part["rank_and_size"] != list(rank_and_size()):
@@ -124,6 +127,7 @@ def _restore(
     ledger.table = Table(n)
     ledger.begin(epoch)
     _restore_table(ledger.table, saved["table"])
+    _renumber(ledger, saved.get("class_ids"))
     ledger.seconds, ledger.measured = float(saved["seconds"]), bool(saved["measured"])
     if part is not None:
         _restore_part(ledger, part)
@@ -144,11 +148,21 @@ def _restore(
     return _adapted(planned, ledger, settings, (before, labels), changed), history
 
 
+def _renumber(ledger: Ledger, saved: Tensor | None) -> None:
+    """Let the table know predicted classes by the numbers that they have now."""
+    now, ledger.class_ids = ledger.class_ids, ClassIds(None if saved is None else _array(saved))
+    if saved is not None and PREDICTED in ledger.table.columns:
+        most = int(ledger.table.columns[PREDICTED].max(initial=0))
+        if most > len(saved) + 1:
+            raise invalid(f"The state must hold predicted classes of at most {len(saved) + 1}.", most)
+    ledger.renumber(now)
+
+
 def _refuse(
     saved: dict[str, Any],
     settings: dict[str, Any],
-    before: NDArray[np.int32] | None,
-    labels: NDArray[np.int32] | None,
+    before: NDArray[Any] | None,
+    labels: NDArray[Any] | None,
     accept: Collection[str],
 ) -> set[str]:
     """Raise for the first difference that is not accepted; return the names of those that are."""
@@ -174,7 +188,7 @@ def _adapted(
     plan: Plan,
     ledger: Ledger,
     settings: dict[str, Any],
-    labels: tuple[NDArray[np.int32] | None, NDArray[np.int32] | None],
+    labels: tuple[NDArray[Any] | None, NDArray[Any] | None],
     changed: set[str],
 ) -> Plan:
     """Change what was restored for settings that differ and are accepted, and return the plan for them.
@@ -207,10 +221,13 @@ def _adapted(
     return replace(plan, weights=weights)
 
 
-def _smallest(labels: NDArray[np.int32]) -> type[np.unsignedinteger[Any]] | type[np.int32]:
-    """Return a type of one or two bytes where that is enough."""
-    highest = int(labels.max(initial=0))
-    return np.uint8 if highest < 256 else np.uint16 if highest < 1 << 16 else np.int32
+def _smallest(labels: NDArray[Any]) -> type[np.integer[Any]]:
+    """Return the smallest type that holds all ids."""
+    kinds: list[type[np.integer[Any]]] = [np.uint8, np.uint16, np.int32]
+    low, high = labels.min(initial=0), labels.max(initial=0)
+    return next(
+        (kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max), np.int64
+    )
 
 
 def _check_values(table: Table, epoch: int) -> None:

@@ -17,6 +17,7 @@ from . import loading, state
 from ._checks import check_integer, invalid, invalid_type, wrong_state
 from .bitset import Bitset
 from .by_hand import ByHand
+from .class_ids import ClassIds
 from .distributed import rank_and_size
 from .history import describe
 from .ledger import Ledger
@@ -37,7 +38,7 @@ class Subsampler(ByHand):
         policy: which samples to leave out; see :mod:`fallow.policies`.
         schedule: when, and when they come back.
         seed: of every draw and order; nothing else is random.
-        labels: class ids ``(n,)``, for class floors, reports, and policies that read them.
+        labels: class ids ``(n,)``, any whole numbers, for class floors, reports, and policies that read them.
         min_kept: keep at least so many samples.
         min_kept_per_class: keep at least so many of each class (all of a smaller one); needs ``labels``.
         score: the score that will be recorded, so that thresholds are checked against its range.
@@ -90,8 +91,10 @@ class Subsampler(ByHand):
         policy.check_labels(labels is not None)
         self.policy, self.schedule, self.score = policy, schedule, score
         self.seed = check_integer("seed", seed, -(2**63))
-        self._floors = Floors(check_labels(labels, self.n), floor, per_class)
-        self._ledger = Ledger(self.n)
+        ids = check_labels(labels, self.n)
+        class_ids = ClassIds() if ids is None else ClassIds.of(ids)
+        self._floors = Floors(None if ids is None else class_ids.encode(ids), floor, per_class)
+        self._ledger = Ledger(self.n, class_ids)
         self._plan = Plan(0, Bitset(np.ones(self.n, np.bool_)))
         self._batches: EpochBatches | None = None
         self._full_batch: int | None = None
@@ -151,6 +154,8 @@ class Subsampler(ByHand):
         scores: Tensor | None = None,
         predicted: Tensor | None = None,
         backward: Tensor | None = None,
+        *,
+        accumulating: bool = False,
     ) -> Tensor:
         """Store the scores of a batch and return the mean of its losses.
 
@@ -161,9 +166,11 @@ class Subsampler(ByHand):
             index: int64 ``(B,)`` on the host, as the loader gives it.
             losses: ``(B,)``, with a graph.
             scores: ``(B,)``; the losses by default.
-            predicted: class ids ``(B,)``, kept for reports, and for policies that ask for them.
+            predicted: class ids ``(B,)`` as in ``labels``, for reports, and for policies that ask for them.
             backward: bool ``(B,)``, the rows that the step trains on, as a step rule chose them; the
                 others are left out of the mean and count as measured only.
+            accumulating: the gradients of this batch wait for the optimizer step of a later one. A state that
+                is saved meanwhile is that of the last step: the batches since then come again.
 
         Returns:
             A scalar to call ``backward()`` on.
@@ -177,7 +184,8 @@ class Subsampler(ByHand):
         rows = check_index(index, self.n)
         check_batch(rows.size, losses, scores, predicted, backward)
         try:
-            self._ledger.record(rows, losses if scores is None else scores, predicted, backward)
+            scores = losses if scores is None else scores
+            self._ledger.record(rows, scores, predicted, backward, accumulating=accumulating)
         except IndexError:
             check_index(rows, self.n)
             raise
@@ -228,6 +236,7 @@ class Subsampler(ByHand):
         """
         self._assert_running()
         ledger, table = self._ledger, self._ledger.table
+        ledger.commit()
         self._warn_short()
         ledger.merge()
         if not table.recorded:
@@ -291,7 +300,8 @@ class Subsampler(ByHand):
         An epoch that had ended when its state was saved has nothing left: it is iterated once more in vain.
         """
         self._assert_running()
-        if self._ledger.recorded > self._ledger.loaded and self._ledger.recorded >= planned:
+        recorded = self._ledger.recorded + self._ledger.waiting
+        if recorded > self._ledger.loaded and recorded >= planned:
             raise wrong_state(
                 f"Epoch {self.epoch} has ended: all its samples are recorded.",
                 "Call `subsampler.step()` before the next epoch.",
@@ -312,11 +322,14 @@ class Subsampler(ByHand):
     def state_dict(self, *, local: bool = False) -> dict[str, Any]:
         """Return everything, as tensors and plain Python values; exact, also inside an epoch.
 
+        Save it with the weights after an optimizer step. Gradients that wait for one are not in it: record
+        such batches with ``accumulating=True``, and they come again when the state is loaded.
+
         Args:
             local: this rank's own part, without talking to the others. By default the call is
                 collective inside an epoch: all ranks make it, and each gets the whole.
         """
-        labels = self._floors.labels
+        labels = self._ids()
         return state.pack(self._settings(), labels, self._ledger, self._plan, self.history, local=local)
 
     def load_state_dict(self, saved: dict[str, Any], *, accept: Collection[str] = ()) -> None:
@@ -333,8 +346,8 @@ class Subsampler(ByHand):
                 and that is not accepted; names both. Nothing is changed then.
             WrongState: for another n or labels in a state from the middle of an epoch.
         """
-        ledger = Ledger(self.n)
-        labels = self._floors.labels
+        ledger = Ledger(self.n, self.class_ids)
+        labels = self._ids()
         self._plan, self.history = state.restore(saved, self._settings(), labels, ledger, accept)
         self._ledger, self._orders = ledger, {}
         if accept:

@@ -72,7 +72,7 @@ def load_images(
             ranges=ranges,
             progress=progress,
         )
-    if path.suffix.lower() == ".npz" and path.is_file():
+    if path.suffix.lower() == ".npz" and path.exists():  # what is no regular file says so there
         return load_npz(path)
     raise not_found(path, str(data))
 

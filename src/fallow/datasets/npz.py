@@ -2,86 +2,137 @@
 
 from __future__ import annotations
 
+import math
 import os
-import zipfile
-import zlib
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .._checks import damaged, invalid
+from .._checks import invalid
+from .class_names import WIDEST, as_ids, number_classes
+from .decoding import MEMORY_LIMIT
 from .images import ImageData, from_arrays
+from .npz_file import LARGE, ArrayHeader, NpzFile, open_npz
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 CHANNELS = (1, 3, 4)
-MAX_CLASSES = 1_000_000
 BLOCK = 1024
 """Samples that are checked at a time."""
+_SAVE = f"Save it with `numpy.savez(path, {', '.join(f'{name}=...' for name in ARRAYS)})`."
+MANY, FEW = 100, 5
+"""More classes than MANY with fewer than FEW samples each look like measurements."""
+_THIN = 20
+"""A large array that is packed so many times is read once before there is room made for it."""
 
 
 def load_npz(path: str | os.PathLike[str]) -> ImageData:
     """Read a numpy archive; other arrays in it are ignored.
 
     Images are ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` with 1, 3 or 4 channels, in
-    uint8, or floats in [0, 1], which are kept as float32. Labels are whole numbers from 0,
-    ``(N,)``; there are ``max(y_train) + 1`` classes, named by their number.
+    uint8, or floats in [0, 1], which are kept as float32. Labels are names, ``(N,)``: any whole numbers or
+    words. Classes are numbered in the order of their names, numbers before words. A column ``(N, 1)`` and
+    one-hot rows ``(N, C)`` serve too.
 
     Raises:
-        InvalidValue: An array is missing or holds what the rules above do not allow.
+        InvalidValue: An array is missing or holds what the rules above do not allow; the arrays
+            take more than 4 GiB.
+        DamagedData: The file is none, or an array is not what it says.
     """
     path = Path(path)
-    arrays = read_arrays(path, ARRAYS)
-    images = {part: as_images(f"x_{part}", arrays[f"x_{part}"]) for part in ("train", "test")}
-    train, test = images["train"], images["test"]
-    if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
-        rule = "`x_train` and `x_test` must hold images of one shape and type."
-        found = f"{_kind(arrays['x_train'])} and {_kind(arrays['x_test'])}"
-        raise invalid(rule, found, "Save both in the same way.")
-    labels = {}
+    with open_npz(path, _SAVE) as file:
+        headers = dict(zip(ARRAYS, file.headers(ARRAYS), strict=True))
+        _check(headers)
+        ids = {part: _labels(file, headers[f"y_{part}"]) for part in ("train", "test")}
+        (train, test), names = number_classes(ids["train"], ids["test"])
+        if len(np.unique(train)) < 2:
+            rule = "`y_train` must hold at least two classes."
+            raise invalid(rule, f"only {names[train[0]]}", "With one class there is nothing to learn.")
+        images = {part: _images(file, headers[f"x_{part}"]) for part in ("train", "test")}
+    data = from_arrays(path.name, (images["train"], train), (images["test"], test), names)
+    return replace(data, notes=_notes(train, test, names))
+
+
+def _check(headers: dict[str, ArrayHeader]) -> None:
+    """Hold what the arrays say of themselves against each other, before any is read."""
     for part in ("train", "test"):
-        name = f"y_{part}"
-        labels[part] = as_labels(name, arrays[name], len(images[part]))
-    classes = int(labels["train"].max()) + 1
-    if len(np.unique(labels["train"])) < 2:
-        rule = "`y_train` must hold at least two classes."
-        raise invalid(rule, f"only {classes - 1}", "With one class there is nothing to learn.")
-    _check_below("y_test", labels["test"], classes, "the number of classes in `y_train`")
-    names = [str(label) for label in range(classes)]
-    return from_arrays(path.name, (train, labels["train"]), (test, labels["test"]), names)
+        x, y = headers[f"x_{part}"], headers[f"y_{part}"]
+        check_images(x.name, x.shape, x.dtype)
+        if not 1 <= len(y.shape) <= 2 or (len(y.shape) == 2 and y.shape[1] > WIDEST):
+            step = "Labels are one number or word a sample."
+            raise invalid(f"`{y.name}` must have the shape (N,).", y.shape, step)
+        if y.shape[0] != x.shape[0]:
+            rule = f"`{y.name}` must hold one label for each of the {x.shape[0]} images of `{x.name}`."
+            raise invalid(rule, y.shape[0], "Save both from the same list of samples.")
+    train, test = headers["x_train"], headers["x_test"]
+    kinds = [(_channels_first(x.shape)[1:], x.dtype == np.uint8) for x in (train, test)]
+    if kinds[0] != kinds[1]:
+        rule = "`x_train` and `x_test` must hold images of one shape and type."
+        found = " and ".join(f"{x.shape[1:]} in {x.dtype}" for x in (train, test))
+        raise invalid(rule, found, "Save both in the same way.")
+    size = sum(math.prod(x.shape) * (1 if x.dtype == np.uint8 else 4) for x in (train, test))
+    size += sum(y.size for y in (headers["y_train"], headers["y_test"]))
+    if size > MEMORY_LIMIT:
+        rule = f"The images and labels must fit {MEMORY_LIMIT / 2**30:.0f} GiB of memory."
+        found = f"{train.shape[0]:,} and {test.shape[0]:,} of shape {train.shape[1:]}, {size / 2**30:.1f} GiB"
+        raise invalid(rule, found, "Save fewer or smaller images, or uint8 in place of floats.")
 
 
-def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the arrays ``names`` of an npz file; nothing in it is ever unpickled.
+def _labels(file: NpzFile, header: ArrayHeader) -> NDArray[np.generic]:
+    """Return class ids ``(N,)``: whole numbers, or words."""
+    if header.fortran:
+        return as_ids(header.name, file.whole(header))
+    return np.concatenate([as_ids(header.name, block, start) for start, block in file.blocks(header)])
+
+
+def _images(file: NpzFile, header: ArrayHeader) -> np.ndarray:
+    """Return checked images ``(N, C, H, W)``."""
+    if header.size > LARGE and header.size > _THIN * header.packed:
+        file.check(header)
+    if header.fortran:
+        return as_images(header.name, file.whole(header))
+    dtype = np.uint8 if header.dtype == np.uint8 else np.float32
+    images = np.empty(_channels_first(header.shape), dtype)
+    for start, block in file.blocks(header):
+        rows = np.arange(start, start + len(block))
+        images[start : start + len(block)] = as_images(header.name, block, rows)
+    return images
+
+
+def _notes(train: NDArray[np.int64], test: NDArray[np.int64], names: list[str]) -> tuple[str, ...]:
+    """Return what a person should know of the labels before a training."""
+    notes = []
+    known = np.isin(test, train)
+    if not known.all():
+        there = np.unique(test[~known])
+        listed = ", ".join(names[number] for number in there[:5]) + (", ..." if there.size > 5 else "")
+        notes.append(
+            f"`y_test` holds {there.size:,} {'class' if there.size == 1 else 'classes'} that `y_train` "
+            f"lacks: {listed}. Their {np.count_nonzero(~known):,} of {test.size:,} samples count as wrong."
+        )
+    count = np.unique(train).size
+    if count > MANY and train.size < FEW * count:
+        notes.append(
+            f"`y_train` holds {count:,} classes with {train.size / count:.1f} samples each. If these labels "
+            "are measurements, cut them into a few groups: fallow trains classifiers."
+        )
+    return tuple(notes)
+
+
+def check_images(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise if no array of a shape and type can be images.
 
     Raises:
-        InvalidValue: The file is no npz file or is damaged, an array is missing or holds objects.
+        InvalidValue: The shape or the type is not allowed.
     """
-    save = f"Save them with `numpy.savez(path, {', '.join(f'{name}=...' for name in names)})`."
-    if not zipfile.is_zipfile(path):
-        found = "an empty file" if path.stat().st_size == 0 else "another or a cut-off file"
-        raise damaged(f"{path} must be a numpy archive (.npz).", found, save)
-    arrays: dict[str, np.ndarray] = {}
-    with np.load(path, allow_pickle=False) as archive:
-        missing = [name for name in names if name not in archive.files]
-        if missing:
-            wanted = ", ".join(f"`{name}`" for name in missing)
-            found = ", ".join(archive.files) or "no arrays"
-            raise invalid(f"{path} must hold {wanted}.", found, save)
-        for name in names:
-            try:
-                arrays[name] = archive[name]
-            except ValueError as error:
-                if "pickle" not in str(error):
-                    raise damaged(f"`{name}` in {path} must be an array.", error, save) from error
-                step = "Save plain numbers: pickled objects can run code and are never loaded."
-                raise invalid(f"`{name}` must hold numbers.", "Python objects", step) from None
-            except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                step = "The file is damaged: save or copy it again."
-                raise damaged(f"`{name}` in {path} must be readable.", error, step) from error
-            if not isinstance(arrays[name], np.ndarray):
-                raise damaged(f"`{name}` in {path} must be an array.", "another file", save)
-    return arrays
+    _channels_first(shape, name)
+    if math.prod(shape) == 0:
+        raise invalid(f"`{name}` must hold images.", f"shape {shape}", "Add some.")
+    if dtype != np.uint8 and not np.issubdtype(dtype, np.floating):
+        step = "Convert 0..255 by `.astype(numpy.uint8)`."
+        raise invalid(f"`{name}` must be uint8 or floats in [0, 1].", dtype, step)
 
 
 def as_images(name: str, array: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
@@ -103,51 +154,29 @@ def as_images(name: str, array: np.ndarray, rows: np.ndarray | None = None) -> n
     >>> as_images("x", np.zeros((5, 3, 4, 4), np.uint8)).shape
     (5, 3, 4, 4)
     """
-    rule = f"`{name}` must be (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1, 3 or 4."
+    check_images(name, array.shape, array.dtype)
     if array.ndim == 3:
         images = array[:, None]
-    elif array.ndim == 4 and _channels_last(array.shape):
-        images = array.transpose(0, 3, 1, 2)
-    elif array.ndim == 4 and array.shape[1] in CHANNELS:
-        images = array
     else:
-        raise invalid(rule, array.shape, "Reshape the array.")
-    if images.size == 0:
-        raise invalid(f"`{name}` must hold images.", f"shape {array.shape}", "Add some.")
+        images = array.transpose(0, 3, 1, 2) if _channels_last(array.shape) else array
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images)
-    if not np.issubdtype(images.dtype, np.floating):
-        step = "Convert 0..255 by `.astype(numpy.uint8)`."
-        raise invalid(f"`{name}` must be uint8 or floats in [0, 1].", images.dtype, step)
     for start in range(0, len(images), BLOCK):
         samples = None if rows is None else rows[start : start + BLOCK]
         _check_unit(name, images[start : start + BLOCK], start, samples)
     return np.ascontiguousarray(images, dtype=np.float32)
 
 
-def as_labels(name: str, array: np.ndarray, count: int) -> np.ndarray:
-    """Return ``array`` as checked class ids ``(N,)``, int64.
-
-    Args:
-        name: the array's name, for errors.
-        array: whole numbers from 0.
-        count: how many there must be.
-
-    Raises:
-        InvalidValue: The shape, the type, the length or a value is not allowed.
-    """
-    if not np.issubdtype(array.dtype, np.integer):
-        rule = f"`{name}` must hold whole numbers."
-        raise invalid(rule, array.dtype, "Number the classes from 0.")
-    if array.ndim != 1:
-        step = "Class ids are one number a sample; take `.argmax(1)` of one-hot rows."
-        raise invalid(f"`{name}` must have the shape (N,).", array.shape, step)
-    if len(array) != count:
-        images = name.replace("y", "x", 1)
-        rule = f"`{name}` must hold one label for each of the {count} images of `{images}`."
-        raise invalid(rule, len(array), "Save both from the same list of samples.")
-    _check_below(name, array, MAX_CLASSES, "the largest number of classes")
-    return array.astype(np.int64)
+def _channels_first(shape: tuple[int, ...], name: str = "x") -> tuple[int, int, int, int]:
+    """Return the shape ``(N, C, H, W)`` that images of some shape get."""
+    if len(shape) == 3:
+        return shape[0], 1, shape[1], shape[2]
+    if len(shape) == 4 and _channels_last(shape):
+        return shape[0], shape[3], shape[1], shape[2]
+    if len(shape) == 4 and shape[1] in CHANNELS:
+        return shape[0], shape[1], shape[2], shape[3]
+    rule = f"`{name}` must be (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1, 3 or 4."
+    raise invalid(rule, shape, "Reshape the array.")
 
 
 def _channels_last(shape: tuple[int, ...]) -> bool:
@@ -155,13 +184,6 @@ def _channels_last(shape: tuple[int, ...]) -> bool:
     if last in CHANNELS and second in CHANNELS:
         return second == third or third != last
     return last in CHANNELS
-
-
-def _check_below(name: str, labels: np.ndarray, limit: int, meaning: str) -> None:
-    for index in np.flatnonzero((labels < 0) | (labels >= limit))[:1]:
-        rule = f"Labels in `{name}` must be in [0, {limit}), {meaning}."
-        step = "Number the classes from 0 and use the same numbers in both parts."
-        raise invalid(rule, f"{labels[index]} at sample {index}", step)
 
 
 def _check_unit(name: str, block: np.ndarray, start: int, rows: np.ndarray | None) -> None:
@@ -172,7 +194,3 @@ def _check_unit(name: str, block: np.ndarray, start: int, rows: np.ndarray | Non
         step = "Divide 0..255 by 255, or save uint8." if np.isfinite(value) else "Mend the sample."
         rule = f"Floats in `{name}` must be finite and in [0, 1]."
         raise invalid(rule, f"{value} at sample {start + row if rows is None else rows[row]}", step)
-
-
-def _kind(array: np.ndarray) -> str:
-    return f"{array.shape[1:]} in {array.dtype}"

@@ -3,112 +3,86 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from itertools import repeat
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import DamagedData, InvalidValue, damaged, invalid
-from .pool_part import PART, UNKNOWN, Kind, PoolPart, said
+from .._checks import DamagedData, InvalidValue, invalid
+from .class_names import WIDEST, as_ids
+from .npz_file import MOST, ArrayHeader, NpzFile, open_npz
+from .pool_part import PART, UNKNOWN, Kind, PoolPart
 
-_MOST = 1 << 25
-"""So many bytes are read at a time, where that is a sample at least."""
 _SAVE = "Save it with `numpy.savez(path, x=...)`."
-_COPY = "Copy it again."
 
 
 class NpzPool:
-    """``x`` of a numpy archive, read as a stream, and ``y`` where its values are class ids of the run."""
+    """``x`` of a numpy archive read as a stream, and ``y`` beside it if its values are classes of the run."""
 
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, kind: Kind) -> None:
         self.name, self._path, self._kind = str(path.absolute()), path, kind
-        with _opened(path, "x") as (_, shape, fortran, dtype):
-            if dtype.hasobject or fortran or len(shape) < 3:
-                found = "Python objects" if dtype.hasobject else f"shape {shape}"
+        with open_npz(path, _SAVE) as file:
+            (x,) = file.headers(["x"])
+            if x.fortran or len(x.shape) < 3:
                 rule = f"`x` in {path} must be images (N, H, W) or (N, C, H, W), row by row."
-                raise invalid(rule, "Fortran order" if fortran else found, _SAVE)
-            if min(shape) < 1:
-                raise invalid(f"`x` in {path} must hold images.", f"shape {shape}", _SAVE)
-            kind.check("x", shape, dtype)
-            self.total: int | None = shape[0]
-        self._labels = self._known_labels(shape[0])
+                raise invalid(rule, "Fortran order" if x.fortran else f"shape {x.shape}", _SAVE)
+            if min(x.shape) < 1:
+                raise invalid(f"`x` in {path} must hold images.", f"shape {x.shape}", _SAVE)
+            kind.check("x", x.shape, x.dtype)
+            self.total: int | None = x.shape[0]
+            why = self._unfit(file, x)
+        self._labelled = why is None
+        if why:
+            self.notes = (f"`y` in {path} is not used: {why}.",)
 
     def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
         """See :class:`Pool`."""
-        with _opened(self._path, "x") as (stream, shape, _, dtype):
-            size = math.prod(shape[1:]) * dtype.itemsize
-            step = max(1, min(PART, _MOST // size))
-            for start in range(0, shape[0], step):
+        with open_npz(self._path, _SAVE) as file:
+            x, *labels = file.headers(["x", "y"] if self._labelled else ["x"])
+            size = math.prod(x.shape[1:]) * x.dtype.itemsize
+            widths = [math.prod(y.shape[1:]) * y.dtype.itemsize for y in labels]
+            step = max(1, min(PART, MOST // max([size, *widths])))
+            ids: Iterator[Any] = (
+                (block for _, block in file.blocks(labels[0], step)) if labels else repeat(None)
+            )
+            for (start, block), given in zip(file.blocks(x, step), ids, strict=False):
                 if index is not None and start > index.max(initial=-1):
                     return
-                count = min(step, shape[0] - start)
-                data = self._read(stream, count * size, last=start + count == shape[0])
-                rows = np.arange(start, start + count)
+                rows = np.arange(start, start + len(block))
                 if index is not None:
-                    rows = index[(index >= start) & (index < start + count)]
+                    rows = index[(index >= start) & (index < start + len(block))]
                 if rows.size:
-                    array = np.frombuffer(data, dtype).reshape(count, *shape[1:])[rows - start]
-                    yield PoolPart(rows, self._kind.images("x", array, rows), self._labels[rows])
+                    known = np.full(len(block), UNKNOWN) if given is None else self._known(given, start)
+                    images = self._kind.images("x", block[rows - start], rows)
+                    yield PoolPart(rows, images, known[rows - start])
 
-    def _read(self, stream: IO[bytes], size: int, *, last: bool) -> bytes:
+    def _unfit(self, file: NpzFile, x: ArrayHeader) -> str | None:
+        """Return why ``y`` does not tell the classes of ``x``: nothing if there is none, None if it does."""
+        if "y" not in file.names:
+            return ""
         try:
-            data = stream.read(size)
-            if last:
-                stream.read(1)  # only at the end of a file is its checksum looked at
-        except Exception as error:  # each way to compress has kinds of its own
-            raise damaged(f"`x` in {self._path} must be readable.", said(error), _COPY) from None
-        if len(data) < size:
-            raise damaged(f"`x` in {self._path} must be whole.", f"{len(data):,} of {size:,} bytes", _COPY)
-        return data
-
-    def _known_labels(self, total: int) -> NDArray[np.int64]:
-        unknown = np.full(total, UNKNOWN, np.int64)
-        try:
-            with _opened(self._path, "y") as (stream, shape, _, dtype):
-                if shape != unknown.shape or dtype.kind not in "iuU" or not dtype.itemsize:
-                    return unknown
-                found = np.frombuffer(stream.read(), dtype)
+            (y,) = file.headers(["y"])
+            if y.shape[:1] != x.shape[:1] or len(y.shape) > 2 or max(y.shape[1:], default=0) > WIDEST:
+                return f"its shape is {y.shape}, and there are {x.shape[0]:,} images"
+            if y.fortran:
+                return "it is in Fortran order"
+            for start, block in file.blocks(y):
+                unknown = np.flatnonzero(self._known(block, start) < 0)
+                if unknown.size:
+                    value = as_ids("y", block, start)[unknown[0]]
+                    return f"{str(value)!r} at sample {start + unknown[0]} is no class of the run"
         except DamagedData:
             raise
-        except InvalidValue:  # there is none
-            return unknown
-        except Exception as error:
-            raise damaged(f"`y` in {self._path} must be readable.", said(error), _COPY) from None
-        labels = np.array([self._kind.label(value) for value in found.tolist()], np.int64)
-        return labels if (labels >= 0).all() else unknown
+        except InvalidValue as error:  # other arrays of a pool may be anything
+            return str(error).removesuffix(".")
+        return None
 
-
-@contextmanager
-def _opened(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype[Any]]]:
-    """Yield the bytes of an array in a numpy archive, its shape, whether it is in Fortran order, its type.
-
-    Raises:
-        InvalidValue: where there is no such array.
-        DamagedData: where the archive or the array is none.
-    """
-    with ExitStack() as stack:
-        try:
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            members = {member.removesuffix(".npy"): member for member in archive.namelist()}
-        except Exception as error:  # as many kinds as there are damages
-            raise damaged(f"{path} must be a numpy archive (.npz).", said(error), _SAVE) from None
-        if name not in members:
-            raise invalid(f"{path} must hold `{name}`.", ", ".join([*members][:5]) or "no arrays", _SAVE)
-        try:
-            stream = stack.enter_context(archive.open(members[name]))
-            first = np.lib.format.read_magic(stream) == (1, 0)
-            header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = header(stream)
-            held = archive.getinfo(members[name]).file_size - stream.tell()
-        except Exception as error:
-            raise damaged(f"`{name}` in {path} must be an array.", said(error), _SAVE) from None
-        size = math.prod(shape) * dtype.itemsize
-        if held != size and not dtype.hasobject:
-            raise damaged(f"`{name}` in {path} must be whole.", f"{held:,} of {size:,} bytes", _COPY)
-        yield stream, shape, fortran, dtype
+    def _known(self, block: NDArray[np.generic], start: int) -> NDArray[np.int64]:
+        """Return the class of the run of each label, -1 where it is none."""
+        ids, place = np.unique(as_ids("y", block, start), return_inverse=True)
+        return np.array([self._kind.label(value) for value in ids.tolist()], np.int64)[place]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -21,6 +21,7 @@ from ..regular_file import opened
 from .decoding import Opener, Shape, decode_opened
 from .images import ImageDataset
 from .npz import as_images
+from .npz_file import said as said
 
 PART = 512
 """Samples that are in memory at a time."""
@@ -134,22 +135,27 @@ class Kind:
         return (images * 255).round().to(torch.uint8)
 
     def label(self, value: Any) -> int:
-        """Return the class id of a label, a number or a name; -1 where it is none of the run's."""
-        if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        """Return the class of a label, a number or a name; -1 where it is none of the run's.
+
+        A number is the name of a class if all classes have numbers for names, else its place.
+        """
+        if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and not self._numbered:
             return int(value) if 0 <= value < len(self.classes) else UNKNOWN
-        text = "" if value is None else str(value)
-        return self.classes.index(text) if text in self.classes else UNKNOWN
+        return self._places.get("" if value is None else str(value), UNKNOWN)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in reversed(list(enumerate(self.classes)))}
+
+    @cached_property
+    def _numbered(self) -> bool:
+        return all(name.removeprefix("-").isdecimal() for name in self.classes)
 
 
 def chunks(index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Yield an index part by part."""
     for start in range(0, index.size, PART):
         yield index[start : start + PART]
-
-
-def said(error: BaseException) -> str:
-    """Return what an error says in one line, or its kind where it says nothing."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def of_columns(

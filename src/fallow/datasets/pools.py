@@ -65,10 +65,10 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
         return ParquetPool(path, tables, kind) if tables else _Folder(path, files, found, kind)
     if _is_parquet(path) and path.exists():  # what is no regular file says so there
         return ParquetPool(path, [path], kind)
+    if path.suffix.lower() == ".npz" and path.exists():
+        return NpzPool(path, kind)
     if not is_file:
         raise invalid("A pool must exist.", f"no {text}" if text else "no name", _STEP)
-    if path.suffix.lower() == ".npz":
-        return NpzPool(path, kind)
     raise invalid("A pool must be a folder, a FILE.npz, a FILE.parquet or hf:NAME.", text, _STEP)
 
 
@@ -101,6 +101,8 @@ class _Folder:
 
     Nothing in it is trusted: links are left out, and only regular files are opened.
     """
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, files: list[Path], found: Walk, kind: Kind) -> None:
         self.name, self._kind = str(path.absolute()), kind

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .._checks import invalid, invalid_type
-from ..distributed import largest_over_ranks, sum_over_ranks
-from .base import check_sample, check_weights
+from ..distributed import gather_rows, sum_over_ranks
+from .base import Density, check_sample, check_weights
 from .moments import Moments
 from .shrinking import Shrunk
-from .shrunk_density import ShrunkDensity, alone, moments_of
+from .shrunk_density import AUTO, ShrunkDensity, alone, moments_of
 
 _GRID = [10.0**power for power in range(-3, 4)]
 _RIDGE = 1e-6
@@ -47,6 +48,10 @@ class ClassGaussian(ShrunkDensity):
 
     name: ClassVar[str] = "class-gaussian"
 
+    def __init__(self, shrinkage: float | str = AUTO) -> None:
+        super().__init__(shrinkage)
+        self._ids: Tensor = torch.zeros(0, dtype=torch.int64)
+
     def fit(
         self,
         x: Tensor,
@@ -60,10 +65,14 @@ class ClassGaussian(ShrunkDensity):
         x, weights, _ = check_sample(x, weights, index, least=0 if together else 2)
         labels = check_labels(labels, x)
         weights = weights * (labels >= 0)
-        total, largest = (sum_over_ranks, largest_over_ranks) if together else (alone, alone)
-        classes = int(largest(torch.cat([labels, labels.new_full((1,), -1)]).max().reshape(1))) + 1
-        if classes < 1:
+        total = sum_over_ranks if together else alone
+        ids = _distinct(labels[labels >= 0])
+        if together:
+            every = [part for (part,) in gather_rows(ids.cpu().numpy())]
+            ids = torch.from_numpy(np.unique(np.concatenate(every))).to(x.device)
+        if not ids.numel():
             raise invalid("A class-conditional density needs a label.", "none")
+        labels, classes = _numbered(labels, ids), len(ids)
         groups = torch.nn.functional.one_hot(labels.clamp_min(0), classes)
         moments = moments_of(x, weights, groups, total)
         rows = self.shrinkage
@@ -76,6 +85,7 @@ class ClassGaussian(ShrunkDensity):
             fits = torch.stack([x.new_zeros(len(grid)), *parts]).sum(0)
             rows = grid[int(total(fits).argmax())]
         self._take(moments, rows)
+        self._ids = ids
         return self
 
     @staticmethod
@@ -85,8 +95,53 @@ class ClassGaussian(ShrunkDensity):
 
     @property
     def classes(self) -> int:
-        """How many classes there are, with or without rows."""
-        return 0 if self._moments is None else self._moments.groups
+        """How many classes it was fitted on."""
+        return len(self._ids)
+
+    def merge(self, other: Density) -> ClassGaussian:
+        """See :meth:`ShrunkDensity.merge`: over the classes of both."""
+        if not isinstance(other, ClassGaussian) or self._moments is None or other._moments is None:
+            return super().merge(other)
+        ids = _distinct(torch.cat([self._ids, other._ids.to(self._ids.device)]))
+        merged = super(ClassGaussian, self._spread(ids)).merge(other._spread(ids))
+        merged._ids = ids
+        return merged
+
+    def _spread(self, ids: Tensor) -> ClassGaussian:
+        """Return the same over more classes; the others have no rows."""
+        assert self._moments is not None
+        assert self._shrunk is not None
+        moments, at = Moments.zeros(len(ids), self._moments.origin), torch.searchsorted(ids, self._ids)
+        moments.count[at] = self._moments.count
+        moments.sum[at], moments.scatter[at] = self._moments.sum, self._moments.scatter
+        found = ClassGaussian(self.shrinkage)
+        found._take(moments, self._shrunk.rows)
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :meth:`Density.state_dict`."""
+        state = super().state_dict()
+        return {**state, "ids": self._ids} if state else state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :meth:`Density.load_state_dict`; older states have the classes 0 to C - 1."""
+        super().load_state_dict(state)
+        if state:
+            self._ids = state["ids"].clone() if "ids" in state else torch.arange(len(state["count"]))
+
+    def _known(self, labels: Tensor | None, x: Tensor) -> Tensor:
+        """Return the number of each label, -1 where there is none.
+
+        Raises:
+            InvalidValue: for a class that it was not fitted on.
+        """
+        labels = check_labels(labels, x)
+        found = _numbered(labels, self._ids)
+        strange = (labels >= 0) & (found < 0)
+        if bool(strange.any()):
+            rule = f"Labels must be among the {self.classes} classes that it was fitted on."
+            raise invalid(rule, int(labels[strange][0]))
+        return found
 
     def log_prob(self, x: Tensor) -> Tensor:
         """See :meth:`Density.log_prob`: over all classes."""
@@ -98,7 +153,7 @@ class ClassGaussian(ShrunkDensity):
         r"""Return :math:`\log p(x \mid y)`, float64 ``(B,)``; -inf for a class without rows."""
         x = self._rows(x)
         assert self._moments is not None
-        labels = check_labels(labels, x, self.classes)
+        labels = self._known(labels, x)
         joint = self._joint(x) - self._moments.count.log()
         return joint.nan_to_num(nan=-torch.inf).gather(1, labels[:, None])[:, 0]
 
@@ -108,12 +163,12 @@ class ClassGaussian(ShrunkDensity):
         .. math:: \log \pi_y p(x \mid y) - \log \sum_c \pi_c p(x \mid c)
         """
         x = self._rows(x)
-        return self._ratio(self._joint(x), check_labels(labels, x, self.classes))
+        return self._ratio(self._joint(x), self._known(labels, x))
 
     def label_left_out(self, x: Tensor, labels: Tensor, *, weights: Tensor | None = None) -> Tensor:
         """Return :meth:`label_log_ratio` of rows it was fitted on, each without itself."""
         x = self._rows(x)
-        labels = check_labels(labels, x, self.classes)
+        labels = self._known(labels, x)
         return self._ratio(self._joint_left_out(x, labels, check_weights(weights, x)), labels)
 
     def left_out(
@@ -128,8 +183,9 @@ class ClassGaussian(ShrunkDensity):
         x = self._rows(x)
         weights = check_weights(weights, x)
         assert self._moments is not None
-        labels = check_labels(labels, x)
-        labels = labels.where(labels < self.classes, -1)  # a class that it has not seen explains nothing
+        labels = _numbered(
+            check_labels(labels, x), self._ids
+        )  # a class that it has not seen explains nothing
         joint = self._joint_left_out(x, labels, weights)
         return joint.logsumexp(1) - (self._moments.count.sum() - weights * (labels >= 0)).log()
 
@@ -154,7 +210,20 @@ class ClassGaussian(ShrunkDensity):
         return ratio.where(told, torch.nan)
 
 
-def check_labels(labels: Tensor | None, x: Tensor, classes: int | None = None) -> Tensor:
+def _distinct(ids: Tensor) -> Tensor:
+    """Return each id once, ascending."""
+    found: Tensor = torch.unique(ids)
+    return found
+
+
+def _numbered(labels: Tensor, ids: Tensor) -> Tensor:
+    """Return where each label stands in ``ids``, which ascend; -1 where it does not."""
+    ids = ids.to(labels.device)
+    at = torch.searchsorted(ids, labels).clamp_max(len(ids) - 1)
+    return at.where(ids[at] == labels, -1)
+
+
+def check_labels(labels: Tensor | None, x: Tensor) -> Tensor:
     """Return class ids ``(N,)`` of rows; all 0 where there are none."""
     if labels is None:
         return torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -162,8 +231,6 @@ def check_labels(labels: Tensor | None, x: Tensor, classes: int | None = None) -
         raise invalid_type(
             f"`labels` must be class ids ({len(x)},).", f"{labels.dtype} {tuple(labels.shape)}"
         )
-    if classes is not None and int(labels.max()) >= classes:
-        raise invalid(f"Labels must be below {classes}, the classes it was fitted on.", int(labels.max()))
     return labels.to(x.device, torch.int64)
 
 

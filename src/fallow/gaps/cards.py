@@ -67,8 +67,8 @@ class Telling:
         known = both.labels >= 0
         classes = np.where(known, both.labels, both.predicted)
         there = classes[classes >= 0]
-        counts = np.bincount(there) if there.size else np.zeros(0, int)
-        top = int(counts.argmax()) if counts.size else None
+        ids, counts = np.unique(there, return_counts=True)
+        top = int(ids[counts.argmax()]) if counts.size else None
         facts = {
             "size": len(region),
             "training": int(t.surprise.size),
@@ -81,7 +81,7 @@ class Telling:
             "lacking": max(0.0, region.lack),
             "percentile": float(np.median(both.percentile)),
             "class": None if top is None else self._name(top),
-            "class_share": None if top is None else float(counts[top] / there.size),
+            "class_share": None if top is None else float(counts.max() / there.size),
             "class_is_predicted": bool(not known.all()),
             "error": _error(both)[0],
             "error_overall": self._overall,

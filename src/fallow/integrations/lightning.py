@@ -10,6 +10,7 @@ The module is the user's own. It gets its batch as before, without the index, an
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -44,6 +45,9 @@ _TWO_LINES = (
 
 class SubsamplingCallback(Callback):
     """Lets a Lightning training leave samples out.
+
+    A checkpoint may be saved after any batch. Where gradients accumulate and the batches since the last
+    optimizer step have lost theirs, they are trained on again when it is resumed.
 
     Lightning reads the length of the training loader once for all epochs unless it is told to read it
     again, so the callback sets ``reload_dataloaders_every_n_epochs`` to 1.
@@ -84,6 +88,7 @@ class SubsamplingCallback(Callback):
         self.batch_size = batch_size
         self.before_batch: Callable[[Trainer], None] = lambda trainer: None
         self._index: Tensor | None = None
+        self._steps = 0
         self._undo: Callable[[], None] = lambda: None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -116,6 +121,7 @@ class SubsamplingCallback(Callback):
             if trainer.training and isinstance(batch, tuple | list) and isinstance(batch[0], HostIndex):
                 self.before_batch(trainer)
                 self._index, batch = batch
+                self._steps = trainer.global_step
             return before(batch, dataloader_idx)
 
         setattr(owner, _HOOK, take_index)
@@ -129,6 +135,16 @@ class SubsamplingCallback(Callback):
                 "Give the module an attribute `sample_weights = None` and use it in the loss, "
                 "or choose a policy with weighted=False.",
             )
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let an error of the loader be seen, as that for a dataset that grew.
+
+        Lightning's clean-up asks for the length of a loader that could not be iterated, and its own error
+        would take the place of the first.
+        """
+        loop: Any = trainer.fit_loop
+        if getattr(getattr(loop, "_combined_loader", None), "_iterator", None) is None:
+            loop._data_fetcher = None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the module as it was."""
@@ -159,7 +175,14 @@ class SubsamplingCallback(Callback):
         losses, scores = self._read(outputs, len(self._index))
         if self.watch is not None:
             scores = self.watch.scores(self._index, self._labels(self._index))
-        self.subsampler.record(self._index, losses, scores, outputs.get("predicted"), outputs.get("backward"))
+        self.subsampler.record(
+            self._index,
+            losses,
+            scores,
+            outputs.get("predicted"),
+            outputs.get("backward"),
+            accumulating=trainer.global_step == self._steps,
+        )
         self._index = None
 
     def _show_mask(self, module: LightningModule, batch: Any) -> None:
@@ -172,9 +195,11 @@ class SubsamplingCallback(Callback):
             self.watch.taps.expect(*(None if told is None else told(batch) for told in (mask, rows)))
 
     def _labels(self, index: Tensor) -> Tensor | None:
-        """Return the labels of samples, for a density that has classes."""
+        """Return the labels of samples, numbered from 0, for a density that has classes."""
         labels = self.subsampler.labels
-        return None if labels is None else labels[index]
+        if labels is None:
+            return None
+        return torch.from_numpy(self.subsampler.class_ids.encode(labels[index].numpy()).astype(np.int64))
 
     def _read(self, outputs: Any, batch: int) -> tuple[Tensor, Tensor | None]:
         """Return per-sample losses, and scores where they are something else."""
@@ -252,6 +277,18 @@ class SubsamplingCallback(Callback):
         """Return the subsampler's state, and the density's; Lightning saves it in its checkpoints."""
         watch = {} if self.watch is None else {"watch": self.watch.state_dict()}
         return {"subsampler": self.subsampler.state_dict(), **watch}
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Warn if the optimizer has made the step of a batch that is not recorded yet."""
+        if trainer.training and self._index is not None and trainer.global_step != self._steps:
+            warnings.warn(
+                "A checkpoint was saved inside a batch, after its optimizer step: resumed from it, the "
+                "training takes that step again. Save it from ModelCheckpoint, or from a callback that comes "
+                "after SubsamplingCallback.",
+                stacklevel=2,
+            )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the subsampler's state over, and the density's."""

@@ -148,7 +148,7 @@ class Persistence:
         bound = -math.log(valley / BINS)
         if standing.labels is None:
             return bound
-        return max(bound, math.log(int(standing.labels.max()) + 1) + MARGIN)
+        return max(bound, math.log(np.count_nonzero(np.bincount(standing.labels))) + MARGIN)
 
 
 def visits_wrong(standing: Standing) -> NDArray[np.uint8] | None:

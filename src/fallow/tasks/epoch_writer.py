@@ -142,9 +142,9 @@ class EpochWriter(Callback):
         history, self.unshown = self.subsampler.history, False
         if self.looks is None or not history or history[-1].n > self.subsampler.n:
             return
-        n, labels = history[-1].n, self.subsampler.labels
-        known = None if labels is None else labels.numpy()[:n]
-        predicted = self.subsampler.predicted.numpy().astype(np.int32)[:n]
+        n, labels, ids = history[-1].n, self.subsampler.labels, self.subsampler.class_ids
+        known = None if labels is None else ids.encode(labels.numpy()[:n])
+        predicted = ids.encode(self.subsampler.predicted.numpy()[:n])
         with suppress(DamagedData):
             last = self._file(history[-1].epoch)
             reasons = [last.reason]

@@ -162,7 +162,7 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
     )
     found.train_dataloader = lambda: loader  # type: ignore[method-assign]
     module = _own_module(options, subsampler)
-    known = None if labels is None else labels.numpy().astype(np.int32)
+    known = None if labels is None else subsampler.class_ids.encode(labels.numpy())
     classes = readable(classes)
     samples = DataFile(count, known, None, classes)
     return Job(subsampler, module, loader, None, classes, samples, None, found, _watch(options, module))
@@ -204,7 +204,7 @@ def _subsampler(
     """Return the subsampler; ``declared``: the losses that are recorded are known to be the score."""
     per_class = options.min_kept_per_class
     if per_class is None:
-        per_class = 0 if labels is None else max(1, batch_size // (int(labels.max()) + 1))
+        per_class = 0 if labels is None else max(1, batch_size // np.unique(labels).size)
     epochs = options.planned_epochs
     if per_class and labels is None:
         step = "Give your training dataset an attribute `labels`, (N,) class ids, or leave it out."

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Subset
 
 from .._checks import FallowError
+from ..class_ids import ClassIds
 from ..recording import check_labels
 
 ATTRIBUTES = ("labels", "targets")
@@ -18,32 +21,39 @@ ATTRIBUTES = ("labels", "targets")
 def offered_labels(dataset: Any) -> tuple[Tensor, tuple[str, ...]] | tuple[None, None]:
     """Return the class ids of a dataset's samples and the names of the classes, where it offers ids.
 
-    Read is the attribute ``labels``, or else ``targets``: one class id a sample, ``(N,)``, from 0, as a
-    tensor, an array or a list. One that holds anything else means something else, and is left alone. The
-    names are the attribute ``classes``, or else the numbers. A ``Subset`` has those of its rows.
+    Read is the attribute ``labels``, or else ``targets``: one class id a sample, ``(N,)``, any whole number,
+    as a tensor, an array or a list. One that holds anything else means something else, and is left alone. The
+    names are the attribute ``classes``, or else the ids. A ``Subset`` has those of its rows.
 
     Args:
         dataset: map-style, with a length.
 
     Returns:
-        The ids ``(N,)``, int32, and a name for each id; or None and None.
+        The ids ``(N,)``, int64, and a name for each number that :class:`~fallow.class_ids.ClassIds` gives
+        them; or None and None.
 
     >>> data = torch.utils.data.TensorDataset(torch.zeros(4, 2))
     >>> offered_labels(data)
     (None, None)
     >>> data.targets = [0, 2, 1, 0]
     >>> offered_labels(Subset(data, [1, 3]))
-    (tensor([2, 0], dtype=torch.int32), ('0', '1', '2'))
+    (tensor([2, 0]), ('0', '1', '2'))
     """
+    labels, classes = _offered(dataset)
+    return (None, None) if labels is None else (labels, _names(classes, labels.numpy()))
+
+
+def _offered(dataset: Any) -> tuple[Tensor, Any] | tuple[None, None]:
+    """Return the class ids and what the dataset says of its classes."""
     if isinstance(dataset, Subset):
-        labels, classes = offered_labels(dataset.dataset)
-        if labels is None or classes is None:
+        labels, classes = _offered(dataset.dataset)
+        if labels is None:
             return None, None
         return labels[torch.as_tensor(dataset.indices, dtype=torch.int64)], classes
     for name in ATTRIBUTES:
-        labels = _class_ids(getattr(dataset, name, None), len(dataset))
-        if labels is not None:
-            return labels, _names(getattr(dataset, "classes", None), int(labels.max()) + 1)
+        found = _class_ids(getattr(dataset, name, None), len(dataset))
+        if found is not None:
+            return found, getattr(dataset, "classes", None)
     return None, None
 
 
@@ -71,8 +81,10 @@ def _class_ids(found: Any, n: int) -> Tensor | None:
     return None if ids is None else torch.from_numpy(ids)
 
 
-def _names(found: Any, count: int) -> tuple[str, ...]:
-    """Return the names ``found`` where there are at least ``count`` of them, else numbers."""
-    if isinstance(found, list | tuple) and len(found) >= count:
-        return tuple(str(name) for name in found)
-    return tuple(str(number) for number in range(count))
+def _names(found: Any, labels: NDArray[np.int64]) -> tuple[str, ...]:
+    """Return the names ``found`` if there is one for each id, else the ids."""
+    ids = ClassIds.of(labels).ids
+    named = isinstance(found, list | tuple) and labels.min() >= 0 and len(found) > labels.max()
+    if ids is None:
+        return tuple(map(str, found if named else range(int(labels.max()) + 1)))
+    return tuple(str(found[label] if named else label) for label in ids.tolist())

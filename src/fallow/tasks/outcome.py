@@ -96,7 +96,8 @@ def finish(
         unpredicted=policy.reads_predictions and not told,
     )
     run.write_summary(summary)
-    names = None if labels is None or classes is None else [classes[i] for i in labels.tolist()]
+    numbers = [] if labels is None else subsampler.class_ids.encode(labels.numpy()).tolist()
+    names = None if labels is None or classes is None else [classes[i] for i in numbers]
     scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
     times = fitted(times_used(history), subsampler.n, 0)
     table = samples_csv(names, scores, reason, times, nats=nats)

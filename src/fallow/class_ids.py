@@ -1,0 +1,72 @@
+"""Class ids as numbers from 0, so that nothing is as large as the largest id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SMALL = 1024
+"""Ids below this are always their own numbers: a network may have more classes than the samples."""
+_MOST = 2**31 - 2
+"""The largest number: 1 more is kept in four bytes."""
+
+
+class ClassIds:
+    """Which number each class id has.
+
+    Ids from 0 that are about as small as there are samples are their own numbers. If one is negative or
+    larger, the ids of the samples are numbered from 0 in their order.
+
+    Args:
+        ids: the ids in their order, int64 ``(C,)``; None if they are their own numbers.
+
+    >>> found = ClassIds.of(np.array([7, -1, 2**40, 7]))
+    >>> found.encode(np.array([-1, 7, 2**40]))
+    array([0, 1, 2], dtype=int32)
+    >>> ClassIds.of(np.array([0, 2, 1])).encode(np.array([2, 9]))
+    array([2, 9], dtype=int32)
+    """
+
+    def __init__(self, ids: NDArray[np.int64] | None = None) -> None:
+        self.ids = ids
+        self._back: NDArray[np.int64] | None = None
+        if ids is not None:
+            none = -1 if ids[0] > -1 or -1 not in ids else np.iinfo(np.int64).min
+            self._back = np.append(ids, none)
+
+    @staticmethod
+    def of(labels: NDArray[np.int64]) -> ClassIds:
+        """Return the numbers for the ids of some samples, int64 ``(N,)``."""
+        if labels.min() >= 0 and labels.max() < max(_SMALL, 2 * labels.size):
+            return ClassIds()
+        return ClassIds(np.unique(labels))
+
+    @property
+    def renumbered(self) -> bool:
+        """Whether ids and numbers differ."""
+        return self.ids is not None
+
+    def encode(self, ids: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+        """Return the number of each id, int32 of the same shape.
+
+        An id that no sample has is numbered after all others, or as -1, *no class*, if it is negative.
+        """
+        if self.ids is None:
+            same: NDArray[np.int32] = np.clip(ids, -1, _MOST).astype(np.int32)
+            return same
+        at = np.minimum(np.searchsorted(self.ids, ids), self.ids.size - 1)
+        other = np.where(ids < 0, -1, self.ids.size)
+        numbers: NDArray[np.int32] = np.where(self.ids[at] == ids, at, other).astype(np.int32)
+        return numbers
+
+    def decode(self, numbers: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Return the id of each number, int64.
+
+        For *no class*, and for a class that no sample has, that is -1; or the lowest int64 if -1 is an id.
+        """
+        if self._back is None:
+            return numbers.astype(np.int64)
+        ids: NDArray[np.int64] = self._back[numbers]
+        return ids

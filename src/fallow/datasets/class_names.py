@@ -1,0 +1,111 @@
+"""Class ids are names: whole numbers of any size, or words, which are numbered from 0 in their order."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._checks import FallowError, invalid
+
+LONGEST = 256
+"""The most characters of a class name."""
+WIDEST = 1 << 20
+"""The most columns of one-hot rows."""
+_EXACT = 2**53
+"""Whole numbers below this are exact as floats."""
+_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,19}")
+
+
+def as_ids(name: str, array: NDArray[np.generic], start: int = 0) -> NDArray[np.generic]:
+    """Return labels as class ids ``(N,)``: integers, or words.
+
+    Taken are whole numbers of any type, booleans as 0 and 1, words, a column ``(N, 1)`` of these, and one-hot
+    rows ``(N, C)``, whose ids are the places of their 1.
+
+    Args:
+        name: of the array, for errors.
+        array: some labels.
+        start: the place of the first, for errors.
+
+    Raises:
+        InvalidValue: The shape, the type or a value is not allowed.
+
+    >>> as_ids("y", np.array([[3.0], [-1.0]])).tolist()
+    [3, -1]
+    >>> as_ids("y", np.array([[0, 0, 1], [1, 0, 0]])).tolist()
+    [2, 0]
+    """
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.dtype.kind in "US":
+        return _words(name, array, start)
+    if array.dtype.kind not in "iubf":
+        rule = f"`{name}` must hold whole numbers or words."
+        raise invalid(rule, array.dtype, "A class id is a name: save numbers or text.")
+    if array.ndim == 2:
+        return _of_one_hot(name, array, start)
+    if array.ndim != 1:
+        raise _shape(name, array.shape)
+    if array.dtype.kind == "f":
+        whole = np.isfinite(array) & (np.trunc(array) == array) & (np.abs(array) <= _EXACT)
+        for row in np.flatnonzero(~whole)[:1]:
+            step = "Fallow trains classifiers: cut measurements into a few groups."
+            raise invalid(f"`{name}` must hold whole numbers.", f"{array[row]} at sample {start + row}", step)
+    return array if array.dtype.kind == "u" and array.dtype.itemsize == 8 else array.astype(np.int64)
+
+
+def number_classes(
+    *parts: NDArray[np.generic],
+) -> tuple[list[NDArray[np.int64]], list[str]]:
+    """Return the number of each id in each of some parts, int64 ``(N,)``, and the names of the classes.
+
+    An id is the same class whether it is a number or a word. Numbers come in their order, before words.
+
+    >>> (train, test), names = number_classes(np.array([10, -2, 9]), np.array(["9", "eel"]))
+    >>> train.tolist(), test.tolist(), names
+    ([2, 0, 1], [1, 3], ['-2', '9', '10', 'eel'])
+    """
+    found = [np.unique(part, return_inverse=True) for part in parts]
+    texts = [[str(value) for value in ids.tolist()] for ids, _ in found]
+    names = sorted(set().union(*texts), key=_place)
+    number = {name: place for place, name in enumerate(names)}
+    numbers = [np.array([number[text] for text in named], np.int64) for named in texts]
+    return [of[places] for of, (_, places) in zip(numbers, found, strict=True)], names
+
+
+def _place(name: str) -> tuple[int, int, str]:
+    return (0, int(name), "") if _NUMBER.fullmatch(name) else (1, 0, name)
+
+
+def _of_one_hot(name: str, array: NDArray[np.generic], start: int) -> NDArray[np.int64]:
+    ones = array == 1
+    if not ((ones | (array == 0)).all() and (ones.sum(1) == 1).all()):
+        raise _shape(name, (start + len(array), *array.shape[1:]))
+    places: NDArray[np.int64] = ones.argmax(1).astype(np.int64)
+    return places
+
+
+def _words(name: str, array: NDArray[np.generic], start: int) -> NDArray[np.generic]:
+    if array.ndim != 1:
+        raise _shape(name, array.shape)
+    if array.dtype.itemsize > LONGEST * (4 if array.dtype.kind == "U" else 1):
+        raise invalid(f"A class name in `{name}` has at most {LONGEST} characters.", array.dtype)
+    rule, step = f"`{name}` must hold words as text.", "Save them as numpy text."
+    if array.dtype.kind == "S":
+        try:
+            words: NDArray[np.generic] = np.char.decode(array.astype(np.bytes_), "utf-8")
+            return words
+        except ValueError as error:
+            raise invalid(rule, f"{error} from sample {start} on", step) from None
+    codes = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    for place in np.flatnonzero((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000)))[:1]:
+        row = start + place // (array.dtype.itemsize // 4)
+        raise invalid(rule, f"the character {codes[place]:#x} at sample {row}", step)
+    return array
+
+
+def _shape(name: str, shape: tuple[int, ...]) -> FallowError:
+    step = "Class ids are one number or word a sample; take `.argmax(1)` of probabilities."
+    return invalid(f"`{name}` must have the shape (N,).", shape, step)
