@@ -223,18 +223,27 @@ def check_usage(page, fates, labels, n):
         if labels is not None:
             starts = dict(facts["classes"])
             assert starts == {str(c): int(np.argmax(labels[ids] == c)) for c in np.unique(labels)}
-    for name in ("coarse", "fine"):
-        if f"d-{name}" not in page.blocks:
-            assert facts["coarse"] == facts["fine"] == min(n, 1024)
-            continue
-        rows = facts[name]
-        counts = page.whole(name).reshape(len(facts["epochs"]), rows)
-        edges = np.arange(rows + 1) * n // rows
+    fine = np.arange(facts["fine"] + 1) * n // facts["fine"]
+    outlier = UNUSED + Reason.OUTLIER
+    for name, edges in (("rows", np.array(facts["edges"])), ("fine", fine)):
+        assert edges[0] == 0
+        assert edges[-1] == n
         assert np.diff(edges).min() >= 1
-        np.testing.assert_array_equal(counts.sum(1), (fates == USED).sum(0))
-        if facts["step"] == 1:
-            sums = np.add.reduceat(marks == USED, edges[:-1], axis=0, dtype=int)
-            np.testing.assert_array_equal(counts.T, sums)
+        if f"d-{name}" not in page.blocks:
+            assert facts["edges"] == list(range(n + 1))  # rows are single samples
+            continue
+        for what, blob in ((USED, name), (outlier, f"{name}-outliers")):
+            if not (fates == what).any():
+                assert blob == f"{name}-outliers" not in page.blocks
+                continue
+            counts = page.whole(blob).reshape(len(facts["epochs"]), len(edges) - 1)
+            np.testing.assert_array_equal(counts.sum(1), (fates == what).sum(0))
+            if facts["step"] == 1:
+                sums = np.add.reduceat(marks == what, edges[:-1], axis=0, dtype=int)
+                np.testing.assert_array_equal(counts.T, sums)
+    if labels is not None:
+        starts = [start for _, start in facts["classes"]]
+        assert set(starts) <= set(facts["edges"])  # no row holds samples of two classes
 
 
 def check_samples(page, past, fates, labels, told):
@@ -416,7 +425,7 @@ def test_a_missing_epoch_is_told_and_a_damaged_one_refused(tmp_path):
     generations.write(generations.state_path(before.number).read_bytes(), before.about, files)
     page = page_of(tmp_path / "run")
     assert "1 epoch is missing from the history, the first 2." in " ".join(page.words)
-    assert page.facts["epochs"] == [0, 1, 3, 4]
+    assert page.facts["epochs"] == [1, 2, 4, 5]
     (tmp_path / "run" / "history" / "epoch-00003.safetensors").write_bytes(b"cut short")
     with pytest.raises(DamagedData, match="epoch-00003"):
         write_report(Run(tmp_path / "run"))
@@ -446,7 +455,7 @@ def test_many_epochs_and_many_classes_stay_small(tmp_path):
     page = Page(report.read_text(encoding="utf-8"))
     assert len(page.facts["epochs"]) == 400
     assert "400 evenly spaced epochs of 410 are drawn." in " ".join(page.words)
-    assert page.facts["epochs"][-1] == 409
+    assert page.facts["epochs"][-1] == 410
 
 
 def test_what_does_not_fit_is_thinned_evenly(tmp_path, monkeypatch):
