@@ -143,8 +143,8 @@ def test_order_is_by_class_then_times_used_then_epochs_of_a_rule_then_score(made
 
 
 @pytest.mark.parametrize(("n", "drawn_from", "rows"), [
-    (10, 0, 10), (400, 0, 400), (5_000, 0, ROWS), (40, 1, 40), (1437, 1, LEAST),
-    (20_000, 1, 200), (80_000, 1, ROWS),
+    (10, 0, 10), (400, 0, 400), (5_000, 0, ROWS), (40, 1, 40), (128, 1, 128),
+    (129, 1, LEAST), (1437, 1, LEAST), (20_000, 1, 200), (80_000, 1, ROWS),
 ])  # fmt: skip
 def test_a_row_holds_many_samples_where_they_were_drawn(n, drawn_from, rows):
     used = np.arange(n) % 2 == 0

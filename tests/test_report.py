@@ -337,6 +337,30 @@ def test_a_summary_of_other_kinds_is_refused(tmp_path, wrong):
         render(Run(tmp_path / "run"))
 
 
+def test_files_are_shown_from_the_data_folder_and_long_ones_by_their_end(tmp_path):
+    folder = "/data/of a person/photos"
+    names = [
+        f"{folder}/cats/{'x' * 240}1.png", f"{folder}/cats/2.png", f"{folder}-new/cats/3.png", "d.csv:7",
+        "/a/pool/that/lies/elsewhere/and/is/deep/cats/4.png", "\u0642\u0637/\u0635\u0648\u0631.png",
+        f"{folder}/", "a\nb.png", "",
+    ]  # fmt: skip
+    files = tuple(names[i % len(names)] for i in range(90))
+    make_run(tmp_path / "run", n=90, epochs=3, files=files, options={"data": folder}, shown=True)
+    report = write_report(Run(tmp_path / "run")).read_text(encoding="utf-8")
+    cards = dict(re.findall(r'title="([^"]*)"><bdi dir="ltr">([^<]*)</bdi>', report))
+    assert cards[names[0]] == "\u2026" + "x" * 34 + "1.png"
+    assert cards[names[1]] == "cats/2.png"
+    assert cards[names[3]] == "d.csv:7"
+    assert cards[names[2]] == names[2]
+    assert cards[names[4]] == "\u2026/lies/elsewhere/and/is/deep/cats/4.png"
+    assert cards[names[6]] == names[6]
+    assert "\u0642\u0637/\u200e\u0635\u0648\u0631.png" in cards.values()
+    assert max(map(len, cards.values())) <= 41
+    whole = [sample[5] for sample in Page(report).facts["samples"]]
+    assert names[1] in whole
+    assert None in whole  # of the sample without a file
+
+
 def test_tokens_without_a_gradient_are_told(tmp_path):
     make_run(tmp_path / "run")
     assert "without a gradient" not in " ".join(page_of(tmp_path / "run").words)

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fallow.charts.usage_rows import DARKER, PALEST
 from fallow.policies.base import Reason
 from fallow.reading import Run
 from fallow.report import write_report
-from fallow.report.usage import USED
+from fallow.report.usage import UNUSED, USED
 from test_report import HOSTILE, Page, became, make_run, put_gaps, told_gaps
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -71,6 +72,11 @@ INK = """(spots) => { const c = document.getElementById('canvas'), r = c.width /
   const blue = (spot) => [...all.slice(at(spot), at(spot) + 3)].join() === '0,114,178';
   return spots.map((row) => row.map(blue)); }"""
 
+ALPHA = """(spots) => { const c = document.getElementById('canvas'), r = c.width / c.clientWidth;
+  const all = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+  const alpha = ([x, y]) => all[4 * (Math.floor(y * r) * c.width + Math.floor(x * r)) + 3];
+  return spots.map((row) => row.map(alpha)); }"""
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -96,7 +102,19 @@ def runs(tmp_path_factory):
             options={"data": names[0], "low": names[1], names[2]: names[3]},
         ),
         "blocks": make_run(folder / "blocks", n=30_000, epochs=5, classes=5),
+        "rows": make_run(folder / "rows", n=2_000, epochs=5, classes=5),
     }  # fmt: skip
+    names = (
+        "x" * 250 + "1.png",
+        "W" * 250,
+        "cats/2.png",
+        "\u0642\u0637/\u0635\u0648\u0631 7.png",
+        "d.csv:7",
+        "",
+    )
+    files = tuple(f"/data/{names[i % 6]}" if names[i % 6] else "" for i in range(64))
+    make_run(folder / "files", n=64, epochs=3, shown=True, files=files, options={"data": "/data"})
+    write_report(Run(folder / "files"))
     put_gaps(folder / "pictures", told_gaps(plain))
     put_gaps(folder / "hostile", told_gaps(tuple(HOSTILE)), pictures=False)
     for name in made:
@@ -178,6 +196,49 @@ def test_gaps_show_their_examples_side_by_side(browser, runs, width):
         assert page.locator("#gaps .slim").count() == 3
         assert page.locator("#gaps .slim").first.is_visible()
         assert gap.locator(".trend .line").bounding_box()["width"] > 10
+
+
+ENDS = """() => [...document.querySelectorAll('.card .file')].filter((e) => e.checkVisibility()).map((e) => {
+  const words = e.firstElementChild.firstChild, range = document.createRange();
+  range.setStart(words, words.length - 1); range.setEnd(words, words.length);
+  const last = range.getBoundingClientRect(), box = e.getBoundingClientRect();
+  const inside = last.bottom <= box.bottom + 1 && last.top >= box.top - 1 && last.right <= box.right + 1;
+  return [words.data, e.title, inside];
+})"""
+"""Of each card its file, the tooltip, and whether the end of the file's name is seen."""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_cards_show_the_end_of_a_file(browser, runs, width):
+    with Opened(browser, runs[0] / "files", width, touch=width < 500) as page:
+        page.evaluate(OPEN_ALL)
+        found = page.evaluate(ENDS)
+        assert len(found) < page.locator(".card").count()  # some have no file
+        assert len({name for name, _, _ in found}) == 5
+        for name, whole, seen in found:
+            assert seen, name
+            assert len(name) <= 40
+            assert whole.endswith(name[1:])
+        assert "cats/2.png" in [name for name, _, _ in found]
+
+
+def test_a_shade_is_the_share_that_an_epoch_used(browser, runs):
+    past = runs[1]["rows"][0]
+    fates = np.stack([became(file, 2_000) for file in past], axis=1)
+    made = Page((runs[0] / "rows" / "report.html").read_text(encoding="utf-8"))
+    order, edges = made.fates()[0], np.array(made.facts["edges"])
+    parts = [fates[order[low:high]] for low, high in pairwise(edges.tolist())]
+    shares = [
+        np.array([(part == what).mean(0) for part in parts]) for what in (USED, UNUSED + Reason.OUTLIER)
+    ]
+    depth = sum(np.where(s == 1, 1, np.where(s > 0, PALEST + DARKER * s, 0)) for s in shares)
+    with Opened(browser, runs[0] / "rows") as page:
+        size = page.evaluate(SIZE)
+        wide, high = size[0] - 204, size[1] - 142
+        rows = range(0, len(parts), 3)
+        spots = [[[108 + wide * (epoch + 0.5) / len(past), 10 + high * (edges[row] + edges[row + 1]) / 4_000]
+                  for epoch in range(len(past))] for row in rows]  # fmt: skip
+        np.testing.assert_allclose(page.evaluate(ALPHA, spots), 255 * depth[rows], atol=1)
 
 
 def test_it_may_open_in_the_dark(browser, runs):

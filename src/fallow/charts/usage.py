@@ -295,6 +295,9 @@ def _strip(ax: Axes, history: History, reached: Reached | None) -> None:
         dot = "o" if len(history) <= 40 else None
         ax.plot(epochs + 1, values, color=INK, linewidth=1.6, marker=dot, markersize=3.5, clip_on=False)
         ax.set_ylabel("%" if reached.percent else "")
+        low, high = np.nanmin(values), np.nanmax(values)
+        room = max(0.06 * (high - low), 0.1 if reached.percent else 0.001)
+        ax.set_ylim(low - room, min(high + room, 100.0) if reached.percent else high + room)
         ax.locator_params(axis="y", nbins=3)
     ax.set(xlabel="epoch")
     ax.set_title(said or "samples used", loc="left", fontsize="small", pad=11, parse_math=False)

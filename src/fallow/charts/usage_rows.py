@@ -94,7 +94,7 @@ def arrange(
     order = usage_order(history, classes.astype(np.int8), scores)
     sizes = np.bincount(classes, minlength=len(values))
     rows = min(n, ROWS)
-    if any(drew(record) for record in history):
+    if n > 2 * LEAST and any(drew(record) for record in history):
         rows = min(rows, max(LEAST, n // DRAWS))
     each = np.clip(np.round(rows * sizes / n).astype(np.int64), 1, sizes)
     starts = np.cumsum(each) - each

@@ -125,7 +125,8 @@ def _range(low: float, high: float) -> tuple[float, float, list[float]]:
     wide = max(high - low, 0.002)
     step = next(s * 10.0**k for k in range(-4, 308) for s in (1, 2, 5) if s * 10.0**k * 4 >= wide)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    last = max(last, first + 1)
+    if last <= first:
+        first, last = (first - 1, first) if first > 0 else (first, first + 1)  # no accuracy is above 100 %
     return first * step, last * step, [i * step for i in range(first, last + 1)]
 
 

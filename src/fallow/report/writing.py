@@ -93,7 +93,7 @@ def _page(source: Source, parts: dict[str, Any]) -> str:
     style, script = (own(name) for name in ("report.css", "report.js"))
     chart = parts["chart"]
     cards = [card for group in parts["groups"] for card in (*group["first"], *group["rest"])]
-    keys = ("index", "given", "predicted", "score", "times", "file")
+    keys = ("index", "given", "predicted", "score", "times", "whole")
     lives = {card["row"]: [card[key] for key in keys] for card in cards}
     return str(
         template("report.html.j2").render(
