@@ -44,7 +44,7 @@ HOSTILE = [
     "\u202egnp.exe\u2066 \u200f\x00\x1b[31m\udcff",
     "javascript:window.hit=1",
     "<!--<script>]]>\u2028\u2029",
-    "W" * 200_000,
+    "W" * 8_000,
 ]
 
 
