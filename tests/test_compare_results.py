@@ -416,6 +416,43 @@ def test_durations_as_people_say_them():
     ]
 
 
+def test_an_error_bar_goes_through_its_mark():
+    results = arms_of_a_chart(12, (0.3, 0.5, 0.7))
+    results["arms"][3]["accuracy"]["sd"] = None  # of one seed: no bar
+    results["arms"][4]["accuracy"]["sd"] = 0.01
+    ax = frontier_chart(results).axes[0]
+    expected = [
+        (100 * row["saved_fraction"], 100 * row["accuracy"]["mean"], 100 * row["accuracy"]["sd"])
+        for row in results["arms"][1:]
+        if row["accuracy"]["sd"]
+    ]
+    bars = [bar for bar in ax.containers if bar.has_yerr]
+    assert len(bars) == len(expected) == 32
+    ends = [bar.lines[2][0].get_segments()[0] for bar in bars]
+    found = [(low[0], (low[1] + high[1]) / 2, (high[1] - low[1]) / 2) for low, high in ends]
+    np.testing.assert_allclose(sorted(found), sorted(expected))
+    assert all(low[0] == high[0] for low, high in ends)
+    order = sorted(bars, key=lambda bar: bar.lines[2][0].get_zorder())
+    assert (
+        order[0].lines[2][0].get_segments()[0].tolist()
+        == ends[found.index(max(found, key=lambda f: f[2]))].tolist()
+    )
+
+
+def test_very_many_arms_and_very_long_names_have_room():
+    results = arms_of_a_chart(30, (0.5,))
+    results["arms"][5]["arm"] = "package.module:" + "VeryLong" * 30
+    results["arms"][6]["arm"] = "a\nb\u202e\ud800"
+    figure = frontier_chart(results)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [text.get_window_extent(canvas.get_renderer()) for text in figure.texts]
+    assert figure.axes[0].get_position().width > 0.3
+    for i, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
 def test_marks_stand_where_their_arms_are():
     figure = frontier_chart(arms_of_a_chart(12, (0.3, 0.5, 0.7)))
     marked = [line for line in figure.axes[0].get_lines() if line.get_marker() not in ("None", "", None)]

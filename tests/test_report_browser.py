@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fallow.charts.usage_rows import DARKER, PALEST
 from fallow.policies.base import Reason
 from fallow.reading import Run
 from fallow.report import write_report
-from fallow.report.usage import USED
+from fallow.report.usage import UNUSED, USED
 from test_report import HOSTILE, Page, became, make_run, put_gaps, told_gaps
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -71,6 +72,11 @@ INK = """(spots) => { const c = document.getElementById('canvas'), r = c.width /
   const blue = (spot) => [...all.slice(at(spot), at(spot) + 3)].join() === '0,114,178';
   return spots.map((row) => row.map(blue)); }"""
 
+ALPHA = """(spots) => { const c = document.getElementById('canvas'), r = c.width / c.clientWidth;
+  const all = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+  const alpha = ([x, y]) => all[4 * (Math.floor(y * r) * c.width + Math.floor(x * r)) + 3];
+  return spots.map((row) => row.map(alpha)); }"""
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -96,7 +102,19 @@ def runs(tmp_path_factory):
             options={"data": names[0], "low": names[1], names[2]: names[3]},
         ),
         "blocks": make_run(folder / "blocks", n=30_000, epochs=5, classes=5),
+        "rows": make_run(folder / "rows", n=2_000, epochs=5, classes=5),
     }  # fmt: skip
+    names = (
+        "x" * 250 + "1.png",
+        "W" * 250,
+        "cats/2.png",
+        "\u0642\u0637/\u0635\u0648\u0631 7.png",
+        "d.csv:7",
+        "",
+    )
+    files = tuple(f"/data/{names[i % 6]}" if names[i % 6] else "" for i in range(64))
+    make_run(folder / "files", n=64, epochs=3, shown=True, files=files, options={"data": "/data"})
+    write_report(Run(folder / "files"))
     put_gaps(folder / "pictures", told_gaps(plain))
     put_gaps(folder / "hostile", told_gaps(tuple(HOSTILE)), pictures=False)
     for name in made:
@@ -180,6 +198,49 @@ def test_gaps_show_their_examples_side_by_side(browser, runs, width):
         assert gap.locator(".trend .line").bounding_box()["width"] > 10
 
 
+ENDS = """() => [...document.querySelectorAll('.card .file')].filter((e) => e.checkVisibility()).map((e) => {
+  const words = e.firstElementChild.firstChild, range = document.createRange();
+  range.setStart(words, words.length - 1); range.setEnd(words, words.length);
+  const last = range.getBoundingClientRect(), box = e.getBoundingClientRect();
+  const inside = last.bottom <= box.bottom + 1 && last.top >= box.top - 1 && last.right <= box.right + 1;
+  return [words.data, e.title, inside];
+})"""
+"""Of each card its file, the tooltip, and whether the end of the file's name is seen."""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_cards_show_the_end_of_a_file(browser, runs, width):
+    with Opened(browser, runs[0] / "files", width, touch=width < 500) as page:
+        page.evaluate(OPEN_ALL)
+        found = page.evaluate(ENDS)
+        assert len(found) < page.locator(".card").count()  # some have no file
+        assert len({name for name, _, _ in found}) == 5
+        for name, whole, seen in found:
+            assert seen, name
+            assert len(name) <= 40
+            assert whole.endswith(name[1:])
+        assert "cats/2.png" in [name for name, _, _ in found]
+
+
+def test_a_shade_is_the_share_that_an_epoch_used(browser, runs):
+    past = runs[1]["rows"][0]
+    fates = np.stack([became(file, 2_000) for file in past], axis=1)
+    made = Page((runs[0] / "rows" / "report.html").read_text(encoding="utf-8"))
+    order, edges = made.fates()[0], np.array(made.facts["edges"])
+    parts = [fates[order[low:high]] for low, high in pairwise(edges.tolist())]
+    shares = [
+        np.array([(part == what).mean(0) for part in parts]) for what in (USED, UNUSED + Reason.OUTLIER)
+    ]
+    depth = sum(np.where(s == 1, 1, np.where(s > 0, PALEST + DARKER * s, 0)) for s in shares)
+    with Opened(browser, runs[0] / "rows") as page:
+        size = page.evaluate(SIZE)
+        wide, high = size[0] - 204, size[1] - 142
+        rows = range(0, len(parts), 3)
+        spots = [[[108 + wide * (epoch + 0.5) / len(past), 10 + high * (edges[row] + edges[row + 1]) / 4_000]
+                  for epoch in range(len(past))] for row in rows]  # fmt: skip
+        np.testing.assert_allclose(page.evaluate(ALPHA, spots), 255 * depth[rows], atol=1)
+
+
 def test_it_may_open_in_the_dark(browser, runs):
     with Opened(browser, runs[0] / "pictures", scheme="dark") as page:
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -196,10 +257,10 @@ def test_keys_reach_and_drive_the_chart_and_the_dialog(browser, runs):
         assert page.evaluate("document.activeElement.matches('#chart:focus-visible')")
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         page.keyboard.press("ArrowDown")
-        assert "epoch 0" in page.inner_text("#reading")
+        assert "epoch 1:" in page.inner_text("#reading")
         assert page.inner_text("#live") == page.inner_text("#reading")
         page.keyboard.press("End")
-        assert "epoch 11" in page.inner_text("#live")
+        assert "epoch 12" in page.inner_text("#live")
         page.keyboard.press("+")
         assert page.inner_text("#level").startswith("32 single samples")
         page.keyboard.press("-")
@@ -236,7 +297,7 @@ def test_a_samples_life_is_that_of_the_epoch_files(browser, runs):
         rows = page.locator("#life-body tbody tr").all_inner_texts()
         for epoch, row in enumerate(rows):
             number, what, score = row.split("\t")
-            assert (int(number), what) == (epoch, words[fates[sample, epoch]])
+            assert (int(number), what) == (epoch + 1, words[fates[sample, epoch]])
             assert float(score) == pytest.approx(past[epoch].scores[sample], rel=0.01)
         assert ["Trouser", "Coat", "Ankle boot"][labels[sample]] in page.inner_text("#life-body dl")
         assert page.locator("#life-body img").count() == 1
@@ -256,7 +317,7 @@ def test_single_marks_are_the_bits_of_the_epoch_files(browser, runs, name):
         seen = int(page.inner_text("#level").split()[0])
         assert seen == 12
         size = page.evaluate(SIZE)
-        left, top, wide, high = 108, 10, size[0] - 120, size[1] - 42
+        left, top, wide, high = 108, 10, size[0] - 204, size[1] - 142
         page.keyboard.press("Home")
         page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         chart.scroll_into_view_if_needed()
@@ -300,7 +361,7 @@ def test_blocks_tell_exact_counts_and_zoom_in_steps(browser, runs):
         ]:
             page.keyboard.press(key)
             low, high, epoch, count, size = found(page.inner_text("#live"))
-            assert count == used[order[low : high + 1], epoch].sum()
+            assert count == used[order[low : high + 1], epoch - 1].sum()
             assert size == high - low + 1
             sizes.add(size)
         assert len(sizes) > 2

@@ -2,9 +2,20 @@
 
 from .frontier import frontier_chart as frontier_chart
 from .frontier import save_frontier as save_frontier
-from .usage import block_shares as block_shares
+from .usage import Reached as Reached
 from .usage import save_usage as save_usage
 from .usage import usage_chart as usage_chart
-from .usage import usage_order as usage_order
+from .usage_rows import arrange as arrange
+from .usage_rows import row_shares as row_shares
+from .usage_rows import usage_order as usage_order
 
-__all__ = ["block_shares", "frontier_chart", "save_frontier", "save_usage", "usage_chart", "usage_order"]
+__all__ = [
+    "Reached",
+    "arrange",
+    "frontier_chart",
+    "row_shares",
+    "save_frontier",
+    "save_usage",
+    "usage_chart",
+    "usage_order",
+]

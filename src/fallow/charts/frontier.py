@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._checks import invalid
-from .style import INK, plain_style, write_chart
+from .style import INK, one_line, plain_style, write_chart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DPI, SIDE, SIZE = 250, 6.5, 13.0  # of the picture: dots an inch, inches; of the letters: points
 GAP = 1.35  # from label to label, in letters
+LONGEST = 24  # so many letters of an arm's name are written
 _FULL, _FEWER, _RANDOM = "full", "fewer-epochs", "random"
 _LOOKS: dict[str, tuple[str, str, str]] = {_FEWER: ("#5A5A5A", "s", "--"), _RANDOM: ("#5A5A5A", "D", ":")}
 _COLOURS = "#0072B2", "#D55E00", "#117733", "#AA4499", "#332288", "#8A6D00", "#882255"
@@ -43,7 +44,8 @@ _REACHED = {
 def frontier_chart(results: dict[str, Any]) -> Figure:
     """Draw test accuracy, or bits a character, against samples saved: a line an arm, full training as a band.
 
-    Bars and band are a standard deviation over the seeds to either side. Each arm is named at its right end.
+    Bars and band are a standard deviation over the seeds to either side. A bar goes through its mark; where
+    bars lie on each other, the shorter ones are in front. Each arm is named at its right end.
 
     Args:
         results: what ``results.json`` of a comparison holds.
@@ -64,7 +66,7 @@ def frontier_chart(results: dict[str, Any]) -> Figure:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(SIDE, SIDE))
-        longest = max(len(_WORDS.get(name, name)) for name in arms)
+        longest = max(len(_spoken(name)) for name in arms)
         room = (0.56 * longest + 3.2) * SIZE / (72 * SIDE)
         ax = figure.add_axes((0.125, 0.105, 0.875 - room, 0.74))
         _frame(ax, results, arms, reached)
@@ -150,8 +152,7 @@ def _frame(ax: Axes, results: dict[str, Any], arms: dict[str, Points], reached: 
     x = -0.105 / ax.get_position().width
     ax.set_title(f"{part} {reached.title}", loc="left", x=x, fontsize=SIZE, pad=12)
     seeds = max(row["n"] for row in results["arms"])
-    name = str(settings["data"]).rstrip("/").split("/")[-1]
-    title = name if len(name) <= 34 else f"{name[:33]}…"
+    title = one_line(str(settings["data"]).rstrip("/").split("/")[-1], 34)
     figure: Any = ax.figure
     figure.text(0.02, 0.957, title, fontsize=SIZE + 2, fontweight="bold", parse_math=False)
     spoken = "one seed" if seeds == 1 else f"mean and standard deviation of {seeds} seeds"
@@ -163,24 +164,23 @@ def _draw(
     ax: Axes, name: str, arms: dict[str, Points], looks: dict[str, tuple[str, str, str]]
 ) -> tuple[float, float]:
     """Draw one arm, and return where its line ends, in dots. A control's line begins at full training."""
-    saved, values, sd = (list(values) for values in zip(*arms[name], strict=True))
+    saved, values, sd = (list(part) for part in zip(*arms[name], strict=True))
     if name == _FULL:
         ax.axhline(values[0], color=INK, linewidth=1.6, zorder=2)
         ax.axhspan(values[0] - sd[0], values[0] + sd[0], color="#DADADA", linewidth=0, zorder=0)
         x, y = ax.transAxes.transform((1.0, 0.0))[0], ax.transData.transform((0.0, values[0]))[1]
         return float(x), float(y)
     colour, marker, dash = looks[name]
-    others = [other for other in arms if other != _FULL]
-    width = 72 * SIDE * ax.get_position().width / (ax.get_xlim()[1] - ax.get_xlim()[0])  # of 1 %, in points
-    step = min(4.0, 26.0 / max(1, len(others) - 1)) / width  # so that bars stand side by side
-    shift = (others.index(name) - (len(others) - 1) / 2) * step
     if name in _LOOKS and _FULL in arms:
         start = [0.0, saved[0]], [arms[_FULL][0][1], values[0]]
         ax.plot(*start, color=colour, linestyle=dash, linewidth=1.0, alpha=0.7, zorder=1)
-    if any(sd):  # only the bars stand beside each other: a mark is where its arm is
-        beside = [share + shift for share in saved]
-        ax.errorbar(beside, values, sd, color=colour, linestyle="", linewidth=1.2, zorder=2.5)
-        ax.hlines(values, saved, beside, color=colour, linewidth=1.2, zorder=2.5)
+    longest = max(sd for points in arms.values() for _, _, sd in points)
+    for share, value, half in arms[name]:
+        if half > 0:
+            z = 2.9 - 0.8 * half / longest
+            ax.errorbar(share, value, half, color=colour, linewidth=1.3, zorder=z)
+            ends = value - half, value + half
+            ax.scatter([share, share], ends, 50, colour, marker="_", linewidth=1.3, zorder=z)
     ax.plot(
         saved,
         values,
@@ -204,7 +204,8 @@ def _name(ax: Axes, ends: dict[str, tuple[float, float]], looks: dict[str, tuple
     names = sorted(ends, key=lambda name: ends[name][1])
     left, low = ax.transAxes.transform((1.0, 0.0))
     high = ax.transAxes.transform((1.0, 1.0))[1]
-    places = spread([ends[name][1] for name in names], GAP * SIZE * scale, low, high)
+    size = min(SIZE, (high - low) / scale / GAP / max(1, len(names) - 1))  # of very many, in smaller letters
+    places = spread([ends[name][1] for name in names], GAP * size * scale, low, high)
     back = figure.transFigure.inverted().transform
     for name, y in zip(names, places, strict=True):
         colour, marker, dash = looks.get(name, (INK, "", "-"))
@@ -216,7 +217,13 @@ def _name(ax: Axes, ends: dict[str, tuple[float, float]], looks: dict[str, tuple
         key.set(markevery=[1], markersize=7, markeredgecolor="white", markeredgewidth=0.7)
         figure.add_artist(key)
         x, y = back((left + 27 * scale, y))
-        figure.text(x, y, _WORDS.get(name, name), va="center", fontsize=SIZE, color=INK, parse_math=False)
+        figure.text(x, y, _spoken(name), va="center", fontsize=size, color=INK, parse_math=False)
+
+
+def _spoken(name: str) -> str:
+    """Return what an arm is called; of a long name, such as that of a class of one's own, the end."""
+    spoken = _WORDS.get(name, name)
+    return one_line(spoken if len(spoken) <= LONGEST else f"…{spoken[1 - LONGEST :]}", 6 * LONGEST)
 
 
 def _line(x: Sequence[float], y: Sequence[float], **look: Any) -> Any:

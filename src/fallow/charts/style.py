@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#1A1A1A"
+_FONTS = "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC", "Noto Sans Devanagari"
+"""Where they are installed, names are drawn in these if the usual font lacks their letters."""
 _STYLE: dict[Any, Any] = {"font.size": 13, "legend.frameon": False, "svg.hashsalt": "fallow"}
 
 
@@ -26,11 +29,22 @@ def plain_style(what: str) -> Iterator[None]:
         what: is drawn, for the error where matplotlib is missing.
     """
     try:
-        from matplotlib import style
+        from matplotlib import font_manager, style
     except ModuleNotFoundError:
         raise missing_extra(what, "matplotlib") from None
-    with style.context(["default", _STYLE]):
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    families = {"font.family": ["DejaVu Sans", *(name for name in _FONTS if name in there)]}
+    with style.context(["default", {**_STYLE, **families}]), warnings.catch_warnings():
+        # A name in letters that no font here has is drawn as boxes, as everywhere else.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
         yield
+
+
+def one_line(text: str, limit: int) -> str:
+    """Return a name as it is drawn: on one line, cut to ``limit``; what would be unseen is spelled."""
+    line = " ".join(text[: 4 * limit].split())
+    line = "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in line)
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def write_chart(figure: Figure, folder: Path, name: str, dpi: int) -> list[Path]:

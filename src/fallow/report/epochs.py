@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..charts.usage_rows import epoch_ticks
 from ..history import EDGES, EpochRecord
 from . import text
 from .pictures import png
@@ -24,10 +25,12 @@ _ROWS = 200
 
 def ticks(drawn: Sequence[EpochRecord]) -> list[tuple[str, str]]:
     """Return where an axis of epochs is marked, and with what: at most eleven times."""
-    numbers = np.array([record.epoch for record in drawn])
-    span = int(numbers[-1] - numbers[0])
-    step = next(s * 10**k for k in range(9) for s in (1, 2, 5) if s * 10**k * 10 > span)
-    at = np.flatnonzero(numbers % step == 0) if len(drawn) == span + 1 else _spread(len(drawn), 8)
+    numbers = np.array([record.epoch + 1 for record in drawn])
+    first, last = int(numbers[0]), int(numbers[-1])
+    if len(drawn) == last - first + 1:
+        at = np.array(epoch_ticks(first, last)) - first
+    else:
+        at = _spread(len(drawn), 8)
     return [(text.percent((i + 0.5) / len(drawn)), str(numbers[i])) for i in at]
 
 
@@ -111,6 +114,7 @@ def accuracy(source: Source) -> dict[str, Any] | None:
             for v in levels
         ],
         "part": part,
+        "name": name,
         "said": f"{part.capitalize()} {name}: {shown(values[-1])} in the last epoch, best "
         f"{shown(best[1])} in epoch {source.drawn[best[0]].epoch}.",
     }
@@ -121,7 +125,8 @@ def _range(low: float, high: float) -> tuple[float, float, list[float]]:
     wide = max(high - low, 0.002)
     step = next(s * 10.0**k for k in range(-4, 308) for s in (1, 2, 5) if s * 10.0**k * 4 >= wide)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    last = max(last, first + 1)
+    if last <= first:
+        first, last = (first - 1, first) if first > 0 else (first, first + 1)  # no accuracy is above 100 %
     return first * step, last * step, [i * step for i in range(first, last + 1)]
 
 

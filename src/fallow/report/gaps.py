@@ -12,6 +12,7 @@ from ..gaps_file import GapsFile
 from ..shown_file import SIDE
 from . import text, told
 from .pictures import picture
+from .samples import file_names
 from .source import COLUMNS, Source
 
 THIN = 0.9
@@ -22,7 +23,7 @@ CARDS, OUTLIERS = 40, 50
 """At most so many regions of a kind, and outliers of a kind and a side, are shown."""
 ACTIONS = "collect", "relabel", "ignore"
 _EXAMPLES, _PROTOTYPES = 9, 3
-_REASON, _FILE = 500, 160
+_REASON = 500
 _SIDES = "training", "reference"
 _OUTLIERS = (
     ("alone", "lie by themselves, far from every group"),
@@ -43,7 +44,7 @@ def section(source: Source) -> dict[str, Any] | None:
         return None
     drawn = _Pictures(file)
     found = file.told
-    against = _Against(found)
+    against = _Against(found, source.folder)
     missing = [_card(one, f"gap {n}", drawn, against) for n, one in _numbered(found["gaps"])]
     thin = [_card(one, f"thin {n}", drawn, against, slim=True) for n, one in _numbered(found["thin"])]
     return {
@@ -76,10 +77,12 @@ class _Against:
         pool: the name of the reference; None where it is what the run's accuracy is measured on.
         words: what was compared, in words that the pool's name follows.
         whose, have, side: how the reference is called.
+        folders: from which the files of each side are shown.
     """
 
-    def __init__(self, found: Object) -> None:
+    def __init__(self, found: Object, folder: str | None) -> None:
         pool = found.get("reference")
+        self.folders = dict(zip(_SIDES, (folder, pool if isinstance(pool, str) else folder), strict=True))
         self.pool = text.path(pool) if isinstance(pool, str) else None
         ours, theirs = (told.whole(found.get(f"{side}_samples")) for side in _SIDES)
         looked = told.whole(found.get("reference_looked_at"))
@@ -236,7 +239,7 @@ def _sample(one: Object, against: _Against, drawn: _Pictures | None = None) -> d
         "given": given,
         "predicted": predicted,
         "wrong": None not in (given, predicted) and one.get("label") != one.get("predicted"),
-        "file": text.path(file, _FILE) if isinstance(file, str) else None,
+        **file_names(file if isinstance(file, str) else None, against.folders[one["of"]]),
         "picture": None if drawn is None else drawn.of(one),
     }
 

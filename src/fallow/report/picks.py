@@ -12,6 +12,7 @@ from ..picks import Pick
 from . import text
 from .page import LARGEST, inline_hash, own, template
 from .pictures import picture
+from .samples import file_names
 
 _STYLE = (
     ".many { grid-template-columns: repeat(auto-fill, minmax(6rem, 1fr)); } .many .names { height: 1.3em; }"
@@ -45,7 +46,7 @@ def render_picks(
             "index": f"{pick.index:,}",
             "label": text.name(pick.label),
             "predicted": text.name(predicted[place] or "") or None,
-            "file": text.path(pick.file) if pick.file else "",
+            **file_names(pick.file, pick.pool),
             "picture": None if rows is None else picture(rows),
         }
 

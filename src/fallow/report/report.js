@@ -2,7 +2,8 @@
 (() => {
   const byId = (id) => document.getElementById(id);
   const facts = JSON.parse(byId("facts").textContent);
-  const { n, epochs, step, first, classes, reasons, samples } = facts;
+  const { n, epochs, step, first, classes, reasons, samples, edges, reached } = facts;
+  const [PALEST, DARKER] = facts.shades;
   const columns = epochs.length;
   const singles = Math.ceil((n - first) / step);
   const ABSENT = 0, USED = 1, LEARNED = 3, OUTLIER = 4, NOT_DRAWN = 5, BY_HAND = 6;
@@ -34,7 +35,8 @@
     return values;
   }
 
-  let levels = [];          // { rows, counts }: how many samples of each block every epoch used, epoch by epoch
+  // { rows, edges, counts, outliers }: how many samples of each block every epoch used, and left out as outliers
+  let levels = [];
   let marks = null;         // half a byte a single sample, epoch by epoch
   let ids = null;           // the index of each single sample
   const half = Math.ceil(singles / 2);
@@ -45,7 +47,12 @@
   }
 
   function edge(level, block) {
-    return Math.floor((block * n) / level.rows);
+    return level.edges ? level.edges[block] : Math.floor((block * n) / level.rows);
+  }
+
+  async function counted(name, rows, edges) {
+    const odd = byId(`d-${name}-outliers`) ? wholeNumbers(await unpack(`${name}-outliers`)) : null;
+    return { rows, edges, counts: wholeNumbers(await unpack(name)), outliers: odd };
   }
 
   function blockAt(level, place) {
@@ -70,10 +77,11 @@
   const chart = byId("chart"), canvas = byId("canvas"), pen = canvas.getContext("2d");
   const view = { from: 0, to: n };
   let cursor = null;        // { place, epoch }
-  let box = { x: 0, y: 8, w: 1, h: 1 };
+  let box = { x: 0, y: 8, w: 1, h: 1 }, side = 0, strip = { y: 0, h: 0 };
   const least = Math.min(n, LEAST * step);
   const span = () => view.to - view.from;
-  const single = () => marks !== null && span() / step <= MANY;
+  // the whole is shown in the rows of usage.png, of which each is one sample only if that says more
+  const single = () => marks !== null && span() / step <= MANY && (span() < n || edges.length === n + 1);
   const level = () => levels[span() <= n / 4 ? levels.length - 1 : 0];
 
   function band(place) {
@@ -88,11 +96,11 @@
     return { at, from: edge(level(), at * size), to: edge(level(), Math.min(rows, (at + 1) * size)), size };
   }
 
-  function share(at, size, epoch) {
-    const { rows, counts } = level();
-    let used = 0;
-    for (let block = at * size; block < Math.min(rows, (at + 1) * size); block++) used += counts[epoch * rows + block];
-    return used;
+  function sum(counts, at, size, epoch) {
+    const { rows } = level();
+    let found = 0;
+    for (let block = at * size; counts && block < Math.min(rows, (at + 1) * size); block++) found += counts[epoch * rows + block];
+    return found;
   }
 
   function told(spot) {
@@ -109,10 +117,11 @@
       const [low, high] = [classAt(from), classAt(to - 1)];
       of = low === high ? `, class ${classes[low][0]}` : `, classes ${classes[low][0]} to ${classes[high][0]}`;
     }
-    const used = share(at, size, spot.epoch);
+    const used = sum(level().counts, at, size, spot.epoch), odd = sum(level().outliers, at, size, spot.epoch);
+    const besides = odd ? `; ${count(odd)} left out as outlier${odd === 1 ? "" : "s"}` : "";
     const part = (100 * used) / (to - from);
     const rounded = used && used < to - from ? Math.min(99.9, Math.max(0.1, part)).toFixed(1) : part.toFixed(0);
-    return `Places ${count(from)} to ${count(to - 1)}${of}, ${when}: ${rounded}% used, ${count(used)} of ${count(to - from)} samples.`;
+    return `Places ${count(from)} to ${count(to - 1)}${of}, ${when}: ${rounded}% used, ${count(used)} of ${count(to - from)} samples${besides}.`;
   }
 
   function colours(printing) {
@@ -122,21 +131,26 @@
     return { used: of("used"), ink: of("ink"), soft: of("soft"), rule: of("rule"), outlier: of("outliers"), learned: of("soft"), drawn: of("link"), hand: of("by-hand") };
   }
 
+  const hue = (colour) => [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
+
   function drawShares(palette, ratio) {
     const height = Math.max(1, Math.round(box.h * ratio));
-    const image = new ImageData(columns, height);
-    const [r, g, b] = [1, 3, 5].map((i) => parseInt(palette.used.slice(i, i + 2), 16));
-    const { rows, counts } = level();
+    const image = new ImageData(columns, height), { counts, outliers, rows } = level();
+    const hues = [hue(palette.used), hue(palette.outlier)];
+    const depth = (part, size) => (part === 0 ? 0 : part >= size ? 1 : PALEST + (DARKER * part) / size);
     for (let y = 0; y < height; y++) {
       const low = blockAt(level(), Math.floor(view.from + (y * span()) / height));
       const high = Math.max(low, blockAt(level(), Math.ceil(view.from + ((y + 1) * span()) / height) - 1));
-      const size = edge(level(), high + 1) - edge(level(), low);
       for (let epoch = 0; epoch < columns; epoch++) {
-        let used = 0;
-        for (let block = low; block <= high; block++) used += counts[epoch * rows + block];
-        const at = 4 * (y * columns + epoch);
-        image.data[at] = r, image.data[at + 1] = g, image.data[at + 2] = b;
-        image.data[at + 3] = used === 0 ? 0 : used === size ? 255 : 255 * (0.16 + (0.6 * used) / size);
+        const size = Math.min(edge(level(), high + 1) - edge(level(), low), facts.there[epoch]);
+        let used = 0, odd = 0;
+        for (let block = low; block <= high; block++) {
+          used += counts[epoch * rows + block];
+          if (outliers) odd += outliers[epoch * rows + block];
+        }
+        const [a, b] = [depth(used, size), depth(odd, size)], all = a + b, at = 4 * (y * columns + epoch);
+        for (let i = 0; all && i < 3; i++) image.data[at + i] = (a * hues[0][i] + b * hues[1][i]) / all;
+        image.data[at + 3] = 255 * all;
       }
     }
     const sheet = new OffscreenCanvas(columns, height);
@@ -144,6 +158,75 @@
     pen.imageSmoothingEnabled = false;
     pen.drawImage(sheet, box.x, box.y, box.w, box.h);
   }
+
+  // how often the samples of each row were used, in a bar beside it
+  function drawTimes(palette) {
+    if (!side) return;
+    const { counts, rows } = level(), x = box.x + box.w + 10, wide = side - 18;
+    pen.fillStyle = palette.used;
+    const ends = single() ? [Math.floor(view.from / step), Math.min(singles, Math.ceil(view.to / step))]
+      : [blockAt(level(), Math.floor(view.from)), blockAt(level(), Math.ceil(view.to) - 1) + 1];
+    for (let at = ends[0]; at < ends[1]; at++) {
+      let used = 0;
+      for (let epoch = 0; epoch < columns; epoch++) used += single() ? fate(at, epoch) === USED : counts[epoch * rows + at];
+      const [from, to] = single() ? [at * step, Math.min(n, (at + 1) * step)] : [edge(level(), at), edge(level(), at + 1)];
+      const top = Math.max(box.y, toY(from)), bottom = Math.min(box.y + box.h, toY(to));
+      const often = used / columns / (single() ? 1 : to - from);
+      pen.fillRect(x, top, wide * often, Math.max(0.5, bottom - top));
+    }
+    pen.fillStyle = palette.rule;
+    pen.fillRect(x, box.y, 1, box.h);
+    pen.fillRect(x + wide, box.y, 1, box.h);
+    pen.fillStyle = palette.soft;
+    pen.textAlign = "center";
+    pen.textBaseline = "top";
+    pen.fillText("% of", x + wide / 2, box.y + box.h + 6);
+    pen.fillText("epochs", x + wide / 2, box.y + box.h + 20);
+  }
+
+  // beneath: which share of all samples each epoch used, and what was reached after it
+  function drawStrip(palette) {
+    const wide = box.w / columns, { counts, rows } = levels[0];
+    const [r, g, b] = hue(palette.used);
+    pen.fillStyle = `rgba(${r}, ${g}, ${b}, 0.3)`;
+    pen.beginPath();
+    for (let epoch = 0; epoch < columns; epoch++) {
+      let used = 0;
+      for (let row = 0; row < rows; row++) used += counts[epoch * rows + row];
+      const high = (strip.h * used) / facts.there[epoch];
+      pen.rect(box.x + epoch * wide, strip.y + strip.h - high, wide + 0.5, high);
+    }
+    pen.fill();
+    pen.strokeStyle = palette.rule;
+    pen.lineWidth = 1;
+    pen.strokeRect(box.x - 0.5, strip.y - 0.5, box.w + 1, strip.h + 1);
+    pen.textBaseline = "middle";
+    if (side) {
+      pen.fillStyle = palette.drawn;
+      pen.textAlign = "left";
+      [["100% used", 0], ["0%", 1]].forEach(([words, at]) => pen.fillText(words, box.x + box.w + 6, strip.y + at * strip.h + (at ? -5 : 5)));
+    }
+    if (!reached) return;
+    pen.fillStyle = palette.soft;
+    pen.textAlign = "right";
+    const shown = reached.levels.filter((_, i) => i === 0 || i === reached.levels.length - 1);
+    for (const [y, words] of shown) pen.fillText(words, box.x - 8, strip.y + (y * strip.h) / 100 + (y < 50 ? 5 : -5));
+    pen.strokeStyle = pen.fillStyle = palette.ink;
+    pen.lineWidth = 2;
+    pen.lineJoin = "round";
+    pen.beginPath();
+    const points = reached.line.map(([x, y]) => [box.x + (x * box.w) / 1000, strip.y + (y * strip.h) / 100]);
+    points.forEach(([x, y], i) => (i ? pen.lineTo(x, y) : pen.moveTo(x, y)));
+    pen.stroke();
+    if (columns > 60) return;
+    for (const [x, y] of points) {
+      pen.beginPath();
+      pen.arc(x, y, 2.5, 0, 2 * Math.PI);
+      pen.fill();
+    }
+  }
+
+  const toY = (place) => box.y + ((place - view.from) * box.h) / span();
 
   function drawGlyph(what, x, y, size, palette) {
     const r = size / 2;
@@ -191,12 +274,16 @@
     pen.textAlign = "center";
     pen.textBaseline = "top";
     const each = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((by) => (box.w * by) / columns >= 34) || 500;
-    for (let epoch = 0; epoch < columns; epoch += each) {
-      pen.fillText(String(epochs[epoch]), box.x + ((epoch + 0.5) * box.w) / columns, box.y + box.h + 8);
+    let free = -Infinity;
+    for (let epoch = 0; epoch < columns; epoch++) {
+      const x = box.x + ((epoch + 0.5) * box.w) / columns;
+      if ((epochs[epoch] - (each > 2 ? 0 : epochs[0])) % each && epoch) continue;
+      if (x < free) continue;
+      pen.fillText(String(epochs[epoch]), x, strip.y + strip.h + 8);
+      free = x + 26;
     }
     pen.textAlign = "right";
     pen.textBaseline = "middle";
-    const toY = (place) => box.y + ((place - view.from) * box.h) / span();
     let named = 0;
     classes.forEach(([name, start], i) => {
       const end = i + 1 < classes.length ? classes[i + 1][1] : n;
@@ -240,14 +327,16 @@
     const room = chart.clientWidth, palette = colours(printing === true);
     const gutter = room < 480 ? 74 : 108, ratio = Math.min(2, window.devicePixelRatio || 1);
     const width = Math.max(room, gutter + columns * 2 + 12);
-    const height = Math.round(Math.min(620, Math.max(340, window.innerHeight * 0.62)));
+    const height = Math.round(Math.min(680, Math.max(400, window.innerHeight * 0.72)));
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(height * ratio);
       canvas.style.width = `${width}px`;
       canvas.style.height = `${height}px`;
     }
-    box = { x: gutter, y: 10, w: width - gutter - 12, h: height - 42 };
+    side = room < 480 ? 0 : 84;
+    strip = { y: height - 96, h: 64 };
+    box = { x: gutter, y: 10, w: width - gutter - 12 - side, h: height - 116 - (side ? 26 : 0) };
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
     pen.save();
@@ -261,6 +350,8 @@
     pen.lineWidth = 1;
     pen.strokeRect(box.x - 0.5, box.y - 0.5, box.w + 1, box.h + 1);
     drawAxes(palette);
+    drawTimes(palette);
+    drawStrip(palette);
     drawCursor(palette);
   }
 
@@ -276,7 +367,7 @@
     const each = step === 1 ? "" : `: every ${step}${step % 10 === 2 && step % 100 !== 12 ? "nd" : step % 10 === 3 && step % 100 !== 13 ? "rd" : step % 10 === 1 && step % 100 !== 11 ? "st" : "th"} sample`;
     byId("level").textContent = single()
       ? `${count(seen)} single samples${each}, of ${count(n)}`
-      : `${count(span())} of ${count(n)} samples, in blocks of about ${(n / level().rows).toLocaleString("en", { maximumFractionDigits: n < 10 * level().rows ? 1 : 0 })}`;
+      : `${count(span())} of ${count(n)} samples, about ${(n / level().rows).toLocaleString("en", { maximumFractionDigits: n < 10 * level().rows ? 1 : 0 })} in a row`;
     byId("legend-shares").hidden = single();
     byId("legend-marks").hidden = !single();
     byId("out").disabled = byId("whole").disabled = span() >= n;
@@ -496,14 +587,13 @@
     });
     byId("close").addEventListener("click", () => dialog.close());
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-    const coarse = await unpack("coarse");
-    levels = [{ rows: facts.coarse, counts: wholeNumbers(coarse) }];
+    levels = [await counted("rows", edges.length - 1, edges)];
     describe();
     draw();
     listen();
     const [planes, halves] = await Promise.all([unpack("ids"), unpack("marks")]);
     ids = wholeNumbers(planes);
-    if (facts.fine > facts.coarse) levels.push({ rows: facts.fine, counts: wholeNumbers(await unpack("fine")) });
+    if (byId("d-fine")) levels.push(await counted("fine", facts.fine, null));
     marks = halves;
     nameMarks();
     describe();

@@ -19,7 +19,9 @@ from .usage import USED
 
 AT_ONCE = 12
 """So many of a group are shown at once, the others behind *show all*."""
-_FILE, _TEXT = 160, 500
+_TEXT = 500
+FILE, WHOLE = 40, 400
+"""So many letters of the name of a file fit on a card, and so many are shown to whoever asks."""
 _OR_WRONG = ", or labels that are wrong and were not caught"
 
 
@@ -131,11 +133,18 @@ def _cards(
             "wrong": None not in (given, told) and given != told,
             "score": text.score(float(source.last.scores[sample])),
             "times": int(source.times[sample]),
-            "file": text.path(files[sample], _FILE) if files and sample < len(files) else None,
+            **file_names(files[sample] if files and sample < len(files) else None, source.folder),
             "line": _line(scores[row], top),
             "marks": _runs(became[row] == USED),
         }
     return cards
+
+
+def file_names(file: str | None, folder: str | None) -> dict[str, str | None]:
+    """Return the name of a file as a card shows it, seen from a folder, and as its tooltip does."""
+    if not file:
+        return {"file": None, "whole": None}
+    return {"file": text.path(file, FILE, folder), "whole": text.path(file, WHOLE)}
 
 
 def _line(scores: NDArray[np.float32], top: float) -> str:

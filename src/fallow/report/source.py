@@ -94,6 +94,12 @@ class Source:
         return self.last.record.n
 
     @property
+    def folder(self) -> str | None:
+        """The folder of the data, from which files are shown; None where the run does not name one."""
+        data = self.run.options.get("data")
+        return data if isinstance(data, str) else None
+
+    @property
     def possible(self) -> int:
         """How many uses there could have been: each sample once in each epoch that had it."""
         return sum(record.n for record in self.history)

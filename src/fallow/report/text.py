@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 import zlib
 from base64 import b64encode
 from typing import Any
@@ -29,11 +30,33 @@ def name(text: str, limit: int = NAME) -> str:
     return _BREAKS.sub(" ", passage(text, limit)).strip()
 
 
-def path(text: str, limit: int = 2 * NAME) -> str:
-    """Return the name of a file, of which the end is kept."""
-    if len(text) > limit:
-        return "…" + name(text[len(text) - limit + 1 :], 8 * limit)
-    return name(text, 8 * limit)
+def path(text: str, limit: int = 2 * NAME, folder: str | None = None) -> str:
+    r"""Return the name of a file on one line, seen from a folder that holds it; long ones keep their end.
+
+    Folders are left out whole, unless little would be left then.
+
+    >>> path("/data/photos/cats/1.png", folder="/data/photos"), path("/data/photos/cats/1.png", 14)
+    ('cats/1.png', '…/cats/1.png')
+    """
+    shown = _seen_from(text, folder)
+    if len(shown) > limit:
+        end = shown[len(shown) - limit + 1 :]
+        cut = max(end.find("/"), 0)
+        shown = "…" + (end[cut:] if cut < limit // 2 else end)
+    shown = name(shown, 8 * limit)
+    if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in shown):
+        shown = shown.replace(
+            "/", "/\u200e"
+        )  # so that folders stand from left to right, whatever their names
+    return shown
+
+
+def _seen_from(file: str, folder: str | None) -> str:
+    """Return the name of a file without that of a folder that holds it; no disk is asked."""
+    if not folder:
+        return file
+    start = f"{folder.rstrip('/')}/"
+    return file[len(start) :] if file.startswith(start) and len(file) > len(start) else file
 
 
 def passage(text: str, limit: int) -> str:

@@ -1,7 +1,8 @@
 """The data of the usage chart: which samples were used in which epoch, coarse to fine.
 
-Samples stand by class, then by times used, as in :mod:`fallow.charts.usage`. Whole blocks of them are
-counted; single ones are given with what became of them in each epoch: all, or evenly spaced ones.
+Samples stand in the rows of ``usage.png``, which :mod:`fallow.charts.usage_rows` arranges and counts. Finer
+blocks of them are counted for a nearer look; single ones are given with what became of them in each epoch:
+all, or evenly spaced ones.
 """
 
 from __future__ import annotations
@@ -16,21 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bitset import unpack
-from ..charts.usage import usage_order
+from ..charts.usage_rows import DARKER, PALEST, Arrangement, arrange, row_counts
 from ..epoch_file import EpochFile
-from ..history import EpochRecord, fitted
 from ..policies.base import Reason
 from . import text
+from .epochs import accuracy
 from .source import Source
 
-COARSE, FINE = 1024, 8192
-"""Rows of the overview and of the zoom level beneath it."""
+FINE = 8192
+"""Blocks of a nearer look, nearly equal in size."""
 ENTRIES = 1 << 24
 """At most so many single marks are gathered before they are packed."""
 ABSENT, USED, UNUSED = 0, 1, 2
 """What became of a sample in an epoch: not there yet, trained on, kept and not trained on; 2 + a
 :class:`~fallow.policies.base.Reason` where it was left out."""
-_NAMED = 2_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +38,24 @@ class Rows:
     """Which samples stand where.
 
     Attributes:
-        order: ``(N,)``, the sample in each place.
+        arrangement: of all samples, those of the overview.
         first, step: single marks are given of the places ``first, first + step, ...``.
     """
 
-    order: NDArray[np.integer]
+    arrangement: Arrangement
     first: int
     step: int
+
+    @property
+    def order(self) -> NDArray[np.integer]:
+        """The sample in each place: ``(N,)``."""
+        return self.arrangement.order
+
+    @property
+    def fine(self) -> NDArray[np.int64]:
+        """Where the blocks of a nearer look begin, and N."""
+        n = self.order.size
+        return np.arange(min(FINE, n) + 1) * n // min(FINE, n)
 
     @property
     def single(self) -> NDArray[np.int64]:
@@ -53,17 +64,52 @@ class Rows:
 
     def thinned(self, factor: int) -> Rows:
         """Return rows with single marks of one in ``factor`` of those that these have."""
-        return Rows(self.order, self.first + self.step * (factor // 2), self.step * factor)
+        return Rows(self.arrangement, self.first + self.step * (factor // 2), self.step * factor)
 
 
 def rows(source: Source) -> Rows:
     """Return the samples in the order of the chart, with as many single ones as are worth a try."""
-    labels = source.labels
-    if labels is not None and labels.size and labels.max() < 1 << 15:
-        labels = labels.astype(np.int16)  # a radix sort
-    order = usage_order(source.history, labels)
+    arrangement = arrange(source.history, source.labels, source.last.scores)
     step = max(1, -(-source.n * len(source.drawn) // ENTRIES))
-    return Rows(order, step // 2 if step < source.n else 0, step)
+    return Rows(arrangement, step // 2 if step < source.n else 0, step)
+
+
+class Tally:
+    """How many samples of each row and of each finer block every drawn epoch used and left out as outliers.
+
+    Args:
+        rows: of the chart.
+        epochs: how many are drawn.
+    """
+
+    def __init__(self, rows: Rows, epochs: int) -> None:
+        self._order = rows.order
+        self._edges = {"rows": rows.arrangement.edges}
+        if not rows.arrangement.single:
+            self._edges["fine"] = rows.fine
+        self._found = {
+            name: np.zeros((2, epochs, len(edges) - 1), np.uint32) for name, edges in self._edges.items()
+        }
+
+    def add(self, place: int, file: EpochFile) -> None:
+        """Count one epoch."""
+        for name, edges in self._edges.items():
+            counts = row_counts(self._order, edges, file.record, file.reason)
+            self._found[name][:, place] = counts.used, counts.outliers
+
+    def used(self) -> NDArray[np.uint32]:
+        """Return how many samples of each row every epoch used: ``(E, R)``."""
+        used: NDArray[np.uint32] = self._found["rows"][0]
+        return used
+
+    def blobs(self) -> dict[str, bytes]:
+        """Return the counts, deflated; outliers only where there are any."""
+        found = {}
+        for name, (used, outliers) in self._found.items():
+            found[name] = _planes(used)
+            if outliers.any():
+                found[f"{name}-outliers"] = _planes(outliers)
+        return found
 
 
 def fates(file: EpochFile, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -77,55 +123,48 @@ def fates(file: EpochFile, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
     return found
 
 
-def block_counts(
-    drawn: list[EpochRecord], order: NDArray[np.integer], blocks: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-    """Return where nearly equal blocks of the order begin, and how many samples of each every epoch used.
-
-    Returns:
-        int64 ``(B + 1,)`` and uint32 ``(B, E)``, B at most ``blocks``.
-    """
-    n = order.size
-    size = min(blocks, n)
-    edges = np.arange(size + 1) * n // size
-    counts = np.zeros((size, len(drawn)), np.uint32)
-    for place, record in enumerate(drawn):
-        used = fitted(unpack(record.used_bits, record.n), n, False)
-        counts[:, place] = np.add.reduceat(used[order], edges[:-1], dtype=np.uint32)
-    return edges, counts
-
-
-def chart(source: Source, rows: Rows, single: NDArray[np.uint8], budget: int) -> dict[str, Any]:
+def chart(source: Source, rows: Rows, single: NDArray[np.uint8], tally: Tally, budget: int) -> dict[str, Any]:
     """Return what the chart is drawn from.
 
     Args:
         source: the run.
         rows: of the chart.
         single: uint8 ``(M, E)``, what became of each sample of ``rows.single``.
+        tally: of all drawn epochs.
         budget: bytes, deflated, that single marks may take.
     """
     rows, marks, ids = _fitting(rows, single, budget)
-    _, fine = block_counts(list(source.drawn), rows.order, FINE)
-    coarse = _coarser(fine)
-    blobs = {"marks": marks, "ids": ids, "coarse": _planes(coarse)}
-    if len(fine) > len(coarse):
-        blobs["fine"] = _planes(fine)
+    blobs = {"marks": marks, "ids": ids, **tally.blobs()}
+    edges = rows.arrangement.edges
     about = {
         "n": source.n,
-        "epochs": [record.epoch for record in source.drawn],
+        "epochs": [record.epoch + 1 for record in source.drawn],
         "there": [record.n for record in source.drawn],
-        "coarse": len(coarse),
-        "fine": len(fine),
+        "edges": edges.tolist(),
+        "fine": len(rows.fine) - 1,
         "first": rows.first,
         "step": rows.step,
-        "classes": _classes(source, rows.order),
+        "classes": _classes(source, rows.arrangement),
         "reasons": ["not there yet", "used", "kept, not used", *(r.words for r in list(Reason)[1:])],
+        "shades": [PALEST, DARKER],
+        "reached": _reached(source),
     }
     return {
         "about": about,
         "blobs": {name: b64encode(data).decode() for name, data in blobs.items()},
-        "rows": _table(source, coarse),
+        "rows": _table(source, edges, tally.used().T),
+        "each": "" if rows.arrangement.single else text.plural(round(source.n / (len(edges) - 1)), "sample"),
+        "outliers": "rows-outliers" in blobs,
     }
+
+
+def _reached(source: Source) -> dict[str, Any] | None:
+    """Return the line of what was reached after each epoch, 1000 x 100, and its levels; None without any."""
+    found = accuracy(source)
+    if found is None:
+        return None
+    points = [[float(part) for part in point.split(",")] for point in found["line"].split()]
+    return {"line": points, "levels": [[float(y[:-1]), said] for y, said in found["levels"]]}
 
 
 def _fitting(rows: Rows, single: NDArray[np.uint8], budget: int) -> tuple[Rows, bytes, bytes]:
@@ -152,45 +191,29 @@ def _bytes(values: NDArray[np.uint32]) -> bytes:
 
 
 def _planes(counts: NDArray[np.uint32]) -> bytes:
-    return zlib.compress(_bytes(np.ascontiguousarray(counts.T).reshape(-1)), 6)
+    return zlib.compress(_bytes(np.ascontiguousarray(counts).reshape(-1)), 6)
 
 
-def _coarser(fine: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return the counts of the overview: its blocks begin where some of the fine ones do."""
-    if len(fine) <= COARSE:
-        return fine
-    edges = np.arange(COARSE) * len(fine) // COARSE  # where 8,192 are eighths, or blocks are samples
-    coarse: NDArray[np.uint32] = np.add.reduceat(fine, edges, axis=0, dtype=np.uint32)
-    return coarse
-
-
-def _classes(source: Source, order: NDArray[np.integer]) -> list[list[Any]]:
-    """Return name and first place of each class, where there are not too many."""
-    if source.labels is None:
-        return []
-    sorted_labels = source.labels[order]
-    starts = np.flatnonzero(np.diff(sorted_labels, prepend=sorted_labels[0] - 1 if order.size else 0))
-    if starts.size > _NAMED:
-        return []
+def _classes(source: Source, arrangement: Arrangement) -> list[list[Any]]:
+    """Return name and first place of each class that is kept apart."""
     return [
-        ["no class" if label < 0 else text.name(source.class_name(label), 32), start]
-        for start, label in zip(starts.tolist(), sorted_labels[starts].tolist(), strict=True)
+        ["no class" if label < 0 else text.name(source.class_name(label), 32), int(arrangement.edges[start])]
+        for label, start in arrangement.classes
     ]
 
 
-def _table(source: Source, coarse: NDArray[np.uint32]) -> dict[str, Any]:
-    """Return the aggregates as a table: sixteenths of the chart by epochs, in shares."""
-    size = min(16, len(coarse))
-    starts = np.arange(size) * len(coarse) // size
-    used = np.add.reduceat(coarse, starts, axis=0, dtype=np.uint64)
-    edges = np.arange(len(coarse) + 1) * source.n // len(coarse)
+def _table(source: Source, edges: NDArray[np.int64], used: NDArray[np.uint32]) -> dict[str, Any]:
+    """Return the aggregates as a table: about sixteenths of the chart by epochs, in shares."""
+    size = min(16, len(used))
+    starts = np.arange(size) * len(used) // size
+    used = np.add.reduceat(used, starts, axis=0, dtype=np.uint64)
     bounds = [*edges[starts].tolist(), source.n]
     at = np.unique(np.linspace(0, len(source.drawn) - 1, min(len(source.drawn), 60)).round().astype(int))
     body = []
     for row, (low, high) in enumerate(pairwise(bounds)):
         shares = [_rounded(used[row, epoch] / (high - low)) for epoch in at]
         body.append((f"{low:,} – {high - 1:,}", shares))
-    return {"epochs": [str(source.drawn[i].epoch) for i in at], "body": body}
+    return {"epochs": [str(source.drawn[i].epoch + 1) for i in at], "body": body}
 
 
 def _rounded(share: float) -> str:

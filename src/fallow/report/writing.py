@@ -48,7 +48,8 @@ def render(run: Run, largest: int = LARGEST) -> str:
     """
     source = Source.read(run)
     shown, rows = samples.chosen(source), usage.rows(source)
-    single, scores, became = _lives(source, shown, rows)
+    tally = usage.Tally(rows, len(source.drawn))
+    single, scores, became = _lives(source, shown, rows, tally)
     found = gaps.section(source)
     sizes = [(MARKS, True, 2), (MARKS // 8, True, 0), (MARKS // 8, False, 0)]
     if found is not None and found["pictured"]:  # those of thin regions go first, then those of gaps
@@ -56,7 +57,7 @@ def render(run: Run, largest: int = LARGEST) -> str:
     size = 0
     for marks, pictures, gap_pictures in sizes:
         page = _page(source, {
-            "chart": usage.chart(source, rows, single, marks),
+            "chart": usage.chart(source, rows, single, tally, marks),
             "gaps": found,
             "gap_pictures": gap_pictures,
             "groups": samples.groups(source, shown, scores, became, pictures=pictures),
@@ -69,14 +70,19 @@ def render(run: Run, largest: int = LARGEST) -> str:
 
 
 def _lives(
-    source: Source, shown: Showcase, rows: usage.Rows
+    source: Source, shown: Showcase, rows: usage.Rows, tally: usage.Tally
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
-    """Read the drawn epochs: fates of single rows ``(M, E)``, scores and fates of those shown ``(K, E)``."""
+    """Read and count the drawn epochs.
+
+    Returns:
+        The fates of single rows ``(M, E)``, and scores and fates of those shown ``(K, E)``.
+    """
     size, index, single = len(source.drawn), shown.index, rows.single
     marks = np.empty((size, single.size), np.uint8)
     scores, became = np.empty((size, index.size), np.float32), np.empty((size, index.size), np.uint8)
     for place, record in enumerate(source.drawn):
         file = source.run.epoch(record.epoch)
+        tally.add(place, file)
         marks[place] = usage.fates(file, single)
         became[place] = usage.fates(file, index)
         scores[place] = samples.scores_of(file, index)
@@ -87,7 +93,7 @@ def _page(source: Source, parts: dict[str, Any]) -> str:
     style, script = (own(name) for name in ("report.css", "report.js"))
     chart = parts["chart"]
     cards = [card for group in parts["groups"] for card in (*group["first"], *group["rest"])]
-    keys = ("index", "given", "predicted", "score", "times", "file")
+    keys = ("index", "given", "predicted", "score", "times", "whole")
     lives = {card["row"]: [card[key] for key in keys] for card in cards}
     return str(
         template("report.html.j2").render(

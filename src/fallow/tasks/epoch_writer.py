@@ -161,6 +161,12 @@ class EpochWriter(Callback):
                 self.unshown = True
                 self.failed(error)
 
+    def reason_of(self, epoch: int) -> NDArray[np.uint8] | None:
+        """Return why each sample was left out of a past epoch; None where its file is damaged."""
+        with suppress(DamagedData):
+            return self._file(epoch).reason
+        return None
+
     def _file(self, epoch: int) -> EpochFile:
         """Return a past epoch, from its file or from those that wait to be written."""
         waiting = [file for file in self.pending if file.record.epoch == epoch]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning.pytorch import Trainer
 
-from ..charts import save_usage
+from ..charts import Reached, save_usage
+from ..charts.usage_rows import ReasonOf
 from ..history import FORWARD_SHARE, EpochRecord, fitted, times_used
 from ..plan import thin_epochs
 from ..policies import RandomFraction
@@ -51,6 +53,7 @@ def finish(
     step_rule: StepRule | None,
     more: dict[str, Any],
     console: Console,
+    reason_of: ReasonOf | None = None,
 ) -> dict[str, Any]:
     """Write the summary, the samples and the chart; print the table; return the summary.
 
@@ -62,6 +65,7 @@ def finish(
         step_rule: which chose rows of each batch, or None.
         more: what else the summary says: seconds, steps, accuracy by class.
         console: where to print.
+        reason_of: says why samples were left out of an epoch, for the chart.
     """
     history, labels = subsampler.history, subsampler.labels
     last = epochs[-1]
@@ -102,8 +106,7 @@ def finish(
     times = fitted(times_used(history), subsampler.n, 0)
     table = samples_csv(names, scores, reason, times, nats=nats)
     run.write_text(run.samples_path, table)
-    drawn = None if names is None else fitted(np.asarray(names), history[-1].n, "")
-    charts = save_usage(history, run.path, labels=drawn, unit="nats" if nats else "")
+    charts = _draw(run, subsampler, classes, summary, reason_of)
     console.table(_rows(summary, labelled=labels is not None))
     console.line()
     for remark in summary["remarks"]:
@@ -112,6 +115,43 @@ def finish(
     console.line(f"Chart:         {charts[0]}")
     console.line(f"Report:        fallow report {run.path}")
     return summary
+
+
+def _draw(
+    run: RunDirectory,
+    subsampler: Subsampler,
+    classes: tuple[str, ...] | None,
+    summary: dict[str, Any],
+    reason_of: ReasonOf | None,
+) -> list[Path]:
+    """Draw the chart of the finished epochs, and return its files."""
+    history, labels = subsampler.history, subsampler.labels
+    n, unit = history[-1].n, "nats" if subsampler.score is None else subsampler.score.unit
+    return save_usage(
+        history,
+        run.path,
+        labels=None if labels is None else fitted(labels.numpy(), n, -1),
+        classes=classes,
+        scores=fitted(subsampler.scores.numpy(), n, np.nan),
+        reached=_reached(summary),
+        reason_of=reason_of,
+        unit=unit if unit == "nats" else "",
+    )
+
+
+def _reached(summary: dict[str, Any]) -> Reached | None:
+    """Return what the network reached after each epoch: bits a character, or else accuracy, or else loss."""
+    for field, words in (
+        ("bits_per_character", "bits a character"),
+        ("accuracy", "accuracy"),
+        ("test_loss", "loss"),
+    ):
+        found = {row["epoch"]: row[field] for row in summary["epochs"] if row.get(field) is not None}
+        if found:
+            share = field == "accuracy"
+            name = f"{summary['evaluated_on'].capitalize()} {words}"
+            return Reached(name, found, percent=share, less_is_better=not share)
+    return None
 
 
 def _of_tokens(epochs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -184,6 +184,7 @@ class Session:
                 self.step_rule,
                 more,
                 self.console,
+                self.writer.reason_of,
             )
             if more["finished"]:
                 self.run.seal()
