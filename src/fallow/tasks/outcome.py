@@ -130,7 +130,7 @@ def _draw(
     return save_usage(
         history,
         run.path,
-        labels=None if labels is None else fitted(labels.numpy(), n, -1),
+        labels=None if labels is None else fitted(subsampler.class_ids.encode(labels.numpy()), n, -1),
         classes=classes,
         scores=fitted(subsampler.scores.numpy(), n, np.nan),
         reached=_reached(summary),
