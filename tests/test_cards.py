@@ -60,7 +60,9 @@ def test_a_card_is_json_and_says_what_the_region_is():
     both = np.r_[training.percentile[one.training], reference.percentile[one.reference]]
     assert told["percentile"] == pytest.approx(np.median(both))
     assert (told["class"], told["class_share"], told["class_is_predicted"]) == ("dog", 0.75, False)
-    assert (told["error"], told["error_overall"]) == (0.0, 0.0)
+    assert (told["wrong"], told["judged"], told["error"], told["error_elsewhere"]) == (0, 60, 0.0, 0.0)
+    assert (told["training_wrong"], told["training_judged"], told["training_error"]) == (0, 20, 0.0)
+    assert told["training_error_elsewhere"] == 0.0
 
 
 def test_the_region_that_was_found_is_told():
@@ -147,7 +149,8 @@ def test_what_the_training_set_lacks_is_collected():
     assert told["action"] == "collect"
     assert told["reason"] == (
         "23.1% of the held-out samples lie here and 2.0% of the training set: "
-        "7.0 times too few, 2.5 at least."
+        "7.0 times too few, 2.5 at least; of the 60 held-out samples here 0 are wrong, and 0.0% of those "
+        "elsewhere."
     )
     assert "samples of the reference" in card(training, reference, one, held_out=False)["reason"]
 
@@ -167,14 +170,58 @@ def test_where_the_network_errs_though_it_learned_something_is_collected():
     training, reference, one = made(20, 40, mine=(0, 0), theirs=(1, 0))
     told = card(training, reference, one)
     assert told["action"] == "collect"
-    assert told["reason"].startswith("Of the 40 held-out samples here 100% are wrong, 6% of all")
+    assert told["reason"] == (
+        "The network errs here: of the 40 held-out samples here 40 are wrong, and 0.0% of those elsewhere. "
+        "Few training samples say what they are."
+    )
 
 
 def test_what_is_rare_and_covered_is_left_alone():
     training, reference, one = made(20, 10, theirs=(0, 0))
     told = card(training, reference, one)
     assert told["action"] == "ignore"
-    assert told["reason"] == "Rare, and covered: 20 training samples lie here; 0% of all here are wrong."
+    assert told["reason"] == (
+        "Rare, and not shown to be missing: 20 training samples here; of the 10 held-out samples here 0 are "
+        "wrong, and 0.0% of those elsewhere."
+    )
+
+
+def test_held_out_errors_are_held_against_held_out_errors():
+    """Training samples are nearly all right, as they were learned: that says nothing of held-out ones."""
+    training, reference, one = made(20, 40, other=(0, 0), theirs=(1, 1))
+    reference.predicted[:100] = 2  # half of the held-out samples elsewhere are wrong
+    reference.predicted[200:216] = 2  # and 40 % of those here: fewer
+    told = card(training, reference, one)
+    assert (told["error"], told["error_elsewhere"]) == (0.4, 0.5)
+    assert (told["training_error"], told["training_error_elsewhere"]) == (0.0, 0.0)
+    assert told["action"] == "ignore"
+    assert "of the 40 held-out samples here 16 are wrong, and 50.0% of those elsewhere" in told["reason"]
+    assert "too few" not in told["reason"]
+
+
+def test_what_is_missing_is_not_collected_where_the_network_is_better_than_elsewhere():
+    training, reference, one = made(8, 60)
+    reference.predicted[:20] = 2
+    missing = region(one.training, one.reference, factor=7.0, least=2.5)
+    told = card(training, reference, missing)
+    assert told["action"] == "ignore"
+    assert told["reason"].endswith(
+        "Yet the network does not err more here: of the 60 held-out samples here 0 are wrong, and 10.0% of "
+        "those elsewhere."
+    )
+
+
+def test_a_few_more_errors_than_elsewhere_are_too_few_to_tell():
+    training, reference, one = made(20, 6, theirs=(1, 1))
+    reference.predicted[:20] = 2
+    reference.predicted[200:202] = 2
+    told = card(training, reference, one)
+    assert told["action"] == "ignore"
+    assert told["reason"].endswith(
+        "of the 6 held-out samples here 2 are wrong, and 10.0% of those elsewhere: too few to tell."
+    )
+    single = card(training, reference, region([400], [200]))
+    assert "1 training sample here; the only one of the held-out samples here is wrong" in single["reason"]
 
 
 def test_what_too_few_samples_show_is_not_called_covered():
@@ -218,9 +265,12 @@ def test_samples_without_labels():
     training, reference, one = made(20, 30, mine=(-1, -1), theirs=(-1, -1), other=(-1, -1))
     told = card(training, reference, one)
     json.dumps(told, allow_nan=False)
-    assert (told["class"], told["class_share"], told["error"], told["error_overall"]) == (None,) * 4
+    assert (told["class"], told["class_share"], told["error"], told["error_elsewhere"]) == (None,) * 4
     assert told["action"] == "ignore"
-    assert told["reason"] == "Rare, and covered: 20 training samples lie here; not labelled."
+    assert told["reason"] == (
+        "Rare, and not shown to be missing: 20 training samples here; none of the held-out samples here can "
+        "be called right or wrong."
+    )
     assert {shown["label"] for shown in told["examples"]} == {None}
 
 
@@ -232,8 +282,8 @@ def test_predictions_stand_for_labels_that_are_unknown():
 
 def test_a_network_without_classes_makes_no_errors():
     told = card(*made(20, 30, mine=(0, -1), theirs=(1, -1), other=(0, -1)))
-    assert (told["class"], told["error"], told["error_overall"]) == ("dog", None, None)
-    assert "not labelled" in told["reason"]
+    assert (told["class"], told["error"], told["error_elsewhere"]) == ("dog", None, None)
+    assert "can be called right or wrong" in told["reason"]
 
 
 def test_the_trend_is_where_the_nearest_training_samples_stood():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -147,10 +148,12 @@ def test_wrong_labels_are_left_out_and_named(capsys, tmp_path):
         == [
             line
             for line in lines
-            if f"{found.sum()} samples look mislabelled: reason outlier in samples.csv" in line
+            if f"{found.sum()} samples scored far above the others: reason outlier" in line
         ]
         != []
     )
+    (doubted,) = [line.split() for line in lines if line.startswith("Labels doubted")]
+    assert 0.9 * found.sum() < int(doubted[2]) <= found.sum()
 
 
 def slow(name):
@@ -529,3 +532,22 @@ def test_two_processes(tmp_path):
     first = RunDirectory(tmp_path / "two").read_epoch(0)
     assert bool(first.record.used.all())
     assert two["accuracy"] > 0.85
+
+
+def test_a_training_that_diverged_says_so_first_and_ends_with_a_finding(tmp_path, capsys):
+    words = ["--epochs", "3", "--samples", "256", "--learning_rate", "1e8", "--out", str(tmp_path / "r")]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* scores of epoch .* not finite")
+        assert main(["train", "--data", "digits", "--accelerator", "cpu", *words]) == 1
+    said = summary(tmp_path / "r")
+    assert said["diverged"] is True
+    assert said["perplexity"] is None
+    lines = capsys.readouterr().out.splitlines()
+    after = [line for line in lines[lines.index("") :] if line]
+    assert after[0].startswith("DIVERGED")
+    assert not any("nan" in line or "best in epoch" in line for line in lines)
+    assert any("of a network that diverged" in line for line in after)
+    assert main(["gaps", str(tmp_path / "r")]) == 2
+    assert "whose training diverged" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "r")]) == 0
+    assert "The training diverged" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")

@@ -1,7 +1,10 @@
-"""Sentences that say where leaving samples out did not pay."""
+"""What a person is told of a result: that it diverged, or why leaving samples out did not pay."""
+
+import math
 
 import pytest
 
+from fallow.tasks.divergence import divergence
 from fallow.tasks.payoff import remarks, time_saved
 
 
@@ -16,12 +19,18 @@ def epoch(backward=100, seconds=1.0, *, n=100, waiting=0.0, evaluating=0.0, loss
         "evaluating_seconds": evaluating,
         "test_loss": loss,
         "accuracy": accuracy,
+        "mean_score": 0.5,
+        "kept": backward,
     }
 
 
-def summary(epochs):
+def summary(epochs, **more):
     saved = 1 - sum(e["backward"] for e in epochs) / sum(e["n"] for e in epochs)
-    return {"epochs": epochs, "saved_fraction": saved, "time_saved_fraction": time_saved(epochs)}
+    told = {"epochs": epochs, "saved_fraction": saved, "time_saved_fraction": time_saved(epochs)}
+    told |= {"accuracy": epochs[-1]["accuracy"], "test_loss": epochs[-1]["test_loss"], "score_unit": "nats"}
+    told |= {"evaluated_on": "test", "samples_evaluated": 10_000, "finished": True}
+    told["guessing"] = {"accuracy": None, "loss": None}
+    return told | {"diverged": bool(divergence(told | more))} | more
 
 
 def said(epochs, **options):
@@ -63,7 +72,8 @@ def test_time_that_was_lost_is_told_as_lost():
 def test_one_epoch_saves_nothing_and_says_why():
     full = [epoch(**LONG, backward=100_000)]
     assert "every epoch was full. A sample is measured before" in said(full, thin=0)
-    assert "at least 100,000 samples are kept" in said(full, min_kept=100_000)
+    assert "all 100,000 samples are kept in any case, to fill whole" in said(full, fewest_kept=100_000)
+    assert "there is only one sample" in said([epoch(1, n=1)], fewest_kept=1)
     assert "the rule found no sample" in said(full)
     assert said(full, rule=False) == ""
 
@@ -74,37 +84,124 @@ def test_predictions_that_nobody_recorded():
     assert "Return `predicted`" not in said(HALVES, unpredicted=True, thin=0)
 
 
-def test_scores_that_are_not_finite():
-    epochs = [e | {"epoch": i, "bad": 7 * (i > 3)} for i, e in enumerate(HALVES)]
-    assert said(epochs).startswith("42 scores were not finite, the first in epoch 4 of 0 to 9")
-    assert "not finite" in said(epochs, rule=False)
+def test_a_few_scores_that_are_not_finite_are_no_divergence():
+    epochs = [e | {"bad": 7 * (3 < i < 6)} for i, e in enumerate(HALVES)]
+    assert said(epochs).startswith("14 scores were not finite, in epochs 5 to 6 of 10. Look at the loss")
+    one = [e | {"bad": int(i == 3)} for i, e in enumerate(HALVES)]
+    assert said(one, rule=False).startswith("1 score was not finite, in epoch 4 of 10.")
+
+
+def test_a_loss_that_is_not_finite_beside_a_sound_accuracy_is_no_divergence():
+    epochs = [*HALVES[:-1], HALVES[-1] | {"test_loss": math.nan}]
+    told = summary(epochs, guessing={"accuracy": 0.1, "loss": 2.3})
+    assert not told["diverged"]
+    assert remarks(told, rule=True) == [
+        "The loss of the last evaluation is not finite. Look at how it is computed."
+    ]
+
+
+def test_a_run_that_diverged_says_so_and_nothing_of_savings():
+    broken = [e | {"bad": 50_000 * (i > 3), "mean_score": math.nan} for i, e in enumerate(HALVES)]
+    told = summary(broken, samples_evaluated=200)
+    (only,) = remarks(told, rule=True, thin=5, unpredicted=True)
+    assert only == (
+        "The training diverged: from epoch 5 on its losses were not finite. The network is of no use. Lower "
+        "--learning_rate, and look at the inputs."
+    )
+    assert "Lower the learning rate in your module" in remarks(told, rule=True, own=True)[0]
+
+
+def test_a_run_that_was_stopped_is_not_judged():
+    assert remarks(summary([epoch()], finished=False), rule=True, thin=5) == []
 
 
 def test_a_rule_that_leaves_out_little_says_so():
     epochs = [epoch(95_000, 95.0, n=100_000) for _ in range(5)]
-    assert "saved little: 5%" in said(epochs)
+    assert "saved little: 5.0% of the samples. The rule found no more" in said(epochs)
+    assert "The rule was to leave 6% of them out of 4 of 5 epochs." in said(epochs, thin=4, share=0.06)
+    assert "surprise" not in said(epochs)
 
 
 def test_waiting_for_the_loader():
     epochs = [epoch(e["backward"], e["seconds"], n=e["n"], waiting=e["seconds"] / 2) for e in HALVES]
-    assert "waited for its data 50% of the time" in said(epochs)
+    assert "waited for its data 50% of the time (275 of 550 s): quicker loading" in said(epochs)
+    assert "saves up to that much" in said(epochs)
+    short = [e | {"seconds": e["seconds"] / 100, "waiting_seconds": e["seconds"] / 200} for e in epochs]
+    assert "waited" not in said(short), "of a second nobody waits too long"
+
+
+def test_measuring_is_named_where_it_takes_the_time():
+    epochs = [epoch(100_000, **LONG), *(epoch(50_000, 90.0, n=100_000) for _ in range(9))]
+    told = summary(epochs, samples_backward=550_000, samples_forward_only=450_000)
+    told["time_saved_fraction"] = 0.1
+    assert "measuring takes about 21% of the work" in remarks(told, rule=True)[0]
 
 
 def test_a_run_of_seconds_has_little_to_save():
     epochs = [epoch(100, 2.0), *(epoch(50, 1.0) for _ in range(9))]
     assert "about 20 s" in said(epochs)
     assert "about" not in said(epochs, rule=False)
+    slower = [epoch(100, 2.0), *(epoch(50, 2.0, evaluating=1.5) for _ in range(9))]
+    assert "of the time" not in said(slower), "the times are too short to compare"
+    assert "takes less than a second" in said([epoch(100, 0.2)])
 
 
-def test_full_training_past_its_best_epoch():
-    def bend(e):
-        return {"loss": 1 + abs(e - 3) / 5, "accuracy": 0.8 - abs(e - 3) / 100}
+def test_no_time_went_by():
+    assert time_saved([epoch(seconds=0.0)] * 3) is None
+    assert time_saved([epoch(50, seconds=0.5, evaluating=0.7)] * 3) <= 1.0
+    assert "less than a second" in said([epoch(seconds=0.0)] * 3)
 
-    epochs = [epoch(100_000, **LONG, **bend(e)) for e in range(10)]
-    assert "best in epoch 3 of 0 to 9 (loss 1.000, 2.200 at the end)" in said(epochs, rule=False)
-    rising_accuracy = [e | {"accuracy": i / 10} for i, e in enumerate(epochs)]
-    assert said(rising_accuracy, rule=False) == ""
-    assert said([e | {"test_loss": None} for e in epochs], rule=False) == ""
+
+def bent(peak, gain=0.0, loss=lambda e: 1.0):
+    """Ten long epochs whose accuracy is best after ``peak``, and ends ``gain`` above that after six."""
+    accuracy = [0.95 - 0.02 * abs(e - peak) for e in range(1, 11)]
+    accuracy[-1] = accuracy[5] + gain
+    return [epoch(100_000, **LONG, loss=loss(e), accuracy=a) for e, a in enumerate(accuracy)]
+
+
+class TestLastEpochs:
+    """Whether the last epochs helped, by what the run is judged by, and by more than noise."""
+
+    def test_by_accuracy_with_the_numbers_and_no_promise(self):
+        (only,) = remarks(summary(bent(3), samples_evaluated=10_000), rule=False)
+        assert only == (
+            "The last 4 of 10 epochs did not improve the test accuracy: 89.00% before them, 89.00% after "
+            "them, over 10,000 samples. Whether fewer --epochs do as well, only such a training shows, as "
+            "its learning rate falls sooner: fallow compare has it as fewer-epochs."
+        )
+
+    def test_a_loss_that_rises_beside_a_rising_accuracy_is_no_sign(self):
+        assert said(bent(3, gain=0.08, loss=lambda e: 1 + e), rule=False) == ""
+
+    def test_too_few_samples_tell_nothing(self):
+        assert remarks(summary(bent(3), samples_evaluated=360), rule=False) == []
+        assert remarks(summary(bent(3), samples_evaluated=None), rule=False) == []
+
+    def test_a_gain_that_may_be_is_kept(self):
+        assert said(bent(3, gain=0.002), rule=False) == ""
+
+    def test_a_language_model_by_its_bits(self):
+        epochs = [
+            epoch(100_000, **LONG, accuracy=0.4) | {"bits_per_character": 2 + abs(e - 4) / 10}
+            for e in range(10)
+        ]
+        (only,) = remarks(summary(epochs), rule=False)
+        assert "improve the test bits a character: 2.1000 before them, 2.5000 after them" in only
+        even = [e | {"bits_per_character": 2.1} for e in epochs]
+        assert remarks(summary(even), rule=False) == [], "a difference of nothing may be noise"
+        assert remarks(summary(epochs, samples_evaluated=6), rule=False) == []
+
+    def test_an_autoencoder_by_its_error(self):
+        epochs = [epoch(100_000, **LONG, accuracy=None, loss=0.1 + abs(e - 4) / 100) for e in range(10)]
+        (only,) = remarks(summary(epochs, evaluated_on="validation"), rule=False)
+        assert "the validation loss: 0.11 before them, 0.15 after them" in only
+
+    def test_four_epochs_have_no_last_ones(self):
+        assert said(bent(2)[:4], rule=False) == ""
+
+    def test_nothing_is_said_of_a_network_that_guesses(self):
+        told = summary(bent(3), guessing={"accuracy": 0.9, "loss": 1.0})
+        assert [one for one in remarks(told, rule=False) if "last 4" in one] == []
 
 
 def test_nothing_trained_on():

@@ -15,7 +15,7 @@ SOURCE = ROOT / "src" / "fallow"
 
 FLOORS = [
     {"spelling"},
-    {"_checks", "keyed", "selection", "no_score", "terminal", "csv_table"},
+    {"_checks", "keyed", "selection", "no_score", "shares", "terminal", "csv_table"},
     {"regular_file", "schema"},
     {"plain_yaml"},
     {

@@ -525,7 +525,9 @@ def told_gaps(words=("plain",), gaps=2, thin=3):
             "name": next(turn) if words[0] != "plain" else name, "size": 1_114, "training": 3,
             "reference": 1_111, "share_of_training": 0.1, "share_of_reference": 0.127, "times": 229.81,
             "at_least": 12.41, "stability": 0.99, "lacking": 1_108.4, "percentile": 0.98, "class": next(turn),
-            "class_share": 0.75, "class_is_predicted": not missing, "error": 0.25, "error_overall": 0.0105,
+            "class_share": 0.75, "class_is_predicted": not missing, "error": 0.25, "error_elsewhere": 0.0105,
+            "wrong": 1, "judged": 4, "training_error": 0.333, "training_error_elsewhere": 0.0,
+            "training_wrong": 1, "training_judged": 3,
             "prototypes": [{**sample("training", i), "distance": 1.5} for i in range(3)],
             "examples": [sample("reference", i) for i in range(9)], "trend": [None, 0.5, 0.25],
             "action": "collect" if missing else "ignore", "reason": next(turn),
@@ -563,7 +565,7 @@ def test_gaps_are_told(tmp_path):
         "1,114 thin samples: 3 of the training set, 1,111 of the reference",
         "98% of the training set lie denser", "about 1,108 such samples", "99% of it found again",
         "230\u00a0× that of the training set, 12.4\u00a0× at least".replace("\u00a0", " "),
-        "mostly plain (75%)", "mostly predicted as plain (75%)", "25.0% here, 1.1% of all",
+        "mostly plain (75%)", "mostly predicted as plain (75%)", "1 of 4 here (25%), 1.1% elsewhere",
         "score higher than 50% of all at first, than 25% at last",
         "3 regions are thin in the training set too, but not missing: nothing to do.",
         "1 training and 4 reference samples lie by themselves", "and 3 more",
@@ -571,7 +573,7 @@ def test_gaps_are_told(tmp_path):
     ):  # fmt: skip
         assert part in said, part
     assert [row[2:] for row in page.tables[-1][1:]] == [
-        ["98%", "50%", "filled"], ["98%", "95%", "filling"], ["98%", "99%", "as thin as before"],
+        ["98%", "50%", "filled"], ["98%", "95%", "filling"], ["98%", "99%", "thinner than before"],
     ]  # fmt: skip
     assert sum(tag == "img" for tag, _ in page.skeleton) == 5 * (9 + 3)
     assert "M1.5 20.0h0L2.5 29.0" in page.words
@@ -585,10 +587,10 @@ def test_nothing_missing_is_told_quietly(tmp_path):
     put_gaps(tmp_path / "run", told, pictures=False)
     page = page_of(tmp_path / "run")
     said = " ".join(" ".join(page.words).split())
-    assert "Nothing is missing: the training set covers what the held-out samples have." in said
+    assert "Nothing is missing as far as the held-out samples show." in said
     assert "looked for after 6 epochs, and the run has gone on since" in said
     assert not {"h3", "h4", "strong"} & {tag for tag, _ in page.skeleton[-60:]}
-    assert "Thin, but covered" not in said
+    assert "Thin, but not missing" not in said
 
 
 def test_gaps_without_pictures_name_index_and_file(tmp_path):

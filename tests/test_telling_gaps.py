@@ -44,24 +44,29 @@ def test_nothing_is_lost_at_any_width(width):
         "2 regions of the reference are missing in the training set",
         "1,114 thin samples: 3 of the training set, 1,111 of the reference",
         "98% of the training set lie denser", "about 1,108 such samples", "99% of it found again",
-        "mostly class plain (75%)", "25.0% here, 1.1% of all", "0 (plain), 1 (plain), 2 (plain)",
+        "mostly plain (75%)",
+        "reference error 1 of 4 here (25%), 1.1% elsewhere", "training error 1 of 3 here",
+        "0 (plain), 1 (plain), 2 (plain)",
         "of the reference 0 (plain), 1 (plain)", "7 (plain), 8 (plain)", "·▅▃", "collect: plain",
         "gap 1 (class plain): 98% of the training set lay denser, now 50%: filled", "now 95%: filling",
-        "now 99%: as thin as before", "Outliers: 1 training and 4 reference samples lie by themselves",
+        "now 99%: thinner than before", "Outliers: 1 training and 4 reference samples lie by themselves",
     ):  # fmt: skip
         assert part.replace(" ", "") in said, part
     assert f"To fill it: fallow collect runs/first --pool {quote(found['reference'])} --count 100" in lines
     assert max(len(line) for line in lines if line.startswith("╭")) <= 100
     thin = [line.split() for line in lines if line.startswith("thin ")]
-    assert thin == [["thin", str(n), "3", "1,111", "plain", "(75%)", "25%", "ignore"] for n in (1, 2, 3)]
+    assert thin == [
+        ["thin", str(n), "3", "1,111", "plain", "(75%)", "1", "of", "4", "ignore"] for n in (1, 2, 3)
+    ]
 
 
 def test_held_out_samples_are_called_so():
     found = told_gaps(gaps=0, thin=1) | {"reference": None, "before": None, "strange_count": [2, 1]}
-    found["thin"][0] |= {"action": "relabel", "reason": "Look at them.", "error": None, "class": None}
+    unlabelled = {"error": None, "judged": 0, "error_elsewhere": None, "class": None}
+    found["thin"][0] |= {"action": "relabel", "reason": "Look at them.", **unlabelled}
     lines = printed(tell_gaps, found)
     assert lines[0].endswith("30 training samples against 2,000 held-out samples")
-    assert "Nothing is missing: the training set covers what the held-out samples have." in lines
+    assert "Nothing is missing as far as the held-out samples show." in lines
     assert "thin 1: relabel. Look at them." in lines
     assert "Outliers: 2 training and 1 held-out samples are made unlike the training samples." in lines
     assert not any("To fill it" in line for line in lines)

@@ -1,7 +1,8 @@
 """The command line. ``--help`` and the reading commands load no torch.
 
-Exit codes: 0 done, 1 a finding (``compare``: a run failed), 2 wrong use, 3 damaged data, 130 stopped, 143
-stopped by SIGTERM. Whatever goes wrong is said in one line; ``--debug`` shows where.
+Exit codes: 0 done, 1 a finding (``train``: it diverged; ``compare``: a run failed or diverged), 2 wrong use,
+3 damaged data, 130 stopped, 143 stopped by SIGTERM. Whatever goes wrong is said in one line; ``--debug`` shows
+where.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ warm-up, full tail and re-admission are full. The folder --out gets a run direct
 results.json, frontier.png and frontier.svg. Called again, only what is missing is trained: add arms,
 savings or seeds, or go on after Ctrl-C.
 
-Exit code: 0 done, whatever the result; 1 a run failed (the others are done); 2 wrong use; 3 damaged data;
-130 stopped.
+Exit code: 0 done, whatever the result; 1 a run failed or diverged (the others are done); 2 wrong use; 3
+damaged data; 130 stopped.
 """
 
 
@@ -144,15 +145,16 @@ def _train(parsed: Any) -> int:
         from .tasks.training import train
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow train`", str(error.name)) from None
-    train(options)
-    return DONE
+    return FINDING if train(options).get("diverged") else DONE
 
 
 def _compare(parsed: Any) -> int:
     from .comparison.running import run_comparison
 
     comparison = run_comparison(_of(CompareOptions, parsed), _of(TrainOptions, parsed, without=NOT_SHARED))
-    return FINDING if comparison is not None and comparison.failed else DONE
+    if comparison is None:
+        return DONE
+    return FINDING if comparison.failed or comparison.diverged else DONE
 
 
 def _of(kind: Any, parsed: Any, without: Collection[str] = ()) -> Any:

@@ -212,8 +212,9 @@ _POOL = (
 
 COMMANDS = {
     "report": Command(
-        "One HTML page of a run: what was saved, which samples were used in which epoch, the samples that "
-        "look mislabelled. It opens from the disk and asks for no network.\n\n  fallow report runs/digits",
+        "One HTML page of a run: what was saved, which samples were used in which epoch, outliers and "
+        "candidates for wrong labels. It opens from the disk and asks for no network.\n\n"
+        "  fallow report runs/digits",
         _add_out,
         _report,
     ),

@@ -115,6 +115,15 @@ class Readings:
         return self._floors.kept
 
     @property
+    def fewest_kept(self) -> int:
+        """How many samples an epoch keeps, whatever they score: by its floors, rule and whole batches."""
+        floors = self._floors_now()
+        least = max(self.policy.kept_count(self.n) or 0, floors.kept)
+        if floors.labels is not None:
+            least = max(least, int(np.minimum(np.bincount(floors.labels), floors.per_class).sum()))
+        return min(self.n, -(-least // floors.multiple) * floors.multiple)
+
+    @property
     def record_seconds(self) -> float:
         """Time spent inside ``record`` so far, in seconds."""
         return sum(epoch.record_seconds for epoch in self.history) + self._ledger.seconds

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .csv_table import Plain, table
 from .policies.base import Reason
+
+LARGEST = 700.0
+"""Nats of which the exponential is still a float."""
 
 
 def samples_csv(
@@ -23,13 +27,14 @@ def samples_csv(
 
     Args:
         labels: the class of each sample by name, or None.
-        scores: ``(N,)``; NaN is left empty.
+        scores: ``(N,)``; what is not finite is left empty.
         reason: ``(N,)``, why each sample was left out at the end.
         times_used: ``(N,)``, in how many epochs it was trained on.
         nats: whether ``exp(score)`` is a perplexity.
     """
     n, words = len(scores), [r.words for r in Reason]
-    perplexities = np.exp(np.minimum(scores.astype(np.float64), 700.0)) if nats else np.full(n, np.nan)
+    known = scores.astype(np.float64) if nats else np.full(n, np.nan)
+    perplexities = np.exp(np.where(known < LARGEST, known, np.nan))
     return table(
         {
             "index": range(n),
@@ -43,6 +48,6 @@ def samples_csv(
 
 
 def _shown(values: NDArray[np.floating]) -> list[Plain]:
-    """Return numbers to six digits, nothing for NaN."""
+    """Return numbers to six digits, nothing for what is not finite."""
     nothing = Plain("")
-    return [Plain(f"{value:.6g}") if value == value else nothing for value in values.tolist()]
+    return [Plain(f"{value:.6g}") if isfinite(value) else nothing for value in values.tolist()]

@@ -151,11 +151,12 @@ def _frame(ax: Axes, results: dict[str, Any], arms: dict[str, Points], reached: 
     ax.locator_params(nbins=6)
     x = -0.105 / ax.get_position().width
     ax.set_title(f"{part} {reached.title}", loc="left", x=x, fontsize=SIZE, pad=12)
-    seeds = max(row["n"] for row in results["arms"])
+    fewest, seeds = (end(row["n"] for row in results["arms"]) for end in (min, max))
     title = one_line(str(settings["data"]).rstrip("/").split("/")[-1], 34)
     figure: Any = ax.figure
     figure.text(0.02, 0.957, title, fontsize=SIZE + 2, fontweight="bold", parse_math=False)
-    spoken = "one seed" if seeds == 1 else f"mean and standard deviation of {seeds} seeds"
+    many = f"{seeds}" if fewest == seeds else f"{fewest} to {seeds}"
+    spoken = "one seed" if seeds == 1 else f"mean and standard deviation of {many} seeds"
     epochs = settings["epochs"]
     figure.text(0.02, 0.918, f"{epochs} epoch{'s'[: epochs != 1]}, final epoch; {spoken}", color="#4A4A4A")
 

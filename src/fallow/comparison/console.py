@@ -100,6 +100,7 @@ class Console:
         shown = "done" if value is None else measure.show(value)
         left = self._work.seconds_left()
         rest = f", {duration(left)} left" if left and self._done < self._count else ""
+        shown += ", diverged" if summary.get("diverged") else ""
         self.line(f"{place} {shown}, {summary.get('seconds', 0.0):.1f} s{rest}")
 
     def end(self) -> None:

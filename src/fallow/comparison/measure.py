@@ -53,8 +53,8 @@ BITS = Measure("bits_per_character", "bits a character", relative=True)
 
 
 def measure_in(rows: Iterable[Mapping[str, Any]]) -> Measure:
-    """Return bits a character where any summary has them, else accuracy."""
-    return BITS if any(row.get(BITS.name) is not None for row in rows) else ACCURACY
+    """Return bits a character if any summary is of a language model, diverged or not; else accuracy."""
+    return BITS if any(BITS.name in row for row in rows) else ACCURACY
 
 
 def measure_of(results: Mapping[str, Any]) -> Measure:

@@ -13,9 +13,6 @@ from .plan import Plan, Run
 from .sentences import NEAR
 from .statistics import Difference, between, deviation, mean, paired
 
-RISE = 0.02
-"""Full training is too long where its test loss ends by this share above its lowest."""
-
 _MEANS = (
     "test_loss", "worst_class_accuracy", "saved_fraction", "samples_backward", "samples_forward_only",
     "steps", "cpu_seconds", "seconds",
@@ -48,7 +45,7 @@ def gather(plan: Plan, jobs: int | None, failed: Mapping[str, str]) -> dict[str,
         "samples_full": full_samples,
         "measure": measure.name,
         "arms": arms,
-        "full_too_long": _too_long(arms, rows),
+        "full_too_long": _too_long(arms),
         "runs": rows,
     }
 
@@ -96,6 +93,7 @@ def _arms(plan: Plan, rows: Sequence[dict[str, Any]], measure: Measure) -> list[
                 "n": len(own),
                 "seeds": [row["seed"] for row in own],
                 "epochs": arm.options.planned_epochs,
+                "diverged": sum(bool(row.get("diverged")) for row in own),
                 ACCURACY.name: _values_of(own, ACCURACY.name),
                 BITS.name: _values_of(own, BITS.name),
                 **{name: _mean_of(own, name) for name in _MEANS},
@@ -103,8 +101,10 @@ def _arms(plan: Plan, rows: Sequence[dict[str, Any]], measure: Measure) -> list[
         )
     by_seed = _by_seed(rows, measure)
     step = _step(rows) if measure == ACCURACY else 0.0
+    others = sum(row["diverged"] for row in found if row["arm"] in (FULL, *CONTROLS))
     for row in found:
         against = {} if row["arm"] == FULL else _against(row, found, by_seed, step)
+        row["unsound"] = bool(row["diverged"] or others)
         row["against"] = {name: measure.told(d) | rest for name, (d, rest) in against.items()}
     return found
 
@@ -177,30 +177,15 @@ def _where(saved: float | None, *, interpolated: bool) -> dict[str, Any]:
     return {"control_saved": saved, "interpolated": interpolated}
 
 
-def _too_long(arms: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what says that full training is past its optimum: then a saving proves nothing."""
+def _too_long(arms: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what says that full training is past its optimum: then a saving proves nothing.
+
+    Only a training of fewer epochs says so, by what all arms are judged by: a loss may rise while accuracy
+    does, and an early epoch of a long training is not the end of a short one.
+    """
     above = [
         {"saved": row["saved"], "epochs": row["epochs"], **row["against"][FULL]}
         for row in arms
         if row["arm"] == CONTROLS[0] and FULL in row["against"] and gain(row["against"][FULL])["mean"] > 0
     ]
-    return {"fewer_epochs_above_full": above, "test_loss_rises": _rise(runs)}
-
-
-def _rise(runs: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return where the test loss of full training is lowest, where it ends clearly above that."""
-    curves = {
-        run["seed"]: [epoch["test_loss"] for epoch in run["epochs"]]
-        for run in runs
-        if run["arm"] == FULL and run["status"] == "done"
-    }
-    if not curves or any(value is None for curve in curves.values() for value in curve):
-        return None
-    means = [mean(values) for values in zip(*curves.values(), strict=True)]
-    lowest = min(range(len(means)), key=means.__getitem__)
-    if means[-1] <= (1 + RISE) * means[lowest]:
-        return None
-    d = paired({s: c[-1] for s, c in curves.items()}, {s: c[lowest] for s, c in curves.items()})
-    if d is None or (d.low is not None and d.low <= 0):
-        return None
-    return {"lowest_epoch": lowest + 1, "lowest": means[lowest], "last": means[-1], **asdict(d)}
+    return {"fewer_epochs_above_full": above}

@@ -53,6 +53,11 @@ class Comparison:
         """Names of the runs that failed."""
         return [run["name"] for run in self.results["runs"] if run["status"] == "failed"]
 
+    @property
+    def diverged(self) -> list[str]:
+        """Names of the runs that diverged."""
+        return [run["name"] for run in self.results["runs"] if run.get("diverged")]
+
     def table(self, width: int = 140) -> str:
         """Return the table as text of at most so many columns."""
         from .console import table_text

@@ -18,17 +18,20 @@ NOTHING = 0.01
 """An arm that saved less has nothing to be compared for."""
 NEAR = 0.02
 """A control whose saving is further off than this from the arm's is named with its own."""
-ONE_SEED = "One seed gives no interval and settles nothing: run more (--seeds 5)."
 
 
 def sentences(results: dict[str, Any]) -> list[str]:
-    """Return whether full training is too long, then a sentence or two for each arm and saving."""
+    """Return what diverged, whether full training is too long, then what is found of each arm and saving.
+
+    Arms of fewer than ``FEWEST_PAIRS`` seeds are not judged: their numbers stand in the table.
+    """
     part = "validation" if results["settings"].get("validation") else "test"
-    said = _too_long(results["full_too_long"], part)
     rows = [gains(row) for row in results["arms"] if row["arm"] not in (FULL, *CONTROLS)]
-    said += [_arm(row, results) for row in rows]
-    if any(row["n"] == 1 for row in results["arms"]):
-        said.append(ONE_SEED)
+    said = _diverged(results, rows)
+    if not any(row["diverged"] for row in results["arms"] if row["arm"] in (FULL, CONTROLS[0])):
+        said += _too_long(results["full_too_long"])
+    said += [sentence for row in rows if (sentence := _arm(row, results))]
+    said += _too_few(results["arms"])
     if part == "validation" and rows:
         said.append("All of this is measured on the validation samples, not on the test samples.")
     failed = [run["name"] for run in results["runs"] if run["status"] == "failed"]
@@ -38,13 +41,16 @@ def sentences(results: dict[str, Any]) -> list[str]:
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """Return ``pays``, ``pays at a cost``, ``does not pay``, ``not settled``, ``no control``, ``no saving``.
+    """Return ``pays``, ``pays at a cost``, ``does not pay``, ``not settled`` or why none of these.
 
+    That is ``no control``, ``no saving``, or ``diverged`` if runs of the arm or of the controls did.
     ``row`` has the :func:`~fallow.comparison.measure.gains` of an arm. It pays where it is above every
     control that was run, by the whole interval, and at a cost where it is so below full training. It does
     not pay where a control is above it, or at most ``SMALL`` below it.
     Fewer than ``FEWEST_PAIRS`` pairs, or an interval without a width, settle nothing.
     """
+    if row.get("unsound"):
+        return "diverged"
     if row["saved_fraction"] < NOTHING:
         return "no saving"
     against = [row["against"][control] for control in CONTROLS if control in row["against"]]
@@ -68,16 +74,41 @@ def _no_worse(d: dict[str, Any]) -> bool:
     return bool(_tells(d) and d["low"] <= 0 and d["high"] <= SMALL)
 
 
+def _diverged(results: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    names = [run["name"] for run in results["runs"] if run.get("diverged")]
+    if not names:
+        return []
+    every = sum(run["status"] == "done" for run in results["runs"])
+    unsound = [row["label"] for row in rows if row["unsound"]]
+    judged = f" {', '.join(unsound)} cannot be judged." if unsound else ""
+    return [
+        f"{len(names)} of {counted(every, 'run')} diverged: {', '.join(names)}. What they reach is that of "
+        f"networks of no use.{judged} Lower --learning_rate."
+    ]
+
+
+def _too_few(rows: list[dict[str, Any]]) -> list[str]:
+    fewest = min((row["n"] for row in rows), default=FEWEST_PAIRS)
+    if fewest >= FEWEST_PAIRS:
+        return []
+    settles = "One seed settles" if fewest == 1 else "Two seeds settle"
+    return [f"{settles} nothing, so only the numbers are given: run {FEWEST_PAIRS} at least (--seeds 5)."]
+
+
 def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
-    measure = measure_of(results)
+    """Return what is known of an arm; nothing if that is said elsewhere, or too few seeds were run."""
+    measure, what = measure_of(results), verdict(row)
+    if what == "diverged":
+        return ""
     if row[measure.name]["mean"] is None:
         return f"{row['label']} logs no {measure.words}, so it cannot be compared."
-    what = verdict(row)
     if what == "no saving":
         return (
             f"{row['label']} saved nothing in {counted(row['epochs'], 'epoch')}, "
             "so there is nothing to compare."
         )
+    if min([row["n"], *(d["n"] for d in row["against"].values())]) < FEWEST_PAIRS:
+        return ""
     text = f"{row['arm']} saves {_percent(row['saved_fraction'])}{_asked(row)}{_measured(row, results)}"
     full = row["against"].get(FULL)
     if full is not None:
@@ -89,8 +120,6 @@ def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
     between = ", interpolated between the savings that were run"
     rest = between if any(d["interpolated"] for d in controls.values()) else ""
     told = " and ".join(f"{_points(d)} {_named(c, d, row)}" for c, d in controls.items())
-    if row["n"] == 1:
-        return f"{text}; it is {told}{rest}."
     if what.startswith("pays"):
         price = f", at a price in {measure.words}" if what == "pays at a cost" else ""
         return f"{text}. It pays{price}: it is {told}{rest}."
@@ -164,24 +193,17 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _too_long(found: dict[str, Any], part: str) -> list[str]:
+def _too_long(found: dict[str, Any]) -> list[str]:
     said = []
     shorter = [gain(d) for d in found["fewer_epochs_above_full"]]
-    above = [d for d in shorter if d["low"] is None or d["low"] > -SMALL]
+    above = [d for d in shorter if _tells(d) and d["low"] > -SMALL]
     if above:
         best = max(above, key=lambda d: float(d["mean"]))
-        sure = best["low"] is not None and best["low"] > 0
+        sure = best["low"] > 0
         said.append(
             f"{counted(best['epochs'], 'full epoch')} end{'s'[: best['epochs'] == 1]} {_points(best)} "
             "full training: it "
             f"{'is' if sure else 'may be'} too long, and then no saving proves "
             "anything. Compare against fewer --epochs."
-        )
-    rise = found["test_loss_rises"]
-    if rise:
-        said.append(
-            f"The {part} loss of full training rises from {rise['lowest']:.3f} in epoch "
-            f"{rise['lowest_epoch']} to {rise['last']:.3f} at its end: it is too long, and then no saving "
-            "proves anything."
         )
     return said

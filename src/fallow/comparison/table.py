@@ -7,7 +7,7 @@ from typing import Any
 from ..spelling import one_line
 from .arms import CONTROLS, FULL
 from .measure import ACCURACY, BITS, measure_of
-from .sentences import WORDS
+from .sentences import FEWEST_PAIRS, WORDS
 
 
 def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -24,7 +24,8 @@ def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     cells = []
     for row in sorted(results["arms"], key=lambda row: row["arm"] != FULL):
         line = [one_line(row["arm"]), f"{100 * row['saved_fraction']:.1f}"]
-        line.append(_spread(row[BITS.name], 4) if measure.relative else _spread(row[ACCURACY.name], 2, 100))
+        reached = _spread(row[BITS.name], 4) if measure.relative else _spread(row[ACCURACY.name], 2, 100)
+        line.append(f"{reached} !" if row["diverged"] else reached)
         line += [_difference(row["against"].get(name)) for name in others]
         if measure.relative:
             line.append(_number(row[ACCURACY.name]["mean"], 2, 100))
@@ -37,7 +38,10 @@ def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def _number(value: float | None, digits: int, scale: int = 1) -> str:
-    return "-" if value is None else f"{scale * value:.{digits}f}"
+    if value is None:
+        return "-"
+    shown = scale * value
+    return f"{shown:.{digits}f}" if abs(shown) < 1e5 else f"{shown:.1e}"
 
 
 def _spread(found: dict[str, Any], digits: int, scale: int = 1) -> str:
@@ -48,7 +52,7 @@ def _spread(found: dict[str, Any], digits: int, scale: int = 1) -> str:
 def _difference(d: dict[str, Any] | None) -> str:
     if d is None:
         return "-"
-    half = "" if d["low"] is None else f" ± {50 * (d['high'] - d['low']):.2f}"
+    half = "" if d["low"] is None or d["n"] < FEWEST_PAIRS else f" ± {50 * (d['high'] - d['low']):.2f}"
     return f"{'~' if d['interpolated'] else ''}{100 * d['mean']:+.2f}{half}"
 
 
@@ -59,8 +63,15 @@ def caption(results: dict[str, Any]) -> str:
     measure = measure_of(results)
     what = "difference in % (below 0 is better)" if measure.relative else "difference in points"
     text = f"Final epoch{part}. Saved: of full training's samples. against: {what}"
+    pairs = [d["n"] for row in rows for d in row["against"].values()]
+    if any(n >= FEWEST_PAIRS for n in pairs):
+        text = f"{text} ± 95 % interval, paired by seed"
+    if any(n < FEWEST_PAIRS for n in pairs):
+        text = f"{text}; fewer than {FEWEST_PAIRS} seeds have no interval"
     if any(row["n"] > 1 for row in rows):
-        text = f"{text} ± 95 % interval, paired by seed; {measure.words} ± standard deviation"
+        text = f"{text}; {measure.words} ± standard deviation"
+    if any(row["diverged"] for row in rows):
+        text = f"{text}; ! runs of it diverged"
     if any(d["interpolated"] for row in rows for d in row["against"].values()):
         text += "; ~ interpolated between the savings that were run"
     return f"{text}."

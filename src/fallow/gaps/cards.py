@@ -10,14 +10,78 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..shares import chance_of_as_many
 from .regions import SMALLEST, TIMES, Region, Regions
 from .survey import Survey
 
 EXAMPLES, PROTOTYPES, SHOWN = 9, 3, 8
 """Examples and prototypes of a card; thin regions that are told of."""
-_WRONG, _WORSE = 0.3, 2.0
+_WRONG, _WORSE, _CHANCE = 0.3, 2.0, 0.005
+"""An error calls for something if it is so large a share, so many times that of the samples elsewhere, and so
+unlikely to be as large by chance; several regions are looked at, so this is less than the usual 0.05."""
 _TREND, _CHUNK = 20, 8192
 Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of one kind of samples, of the training set or of the reference: in a region and elsewhere.
+
+    Attributes:
+        wrong, judged: how many of the region's are wrong, of those with a label and a prediction.
+        wrong_elsewhere, judged_elsewhere: the same of all others.
+    """
+
+    wrong: int
+    judged: int
+    wrong_elsewhere: int
+    judged_elsewhere: int
+
+    @staticmethod
+    def of(inside: Survey, every: Survey) -> Errors:
+        """Count those of a region, and what is left of every sample of the kind."""
+        (here, known), (all_, together) = _counts(inside), _counts(every)
+        return Errors(here, known, all_ - here, together - known)
+
+    @property
+    def share(self) -> float | None:
+        """The share of wrong ones in the region; None if none is judged."""
+        return self.wrong / self.judged if self.judged else None
+
+    @property
+    def elsewhere(self) -> float | None:
+        """The share of wrong ones elsewhere; None if none is judged."""
+        return self.wrong_elsewhere / self.judged_elsewhere if self.judged_elsewhere else None
+
+    @property
+    def high(self) -> bool:
+        """Whether the region's share is so much higher that it calls for something, and not by chance."""
+        here, there = self.share, self.elsewhere
+        if here is None or there is None or here < max(_WRONG, _WORSE * there):
+            return False
+        return self.sure
+
+    @property
+    def sure(self) -> bool:
+        """Whether chance hardly puts so many wrong ones into the region."""
+        counts = (self.wrong, self.judged, self.wrong_elsewhere, self.judged_elsewhere)
+        return self.judged >= SMALLEST and chance_of_as_many(*counts) < _CHANCE
+
+    @property
+    def lower(self) -> bool:
+        """Whether the region's share is below that of the others."""
+        here, there = self.share, self.elsewhere
+        return here is not None and there is not None and self.judged >= SMALLEST and here < there
+
+    def told(self, what: str) -> str:
+        """Return in words how many are wrong here, and which share elsewhere; ``what``: held-out samples."""
+        if not self.judged:
+            return f"none of the {what} here can be called right or wrong"
+        wrong = "1 is" if self.wrong == 1 else f"{self.wrong:,} are"
+        said = f"of the {self.judged:,} {what} here {wrong} wrong"
+        if self.judged == 1:
+            said = f"the only one of the {what} here is {'wrong' if self.wrong else 'right'}"
+        return said if self.elsewhere is None else f"{said}, and {self.elsewhere:.1%} of those elsewhere"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +109,7 @@ class Telling:
         """Return the cards of what is missing, and of the thin regions that most need a look."""
         thin = [(region, self._facts(region)) for region in regions.thin]
         urgent = {"relabel": 0, "collect": 1, "ignore": 2}
-        thin.sort(key=lambda one: (urgent[one[1]["action"]], -(one[1]["error"] or 0), -one[1]["size"]))
+        thin.sort(key=lambda one: (urgent[one[1]["action"]], -_worst(one[1]), -one[1]["size"]))
         missing = [(region, self._facts(region)) for region in regions.missing]
         return self._cards("gap", missing), self._cards("thin", thin[:SHOWN])
 
@@ -83,20 +147,19 @@ class Telling:
             "class": None if top is None else self._name(top),
             "class_share": None if top is None else float(counts.max() / there.size),
             "class_is_predicted": bool(not known.all()),
-            "error": _error(both)[0],
-            "error_overall": self._overall,
         }
-        action, reason = self._advice(region, facts, t, r)
+        learned, met = Errors.of(t, self.training), Errors.of(r, self.reference)
+        for name, errors in (("", met), ("training_", learned)):
+            facts[f"{name}error"] = errors.share
+            facts[f"{name}wrong"], facts[f"{name}judged"] = errors.wrong, errors.judged
+            facts[f"{name}error_elsewhere"] = errors.elsewhere
+        action, reason = self._advice(region, facts, learned, met)
         return {**facts, "action": action, "reason": reason}
 
     def _name(self, label: int) -> str | None:
         if label < 0:
             return None
         return self.names[label] if self.names and label < len(self.names) else str(label)
-
-    @cached_property
-    def _overall(self) -> float | None:
-        return _error(Survey.joined([self.training, self.reference]))[0]
 
     @cached_property
     def _sorted(self) -> list[NDArray[np.float32]]:
@@ -154,44 +217,58 @@ class Telling:
             for scores, finite in zip(self.scores, self._sorted, strict=True)
         ]
 
-    def _advice(self, region: Region, facts: Mapping[str, Any], t: Survey, r: Survey) -> tuple[str, str]:
-        """Return what to do, and why."""
-        (learned, judged), (met, seen) = _error(t), _error(r)
-        overall = facts["error_overall"] or 0.0
-        bad = max(_WRONG, _WORSE * overall)
-        n = facts["training"]
+    def _advice(
+        self, region: Region, facts: Mapping[str, Any], learned: Errors, met: Errors
+    ) -> tuple[str, str]:
+        """Return what to do, and why.
+
+        Training samples and those of the reference are each held against others of their kind, as a network
+        errs less on what it was trained on.
+        """
         what = "held-out samples" if self.held_out else "samples of the reference"
-        if learned is not None and judged >= SMALLEST and learned >= bad:
+        if learned.high:
             return "relabel", (
-                f"The network calls {learned:.0%} of the {judged} training samples here by another class "
-                "than their label, though it was trained on them: look at their labels."
+                f"The network calls {learned.share:.0%} of the {learned.judged} training samples here by "
+                f"another class than their label, and {learned.elsewhere:.1%} of those elsewhere: look at "
+                "their labels."
             )
+        said = met.told(what)
         if region.missing:
             theirs, ours = facts["share_of_reference"], facts["share_of_training"]
-            return "collect", (
+            found = (
                 f"{theirs:.1%} of the {what} lie here and {ours:.1%} of the training set: "
                 f"{region.factor:.1f} times too few, {region.least:.1f} at least."
             )
-        if met is not None and seen >= SMALLEST and met >= bad:
-            return "collect", (
-                f"Of the {seen} {what} here {met:.0%} are wrong, {overall:.0%} of all: few "
-                "training samples say what they are."
-            )
-        wrong = (
-            f"{facts['error']:.0%} of all here are wrong" if facts["error"] is not None else "not labelled"
-        )
+            if met.lower:
+                return "ignore", f"{found} Yet the network does not err more here: {said}."
+            return "collect", f"{found[:-1]}; {said}." if met.judged else found
+        if met.high:
+            return "collect", f"The network errs here: {said}. Few training samples say what they are."
+        unsure = ": too few to tell" if (met.share or 0) > (met.elsewhere or 0) and not met.sure else ""
         if region.factor >= TIMES:
             return "ignore", (
-                f"Rare, and too few to tell whether any are missing: {n} training samples and "
-                f"{facts['reference']} {what} lie here; {wrong}."
+                f"Rare, and too few to tell whether any are missing: {_counted(facts['training'])} and "
+                f"{facts['reference']} {what} lie here; {said}."
             )
-        return "ignore", f"Rare, and covered: {n} training samples lie here; {wrong}."
+        return (
+            "ignore",
+            f"Rare, and not shown to be missing: {_counted(facts['training'])} here; {said}{unsure}.",
+        )
 
 
-def _error(survey: Survey) -> tuple[float | None, int]:
-    """Return the share of wrong ones among samples with a label and a prediction, and how many these are."""
+def _counted(training: int) -> str:
+    return "1 training sample" if training == 1 else f"{training:,} training samples"
+
+
+def _worst(facts: Mapping[str, Any]) -> float:
+    """Return the higher error of a region, of those that are known."""
+    return max(facts["error"] or 0.0, facts["training_error"] or 0.0)
+
+
+def _counts(survey: Survey) -> tuple[int, int]:
+    """Return how many are wrong of the samples with a label and a prediction, and how many these are."""
     known = int(((survey.labels >= 0) & (survey.predicted >= 0)).sum())
-    return (float(survey.wrong.sum() / known) if known else None), known
+    return int(survey.wrong.sum()), known
 
 
 def _distances(places: NDArray[np.float32], centre: NDArray[Any]) -> NDArray[np.float64]:

@@ -110,7 +110,10 @@ class Surveyor:
         before = self.watch.refreshes
         self.watch.refresh()
         if self.watch.refreshes == before:
-            raise invalid("A density needs at least 64 training samples.", done, "Train on more.")
+            if done < 64:
+                raise invalid("A density needs at least 64 training samples.", done, "Train on more.")
+            step = "Did the training diverge? Train again, with a lower learning rate."
+            raise invalid("A density needs finite activations.", f"too few among {done:,} samples", step)
         self.likeness = examples.likeness()
         return self
 

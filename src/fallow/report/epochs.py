@@ -165,10 +165,18 @@ def scores(source: Source) -> dict[str, Any] | None:
         "levels": levels,
         "thresholds": _thresholds(source, height),
         "ticks": ticks(drawn),
-        "said": f"The median score of the samples trained on was {text.score(first)} in epoch "
-        f"{drawn[0].epoch} and {text.score(last)} in epoch {drawn[-1].epoch}"
-        + (f", in {source.unit}." if source.unit else "."),
+        "said": _median(source, first, last),
     }
+
+
+def _median(source: Source, first: float, last: float) -> str:
+    """Return the median score of the first and of the last epoch that are drawn, if they have one."""
+    found = {source.drawn[0].epoch: first, source.drawn[-1].epoch: last}
+    told = [f"{text.score(value)} in epoch {epoch}" for epoch, value in found.items() if math.isfinite(value)]
+    unit = f", in {source.unit}" if source.unit and told else ""
+    said = f"The median score of the samples trained on was {' and '.join(told)}{unit}." if told else ""
+    last_one = f"No score of the last epoch, {source.drawn[-1].epoch}, is finite."
+    return said if math.isfinite(last) else f"{said} {last_one}".strip()
 
 
 def _thresholds(source: Source, height: Any) -> list[tuple[str, str]]:

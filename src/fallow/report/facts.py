@@ -47,7 +47,8 @@ def heading(source: Source) -> dict[str, Any]:
     if isinstance(bits := summary.get("bits_per_character"), float):
         facts.append((part, f"{bits:.4f} bits a character"))
     elif isinstance(accuracy, float):
-        facts.append((f"{part} accuracy", text.share(accuracy, 2)))
+        diverged = " of a network that diverged" if summary.get("diverged") is True else ""
+        facts.append((f"{part} accuracy", text.share(accuracy, 2) + diverged))
     if isinstance(summary.get("seconds"), float):
         facts.append(("Time", text.seconds(summary["seconds"])))
     said = summary.get("remarks")
@@ -59,6 +60,7 @@ def heading(source: Source) -> dict[str, Any]:
         "title": _title(str(options.get("data", source.run.directory.path.resolve().name))),
         "policy": rule(options, source.unit),
         "facts": facts,
+        "diverged": remarks.pop(0) if remarks and summary.get("diverged") is True else "",
         "remarks": remarks[:12],
     }
 

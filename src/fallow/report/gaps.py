@@ -17,6 +17,8 @@ from .source import COLUMNS, Source
 
 THIN = 0.9
 """Above this percentile a sample lies thin: as :data:`fallow.gaps.THIN`, which would load torch."""
+SMALL = 0.01
+"""A change of a percentile that is none."""
 ENOUGH = 50
 """Nothing is said to be covered by fewer samples of a reference."""
 CARDS, OUTLIERS = 40, 50
@@ -64,10 +66,14 @@ def section(source: Source) -> dict[str, Any] | None:
 def standing(was: float, now: float) -> str:
     """Return in words how a gap stands: by the median percentile of its samples then and now.
 
-    >>> standing(0.98, 0.95), standing(0.98, 0.6), standing(0.98, 0.99)
-    ('filling', 'filled', 'as thin as before')
+    >>> standing(0.98, 0.95), standing(0.98, 0.6), standing(0.98, 0.981), standing(0.95, 0.98)
+    ('filling', 'filled', 'as thin as before', 'thinner than before')
     """
-    return "filled" if now <= THIN else "filling" if now < was else "as thin as before"
+    if now <= THIN:
+        return "filled"
+    if abs(now - was) < SMALL:
+        return "as thin as before"
+    return "filling" if now < was else "thinner than before"
 
 
 class _Against:
@@ -111,6 +117,33 @@ def too_few(found: Object) -> bool:
     return judged is not None and judged < ENOUGH
 
 
+def judged(found: Object, whose: str) -> str:
+    """Return how many samples of the reference say what they say: ``360 held-out samples``."""
+    count = told.whole(found.get("reference_judged"))
+    if whose != "the reference":
+        return "the held-out samples" if count is None else text.plural(count, "held-out sample")
+    return f"the samples of {whose}" if count is None else f"{text.plural(count, 'sample')} of {whose}"
+
+
+def of_class(one: Object) -> str:
+    """Return the most frequent class of a region with its share; it must be known."""
+    part = told.share(one.get("class_share"))
+    how = "mostly" if part is not None and part > 0.5 else "most often"
+    how += " predicted as" if one.get("class_is_predicted") is True else ""
+    return f"{how} {one['class']}" + ("" if part is None else f" ({text.share(part, 0)})")
+
+
+def of_errors(one: Object, kind: str) -> str:
+    """Return the errors of a region and of samples elsewhere; ``kind``: ``training_`` or nothing."""
+    names = (f"{kind}wrong", f"{kind}judged")
+    wrong, known = (told.whole(one.get(name)) for name in names)
+    if not known or wrong is None or wrong > known:
+        return ""
+    elsewhere = told.share(one.get(f"{kind}error_elsewhere"))
+    said = f"{wrong:,} of {known:,} here ({text.share(wrong / known, 0)})"
+    return said if elsewhere is None else f"{said}, {text.share(elsewhere)} elsewhere"
+
+
 def not_judged(found: Object) -> str:
     """Return a sentence where many samples of the reference could not be judged; else nothing."""
     names = ("reference_looked_at", "reference_judged", "reference_unreadable")
@@ -131,7 +164,7 @@ def _said(found: Object, shown: int, against: _Against) -> str:
     if not shown and too_few(found):
         return "There are too few samples to tell whether anything is missing."
     if not shown:
-        return f"Nothing is missing: the training set covers what {against.have}."
+        return f"Nothing is missing as far as {judged(found, against.whose)} show."
     who = text.plural(shown, f"region of {against.whose} is", f"regions of {against.whose} are")
     said = f"{who} missing in the training set."
     return said if count <= shown else f"{said} These are the first of {count:,}."
@@ -203,20 +236,16 @@ def _facts(one: Object, against: _Against, *, slim: bool) -> list[tuple[str, str
         rows.append(("Share", f"{_times(times)} that of the training set{bound}"))
     if not slim and (stable := told.share(one.get("stability"))) is not None:
         rows.append(("Stability", f"{text.share(stable, 0)} of it found again in resampled data"))
-    return rows + _of_class(one)
+    return rows + _of_class(one, against)
 
 
-def _of_class(one: Object) -> list[tuple[str, str]]:
+def _of_class(one: Object, against: _Against) -> list[tuple[str, str]]:
     rows = []
-    if (mostly := told.name(one.get("class"))) is not None:
-        part = told.share(one.get("class_share"))
-        named = mostly if part is None else f"{mostly} ({text.share(part, 0)})"
-        how = "mostly predicted as" if one.get("class_is_predicted") is True else "mostly"
-        rows.append(("Class", f"{how} {named}"))
-    error, overall = told.share(one.get("error")), told.share(one.get("error_overall"))
-    if error is not None:
-        whole = "" if overall is None else f", {text.share(overall)} of all"
-        rows.append(("Error", f"{text.share(error)} here{whole}"))
+    if (name := told.name(one.get("class"))) is not None:
+        rows.append(("Class", of_class({**one, "class": name})))
+    for kind, words in (("", f"{against.side.capitalize()} error"), ("training_", "Training error")):
+        if error := of_errors(one, kind):
+            rows.append((words, error))
     return rows
 
 

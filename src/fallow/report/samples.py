@@ -22,7 +22,7 @@ AT_ONCE = 12
 _TEXT = 500
 FILE, WHOLE = 40, 400
 """So many letters of the name of a file fit on a card, and so many are shown to whoever asks."""
-_OR_WRONG = ", or labels that are wrong and were not caught"
+_OR_WRONG = ": hard ones, or labels that are wrong and were not caught"
 
 
 def chosen(source: Source) -> Showcase:
@@ -61,10 +61,10 @@ def groups(
     return [
         _group("outliers", "Removed as outliers", _of_outliers(source, shown, total, wrong),
                [cards[i] for i in shown.outliers.tolist()]),
-        _group("surprising", "Most surprising", "Kept samples with the highest last scores: what the network "
-               f"still learns from{'' if source.labels is None else _OR_WRONG}.",
+        _group("surprising", "Most surprising", "Kept samples with the highest last scores"
+               f"{'' if source.labels is None else _OR_WRONG}.",
                [cards[i] for i in shown.surprising.tolist()]),
-        _group("unneeded", "Never needed", _of_unneeded(source, shown),
+        _group("unneeded", "Used least", _of_unneeded(source, shown),
                [cards[i] for i in shown.unneeded.tolist()]),
     ]  # fmt: skip
 

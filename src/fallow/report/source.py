@@ -85,7 +85,7 @@ class Source:
             times=run.times_used,
             summary=_summary(run, epochs),
             shown=shown,
-            unit="nats" if _is_nats(run.options) else "",
+            unit=_unit(run),
         )
 
     @property
@@ -149,7 +149,18 @@ def _summary(run: Run, epochs: int) -> dict[str, Any] | None:
     return found if isinstance(rows, list) and len(rows) == epochs else None
 
 
+def _unit(run: Run) -> str:
+    """Return the unit of the scores: as the run says at its end; before it by its options."""
+    told = (run.summary or {}).get("score_unit")
+    if isinstance(told, str):
+        return "nats" if told == "nats" else ""
+    return "nats" if _is_nats(run.options) else ""
+
+
 def _is_nats(options: dict[str, Any]) -> bool:
+    model = str(options.get("model", ""))
+    if ":" in model and not model.startswith("hf:"):  # a class of the user's, whose losses may be anything
+        return False
     other = options.get("policy") == "repb" or options.get("task") == "autoencoder"
     return options.get("score", "kl") in _IN_NATS and not other
 

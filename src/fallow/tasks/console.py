@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ class Console:
     def batch(self, epoch: int, epochs: int, done: int, total: int, loss: float | None) -> None:
         """Move the bar."""
         if self._progress is not None:
-            shown = "-" if loss is None else f"{loss:.3f}"
+            shown = "-" if loss is None else number(loss)
             self._progress.update(
                 self._task, completed=done, total=total, epoch=f"{epoch + 1}/{epochs}", loss=shown
             )
@@ -144,7 +145,7 @@ class Console:
                 "outliers": f"{record.outliers:,}",
                 "back": f"{record.readmitted:,}",
                 "measured": f"{measured:,}",
-                "loss": "-" if loss is None else f"{loss:.4f}",
+                "loss": "-" if loss is None else number(loss),
                 "test": tested,
                 "so far": f"{so_far:.1%}",
             }
@@ -177,3 +178,14 @@ class Console:
             table.add_row(cell(name), cell(value))
         self.rich.print()
         self.rich.print(table)
+
+
+def number(value: float) -> str:
+    """Return a loss with four decimals, or short if it is very large; a dash if it is not finite.
+
+    >>> number(0.12345), number(7.36e18), number(float("nan"))
+    ('0.1235', '7.4e+18', '-')
+    """
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.1e}"

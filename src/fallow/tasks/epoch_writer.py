@@ -23,7 +23,7 @@ from ..showcase import choose
 from ..shown_file import ShownFile
 from ..step_rules import StepRule
 from ..subsampler import Subsampler
-from .console import Console
+from .console import Console, number
 from .outcome import counts
 from .stopwatch import Stopwatch
 
@@ -103,7 +103,7 @@ class EpochWriter(Callback):
         if not trainer.is_global_zero:
             return
         self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-        accuracy, loss = _metric(self._metrics, "acc"), _metric(self._metrics, "loss")
+        accuracy, loss = self._accuracy(), _metric(self._metrics, "loss")
         if (bits := self._metrics.get(BITS)) is not None:
             told["bits_per_character"] = bits
         counted = counts([record], record.n, self.step_rule)
@@ -131,7 +131,7 @@ class EpochWriter(Callback):
         measured = counted["samples_forward_only"]
         mean = self._mean_loss() if self._by_loss else record.mean_score
         tested = "-" if accuracy is None else f"{accuracy:.2%}"
-        tested = f"{told['bits_per_character']:.4f}" if "bits_per_character" in told else tested
+        tested = number(told["bits_per_character"]) if "bits_per_character" in told else tested
         self.console.epoch(record, epochs, measured, mean, tested, used / (epochs * record.n))
 
     def show(self) -> None:
@@ -213,6 +213,17 @@ class EpochWriter(Callback):
             for place, data in enumerate(state_dict["pending"])
         ]
 
+    def _accuracy(self) -> float | None:
+        """Return the accuracy that was logged; None for a number that is none, which is said once."""
+        found = _metric(self._metrics, "acc")
+        if found is None or 0 <= found <= 1:
+            return found
+        if not self.epochs:
+            self.console.line(
+                f"What the module logs as its accuracy must be in [0, 1], and is not used: {found:g}."
+            )
+        return None
+
     def _mean_loss(self) -> float | None:
         """Return the mean loss of the samples trained on in this epoch; None where it is not at hand."""
         if not self._losses:
@@ -228,6 +239,6 @@ def mend(error: OSError) -> str:
 
 
 def _metric(logged: dict[str, float], part: str) -> float | None:
-    """Return the first test or validation metric whose name holds ``part``; None where none is logged."""
-    found = next((n for n in sorted(logged) if n.startswith(("test", "val")) and part in n), None)
-    return None if found is None else logged[found]
+    """Return the test or validation metric with the shortest name that holds ``part``; None without one."""
+    named = [name for name in logged if name.startswith(("test", "val")) and part in name]
+    return logged[min(named, key=lambda name: (len(name), name))] if named else None

@@ -13,13 +13,17 @@ from ..charts import Reached, save_usage
 from ..charts.usage_rows import ReasonOf
 from ..history import FORWARD_SHARE, EpochRecord, fitted, times_used
 from ..plan import thin_epochs
-from ..policies import RandomFraction
+from ..policies import RandomFraction, Reason
+from ..report.text import plural
 from ..run_directory import RunDirectory
-from ..sample_table import samples_csv
+from ..sample_table import LARGEST, samples_csv
 from ..step_rules import StepRule
 from ..subsampler import Subsampler
-from .console import Console
+from .console import Console, number
+from .divergence import divergence
 from .payoff import remarks, time_saved
+
+_NOT_FINITE = "not finite"
 
 
 def samples_evaluated(trainer: Trainer) -> int | None:
@@ -54,6 +58,9 @@ def finish(
     more: dict[str, Any],
     console: Console,
     reason_of: ReasonOf | None = None,
+    *,
+    loss_in_nats: bool,
+    own: bool = False,
 ) -> dict[str, Any]:
     """Write the summary, the samples and the chart; print the table; return the summary.
 
@@ -63,19 +70,20 @@ def finish(
         classes: names of the classes, or None.
         epochs: what is said of each.
         step_rule: which chose rows of each batch, or None.
-        more: what else the summary says: seconds, steps, accuracy by class.
+        more: what else the summary says: seconds, steps, accuracy by class, what guessing would give.
         console: where to print.
         reason_of: says why samples were left out of an epoch, for the chart.
+        loss_in_nats: whether the test loss is known to be in nats, so that its exponential is a perplexity.
+        own: whether the module is the user's own.
     """
     history, labels = subsampler.history, subsampler.labels
     last = epochs[-1]
-    nats = subsampler.score is None or subsampler.score.unit == "nats"
+    unit = "" if subsampler.score is None else subsampler.score.unit  # unknown of losses that nobody declared
     summary = {
+        "diverged": False,
         "accuracy": last["accuracy"],
         "test_loss": last["test_loss"],
-        "perplexity": None
-        if last["test_loss"] is None or not (nats or labels is not None)
-        else math.exp(min(last["test_loss"], 700.0)),
+        "perplexity": perplexity(last["test_loss"]) if loss_in_nats else None,
         **_of_tokens(epochs),
         **counts(history, sum(record.n for record in history), step_rule),
         "samples_forward_only": sum(row["samples_forward_only"] for row in epochs),
@@ -86,35 +94,46 @@ def finish(
         "step_rule": None if step_rule is None else repr(step_rule),
         "schedule": repr(subsampler.schedule),
         "score": repr(subsampler.score),
+        "score_unit": unit,
         "seed": subsampler.seed,
         "epochs": epochs,
     }
-    policy = subsampler.policy
-    full = isinstance(policy, RandomFraction) and policy.fraction == 0 and step_rule is None
-    told = labels is None or bool((subsampler.predicted >= 0).any())
-    summary["remarks"] = remarks(
-        summary,
-        rule=not full,
-        thin=thin_epochs(policy, subsampler.schedule),
-        min_kept=subsampler.min_kept,
-        unpredicted=policy.reads_predictions and not told,
-    )
+    summary["diverged"] = bool(divergence(summary))
+    summary["remarks"] = _remarks(summary, subsampler, step_rule, own=own)
     run.write_summary(summary)
     numbers = [] if labels is None else subsampler.class_ids.encode(labels.numpy()).tolist()
     names = None if labels is None or classes is None else [classes[i] for i in numbers]
     scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
     times = fitted(times_used(history), subsampler.n, 0)
-    table = samples_csv(names, scores, reason, times, nats=nats)
+    table = samples_csv(names, scores, reason, times, nats=unit == "nats")
     run.write_text(run.samples_path, table)
     charts = _draw(run, subsampler, classes, summary, reason_of)
-    console.table(_rows(summary, labelled=labels is not None))
+    console.table(_rows(summary, subsampler))
     console.line()
-    for remark in summary["remarks"]:
+    for remark in summary["remarks"][summary["diverged"] :]:  # the first heads the table then
         console.line(remark)
     console.line(f"Run directory: {run.path}")
     console.line(f"Chart:         {charts[0]}")
     console.line(f"Report:        fallow report {run.path}")
     return summary
+
+
+def _remarks(
+    summary: dict[str, Any], subsampler: Subsampler, step_rule: StepRule | None, *, own: bool
+) -> list[str]:
+    """Return what a person should know of the result."""
+    policy = subsampler.policy
+    full = isinstance(policy, RandomFraction) and policy.fraction == 0 and step_rule is None
+    told = subsampler.labels is None or bool((subsampler.predicted >= 0).any())
+    return remarks(
+        summary,
+        rule=not full,
+        thin=thin_epochs(policy, subsampler.schedule),
+        fewest_kept=subsampler.fewest_kept,
+        unpredicted=policy.reads_predictions and not told,
+        share=getattr(policy, "fraction", None),
+        own=own,
+    )
 
 
 def _draw(
@@ -126,7 +145,7 @@ def _draw(
 ) -> list[Path]:
     """Draw the chart of the finished epochs, and return its files."""
     history, labels = subsampler.history, subsampler.labels
-    n, unit = history[-1].n, "nats" if subsampler.score is None else subsampler.score.unit
+    n = history[-1].n
     return save_usage(
         history,
         run.path,
@@ -135,7 +154,7 @@ def _draw(
         scores=fitted(subsampler.scores.numpy(), n, np.nan),
         reached=_reached(summary),
         reason_of=reason_of,
-        unit=unit if unit == "nats" else "",
+        unit=summary["score_unit"],
     )
 
 
@@ -146,7 +165,8 @@ def _reached(summary: dict[str, Any]) -> Reached | None:
         ("accuracy", "accuracy"),
         ("test_loss", "loss"),
     ):
-        found = {row["epoch"]: row[field] for row in summary["epochs"] if row.get(field) is not None}
+        known = ((row["epoch"], row.get(field)) for row in summary["epochs"])
+        found = {epoch: value for epoch, value in known if value is not None and math.isfinite(value)}
         if found:
             share = field == "accuracy"
             name = f"{summary['evaluated_on'].capitalize()} {words}"
@@ -165,26 +185,25 @@ def _of_tokens(epochs: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _rows(summary: dict[str, Any], *, labelled: bool) -> list[tuple[str, str]]:
+def perplexity(nats: float | None) -> float | None:
+    """Return the exponential of a loss in nats; None if there is none, or no float can hold it.
+
+    >>> perplexity(0.0), perplexity(float("nan")), perplexity(1e4)
+    (1.0, None, None)
+    """
+    return None if nats is None or not nats < LARGEST else math.exp(nats)
+
+
+def _rows(summary: dict[str, Any], subsampler: Subsampler) -> list[tuple[str, str]]:
     """Return what the table at the end says."""
     backward, forward, full = (
         summary[name] for name in ("samples_backward", "samples_forward_only", "samples_full")
     )
     cost = 1 - (backward + FORWARD_SHARE * forward) / full
-    rows = []
-    part = summary["evaluated_on"].capitalize()
-    bits = summary.get("bits_per_character")
-    if bits is not None:
-        rows.append((part, f"{bits:.4f} bits a character"))
-    if summary["accuracy"] is not None:
-        what = "accuracy" if bits is None else "next token"
-        rows.append((f"{part} {what}", f"{summary['accuracy']:.2%}"))
-    if summary["perplexity"] is not None:
-        rows.append(
-            (f"{part} perplexity", f"{summary['perplexity']:.4f}  (exp of {summary['test_loss']:.4f} nats)")
-        )
-    elif summary["test_loss"] is not None:
-        rows.append((f"{part} loss", f"{summary['test_loss']:.4f}"))
+    rows = [("DIVERGED", summary["remarks"][0])] if summary["diverged"] else []
+    if not summary["finished"] and (done := len(summary["epochs"])) < subsampler.schedule.epochs:
+        rows.append(("Stopped", f"after {done} of {plural(subsampler.schedule.epochs, 'epoch')}"))
+    rows += _judged(summary)
     rows += [
         ("Samples", f"{backward:,} trained on, {forward:,} measured, of {full:,} in full training"),
         ("Saved", f"{summary['saved_fraction']:.1%} of the samples; {cost:.1%} with measuring at a third"),
@@ -192,11 +211,40 @@ def _rows(summary: dict[str, Any], *, labelled: bool) -> list[tuple[str, str]]:
     if every := summary.get("tokens"):
         learned, odd = summary["tokens_learned"] / every, summary["tokens_outliers"] / every
         rows.append(("Tokens", f"{learned:.1%} learned and {odd:.1%} outliers, without a gradient"))
-    outliers = summary["epochs"][-1]["outliers"]
-    if outliers:
-        odd = "look mislabelled" if labelled else "surprise far too much"
-        rows.append(("Outliers", f"{outliers:,} samples {odd}: reason outlier in samples.csv"))
-    rows += [
-        ("Time", f"{summary['seconds']:.1f} s, {summary['record_seconds']:.2f} s of it recording scores"),
-    ]
+    rows += _outliers(subsampler)
+    time = f"{summary['seconds']:.1f} s, {summary['record_seconds']:.2f} s of it recording scores"
+    return [*rows, ("Time", time)]
+
+
+def _judged(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what was measured on the test or validation samples."""
+    rows, part = [], summary["evaluated_on"].capitalize()
+    of_what = " of a network that diverged" if summary["diverged"] else ""
+    bits, loss = summary.get("bits_per_character"), summary["test_loss"]
+    if bits is not None:
+        rows.append((part, f"{number(bits)} bits a character" if math.isfinite(bits) else _NOT_FINITE))
+    if summary["accuracy"] is not None:
+        what = "accuracy" if bits is None else "next token"
+        rows.append((f"{part} {what}", f"{summary['accuracy']:.2%}{of_what}"))
+    if summary["perplexity"] is not None:
+        shown = f"{number(summary['perplexity'])}  (exp of {number(loss)} nats)"
+        rows.append((f"{part} perplexity", shown))
+    elif loss is not None:
+        rows.append((f"{part} loss", number(loss) if math.isfinite(loss) else _NOT_FINITE))
+    return rows
+
+
+def _outliers(subsampler: Subsampler) -> list[tuple[str, str]]:
+    """Return how many samples the last epoch left out as outliers, and how many labels are doubted."""
+    out = subsampler.history[-1].outliers
+    if not out:
+        return []
+    rows = [("Outliers", f"{plural(out, 'sample')} scored far above the others: reason outlier")]
+    if subsampler.labels is None:
+        return rows
+    left_out = subsampler.reason == Reason.OUTLIER
+    predicted = subsampler.predicted[left_out].long()
+    wrong = int(((predicted >= 0) & (predicted != subsampler.labels[left_out].long())).sum())
+    if wrong:
+        rows.append(("Labels doubted", f"{wrong:,} of these, which the network takes for another class"))
     return rows

@@ -1,18 +1,29 @@
-"""Whether leaving samples out paid in this run, in plain sentences, where it did not."""
+"""What a person should know of a run's result: that it diverged, or why leaving samples out did not pay."""
 
 from __future__ import annotations
 
+import math
 from statistics import median
 from typing import Any
+
+from ..history import FORWARD_SHARE
+from ..report.text import plural
+from ..shares import error_of_share
+from .divergence import divergence, no_better_than_guessing
 
 LITTLE = 0.10
 """A saving below this share is hardly one; time saved is compared with samples saved to within it."""
 SHORT = 60.0
-"""Full training of fewer seconds leaves little to save."""
+"""Full training of fewer seconds leaves little to save, and its times are too short to compare."""
 WAITING = 0.4
 """With a larger share of the time spent waiting for data, the loader is the first thing to mend."""
-STALE = 0.6
-"""Full training is too long where the best epoch lies before this share of it."""
+EARLY = 0.6
+"""The end of a training is held against the epoch that this share of it ends with: one that is fixed
+beforehand, as the best of many is the best by chance too."""
+MATTERS = 0.01
+"""A gain in accuracy that counts: the last epochs are only called needless if they gained less for sure."""
+RISE, FEWEST = 0.05, 30
+"""Of bits and errors the noise is not known: they must end worse by this share, over so many samples."""
 
 
 def time_saved(epochs: list[dict[str, Any]]) -> float | None:
@@ -27,54 +38,82 @@ def time_saved(epochs: list[dict[str, Any]]) -> float | None:
         epochs: what ``summary.json`` says of each.
 
     Returns:
-        None where nothing was trained on.
+        None if nothing was trained on, or no time went by.
     """
     steady = [epoch for epoch in epochs[1:] or epochs if epoch["backward"]]
     if not steady:
         return None
-    rate = median((e["seconds"] - e["evaluating_seconds"]) / e["backward"] for e in steady)
+    rate = median(max(0.0, e["seconds"] - e["evaluating_seconds"]) / e["backward"] for e in steady)
     full = [e["n"] * rate + e["evaluating_seconds"] for e in epochs]
+    if sum(full) <= 0:
+        return None
     spent = sum(epoch["seconds"] for epoch in epochs[1:]) + min(epochs[0]["seconds"], full[0])
     return float(1 - spent / sum(full))
 
 
 def remarks(
-    summary: dict[str, Any], *, rule: bool, thin: int = 1, min_kept: int = 1, unpredicted: bool = False
+    summary: dict[str, Any],
+    *,
+    rule: bool,
+    thin: int = 1,
+    fewest_kept: int = 1,
+    unpredicted: bool = False,
+    share: float | None = None,
+    own: bool = False,
 ) -> list[str]:
-    """Return why leaving samples out did not pay, or would not; nothing where it did as it should.
+    """Return what a person should know of the result: first whether it diverged, then why nothing was saved.
+
+    Nothing is said of savings if the training diverged or has not ended.
 
     Args:
         summary: as it lies in ``summary.json``.
         rule: whether samples were to be left out at all.
         thin: in how many epochs they could have been.
-        min_kept: how many are kept in any case.
+        fewest_kept: how many samples each epoch keeps, whatever they score.
         unpredicted: whether the rule looks at predicted classes, there are labels, and none was recorded.
+        share: of the samples that the rule leaves out of an epoch, if it was given one.
+        own: whether the module is the user's own, whose learning rate no option sets.
     """
-    epochs, said = summary["epochs"], _broken(summary["epochs"])
+    epochs = summary["epochs"]
+    if summary["diverged"]:
+        rate = "the learning rate in your module" if own else "--learning_rate"
+        return [f"{divergence(summary)} Lower {rate}, and look at the inputs."]
+    said = _bad_scores(epochs)
+    if not summary.get("finished", True):
+        return said
+    lost = no_better_than_guessing(summary)
+    if lost:
+        said.append(lost)
     if rule and thin > 0 and unpredicted:
         said.append(
             "No predicted class was recorded, so wrong labels are told from hard samples less well than they "
             "could be. Return `predicted` (class ids) from training_step, beside the losses."
         )
     if rule:
-        said += _left_out(summary, epochs, thin, min_kept)
+        said += _left_out(summary, epochs, thin, fewest_kept, share)
     said += _data_and_size(summary, epochs, rule)
-    said += _too_long(epochs)
+    return said if lost else said + _too_long(summary)
+
+
+def _bad_scores(epochs: list[dict[str, Any]]) -> list[str]:
+    """Return how many scores were not finite, and that of the evaluation, in a training that went on."""
+    said = []
+    bad = sum(epoch["bad"] for epoch in epochs)
+    if bad:
+        places = [place for place, epoch in enumerate(epochs, 1) if epoch["bad"]]
+        first, last = places[0], places[-1]
+        when = f"in epoch {first}" if first == last else f"in epochs {first} to {last}"
+        said.append(
+            f"{plural(bad, 'score was', 'scores were')} not finite, {when} of {len(epochs)}. Look at the "
+            "loss and the inputs."
+        )
+    loss = epochs[-1]["test_loss"]
+    if loss is not None and not math.isfinite(loss):
+        said.append("The loss of the last evaluation is not finite. Look at how it is computed.")
     return said
 
 
-def _broken(epochs: list[dict[str, Any]]) -> list[str]:
-    bad = sum(epoch["bad"] for epoch in epochs)
-    if not bad:
-        return []
-    first = next(epoch["epoch"] for epoch in epochs if epoch["bad"])
-    return [
-        f"{bad:,} scores were not finite, the first in epoch {first} of 0 to {len(epochs) - 1}: the training "
-        "went wrong. Try a lower --learning_rate."
-    ]
-
-
-def _nothing(epochs: list[dict[str, Any]], thin: int, min_kept: int) -> str:
+def _nothing(epochs: list[dict[str, Any]], thin: int, fewest_kept: int) -> str:
     """Return why every epoch was full."""
     said = "Leaving samples out saved nothing: "
     if thin <= 0:
@@ -82,10 +121,13 @@ def _nothing(epochs: list[dict[str, Any]], thin: int, min_kept: int) -> str:
             f"{said}every epoch was full. A sample is measured before it is left out, so it begins to pay "
             "after the warm-up epochs; for one epoch, train on a part of the data instead (--samples)."
         )
-    if min_kept >= epochs[-1]["n"]:
+    n = epochs[-1]["n"]
+    if fewest_kept >= n:
+        if n == 1:
+            return f"{said}there is only one sample."
         return (
-            f"{said}at least {min_kept:,} samples are kept in any case, and there are {epochs[-1]['n']:,}. "
-            "Lower --min_kept or --batch_size."
+            f"{said}all {n:,} samples are kept in any case, to fill whole batches or as the least. "
+            "Lower --batch_size, --min_kept or --min_kept_per_class."
         )
     return f"{said}the rule found no sample to leave out."
 
@@ -98,65 +140,113 @@ def _not_ready(summary: dict[str, Any]) -> str:
     said = "Leaving samples out saved nothing: no density of the activations was to be trusted"
     if density["fits"] < 2:
         return f"{said}, as there were too few samples to fit two. Train longer, or on more."
-    found = f"the ranks of the last two agree by {density['stability']:.2f} (0.8 is needed)"
+    stable = math.floor(100 * density["stability"]) / 100  # rounded up it would seem to be enough
+    found = f"the ranks of the last two agree by {stable:.2f} (0.8 is needed)"
     if density["agreement"] == density["agreement"]:  # NaN where the density has no halves
         found += f", those of its halves by {density['agreement']:.2f} (0.7)"
     step = "Train on more samples, or with less dropout, or prune by the default score."
     return f"{said} at the end: {found}. {step}"
 
 
-def _left_out(summary: dict[str, Any], epochs: list[dict[str, Any]], thin: int, min_kept: int) -> list[str]:
+def _left_out(
+    summary: dict[str, Any], epochs: list[dict[str, Any]], thin: int, fewest_kept: int, share: float | None
+) -> list[str]:
     saved = summary["saved_fraction"]
     if all(epoch["backward"] == epoch["n"] for epoch in epochs):
-        return [_not_ready(summary) or _nothing(epochs, thin, min_kept)]
+        return [_not_ready(summary) or _nothing(epochs, thin, fewest_kept)]
     if saved < LITTLE:
-        return [
-            f"Leaving samples out saved little: {saved:.0%} of the samples. Most still surprise the network; "
-            "raise the threshold or the fraction, or train in full."
-        ]
+        said = f"Leaving samples out saved little: {saved:.1%} of the samples. "
+        if share is not None:
+            could = f"{thin} of {plural(len(epochs), 'epoch')}"
+            return [f"{said}The rule was to leave {share:.0%} of them out of {could}."]
+        return [f"{said}The rule found no more; a threshold or a fraction that is higher leaves out more."]
     gained = summary["time_saved_fraction"]
-    if gained is None or gained >= saved - LITTLE:
+    if gained is None or gained >= saved - LITTLE or _whole(summary, epochs) < SHORT:
         return []
-    evaluating = sum(epoch["evaluating_seconds"] for epoch in epochs) / sum(e["seconds"] for e in epochs)
-    why = (
-        f"evaluating takes {evaluating:.0%} of it and does not shrink"
-        if evaluating > LITTLE
-        else "part of each epoch does not shrink with its samples"
-    )
+    why = _what_stays(summary, epochs)
     if round(gained, 3) < 0:
         return [f"{saved:.0%} of the samples were saved, but the time grew by {-gained:.1%}: {why}."]
     return [f"{saved:.0%} of the samples saved only {max(gained, 0.0):.0%} of the time: {why}."]
 
 
-def _data_and_size(summary: dict[str, Any], epochs: list[dict[str, Any]], rule: bool) -> list[str]:
-    said = []
+def _what_stays(summary: dict[str, Any], epochs: list[dict[str, Any]]) -> str:
+    """Return what of the time does not shrink with the samples."""
     seconds = sum(epoch["seconds"] for epoch in epochs)
-    waiting = sum(epoch["waiting_seconds"] for epoch in epochs) / seconds if seconds else 0.0
-    if waiting > WAITING:
-        said.append(
-            f"Training waited for its data {waiting:.0%} of the time: quicker loading (--workers) saves more "
-            "than leaving samples out."
-        )
-    gained = summary["time_saved_fraction"]
-    whole = seconds if gained is None or gained >= 1 else seconds / (1 - gained)
-    if rule and whole < SHORT:
-        said.append(
-            f"Full training takes about {whole:.0f} s here, so there is little to save: this is a run to "
-            "learn by."
-        )
-    return said
+    evaluating = sum(epoch["evaluating_seconds"] for epoch in epochs) / seconds if seconds else 0.0
+    if evaluating > LITTLE:
+        return f"evaluating takes {evaluating:.0%} of it and does not shrink"
+    forward = FORWARD_SHARE * summary.get("samples_forward_only", 0)
+    backward = summary.get("samples_backward", 0)
+    if forward > LITTLE * (forward + backward):
+        return f"measuring takes about {forward / (forward + backward):.0%} of the work"
+    return "part of each epoch does not shrink with its samples"
 
 
-def _too_long(epochs: list[dict[str, Any]]) -> list[str]:
-    """Say where the network was best long before its end, by loss and by accuracy."""
-    if len(epochs) < 5 or any(epoch["test_loss"] is None or epoch["accuracy"] is None for epoch in epochs):
-        return []
-    losses, right = [e["test_loss"] for e in epochs], [e["accuracy"] for e in epochs]
-    best = min(range(len(epochs)), key=losses.__getitem__)
-    early = best < STALE * len(epochs) and right.index(max(right)) < STALE * len(epochs)
-    if not early or losses[-1] < 1.05 * losses[best]:
+def _whole(summary: dict[str, Any], epochs: list[dict[str, Any]]) -> float:
+    """Return about how many seconds full training takes."""
+    seconds, gained = sum(epoch["seconds"] for epoch in epochs), summary["time_saved_fraction"]
+    return float(seconds if gained is None or gained >= 1 else seconds / (1 - gained))
+
+
+def _data_and_size(summary: dict[str, Any], epochs: list[dict[str, Any]], rule: bool) -> list[str]:
+    whole = _whole(summary, epochs)
+    if whole < SHORT:
+        if not rule:
+            return []
+        long = "less than a second" if whole < 1 else f"about {whole:.0f} s"
+        return [f"Full training takes {long} here, so there is little to save: this is a run to learn by."]
+    seconds = sum(epoch["seconds"] for epoch in epochs)
+    waiting = sum(epoch["waiting_seconds"] for epoch in epochs)
+    if waiting <= WAITING * seconds:
         return []
     return [
-        f"The network was best in epoch {best} of 0 to {len(epochs) - 1} (loss {losses[best]:.3f}, "
-        f"{losses[-1]:.3f} at the end): fewer --epochs save as much, without any rule."
+        f"Training waited for its data {waiting / seconds:.0%} of the time ({waiting:.0f} of {seconds:.0f} s)"
+        ": quicker loading (--workers) saves up to that much."
     ]
+
+
+def _too_long(summary: dict[str, Any]) -> list[str]:
+    """Say that the last epochs did not help, by what the run is judged by.
+
+    Of an accuracy it must be sure that they gained less than ``MATTERS``, by two standard errors of the
+    difference of two shares. What a shorter training reaches is not promised: its learning rate falls sooner.
+    """
+    epochs = summary["epochs"]
+    early = math.floor(EARLY * len(epochs))
+    if len(epochs) < 5:
+        return []
+    was, now = epochs[early - 1], epochs[-1]
+    samples, part = summary.get("samples_evaluated") or 0, summary["evaluated_on"]
+    if "bits_per_character" in now:
+        found = _worse(was, now, "bits_per_character", samples)
+        what, form = f"{part} bits a character", "{:.4f}"
+    elif now["accuracy"] is not None:
+        found = _no_gain(was["accuracy"], now["accuracy"], samples)
+        what, form = f"{part} accuracy", "{:.2%}"
+    else:
+        found = _worse(was, now, "test_loss", samples)
+        what, form = f"{part} loss", "{:.4g}"
+    if found is None:
+        return []
+    before, after = (form.format(value) for value in found)
+    return [
+        f"The last {len(epochs) - early} of {len(epochs)} epochs did not improve the {what}: {before} before "
+        f"them, {after} after them, over {samples:,} samples. Whether fewer --epochs do as well, only such a "
+        "training shows, as its learning rate falls sooner: fallow compare has it as fewer-epochs."
+    ]
+
+
+def _no_gain(was: float | None, now: float, samples: int) -> tuple[float, float] | None:
+    if was is None or now > was:
+        return None
+    before, after = error_of_share(was, samples), error_of_share(now, samples)
+    if before is None or after is None:
+        return None
+    return (was, now) if now - was + 2 * math.hypot(before, after) < MATTERS else None
+
+
+def _worse(was: dict[str, Any], now: dict[str, Any], name: str, samples: int) -> tuple[float, float] | None:
+    before, after = was.get(name), now.get(name)
+    if samples < FEWEST or before is None or after is None or before <= 0 or not math.isfinite(after):
+        return None
+    return (before, after) if after > (1 + RISE) * before else None

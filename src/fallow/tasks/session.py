@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import save
+from torch import nn
 
 from .._checks import NotWritten
 from ..integrations.lightning import SubsamplingCallback
 from ..run_directory import RunDirectory
 from ..scores import RelativeToBatch
 from ..state_file import dump
+from .autoencoder import AutoencoderTask
 from .building import make_score
 from .class_accuracy import ClassAccuracy
 from .classifying import Classifying
@@ -21,6 +24,7 @@ from .console import Console
 from .epoch_writer import EpochWriter, mend
 from .jobs import Job
 from .keeper import Keeper, StateIO
+from .language_model import LanguageModelTask
 from .options import TrainOptions
 from .ours import OurTask
 from .outcome import finish
@@ -112,7 +116,10 @@ class Session:
             "seconds": keeper.seconds,
             "cpu_seconds": keeper.cpu_seconds,
             "steps": keeper.steps,
-            "evaluated_on": self.options.evaluated_on,
+            "evaluated_on": "test"
+            if self.job.datamodule is None and self.options.validation is None
+            else "validation",
+            "guessing": _guessing(self.job),
             "samples_evaluated": keeper.evaluated,
             **_class_accuracy(self.job),
             **_density(self.job),
@@ -185,6 +192,8 @@ class Session:
                 more,
                 self.console,
                 self.writer.reason_of,
+                loss_in_nats=isinstance(self.job.module, Classifying | LanguageModelTask),
+                own=not isinstance(self.job.module, OurTask),
             )
             if more["finished"]:
                 self.run.seal()
@@ -237,6 +246,24 @@ def _class_accuracy(job: Job) -> dict[str, Any]:
         "worst_class_accuracy": min(there, default=None),
         "accuracy_by_class": dict(zip(names, shares, strict=True)) if shares else None,
     }
+
+
+def _guessing(job: Job) -> dict[str, float | None]:
+    """Return the accuracy and the loss, as they are evaluated, of a network that knows nothing.
+
+    A classifier names the most frequent class of the evaluated samples, or gives all classes the same
+    probability; a language model all tokens; an autoencoder paints the mean of pixels with a variance of 1.
+    """
+    accuracy, loss, module = None, None, job.module
+    if isinstance(module, Classifying) and module.class_accuracy.counts is not None:
+        every = module.class_accuracy.counts[1]
+        accuracy, loss = float(every.max() / every.sum()), math.log(len(every))
+    elif isinstance(module, LanguageModelTask):
+        head = getattr(module.network, "head", None)
+        loss = math.log(head.out_features) if isinstance(head, nn.Linear) else None
+    elif isinstance(module, AutoencoderTask):
+        loss = 1.0
+    return {"accuracy": accuracy, "loss": loss}
 
 
 def _density(job: Job) -> dict[str, Any]:

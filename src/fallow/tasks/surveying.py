@@ -74,6 +74,11 @@ class SurveyedRun:
             raise invalid(f"{run.directory.path} must hold a trained network.", "no model.safetensors", step)
         run.read_file(model_path)  # before the data are read, which takes longer
         _check_weights(run)
+        if (run.summary or {}).get("diverged") is True:
+            step = "Train again, with a lower learning rate."
+            raise invalid(
+                "Gaps need a sound network.", f"{run.directory.path}, whose training diverged", step
+            )
         options = TrainOptions(**stored_options(str(path))).resolved()
         if is_import_path(options.data):
             step = "For data of your own use fallow.gaps.Surveyor, find_regions and choose in Python."

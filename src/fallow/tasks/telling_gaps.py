@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..report.gaps import not_judged, standing, too_few
+from ..report.gaps import judged, not_judged, of_class, of_errors, standing, too_few
 from ..report.text import name as spelled
 from .collecting import Collected
 from .rich_console import RichConsole as Console
@@ -43,15 +43,14 @@ def tell_gaps(told: Mapping[str, Any], console: Console | None = None) -> None:
     elif too_few(told):
         console.print("\n[bold]Too few to tell[/bold] whether anything is missing.")
     else:
-        have = "have" if pool is None else "has"
-        console.print(f"\n[bold]Nothing is missing:[/bold] the training set covers what {whose} {have}.")
+        console.print(f"\n[bold]Nothing is missing[/bold] as far as {judged(told, whose)} show.")
     if said := not_judged(told):
         console.print(Text(_shown(said)))
     _tell_thin(told, whose, console)
     _tell_outliers(told, "held-out" if pool is None else "reference", console)
     console.print()
     _tell_command("Pictures:", f"fallow report {quote(told['run'])}", console)
-    if told["gaps"]:
+    if any(card["action"] == "collect" for card in told["gaps"]):
         fill = f"fallow collect {quote(told['run'])} --pool {quote(pool or 'POOL')} --count 100"
         _tell_command("To fill it:", fill, console)
 
@@ -59,8 +58,11 @@ def tell_gaps(told: Mapping[str, Any], console: Console | None = None) -> None:
 def _tell_thin(told: Mapping[str, Any], whose: str, console: Console) -> None:
     if not told["thin"]:
         return
-    console.print("\nThin, but covered (the ones that most need a look first):")
+    console.print("\nThin, but not missing (the ones that most need a look first):")
     console.print(_thin(told["thin"], whose))
+    if (elsewhere := told["thin"][0]["error_elsewhere"]) is not None:
+        theirs = "held-out samples" if whose != "the reference" else "samples of the reference"
+        console.print(Text(f"wrong: of the {theirs}; of those elsewhere about {elsewhere:.1%} are wrong."))
     for card in told["thin"]:
         if card["action"] != "ignore":
             console.print(Text(f"{_shown(card['name'])}: {card['action']}. {_shown(card['reason'])}"))
@@ -146,10 +148,11 @@ def _facts(card: Mapping[str, Any], whose: str) -> list[tuple[str, str]]:
         ("stability", f"{card['stability']:.0%} of it found again in resampled data"),
     ]
     if card["class"] is not None:
-        how = "mostly predicted as" if card["class_is_predicted"] else "mostly class"
-        rows.append(("class", f"{how} {_shown(card['class'])} ({card['class_share']:.0%})"))
-    if card["error"] is not None:
-        rows.append(("error", f"{card['error']:.1%} here, {card['error_overall'] or 0:.1%} of all"))
+        rows.append(("class", _shown(of_class(card))))
+    theirs = "held-out" if whose != "the reference" else "reference"
+    for kind, words in (("", theirs), ("training_", "training")):
+        if error := of_errors(card, kind):
+            rows.append((f"{words} error", error))
     rows.append(("like", _named(card["prototypes"])))
     sides = {
         words: [one for one in card["examples"] if one["of"] == side]
@@ -180,12 +183,12 @@ def _shown(text: str) -> str:
 def _thin(cards: list[Mapping[str, Any]], whose: str) -> Table:
     table = Table(box=None, pad_edge=False)
     theirs = "held-out" if whose != "the reference" else "reference"
-    for name in ("", "training", theirs, "mostly class", "error", "do"):
-        right = name in ("training", theirs, "error")
-        folds = name in ("", "mostly class")
+    for name in ("", "training", theirs, "most frequent class", "wrong", "do"):
+        right = name in ("training", theirs, "wrong")
+        folds = name in ("", "most frequent class")
         table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=not folds)
     for card in cards:
-        error = "-" if card["error"] is None else f"{card['error']:.0%}"
+        error = f"{card['wrong']:,} of {card['judged']:,}" if card["judged"] else "-"
         named = "-" if card["class"] is None else f"{_shown(card['class'])} ({card['class_share']:.0%})"
         action = Text(card["action"], style=_COLOURS[card["action"]])
         counts = (f"{card['training']:,}", f"{card['reference']:,}")
