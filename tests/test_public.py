@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "fallow"
 
 FLOORS = [
+    {"import_path"},
     {"_checks", "keyed", "selection", "no_score"},
     {"regular_file", "schema"},
     {"plain_yaml"},

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import damaged, invalid, missing_extra
+from .hub_names import NO_CODE, check_hub_name
 from .pool_part import PART, Kind, PoolPart, of_columns, said
 
 IMAGES, LABELS = ("image", "img", "x", "pixels"), ("label", "labels", "y")
@@ -106,6 +107,8 @@ class HuggingFacePool:
         place = name.removeprefix("hf:")
         folder = Path(place)
         saved = bool(place) and folder.is_dir()
+        if not saved:
+            check_hub_name(datasets, place)
         self.name = f"hf:{folder.absolute()}" if saved else name
         try:
             rows = _saved(datasets, folder) if saved else _streamed(datasets, place)
@@ -173,7 +176,7 @@ def _saved(datasets: Any, folder: Path) -> Any:
 
 def _streamed(datasets: Any, place: str) -> Any:
     name, _, split = place.rpartition("/") if place.count("/") == 2 else (place, "", "train")
-    return datasets.load_dataset(name, split=split, streaming=True)
+    return datasets.load_dataset(name, split=split, streaming=True, **NO_CODE)
 
 
 def _shown(schema: Any) -> str:

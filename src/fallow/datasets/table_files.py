@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import damaged, invalid, missing_extra
+from .._checks import InvalidValue, damaged, invalid, missing_extra
+from .hub_names import NO_CODE, check_hub_name
 from .pool_part import said
 from .texts import not_utf8
 
@@ -97,7 +98,11 @@ def read_hugging_face(data: str, columns: list[str]) -> dict[str, Columns]:
         raise invalid(rule, "no name", "Check its name.")
     try:
         saved = Path(place).is_dir()
-        found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place)
+        if not saved:
+            check_hub_name(datasets, place)
+        found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place, **NO_CODE)
+    except InvalidValue:
+        raise
     except Exception as error:  # the hub, the disk and the builders raise many kinds
         raise invalid(rule, said(error), "Check its name.") from None
     parts = found if isinstance(found, datasets.DatasetDict) else {"train": found}
