@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "fallow"
 
 FLOORS = [
-    {"spelling"},
+    {"spelling", "import_path"},
     {"_checks", "keyed", "selection", "no_score", "shares", "terminal", "csv_table"},
     {"regular_file", "schema"},
     {"plain_yaml"},

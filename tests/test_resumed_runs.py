@@ -131,7 +131,8 @@ def check_stop(monkeypatch, run, folder, setting, batches):
     want = never_stopped(setting, f"{folder}/{[*SETTINGS, 'own'].index(setting)}")
     if not stopped_after(monkeypatch, batches, TrainOptions(**options_of(setting), out=str(run))):
         return False
-    said = go_on(run)
+    own = {name: value for name, value in options_of(setting).items() if ":" in str(value)}
+    said = go_on(run, **own)
     assert any(line.startswith("Going on in epoch") for line in said)
     assert left(run) == want
     return True

@@ -341,6 +341,16 @@ class TestFolders:
             load_language_model(str(tmp_path), {})
         assert not (tmp_path / "ran").exists()
 
+    @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+    def test_code_of_a_repository_is_not_fetched(self, gpt, tmp_path, key):
+        model, inner, _ = load_language_model(gpt, {})
+        saved(tmp_path, model.model, inner, eos_token="<|end|>")
+        about = json.loads((tmp_path / "config.json").read_text())
+        for more in ({key: "someone/kernel"}, {"text_config": {key: {"": "someone/kernel"}}}):
+            (tmp_path / "config.json").write_text(json.dumps(about | more))
+            with pytest.raises(InvalidValue, match=r"must not bring code\. Found .*someone/kernel"):
+                load_language_model(str(tmp_path), {})
+
     def test_without_a_tokenizer(self, gpt, tmp_path):
         load_language_model(gpt, {})[0].model.save_pretrained(tmp_path)
         with pytest.raises(InvalidValue) as refused:

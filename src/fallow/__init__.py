@@ -7,8 +7,9 @@ outliers or wrong labels), and brings them back on a schedule so that they are m
 Names are imported when they are first used, so that ``import fallow`` loads no torch.
 """
 
-from __future__ import annotations
+from . import import_path as import_path  # first of all: it decides where all others come from
 
+# isort: split
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,8 +1,8 @@
 """The command line. ``--help`` and the reading commands load no torch.
 
 Exit codes: 0 done, 1 a finding (``train``: it diverged; ``compare``: a run failed or diverged), 2 wrong use,
-3 damaged data, 130 stopped, 143 stopped by SIGTERM. Whatever goes wrong is said in one line; ``--debug`` shows
-where.
+3 damaged data, 130 stopped, 143 stopped by SIGTERM. Whatever goes wrong is said in one line; ``--debug``
+shows where.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 from . import __version__
 from ._checks import DamagedData, FallowError, InvalidValue, NotWritten, invalid, missing_extra
 from .comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
+from .import_path import SETTINGS, run_around, working_folder
 from .reading_commands import COMMANDS
 from .tasks.options import TrainOptions
 from .terminal import complain, spelled_streams, spelled_warnings
@@ -81,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug, given = "--debug" in given, [word for word in given if word != "--debug"]
     words = _spelled(given or ["--help"])
     try:
+        _refuse_settings()
         _refuse_of_an_arm(words)
         parsed = _parsed(words)
         command = str(parsed["command"])
@@ -124,6 +126,17 @@ def _stopped_by_sigterm() -> Iterator[None]:
         signal(SIGTERM, SIG_DFL)
 
 
+def _refuse_settings() -> None:
+    """Raise for settings of other packages if the working folder is a run's: these read them there."""
+    here = working_folder()
+    if here is None or run_around(here) is None:
+        return
+    for name in SETTINGS:
+        if os.path.lexists(os.path.join(here, name)):
+            step = "Remove it, or run fallow in another folder."
+            raise invalid("A run must not hold settings of other packages.", os.path.join(here, name), step)
+
+
 def _read(command: str, parsed: Any) -> int:
     """Run a command that reads a run, and writes what it makes of it where ``--out`` says."""
     try:
@@ -138,8 +151,7 @@ def _read(command: str, parsed: Any) -> int:
         raise invalid("What is asked for must be readable, and --out writable.", what) from None
 
 
-def _train(parsed: Any) -> int:
-    options = _of(TrainOptions, parsed)
+def _train(options: TrainOptions) -> int:
     options.check()
     try:
         from .tasks.training import train
@@ -163,29 +175,38 @@ def _of(kind: Any, parsed: Any, without: Collection[str] = ()) -> Any:
     return kind(**{name: value for name, value in parsed.as_dict().items() if name in names})
 
 
-def _resumed(words: Sequence[str]) -> dict[str, Any]:
-    """Return the options of the run that ``--resume`` names: what no word says is as it was."""
-    if words[:1] != ["train"]:
-        return {}
-    for path in _follows(words, "--resume"):
-        if path and not path.startswith("--"):
-            from .tasks.stored import stored_options
+def _without_stored_configs(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words without each ``--config`` that lies in a run, and these files."""
+    kept: list[str] = []
+    stored: list[str] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        path = value if equals and _is_config(name) else word if kept and _is_config(kept[-1]) else None
+        if path is None or run_around(os.path.expanduser(path)) is None:
+            kept.append(word)
+            continue
+        stored.append(os.path.expanduser(path))
+        if path is word:
+            kept.pop()
+    return kept, stored
 
-            return stored_options(path)
-    return {}
+
+def _is_config(word: str) -> bool:
+    """Return whether a word is ``--config``, or what the parser takes for it."""
+    return word.startswith("--co") and "--config".startswith(word)
 
 
-def _follows(words: Sequence[str], name: str) -> list[str]:
-    """Return the values of an option, as they stand among the words.
+def _configs(words: Sequence[str]) -> list[str]:
+    """Return the files of options, as they stand among the words.
 
-    >>> _follows(["train", "--config", "a", "--config=b"], "--config")
-    ['a', 'b']
+    >>> _configs(["train", "--config", "a", "--config=b", "--conf", "c"])
+    ['a', 'b', 'c']
     """
     pairs = zip(words, [*words[1:], ""], strict=True)
     return [
-        follower if word == name else word.partition("=")[2]
+        word.partition("=")[2] if "=" in word else follower
         for word, follower in pairs
-        if word.partition("=")[0] == name
+        if _is_config(word.partition("=")[0])
     ]
 
 
@@ -200,7 +221,7 @@ def _check_bounds(words: Sequence[str]) -> None:
             rule = f"A word must have at most {_LONGEST:,} characters and {_MOST_BRACKETS:,} brackets."
             found = f"{word[:40]!r}... of {len(word):,} characters"
             raise invalid(rule, found, "Write it into a file: --config FILE.")
-    for name in _follows(words, "--config") if words[0] not in COMMANDS else ():
+    for name in map(os.path.expanduser, _configs(words)) if words[0] not in COMMANDS else ():
         from .plain_yaml import LARGEST, parse_yaml
         from .regular_file import read_regular
 
@@ -215,21 +236,49 @@ def _check_bounds(words: Sequence[str]) -> None:
 def _parsed(words: Sequence[str]) -> Any:
     """Return the command and its options.
 
+    Of ``train`` these are the user's own words, and what no word says as it is stored in the run that goes
+    on, or in a ``--config`` that lies in a run. What is stored never meets the parser, which imports what a
+    ``class_path`` in a mapping names.
+
     Raises:
-        InvalidValue: for words that no command takes.
+        InvalidValue: for words that no command takes, or that lack what is not taken from a run.
     """
-    _check_bounds(words)
-    parser, commands = _parser(_resumed(words))
+    given, stored = _without_stored_configs(words)
+    _check_bounds(given)
+    parser, commands = _parser()
     try:
         with spelled_streams():  # help shows the options of the run that is resumed
-            return parser.parse_args(words)
+            parsed = parser.parse_args(given, defaults=words[:1] != ["train"])
     except ArgumentError as error:
         command = words[0] if words[0] in commands else None
         known = commands if command is None else re.findall(r"--\w+", commands[command].format_help())
         raise usage_error(str(error), command, known, {"run": "RUN", "sample": "ID"}) from None
+    if parsed["command"] == "train":
+        return {"command": "train", "train": _with_stored(parsed["train"].as_dict(), stored)}
+    if stored:
+        step = "Copy it to another place, once you know what it says."
+        raise invalid("--config must not lie in a run.", stored[0], step)
+    return parsed
 
 
-def _parser(defaults: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _with_stored(given: dict[str, Any], configs: list[str]) -> TrainOptions:
+    """Return the options of ``fallow train``: those given, and what a run has stored of the others."""
+    given.pop("config", None)
+    run = given.get("resume")
+    if run is None and not configs:
+        return TrainOptions(**given)
+    from .tasks.naming import check_named, usable
+    from .tasks.stored import config_options, whole_options
+
+    whole: dict[str, Any] = {} if run is None else whole_options(run)
+    for path in configs:
+        whole |= config_options(path)
+    options = TrainOptions(**{**usable(whole), **given})
+    check_named(whole, options, str(run or configs[-1]))
+    return options
+
+
+def _parser() -> tuple[Any, dict[str, Any]]:
     """Return the parser of all, and that of each command."""
     try:
         import jsonargparse
@@ -246,7 +295,6 @@ def _parser(defaults: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     )
     train.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
     train.add_class_arguments(TrainOptions)
-    train.set_defaults(defaults)
     commands.add_subcommand("train", train, help="Train a network on images or texts.")
     compare = new(
         usage="fallow compare --data DATA [--arms ARMS] [--saved SAVED] [--seeds SEEDS] [--out OUT] ...",

@@ -141,7 +141,7 @@ def _report(parsed: Any) -> int:
 
 def _gaps(parsed: Any) -> int:
     console, find_gaps = _tasks("gaps", "gaps", "find_gaps")
-    told = find_gaps(parsed.run, parsed.reference, console=console)
+    told = find_gaps(parsed.run, parsed.reference, model=parsed.model, console=console)
     if parsed.json:
         say_json(json.dumps(finite(told), indent=2))
         return DONE
@@ -153,7 +153,9 @@ def _gaps(parsed: Any) -> int:
 
 def _collect(parsed: Any) -> int:
     console, collect = _tasks("collect", "collecting", "collect")
-    found = collect(parsed.run, parsed.pool, parsed.count, out=parsed.out, console=console)
+    found = collect(
+        parsed.run, parsed.pool, parsed.count, out=parsed.out, model=parsed.model, console=console
+    )
     if parsed.json:
         say_json(json.dumps(finite(found.told()), indent=2))
         return DONE
@@ -176,6 +178,15 @@ def _tasks(command: str, module: str, name: str) -> tuple[Any, Callable[..., Any
 def _add_reference(parser: Any) -> None:
     parser.add_argument("--reference", metavar="POOL", help=f"What the training set ought to cover: {_POOL} "
                         "Default: the samples that the run's accuracy is measured on.")  # fmt: skip
+    _add_model(parser)
+
+
+def _add_model(parser: Any) -> None:
+    parser.add_argument(
+        "--model",
+        metavar="package.module:Class",
+        help="The network of the run, if it is a class of your own: nothing is imported from what is stored.",
+    )
 
 
 def _add_pool(parser: Any) -> None:
@@ -186,6 +197,7 @@ def _add_pool(parser: Any) -> None:
         metavar="PICKS",
         help="The list, a new file. Default: RUN/picks-000.csv, or the next number.",
     )
+    _add_model(parser)
 
 
 def _add_sample(parser: Any) -> None:

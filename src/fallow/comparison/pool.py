@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from .._checks import DamagedData, InvalidValue, wrong_state
+from ..import_path import without_runs
 from .arms import Arm
 from .plan import Run
 
@@ -59,6 +60,23 @@ class Probe:
     notes: tuple[str, ...] = ()
 
 
+_START = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv.pop())
+from fallow.tasks.worker import main
+main()
+"""
+"""What a worker does first: modules come from where they come from here, and never from a run."""
+
+
+def _environment() -> dict[str, str]:
+    """Return what a worker finds in its environment: one thread, and no run among the places of modules."""
+    found = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    if entries := found.get("PYTHONPATH"):
+        found["PYTHONPATH"] = os.pathsep.join(without_runs(entries.split(os.pathsep)))
+    return found
+
+
 class _Worker:
     """One process, what it works at, and what it has said."""
 
@@ -68,11 +86,11 @@ class _Worker:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._began_at = 0
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fallow.tasks.worker"],
+            [sys.executable, "-P", "-c", _START, json.dumps(without_runs(sys.path))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+            env=_environment(),
             start_new_session=True,  # so that Ctrl-C reaches only the one who started it, and ends it
         )
 

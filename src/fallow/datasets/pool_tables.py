@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import damaged, invalid, missing_extra
+from .hub_names import NO_CODE, check_hub_name
 from .parquet_file import batches, opened_parquet
 from .parquet_pages import check_rows
 from .pool_part import PART, Kind, PoolPart, of_columns, said
@@ -111,6 +112,8 @@ class HuggingFacePool:
         self._folder = folder if saved else None
         if saved:
             check_saved(folder)
+        else:
+            check_hub_name(datasets, place)
         self.name = f"hf:{folder.absolute()}" if saved else name
         try:
             rows = _saved(datasets, folder) if saved else _streamed(datasets, place)
@@ -180,7 +183,7 @@ def _saved(datasets: Any, folder: Path) -> Any:
 
 def _streamed(datasets: Any, place: str) -> Any:
     name, _, split = place.rpartition("/") if place.count("/") == 2 else (place, "", "train")
-    return datasets.load_dataset(name, split=split, streaming=True)
+    return datasets.load_dataset(name, split=split, streaming=True, **NO_CODE)
 
 
 def _shown(schema: Any) -> str:

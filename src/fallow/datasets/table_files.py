@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import damaged, invalid, missing_extra
+from .._checks import InvalidValue, damaged, invalid, missing_extra
 from ..regular_file import opened
+from .hub_names import NO_CODE, check_hub_name
 from .json_lines import read_objects
 from .parquet_file import batches, check_expanded, opened_parquet
 from .pool_part import said
@@ -117,7 +118,11 @@ def read_hugging_face(data: str, columns: list[str]) -> dict[str, Columns]:
     if saved:
         check_saved(Path(place))
     try:
-        found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place)
+        if not saved:
+            check_hub_name(datasets, place)
+        found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place, **NO_CODE)
+    except InvalidValue:
+        raise
     except Exception as error:  # the hub, the disk and the builders raise many kinds
         raise invalid(rule, said(error), "Check its name.") from None
     parts = found if isinstance(found, datasets.DatasetDict) else {"train": found}

@@ -28,6 +28,7 @@ from ..distributed import gather_rows, rank_and_size
 from ..host_index import HostIndex
 from ..loading import IndexedCollate, IndexedDataset
 from ..measuring import measure
+from ..scores._logits import one_tensor, wrong_number
 from ..scores.base import Score
 from ..scores.kl import KLDivergence
 from ..subsampler import Subsampler
@@ -69,6 +70,8 @@ class SubsamplingCallback(Callback):
 
     Attributes:
         probed: how many samples of the panel were looked at in the epoch that ended last.
+        classes: how many there are; ``logits`` of samples with one class id each must then have as many
+            columns. None if nobody knows.
         before_batch: called when a training batch has been fetched, before anything is done with it: all of
             the one before is over then, other callbacks and the module's own hooks included.
     """
@@ -86,6 +89,7 @@ class SubsamplingCallback(Callback):
         self.score = score or subsampler.score or KLDivergence()
         self.score_batch = score_batch
         self.batch_size = batch_size
+        self.classes: int | None = None
         self.before_batch: Callable[[Trainer], None] = lambda trainer: None
         self._index: Tensor | None = None
         self._steps = 0
@@ -210,6 +214,7 @@ class SubsamplingCallback(Callback):
         if "per_sample_loss" in outputs:
             return outputs["per_sample_loss"].detach(), outputs.get("scores")
         if "logits" in outputs and "targets" in outputs:
+            _check_columns(outputs["logits"], outputs["targets"], self.classes)
             with torch.no_grad():
                 return self.score(outputs["logits"], outputs["targets"]), None
         found = ", ".join(outputs) or "an empty dict"
@@ -316,6 +321,25 @@ class SubsamplingCallback(Callback):
                 f"All batches of epoch {self.subsampler.epoch} were done when the checkpoint was saved.",
                 "Take one from the end of an epoch: ModelCheckpoint(save_on_train_epoch_end=True).",
             )
+
+
+def _check_columns(logits: Any, targets: Any, classes: int | None) -> None:
+    """Raise for logits that are not a tensor, or have another number of columns than there are classes."""
+    name = "training_step"
+    one_tensor(logits, f"{name} must return logits as one tensor, (B, classes).")
+    if (
+        not isinstance(targets, Tensor)
+        or targets.is_floating_point()
+        or targets.dim() != 1
+        or logits.dim() != 2
+    ):
+        return
+    columns = int(logits.shape[1])
+    if classes is not None:
+        if columns != classes:
+            raise wrong_number(f"The logits that {name} returns", columns, classes)
+    elif targets.device.type == "cpu" and targets.numel() and 1 < columns <= int(targets.max()):
+        raise wrong_number(f"The logits that {name} returns", columns, int(targets.max()) + 1)
 
 
 def _count_from(trainer: Trainer, epoch: int, step: int, loops: dict[str, Any]) -> None:

@@ -151,6 +151,7 @@ def _loaded(name: str, kind: Any, arguments: dict[str, Any]) -> Any:
     """Load a model in float32; nothing that a repository brings is run, and nothing is unpickled."""
     _check_place(name)
     fixed = {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
+    _check_config(name, arguments)
     try:
         with _quiet():
             return kind.from_pretrained(
@@ -159,6 +160,30 @@ def _loaded(name: str, kind: Any, arguments: dict[str, Any]) -> Any:
     except Exception as error:  # the hub, the disk and the models raise many kinds
         step = "Name a model of the hub or a folder, with weights as safetensors."
         raise invalid(f"--model {name} must be a model that can be loaded.", _reason(error), step) from None
+
+
+def _check_config(name: str, arguments: dict[str, Any]) -> None:
+    """Raise for a model whose settings name code of a repository: some versions fetch and run it."""
+    more = {key: arguments[key] for key in ("revision", "subfolder", "token") if key in arguments}
+    try:
+        with _quiet():
+            local = Path(name).is_dir()
+            found, _ = _library().PretrainedConfig.get_config_dict(name, local_files_only=local, **more)
+    except Exception:  # loading the model says what is wrong
+        return
+    for key, value in _kernels(found):
+        if key not in arguments:
+            step = f"If you trust it, name it: --model_args '{{{key}: ...}}'."
+            raise invalid(f"--model {name} must not bring code.", f"{key} {ascii(value)[:100]}", step)
+
+
+def _kernels(settings: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each setting, at any depth, that names a repository of compiled code, as ``owner/name``."""
+    for key, value in settings.items() if isinstance(settings, dict) else ():
+        named = key.lstrip("_")
+        if named.endswith("_implementation") and "/" in str(value):
+            yield named, value
+        yield from _kernels(value)
 
 
 def _check_place(name: str) -> None:

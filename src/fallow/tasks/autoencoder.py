@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from .._checks import invalid
 from ..recording import mean_loss
+from ..scores._logits import one_tensor
 from .on_images import Batch, OnImages
 
 
@@ -31,7 +35,7 @@ class AutoencoderTask(OnImages):
         return self._losses(self._varied(batch[0], self._key(-1 - int(batch[0].shape[0]))))
 
     def _losses(self, images: Tensor) -> Tensor:
-        errors: Tensor = self.network(images) - images
+        errors = reconstruction(self.network(images), images) - images
         return errors.square().flatten(1).mean(1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -44,3 +48,14 @@ class AutoencoderTask(OnImages):
         """Return AdamW: the sizes of its steps do not depend on those of an error."""
         recipe = self.recipe
         return torch.optim.AdamW(self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+
+def reconstruction(found: Any, images: Tensor, name: str = "The network") -> Tensor:
+    """Return what an autoencoder made of images, if it has their shape: others would be stretched to it."""
+    shape = tuple(images.shape)
+    rule = f"{name} must return images of the shape that it gets, {shape}."
+    made = one_tensor(found, rule)
+    if made.shape != images.shape:
+        step = "Let its last layer give back channels, height and width."
+        raise invalid(rule, f"the shape {tuple(made.shape)}", step)
+    return made

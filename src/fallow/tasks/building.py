@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._checks import check_share, invalid, unknown_name
+from .._checks import check_share, unknown_name
 from ..policies import (
     IES,
     UCB,
@@ -142,41 +139,3 @@ def make_schedule(options: TrainOptions, epochs: int) -> Schedule:
         outliers=options.outliers,
         remeasure_every=options.remeasure_every,
     )
-
-
-def is_import_path(name: str) -> bool:
-    """Return whether ``name`` is of the form ``package.module:Class``."""
-    module, colon, attribute = name.partition(":")
-    return (
-        module != "hf"
-        and bool(colon)
-        and attribute.isidentifier()
-        and all(p.isidentifier() for p in module.split("."))
-    )
-
-
-def import_class(path: str, arguments: dict[str, Any]) -> Any:
-    """Return an instance of the class at ``package.module:Class``, from here or installed.
-
-    Raises:
-        InvalidValue: where it is not there, is no class, or does not take the arguments.
-    """
-    module_name, _, name = path.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        found = getattr(import_module(module_name), name)
-    except ModuleNotFoundError as error:
-        raise invalid(
-            f"{path} must be importable.", str(error), "Run fallow where its module lies."
-        ) from None
-    except AttributeError:
-        raise invalid(f"{module_name} must define {name}.", "no such name", "Check the spelling.") from None
-    if not callable(found):
-        raise invalid(f"{path} must be a class or a function.", type(found).__name__)
-    try:
-        inspect.signature(found).bind(**arguments)
-    except TypeError as error:
-        raise invalid(f"{path} must take the arguments it is given.", str(error)) from None
-    return found(**arguments)

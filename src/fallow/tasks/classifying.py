@@ -11,6 +11,7 @@ from torch import Tensor
 from ..forward_only import forward_only
 from ..keyed import mix
 from ..recording import mean_loss
+from ..scores._logits import class_logits
 from ..scores.base import Score
 from ..scores.kl import KLDivergence, kl_divergence
 from ..step_rules import StepRule, chosen_rows
@@ -26,11 +27,15 @@ class Classifying(OurTask):
     A batch is a pair: what the network is to look at, and class ids ``(B,)`` or probabilities ``(B, C)``.
 
     Attributes:
+        classes: how many there are, if it is known; then a network must have as many outputs.
+        named: what the network is called in errors.
         score: what is recorded; None for the loss.
         step_rule: which rows of a batch get a backward pass; None for all.
         class_accuracy: of the last evaluation.
     """
 
+    classes: int | None = None
+    named: str = "The network"
     score: Score | Any
     step_rule: StepRule | None
     class_accuracy: ClassAccuracy
@@ -46,8 +51,7 @@ class Classifying(OurTask):
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the logits ``(B, classes)`` of what the network takes."""
-        found: Tensor = self.network(inputs)
-        return found
+        return class_logits(self.network(inputs), len(inputs), self.classes, self.named)
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and for each sample its loss, score and predicted class."""

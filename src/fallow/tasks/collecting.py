@@ -73,6 +73,7 @@ def collect(
     count: int,
     *,
     out: str | os.PathLike[str] | None = None,
+    model: str | None = None,
     console: Console | None = None,
 ) -> Collected:
     """Choose samples of a pool that would fill what a run's training set lacks, and write the list.
@@ -83,6 +84,8 @@ def collect(
         count: how many to choose.
         out: the list; ``RUN/picks-000.csv``, or the next number, by default. A page with the pictures is
             written beside it, as ``picks-000.html``.
+        model: the network as ``package.module:Class``, if it is a class of your own; it must be the one that
+            the run was begun with.
         console: where to show how far it is; nowhere by default.
 
     Raises:
@@ -96,7 +99,7 @@ def collect(
     if path.exists():
         step = "Name another --out: a list that somebody may have worked on is never overwritten."
         raise invalid("The list must be a new file.", path, step)
-    found = SurveyedRun.of(run, console)
+    found = SurveyedRun.of(run, console, model)
     opened = open_pool(pool, found.data.train, found.data.classes)
     surveyed = SurveyedPool.of(found, opened, console, wanted=count)
     held_out = found.run.data.held_out

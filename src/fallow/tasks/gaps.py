@@ -29,6 +29,7 @@ def find_gaps(
     run: str | os.PathLike[str],
     reference: str | os.PathLike[str] | None = None,
     *,
+    model: str | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Find what a run's training set lacks, and keep it in the run for its report.
@@ -37,6 +38,8 @@ def find_gaps(
         run: the folder of a trained run.
         reference: a pool (:func:`~fallow.datasets.pools.open_pool`) of what the training set ought to cover;
             by default the samples that the run's accuracy is measured on.
+        model: the network as ``package.module:Class``, if it is a class of your own; it must be the one that
+            the run was begun with.
         console: where to show how far it is; nowhere by default.
 
     Returns:
@@ -48,7 +51,7 @@ def find_gaps(
         DamagedData: where files are not sound.
     """
     console = console or Console.nowhere()
-    found = SurveyedRun.of(run, console)
+    found = SurveyedRun.of(run, console, model)
     data, pool, files, unreadable = found.data, None, None, 0
     if reference is None:
         survey, index, seen = found.held_out(), np.arange(len(data.test)), len(data.test)

@@ -20,14 +20,8 @@ from ..datasets import Corpus, ImageData, TextData
 from ..loading import check_map_style
 from ..run_directory import RunDirectory
 from ..subsampler import Subsampler
-from .building import (
-    import_class,
-    is_import_path,
-    make_density,
-    make_policy,
-    make_schedule,
-    make_score,
-)
+from .building import make_density, make_policy, make_schedule, make_score
+from .classifying import Classifying
 from .console import Console
 from .image_material import image_material, read_images
 from .labels import offered_labels, unused_labels
@@ -35,6 +29,8 @@ from .language_material import language_material
 from .material import Material, Shown
 from .options import TEXT_TASKS, TrainOptions
 from .ours import OurTask
+from .outputs import check_outputs
+from .own_classes import import_class, is_import_path, nearly_import_path
 from .reading_texts import read_texts
 from .text_material import text_material
 
@@ -85,15 +81,17 @@ def build(options: TrainOptions, console: Console, data: Data | None = None) -> 
         InvalidValue: for options or data that cannot be meant.
     """
     options = options.resolved()
+    for name in (options.data, options.model):
+        if error := nearly_import_path(name):
+            raise error
     if is_import_path(options.data):
         return _own_data(options, console)
     data = data or read_data(options, console)
-    own = import_class(options.model, options.model_args) if is_import_path(options.model) else None
+    classes = _class_count(options, data)
+    own = _own_network(options, nn.Module, classes) if is_import_path(options.model) else None
     itself = isinstance(own, LightningModule)
     if itself:
         _refuse_ours(options)
-    elif own is not None and not isinstance(own, nn.Module):
-        raise invalid(f"{options.model} must be an nn.Module.", type(own).__name__)
     with console.reading(f"{options.data}, to train on"):
         material = _material(options, data, own, console)
     batch_size = options.batch_size or material.batch_size
@@ -103,6 +101,8 @@ def build(options: TrainOptions, console: Console, data: Data | None = None) -> 
     loader = subsampler.loader(material.train, batch_size, full_batches=True, collate_fn=collate, **workers)
     test = DataLoader(material.test, batch_size=material.test_batch_size, collate_fn=collate)
     module = own if isinstance(own, LightningModule) else material.module(subsampler, batch_size)
+    if own is not None and isinstance(module, OurTask):
+        _hold_against_classes(options, module, material, classes, console)
     return Job(
         subsampler,
         module,
@@ -114,6 +114,34 @@ def build(options: TrainOptions, console: Console, data: Data | None = None) -> 
         watch=_watch(options, module),
         tokenizer=material.tokenizer,
     )
+
+
+def _class_count(options: TrainOptions, data: Data) -> int | None:
+    """Return how many classes a network has to tell apart; None where there are none."""
+    return None if options.task == "autoencoder" or isinstance(data, Corpus) else len(data.classes)
+
+
+def _own_network(options: TrainOptions, kind: type, classes: int | None) -> Any:
+    return import_class(options.model, options.model_args, kind, classes=classes, run=options.resume)
+
+
+def _hold_against_classes(
+    options: TrainOptions, module: OurTask, material: Material, classes: int | None, console: Console
+) -> None:
+    """Raise if the user's network does not give what its task needs."""
+    if isinstance(module, Classifying):
+        module.classes, module.named = classes, options.model
+    remark = check_outputs(
+        module,
+        material.train,
+        material.collate,
+        options.model,
+        options.model_args,
+        classes=classes,
+        tokens=material.tokens,
+    )
+    if remark:
+        console.line(remark)
 
 
 def _material(options: TrainOptions, data: Data, own: Any, console: Console) -> Material:
@@ -135,9 +163,7 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
     ):
         if given is not None:
             raise invalid(f"--{name} is for images that fallow reads.", given, "Cut your own data yourself.")
-    found = import_class(options.data, options.data_args)
-    if not isinstance(found, LightningDataModule):
-        raise invalid(f"{options.data} must be a LightningDataModule.", type(found).__name__)
+    found = import_class(options.data, options.data_args, LightningDataModule, run=options.resume)
     found.prepare_data()
     found.setup("fit")
     theirs = found.train_dataloader()
@@ -160,8 +186,8 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
         pin_memory=theirs.pin_memory,
         **_their_workers(theirs, options),
     )
-    found.train_dataloader = lambda: loader  # type: ignore[method-assign]
-    module = _own_module(options, subsampler)
+    found.train_dataloader = lambda: loader
+    module = _own_module(options, None if classes is None else len(classes))
     known = None if labels is None else subsampler.class_ids.encode(labels.numpy())
     classes = readable(classes)
     samples = DataFile(count, known, None, classes)
@@ -176,14 +202,12 @@ def _watch(options: TrainOptions, module: LightningModule) -> ActivationDensity 
     return ActivationDensity(network, options.layers or AUTO, make_density(options), seed=options.seed)
 
 
-def _own_module(options: TrainOptions, subsampler: Subsampler) -> LightningModule:
+def _own_module(options: TrainOptions, classes: int | None) -> LightningModule:
     if not is_import_path(options.model):
         raise invalid(
             "Your own data needs your own model.", f"--model {options.model}", "Name package.module:Class."
         )
-    found = import_class(options.model, options.model_args)
-    if not isinstance(found, LightningModule):
-        raise invalid(f"{options.model} must be a LightningModule.", type(found).__name__)
+    found: LightningModule = _own_network(options, LightningModule, classes)
     _refuse_ours(options)
     return found
 

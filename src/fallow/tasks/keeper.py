@@ -14,6 +14,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from .._checks import wrong_state
 from ..distributed import any_rank, gather_rows, rank_and_size
 from ..run_directory import RunDirectory
 from ..state_file import dump, parse
@@ -38,7 +39,7 @@ _OF_CODE += ("datamodule_hparams_name", "datamodule_hparams_type")
 
 
 class StateIO(TorchCheckpointIO):
-    """Writes and reads the generations of a run; other checkpoints are Lightning's own.
+    """Writes and reads the generations of a run; other checkpoints are Lightning's own, and are written only.
 
     Args:
         keeper: writes them.
@@ -56,12 +57,18 @@ class StateIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """Return the state to go on from, or a checkpoint of Lightning's."""
+        """Return the state to go on from; nothing else is read.
+
+        Lightning looks for checkpoints in the run by itself (``hpc_ckpt_1.ckpt`` under Slurm), and would
+        unpickle them.
+
+        Raises:
+            WrongState: for any other file.
+        """
         if Path(path) == self.keeper.next_path and self.loaded is not None:
             loaded, self.loaded = self.loaded, None  # a large network need not lie in memory twice
             return loaded
-        found: dict[str, Any] = super().load_checkpoint(path, *arguments, **options)
-        return found
+        raise wrong_state(f"{path} is not a state of fallow's, and is not read.", "Move it out of the run.")
 
 
 class Keeper(Callback):

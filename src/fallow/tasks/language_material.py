@@ -85,6 +85,7 @@ def language_material(
         max(1, TOKENS_A_TEST_BATCH // length),
         module,
         tokenizer.dump(),
+        len(tokenizer),
     )
 
 

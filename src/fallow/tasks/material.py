@@ -33,6 +33,7 @@ class Material:
         test_batch_size: of the evaluation.
         module: makes our LightningModule of a subsampler and a batch size.
         tokenizer: what cut texts into tokens, or None.
+        tokens: how many tokens it knows, of a language model; None of others.
     """
 
     train: Dataset[Any]
@@ -45,3 +46,4 @@ class Material:
     test_batch_size: int
     module: Callable[[Subsampler, int], OurTask]
     tokenizer: bytes | None = None
+    tokens: int | None = None

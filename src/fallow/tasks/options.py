@@ -69,7 +69,9 @@ class TrainOptions:
             or the name or folder of a Hugging Face model, as distilbert-base-uncased; or your own as
             package.module:Class. An nn.Module is trained as ours are, on normalised images or token ids (B,
             T); a LightningModule trains itself, on (B, C, H, W) float images in [0, 1], and logs its accuracy
-            under a name that starts with test or val and holds acc.
+            under a name that starts with test or val and holds acc. The class must be a subclass of
+            nn.Module, or a function whose annotation names one: only then is it called. A classifier gives
+            logits (B, classes), a language model (B, T, V); this is checked before the first step.
         text: The column of texts of a table. Default text.
         label: The column of classes of a table; several with commas between, one an annotator, make a soft
             label: the share of them that name each class; accuracy is then measured against the class that
@@ -81,7 +83,8 @@ class TrainOptions:
             and 128.
         token_low: Tokens that score below get no gradient (language-model), in nats.
         token_high: Tokens that score above get no gradient: typing errors, rare names (language-model).
-        model_args: Arguments of your own model's class.
+        model_args: Arguments of your own model's class. If it takes num_classes, n_classes or num_labels and
+            none is given, that is the number of classes.
         data_args: Arguments of your own data module's class. Class ids in an attribute labels or targets of
             its training dataset, one a sample, are used for class floors, rare classes and wrong labels.
         policy: Which samples to leave out: soft (an exact share; the others are drawn with odds by score,
@@ -145,7 +148,8 @@ class TrainOptions:
         seed: Of everything that is random. Default 0.
         out: The run directory. Default: runs/DATA-POLICY-TIME.
         resume: Go on with the run in this folder, exactly where it was stopped. Needs no other option; its
-            own are used. To train it longer: --epochs 40 --accept epochs.
+            own are used. To train it longer: --epochs 40 --accept epochs. Classes of your own have to be
+            named again (--model, --data): nothing is imported from what a run has stored.
         accept: What may differ from the run that goes on, as epochs,low: names of options; data for samples
             that were changed, added or relabelled since; history for past epochs whose files are damaged.
         add: Train on collected samples too: a list that fallow collect wrote, its column label completed

@@ -25,6 +25,7 @@ from .epoch_writer import EpochWriter, mend
 from .jobs import Job
 from .keeper import Keeper, StateIO
 from .language_model import LanguageModelTask
+from .naming import words_again
 from .options import TrainOptions
 from .ours import OurTask
 from .outcome import finish
@@ -73,6 +74,8 @@ class Session:
         self.step_rule = job.module.step_rule if isinstance(job.module, Classifying) else None
         score = make_score(options)
         watch = SubsamplingCallback(job.subsampler, None if job.watch else score, watch=job.watch)
+        if job.datamodule is None and job.classes is not None:  # with data of their own some count others
+            watch.classes = len(job.classes)
         self.writer = EpochWriter(
             run,
             job.subsampler,
@@ -219,9 +222,10 @@ class Session:
             if done == epochs
             else f"epochs {done} to {epochs - 1} are trained again"
         )
+        words = words_again(plain(self.options))
         if found is None:
             return f"{first}, then begin the run anew: no state of it could be saved."
-        return f"{first}, then call fallow train --resume {self.run.path}: {again}."
+        return f"{first}, then call fallow train --resume {self.run.path}{words}: {again}."
 
     def _say_where_it_goes_on(self) -> None:
         generation = self.restored.generation
@@ -233,7 +237,8 @@ class Session:
 
     def _say_how_to_go_on(self) -> None:
         if self.run.generations.numbers():
-            self.console.line(f"Go on with: fallow train --resume {self.run.path}")
+            again = words_again(plain(self.options))
+            self.console.line(f"Go on with: fallow train --resume {self.run.path}{again}")
 
 
 def _class_accuracy(job: Job) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ..generations import Search
 from ..picks import MOST_BYTES
 from ..regular_file import read_regular
 from ..run_directory import RunDirectory
+from .naming import shown, usable
 from .options import KNOWN_DATA, TrainOptions, lists
 
 _FREE = {"out", "resume", "accept", "workers", "logger", "checkpoints", "save_steps", "on_storage_error"}
@@ -27,7 +28,19 @@ _MORE = {"data", "policy", "schedule", "seed", "history", ADDED}
 
 
 def stored_options(path: str) -> dict[str, Any]:
-    """Return the options of the run in a folder: those of its newest sound state, or of ``config.yaml``.
+    """Return the options of the run in a folder that may be taken from it; see :func:`usable`.
+
+    Raises:
+        InvalidValue: where there is no run.
+        DamagedData: where they cannot be read.
+    """
+    return usable(whole_options(path))
+
+
+def whole_options(path: str) -> dict[str, Any]:
+    """Return all options of the run in a folder: those of its newest sound state, or of ``config.yaml``.
+
+    They may name anything: a class among them is imported only once the user has named it again.
 
     Raises:
         InvalidValue: where there is no run.
@@ -36,6 +49,20 @@ def stored_options(path: str) -> dict[str, Any]:
     run = RunDirectory(path)
     run.check()
     return read_options(run, run.generations.newest())
+
+
+def config_options(path: str) -> dict[str, Any]:
+    """Return the options in a ``config.yaml`` that lies in a run, but for what says where that is.
+
+    Raises:
+        DamagedData: where it cannot be read, or holds something else.
+    """
+    found = _read_config(Path(path))
+    known = {field.name for field in fields(TrainOptions)}
+    if not isinstance(found, Mapping) or set(found) - known:
+        what = sorted(map(str, set(found) - known))[0] if isinstance(found, Mapping) else type(found).__name__
+        raise damaged(f"{path} must hold options of fallow train.", shown(what), "Write a file of your own.")
+    return {name: value for name, value in found.items() if name not in ("out", "resume", "accept")}
 
 
 def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
@@ -173,4 +200,4 @@ def longer(run: RunDirectory, options: TrainOptions) -> TrainOptions:
 
 def _shown(options: Mapping[str, Any], name: str) -> Any:
     value = options.get(name)
-    return "not set" if value is None else value
+    return "not set" if value is None else shown(value)

@@ -24,13 +24,14 @@ from ..gaps.regions import THIN
 from ..keyed import mix, uniform
 from ..reading import Run
 from ..state_file import parse
-from .building import is_import_path
 from .console import Console
 from .jobs import build, read_data
+from .naming import check_named, other_name, shown, usable
 from .on_images import OnImages
 from .options import TEXT_TASKS, TrainOptions
 from .ours import OurTask
-from .stored import stored_options
+from .own_classes import is_import_path
+from .stored import whole_options
 from .trainer import seeded
 
 EVEN = 20_000
@@ -60,8 +61,13 @@ class SurveyedRun:
     prepare: Callable[[Tensor], Tensor]
 
     @staticmethod
-    def of(path: str | os.PathLike[str], console: Console) -> SurveyedRun:
+    def of(path: str | os.PathLike[str], console: Console, model: str | None = None) -> SurveyedRun:
         """Take up a run: its data, its weights and, where it kept one, its density.
+
+        Args:
+            path: of the run.
+            console: where to show how far it is.
+            model: the network, if it is a class of the user's own: nothing is imported from what is stored.
 
         Raises:
             InvalidValue: where there is no trained run, or its data are not what they were.
@@ -79,10 +85,19 @@ class SurveyedRun:
             raise invalid(
                 "Gaps need a sound network.", f"{run.directory.path}, whose training diverged", step
             )
-        options = TrainOptions(**stored_options(str(path))).resolved()
-        if is_import_path(options.data):
+        stored = whole_options(str(path))
+        if is_import_path(str(stored["data"])):
             step = "For data of your own use fallow.gaps.Surveyor, find_regions and choose in Python."
-            raise invalid("Gaps are found in images that fallow has read itself.", options.data, step)
+            raise invalid(
+                "Gaps are found in images that fallow has read itself.", shown(stored["data"]), step
+            )
+        if model is not None and model != stored.get("model", "auto"):
+            raise other_name("model", stored.get("model", "auto"), model)
+        named = {} if model is None else {"model": model}
+        options = TrainOptions(**{**usable(stored), **named, "resume": str(run.directory.path)})
+        check_named(stored, options, str(run.directory.path), trains=False)
+        options.check()
+        options = options.resolved()
         if options.task in TEXT_TASKS:
             step = "Use fallow.gaps.Surveyor, find_regions and choose in Python."
             raise invalid("Gaps are found in images.", f"{options.data}, which is text", step)

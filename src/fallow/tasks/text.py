@@ -56,7 +56,7 @@ class TextTask(Classifying):
         groups = self._groups(inputs)
         if groups is None:
             return super().logits(inputs)
-        found = [self.network(inputs[rows, :width]) for rows, width in groups]
+        found = [super(TextTask, self).logits(inputs[rows, :width]) for rows, width in groups]
         return torch.cat(found)[torch.cat([rows for rows, _ in groups]).argsort()]
 
     def _groups(self, tokens: Tensor) -> list[tuple[Tensor, int]] | None:

@@ -11,14 +11,15 @@ import yaml
 
 from .._checks import NotWritten
 from ..run_directory import RunDirectory
-from .building import is_import_path
 from .console import Console
 from .environment import environment_json
 from .jobs import Data, Job, build
+from .naming import check_named
 from .options import OUR_MODELS, TrainOptions, lists
+from .own_classes import is_import_path
 from .restoring import restore
 from .session import Session
-from .stored import going_on, located, longer, plain, stored_options, with_own_lists
+from .stored import going_on, located, longer, plain, whole_options, with_own_lists
 from .trainer import seeded
 
 
@@ -26,7 +27,8 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
     """Train as the options say, and return the summary that lies in the run directory.
 
     Args:
-        options: what to train, on what and how.
+        options: what to train, on what and how. Of a run that goes on, :func:`stored_options` gives what may
+            be taken from it; classes of your own are named again here.
         console: where to print; standard output by default.
         data: what these options name as :func:`read_data` gives them, where they are at hand.
 
@@ -37,14 +39,17 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
         NotWritten: where the run could not be written.
         Stopped: where Ctrl-C or SIGTERM ended it.
     """
+    stored = None if options.resume is None else whole_options(options.resume)
+    if stored is not None:
+        check_named(stored, options, str(options.resume))
     options.check()
     options = options.resolved()
     add = ",".join(map(located, lists(options.add)))
     own = options.model in OUR_MODELS or is_import_path(options.model)
     model = options.model if own else located(options.model)
     options = replace(options, data=located(options.data), model=model, add=add)
-    if options.resume is not None:
-        options = going_on(stored_options(options.resume), options)
+    if stored is not None:
+        options = going_on(stored, options)
     console = console or Console.here()
     with seeded(options.seed):
         if options.resume is not None:

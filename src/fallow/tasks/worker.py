@@ -29,10 +29,11 @@ from .._checks import FallowError
 from ..history import EpochRecord
 from ..integrations.lightning import SubsamplingCallback
 from ..run_directory import RunDirectory
-from .building import is_import_path, make_score
+from .building import make_score
 from .console import Console
 from .jobs import Data, Job, build, read_data
 from .options import TrainOptions
+from .own_classes import is_import_path
 from .rich_console import RichConsole
 from .trainer import fit, make_trainer, seeded
 from .training import train
