@@ -126,7 +126,7 @@ def _draw(
 ) -> list[Path]:
     """Draw the chart of the finished epochs, and return its files."""
     history, labels = subsampler.history, subsampler.labels
-    n, unit = history[-1].n, "nats" if subsampler.score is None else subsampler.score.unit
+    n, unit = history[-1].there, "nats" if subsampler.score is None else subsampler.score.unit
     return save_usage(
         history,
         run.path,

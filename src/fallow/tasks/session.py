@@ -114,6 +114,7 @@ class Session:
             "steps": keeper.steps,
             "evaluated_on": self.options.evaluated_on,
             "samples_evaluated": keeper.evaluated,
+            "data_remarks": self.job.remarks,
             **_class_accuracy(self.job),
             **_density(self.job),
         }
