@@ -264,12 +264,12 @@ def repainted(arrays):
     return arrays | {"x_train": images}
 
 
+SAME = "the held-out part has the same 60 images"
 CHANGES = {
-    shorter: "length: there were 300 samples and are 293",
-    longer: "length: there were 300 samples and are 309",
-    reordered: "order: the same samples stand elsewhere, 29",
-    relabelled: "labels: 2 of 300 differ, the first at sample 17: it was 2 and is 1",
-    repainted: "content: 1 new and 1 gone; by position 1 of 300 differs, the first at sample 5",
+    shorter: f"Found 7 images are gone; {SAME}. Put them back",
+    longer: f"Found 9 images are new; {SAME}. Put them back",
+    relabelled: f"Found 2 images have another label; {SAME}. Put them back",
+    repainted: f"Found 1 image is new, 1 is gone; {SAME}. Put them back",
 }
 
 
@@ -305,6 +305,17 @@ def test_other_data_are_refused_with_what_differs_or_accepted(monkeypatch, tmp_p
     readable(run)
     again = go_on(run)  # and now these are the data of the run
     assert any("has finished" in line for line in again)
+
+
+def test_samples_in_another_order_are_the_same_data(monkeypatch, tmp_path):
+    data, run = tmp_path / "data.npz", tmp_path / "run"
+    digits_npz(data)
+    options = {"data": str(data), "epochs": 3, "batch_size": 64, "accelerator": "cpu", "policy": "threshold"}
+    train(TrainOptions(**options, out=str(tmp_path / "whole")), Told())
+    assert stopped_after(monkeypatch, 7, TrainOptions(**options, out=str(run)))
+    digits_npz(data, reordered)
+    go_on(run)
+    assert left(run) == left(tmp_path / "whole")
 
 
 def test_a_finished_run_takes_no_other_data_but_trains_longer_on_it(tmp_path):
@@ -346,7 +357,7 @@ def test_other_labels_of_held_out_samples_are_told(tmp_path, monkeypatch):
     labels = np.arange(60) % 3
     labels[7] = 2
     digits_npz(data, lambda arrays: arrays | {"y_test": labels})
-    with pytest.raises(InvalidValue, match="labels of held-out samples: 1 of 60 differs"):
+    with pytest.raises(InvalidValue, match=r"has the same 60 images \(1 with another label\)"):
         go_on(run)
 
 
@@ -424,23 +435,28 @@ def image_folder(place, classes=3, each=25):
 
 
 def test_no_sample_that_was_held_out_is_ever_trained_on(monkeypatch, tmp_path):
-    """One more file in a folder without a test part draws another test part."""
+    """A held-out image that is moved into the training part is refused."""
     data, run = tmp_path / "images", tmp_path / "run"
-    image_folder(data)
+    image_folder(data / "train")
+    image_folder(data / "test", each=35)  # of which the first are those to train on
+    for label in range(3):
+        for number in range(25):
+            (data / "test" / f"c{label}" / f"i{number:03d}.png").unlink()
     options = {"data": str(data), "epochs": 3, "batch_size": 16, "accelerator": "cpu"}
     assert stopped_after(monkeypatch, 5, TrainOptions(**options, out=str(run)))
-    shutil.copy(data / "c1" / "i001.png", data / "c0" / "zz.png")
-    with pytest.raises(
-        InvalidValue, match=r"may be trained on\. Found \d+ of them .*folder test/ of their own"
-    ):
+    held_out = data / "test" / "c1" / "i030.png"
+    held_out.rename(data / "train" / "c0" / "zz.png")
+    with pytest.raises(InvalidValue, match=r"may be trained on\. Found 1 of them .*Move them back"):
         go_on(run, accept="data")
-    (data / "c0" / "zz.png").unlink()
-    shutil.copytree(data / "c1", data / "c3")
+    (data / "train" / "c0" / "zz.png").rename(held_out)
+    for part in ("train", "test"):
+        shutil.copytree(data / part / "c1", data / part / "c3")
     with pytest.raises(
         InvalidValue, match=r"The classes must be those .* there were 3 and are 4.*another run"
     ):
         go_on(run, accept="data,min_kept_per_class")
-    shutil.rmtree(data / "c3")
+    for part in ("train", "test"):
+        shutil.rmtree(data / part / "c3")
     go_on(run)
 
 
@@ -451,7 +467,7 @@ def test_a_test_sample_that_was_replaced_is_told(monkeypatch, tmp_path):
     options = {"data": str(data), "epochs": 3, "batch_size": 16, "accelerator": "cpu"}
     assert stopped_after(monkeypatch, 7, TrainOptions(**options, out=str(run)))
     shutil.copy(data / "train" / "c2" / "i020.png", data / "test" / "c1" / "i002.png")
-    with pytest.raises(InvalidValue, match=r"held-out samples: 1 new and 1 gone, of 15"):
+    with pytest.raises(InvalidValue, match=r"the held-out part has the same 14 images \(1 gone, 1 new\)"):
         go_on(run)
     go_on(run, accept="data")
     assert any("has finished" in line for line in go_on(run))

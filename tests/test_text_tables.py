@@ -230,19 +230,21 @@ class TestHeldOut:
         assert sorted(data.train.texts + data.test.texts) == sorted(f"t{i}" for i in range(n))
         assert list(data.train.texts) == sorted(data.train.texts, key=lambda text: int(text[1:]))
 
-    def test_the_same_rows_whatever_they_hold_and_for_documents_too(self, tmp_path):
-        one = write(
-            tmp_path / "x.csv", text=[f"t{i}" for i in range(30)], label=["ab"[i % 2] for i in range(30)]
-        )
-        two = write(
-            tmp_path / "x.tsv", text=[f"u{i}" for i in range(30)], label=["cd"[i % 2] for i in range(30)]
-        )
-        held = [text[1:] for text in load(one).test.texts]
-        assert (
-            held == [text[1:] for text in load(two).test.texts] == [text[1:] for text in load(one).test.texts]
-        )
-        assert held == [document.text[1:] for document in load_documents(str(one), "text").test]
-        assert held != sorted(map(str, range(24, 30)))  # not the last ones
+    def test_the_same_texts_in_any_order_with_any_labels_and_for_documents_too(self, tmp_path):
+        texts = [f"t{i}" for i in range(30)]
+        one = write(tmp_path / "x.csv", text=texts, label=["ab"[i % 2] for i in range(30)])
+        two = write(tmp_path / "x.tsv", text=texts[::-1], label=["ccd"[i % 3] for i in range(30)])
+        held = set(load(one).test.texts)
+        assert held == set(load(two).test.texts)
+        assert held == {document.text for document in load_documents(str(one), "text").test}
+        assert held != set(texts[24:])  # not the last ones
+
+    def test_every_class_keeps_a_row_to_train_on(self, tmp_path):
+        labels = [f"c{i // 3}" if i < 30 else f"rare{i}" for i in range(50)]
+        path = write(tmp_path / "x.csv", text=[f"t{i}" for i in range(50)], label=labels)
+        data = load(path, test_share=0.4)
+        assert len(data.test) == 20
+        assert len(np.unique(data.train.labels)) == len(data.classes) == 30
 
     @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 2.0, float("nan"), float("inf"), "0.2"])
     def test_shares_that_make_no_sense(self, tmp_path, share):

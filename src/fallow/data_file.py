@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,23 @@ from numpy.typing import NDArray
 
 from ._checks import damaged
 from .headed_file import dump_headed, parse_headed, read_headed
+from .numbering import Numbering
 from .schema import DataHeader
 
 FORMAT = "fallow-data-1"
 _STEP = "Put back a copy of it."
+_ARRAYS = {
+    "labels": (np.int32, "n"),
+    "content": (np.uint64, "n"),
+    "identity": (np.uint64, "n"),
+    "held_out": (np.uint64, "m"),
+    "held_out_labels": (np.int32, "m"),
+    "held_out_identity": (np.uint64, "m"),
+    "origin": (np.int64, "kn"),
+    "since": (np.int64, "k"),
+    "cut": (np.uint64, "2"),
+}
+"""The type of each array, and the lengths of its axes: n samples, m held out, k earlier numberings."""
 _LARGEST = 1 << 33
 """The file has at most so many bytes."""
 _LONGEST = 1 << 13
@@ -36,6 +49,13 @@ class DataFile:
         files: the file of each sample, or None.
         held_out: uint64 ``(m,)``, the checksums of the samples that accuracy is measured on, sorted; or None.
         held_out_labels: int32 ``(m,)``, their class ids, in that order; or None.
+        identity: uint64 ``(n,)``, a checksum by which a sample is known whatever is made of it: of the bytes
+            of its file, of its text alone; None where ``content`` is all there is.
+        held_out_identity: uint64 ``(m,)``, those of the held-out samples, in their order; or None.
+        origin: int64 ``(k, n)``, where each sample stood in earlier epochs, see
+            :class:`fallow.numbering.Numbering`; None where samples always stood where they stand.
+        since: int64 ``(k,)``, the epochs from which these numberings were no more; or None.
+        cut: uint64 ``(2,)``, length and checksum of what the held-out end of a single text begins with.
     """
 
     n: int
@@ -45,18 +65,18 @@ class DataFile:
     files: tuple[str, ...] | None = None
     held_out: NDArray[np.uint64] | None = None
     held_out_labels: NDArray[np.int32] | None = None
+    identity: NDArray[np.uint64] | None = None
+    held_out_identity: NDArray[np.uint64] | None = None
+    origin: NDArray[np.int64] | None = None
+    since: NDArray[np.int64] | None = None
+    cut: NDArray[np.uint64] | None = None
 
     def dump(self) -> bytes:
         """Return the bytes of the file."""
         arrays: dict[str, NDArray[Any]] = {"n": np.array([self.n], np.int64)}
-        if self.labels is not None:
-            arrays["labels"] = self.labels
-        if self.content is not None:
-            arrays["content"] = self.content
-        if self.held_out is not None:
-            arrays["held_out"] = self.held_out
-        if self.held_out_labels is not None:
-            arrays["held_out_labels"] = self.held_out_labels
+        for name in _ARRAYS:
+            if (array := getattr(self, name)) is not None:
+                arrays[name] = np.ascontiguousarray(array)
         if self.files is not None:
             names = "\0".join(self.files).encode("utf-8", "surrogateescape")
             arrays["files"] = np.frombuffer(zlib.compress(names, 3), np.uint8)
@@ -81,16 +101,16 @@ class DataFile:
         """
         header, arrays = parse_headed(data, path, FORMAT, DataHeader, _STEP)
         n = _length(path, arrays)
-        shapes = {"labels": (np.int32, (n,)), "content": (np.uint64, (n,)), "held_out": (np.uint64, None)}
-        held_out = arrays.get("held_out")
-        shapes["held_out_labels"] = (np.int32, None if held_out is None else held_out.shape)
-        found: dict[str, Any] = {name: arrays.get(name) for name in shapes}
-        for name, (kind, shape) in shapes.items():
+        found: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
+        m, k = (0 if found[name] is None else found[name].size for name in ("held_out", "since"))
+        shapes = {"n": (n,), "m": (m,), "k": (k,), "kn": (k, n), "2": (2,)}
+        for name, (kind, shape) in _ARRAYS.items():
             part = found[name]
-            if part is not None and (part.dtype != kind or part.shape != (shape or (part.size,))):
+            if part is not None and (part.dtype != kind or part.shape != shapes[shape]):
                 raise damaged(
                     f"{path} must be of {n:,} samples.", f"`{name}` {part.dtype} {part.shape}", _STEP
                 )
+        _check_origin(path, found["origin"], found["since"])
         classes = readable(None if header.classes is None else tuple(header.classes))
         _check_labels(path, found["labels"], classes)
         files = None
@@ -99,6 +119,20 @@ class DataFile:
             proved = n if found["labels"] is not None or found["content"] is not None else 0
             files = readable(_unpacked(path, arrays["files"], proved))
         return DataFile(n, classes=classes, files=files, **found)
+
+    @property
+    def numbering(self) -> Numbering:
+        """How the samples of past epochs are numbered now."""
+        if self.origin is None or self.since is None:
+            return Numbering.none()
+        return Numbering(self.origin, self.since)
+
+    def take(self, rows: NDArray[np.int64]) -> DataFile:
+        """Return what some of the samples are."""
+        parts = {name: getattr(self, name) for name in ("labels", "content", "identity")}
+        taken = {name: None if part is None else part[rows] for name, part in parts.items()}
+        files = None if self.files is None else tuple(self.files[row] for row in rows.tolist())
+        return replace(self, n=rows.size, files=files, **taken)
 
     def name(self, index: int) -> str | None:
         """Return the class of a sample, by name where it has one."""
@@ -109,7 +143,7 @@ class DataFile:
         return self.classes[label] if self.classes and 0 <= label < len(self.classes) else str(label)
 
     def changes(self, now: DataFile) -> list[str]:
-        """Return in words what differs in the data of ``now``: length, order, content, labels.
+        """Return in words what differs by position: the number of samples, labels, names of classes.
 
         >>> before = DataFile(3, np.array([0, 1, 1], np.int32))
         >>> before.changes(DataFile(3, np.array([0, 0, 1], np.int32)))
@@ -118,42 +152,17 @@ class DataFile:
         found = []
         if now.n != self.n:
             found.append(f"length: there were {self.n:,} samples and are {now.n:,}")
-        if self.content is not None and now.content is not None:
-            found += _contents(self.content, now.content)
         if (self.labels is None) != (now.labels is None):
             found.append(f"labels: there were {_some(self.labels)} and are {_some(now.labels)}")
         elif self.labels is not None and now.labels is not None:
             found += self._labels(now)
-        if self.held_out is not None and now.held_out is not None:
-            found += _held_out(self.held_out, now.held_out)
-            if np.array_equal(self.held_out, now.held_out):
-                found += _held_out_labels(self.held_out_labels, now.held_out_labels)
+        return found + self.other_classes(now)
+
+    def other_classes(self, now: DataFile) -> list[str]:
+        """Return in words how the classes differ, if both have names for them."""
         if self.classes and now.classes and self.classes != now.classes:
-            found.append(_class_names(self.classes, now.classes))
-        return found
-
-    def begins(self, now: DataFile) -> bool:
-        """Return whether ``now`` has the same samples, held-out ones too, and further ones after them."""
-        pairs = ((self.content, now.content), (self.labels, now.labels))
-        same = all(a is not None and b is not None and np.array_equal(a, b[: self.n]) for a, b in pairs)
-        held_out = (self.held_out, now.held_out), (self.held_out_labels, now.held_out_labels)
-        return same and all(a is None or np.array_equal(a, b) for a, b in held_out if b is not None)
-
-    def changed(self, now: DataFile) -> NDArray[np.int64]:
-        """Return which samples of ``now`` are not what they were: those with another content or label."""
-        n = min(self.n, now.n)
-        differs = np.zeros(n, np.bool_)
-        for before, after in ((self.content, now.content), (self.labels, now.labels)):
-            if before is not None and after is not None:
-                differs |= before[:n] != after[:n]
-        return np.flatnonzero(differs)
-
-    def leaked(self, now: DataFile) -> int:
-        """Return how many samples of ``now`` were held out before and are to be trained on."""
-        if self.held_out is None or self.content is None or now.content is None:
-            return 0
-        new = ~np.isin(now.content, self.content)
-        return int(np.count_nonzero(np.isin(now.content[new], self.held_out)))
+            return [_class_names(self.classes, now.classes)]
+        return []
 
     def _labels(self, now: DataFile) -> list[str]:
         assert self.labels is not None
@@ -174,6 +183,21 @@ def _length(path: str, arrays: dict[str, NDArray[Any]]) -> int:
     if found is None or found.dtype != np.int64 or found.shape != (1,) or not 0 <= found[0] < 1 << 53:
         raise damaged(f"{path} must say how many samples there are.", f"{found!r:.60}", _STEP)
     return int(found[0])
+
+
+def _check_origin(path: str, origin: NDArray[np.int64] | None, since: NDArray[np.int64] | None) -> None:
+    """Raise if the earlier numberings are none."""
+    if (origin is None) != (since is None):
+        raise damaged(f"{path} must hold `origin` and `since`.", "one of them", _STEP)
+    if origin is None or since is None:
+        return
+    if (np.diff(since) < 0).any() or (since < 0).any():
+        raise damaged(f"{path} must hold ascending epochs in `since`.", since[:8].tolist(), _STEP)
+    for row in origin:  # those that were there come first, in their old order, each once
+        known = row[row >= 0]
+        if (row < -1).any() or (np.diff(known) <= 0).any() or (row[: known.size] < 0).any():
+            rule = f"{path} must hold in `origin` where samples stood: ascending, then -1."
+            raise damaged(rule, "another order", _STEP)
 
 
 def _check_labels(path: str, labels: NDArray[np.int32] | None, classes: Sequence[str] | None) -> None:
@@ -207,38 +231,20 @@ def _unpacked(path: str, packed: NDArray[Any], n: int) -> tuple[str, ...]:
     return tuple(name.decode("utf-8", "surrogateescape") for name in names)
 
 
-def _contents(before: NDArray[np.uint64], now: NDArray[np.uint64]) -> list[str]:
-    n = min(before.size, now.size)
-    differ = np.flatnonzero(before[:n] != now[:n])
-    if not differ.size:
-        return []
-    where = f"{differ.size:,} of {n:,} {_verb(differ.size)}, the first at sample {int(differ[0])}"
-    if before.size == now.size and np.array_equal(np.sort(before), np.sort(now)):
-        return [f"order: the same samples stand elsewhere, {where}"]
-    new, gone = (int(np.count_nonzero(~np.isin(a, b))) for a, b in ((now, before), (before, now)))
-    return [f"content: {new:,} new and {gone:,} gone; by position {where}"]
+def held_out_order(content: NDArray[np.uint64], labels: NDArray[np.int32] | None = None) -> NDArray[np.int64]:
+    """Return the order in which a :class:`DataFile` has the held-out samples: by content, then label."""
+    return np.argsort(content, kind="stable") if labels is None else np.lexsort((labels, content))
 
 
-def _held_out(before: NDArray[np.uint64], now: NDArray[np.uint64]) -> list[str]:
-    if np.array_equal(before, now):
-        return []
-    new, gone = (int(np.count_nonzero(~np.isin(a, b))) for a, b in ((now, before), (before, now)))
-    return [f"held-out samples: {new:,} new and {gone:,} gone, of {before.size:,}"]
-
-
-def _held_out_labels(before: NDArray[np.int32] | None, now: NDArray[np.int32] | None) -> list[str]:
-    if before is None or now is None or np.array_equal(before, now):
-        return []
-    differ = int(np.count_nonzero(before != now))
-    return [f"labels of held-out samples: {differ:,} of {before.size:,} {_verb(differ)}"]
-
-
-def sorted_by_content(
-    content: NDArray[np.uint64], labels: NDArray[np.int32]
-) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
-    """Return checksums, sorted, and their labels in that order."""
-    order = np.lexsort((labels, content))
-    return content[order], labels[order]
+def held_out_arrays(
+    content: NDArray[np.uint64],
+    labels: NDArray[np.int32] | None = None,
+    identity: NDArray[np.uint64] | None = None,
+) -> dict[str, Any]:
+    """Return what a :class:`DataFile` holds of the held-out samples, by name."""
+    order = held_out_order(content, labels)
+    arrays = {"held_out": content, "held_out_labels": labels, "held_out_identity": identity}
+    return {name: None if array is None else array[order] for name, array in arrays.items()}
 
 
 def _verb(count: int) -> str:

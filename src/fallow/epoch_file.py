@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ._checks import damaged
 from .headed_file import dump_headed, parse_headed, read_headed
 from .history import EDGES, EpochRecord
+from .numbering import Numbering, present
 from .policies.base import Reason
 from .schema import Aggregates, EpochHeader
 
@@ -28,13 +29,25 @@ class EpochFile:
 
     Attributes:
         record: what happened.
-        scores: float32 ``(n,)``, the last score of each sample at the end of the epoch.
-        reason: uint8 ``(n,)``, why each sample was left out of it.
+        scores: float32 ``(there,)``, the last score of each sample at the end of the epoch.
+        reason: uint8 ``(there,)``, why each sample was left out of it.
     """
 
     record: EpochRecord
     scores: NDArray[np.float32]
     reason: NDArray[np.uint8]
+
+    def renumbered(self, numbering: Numbering) -> EpochFile:
+        """Return the epoch with everything in the present numbering of the samples.
+
+        Those that are not there any more are left out.
+        """
+        record = self.record
+        places = numbering.places(record.epoch, record.n)
+        if places is None:
+            return self
+        scores, reason = present(self.scores, places), present(self.reason, places)
+        return EpochFile(record.renumbered(places), scores, reason)
 
     def dump(self) -> bytes:
         """Return the bytes of the file. Equal runs give equal bytes, so no times are in it."""

@@ -88,7 +88,7 @@ def _history(run: Run, progress: Callable[[int, int], None] | None) -> Iterator[
     for done, file in enumerate(run.files()):
         if progress is not None:
             progress(done, len(run.epochs))
-        for start, stop in blocks(file.record.n, GROUP):
+        for start, stop in blocks(file.record.there, GROUP):
             yield _epoch_block(file, start, stop)
     if progress is not None:
         progress(len(run.epochs), len(run.epochs))
@@ -106,7 +106,7 @@ def _epoch_block(file: EpochFile, start: int, stop: int) -> Columns:
 
 
 def _samples(run: Run) -> Iterator[Columns]:
-    data, last, n = run.data, run.last, run.last.record.n
+    data, last, n = run.data, run.last, run.last.record.there
     there = np.zeros(0, np.int32) if run.labels is None else np.unique(run.labels)
     names = np.array([None if i < 0 else data.class_name(int(i)) for i in there], object)
     for start, stop in blocks(n, GROUP):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bitset import unpack
+from .numbering import present
 from .policies.base import Reason
 from .selection import blocks
 from .table import TRAINED, Table
@@ -34,7 +35,7 @@ class EpochRecord:
     Attributes:
         epoch: which, from 0.
         n: how many samples there were.
-        used_bits: uint8 ``(ceil(n / 8),)``, trained on in this epoch, least significant bit first.
+        used_bits: uint8 ``(ceil(there / 8),)``, trained on in this epoch, least significant bit first.
         backward: how many samples were trained on.
         forward_only: how many were measured without training.
         kept: how many were kept; ``learned``, ``outliers``, ``not_drawn``, ``by_hand``: how many were left
@@ -46,6 +47,8 @@ class EpochRecord:
         score_histogram: int64, counts between ``EDGES`` and above.
         record_seconds: time spent inside ``record``.
         notes: what the policy noted when the epoch was planned: thresholds that it chose, and why.
+        gone: how many of its samples are not there any more, in a training whose data have changed since;
+            counts are of all that it had, ``used_bits`` of those that are there.
     """
 
     epoch: int
@@ -65,17 +68,35 @@ class EpochRecord:
     score_histogram: NDArray[np.int64]
     record_seconds: float
     notes: dict[str, float] = field(default_factory=dict)
+    gone: int = 0
+
+    @property
+    def there(self) -> int:
+        """How many of the present samples it had: the first ones."""
+        return self.n - self.gone
+
+    def renumbered(self, places: NDArray[np.int64] | None) -> EpochRecord:
+        """Return the record with its bits in the present numbering, see :mod:`fallow.numbering`."""
+        if places is None:
+            return self
+        bits = np.packbits(present(unpack(self.used_bits, self.n), places), bitorder="little")
+        return replace(self, used_bits=bits, gone=self.n - places.size)
+
+    @property
+    def used_mask(self) -> NDArray[np.bool_]:
+        """Which samples were trained on: bool ``(there,)``."""
+        return unpack(self.used_bits, self.there)
 
     @property
     def used(self) -> Tensor:
-        """Which samples were trained on: bool ``(n,)``."""
+        """Which samples were trained on: bool ``(there,)``."""
         import torch  # reading commands come here without it
 
-        return torch.from_numpy(unpack(self.used_bits, self.n))
+        return torch.from_numpy(self.used_mask)
 
     def aggregates(self) -> dict[str, Any]:
         """Return everything but the bits as plain Python values."""
-        plain = {k: v for k, v in asdict(self).items() if k != "used_bits"}
+        plain = {k: v for k, v in asdict(self).items() if k != "used_bits" and (k != "gone" or v)}
         plain["score_quantiles"] = list(self.score_quantiles)
         plain["score_histogram"] = self.score_histogram.tolist()
         return plain
@@ -91,11 +112,11 @@ class EpochRecord:
 
 def times_used(history: Sequence[EpochRecord]) -> NDArray[np.int32]:
     """Return in how many epochs each sample of the last one was trained on: ``(n,)``."""
-    n = history[-1].n
+    n = history[-1].there
     times = np.zeros(n, np.int32)
     for record in history:
-        size = min(n, record.n)
-        times[:size] += unpack(record.used_bits, record.n)[:size]
+        size = min(n, record.there)
+        times[:size] += record.used_mask[:size]
     return times
 
 

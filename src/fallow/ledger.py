@@ -216,3 +216,8 @@ class Ledger:
             there = column > 0
             column[there] = class_ids.encode(self.class_ids.decode(column[there] - 1)) + 1
         self.class_ids = class_ids
+
+    def rearrange(self, origin: Index) -> None:
+        """Give samples other places, in an epoch that has not begun; see :meth:`Table.rearrange`."""
+        self.table.rearrange(origin)
+        self.begin(self.epoch)

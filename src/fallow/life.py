@@ -63,14 +63,14 @@ def life(run: Run, sample: int) -> Life:
         InvalidValue: where there is no such sample, or no finished epoch.
         DamagedData: where a file that tells of it is not sound.
     """
-    n = run.history[-1].n
+    n = run.history[-1].there
     if not 0 <= sample < n:
         rule = f"A sample must be in [0, {n:,}), a position in the training set."
         raise invalid(rule, sample, "samples.csv and the report list them.")
     words = [reason.words for reason in Reason]
     epochs = []
     for file in run.files():
-        if sample >= file.record.n:
+        if sample >= file.record.there:
             continue
         score = float(file.scores[sample])
         used = bool(file.record.used_bits[sample >> 3] >> (sample & 7) & 1)

@@ -96,7 +96,10 @@ class Run:
             DamagedData: where that cannot be read.
         """
         self.directory.data_name = str(self.about.get("data", self.directory.data_name))
-        return DataFile.parse(self.read_file(self.directory.data_path), str(self.directory.data_path))
+        path = self.directory.data_path
+        found = DataFile.parse(self.read_file(path), str(path))
+        self.directory.numbering = found.numbering
+        return found
 
     @cached_property
     def shown(self) -> ShownFile | None:
@@ -122,7 +125,7 @@ class Run:
     def labels(self) -> NDArray[np.int32] | None:
         """The class of each sample of the last finished epoch, ``(N,)``, -1 where unknown; or None."""
         found = self.data.labels
-        return None if found is None else fitted(found, self.history[-1].n, -1)
+        return None if found is None else fitted(found, self.history[-1].there, -1)
 
     def class_of(self, sample: int) -> str | None:
         """Return the class of a sample by name, or None."""
@@ -188,7 +191,16 @@ class Run:
             raise damaged(f"{path} must be readable.", error.strerror, _STEP) from None
 
     def epoch(self, epoch: int) -> EpochFile:
-        """Return one past epoch: scores, reasons, what was used.
+        """Return one past epoch: scores, reasons, what was used; the samples as they are numbered now.
+
+        Raises:
+            DamagedData: if its file, or that of the data, is not sound, or is not the one that was written.
+        """
+        found = self.epoch_as_written(epoch)
+        return found.renumbered(self.data.numbering)
+
+    def epoch_as_written(self, epoch: int) -> EpochFile:
+        """Return one past epoch; the samples as they were numbered then.
 
         Raises:
             DamagedData: if its file is not sound, or is not the one that was written.
@@ -245,4 +257,4 @@ class Run:
             return None
         if found is None or found.ndim != 1 or found.dtype.kind not in "iu":
             return None
-        return fitted(found.astype(np.int32) - 1, self.history[-1].n, -1)
+        return fitted(found.astype(np.int32) - 1, self.history[-1].there, -1)

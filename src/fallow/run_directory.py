@@ -30,6 +30,7 @@ from ._checks import DamagedData as DamagedData
 from ._checks import damaged, invalid
 from .epoch_file import EpochFile, finite
 from .generations import Generations
+from .numbering import Numbering
 from .regular_file import check_folder, kind_of, read_regular
 from .run_lock import RunLock
 from .schema import MAX_EPOCHS
@@ -64,6 +65,7 @@ class RunDirectory:
         digests: the checksum of each file that this process wrote or checked, by path within the folder.
         data_name: of the file that says what the samples are; another one once they were changed.
         lost: past epochs that no file tells of any more.
+        numbering: how the samples of past epochs are numbered now.
     """
 
     def __init__(self, path: str | os.PathLike[str], disk: Disk = DISK) -> None:
@@ -72,6 +74,7 @@ class RunDirectory:
         self.digests: dict[str, Digest] = {}
         self.data_name = "data.safetensors"
         self.lost: set[int] = set()
+        self.numbering = Numbering.none()
         self._lock: RunLock | None = None
         self._made = False
 
@@ -288,16 +291,17 @@ class RunDirectory:
         self.put(self.epoch_path(file.record.epoch), file.dump())
 
     def read_epoch(self, epoch: int) -> EpochFile:
-        """Read one epoch's file.
+        """Read one epoch's file; the samples as they are numbered now.
 
         Raises:
             DamagedData: where it is missing, cut short or of another format.
         """
-        return EpochFile.read(self.epoch_path(epoch), epoch)
+        return EpochFile.read(self.epoch_path(epoch), epoch).renumbered(self.numbering)
 
     def parse_epoch(self, data: bytes, epoch: int) -> EpochFile:
         """Return an epoch whose file could not be written and lies in the state."""
-        return EpochFile.parse(data, f"epoch {epoch} in the state of {self.path}", epoch)
+        file = EpochFile.parse(data, f"epoch {epoch} in the state of {self.path}", epoch)
+        return file.renumbered(self.numbering)
 
     def epochs(self) -> list[int]:
         """Return which epochs have a file, ascending."""

@@ -43,6 +43,13 @@ class ShownFile:
     pictures: NDArray[np.uint8] | None = None
     texts: tuple[str, ...] | None = None
 
+    def renumbered(self, index: NDArray[np.int64]) -> ShownFile:
+        """Return the file of samples that are numbered otherwise now, ``(K,)``, without those below 0."""
+        kept = np.flatnonzero(index >= 0)
+        pictures = None if self.pictures is None else self.pictures[kept]
+        texts = None if self.texts is None else tuple(self.texts[row] for row in kept.tolist())
+        return ShownFile(self.epoch, index[kept], self.predicted[kept], pictures, texts)
+
     def dump(self) -> bytes:
         """Return the bytes of the file; a longer text is cut.
 

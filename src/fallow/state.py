@@ -74,8 +74,12 @@ def restore(
     labels: NDArray[Any] | None,
     ledger: Ledger,
     accept: Collection[str] = (),
+    origin: NDArray[np.int64] | None = None,
 ) -> tuple[Plan, list[EpochRecord]]:
     """Fill ``ledger`` from a state, and return the plan and the history in it.
+
+    ``origin`` says where each sample stood, -1 for a new one, if samples stand elsewhere than in the state;
+    the history is taken as it is.
 
     Raises:
         InvalidType: if ``saved`` is no state of a subsampler.
@@ -84,7 +88,7 @@ def restore(
         WrongState: for other samples or labels in the middle of an epoch.
     """
     try:
-        return _restore(saved, settings, labels, ledger, accept)
+        return _restore(saved, settings, labels, ledger, accept, origin)
     except FallowError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
@@ -95,9 +99,10 @@ def restore(
 def _restore(
     saved: dict[str, Any],
     settings: dict[str, Any],
-    labels: NDArray[np.int32] | None,
+    labels: NDArray[Any] | None,
     ledger: Ledger,
     accept: Collection[str],
+    origin: NDArray[np.int64] | None,
 ) -> tuple[Plan, list[EpochRecord]]:
     if not isinstance(saved, dict) or not {"version", "settings", "table", "plan"} <= saved.keys():
         raise invalid_type("A state must come from Subsampler.state_dict().", type(saved).__name__)
@@ -112,6 +117,9 @@ def _restore(
         if name not in ACCEPTABLE:
             raise unknown_name("name in `accept`", name, ACCEPTABLE)
     before = None if saved["labels"] is None else _array(saved["labels"])
+    if origin is not None:
+        _check_origin(origin, int(saved["settings"]["n"]), settings["n"])
+        before = _labels_moved(before, labels, origin)
     changed = _refuse(saved, settings, before, labels, accept)
     part = saved["part"]
     if part is not None and part["rank_and_size"] != list(rank_and_size()):
@@ -145,7 +153,30 @@ def _restore(
         aggregates = {name: value for name, value in entry.items() if name != "used_bits"}
         history.append(EpochRecord.restore(_array(entry["used_bits"]), aggregates))
     planned = Plan(epoch, kept, weights, int(plan["readmitted"]), dict(plan["notes"]))
-    return _adapted(planned, ledger, settings, (before, labels), changed), history
+    return _adapted(planned, ledger, settings, (before, labels), changed, origin), history
+
+
+def _check_origin(origin: NDArray[np.int64], before: int, n: int) -> None:
+    """Raise where ``origin`` does not say where each of ``n`` samples stood among those before."""
+    rule = f"`origin` must be int64 ({n},): where each sample stood, in [0, {before}), or -1 for a new one."
+    if origin.dtype != np.int64 or origin.shape != (n,):
+        raise invalid(rule, f"{origin.dtype} {origin.shape}")
+    if n and not -1 <= int(origin.min()) <= int(origin.max()) < before:
+        raise invalid(rule, f"{origin.min()} to {origin.max()}")
+    known = origin[origin >= 0]
+    if np.unique(known).size < known.size:
+        raise invalid("`origin` must name each earlier sample once.", "one of them twice")
+
+
+def _labels_moved(
+    before: NDArray[Any] | None, now: NDArray[Any] | None, origin: NDArray[np.int64]
+) -> NDArray[Any] | None:
+    """Return the earlier label of each sample; a new one has always had the label that it has."""
+    if before is None:
+        return None
+    new = np.full(origin.size, -1, np.int64) if now is None else now
+    moved: NDArray[Any] = np.where(origin >= 0, before.astype(np.int64)[np.maximum(origin, 0)], new)
+    return moved
 
 
 def _renumber(ledger: Ledger, saved: Tensor | None) -> None:
@@ -190,6 +221,7 @@ def _adapted(
     settings: dict[str, Any],
     labels: tuple[NDArray[Any] | None, NDArray[Any] | None],
     changed: set[str],
+    origin: NDArray[np.int64] | None,
 ) -> Plan:
     """Change what was restored for settings that differ and are accepted, and return the plan for them.
 
@@ -197,7 +229,7 @@ def _adapted(
     another kind begins without the memory of the old one.
     """
     table = ledger.table
-    if changed & {"n", "labels"} and not ledger.unbegun:
+    if (changed & {"n", "labels"} or origin is not None) and not ledger.unbegun:
         raise wrong_state(
             f"The state was saved in the middle of epoch {plan.epoch}, whose samples are planned.",
             "Other samples or labels need a state from between two epochs.",
@@ -205,10 +237,14 @@ def _adapted(
     if "policy" in changed:
         table.columns = {name: column for name, column in table.columns.items() if name == PREDICTED}
         table.notes.clear()
+    weights, n = None if "policy" in changed else plan.weights, settings["n"]
+    if origin is not None:
+        ledger.rearrange(origin)
+        if weights is not None:
+            weights = np.where(origin >= 0, weights[np.maximum(origin, 0)], np.float32(1))
     if "labels" in changed and labels[0] is not None and labels[1] is not None:
         common = min(labels[0].size, labels[1].size)
         table.forget(np.flatnonzero(labels[0][:common] != labels[1][:common]))
-    weights, n = None if "policy" in changed else plan.weights, settings["n"]
     if n < len(table):
         table.cut(n)
         weights = None if weights is None else weights[:n]
@@ -216,7 +252,7 @@ def _adapted(
         more = n - len(table)
         ledger.grow(more)
         weights = None if weights is None else np.concatenate([weights, np.ones(more, np.float32)])
-    if changed & {"n", "labels"}:
+    if changed & {"n", "labels"} or origin is not None:
         plan = replace(plan, kept=Bitset(table.reason == Reason.KEPT))
     return replace(plan, weights=weights)
 

@@ -332,7 +332,13 @@ class Subsampler(ByHand):
         labels = self._ids()
         return state.pack(self._settings(), labels, self._ledger, self._plan, self.history, local=local)
 
-    def load_state_dict(self, saved: dict[str, Any], *, accept: Collection[str] = ()) -> None:
+    def load_state_dict(
+        self,
+        saved: dict[str, Any],
+        *,
+        accept: Collection[str] = (),
+        origin: NDArray[np.int64] | None = None,
+    ) -> None:
         """Take over a state; the order goes on with the samples not yet recorded.
 
         Args:
@@ -340,6 +346,9 @@ class Subsampler(ByHand):
             accept: what may differ from the state: ``"policy"``, ``"schedule"``, ``"seed"``, ``"labels"``,
                 ``"n"``, ``"min_kept"``, ``"min_kept_per_class"``. New samples, and those with another label,
                 are kept and have no score; another policy begins without the old one's memory.
+            origin: int64 ``(n,)``, where each sample stood when the state was saved, -1 for a new one, if
+                samples stand elsewhere now; each once. Those that were there keep score and reason. The
+                history is taken as it is.
 
         Raises:
             InvalidValue: where the state belongs to another n, policy, schedule, seed or to other labels,
@@ -348,7 +357,7 @@ class Subsampler(ByHand):
         """
         ledger = Ledger(self.n, self.class_ids)
         labels = self._ids()
-        self._plan, self.history = state.restore(saved, self._settings(), labels, ledger, accept)
+        self._plan, self.history = state.restore(saved, self._settings(), labels, ledger, accept, origin)
         self._ledger, self._orders = ledger, {}
-        if accept:
+        if accept or origin is not None:
             self._replan()

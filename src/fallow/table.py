@@ -139,6 +139,19 @@ class Table:
             setattr(self, name, getattr(self, name)[:n].copy())
         self.columns = {name: column[:n].copy() for name, column in self.columns.items()}
 
+    def rearrange(self, origin: Index) -> None:
+        """Give samples other places between epochs: sample i stood at ``origin[i]``, -1 for a new one."""
+        known = np.flatnonzero(origin >= 0)
+        old, columns = origin[known], self.columns
+        fresh = Table(origin.size)
+        for name in ("scores", "scored_in", "reason", "seen"):
+            rows = getattr(fresh, name)
+            rows[known] = getattr(self, name)[old]
+            setattr(self, name, rows)
+        self.columns = {}
+        for name, column in columns.items():
+            self.column(name, column.dtype.type)[known] = column[old]
+
     def forget(self, index: Index) -> None:
         """Make samples new: without a score, and kept unless they were removed by hand."""
         self.scores[index] = np.nan

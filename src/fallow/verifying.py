@@ -62,7 +62,7 @@ def verify(run: Run) -> Verification:
     if directory.sums_path.exists():
         _sums(run, found)
     for epoch in run.epochs:
-        _readable(directory.epoch_path(epoch), lambda epoch=epoch: run.epoch(epoch), run, found)
+        _readable(directory.epoch_path(epoch), lambda epoch=epoch: run.epoch_as_written(epoch), run, found)
     for path in sorted(directory.path.glob("data*.safetensors")):
         _readable(path, lambda path=path: DataFile.read(path), run, found)
     _readable(directory.summary_path, lambda: run.summary, run, found)

@@ -129,6 +129,15 @@ class Panel:
         whole = self._latest(found)
         return _Part(whole.index, [rows.to(device) for rows in whole.rows], whole.labels, whole.call)
 
+    def renumber(self, origin: NDArray[np.int64]) -> None:
+        """Take note that samples stand elsewhere now: sample i stood at ``origin[i]``, -1 for a new one."""
+        self.settle()
+        now = np.flatnonzero(np.isin(origin, self.index))
+        now = now[self.members(now)]
+        at = torch.from_numpy(np.searchsorted(self.index, origin[now]))
+        self.index, self.labels = now.astype(np.int64), self.labels[at]
+        self.rows = [rows.index_select(0, at.to(rows.device)) for rows in self.rows]
+
     def population(self) -> int:
         """Return about how many different samples were seen."""
         if self._most == np.iinfo(np.int64).max:

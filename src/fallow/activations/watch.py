@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .._checks import check_integer, invalid_type, wrong_state
@@ -286,6 +287,15 @@ class ActivationDensity:
             raise wrong_state(
                 "The ranks have different densities.", "Give all of them the same model and seed."
             )
+
+    def renumber(self, origin: NDArray[np.int64]) -> None:
+        """Take note that samples stand elsewhere now: sample i stood at ``origin[i]``, -1 for a new one.
+
+        Of the panel those stay that belong to it under their new number; it fills up again as
+        samples are seen.
+        """
+        self.panel.renumber(origin)
+        self._before = None
 
     def state_dict(self, *, local: bool = False) -> dict[str, Any]:
         """Return everything, as tensors and plain values; exact.

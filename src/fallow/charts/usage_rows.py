@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bitset import unpack
 from ..history import EpochRecord, fitted
 from ..policies.base import Reason
 
@@ -86,7 +85,7 @@ def arrange(
         labels: ``(N,)``, of any kind that can be sorted; or None.
         scores: ``(N,)``, by which samples that were used equally often stand, the highest first; or None.
     """
-    n = history[-1].n
+    n = history[-1].there
     values, classes = np.unique(np.zeros(n, np.int8) if labels is None else labels, return_inverse=True)
     apart = labels is not None and len(values) <= GROUPED
     if not apart:
@@ -114,7 +113,7 @@ def usage_order(
     Equals that were used in the same epochs stand together, where a rule chose these. A draw says no more of
     a sample than how often it was used. Further equals stand by score, the highest first, then by index.
     """
-    n = history[-1].n
+    n = history[-1].there
     kind = np.int32 if n < 2**31 else np.int64
     order = np.arange(n, dtype=kind)
     if scores is not None:
@@ -143,14 +142,14 @@ def row_counts(
         order: as in :class:`Arrangement`, and ``edges`` too; no row is empty.
         edges: where rows begin, and N.
         record: of the epoch.
-        reason: uint8 ``(record.n,)``, why each sample was left out of it; or None.
+        reason: uint8 ``(record.there,)``, why each sample was left out of it; or None.
     """
     n, starts = order.size, edges[:-1]
     used = np.add.reduceat(used_mask(record, n)[order], starts, dtype=np.int64)
-    if record.n >= n:
+    if record.there >= n:
         there = np.diff(edges).astype(np.int64)
     else:
-        there = np.add.reduceat(order < record.n, starts, dtype=np.int64)
+        there = np.add.reduceat(order < record.there, starts, dtype=np.int64)
     outliers = np.zeros(starts.size, np.int64)
     if reason is not None and record.outliers:
         odd = fitted(reason == Reason.OUTLIER, n, False) & ~used_mask(record, n)
@@ -183,7 +182,7 @@ def drew(record: EpochRecord) -> bool:
 
 def used_mask(record: EpochRecord, n: int) -> NDArray[np.bool_]:
     """Return which of the first ``n`` samples the epoch used; those that came later were not."""
-    used: NDArray[np.bool_] = fitted(unpack(record.used_bits, record.n), n, False)
+    used: NDArray[np.bool_] = fitted(record.used_mask, n, False)
     return used
 
 

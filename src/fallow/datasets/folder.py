@@ -38,7 +38,8 @@ def load_folder(
     """Read a folder of images, one sub-folder per class, into memory.
 
     If the folder holds ``train/`` and ``test/`` (or ``val/``), these are the split and hold the
-    class folders. Else ``test_share`` of each class, rounded, and at least one image, is held out.
+    class folders. Else ``test_share`` of each class, rounded, and at least one image, is held out, by the
+    bytes of the files: names, sizes and other images have no part in it.
     Images may lie deeper inside their class folder, and are known by their content, whatever they are
     called. Links are followed. What is left out is said: hidden files, other files, images of formats that
     are not read. Classes and files are sorted by name without regard to case.
@@ -46,7 +47,7 @@ def load_folder(
 
     Args:
         folder: the folder.
-        seed: draws the images that are held out.
+        seed: draws the images that are held out; another seed holds out others.
         test_share: the share of each class that is held out, in (0, 1).
         skip_corrupt: leave unreadable images out, with a warning, in place of an error.
         image_size: the side in pixels that all images get.
@@ -66,7 +67,8 @@ def load_folder(
     found = _read_headers(listing)
     parts, unreadable = found.parts, found.unreadable
     _refuse(unreadable, skip_corrupt)
-    if len(parts) == 1:
+    parts, drawn = [part.summed() for part in parts], len(parts) == 1
+    if drawn:
         parts = hold_out(parts[0], classes, test_share, seed)
     if not found.headers:
         raise _corrupt(unreadable)
@@ -84,7 +86,8 @@ def load_folder(
     left_out = _left_out(found, listing)
     for note in left_out:
         warnings.warn(note, LeftOutWarning, stacklevel=3)
-    files = tuple(str(path) for path in parts[0].paths)
+    files, test_files = (tuple(str(path) for path in part.paths) for part in parts)
+    sums = [part.sums for part in parts if part.sums is not None]
     skipped = tuple(str(path) for path in unreadable)
     notes = (
         *left_out,
@@ -93,7 +96,18 @@ def load_folder(
         *crowding_notes(train.images.numpy(), parts[0].paths, found.headers),
         *_several(found),
     )
-    return ImageData(folder.resolve().name, train, test, classes, files, skipped, notes=notes)
+    return ImageData(
+        folder.resolve().name,
+        train,
+        test,
+        classes,
+        files,
+        skipped,
+        notes=notes,
+        test_files=test_files,
+        identity=(sums[0], sums[1]),
+        test_share=test_share if drawn else None,
+    )
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from .._checks import invalid
+from ..data_file import row_checksums
 from ..shown_file import thumbnails
 from .pixel_range import NO_RANGES, PixelRanges
 
@@ -129,6 +130,10 @@ class ImageData:
         skipped: the images that could not be read and were left out.
         added: how many of the train samples, the last ones, were collected later.
         notes: what to tell a person of how the data were read, a sentence each.
+        test_files: for a folder of images the path of each test sample, else None.
+        identity: uint64 ``(N,)`` and ``(M,)``, a checksum of what each train and test sample was made of;
+            None where that is its pixels.
+        test_share: the share of each class that was drawn as the test part; None where the data brought one.
     """
 
     name: str
@@ -139,6 +144,44 @@ class ImageData:
     skipped: tuple[str, ...] = ()
     added: int = 0
     notes: tuple[str, ...] = ()
+    test_files: tuple[str, ...] | None = None
+    identity: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = None
+    test_share: float | None = None
+
+    def identities(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Return a checksum by which each train and each test sample is known, ``(N,)`` and ``(M,)``."""
+        if self.identity is not None:
+            return self.identity
+        train, test = (row_checksums(part.images.numpy()) for part in (self.train, self.test))
+        return train, test
+
+    def take(self, rows: NDArray[np.int64]) -> ImageData:
+        """Return the data with some of the train samples."""
+        identity = None if self.identity is None else (self.identity[0][rows], self.identity[1])
+        return replace(self, train=self.train.take(rows), files=_some(self.files, rows), identity=identity)
+
+    def with_held_out(self, out: NDArray[np.bool_]) -> ImageData:
+        """Return the data with some train samples, a mask ``(N,)``, in the place of the test samples."""
+        rows, kept = np.flatnonzero(out), np.flatnonzero(~out)
+        data, identity = self.take(kept), None
+        if self.identity is not None:
+            identity = (self.identity[0][kept], self.identity[0][rows])
+        files = _some(self.files, rows)
+        return replace(data, test=self.train.take(rows), test_files=files, identity=identity)
+
+    def joined(self) -> ImageData:
+        """Return the data with the test samples among the train samples, after them."""
+        parts = self.train, self.test
+        images, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels"))
+        files = None if self.files is None or self.test_files is None else self.files + self.test_files
+        identity = None if self.identity is None else (np.concatenate(self.identity), self.identity[1])
+        return replace(
+            self, train=ImageDataset(images, labels, self.train.ranges), files=files, identity=identity
+        )
+
+
+def _some(names: tuple[str, ...] | None, rows: NDArray[np.int64]) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names[row] for row in rows.tolist())
 
 
 def from_arrays(

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from .._checks import invalid
+from ..regular_file import opened
+from .held_out import TEST, held_out_by_class, keyed
 from .image_files import SUFFIXES
 from .walking import litter, shown, walk
 
 HELD_OUT = ("test", "val", "valid", "validation")
 """Names of the folder beside ``train/`` that is held out; the first that is there is taken."""
+READERS = 8
+"""Files that are read at a time for their checksums."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """The files of the train or the test part and their class ids ``(N,)``."""
+    """The files of the train or the test part, class ids and checksums of their bytes ``(N,)``."""
 
     paths: list[Path]
     labels: np.ndarray
+    sums: np.ndarray | None = None
 
     def take(self, rows: Iterable[int]) -> Part:
         """Return the part that holds only ``rows``."""
         index = np.fromiter(rows, dtype=np.int64)
-        return Part([self.paths[row] for row in index], self.labels[index])
+        sums = None if self.sums is None else self.sums[index]
+        return Part([self.paths[row] for row in index], self.labels[index], sums)
+
+    def summed(self) -> Part:
+        """Return the part with the checksums of its files.
+
+        Raises:
+            DamagedData: if a file is not a regular one.
+            OSError: if one cannot be read.
+        """
+        if self.sums is not None:
+            return self
+        with ThreadPoolExecutor(READERS) as pool:
+            digests = b"".join(pool.map(_digest, self.paths, chunksize=64))
+        return replace(self, sums=np.frombuffer(digests, "<u8").astype(np.uint64))
 
 
 @dataclass
@@ -117,21 +138,28 @@ def list_classes(root: Path) -> tuple[list[str], dict[Path, str], list[Path]]:
 def hold_out(part: Part, classes: tuple[str, ...], share: float, seed: int) -> list[Part]:
     """Return ``part`` cut in two, train and test, with ``share`` of each class in test.
 
-    The share is rounded to whole images, of which each part gets at least one.
+    The share is rounded to whole images, of which each part gets at least one. The draw goes by the bytes of
+    each file (see :mod:`fallow.datasets.held_out`), so that it stays where other files come and go.
 
     Raises:
         InvalidValue: A class holds fewer than two images.
     """
-    generator = np.random.default_rng(seed)
-    held_out = np.zeros(len(part.paths), dtype=bool)
-    for label, name in enumerate(classes):
-        rows = np.flatnonzero(part.labels == label)
-        if len(rows) < 2:
+    for name, count in zip(classes, np.bincount(part.labels, minlength=len(classes)).tolist(), strict=True):
+        if count < 2:
             rule = f"The class `{name}` must hold 2 readable images: one to train, one to test."
-            raise invalid(rule, len(rows), "Add images, or remove its folder.")
-        count = min(max(round(share * len(rows)), 1), len(rows) - 1)
-        held_out[generator.permutation(rows)[:count]] = True
+            raise invalid(rule, count, "Add images, or remove its folder.")
+    part = part.summed()
+    assert part.sums is not None
+    held_out = held_out_by_class(keyed(part.sums, TEST, seed), part.labels, share)
     return [part.take(np.flatnonzero(~held_out)), part.take(np.flatnonzero(held_out))]
+
+
+def _digest(path: Path) -> bytes:
+    found = hashlib.blake2b(digest_size=8)
+    with opened(path) as file:
+        while piece := file.read(1 << 20):
+            found.update(piece)
+    return found.digest()
 
 
 def counted(kinds: Mapping[str, int], most: int = 6) -> str:

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import check_share, invalid
-from ..keyed import mix, uniform
-from ..selection import smallest
+from ..data_file import checksums
+from .held_out import TEST, held_out_of_all, keyed
 from .table_files import SUFFIXES, Columns, read_file, read_hugging_face
 from .table_labels import classes_of, names_of, without_label
-from .texts import Corpus, Document, TextData, Texts, soft_labels
+from .texts import Corpus, Document, TextData, Texts, as_bytes, soft_labels
 
-_TEST = 0x7E57
 _HELD_OUT = ("test", "validation", "val", "dev")
 
 
@@ -37,7 +36,8 @@ def load_text_table(
         labels: the column of classes, names or whole numbers; of several, one an annotator, the share of them
             that say so makes a soft label. :mod:`fallow.datasets.table_labels` says what each cell means.
         test_share: the share that is held out where there is no such part, in (0, 1): the same rows in every
-            run.
+            run, drawn by their texts alone. Each class keeps a row to train on: none is held out where every
+            row has a class of its own.
 
     Raises:
         InvalidValue: where there is no such data or column, a cell holds what it must not, a row has no
@@ -53,15 +53,20 @@ def load_text_table(
     if not any(words.strip() for words in parts.train.texts):
         rule = f"{parts.train.name} must hold texts to train on."
         raise invalid(rule, "none that is not empty", "Name the column of texts by --text.")
-    whole = parts.whole
-    classes, notes = classes_of(whole)
+    classes, notes = classes_of(parts.train)
     ids = {name: place for place, name in enumerate(classes)}
-    train, test = (_texts(part, classes, ids) for part in (parts.train, parts.test))
+    train = _texts(parts.train, classes, ids)
+    if parts.test is None:
+        out = _held_out(parts.train, train.identities(), train.labels, test_share)
+        train, test = train.take(np.flatnonzero(~out)), train.take(np.flatnonzero(out))
+    else:
+        test = _texts(parts.test, classes, ids)
     named = len(np.unique(train.labels)) if train.soft is None else np.count_nonzero(train.soft.any(0))
     if named < 2:
         found = f"only {classes[int(train.labels[0])]}"
         raise invalid("Texts must be of two classes or more.", found, "With one there is nothing to learn.")
-    return TextData(_name(os.fspath(data)), train, test, classes, notes=notes)
+    drawn = test_share if parts.test is None else None
+    return TextData(_name(os.fspath(data)), train, test, classes, notes, drawn)
 
 
 def load_documents(data: str | os.PathLike[str], text: str, *, test_share: float = 0.2) -> Corpus:
@@ -73,23 +78,25 @@ def load_documents(data: str | os.PathLike[str], text: str, *, test_share: float
             for title, words in zip(part.titles(), part.texts, strict=True)
             if words.strip()
         )
-        for part in (parts.train, parts.test)
+        for part in (parts.train, parts.test or parts.train.take(np.zeros(0, np.int64)))
     )
-    return Corpus(_name(os.fspath(data)), train, test)
+    corpus = Corpus(_name(os.fspath(data)), train, test, test_share if parts.test is None else None)
+    if parts.test is None and train:
+        content = checksums(as_bytes(document.text) for document in train)
+        return corpus.with_held_out(_held_out(parts.train, content, None, test_share))
+    return corpus
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """The part to train on, the part held out, and the one that tells which classes there are."""
+    """The part to train on, and the part held out; None where that is to be drawn."""
 
     train: Columns
-    test: Columns
-    whole: Columns
+    test: Columns | None
 
     @staticmethod
     def of(data: str, columns: list[str], test_share: float) -> _Parts:
-        step = "Name a share above 0 and below 1."
-        test_share = check_share("test_share", test_share, closed=False, step=step)
+        check_share("test_share", test_share, closed=False, step="Name a share above 0 and below 1.")
         if data.startswith("hf:"):
             parts = read_hugging_face(data, columns)
         elif (path := _path(data)).is_dir():
@@ -105,15 +112,25 @@ class _Parts:
             for part in (train, held_out):
                 if not part.texts:
                     raise invalid(f"{part.name} must hold rows.", "none", "Add some.")
-            return _Parts(train, held_out, train)
-        count = len(train.texts)
-        cut = round(test_share * count)
-        if not 0 < cut < count:
-            rule = f"{data} must leave rows to train on and rows to hold out."
-            found = f"{count} in all, --test_share {test_share:g}"
-            raise invalid(rule, found, "Add rows, or name another share.")
-        out = smallest(lambda start, stop: uniform(mix(_TEST, count), start, stop), count, cut)
-        return _Parts(train.take(np.flatnonzero(~out)), train.take(np.flatnonzero(out)), train)
+            return _Parts(train, held_out)
+        _check_share_of(data, len(train.texts), test_share)
+        return _Parts(train, None)
+
+
+def _check_share_of(data: str, count: int, share: float) -> None:
+    """Raise where a share of so many rows leaves none to train on, or none to hold out."""
+    if not 0 < round(share * count) < count:
+        rule = f"{data} must leave rows to train on and rows to hold out."
+        found = f"{count} in all, --test_share {share:g}"
+        raise invalid(rule, found, "Add rows, or name another share.")
+
+
+def _held_out(
+    part: Columns, content: NDArray[np.uint64], labels: NDArray[np.int64] | None, share: float
+) -> NDArray[np.bool_]:
+    """Return which rows are held out: those whose texts have the smallest hashes."""
+    _check_share_of(part.name, content.size, share)
+    return held_out_of_all(keyed(content, TEST, 0), labels, round(share * content.size))
 
 
 def _path(data: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,19 @@ class Texts:
         soft = [b""] * len(self) if self.soft is None else [row.tobytes() for row in self.soft]
         return checksums(as_bytes(text) + said for text, said in zip(self.texts, soft, strict=True))
 
+    def identities(self) -> NDArray[np.uint64]:
+        """Return a 64-bit checksum (BLAKE2b) of each text alone: ``(N,)``."""
+        return checksums(map(as_bytes, self.texts))
+
+    def beside(self, other: Texts) -> Texts:
+        """Return these texts and others after them."""
+        soft, names = None, None
+        if self.soft is not None and other.soft is not None:
+            soft = np.concatenate([self.soft, other.soft])
+        if self.names is not None and other.names is not None:
+            names = self.names + other.names
+        return Texts(self.texts + other.texts, np.concatenate([self.labels, other.labels]), soft, names)
+
 
 @dataclass(frozen=True)
 class TextData:
@@ -72,6 +85,7 @@ class TextData:
         test: the texts held out.
         classes: the name of each class, in the order of the ids.
         notes: what to tell a person of how the data were read, a sentence each.
+        test_share: the share of all texts that was drawn as the test part; None where the data brought one.
     """
 
     name: str
@@ -79,6 +93,25 @@ class TextData:
     test: Texts
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    test_share: float | None = None
+
+    def identities(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Return a checksum of each train and of each test text, ``(N,)`` and ``(M,)``."""
+        return self.train.identities(), self.test.identities()
+
+    def take(self, rows: NDArray[np.int64]) -> TextData:
+        """Return the data with some of the train samples."""
+        return replace(self, train=self.train.take(rows))
+
+    def with_held_out(self, out: NDArray[np.bool_]) -> TextData:
+        """Return the data with some train samples, a mask ``(N,)``, in the place of the test samples."""
+        return replace(
+            self, train=self.train.take(np.flatnonzero(~out)), test=self.train.take(np.flatnonzero(out))
+        )
+
+    def joined(self) -> TextData:
+        """Return the data with the test samples among the train samples, after them."""
+        return replace(self, train=self.train.beside(self.test))
 
 
 @dataclass(frozen=True)
@@ -102,11 +135,25 @@ class Corpus:
         name: what was asked for.
         train: the documents to train on.
         test: those held out.
+        test_share: the share of the documents that was drawn as the test part; None where the data brought
+            one, or it is the end of a single text.
+        cut: uint64 ``(2,)``, of a single text: length and checksum of what its held-out end begins with; or
+            None.
     """
 
     name: str
     train: tuple[Document, ...]
     test: tuple[Document, ...]
+    test_share: float | None = None
+    cut: NDArray[np.uint64] | None = None
+
+    def with_held_out(self, out: NDArray[np.bool_]) -> Corpus:
+        """Return the corpus with some train documents, a mask ``(N,)``, in the place of those held out."""
+        parts = [
+            tuple(document for document, held in zip(self.train, out.tolist(), strict=True) if held == wanted)
+            for wanted in (False, True)
+        ]
+        return replace(self, train=parts[0], test=parts[1])
 
 
 def soft_labels(ratings: NDArray[np.integer], classes: int, *, missing: int = -1) -> NDArray[np.float32]:

@@ -63,7 +63,7 @@ class Source:
             DamagedData: where a file is not sound.
         """
         history, last = run.history, run.last
-        n, epochs = last.record.n, len(history)
+        n, epochs = last.record.there, len(history)
         at = np.unique(np.linspace(0, epochs - 1, min(epochs, COLUMNS)).round().astype(int))
         with_outliers = [record.epoch for record in history if record.outliers]
         epoch = with_outliers[-1] if with_outliers else last.record.epoch
@@ -91,7 +91,7 @@ class Source:
     @property
     def n(self) -> int:
         """How many samples there are."""
-        return self.last.record.n
+        return self.last.record.there
 
     @property
     def folder(self) -> str | None:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bitset import unpack
 from ..charts.usage_rows import DARKER, PALEST, Arrangement, arrange, row_counts
 from ..epoch_file import EpochFile
 from ..policies.base import Reason
@@ -115,9 +114,9 @@ class Tally:
 def fates(file: EpochFile, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return what became of some samples in an epoch: uint8 ``(M,)``."""
     record = file.record
-    there = samples < record.n
+    there = samples < record.there
     at = samples[there]
-    used = unpack(record.used_bits, record.n)[at]
+    used = record.used_mask[at]
     found = np.full(samples.size, ABSENT, np.uint8)
     found[there] = np.where(used, USED, UNUSED + file.reason[at])
     return found
@@ -139,7 +138,7 @@ def chart(source: Source, rows: Rows, single: NDArray[np.uint8], tally: Tally, b
     about = {
         "n": source.n,
         "epochs": [record.epoch + 1 for record in source.drawn],
-        "there": [record.n for record in source.drawn],
+        "there": [record.there for record in source.drawn],
         "edges": edges.tolist(),
         "fine": len(rows.fine) - 1,
         "first": rows.first,

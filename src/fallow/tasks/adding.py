@@ -91,7 +91,10 @@ def _grown(data: ImageData, picks: list[Pick], images: torch.Tensor, labels: NDA
         data.train.ranges,
     )
     files = None if data.files is None else data.files + tuple(p.file or f"{p.pool}#{p.index}" for p in picks)
-    return replace(data, train=train, files=files, added=data.added + len(picks))
+    identity = data.identity
+    if identity is not None:
+        identity = (np.concatenate([identity[0], row_checksums(images.numpy())]), identity[1])
+    return replace(data, train=train, files=files, added=data.added + len(picks), identity=identity)
 
 
 def _samples(data: ImageData, path: Path, picks: list[Pick]) -> tuple[torch.Tensor, NDArray[np.uint64]]:

@@ -140,15 +140,15 @@ class EpochWriter(Callback):
         Where it left out no outliers, the report shows those of the last epoch that did.
         """
         history, self.unshown = self.subsampler.history, False
-        if self.looks is None or not history or history[-1].n > self.subsampler.n:
+        if self.looks is None or not history or history[-1].there > self.subsampler.n:
             return
-        n, labels, ids = history[-1].n, self.subsampler.labels, self.subsampler.class_ids
+        n, labels, ids = history[-1].there, self.subsampler.labels, self.subsampler.class_ids
         known = None if labels is None else ids.encode(labels.numpy()[:n])
         predicted = ids.encode(self.subsampler.predicted.numpy()[:n])
         with suppress(DamagedData):
             last = self._file(history[-1].epoch)
             reasons = [last.reason]
-            before = (record for record in reversed(history) if record.outliers and record.n == n)
+            before = (record for record in reversed(history) if record.outliers and record.there == n)
             if not history[-1].outliers and (with_outliers := next(before, None)) is not None:
                 reasons.append(self._file(with_outliers.epoch).reason)
             times = times_used(history)
@@ -170,7 +170,7 @@ class EpochWriter(Callback):
     def _file(self, epoch: int) -> EpochFile:
         """Return a past epoch, from its file or from those that wait to be written."""
         waiting = [file for file in self.pending if file.record.epoch == epoch]
-        return waiting[0] if waiting else self.run.read_epoch(epoch)
+        return waiting[0].renumbered(self.run.numbering) if waiting else self.run.read_epoch(epoch)
 
     def write_pending(self) -> None:
         """Write the files of the epochs that have none; what the disk refuses now is tried again later."""

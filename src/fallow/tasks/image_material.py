@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from .._checks import invalid
-from ..data_file import DataFile, readable, row_checksums, sorted_by_content
+from ..data_changes import Samples
+from ..data_file import DataFile, held_out_arrays, held_out_order, readable, row_checksums
 from ..datasets import ImageData, ImageDataset, load_images
 from ..datasets.images import LeftOutWarning, Progress
 from ..models import SmallAutoencoder, image_model
@@ -21,7 +23,7 @@ from .autoencoder import AutoencoderTask
 from .building import make_step_rule
 from .console import Console
 from .image import ImageTask
-from .material import Material
+from .material import Material, as_before
 from .on_images import OnImages, Recipe
 from .options import TrainOptions
 from .parts import chosen_parts
@@ -30,13 +32,18 @@ _AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "cifar10n": "
 _TEST_BATCH = 512
 
 
-def read_images(options: TrainOptions, console: Console, progress: Progress | None) -> ImageData:
-    """Read the images that the options name, cut down as they say, and those that they add."""
+def read_images(
+    options: TrainOptions, console: Console, progress: Progress | None, before: DataFile | None = None
+) -> ImageData:
+    """Read the images that the options name, cut down as they say, and those that they add.
+
+    ``before`` says what the samples of a run were that goes on: its parts stay. The test part of a folder
+    does not depend on the seed: all seeds of a comparison are measured on the same images.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeftOutWarning)  # the notes say the same, as a person reads it
         data = load_images(
             options.data,
-            seed=options.seed,
             test_share=0.2 if options.test_share is None else options.test_share,
             skip_corrupt=options.skip_corrupt,
             image_size=options.image_size,
@@ -44,18 +51,32 @@ def read_images(options: TrainOptions, console: Console, progress: Progress | No
         )
     for note in data.notes:
         console.line(note)
-    data = chosen_parts(data, options.samples, options.validation)
+    data = chosen_parts(data, options.samples, options.validation, before)
     return with_added(data, options.add, console, labelled=options.task != "autoencoder")
 
 
-def image_material(options: TrainOptions, data: ImageData, own: Any) -> Material:
+def in_order_of(data: ImageData, before: DataFile) -> ImageData:
+    """Return images with those first that a run had, as they stood in it."""
+    order = as_before(_data_file(data), before)
+    return data if order is None else data.take(order)
+
+
+def image_material(
+    options: TrainOptions, data: ImageData, own: Any, before: DataFile | None = None
+) -> Material:
     """Return images as a training takes them.
 
     Args:
         options: resolved ones.
         data: the images.
         own: the user's network or LightningModule, or None.
+        before: what the samples of a run were that goes on, or None: they stand where they stood.
     """
+    file, unlisted = _data_file(data), 0
+    if before is not None and (now := Samples.trained(file)) and (old := Samples.trained(before)):
+        unlisted = int(np.count_nonzero(now.found_in(old)[: len(data.train) - data.added] < 0))
+    if (order := as_before(file, before)) is not None:
+        data, file = data.take(order), file.take(order)
     labels = None if options.task == "autoencoder" else data.train.labels
     collate = _as_floats if isinstance(own, LightningModule) else data.train.collate
 
@@ -68,20 +89,41 @@ def image_material(options: TrainOptions, data: ImageData, own: Any) -> Material
         data.test,
         collate,
         labels,
-        _data_file(data),
+        file,
         lambda index: {"pictures": data.train.pictures(index)},
         256 if n >= 10_000 else 64,
         _TEST_BATCH,
         module,
+        held_out_name=_held_out_names(data, file),
+        unlisted=unlisted,
     )
 
 
+def _held_out_names(data: ImageData, file: DataFile) -> Callable[[int], str]:
+    """Return how the held-out images are called, by their place in the file of the data."""
+    content, labels = row_checksums(data.test.images.numpy()), data.test.labels.numpy().astype(np.int32)
+    order, files = held_out_order(content, labels), readable(data.test_files)
+
+    def name(place: int) -> str:
+        row = int(order[place])
+        return f"test image {row}" if files is None else files[row]
+
+    return name
+
+
 def _data_file(data: ImageData) -> DataFile:
-    given, content = data.train.labels.numpy().astype(np.int32), row_checksums(data.train.images.numpy())
-    theirs = data.test.labels.numpy().astype(np.int32)
-    held_out = sorted_by_content(row_checksums(data.test.images.numpy()), theirs)
-    classes = readable(data.classes)
-    return DataFile(len(data.train), given, content, classes, readable(data.files), *held_out)
+    content, theirs = (row_checksums(part.images.numpy()) for part in (data.train, data.test))
+    labels, held_out_labels = (part.labels.numpy().astype(np.int32) for part in (data.train, data.test))
+    identity, held_out_identity = data.identity or (None, None)
+    return DataFile(
+        len(data.train),
+        labels,
+        content,
+        readable(data.classes),
+        readable(data.files),
+        identity=identity,
+        **held_out_arrays(theirs, held_out_labels, held_out_identity),
+    )
 
 
 def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +23,7 @@ from ..subsampler import Subsampler
 from .building import make_density, make_policy, make_schedule, make_score
 from .classifying import Classifying
 from .console import Console
+from .data_remarks import data_remarks
 from .image_material import image_material, read_images
 from .labels import offered_labels, unused_labels
 from .language_material import language_material
@@ -51,6 +52,8 @@ class Job:
         datamodule: the user's own, or None.
         watch: scores by the density of activations; None where the score is another one.
         tokenizer: what cut the texts into tokens, to be kept in the run; None where there are none.
+        unlisted: how many of the samples that are new to a run that goes on were not added by a list.
+        remarks: what is worth knowing of the samples before they are trained on.
     """
 
     subsampler: Subsampler
@@ -63,19 +66,39 @@ class Job:
     datamodule: LightningDataModule | None = None
     watch: ActivationDensity | None = None
     tokenizer: bytes | None = None
+    unlisted: int = 0
+    remarks: list[str] = field(default_factory=list)
 
 
-def read_data(options: TrainOptions, console: Console) -> Data:
-    """Read the samples that the options name, cut down as they say, and those that they add."""
+def noun_of(options: TrainOptions) -> str:
+    """Return what a sample is called."""
+    if is_import_path(options.data):
+        return "sample"
+    return {"text": "text", "language-model": "window"}.get(options.task or "", "image")
+
+
+def read_data(options: TrainOptions, console: Console, before: DataFile | None = None) -> Data:
+    """Read the samples that the options name, cut down as they say, and those that they add.
+
+    ``before`` says what the samples of a run were that goes on: what it held out stays held out.
+    """
     options = options.resolved()
     with console.reading(options.data) as progress:
         if options.task in TEXT_TASKS:
-            return read_texts(options)
-        return read_images(options, console, progress)
+            return read_texts(options, before)
+        return read_images(options, console, progress, before)
 
 
-def build(options: TrainOptions, console: Console, data: Data | None = None) -> Job:
+def build(
+    options: TrainOptions, console: Console, data: Data | None = None, before: DataFile | None = None
+) -> Job:
     """Return what the options stand for, ready to be trained.
+
+    Args:
+        options: what to train, on what and how.
+        console: where to say what was read.
+        data: as :func:`read_data` gives it, where it is at hand.
+        before: what the samples of a run were that goes on, or None: they stand where they stood.
 
     Raises:
         InvalidValue: for options or data that cannot be meant.
@@ -86,14 +109,14 @@ def build(options: TrainOptions, console: Console, data: Data | None = None) -> 
             raise error
     if is_import_path(options.data):
         return _own_data(options, console)
-    data = data or read_data(options, console)
+    data = data or read_data(options, console, before)
     classes = _class_count(options, data)
     own = _own_network(options, nn.Module, classes) if is_import_path(options.model) else None
     itself = isinstance(own, LightningModule)
     if itself:
         _refuse_ours(options)
     with console.reading(f"{options.data}, to train on"):
-        material = _material(options, data, own, console)
+        material = _material(options, data, own, console, before)
     batch_size = options.batch_size or material.batch_size
     subsampler = _subsampler(options, material.labels, len(material.train), batch_size, declared=not itself)  # type: ignore[arg-type]
     workers = _worker_options(options)
@@ -113,6 +136,8 @@ def build(options: TrainOptions, console: Console, data: Data | None = None) -> 
         material.shown,
         watch=_watch(options, module),
         tokenizer=material.tokenizer,
+        unlisted=material.unlisted,
+        remarks=data_remarks(material.data, noun_of(options), material.held_out_name),
     )
 
 
@@ -144,14 +169,16 @@ def _hold_against_classes(
         console.line(remark)
 
 
-def _material(options: TrainOptions, data: Data, own: Any, console: Console) -> Material:
+def _material(
+    options: TrainOptions, data: Data, own: Any, console: Console, before: DataFile | None
+) -> Material:
     if isinstance(data, ImageData):
-        return image_material(options, data, own)
+        return image_material(options, data, own, before)
     kept = None if options.resume is None else RunDirectory(options.resume).tokenizer_path
     tokenizer = kept if kept is not None and kept.exists() else None
     if isinstance(data, Corpus):
-        return language_material(options, data, own, tokenizer, console)
-    return text_material(options, data, own, tokenizer, console)
+        return language_material(options, data, own, tokenizer, console, before)
+    return text_material(options, data, own, tokenizer, console, before)
 
 
 def _own_data(options: TrainOptions, console: Console) -> Job:
@@ -191,7 +218,8 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
     known = None if labels is None else subsampler.class_ids.encode(labels.numpy())
     classes = readable(classes)
     samples = DataFile(count, known, None, classes)
-    return Job(subsampler, module, loader, None, classes, samples, None, found, _watch(options, module))
+    watch, remarks = _watch(options, module), data_remarks(samples, "sample")
+    return Job(subsampler, module, loader, None, classes, samples, None, found, watch, remarks=remarks)
 
 
 def _watch(options: TrainOptions, module: LightningModule) -> ActivationDensity | None:

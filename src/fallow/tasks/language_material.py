@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .._checks import invalid
-from ..data_file import DataFile, readable
-from ..datasets import Corpus
+from ..data_changes import Samples, sides
+from ..data_file import DataFile, held_out_arrays, readable
+from ..datasets import Corpus, Document
+from ..datasets.tokenizing import Tokenizer
 from ..datasets.tokens import WindowDataset
 from ..models import SmallGPT
 from ..shown_file import EXCERPT
@@ -20,9 +22,9 @@ from ..step_rules import TokenThreshold
 from ..subsampler import Subsampler
 from .console import Console
 from .language_model import LanguageModelTask
-from .material import Material
+from .material import Material, as_before
 from .options import TrainOptions
-from .parts import chosen_samples
+from .parts import chosen_documents, chosen_samples, parted_as_before
 from .tokenizing import (
     SMALL,
     TOKENS_A_TEST_BATCH,
@@ -35,7 +37,12 @@ from .tokenizing import (
 
 
 def language_material(
-    options: TrainOptions, corpus: Corpus, own: Any, kept: Path | None, console: Console
+    options: TrainOptions,
+    corpus: Corpus,
+    own: Any,
+    kept: Path | None,
+    console: Console,
+    before: DataFile | None = None,
 ) -> Material:
     """Return documents as windows that a language model is trained on; see :func:`text_material`."""
     if isinstance(own, LightningModule):
@@ -48,12 +55,19 @@ def language_material(
         pretrained, inner, pad = load_language_model(options.model, options.model_args)
     length = longest_of(options, 128, pretrained)
     tokenizer = tokenizer_of(options, [one.text for one in corpus.train], kept, 1024, inner, pad)
-    parts = [
+    if before is not None:
+        corpus = _as_before(options, corpus, before, tokenizer, length)
+    train, test = (
         WindowDataset(tokenizer.encode([one.text for one in part]), length)
         for part in (corpus.train, corpus.test)
-    ]
-    chosen = np.flatnonzero(chosen_samples(len(parts[0]), options.samples))
-    train, test = parts[0].take(chosen), parts[1]
+    )
+    content = train.checksums()
+    known = None if before is None else Samples(content).known_to(before)
+    chosen = np.flatnonzero(chosen_samples(content, options.samples, known))
+    train = train.take(chosen)
+    file = _data_file(corpus, train, content[chosen], test.checksums())
+    if (order := as_before(file, before)) is not None:
+        train, file = train.take(order), file.take(order)
     read, held_out = (f"{len(part):,} windows ({part.sizes.sum():,} tokens)" for part in (train, test))
     console.line(f"{read} and {held_out} held out; a vocabulary of {len(tokenizer):,} tokens")
     characters = sum(len(one.text) for one in corpus.test)
@@ -73,13 +87,12 @@ def language_material(
     def texts(index: NDArray[np.int64]) -> dict[str, Any]:
         return {"texts": tuple(tokenizer.decode(train.ids(row).tolist())[:EXCERPT] for row in index.tolist())}
 
-    content, theirs = train.checksums(), test.checksums()
     return Material(
         train,
         test,
         WindowDataset.collate,
         None,
-        DataFile(len(train), None, content, None, readable(_names(corpus, train)), np.sort(theirs)),
+        file,
         texts,
         32 if pretrained else 16,
         max(1, TOKENS_A_TEST_BATCH // length),
@@ -87,6 +100,53 @@ def language_material(
         tokenizer.dump(),
         len(tokenizer),
     )
+
+
+def _as_before(
+    options: TrainOptions, corpus: Corpus, before: DataFile, tokenizer: Tokenizer, length: int
+) -> Corpus:
+    """Return the documents in the parts in which a run that goes on had them, told by their windows."""
+
+    def where(documents: tuple[Document, ...]) -> NDArray[np.int8] | None:
+        if before.content is None:
+            return None
+        windows = WindowDataset(tokenizer.encode([one.text for one in documents]), length)
+        return document_sides(windows, before, len(documents))
+
+    validates = options.validation is not None
+    if corpus.test_share is not None and (at := where(corpus.train + corpus.test)) is not None:
+        corpus = parted_as_before(corpus, at, validates=validates)
+    at = where(corpus.train) if validates and len(corpus.train) > 1 else None
+    return chosen_documents(corpus, options.validation, at, before.cut)
+
+
+def document_sides(windows: WindowDataset, before: DataFile, count: int) -> NDArray[np.int8]:
+    """Return on which side of a run each of so many documents was, by its windows; see :func:`sides`.
+
+    Every window of a held-out document is held out; of one to train on perhaps only some are trained on
+    (``--samples``). Documents may share a window, so that most of them must be held out, and those on both
+    sides, as copies of whole documents are, count one to one.
+    """
+    content = windows.checksums()
+    trained, held = (
+        np.zeros(content.size, np.bool_) if sums is None else np.isin(content, sums)
+        for sums in (before.content, before.held_out)
+    )
+    both = np.where(trained & held, sides(before, Samples(content)), 0)
+    only_held, only_trained, sign, size = (
+        np.bincount(windows.document, weights=weights, minlength=count)
+        for weights in (held & ~trained, trained & ~held, both, np.ones(content.size))
+    )
+    told = np.where(2 * only_held > size, 1, np.where(only_trained > 0, -1, np.sign(sign)))
+    return told.astype(np.int8)
+
+
+def _data_file(
+    corpus: Corpus, train: WindowDataset, content: NDArray[np.uint64], theirs: NDArray[np.uint64]
+) -> DataFile:
+    names = readable(_names(corpus, train))
+    held_out = held_out_arrays(theirs)
+    return DataFile(len(train), None, content, None, names, cut=corpus.cut, **held_out)
 
 
 def _names(corpus: Corpus, windows: WindowDataset) -> tuple[str, ...]:

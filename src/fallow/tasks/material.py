@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..data_changes import Samples, known_first
 from ..data_file import DataFile
 from ..subsampler import Subsampler
 from .ours import OurTask
@@ -34,6 +35,8 @@ class Material:
         module: makes our LightningModule of a subsampler and a batch size.
         tokenizer: what cut texts into tokens, or None.
         tokens: how many tokens it knows, of a language model; None of others.
+        held_out_name: how a held-out sample is called, by its place in ``data.held_out``; or None.
+        unlisted: how many of the samples that are new to a run that goes on were not added by a list.
     """
 
     train: Dataset[Any]
@@ -47,3 +50,15 @@ class Material:
     module: Callable[[Subsampler, int], OurTask]
     tokenizer: bytes | None = None
     tokens: int | None = None
+    held_out_name: Callable[[int], str] | None = None
+    unlisted: int = 0
+
+
+def as_before(data: DataFile, before: DataFile | None) -> NDArray[np.int64] | None:
+    """Return the order in which the samples of a run that goes on stand as they stood, new ones last.
+
+    None where they stand so, or where there is no run, or none that kept their checksums.
+    """
+    now = Samples.trained(data)
+    old = None if before is None else Samples.trained(before)
+    return None if now is None or old is None else known_first(now.found_in(old))

@@ -145,7 +145,7 @@ def _draw(
 ) -> list[Path]:
     """Draw the chart of the finished epochs, and return its files."""
     history, labels = subsampler.history, subsampler.labels
-    n = history[-1].n
+    n = history[-1].there
     return save_usage(
         history,
         run.path,

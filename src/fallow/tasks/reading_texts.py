@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .._checks import damaged, invalid
+from ..data_file import DataFile
 from ..datasets import (
     Corpus,
     Document,
@@ -18,11 +19,17 @@ from ..datasets import (
 from ..datasets.texts import not_utf8
 from ..regular_file import read_regular
 from .options import KNOWN_CORPORA, KNOWN_IMAGES, KNOWN_TEXTS, TrainOptions
-from .parts import chosen_documents, chosen_parts, cut_at_line
+from .parts import beginning, chosen_documents, chosen_parts, cut_at_line
 
 
-def read_texts(options: TrainOptions) -> TextData | Corpus:
-    """Read the texts that the options name; of a language model the documents."""
+def read_texts(options: TrainOptions, before: DataFile | None = None) -> TextData | Corpus:
+    """Read the texts that the options name; of a language model the documents.
+
+    Args:
+        options: resolved ones.
+        before: what the samples of a run were that goes on, or None. Its parts stay; those of several
+            documents are told by their tokens, and so only where these are at hand.
+    """
     name, share = options.data, 0.2 if options.test_share is None else options.test_share
     if name in KNOWN_IMAGES or Path(name).suffix.lower() == ".npz":
         raise invalid(
@@ -33,20 +40,21 @@ def read_texts(options: TrainOptions) -> TextData | Corpus:
         raise invalid("--text and --label name columns of a table.", name, "Leave them out.")
     column = options.text or "text"
     if options.task == "text":
-        return chosen_parts(_classified(options, column, share), options.samples, options.validation)
+        return chosen_parts(_classified(options, column, share), options.samples, options.validation, before)
     if name in KNOWN_CORPORA:
         corpus = load_shakespeare()
     elif name in KNOWN_TEXTS:
         corpus = _documents(_known(name))
     elif name.lower().endswith(".txt"):
-        train, test = cut_at_line(_text_file(Path(name)), share)
-        corpus = Corpus(Path(name).name, (train,), (test,))
+        cut = None if before is None or options.validation is not None else before.cut
+        train, test = cut_at_line(_text_file(Path(name)), share, cut)
+        corpus = Corpus(Path(name).name, (train,), (test,), cut=beginning(test))
     else:
         corpus = load_documents(name, column, test_share=share)
     for part, held in ((corpus.train, "train on"), (corpus.test, "hold out")):
         if not part:
             raise invalid(f"{name} must hold texts to {held}.", "none that is not empty", "Add some.")
-    return chosen_documents(corpus, options.validation)
+    return corpus if before is not None else chosen_documents(corpus, options.validation)
 
 
 def _classified(options: TrainOptions, column: str, share: float) -> TextData:
@@ -56,7 +64,11 @@ def _classified(options: TrainOptions, column: str, share: float) -> TextData:
         step = "Name a table, or --task language-model."
         raise invalid("--task text needs texts with a class each.", options.data, step)
     labels = [name.strip() for name in (options.label or "label").split(",") if name.strip()]
-    return load_text_table(options.data, column, labels, test_share=share)
+    data = load_text_table(options.data, column, labels, test_share=share)
+    if not len(data.test):
+        rule = f"{options.data} must hold a class with two rows: one to train, one to hold out."
+        raise invalid(rule, f"{len(data.train):,} rows, each of a class of its own", "Check --label.")
+    return data
 
 
 def _known(name: str) -> TextData:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ import torch
 from numpy.typing import NDArray
 
 from .._checks import DamagedData, FallowError, damaged, invalid
+from ..data_changes import Changes
 from ..data_file import DataFile
-from ..generations import Generation
+from ..generations import Generation, check_file
+from ..numbering import Numbering
 from ..run_directory import RunDirectory
+from ..shown_file import ShownFile
 from ..state import ACCEPTABLE
 from ..state_file import parse
 from .console import Console
-from .jobs import Job
+from .jobs import Job, noun_of
 from .options import TrainOptions
 from .stored import ADDED
 
@@ -55,30 +58,103 @@ def taking_over(path: Path) -> Iterator[None]:
         raise damaged(f"{path} must be a state of this training.", f"{what:.300}", step) from error
 
 
+def newest(run: RunDirectory, console: Console) -> Generation | None:
+    """Return the newest sound state, and say what is damaged; None where the run has none yet.
+
+    Raises:
+        DamagedData: where no state of finished epochs is sound.
+    """
+    search = run.generations.newest()
+    for said in search.damage:
+        console.line(f"Not used: {said}")
+    if search.found is None:
+        if run.epochs():
+            step = "Put back a copy of the folder, or begin the run anew in another one."
+            raise damaged(f"{run.path} must hold a sound state.", "none", step)
+        console.line("No epoch was finished: the run begins anew.")
+        return None
+    if search.damage:
+        console.line(f"Going on from state {search.found.number}; what came after it is trained again.")
+    run.data_name = str(search.found.about.get("data", run.data_name))
+    return search.found
+
+
+def data_of(run: RunDirectory, generation: Generation | None) -> DataFile | None:
+    """Return what the samples of a state are; None where there is no state, or that file is not sound."""
+    if generation is None:
+        return None
+    name = run.data_path.name
+    try:
+        if name in generation.files:
+            check_file(run.path, name, generation.files[name])
+    except DamagedData:
+        return None
+    return DataFile.read(run.data_path)
+
+
 def restore(
-    run: RunDirectory, job: Job, options: TrainOptions, console: Console, *, writes: bool = True
+    run: RunDirectory,
+    job: Job,
+    options: TrainOptions,
+    console: Console,
+    generation: Generation | None,
+    before: DataFile | None,
+    *,
+    writes: bool = True,
 ) -> Restored:
-    """Load the newest sound state into the subsampler, and say what was damaged.
+    """Load a state into the subsampler, and say how the data have changed since.
 
     Args:
         run: the folder.
         job: built from the run's options.
         options: of this session; ``accept`` says what may differ.
         console: where to say it.
+        generation: the newest sound state, or None.
+        before: what its samples were, or None.
         writes: whether this process is the one that writes.
 
     Raises:
         DamagedData: where no state is sound, or a past epoch's file is not and that is not accepted.
         InvalidValue: where data, policy or seed are not those of the run, and that is not accepted.
     """
-    generation = _generation(run, options, job, console)
     if generation is None:
         return Restored()
+    changes = None if before is None else Changes.of(before, job.data)
+    generation = _for_other_data(run, generation, options, changes, console)
+    wrong = run.generations.unsound(generation)
+    _check_data(run, job, options, wrong, changes)
+    done = int(generation.about["epoch"])
+    if changes:
+        _say(run, job, options, generation, changes, console)
     path = run.generations.state_path(generation.number)
     data = run.read(path)
     state = parse(data, str(path))
+    file = _numbered(run, job.data, before, changes, done)
     with taking_over(path):
-        return _restored(run, job, options, console, generation, (data, state), writes=writes)
+        return _restored(
+            run, job, options, console, generation, (data, state), (wrong, changes, file), writes=writes
+        )
+
+
+def _say(
+    run: RunDirectory,
+    job: Job,
+    options: TrainOptions,
+    generation: Generation,
+    changes: Changes,
+    console: Console,
+) -> None:
+    """Say how the data have changed.
+
+    Raises:
+        InvalidValue: where the run has finished, so that nothing is left to train on them.
+    """
+    planned = job.subsampler.schedule.epochs
+    if generation.about["epoch"] == generation.about["epochs"] and planned <= generation.about["epoch"]:
+        step = "Begin a run on the new data, or train longer too: --epochs N --accept epochs,data."
+        raise invalid(f"{run.path} has finished: nothing is left to train on other data.", planned, step)
+    for said in (f"The data have changed: {changes.told(noun_of(options))}.", *job.remarks):
+        console.line(said)
 
 
 def _restored(
@@ -88,17 +164,13 @@ def _restored(
     console: Console,
     generation: Generation,
     saved_state: tuple[bytes, dict[str, Any]],
+    found: tuple[dict[str, str], Changes | None, DataFile],
     *,
     writes: bool,
 ) -> Restored:
     data, state = saved_state
-    wrong = run.generations.unsound(generation)
-    changed, other = _check_data(run, job, options, wrong)
-    if other and run.data_path.name not in wrong and generation.about["epoch"] == generation.about["epochs"]:
-        step = "Begin a run on the new data, or train longer too: --epochs N --accept epochs,data."
-        planned = job.subsampler.schedule.epochs
-        if planned <= generation.about["epoch"]:
-            raise invalid(f"{run.path} has finished: nothing is left to train on other data.", planned, step)
+    wrong, changes, file = found
+    done, origin = int(generation.about["epoch"]), changes.moved if changes else None
     callbacks = state["callbacks"]
     _forget_foreign_checkpoints(callbacks, console)
     run.lost = _lost_epochs(run, generation, wrong, options)
@@ -109,18 +181,25 @@ def _restored(
     watch = next(name for name, part in callbacks.items() if "subsampler" in part)
     saved = callbacks[watch]["subsampler"]
     saved["history"] = _history(run, callbacks)
-    job.subsampler.load_state_dict(saved, accept=_accepted(options))
-    if changed.size:
+    job.subsampler.load_state_dict(saved, accept=_accepted(options), origin=origin)
+    if changes and (changed := np.union1d(changes.relabelled, changes.remade)).size:
         job.subsampler.renew(changed)
     callbacks[watch]["subsampler"] = job.subsampler.state_dict()
+    if origin is not None and job.watch is not None and "watch" in callbacks[watch]:
+        job.watch.load_state_dict(callbacks[watch]["watch"])
+        job.watch.renumber(origin)
+        callbacks[watch]["watch"] = job.watch.state_dict(local=True)
     run.digests.update(generation.files)
     run.generations.trust(generation)
     if writes and run.data_path.name in wrong and run.data_path.exists():
         run.disk.rename(run.data_path, run.data_path.with_suffix(".damaged"))
-    if other:
+    renamed = changes is not None and changes.renamed and done < job.subsampler.schedule.epochs
+    if changes is None or changes or renamed:
         run.data_name = f"data-{run.generations.next_number():03d}.safetensors"
         if writes:
-            run.put(run.data_path, job.data.dump())
+            run.put(run.data_path, file.dump())
+            if origin is not None:
+                _renumber_shown(run, origin)
     if writes and wrong:
         generation = _without_what_is_damaged(run, generation, data, callbacks)
     return Restored(state, generation)
@@ -156,29 +235,54 @@ def _without_what_is_damaged(
     return run.generations.write(state, {**generation.about, "data": run.data_name}, run.needed(written))
 
 
-def _generation(run: RunDirectory, options: TrainOptions, job: Job, console: Console) -> Generation | None:
-    """Return the generation to go on from, or None for a run that was stopped before its first epoch."""
-    search = run.generations.newest()
-    for said in search.damage:
-        console.line(f"Not used: {said}")
-    if search.found is None:
-        if run.epochs():
-            step = "Put back a copy of the folder, or begin the run anew in another one."
-            raise damaged(f"{run.path} must hold a sound state.", "none", step)
-        console.line("No epoch was finished: the run begins anew.")
-        return None
-    if search.damage:
-        console.line(f"Going on from state {search.found.number}; what came after it is trained again.")
-    generation = search.found
-    run.data_name = str(generation.about.get("data", run.data_name))
-    if {"data", ADDED} & set(options.accepted) and generation.about.get("recorded"):
-        sound = run.data_path.name not in run.generations.unsound(generation)
-        if not sound or DataFile.read(run.data_path).changes(job.data):
-            between = run.generations.newest(between=True).found
-            if between is not None:
-                console.line(f"Other data join between two epochs: going on from state {between.number}.")
-                return between
-    return generation
+def _for_other_data(
+    run: RunDirectory,
+    generation: Generation,
+    options: TrainOptions,
+    changes: Changes | None,
+    console: Console,
+) -> Generation:
+    """Return the state to go on from: one from between two epochs, where other data are accepted."""
+    if not {"data", ADDED} & set(options.accepted) or not generation.about.get("recorded"):
+        return generation
+    if changes is not None and not changes:
+        return generation
+    between = run.generations.newest(between=True).found
+    # One that has another list of samples is not what the changes were told of.
+    if between is None or between.about.get("data") != generation.about.get("data"):
+        return generation
+    console.line(f"Other data join between two epochs: going on from state {between.number}.")
+    return between
+
+
+def _numbered(
+    run: RunDirectory, data: DataFile, before: DataFile | None, changes: Changes | None, epoch: int
+) -> DataFile:
+    """Return what the samples are, with where they stood in past epochs; the run reads these by it."""
+    numbering = Numbering.none() if before is None else before.numbering
+    if changes is not None and changes.origin is not None and (changes.gone or numbering.since.size):
+        origin = changes.origin
+        if changes.gone:
+            numbering = numbering.after(origin, epoch)
+        elif changes.new:  # the same places, and further ones
+            more = np.full((numbering.since.size, changes.new), -1, np.int64)
+            numbering = Numbering(np.concatenate([numbering.origin, more], axis=1), numbering.since)
+    run.numbering = numbering
+    if not numbering.since.size:
+        return data
+    return replace(data, origin=numbering.origin, since=numbering.since)
+
+
+def _renumber_shown(run: RunDirectory, origin: NDArray[np.int64]) -> None:
+    """Let the pictures that a report shows be those of the samples as they stand now."""
+    if not run.shown_path.exists():
+        return
+    with suppress(DamagedData):
+        shown = ShownFile.read(run.shown_path)
+        now = np.full(int(shown.index.max(initial=-1)) + 1, -1, np.int64)
+        known = np.flatnonzero((origin >= 0) & (origin < now.size))
+        now[origin[known]] = known
+        run.put(run.shown_path, shown.renumbered(now[shown.index]).dump())
 
 
 def _accepted(options: TrainOptions) -> set[str]:
@@ -192,44 +296,44 @@ def _accepted(options: TrainOptions) -> set[str]:
 
 
 def _check_data(
-    run: RunDirectory, job: Job, options: TrainOptions, wrong: dict[str, str]
-) -> tuple[NDArray[np.int64], bool]:
-    """Return the samples that are not what they were, and whether anything is not, the test samples included.
+    run: RunDirectory, job: Job, options: TrainOptions, wrong: dict[str, str], changes: Changes | None
+) -> None:
+    """Raise where the data differ and that is not accepted, or cannot be.
 
     Raises:
-        InvalidValue: where it is not accepted, or cannot be: other classes, or a test sample to train on.
+        InvalidValue: where it is not accepted, or cannot be: other classes, or a held-out sample to train on.
         DamagedData: where nobody can tell.
     """
-    none = np.zeros(0, np.int64)
     if run.tokenizer_path.name in wrong:
         raise DamagedData(
             f"{wrong[run.tokenizer_path.name]} Put back a copy of it: other tokens are other data."
         )
     name = run.data_path.name
-    if name in wrong:
+    if name in wrong or changes is None:
+        if name != "data.safetensors":  # another order of the samples than that of the data as they are read
+            raise DamagedData(f"{wrong[name]} Put back a copy of it: the order of the samples is in it.")
         if "data" not in options.accepted:
             step = "Put back a copy of it; where you know that the data are the same, add --accept data."
             raise DamagedData(f"{wrong[name]} {step}")
-        return none, True
-    before = DataFile.read(run.data_path)
-    found = before.changes(job.data)
-    if before.classes and job.data.classes and before.classes != job.data.classes:
-        words = next(said for said in found if said.startswith("classes"))
-        raise invalid(f"The classes must be those of {run.path}.", words, "Begin another run.")
-    if leaked := before.leaked(job.data):
+        return
+    if not changes:
+        return
+    said = changes.told(noun_of(options))
+    if any(words.startswith("classes") for words in changes.words):
+        raise invalid(f"The classes must be those of {run.path}.", said, "Begin another run.")
+    if changes.leaked:
         raise invalid(
             f"No sample that {run.path} measured its accuracy on may be trained on.",
-            f"{leaked:,} of them among the training samples; {'; '.join(found)}",
-            "Keep test images in a folder test/ of their own, or begin another run.",
+            f"{changes.leaked:,} of them among the training samples; {said}",
+            "Move them back to where they were held out, or begin another run.",
         )
-    grew = ADDED in options.accepted and before.begins(job.data)
-    if found and "data" not in options.accepted and not grew:
+    grew = ADDED in options.accepted and changes.only_added and not job.unlisted
+    if "data" not in options.accepted and not grew:
         raise invalid(
             f"The data must be those that {run.path} was begun with.",
-            "; ".join(found),
-            "Put them back, or add --accept data: a sample that is not where it was counts as new.",
+            said,
+            "Put them back, or add --accept data: samples are known by their content, wherever they stand.",
         )
-    return (before.changed(job.data) if found else none), bool(found)
 
 
 def _lost_epochs(
@@ -263,7 +367,7 @@ def _history(run: RunDirectory, callbacks: dict[str, Any]) -> list[dict[str, Any
     history = []
     for epoch, taken in enumerate(seconds):
         if epoch in run.lost:
-            history.append(_from_row(rows[epoch], taken))
+            history.append(_from_row(run, rows[epoch], taken))
             continue
         if epoch >= len(seconds) - len(pending):
             data = pending[epoch - len(seconds) + len(pending)]
@@ -275,7 +379,7 @@ def _history(run: RunDirectory, callbacks: dict[str, Any]) -> list[dict[str, Any
     return history
 
 
-def _from_row(row: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _from_row(run: RunDirectory, row: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Return a past epoch whose file is lost: its numbers are known, but not which samples it used."""
     names: tuple[str, ...] = (
         "n",
@@ -288,5 +392,8 @@ def _from_row(row: dict[str, Any], seconds: float) -> dict[str, Any]:
         "by_hand",
     )
     names += ("readmitted", "bad", "mean_score", "score_quantiles", "score_histogram", "notes", "epoch")
-    bits = torch.zeros(-(-row["n"] // 8), dtype=torch.uint8)
-    return {"used_bits": bits, "record_seconds": seconds, **{name: row[name] for name in names}}
+    places = run.numbering.places(row["epoch"], row["n"])
+    there = row["n"] if places is None else int(places.size)
+    bits = torch.zeros(-(-there // 8), dtype=torch.uint8)
+    found = {"used_bits": bits, "record_seconds": seconds, **{name: row[name] for name in names}}
+    return found | {"gone": row["n"] - there}

@@ -124,6 +124,7 @@ class Session:
             else "validation",
             "guessing": _guessing(self.job),
             "samples_evaluated": keeper.evaluated,
+            "data_remarks": self.job.remarks,
             **_class_accuracy(self.job),
             **_density(self.job),
         }

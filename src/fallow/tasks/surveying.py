@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .._checks import DamagedData, damaged, invalid
 from ..activations import ActivationDensity
+from ..data_changes import Changes
 from ..data_file import row_checksums
 from ..datasets import ImageData, ImageDataset
 from ..datasets.pool_part import Pool, PoolPart
@@ -25,6 +26,7 @@ from ..keyed import mix, uniform
 from ..reading import Run
 from ..state_file import parse
 from .console import Console
+from .image_material import in_order_of
 from .jobs import build, read_data
 from .naming import check_named, other_name, shown, usable
 from .on_images import OnImages
@@ -102,8 +104,9 @@ class SurveyedRun:
             step = "Use fallow.gaps.Surveyor, find_regions and choose in Python."
             raise invalid("Gaps are found in images.", f"{options.data}, which is text", step)
         with seeded(options.seed):
-            data = read_data(options, console)
+            data = read_data(options, console, run.data)
             assert isinstance(data, ImageData)
+            data = in_order_of(data, run.data)
             return _surveyed(run, options, data, console)
 
     def held_out(self) -> Survey:
@@ -245,12 +248,11 @@ class _Reservoir:
 
 
 def _surveyed(run: Run, options: TrainOptions, data: ImageData, console: Console) -> SurveyedRun:
-    job = build(options, console, data)
-    if found := run.data.changes(job.data):
+    job = build(options, console, data, run.data)
+    if found := Changes.of(run.data, job.data):
         step = "Put them back: how its samples looked to it cannot be told from others."
-        raise invalid(
-            f"The data must be those that {run.directory.path} was trained on.", "; ".join(found), step
-        )
+        said = found.told("image")
+        raise invalid(f"The data must be those that {run.directory.path} was trained on.", said, step)
     module = job.module
     network = module.network if isinstance(module, OurTask) else module
     path = run.directory.model_path

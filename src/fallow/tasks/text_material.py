@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data_file import DataFile, readable, sorted_by_content
+from ..data_file import DataFile, held_out_arrays, held_out_order, readable
 from ..datasets import TextData, Texts
 from ..datasets.tokenizing import Encoded
 from ..datasets.tokens import TokenDataset
@@ -18,7 +19,7 @@ from ..shown_file import EXCERPT
 from ..subsampler import Subsampler
 from .building import make_step_rule
 from .console import Console
-from .material import Material
+from .material import Material, as_before
 from .options import TrainOptions
 from .text import TextTask
 from .tokenizing import (
@@ -33,7 +34,12 @@ from .tokenizing import (
 
 
 def text_material(
-    options: TrainOptions, data: TextData, own: Any, kept: Path | None, console: Console
+    options: TrainOptions,
+    data: TextData,
+    own: Any,
+    kept: Path | None,
+    console: Console,
+    before: DataFile | None = None,
 ) -> Material:
     """Return texts with classes as a training takes them.
 
@@ -43,7 +49,11 @@ def text_material(
         own: the user's network or LightningModule, or None.
         kept: the tokenizer of the run that goes on, or None.
         console: where to say what was read, and how many texts are cut.
+        before: what the samples of a run were that goes on, or None: they stand where they stood.
     """
+    file = _data_file(data)
+    if (order := as_before(file, before)) is not None:
+        data, file = data.take(order), file.take(order)
     pretrained, inner, pad = None, None, 0
     if own is None and is_pretrained(options, SMALL[0]):
         from ..integrations.transformers import load_classifier
@@ -84,13 +94,25 @@ def text_material(
         test,
         TokenDataset.collate,
         torch.from_numpy(data.train.labels),
-        _data_file(data),
+        file,
         lambda index: {"texts": tuple(texts[i][:EXCERPT] for i in index.tolist())},
         64 if pretrained is None else 16,
         max(1, TOKENS_A_TEST_BATCH // longest),
         module,
         tokenizer.dump(),
+        held_out_name=_held_out_names(data.test),
     )
+
+
+def _held_out_names(test: Texts) -> Callable[[int], str]:
+    """Return how the held-out texts are called, by their place in the file of the data."""
+    order, names = held_out_order(test.checksums(), test.labels.astype(np.int32)), readable(test.names)
+
+    def name(place: int) -> str:
+        row = int(order[place])
+        return f"test text {row}" if names is None else names[row]
+
+    return name
 
 
 def _told(data: TextData, tokens: int) -> str:
@@ -115,6 +137,13 @@ def _rarity(encoded: Encoded, tokens: int) -> Tensor:
 
 def _data_file(data: TextData) -> DataFile:
     train, test = data.train, data.test
-    held_out = sorted_by_content(test.checksums(), test.labels.astype(np.int32))
-    labels, classes = train.labels.astype(np.int32), readable(data.classes)
-    return DataFile(len(train), labels, train.checksums(), classes, readable(train.names), *held_out)
+    identity, theirs = data.identities()
+    return DataFile(
+        len(train),
+        train.labels.astype(np.int32),
+        train.checksums(),
+        readable(data.classes),
+        readable(train.names),
+        identity=identity,
+        **held_out_arrays(test.checksums(), test.labels.astype(np.int32), theirs),
+    )

@@ -17,7 +17,7 @@ from .jobs import Data, Job, build
 from .naming import check_named
 from .options import OUR_MODELS, TrainOptions, lists
 from .own_classes import is_import_path
-from .restoring import restore
+from .restoring import data_of, newest, restore
 from .session import Session
 from .stored import going_on, located, longer, plain, whole_options, with_own_lists
 from .trainer import seeded
@@ -59,6 +59,8 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
             try:
                 options = _own_lists(run, options)
                 _describe(run, job, options)
+                for said in job.remarks:
+                    console.line(said)
                 return Session(options, job, run, console).train()
             except BaseException:
                 if not _rank():
@@ -75,9 +77,11 @@ def _go_on(options: TrainOptions, console: Console, data: Data | None) -> dict[s
                 f"The run had finished: it trains on to epoch {more.epochs} (--epochs says otherwise)."
             )
             options = more
-        job = build(options, console, data)
+        generation = newest(run, console)
+        before = data_of(run, generation)
+        job = build(options, console, data, before)
         try:
-            restored = restore(run, job, options, console, writes=not _rank())
+            restored = restore(run, job, options, console, generation, before, writes=not _rank())
         except OSError as error:
             what = f"{error.filename or run.path} cannot be read or written: {error.strerror or error}."
             raise NotWritten(f"{what} Nothing was trained; mend it and repeat the command.") from None

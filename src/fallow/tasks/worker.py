@@ -17,7 +17,6 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -141,10 +140,9 @@ class Worker:
 
     def _data(self, options: TrainOptions) -> Data | None:
         """Return the data of a run, held from the run before where they are the same."""
-        if is_import_path(options.data):
+        if is_import_path(options.data) or options.resume is not None:  # which is read as the run had it
             return None
         wanted = [getattr(options, name) for name in _DATA]
-        wanted += [options.seed] if Path(options.data).is_dir() else []  # it draws the test part of a folder
         if self._held is None or self._held[0] != wanted:
             self._held = None
             self._held = wanted, read_data(options, self.console)
