@@ -100,6 +100,11 @@ class Readings:
         return self._floors.kept
 
     @property
+    def min_kept_per_class(self) -> int:
+        """How many samples of each class are kept at least."""
+        return self._floors.per_class
+
+    @property
     def record_seconds(self) -> float:
         """Time spent inside ``record`` so far, in seconds."""
         return sum(epoch.record_seconds for epoch in self.history) + self._ledger.seconds

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from .. import schema
 from .._checks import DamagedData, NotWritten
+from ..bitset import unpack
 from ..epoch_file import EpochFile, finite
-from ..history import times_used
+from ..history import EpochRecord, times_used
 from ..run_directory import RunDirectory
 from ..scores.base import is_no_score
 from ..showcase import choose
@@ -113,6 +114,7 @@ class EpochWriter(Callback):
                 "epoch": record.epoch,
                 **counted,
                 "accuracy": accuracy,
+                "train_accuracy": (right := self._train_accuracy(record)),
                 "test_loss": loss,
                 **told,
                 "seconds": self.watch.seconds,
@@ -132,7 +134,20 @@ class EpochWriter(Callback):
         mean = self._mean_loss() if self._by_loss else record.mean_score
         tested = "-" if accuracy is None else f"{accuracy:.2%}"
         tested = f"{told['bits_per_character']:.4f}" if "bits_per_character" in told else tested
-        self.console.epoch(record, epochs, measured, mean, tested, used / (epochs * record.n))
+        trained = "-" if right is None else f"{right:.2%}"
+        self.console.epoch(record, epochs, measured, mean, tested, used / (epochs * record.n), trained)
+
+    def _train_accuracy(self, record: EpochRecord) -> float | None:
+        """Return the share of the samples trained on whose class was predicted, as each was trained on.
+
+        None without labels, or if the module tells no predicted classes.
+        """
+        labels = self.subsampler.labels
+        if labels is None:
+            return None
+        predicted = self.subsampler.predicted.numpy()
+        there = unpack(record.used_bits, record.n) & (predicted >= 0)
+        return float((predicted == labels.numpy())[there].mean()) if there.any() else None
 
     def show(self) -> None:
         """Write pictures of the samples that a report of the last epoch shows.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -55,6 +55,8 @@ class Job:
         datamodule: the user's own, or None.
         watch: scores by the density of activations; None where the score is another one.
         tokenizer: what cut the texts into tokens, to be kept in the run; None where there are none.
+        defaults: what is used for options that were not given, by name.
+        facts: what else a person wants to know of the samples, by name.
     """
 
     subsampler: Subsampler
@@ -67,6 +69,8 @@ class Job:
     datamodule: LightningDataModule | None = None
     watch: ActivationDensity | None = None
     tokenizer: bytes | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def read_data(options: TrainOptions, console: Console) -> Data:
@@ -113,6 +117,8 @@ def build(options: TrainOptions, console: Console, data: Data | None = None) -> 
         material.shown,
         watch=_watch(options, module),
         tokenizer=material.tokenizer,
+        defaults=_defaults(options, batch_size, material, module),
+        facts=material.facts,
     )
 
 
@@ -124,6 +130,19 @@ def _material(options: TrainOptions, data: Data, own: Any, console: Console) -> 
     if isinstance(data, Corpus):
         return language_material(options, data, own, tokenizer, console)
     return text_material(options, data, own, tokenizer, console)
+
+
+def _defaults(
+    options: TrainOptions, batch_size: int, material: Material | None, module: LightningModule
+) -> dict[str, Any]:
+    """Return what is used for the options that were not given and that no constant stands for."""
+    usual = {"epochs": options.planned_epochs, "batch_size": batch_size}
+    usual |= {} if material is None else material.usual
+    if isinstance(module, OurTask):
+        usual["learning_rate"] = module.recipe.learning_rate
+    else:
+        usual.pop("augment", None)  # the user's LightningModule trains itself
+    return {name: value for name, value in usual.items() if getattr(options, name) in (None, "auto")}
 
 
 def _own_data(options: TrainOptions, console: Console) -> Job:
@@ -165,7 +184,17 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
     known = None if labels is None else labels.numpy().astype(np.int32)
     classes = readable(classes)
     samples = DataFile(count, known, None, classes)
-    return Job(subsampler, module, loader, None, classes, samples, None, found, _watch(options, module))
+    return Job(
+        subsampler,
+        module,
+        loader,
+        None,
+        classes,
+        samples,
+        datamodule=found,
+        watch=_watch(options, module),
+        defaults=_defaults(options, batch_size, None, module),
+    )
 
 
 def _watch(options: TrainOptions, module: LightningModule) -> ActivationDensity | None:

@@ -31,7 +31,11 @@ from .tokenizing import (
     made,
     recipe_of,
     tokenizer_of,
+    usual_of,
 )
+
+VOCABULARY = 1024
+"""How many tokens are learned if the options name no number."""
 
 
 def language_material(
@@ -47,7 +51,7 @@ def language_material(
 
         pretrained, inner, pad = load_language_model(options.model, options.model_args)
     length = longest_of(options, 128, pretrained)
-    tokenizer = tokenizer_of(options, [one.text for one in corpus.train], kept, 1024, inner, pad)
+    tokenizer = tokenizer_of(options, [one.text for one in corpus.train], kept, VOCABULARY, inner, pad)
     parts = [
         WindowDataset(tokenizer.encode([one.text for one in part]), length)
         for part in (corpus.train, corpus.test)
@@ -85,6 +89,8 @@ def language_material(
         max(1, TOKENS_A_TEST_BATCH // length),
         module,
         tokenizer.dump(),
+        usual=usual_of(options, length, VOCABULARY, pretrained=pretrained is not None),
+        facts={"kind": "windows", "vocabulary": len(tokenizer), "max_tokens": length},
     )
 
 

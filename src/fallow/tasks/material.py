@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,6 +33,8 @@ class Material:
         test_batch_size: of the evaluation.
         module: makes our LightningModule of a subsampler and a batch size.
         tokenizer: what cut texts into tokens, or None.
+        usual: the values of options that depend on the data, as they are used if the options name none.
+        facts: what else a person wants to know of the samples, by name; ``kind`` is what they are called.
     """
 
     train: Dataset[Any]
@@ -45,3 +47,5 @@ class Material:
     test_batch_size: int
     module: Callable[[Subsampler, int], OurTask]
     tokenizer: bytes | None = None
+    usual: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)

@@ -30,6 +30,10 @@ _WEIGHT_DECAY = {"text": 0.05, "language-model": 0.1}
 DENSITY = "density"
 DENSITIES = ("gaussian-mixture", "gaussian", "class-gaussian", "nearest", "flow")
 
+ON_DATA = ("epochs", "batch_size", "learning_rate", "augment", "image_size", "text", "label")
+ON_DATA += ("tokenizer", "vocabulary", "max_tokens")
+"""Options whose defaults hang on the data and on other options: a run keeps the values that it used."""
+
 _ONLY_WITH: dict[str, tuple[str, ...]] = {
     "low": ("threshold",),
     "high": ("soft", "fraction", "threshold"),
@@ -389,6 +393,11 @@ def _policy(options: TrainOptions, task: str) -> str:
     of_draws = (name for name, policies in _ONLY_WITH.items() if policies == ("soft",))
     drawn = any(getattr(options, name) is not None for name in of_draws)
     return "fraction" if task == "language-model" and options.score == "kl" and not drawn else "soft"
+
+
+def is_table(name: str) -> bool:
+    """Return whether texts of this name come from a table, whose columns can be named."""
+    return name not in (*KNOWN_TEXTS, *KNOWN_CORPORA) and not name.lower().endswith(".txt")
 
 
 def _holds_tables(name: str) -> bool:

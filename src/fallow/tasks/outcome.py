@@ -68,6 +68,7 @@ def finish(
     nats = subsampler.score is None or subsampler.score.unit == "nats"
     summary = {
         "accuracy": last["accuracy"],
+        "train_accuracy": last.get("train_accuracy"),
         "test_loss": last["test_loss"],
         "perplexity": None
         if last["test_loss"] is None or not (nats or labels is not None)
@@ -106,7 +107,7 @@ def finish(
     console.table(_rows(summary, labelled=labels is not None))
     console.line()
     for remark in summary["remarks"]:
-        console.line(remark)
+        console.passage(remark)
     console.line(f"Run directory: {run.path}")
     console.line(f"Chart:         {charts[0]}")
     console.line(f"Report:        fallow report {run.path}")
@@ -138,6 +139,9 @@ def _rows(summary: dict[str, Any], *, labelled: bool) -> list[tuple[str, str]]:
     if summary["accuracy"] is not None:
         what = "accuracy" if bits is None else "next token"
         rows.append((f"{part} {what}", f"{summary['accuracy']:.2%}"))
+    if summary["train_accuracy"] is not None:
+        said = "while training, on the samples that the last epoch trained on"
+        rows.append(("Train accuracy", f"{summary['train_accuracy']:.2%}  ({said})"))
     if summary["perplexity"] is not None:
         rows.append(
             (f"{part} perplexity", f"{summary['perplexity']:.4f}  (exp of {summary['test_loss']:.4f} nats)")

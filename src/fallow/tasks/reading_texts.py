@@ -16,7 +16,7 @@ from ..datasets import (
     load_text_table,
 )
 from ..datasets.texts import not_utf8
-from .options import KNOWN_CORPORA, KNOWN_IMAGES, KNOWN_TEXTS, TrainOptions
+from .options import KNOWN_CORPORA, KNOWN_IMAGES, KNOWN_TEXTS, TrainOptions, is_table
 from .parts import chosen_documents, chosen_parts, cut_at_line
 
 
@@ -27,8 +27,7 @@ def read_texts(options: TrainOptions) -> TextData | Corpus:
         raise invalid(
             f"--task {options.task} needs texts.", f"--data {name}", "Name texts, or another --task."
         )
-    table = name not in (*KNOWN_TEXTS, *KNOWN_CORPORA) and not name.lower().endswith(".txt")
-    if not table and (options.text is not None or options.label is not None):
+    if not is_table(name) and (options.text is not None or options.label is not None):
         raise invalid("--text and --label name columns of a table.", name, "Leave them out.")
     column = options.text or "text"
     if options.task == "text":

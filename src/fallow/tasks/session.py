@@ -25,6 +25,7 @@ from .options import TrainOptions
 from .ours import OurTask
 from .outcome import finish
 from .restoring import Restored, taking_over
+from .settings import opening, settings_of
 from .stored import plain
 from .trackers import EpochScalars
 from .trainer import fit, make_trainer
@@ -53,6 +54,7 @@ class Session:
         restored: what it goes on from.
 
     Attributes:
+        used: the options with their defaults put in.
         keeper: keeps the state.
     """
 
@@ -79,14 +81,25 @@ class Session:
             looks=job.shown,
             probed=lambda: watch.probed,
         )
-        about = {"options": plain(options)}
+        self.used = replace(options, **job.defaults)
+        about = {"options": plain(self.used), "defaults": sorted(job.defaults)}
         self.keeper = Keeper(run, job.subsampler, self.writer, about, options.save_steps)
         watch.before_batch = self.keeper.before_batch
-        scalars = EpochScalars(self.writer, plain(options))
+        scalars = EpochScalars(self.writer, plain(self.used))
         callbacks = [watch, self.writer.watch, self.writer, scalars, self.keeper]
         self.trainer: Trainer = make_trainer(
             options, run, callbacks, StateIO(self.keeper, self.restored.state), console.line
         )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that is set, with the defaults."""
+        return settings_of(self.used, self.job, self.trainer)
+
+    def _settings_at_the_end(self) -> dict[str, Any]:
+        """Return the settings with the count of an own data module's test samples, known by now."""
+        name, found = f"{self.options.evaluated_on}_samples", self.settings
+        return found | {name: self.keeper.evaluated if found[name] is None else found[name]}
 
     @property
     def finished(self) -> bool:
@@ -114,6 +127,7 @@ class Session:
             "steps": keeper.steps,
             "evaluated_on": self.options.evaluated_on,
             "samples_evaluated": keeper.evaluated,
+            "settings": self._settings_at_the_end(),
             **_class_accuracy(self.job),
             **_density(self.job),
         }
@@ -131,7 +145,9 @@ class Session:
 
     def _fit(self) -> int | None:
         """Train; return the signal that ended it, or None at its end."""
-        self.console.begin(self.job.subsampler, len(self.job.train), self.options, self.step_rule)
+        self.console.begin(
+            self.job.subsampler, len(self.job.train), self.options, opening(self.settings, str(self.run.path))
+        )
         if self.restored.generation is not None:
             self._say_where_it_goes_on()
         state = None if self.restored.state is None else self.keeper.next_path

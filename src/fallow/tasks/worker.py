@@ -76,6 +76,7 @@ class Teller(Console):
         loss: float | None,
         tested: str,
         so_far: float,
+        trained: str = "-",
     ) -> None:
         """Tell how far the run is."""
         self._wire.say("epoch", epoch=record.epoch + 1)
