@@ -57,13 +57,14 @@ def _verify(parsed: Any) -> int:
         print("No state is sound: put back a copy of the folder, or begin the run anew.")
     else:
         epoch = run.about.get("epoch")
+        done = f"after epoch {epoch} of {run.about.get('epochs')}" if epoch else "from before the first epoch"
         accept = "".join(
             f" --accept {word}"
             for word, part in (("history", "history/epoch-"), ("data", "data"))
             if any(name.startswith(part) for name in found.damaged)
         )
         print(
-            f"The newest sound state is {run.search.found.number}, at epoch {epoch}: "
+            f"The newest sound state is {run.search.found.number}, {done}: "
             f"fallow train --resume {run.directory.path}{accept} goes on from there."
         )
     return DAMAGED
@@ -91,7 +92,7 @@ def _life_text(found: Life, *, of_texts: bool) -> str:
     if of_texts and found.text is None:
         lines.append(f"{'text':<10} not kept: only samples that the report shows keep theirs")
     lines.append(f"{'used':<10} in {found.times_used} of {len(found.epochs)} epochs")
-    lines += ["Epochs count from 0, as the files of a run do."]
+    lines += ["Epochs count from 1; files and --json number them from 0."]
     lines += ["", f"{'epoch':>5}  {'used':<4}  {'score':>9}  {'':<20}  reason"]
     highest = max((epoch.score for epoch in found.epochs if epoch.score is not None), default=0.0)
     for epoch in found.epochs:
@@ -99,7 +100,7 @@ def _life_text(found: Life, *, of_texts: bool) -> str:
         share = 0.0 if epoch.score is None or highest <= 0 else max(epoch.score, 0.0) / highest
         used = "yes" if epoch.used else ""
         lines.append(
-            f"{epoch.epoch:>5}  {used:<4}  {score:>9}  {'█' * round(20 * share):<20}  {epoch.reason}".rstrip()
+            f"{epoch.epoch + 1:>5}  {used:<4}  {score:>9}  {'█' * round(20 * share):<20}  {epoch.reason}".rstrip()
         )
     return "\n".join(lines)
 

@@ -127,7 +127,8 @@ class Readings:
                 self._orders[shuffle] = order if done is None else Rest(order, done)
             return self._orders[shuffle]
         if not 0 <= epoch < self.epoch:
-            raise invalid(f"Epochs 0 to {self.epoch} have an order.", epoch, "Others are not planned yet.")
+            step = "It is numbered from 0, as `subsampler.epoch` is; others are not planned yet."
+            raise invalid(f"An epoch that has an order must be in [0, {self.epoch}].", epoch, step)
         return Order(Bitset(self.history[epoch].used.numpy()), self.seed, epoch, shuffle=shuffle)
 
     def weights(self, index: Tensor | NDArray[np.int64]) -> Tensor | None:

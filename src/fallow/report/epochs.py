@@ -24,7 +24,7 @@ _ROWS = 200
 
 def ticks(drawn: Sequence[EpochRecord]) -> list[tuple[str, str]]:
     """Return where an axis of epochs is marked, and with what: at most eleven times."""
-    numbers = np.array([record.epoch for record in drawn])
+    numbers = np.array([record.epoch + 1 for record in drawn])
     span = int(numbers[-1] - numbers[0])
     step = next(s * 10**k for k in range(9) for s in (1, 2, 5) if s * 10**k * 10 > span)
     at = np.flatnonzero(numbers % step == 0) if len(drawn) == span + 1 else _spread(len(drawn), 8)
@@ -55,7 +55,7 @@ def reasons(source: Source) -> dict[str, Any]:
                         "w": text.percent(width - gap),
                         "y": text.percent(1 - below / top),
                         "h": text.percent(size / top),
-                        "said": f"epoch {record.epoch}: {size:,} {reason.words}" if len(drawn) <= 60 else "",
+                        "said": f"epoch {record.epoch + 1}: {size:,} {reason.words}" if len(drawn) <= 60 else "",
                     }
                 )
     ever = [field for field in FIELDS if any(getattr(record, field) for record in source.history)]
@@ -81,7 +81,7 @@ def _said(last: EpochRecord) -> str:
     """Return in a sentence what the last epoch left out."""
     how = {"learned": "as learned", "outliers": "as outliers", "not_drawn": "not drawn", "by_hand": "by hand"}
     parts = [f"{size:,} {words}" for field, words in how.items() if (size := getattr(last, field))]
-    said = f"The last epoch, {last.epoch}, kept {last.kept:,} of {text.plural(last.n, 'sample')}"
+    said = f"The last epoch, {last.epoch + 1}, kept {last.kept:,} of {text.plural(last.n, 'sample')}"
     return f"{said} and left out {', '.join(parts)}." if parts else f"{said} and left out none."
 
 
@@ -112,7 +112,7 @@ def accuracy(source: Source) -> dict[str, Any] | None:
         ],
         "part": part,
         "said": f"{part.capitalize()} {name}: {shown(values[-1])} in the last epoch, best "
-        f"{shown(best[1])} in epoch {source.drawn[best[0]].epoch}.",
+        f"{shown(best[1])} in epoch {source.drawn[best[0]].epoch + 1}.",
     }
 
 
@@ -161,7 +161,7 @@ def scores(source: Source) -> dict[str, Any] | None:
         "thresholds": _thresholds(source, height),
         "ticks": ticks(drawn),
         "said": f"The median score of the samples trained on was {text.score(first)} in epoch "
-        f"{drawn[0].epoch} and {text.score(last)} in epoch {drawn[-1].epoch}"
+        f"{drawn[0].epoch + 1} and {text.score(last)} in epoch {drawn[-1].epoch + 1}"
         + (f", in {source.unit}." if source.unit else "."),
     }
 
@@ -200,7 +200,7 @@ def table(source: Source) -> dict[str, Any]:
     for record in (source.history[i] for i in at):
         counts = (record.backward, record.forward_only, *(getattr(record, f) for f in FIELDS),
                   record.readmitted, record.bad)  # fmt: skip
-        cells = [str(record.epoch), *(text.count(c) for c in counts)]
+        cells = [str(record.epoch + 1), *(text.count(c) for c in counts)]
         cells += [text.score(record.mean_score), text.score(record.score_quantiles[2])]
         value = found.get(record.epoch)
         told = text.share(value, 2) if value is None or not bits else f"{value:.4f}"

@@ -112,7 +112,7 @@ def chart(source: Source, rows: Rows, single: NDArray[np.uint8], budget: int) ->
         blobs["fine"] = _planes(fine)
     about = {
         "n": source.n,
-        "epochs": [record.epoch for record in source.drawn],
+        "epochs": [record.epoch + 1 for record in source.drawn],
         "there": [record.n for record in source.drawn],
         "coarse": len(coarse),
         "fine": len(fine),
@@ -190,7 +190,7 @@ def _table(source: Source, coarse: NDArray[np.uint32]) -> dict[str, Any]:
     for row, (low, high) in enumerate(pairwise(bounds)):
         shares = [_rounded(used[row, epoch] / (high - low)) for epoch in at]
         body.append((f"{low:,} – {high - 1:,}", shares))
-    return {"epochs": [str(source.drawn[i].epoch) for i in at], "body": body}
+    return {"epochs": [str(source.drawn[i].epoch + 1) for i in at], "body": body}
 
 
 def _rounded(share: float) -> str:

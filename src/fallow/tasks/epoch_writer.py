@@ -199,8 +199,7 @@ class EpochWriter(Callback):
         """
         found = self.run.generations.newest().found
         begun = found is not None and (found.about["epoch"] or found.about["recorded"])
-        saved = f"the last saved state is of epoch {found.about['epoch']}" if found and begun else "no state"
-        saved += "" if begun else " is saved yet"
+        saved = f"the last saved state is {_place(found.about)}" if found and begun else "no state is saved yet"
         what = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}; {saved}."
         if self.stop_on_storage_error:
             step = f"go on with fallow train --resume {self.run.path}" if begun else "begin the run again"
@@ -229,6 +228,15 @@ class EpochWriter(Callback):
         losses = torch.cat(self._losses)
         there = ~is_no_score(losses)
         return float(losses[there].mean()) if bool(there.any()) else None
+
+
+def _place(about: dict[str, Any]) -> str:
+    """Return from when a saved state is; epochs count from 1.
+
+    >>> _place({"epoch": 2, "recorded": 0}), _place({"epoch": 2, "recorded": 640})
+    ('from after epoch 2', 'from within epoch 3')
+    """
+    return f"from within epoch {about['epoch'] + 1}" if about["recorded"] else f"from after epoch {about['epoch']}"
 
 
 def mend(error: OSError) -> str:

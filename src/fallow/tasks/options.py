@@ -122,7 +122,8 @@ class TrainOptions:
         epochs: How many epochs. Default: 30 for digits, 20 for other images, 10 for texts.
         warmup: First epochs in which all samples train. Default 1.
         readmit_every: Give removed samples back before every k-th epoch; 0 never. Default 5 with threshold.
-        readmit_at: Further epochs before which they come back, as [5,10]; epochs count from 0.
+        readmit_at: Further epochs before which they come back, as [5,10]. Here they are numbered from 0, as
+            in the names of files: [5] is before the sixth.
         stagger: Give back another 1/k of them each epoch instead of all at once.
         full_tail: Last share of the epochs in which all learned samples train. Default 0.1 with threshold;
             0.125 with infobatch where no fraction is given.

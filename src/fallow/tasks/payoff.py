@@ -67,10 +67,10 @@ def _broken(epochs: list[dict[str, Any]]) -> list[str]:
     bad = sum(epoch["bad"] for epoch in epochs)
     if not bad:
         return []
-    first = next(epoch["epoch"] for epoch in epochs if epoch["bad"])
+    first = next(place for place, epoch in enumerate(epochs, 1) if epoch["bad"])
     return [
-        f"{bad:,} scores were not finite, the first in epoch {first} of 0 to {len(epochs) - 1}: the training "
-        "went wrong. Try a lower --learning_rate."
+        f"{bad:,} scores were not finite, the first in epoch {first} of {len(epochs)}: the training went "
+        "wrong. Try a lower --learning_rate."
     ]
 
 
@@ -157,6 +157,6 @@ def _too_long(epochs: list[dict[str, Any]]) -> list[str]:
     if not early or losses[-1] < 1.05 * losses[best]:
         return []
     return [
-        f"The network was best in epoch {best} of 0 to {len(epochs) - 1} (loss {losses[best]:.3f}, "
+        f"The network was best in epoch {best + 1} of {len(epochs)} (loss {losses[best]:.3f}, "
         f"{losses[-1]:.3f} at the end): fewer --epochs save as much, without any rule."
     ]

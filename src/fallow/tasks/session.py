@@ -209,8 +209,8 @@ class Session:
                 f"{what} The run is not complete. {self._how_to_complete(mend(error))}"
             ) from None
         if self.writer.pending or self.writer.unshown:
-            epochs = ", ".join(str(file.record.epoch) for file in self.writer.pending)
-            lacks = f"the files of epochs {epochs}" if epochs else "the pictures for its report"
+            epochs = ", ".join(str(file.record.epoch + 1) for file in self.writer.pending)
+            lacks = f"the files of epochs {epochs} (counted from 1)" if epochs else "the pictures for its report"
             raise NotWritten(
                 f"{self.run.path} lacks {lacks}, which could not be written. {self._how_to_complete()}"
             )
@@ -223,7 +223,7 @@ class Session:
         again = (
             "nothing is trained again"
             if done == epochs
-            else f"epochs {done} to {epochs - 1} are trained again"
+            else f"epochs {done + 1} to {epochs} are trained again"
         )
         if found is None:
             return f"{first}, then begin the run anew: no state of it could be saved."
