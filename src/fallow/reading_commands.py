@@ -12,7 +12,7 @@ from typing import Any
 
 from ._checks import missing_extra
 from .epoch_file import finite
-from .life import Life, life
+from .life import Life, life, sample_of
 from .reading import Run
 from .tasks.options import TEXT_TASKS
 from .verifying import told_json, verify
@@ -72,7 +72,7 @@ def _verify(parsed: Any) -> int:
 
 def _inspect(parsed: Any) -> int:
     run = Run(parsed.run)
-    found = life(run, parsed.sample)
+    found = life(run, sample_of(run, parsed.sample))
     if parsed.json:
         print(json.dumps(found.told(), indent=2))
     else:
@@ -187,7 +187,12 @@ def _add_pool(parser: Any) -> None:
 
 
 def _add_sample(parser: Any) -> None:
-    parser.add_argument("sample", type=int, metavar="ID", help="Its index in the training set, from 0.")
+    parser.add_argument(
+        "sample",
+        metavar="ID",
+        help="Its index in the training set, from 0; or its file: the path, the path within the data's folder, "
+        "or the name alone; or its row in a table, as d.csv:7.",
+    )
 
 
 def _add_format(parser: Any) -> None:
@@ -217,7 +222,8 @@ COMMANDS = {
     ),
     "inspect": Command(
         "One sample's life: epoch by epoch whether it was used, its score, why it was left out.\n\n"
-        "  fallow inspect runs/digits 17",
+        "  fallow inspect runs/digits 17\n"
+        "  fallow inspect runs/pictures ash/003.png",
         _add_sample,
         _inspect,
     ),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .policies.base import Reason
 
-COLUMNS = ("index", "label", "score", "perplexity", "reason", "times_used")
+COLUMNS = ("index", "label", "score", "perplexity", "reason", "times_used", "file", "predicted")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
@@ -23,8 +23,10 @@ def samples_csv(
     times_used: NDArray[np.integer],
     *,
     nats: bool,
+    files: Sequence[str] | None = None,
+    predicted: Sequence[str | None] | None = None,
 ) -> str:
-    """Return the table as text: index, label, score, perplexity, reason, times used.
+    """Return the table as text, a row a sample, with the columns of ``COLUMNS``.
 
     Args:
         labels: the class of each sample by name, or None.
@@ -32,6 +34,8 @@ def samples_csv(
         reason: ``(N,)``, why each sample was left out at the end.
         times_used: ``(N,)``, in how many epochs it was trained on.
         nats: whether ``exp(score)`` is a perplexity.
+        files: the file of each sample, or None.
+        predicted: the class that was last predicted for each sample, by name; None where there is none.
     """
     words = [r.words for r in Reason]
     text = io.StringIO(newline="")
@@ -44,7 +48,9 @@ def samples_csv(
         shown = f"{score:.6g}" if known else ""
         perplexity = f"{np.exp(min(score, 700.0)):.6g}" if known and nats else ""
         label = "" if labels is None else safe_cell(labels[i])
-        writer.writerow((i, label, shown, perplexity, words[why], used))
+        file = "" if files is None else safe_cell(files[i])
+        told = "" if predicted is None else safe_cell(predicted[i] or "")
+        writer.writerow((i, label, shown, perplexity, words[why], used, file, told))
     return text.getvalue()
 
 

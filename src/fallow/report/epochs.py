@@ -88,14 +88,21 @@ def _said(last: EpochRecord) -> str:
 def accuracy(source: Source) -> dict[str, Any] | None:
     """Return the line of accuracies, or of bits a character; None where there are none."""
     bits = source.bits
-    found = bits or source.accuracies
-    known = [(i, found[record.epoch]) for i, record in enumerate(source.drawn) if record.epoch in found]
+    known = _known(source, bits or source.accuracies)
     if not known:
         return None
+    trained = [] if bits else _known(source, source.train_accuracies)
     values = [value for _, value in known]
-    low, high, levels = _range(min(values), max(values))
+    every = values + [value for _, value in trained]
+    low, high, levels = _range(min(every), max(every))
     size = len(source.drawn)
-    points = [((place + 0.5) / size, (high - value) / (high - low)) for place, value in known]
+
+    def placed(line: list[tuple[int, float]]) -> list[tuple[float, float]]:
+        return [((place + 0.5) / size, (high - value) / (high - low)) for place, value in line]
+
+    def drawn(line: list[tuple[int, float]]) -> str:
+        return " ".join(f"{text.number(1000 * x)},{text.number(100 * y)}" for x, y in placed(line))
+
     part = text.name(str((source.run.summary or {}).get("evaluated_on", "test")))
     best = known[int(np.argmin(values) if bits else np.argmax(values))]
     name = "bits a character" if bits else "accuracy"
@@ -104,16 +111,23 @@ def accuracy(source: Source) -> dict[str, Any] | None:
         return f"{value:.4f}" if bits else text.share(value, 2)
 
     return {
-        "line": " ".join(f"{text.number(1000 * x)},{text.number(100 * y)}" for x, y in points),
-        "dots": [(text.percent(x), text.percent(y)) for x, y in points] if size <= 60 else [],
+        "line": drawn(known),
+        "train_line": drawn(trained),
+        "dots": [(text.percent(x), text.percent(y)) for x, y in placed(known)] if size <= 60 else [],
         "levels": [
             (text.percent((high - v) / (high - low)), f"{v:.4g}" if bits else f"{100 * v:.4g}%")
             for v in levels
         ],
         "part": part,
         "said": f"{part.capitalize()} {name}: {shown(values[-1])} in the last epoch, best "
-        f"{shown(best[1])} in epoch {source.drawn[best[0]].epoch + 1}.",
+        f"{shown(best[1])} in epoch {source.drawn[best[0]].epoch + 1}."
+        + (f" Train accuracy: {shown(trained[-1][1])}." if trained else ""),
     }
+
+
+def _known(source: Source, found: dict[int, float]) -> list[tuple[int, float]]:
+    """Return the values of the drawn epochs that have one, each with its epoch's place."""
+    return [(i, found[record.epoch]) for i, record in enumerate(source.drawn) if record.epoch in found]
 
 
 def _range(low: float, high: float) -> tuple[float, float, list[float]]:
@@ -194,7 +208,7 @@ def _path(heights: NDArray[np.float64]) -> str:
 def table(source: Source) -> dict[str, Any]:
     """Return the numbers behind the charts, a row an epoch; evenly spaced ones where there are many."""
     bits = source.bits
-    found = bits or source.accuracies
+    found, trained = bits or source.accuracies, source.train_accuracies
     at = _spread(len(source.history), _ROWS)
     body = []
     for record in (source.history[i] for i in at):
@@ -204,7 +218,9 @@ def table(source: Source) -> dict[str, Any]:
         cells += [text.score(record.mean_score), text.score(record.score_quantiles[2])]
         value = found.get(record.epoch)
         told = text.share(value, 2) if value is None or not bits else f"{value:.4f}"
+        cells += [text.share(trained.get(record.epoch), 2)] if trained else []
         body.append([*cells, told])
     words = [reason.words for reason in REASONS]
     head = ["epoch", "trained on", "measured only", *words, "re-admitted", "bad scores"]
-    return {"head": [*head, "mean score", "median", "bits a character" if bits else "accuracy"], "body": body}
+    head += ["mean score", "median", *(["train accuracy"] if trained else [])]
+    return {"head": [*head, "bits a character" if bits else "accuracy"], "body": body}

@@ -109,6 +109,11 @@ class Source:
         return self._by_epoch("accuracy")
 
     @property
+    def train_accuracies(self) -> dict[int, float]:
+        """The accuracy on what each epoch trained on, as it was trained on."""
+        return self._by_epoch("train_accuracy")
+
+    @property
     def bits(self) -> dict[int, float]:
         """The bits a character of a language model after each epoch; empty for every other task."""
         return self._by_epoch("bits_per_character")

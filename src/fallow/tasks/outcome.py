@@ -9,10 +9,12 @@ import numpy as np
 from lightning.pytorch import Trainer
 
 from ..charts import save_usage
+from ..data_file import DataFile
 from ..history import FORWARD_SHARE, EpochRecord, fitted, times_used
 from ..plan import thin_epochs
 from ..policies import RandomFraction
 from ..run_directory import RunDirectory
+from ..sample_names import relative
 from ..sample_table import samples_csv
 from ..step_rules import StepRule
 from ..subsampler import Subsampler
@@ -46,7 +48,7 @@ def counts(history: list[EpochRecord], full: int, step_rule: StepRule | None) ->
 def finish(
     run: RunDirectory,
     subsampler: Subsampler,
-    classes: tuple[str, ...] | None,
+    samples: DataFile,
     epochs: list[dict[str, Any]],
     step_rule: StepRule | None,
     more: dict[str, Any],
@@ -57,7 +59,7 @@ def finish(
     Args:
         run: where to write.
         subsampler: after its last epoch.
-        classes: names of the classes, or None.
+        samples: what the samples are: their classes and files.
         epochs: what is said of each.
         step_rule: which chose rows of each batch, or None.
         more: what else the summary says: seconds, steps, accuracy by class.
@@ -97,10 +99,14 @@ def finish(
         unpredicted=policy.reads_predictions and not told,
     )
     run.write_summary(summary)
+    classes = samples.classes
     names = None if labels is None or classes is None else [classes[i] for i in labels.tolist()]
     scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
     times = fitted(times_used(history), subsampler.n, 0)
-    table = samples_csv(names, scores, reason, times, nats=nats)
+    data = str(more["settings"]["data"])
+    files = None if samples.files is None else [relative(file, data) for file in samples.files]
+    predicted = [samples.class_name(i) if i >= 0 else None for i in subsampler.predicted.tolist()]
+    table = samples_csv(names, scores, reason, times, nats=nats, files=files, predicted=predicted)
     run.write_text(run.samples_path, table)
     drawn = None if names is None else fitted(np.asarray(names), history[-1].n, "")
     charts = save_usage(history, run.path, labels=drawn, unit="nats" if nats else "")

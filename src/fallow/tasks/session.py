@@ -195,7 +195,7 @@ class Session:
             summary = finish(
                 self.run,
                 self.job.subsampler,
-                self.job.classes,
+                self.job.data,
                 self.writer.epochs,
                 self.step_rule,
                 more,

@@ -134,7 +134,8 @@ def config_text(options: TrainOptions, settings: Mapping[str, Any]) -> str:
     every, by_default = plain(options), settings["by_default"]
     given = {name: value for name, value in every.items() if name not in by_default}
     rest = {name: value for name, value in every.items() if name in by_default}
-    facts = {name: value for name, value in settings.items() if name not in every.keys() | _ELSEWHERE}
+    known = (every.keys() | _ELSEWHERE) - {"devices"}
+    facts = {name: value for name, value in settings.items() if name not in known}
     facts |= {name: settings[name] for name in ("policy", "score")}
     facts = {name: value for name, value in facts.items() if value is not None}
     said = "".join(f"#   {name}: {_on_a_line(value)}\n" for name, value in facts.items())
