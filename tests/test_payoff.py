@@ -76,7 +76,7 @@ def test_predictions_that_nobody_recorded():
 
 def test_scores_that_are_not_finite():
     epochs = [e | {"epoch": i, "bad": 7 * (i > 3)} for i, e in enumerate(HALVES)]
-    assert said(epochs).startswith("42 scores were not finite, the first in epoch 4 of 0 to 9")
+    assert said(epochs).startswith("42 scores were not finite, the first in epoch 5 of 10")
     assert "not finite" in said(epochs, rule=False)
 
 
@@ -101,7 +101,7 @@ def test_full_training_past_its_best_epoch():
         return {"loss": 1 + abs(e - 3) / 5, "accuracy": 0.8 - abs(e - 3) / 100}
 
     epochs = [epoch(100_000, **LONG, **bend(e)) for e in range(10)]
-    assert "best in epoch 3 of 0 to 9 (loss 1.000, 2.200 at the end)" in said(epochs, rule=False)
+    assert "best in epoch 4 of 10 (loss 1.000, 2.200 at the end)" in said(epochs, rule=False)
     rising_accuracy = [e | {"accuracy": i / 10} for i, e in enumerate(epochs)]
     assert said(rising_accuracy, rule=False) == ""
     assert said([e | {"test_loss": None} for e in epochs], rule=False) == ""

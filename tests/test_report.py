@@ -200,7 +200,7 @@ def check_epochs(page, past):
     for file, row in zip(past, table[1:], strict=True):
         record = file.record
         by_reason = [int((file.reason == reason).sum()) for reason in Reason]
-        whole = [record.epoch, int(unpack(record.used_bits, record.n).sum()), 0, *by_reason,
+        whole = [record.epoch + 1, int(unpack(record.used_bits, record.n).sum()), 0, *by_reason,
                  record.readmitted, 0]  # fmt: skip
         assert row[: len(whole)] == [f"{value:,}" for value in whole]
         fresh = file.scores[unpack(record.used_bits, record.n)].astype(np.float64)
@@ -415,7 +415,7 @@ def test_a_missing_epoch_is_told_and_a_damaged_one_refused(tmp_path):
     }
     generations.write(generations.state_path(before.number).read_bytes(), before.about, files)
     page = page_of(tmp_path / "run")
-    assert "1 epoch is missing from the history, the first 2." in " ".join(page.words)
+    assert "1 epoch is missing from the history, the first of them epoch 3." in " ".join(page.words)
     assert page.facts["epochs"] == [0, 1, 3, 4]
     (tmp_path / "run" / "history" / "epoch-00003.safetensors").write_bytes(b"cut short")
     with pytest.raises(DamagedData, match="epoch-00003"):
@@ -446,7 +446,7 @@ def test_many_epochs_and_many_classes_stay_small(tmp_path):
     page = Page(report.read_text(encoding="utf-8"))
     assert len(page.facts["epochs"]) == 400
     assert "400 evenly spaced epochs of 410 are drawn." in " ".join(page.words)
-    assert page.facts["epochs"][-1] == 409
+    assert page.facts["epochs"][-1] == 410
 
 
 def test_what_does_not_fit_is_thinned_evenly(tmp_path, monkeypatch):

@@ -196,10 +196,10 @@ def test_keys_reach_and_drive_the_chart_and_the_dialog(browser, runs):
         assert page.evaluate("document.activeElement.matches('#chart:focus-visible')")
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         page.keyboard.press("ArrowDown")
-        assert "epoch 0" in page.inner_text("#reading")
+        assert "epoch 1" in page.inner_text("#reading")
         assert page.inner_text("#live") == page.inner_text("#reading")
         page.keyboard.press("End")
-        assert "epoch 11" in page.inner_text("#live")
+        assert "epoch 12" in page.inner_text("#live")
         page.keyboard.press("+")
         assert page.inner_text("#level").startswith("32 single samples")
         page.keyboard.press("-")

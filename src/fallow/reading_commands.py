@@ -228,7 +228,8 @@ COMMANDS = {
         _inspect,
     ),
     "export": Command(
-        "Tables for other tools: history (a row an epoch and sample) and samples (a row each).\n\n"
+        "Tables for other tools: history (a row an epoch and sample; epochs are numbered from 0 there) and "
+        "samples (a row each).\n\n"
         "  fallow export runs/digits --format parquet\n"
         "  duckdb -c \"select sample, max(score) from 'runs/digits/export/history.parquet' group by 1\"",
         _add_format,

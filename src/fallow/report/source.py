@@ -137,7 +137,7 @@ class Source:
         there = {record.epoch for record in self.history}
         if missing := [epoch for epoch in range(max(there)) if epoch not in there]:
             gone = text.plural(len(missing), "epoch is", "epochs are")
-            said.append(f"{gone} missing from the history, the first number {missing[0] + 1}.")
+            said.append(f"{gone} missing from the history, the first of them epoch {missing[0] + 1}.")
         return " ".join(said)
 
 

@@ -139,11 +139,13 @@ class TrainOptions:
             of texts, 6e-3 for a language model, 5e-5 for pretrained ones.
         weight_decay: Of the weights. Default 5e-4; 0.05 for classes of texts, 0.1 for a language model.
         rising_share: Share of the training in which the learning rate rises; then it falls to 0. Default 0.2.
-        augment: auto, none, crop (shifts by up to 1/28 of the side) or crop-flip.
-        image_size: Side in pixels that the images of a folder get.
+        augment: auto, none, crop (shifts by up to 1/28 of the side) or crop-flip. Default auto: none for digits,
+            crop-flip for fashion-mnist and cifar10, else crop.
+        image_size: Side in pixels that the images of a folder get. Default: the size that half of them have,
+            or else the median of their shorter sides, at most 64.
         test_share: Share of a folder without test/ or val/, or of a file of texts, that is held out. Default
             0.2; 0.1 for a FILE.txt.
-        samples: Train on so many of the training samples only, drawn once for every seed.
+        samples: Train on so many of the training samples only, drawn once for every seed. Default: all.
         validation: Cut this share off the training samples, the same for every seed, and report on it instead
             of on the test samples: for choosing settings.
         skip_corrupt: Leave unreadable images of a folder out instead of stopping.

@@ -145,11 +145,11 @@ class Session:
 
     def _fit(self) -> int | None:
         """Train; return the signal that ended it, or None at its end."""
+        if self.restored.generation is not None:
+            self._say_where_it_goes_on()
         self.console.begin(
             self.job.subsampler, len(self.job.train), self.options, opening(self.settings, str(self.run.path))
         )
-        if self.restored.generation is not None:
-            self._say_where_it_goes_on()
         state = None if self.restored.state is None else self.keeper.next_path
         self.restored = replace(self.restored, state=None)
         try:

@@ -172,6 +172,12 @@ def opening(settings: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
     return [(name, value) for name, value in rows if value]
 
 
+def shared(settings: Mapping[str, Any]) -> list[str]:
+    """Return what all runs of a comparison share, as sentences: data, network and steps, device."""
+    steps = _steps({**settings, "seed": None})
+    return [f"{_data(settings)}.", f"{settings['model']}: {steps}; {_on(settings)}."]
+
+
 def _data(settings: Mapping[str, Any]) -> str:
     part = "validation" if "validation_samples" in settings else "test"
     kind = settings.get("kind", "samples")
@@ -200,7 +206,7 @@ def _steps(settings: Mapping[str, Any]) -> str:
         parts.append(f"weight decay {decay:g}")
     if settings.get("augment", "none") != "none":
         parts.append(f"augment {settings['augment']}")
-    return _joined([*parts, f"seed {settings['seed']}"])
+    return _joined([*parts, "" if settings["seed"] is None else f"seed {settings['seed']}"])
 
 
 def _rule(policy: Mapping[str, Any], step_rule: str | None) -> str:
