@@ -225,7 +225,7 @@ def test_new_samples_join_kept_and_without_a_score():
     assert set(range(40, 44)) <= set(seen)
     assert (sub.history[0].n, sub.history[1].n) == (40, 44)
     sub.record(torch.arange(8), torch.ones(8))
-    with pytest.raises(WrongState, match="Epoch 3 of .* is under way"):
+    with pytest.raises(WrongState, match=r"Epoch 3 of .* is under way"):
         sub.extend(1, labels=[0])
 
 

@@ -100,7 +100,8 @@ def _life_text(found: Life, *, of_texts: bool) -> str:
         share = 0.0 if epoch.score is None or highest <= 0 else max(epoch.score, 0.0) / highest
         used = "yes" if epoch.used else ""
         lines.append(
-            f"{epoch.epoch + 1:>5}  {used:<4}  {score:>9}  {'█' * round(20 * share):<20}  {epoch.reason}".rstrip()
+            f"{epoch.epoch + 1:>5}  {used:<4}  {score:>9}  "
+            f"{'█' * round(20 * share):<20}  {epoch.reason}".rstrip()
         )
     return "\n".join(lines)
 
@@ -190,8 +191,8 @@ def _add_sample(parser: Any) -> None:
     parser.add_argument(
         "sample",
         metavar="ID",
-        help="Its index in the training set, from 0; or its file: the path, the path within the data's folder, "
-        "or the name alone; or its row in a table, as d.csv:7.",
+        help="Its index in the training set, from 0; or its file: the path, the path within the data's "
+        "folder, or the name alone; or its row in a table, as d.csv:7.",
     )
 
 

@@ -37,7 +37,8 @@ def find(files: Sequence[str], wanted: str, data: str) -> int:
     """
     whole = os.path.abspath(wanted)
     ways = (
-        lambda file: file in (wanted, whole),
+        lambda file: file == wanted,
+        lambda file: file == whole,
         lambda file: relative(file, data) == wanted,
         lambda file: file.endswith("/" + wanted),
     )

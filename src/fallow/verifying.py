@@ -155,7 +155,9 @@ def _state(run: Run, found: Verification) -> None:
     elif planned is not None and len(run.epochs) >= planned and not run.finished:
         found.incomplete = True
         step = f"fallow train --resume {directory.path} trains the others again."
-        found.remarks.append(f"The last saved state is from after epoch {run.about['epoch']} of {planned}: {step}")
+        found.remarks.append(
+            f"The last saved state is from after epoch {run.about['epoch']} of {planned}: {step}"
+        )
 
 
 def _numbering(run: Run, found: Verification) -> None:

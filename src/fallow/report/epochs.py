@@ -55,7 +55,9 @@ def reasons(source: Source) -> dict[str, Any]:
                         "w": text.percent(width - gap),
                         "y": text.percent(1 - below / top),
                         "h": text.percent(size / top),
-                        "said": f"epoch {record.epoch + 1}: {size:,} {reason.words}" if len(drawn) <= 60 else "",
+                        "said": f"epoch {record.epoch + 1}: {size:,} {reason.words}"
+                        if len(drawn) <= 60
+                        else "",
                     }
                 )
     ever = [field for field in FIELDS if any(getattr(record, field) for record in source.history)]

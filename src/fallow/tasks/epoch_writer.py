@@ -199,7 +199,9 @@ class EpochWriter(Callback):
         """
         found = self.run.generations.newest().found
         begun = found is not None and (found.about["epoch"] or found.about["recorded"])
-        saved = f"the last saved state is {_place(found.about)}" if found and begun else "no state is saved yet"
+        saved = (
+            f"the last saved state is {_place(found.about)}" if found and begun else "no state is saved yet"
+        )
         what = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}; {saved}."
         if self.stop_on_storage_error:
             step = f"go on with fallow train --resume {self.run.path}" if begun else "begin the run again"
@@ -236,7 +238,11 @@ def _place(about: dict[str, Any]) -> str:
     >>> _place({"epoch": 2, "recorded": 0}), _place({"epoch": 2, "recorded": 640})
     ('from after epoch 2', 'from within epoch 3')
     """
-    return f"from within epoch {about['epoch'] + 1}" if about["recorded"] else f"from after epoch {about['epoch']}"
+    return (
+        f"from within epoch {about['epoch'] + 1}"
+        if about["recorded"]
+        else f"from after epoch {about['epoch']}"
+    )
 
 
 def mend(error: OSError) -> str:

@@ -136,7 +136,7 @@ def _defaults(
     options: TrainOptions, batch_size: int, material: Material | None, module: LightningModule
 ) -> dict[str, Any]:
     """Return what is used for the options that were not given and that no constant stands for."""
-    usual = {"epochs": options.planned_epochs, "batch_size": batch_size}
+    usual: dict[str, Any] = {"epochs": options.planned_epochs, "batch_size": batch_size}
     usual |= {} if material is None else material.usual
     if isinstance(module, OurTask):
         usual["learning_rate"] = module.recipe.learning_rate

@@ -30,8 +30,10 @@ _WEIGHT_DECAY = {"text": 0.05, "language-model": 0.1}
 DENSITY = "density"
 DENSITIES = ("gaussian-mixture", "gaussian", "class-gaussian", "nearest", "flow")
 
-ON_DATA = ("epochs", "batch_size", "learning_rate", "augment", "image_size", "text", "label")
-ON_DATA += ("tokenizer", "vocabulary", "max_tokens")
+ON_DATA = (
+    "epochs", "batch_size", "learning_rate", "augment", "image_size", "text", "label",
+    "tokenizer", "vocabulary", "max_tokens",
+)  # fmt: skip
 """Options whose defaults hang on the data and on other options: a run keeps the values that it used."""
 
 _ONLY_WITH: dict[str, tuple[str, ...]] = {
@@ -139,8 +141,8 @@ class TrainOptions:
             of texts, 6e-3 for a language model, 5e-5 for pretrained ones.
         weight_decay: Of the weights. Default 5e-4; 0.05 for classes of texts, 0.1 for a language model.
         rising_share: Share of the training in which the learning rate rises; then it falls to 0. Default 0.2.
-        augment: auto, none, crop (shifts by up to 1/28 of the side) or crop-flip. Default auto: none for digits,
-            crop-flip for fashion-mnist and cifar10, else crop.
+        augment: auto, none, crop (shifts by up to 1/28 of the side) or crop-flip. Default auto: none for
+            digits, crop-flip for fashion-mnist and cifar10, else crop.
         image_size: Side in pixels that the images of a folder get. Default: the size that half of them have,
             or else the median of their shorter sides, at most 64.
         test_share: Share of a folder without test/ or val/, or of a file of texts, that is held out. Default

@@ -210,7 +210,9 @@ class Session:
             ) from None
         if self.writer.pending or self.writer.unshown:
             epochs = ", ".join(str(file.record.epoch + 1) for file in self.writer.pending)
-            lacks = f"the files of epochs {epochs} (counted from 1)" if epochs else "the pictures for its report"
+            lacks = (
+                f"the files of epochs {epochs} (counted from 1)" if epochs else "the pictures for its report"
+            )
             raise NotWritten(
                 f"{self.run.path} lacks {lacks}, which could not be written. {self._how_to_complete()}"
             )

@@ -20,7 +20,7 @@ from .ours import OurTask
 from .stored import plain
 
 _HEAD = """\
-# The options of a run. To train by them again: fallow train --config config.yaml
+# The options of a run. To train by them again: fallow train --config config.yaml --out ANOTHER
 # What else was set, for people to read:
 """
 _BY_DEFAULT = "# Not given, and chosen for these data and this model:\n"
@@ -95,12 +95,13 @@ def _parameters(module: LightningModule) -> int | None:
 
 def _training(options: TrainOptions, module: LightningModule, trainer: Trainer) -> dict[str, Any]:
     """Return how the weights are changed; of the user's own module once it has made its optimiser."""
+    made: torch.optim.Optimizer | None
+    learned: dict[str, Any] = {}
     if isinstance(module, OurTask):
         made = module.configure_optimizers()
         learned = {"rising_share": module.recipe.rising_share, "augment": module.recipe.augment}
     else:
-        made = trainer.optimizers[0] if trainer.optimizers else None
-        learned = {}
+        made = next(iter(trainer.optimizers), None)
     if made is None:
         return {"learning_rate": None, "weight_decay": None, "optimizer": None}
     kept = {name: made.defaults[name] for name in ("momentum", "betas") if made.defaults.get(name)}
