@@ -280,8 +280,9 @@ class Subsampler(ByHand):
             self._said.add("short")
             warnings.warn(
                 f"{recorded:,} of {planned:,} samples planned for {self._shown_epoch()} were "
-                "recorded; the others keep their last score. If the loop ran to its end, something drops batches: a limit "
-                "of the trainer, or Accelerate's `prepare`, which must not split the loader again.",
+                "recorded; the others keep their last score. If the loop ran to its end, something drops "
+                "batches: a limit of the trainer, or Accelerate's `prepare`, which must not split the "
+                "loader again.",
                 stacklevel=3,
             )
 

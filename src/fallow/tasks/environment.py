@@ -26,6 +26,7 @@ _LARGEST = 1 << 20
 class _Sessions(Struct):
     sessions: list[dict[str, Any]]
 
+
 _DEVICE = ("device", "device_name", "devices", "precision")
 
 
