@@ -101,12 +101,7 @@ def finish(
     run.write_summary(summary)
     classes = samples.classes
     names = None if labels is None or classes is None else [classes[i] for i in labels.tolist()]
-    scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
-    times = fitted(times_used(history), subsampler.n, 0)
-    data = str(more["settings"]["data"])
-    files = None if samples.files is None else [relative(file, data) for file in samples.files]
-    predicted = [samples.class_name(i) if i >= 0 else None for i in subsampler.predicted.tolist()]
-    table = samples_csv(names, scores, reason, times, nats=nats, files=files, predicted=predicted)
+    table = _samples(subsampler, samples, names, str(more["settings"]["data"]), nats=nats)
     run.write_text(run.samples_path, table)
     drawn = None if names is None else fitted(np.asarray(names), history[-1].n, "")
     charts = save_usage(history, run.path, labels=drawn, unit="nats" if nats else "")
@@ -118,6 +113,17 @@ def finish(
     console.line(f"Chart:         {charts[0]}")
     console.line(f"Report:        fallow report {run.path}")
     return summary
+
+
+def _samples(
+    subsampler: Subsampler, samples: DataFile, names: list[str] | None, data: str, *, nats: bool
+) -> str:
+    """Return ``samples.csv``."""
+    scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
+    times = fitted(times_used(subsampler.history), subsampler.n, 0)
+    files = None if samples.files is None else [relative(file, data) for file in samples.files]
+    predicted = [samples.class_name(i) if i >= 0 else None for i in subsampler.predicted.tolist()]
+    return samples_csv(names, scores, reason, times, nats=nats, files=files, predicted=predicted)
 
 
 def _of_tokens(epochs: list[dict[str, Any]]) -> dict[str, Any]:
