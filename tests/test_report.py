@@ -346,7 +346,7 @@ def test_settings_stand_there_whether_given_or_not(tmp_path):
     assert len(set(names)) == len(names)
     said = dict(rows)
     assert (said["test samples"], said["classes"], said["device"]) == ("1,234,567", "3", "cpu")
-    assert said["image size"] == "[8, 9]"
+    assert said["image size"] == "8 × 9"
     assert said["--batch_size"] == "32 (by default)"
     assert said["--seed"] == "0"
     assert "--density" not in names

@@ -188,7 +188,7 @@ def settings(source: Source) -> list[tuple[str, str]]:
     for name, value in options.items():
         if name == "density" and options.get("score") != "density" and options.get("task") != "autoencoder":
             continue
-        if name not in _PLACES and value not in (None, [], {}, ()):
+        if name not in _PLACES and value not in (None, "", [], {}, ()):
             shown = text.passage(str(value), 400) + (" (by default)" if name in by_default else "")
             rows.append((f"--{text.name(str(name))}", shown))
     return rows
@@ -201,6 +201,8 @@ def _beside_options(summary: dict[str, Any], options: dict[str, Any]) -> list[tu
     for name, value in list(found.items() if isinstance(found, dict) else ())[:_SETTINGS]:
         if isinstance(value, int | float | str | list) and name not in {*options, *_TOLD} - {"devices"}:
             shown = f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+            if name == "image_size" and isinstance(value, list):
+                shown = " × ".join(map(str, value[:2]))
             rows.append((text.name(str(name).replace("_", " ")), text.passage(shown, 400)))
     return rows
 
