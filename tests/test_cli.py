@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from rich.console import Console as RichConsole
@@ -66,7 +68,10 @@ def test_the_summary_adds_up(run):
 def test_samples_and_history_agree(run):
     with (run / "samples.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["index", "label", "score", "perplexity", "reason", "times_used"]
+    agreed = ["index", "label", "score", "perplexity", "reason", "times_used"]
+    assert list(rows[0]) == [*agreed, "file", "predicted"]
+    assert {row["predicted"] for row in rows} == set("0123456789")
+    assert np.mean([row["predicted"] == row["label"] for row in rows]) > 0.9
     assert [int(row["index"]) for row in rows] == list(range(1437))
     files = [RunDirectory(run).read_epoch(epoch) for epoch in RunDirectory(run).epochs()]
     used = sum(file.record.used.int() for file in files)
@@ -174,7 +179,7 @@ def test_every_rule_of_a_paper_trains_with_its_own_dial(policy, tmp_path, capsys
     assert (found["saved_fraction"] == 0) == (policy == "ies")  # it needs more epochs
     assert (found["step_rule"] is None) == (policy != "selective-backprop")
     said = capsys.readouterr().out
-    assert ", 2 epochs, " in said
+    assert "Training  2 epochs, batch size 64, " in said
     lines = [line.split() for line in said.splitlines()]
     rows = [line for line in lines if line and line[0] in ("1/2", "2/2")]
     shown = [int(row[5].replace(",", "")) for row in rows]
@@ -401,17 +406,33 @@ def test_options_are_spelt_as_in_the_help():
         assert not [name for name in other if name in text], path
 
 
-@pytest.mark.parametrize("width", [60, 79, 80])
-def test_columns_that_have_no_room_are_named(width):
+ROOM = [
+    (60_000, {60: "back, measured, train"}),
+    (1_281_167, {60: "back, measured, train", 80: "train"}),
+]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(("n", "left_out"), ROOM)
+def test_columns_that_have_no_room_are_named(width, n, left_out):
     file = io.StringIO()
-    console = Console(RichConsole(file=file, force_terminal=True, width=width))
-    console.begin(Subsampler(8, Fraction(0.5), Schedule(epochs=2)), 4, TrainOptions(data="digits"))
+    console = Console(RichConsole(file=file, force_terminal=True, width=width, highlight=False))
+    labels = torch.zeros(n, dtype=torch.int64)
+    subsampler = Subsampler(n, Fraction(0.5), Schedule(epochs=20), labels=labels)
+    rows = [("Data", "pictures [/b] of a folder"), ("Run", "runs/" + "long" * 30)]
+    console.begin(subsampler, 4, TrainOptions(data="digits", policy="soft"), rows)
     console.end()
-    lines = file.getvalue().splitlines()
-    head = next(line for line in lines if line.split()[:2] == ["epoch", "kept"])
-    named = "No room for outliers, back, measured: see summary.json, or widen the terminal." in lines
-    assert named == (width < 80)
-    assert ("measured" in head) != named
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue())
+    assert max(map(len, shown.splitlines())) <= width
+    assert "pictures [/b] of a folder" in shown
+    head = next(line for line in shown.splitlines() if line.split()[:2] == ["epoch", "kept"])
+    said = " ".join(shown.split())
+    if width in left_out:
+        assert f"No room for {left_out[width]}: see summary.json, or widen the terminal." in said
+        assert not set(left_out[width].split(", ")) & set(head.split())
+    else:
+        assert "No room" not in said
+        assert {"outliers", "back", "measured", "train"} <= set(head.split())
 
 
 def test_ctrl_c_leaves_what_was_done(tmp_path):

@@ -42,6 +42,7 @@ FLOORS = [
         "order",
         "generations",
         "data_file",
+        "sample_names",
         "sample_table",
         "showcase",
         "shown_file",

@@ -280,7 +280,7 @@ def test_wrong_values_raise_and_nothing_is_stored(wrong, error, words):
         sub.record(torch.arange(3), **{"losses": GOOD, **wrong})
     assert sub.scores.isnan().all()
     assert sub.progress == 0.0
-    with pytest.raises(WrongState, match="No sample was recorded in epoch 0"):
+    with pytest.raises(WrongState, match="No sample was recorded in epoch 1 of"):
         sub.step()
 
 

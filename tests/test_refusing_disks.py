@@ -141,7 +141,7 @@ def test_a_warning_is_given_for_every_epoch_and_the_files_come_later(folder):
             real(disk, path, data)
 
         patch.setattr(Disk, "write", full)
-        with pytest.raises(NotWritten, match="lacks the files of epochs 0, 1, 2"):
+        with pytest.raises(NotWritten, match="lacks the files of epochs 1, 2, 3 "):
             train(TrainOptions(**ONCE_AN_EPOCH, out=str(run)), told)
     warnings = [line for line in told.said if line.startswith("Warning: ")]
     assert len(warnings) == 4

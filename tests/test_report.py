@@ -25,8 +25,8 @@ from fallow.generations import Generations
 from fallow.history import describe
 from fallow.policies.base import Reason
 from fallow.reading import Run
+from fallow.report import facts, text, write_report
 from fallow.report import gaps as report_gaps
-from fallow.report import text, write_report
 from fallow.report.source import Source
 from fallow.report.usage import ABSENT, UNUSED, USED
 from fallow.report.writing import LARGEST, render
@@ -200,7 +200,7 @@ def check_epochs(page, past):
     for file, row in zip(past, table[1:], strict=True):
         record = file.record
         by_reason = [int((file.reason == reason).sum()) for reason in Reason]
-        whole = [record.epoch, int(unpack(record.used_bits, record.n).sum()), 0, *by_reason,
+        whole = [record.epoch + 1, int(unpack(record.used_bits, record.n).sum()), 0, *by_reason,
                  record.readmitted, 0]  # fmt: skip
         assert row[: len(whole)] == [f"{value:,}" for value in whole]
         fresh = file.scores[unpack(record.used_bits, record.n)].astype(np.float64)
@@ -361,6 +361,68 @@ def test_files_are_shown_from_the_data_folder_and_long_ones_by_their_end(tmp_pat
     assert None in whole  # of the sample without a file
 
 
+SETTINGS = {
+    "samples": 300, "test_samples": 1_234_567, "classes": 3, "device": "cpu", "image_size": [8, 9],
+    "batch_size": 32, "policy": {"name": "soft", "fraction": 0.25}, "schedule": {"readmit_every": 4},
+    "by_default": ["batch_size"],
+}  # fmt: skip
+
+
+def test_settings_stand_there_whether_given_or_not(tmp_path):
+    make_run(tmp_path / "run", options={"policy": "soft", "batch_size": 32, "seed": 0, "density": "flow"})
+    path = tmp_path / "run" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": SETTINGS}))
+    source = Source.read(Run(tmp_path / "run"))
+    source.run.about["defaults"] = ["batch_size"]
+    rows = facts.settings(source)
+    names = [name for name, _ in rows]
+    assert len(set(names)) == len(names)
+    said = dict(rows)
+    assert (said["test samples"], said["classes"], said["device"]) == ("1,234,567", "3", "cpu")
+    assert said["image size"] == "8 × 9"
+    assert said["--batch_size"] == "32 (by default)"
+    assert said["--seed"] == "0"
+    assert "--density" not in names
+    assert "batch size" not in names
+    page = " ".join(page_of(tmp_path / "run").words)
+    assert "1,234,567" in page
+    assert "The share is 25%. They come back every 4 epochs." in page
+
+
+@pytest.mark.parametrize("wrong", [
+    {"policy": [], "schedule": "x"}, {"policy": {"fraction": "<b>"}}, {"device": HOSTILE[0]},
+    {HOSTILE[0]: HOSTILE[1]}, {"policy": {"fraction": 1e300}, "schedule": {"readmit_every": -1}},
+    {str(place): place for place in range(5_000)}, {"image_size": [[[1]]], "by_default": {"a": 1}},
+])  # fmt: skip
+def test_settings_may_be_hostile(tmp_path, wrong):
+    make_run(tmp_path / "run")
+    path = tmp_path / "run" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": SETTINGS | wrong}))
+    page = page_of(tmp_path / "run")
+    assert not any(name.startswith("on") for _, names in page.skeleton for name in names)
+    assert len(facts.settings(Source.read(Run(tmp_path / "run")))) < 100
+
+
+def test_train_accuracy_stands_beside_test_accuracy(tmp_path):
+    make_run(tmp_path / "run", epochs=6)
+    plain = page_of(tmp_path / "run")
+    assert "Train accuracy" not in " ".join(plain.words)
+    path = tmp_path / "run" / "summary.json"
+    found = json.loads(path.read_text())
+    for row in found["epochs"][1:]:  # as in a run that an older version began
+        row["train_accuracy"] = 0.25 + row["epoch"] / 10
+    path.write_text(json.dumps(found | {"train_accuracy": 0.75}))
+    page = page_of(tmp_path / "run")
+    said = " ".join(page.words)
+    assert "Train accuracy: 75.00%." in said
+    assert "measured while training, on the samples that the epoch trained on" in said
+    table = next(t for t in page.tables if t[0][0] == "epoch")
+    column = table[0].index("train accuracy")
+    assert table[0][column + 1] == "accuracy"
+    assert [row[column] for row in table[1:]] == ["–", "35.00%", "45.00%", "55.00%", "65.00%", "75.00%"]
+    assert [tag for tag, _ in page.skeleton].count("polyline") == 2
+
+
 def test_tokens_without_a_gradient_are_told(tmp_path):
     make_run(tmp_path / "run")
     assert "without a gradient" not in " ".join(page_of(tmp_path / "run").words)
@@ -448,7 +510,7 @@ def test_a_missing_epoch_is_told_and_a_damaged_one_refused(tmp_path):
     }
     generations.write(generations.state_path(before.number).read_bytes(), before.about, files)
     page = page_of(tmp_path / "run")
-    assert "1 epoch is missing from the history, the first 2." in " ".join(page.words)
+    assert "1 epoch is missing from the history, the first of them epoch 3." in " ".join(page.words)
     assert page.facts["epochs"] == [1, 2, 4, 5]
     (tmp_path / "run" / "history" / "epoch-00003.safetensors").write_bytes(b"cut short")
     with pytest.raises(DamagedData, match="epoch-00003"):

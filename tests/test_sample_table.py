@@ -10,14 +10,20 @@ from fallow.sample_table import samples_csv
 
 def test_samples_without_a_score_and_labels_that_look_like_formulas():
     scores = np.array([0.5, np.nan, -np.inf], np.float32)
-    labels, reason = ["=1+1", "b,c", "not\ra"], np.array([0, 2, 0], np.uint8)
-    rows = list(csv.reader(io.StringIO(samples_csv(labels, scores, reason, np.array([3, 0, 1]), nats=True))))
-    assert rows == [
-        ["index", "label", "score", "perplexity", "reason", "times_used"],
+    columns = (["=1+1", "b,c", "not\ra"], scores, np.array([0, 2, 0], np.uint8), np.array([3, 0, 1]))
+    rows = list(csv.reader(io.StringIO(samples_csv(*columns, nats=True))))
+    head = ["index", "label", "score", "perplexity", "reason", "times_used", "file", "predicted"]
+    body = [
         ["0", "'=1+1", "0.5", "1.64872", "kept", "3"],
         ["1", "b,c", "", "", "outlier", "0"],
         ["2", "not\ra", "-inf", "0", "kept", "1"],
     ]
+    assert rows == [head, *([*row, "", ""] for row in body)]
+    names = ["=a/1.png", "b\n2.png", None]
+    told = samples_csv(*columns, nats=True, files=names, predicted=["@b", None, "c"])
+    rows = list(csv.reader(io.StringIO(told, newline="")))
+    more = [["'=a/1.png", "'@b"], ["b\n2.png", ""], ["", "c"]]
+    assert rows == [head, *([*row, *two] for row, two in zip(body, more, strict=True))]
 
 
 def test_without_labels_and_without_nats():

@@ -156,6 +156,12 @@ class TestTable:
         with open(table, newline="") as file:
             row = list(csv.reader(file))[int(line) - 1]
         assert row[:2] == [data.train.texts[17], life["label"]]
+        assert main(["inspect", str(table_run), life["file"], "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == life
+        assert found[17]["file"] == life["file"]
+        assert found[17]["predicted"] == life["predicted"]
+        assert main(["inspect", str(table_run), "texts.csv:7777"]) == 2
+        assert "Did you mean texts.csv:" in capsys.readouterr().err
 
     def test_the_text_of_a_sample_that_the_report_shows_is_told(self, table_run, table, capsys):
         data, shown = read_texts(TrainOptions(data=table).resolved()), Run(table_run).shown

@@ -9,7 +9,6 @@ WRONG = {
     "report": "`fallow report` needs RUN. Found none. See `fallow report --help`.",
     "inspect": "`fallow inspect` needs RUN and ID.",
     "inspect runs/x": "`fallow inspect` needs ID.",
-    "inspect runs/x first": "ID must be a whole number. Found first.",
     "verify runs/x --jsn": "An option must be one of `fallow verify`. Found --jsn. Did you mean --json?",
     "export a b": "`fallow export` takes no more words. Found b.",
     "export a --format": "--format needs a value.",

@@ -44,7 +44,10 @@ class ByHand(Readings):
         """
         rows = check_index(index, self.n)
         if not self._ledger.unbegun:
-            raise wrong_state(f"Epoch {self.epoch} is under way.", "Call renew() right after step().")
+            raise wrong_state(
+                f"Epoch {self.epoch + 1} of {self.schedule.epochs} is under way.",
+                "Call renew() right after step().",
+            )
         self._ledger.table.forget(rows)
         self._replan()
 
@@ -57,7 +60,10 @@ class ByHand(Readings):
         """
         check_integer("n", n, 1)
         if not self._ledger.unbegun:
-            raise wrong_state(f"Epoch {self.epoch} is under way.", "Call extend() right after step().")
+            raise wrong_state(
+                f"Epoch {self.epoch + 1} of {self.schedule.epochs} is under way.",
+                "Call extend() right after step().",
+            )
         old = self._floors.labels
         if (old is None) != (labels is None):
             need = "no `labels`" if old is None else "`labels` for the new samples"

@@ -97,7 +97,7 @@ def _number(value: float | None) -> float:
 def _check(path: str, said: Aggregates, arrays: dict[str, NDArray[Any]], epoch: int) -> None:
     """Raise if the parts of the file do not fit each other."""
     if said.epoch != epoch:
-        raise damaged(f"{path} must be epoch {epoch}.", f"epoch {said.epoch}", _STEP)
+        raise damaged(f"{path} must hold epoch number {epoch}, from 0.", f"number {said.epoch}", _STEP)
     for name, kind in _ARRAYS.items():
         size = -(-said.n // 8) if name == "used" else said.n
         found = arrays.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 from ._checks import invalid
 from .policies.base import Reason
 from .reading import Run
+from .sample_names import find
+
+_INDEX = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,21 @@ class Life:
     def told(self) -> dict[str, Any]:
         """Return all of it as plain values."""
         return asdict(self)
+
+
+def sample_of(run: Run, name: str) -> int:
+    """Return the sample that a person means by its index, its file or the row of a table it stands in.
+
+    Raises:
+        InvalidValue: for a name of none, or of several.
+        DamagedData: where the file that lists the samples is not sound.
+    """
+    if _INDEX.fullmatch(name):
+        return int(name)
+    if (files := run.data.files) is None:
+        step = "samples.csv and the report list them."
+        raise invalid("A sample of this run must be named by its index: it has no files.", name, step)
+    return find(files, name, str(run.options.get("data", "")))
 
 
 def life(run: Run, sample: int) -> Life:

@@ -140,8 +140,8 @@ def _decide(table: Table, policy: Policy, standing: Standing) -> NDArray[np.uint
         )
     if table.bad > BAD_SHARE * max(1, table.recorded):
         warnings.warn(
-            f"{table.bad:,} of {table.recorded:,} scores of epoch {standing.epoch - 1} are not finite, "
-            f"more than {BAD_SHARE:.0%}: nothing is removed for epoch {standing.epoch}. "
+            f"{table.bad:,} of {table.recorded:,} scores of epoch {standing.epoch} of {standing.epochs} are "
+            f"not finite, more than {BAD_SHARE:.0%}: nothing is removed for the next one. "
             "Look at the loss and the inputs.",
             RuntimeWarning,
             stacklevel=4,

@@ -12,7 +12,7 @@ from typing import Any
 
 from ._checks import missing_extra
 from .epoch_file import finite
-from .life import Life, life
+from .life import Life, life, sample_of
 from .reading import Run
 from .tasks.options import TEXT_TASKS
 from .terminal import say, say_json, say_progress
@@ -58,13 +58,14 @@ def _verify(parsed: Any) -> int:
         say("No state is sound: put back a copy of the folder, or begin the run anew.")
     else:
         epoch = run.about.get("epoch")
+        done = f"after epoch {epoch} of {run.about.get('epochs')}" if epoch else "from before the first epoch"
         accept = "".join(
             f" --accept {word}"
             for word, part in (("history", "history/epoch-"), ("data", "data"))
             if any(name.startswith(part) for name in found.damaged)
         )
         say(
-            f"The newest sound state is {run.search.found.number}, at epoch {epoch}: "
+            f"The newest sound state is {run.search.found.number}, {done}: "
             f"fallow train --resume {run.directory.path}{accept} goes on from there."
         )
     return DAMAGED
@@ -72,7 +73,7 @@ def _verify(parsed: Any) -> int:
 
 def _inspect(parsed: Any) -> int:
     run = Run(parsed.run)
-    found = life(run, parsed.sample)
+    found = life(run, sample_of(run, parsed.sample))
     if parsed.json:
         say_json(json.dumps(found.told(), indent=2))
     else:
@@ -93,7 +94,7 @@ def _life_lines(found: Life, *, of_texts: bool) -> list[str]:
     if of_texts and found.text is None:
         lines.append(f"{'text':<10} not kept: only samples that the report shows keep theirs")
     lines.append(f"{'used':<10} in {found.times_used} of {len(found.epochs)} epochs")
-    lines += ["Epochs count from 0, as the files of a run do."]
+    lines += ["Epochs count from 1; files and --json number them from 0."]
     lines += ["", f"{'epoch':>5}  {'used':<4}  {'score':>9}  {'':<20}  reason"]
     highest = max((epoch.score for epoch in found.epochs if epoch.score is not None), default=0.0)
     for epoch in found.epochs:
@@ -101,7 +102,8 @@ def _life_lines(found: Life, *, of_texts: bool) -> list[str]:
         share = 0.0 if epoch.score is None or highest <= 0 else max(epoch.score, 0.0) / highest
         used = "yes" if epoch.used else ""
         lines.append(
-            f"{epoch.epoch:>5}  {used:<4}  {score:>9}  {'█' * round(20 * share):<20}  {epoch.reason}".rstrip()
+            f"{epoch.epoch + 1:>5}  {used:<4}  {score:>9}  "
+            f"{'█' * round(20 * share):<20}  {epoch.reason}".rstrip()
         )
     return lines
 
@@ -201,7 +203,12 @@ def _add_pool(parser: Any) -> None:
 
 
 def _add_sample(parser: Any) -> None:
-    parser.add_argument("sample", type=int, metavar="ID", help="Its index in the training set, from 0.")
+    parser.add_argument(
+        "sample",
+        metavar="ID",
+        help="Its index in the training set, from 0; or its file: the path, the path within the data's "
+        "folder, or the name alone; or its row in a table, as d.csv:7.",
+    )
 
 
 def _add_format(parser: Any) -> None:
@@ -232,12 +239,14 @@ COMMANDS = {
     ),
     "inspect": Command(
         "One sample's life: epoch by epoch whether it was used, its score, why it was left out.\n\n"
-        "  fallow inspect runs/digits 17",
+        "  fallow inspect runs/digits 17\n"
+        "  fallow inspect runs/pictures ash/003.png",
         _add_sample,
         _inspect,
     ),
     "export": Command(
-        "Tables for other tools: history (a row an epoch and sample) and samples (a row each).\n\n"
+        "Tables for other tools: history (a row an epoch and sample; epochs are numbered from 0 there) and "
+        "samples (a row each).\n\n"
         "  fallow export runs/digits --format parquet\n"
         "  duckdb -c \"select sample, max(score) from 'runs/digits/export/history.parquet' group by 1\"",
         _add_format,

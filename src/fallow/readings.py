@@ -124,6 +124,11 @@ class Readings:
         return min(self.n, -(-least // floors.multiple) * floors.multiple)
 
     @property
+    def min_kept_per_class(self) -> int:
+        """How many samples of each class are kept at least."""
+        return self._floors.per_class
+
+    @property
     def record_seconds(self) -> float:
         """Time spent inside ``record`` so far, in seconds."""
         return sum(epoch.record_seconds for epoch in self.history) + self._ledger.seconds
@@ -146,7 +151,8 @@ class Readings:
                 self._orders[shuffle] = order if done is None else Rest(order, done)
             return self._orders[shuffle]
         if not 0 <= epoch < self.epoch:
-            raise invalid(f"Epochs 0 to {self.epoch} have an order.", epoch, "Others are not planned yet.")
+            step = "It is numbered from 0, as `subsampler.epoch` is; others are not planned yet."
+            raise invalid(f"An epoch that has an order must be in [0, {self.epoch}].", epoch, step)
         return Order(Bitset(self.history[epoch].used.numpy()), self.seed, epoch, shuffle=shuffle)
 
     def weights(self, index: Tensor | NDArray[np.int64]) -> Tensor | None:

@@ -22,8 +22,10 @@ def samples_csv(
     times_used: NDArray[np.integer],
     *,
     nats: bool,
+    files: Sequence[str] | None = None,
+    predicted: Sequence[str | None] | None = None,
 ) -> str:
-    """Return the table as text: index, label, score, perplexity, reason, times used.
+    """Return the table as text, a row a sample, with the columns of ``COLUMNS``.
 
     Args:
         labels: the class of each sample by name, or None.
@@ -31,6 +33,8 @@ def samples_csv(
         reason: ``(N,)``, why each sample was left out at the end.
         times_used: ``(N,)``, in how many epochs it was trained on.
         nats: whether ``exp(score)`` is a perplexity.
+        files: the file of each sample, or None.
+        predicted: the class that was last predicted for each sample, by name; None where there is none.
     """
     n, words = len(scores), [r.words for r in Reason]
     known = scores.astype(np.float64) if nats else np.full(n, np.nan)
@@ -43,6 +47,8 @@ def samples_csv(
             "perplexity": _shown(perplexities),
             "reason": [words[why] for why in reason.tolist()],
             "times_used": times_used.tolist(),
+            "file": [None] * n if files is None else files,
+            "predicted": [None] * n if predicted is None else predicted,
         }
     )
 

@@ -65,7 +65,10 @@ class Schedule:
             check_integer("readmit_every", self.readmit_every, 1, "None never re-admits.")
         if not isinstance(self.readmit_at, Iterable):
             raise invalid_type("`readmit_at` must list epochs.", repr(self.readmit_at), "Try (5, 10).")
-        listed = tuple(check_integer("readmit_at", e, 1, "Epoch 0 is full.") for e in self.readmit_at)
+        listed = tuple(
+            check_integer("readmit_at", e, 1, "Here epochs are numbered from 0, and the first is full.")
+            for e in self.readmit_at
+        )
         late = [e for e in listed if e >= self.epochs]
         if late:
             raise invalid(f"`readmit_at` must name epochs below {self.epochs}.", late[0])

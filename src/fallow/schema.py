@@ -50,7 +50,7 @@ class Manifest(Struct, frozen=True):
 
 
 class About(Struct, frozen=True):
-    """What a manifest says of the training: how far it is, and its options."""
+    """What a manifest says of the training: how far it is, its options, and which were not given."""
 
     data: Annotated[str, Meta(pattern=_DATA)] = "data.safetensors"
     epoch: Epochs = 0
@@ -60,6 +60,7 @@ class About(Struct, frozen=True):
     steps: Count = 0
     seconds: Seconds = 0.0
     options: dict[str, Any] = {}
+    defaults: Annotated[list[Name], Meta(max_length=1 << 10)] = []
 
 
 class Aggregates(Struct, frozen=True):
@@ -118,6 +119,7 @@ class SummaryRow(Struct, frozen=True):
 
     epoch: Epoch = 0
     accuracy: Real | None = None
+    train_accuracy: Real | None = None
     test_loss: Real | None = None
     bits_per_character: Real | None = None
     samples_backward: Count | None = None
@@ -131,6 +133,7 @@ class Summary(Struct, frozen=True):
 
     epochs: Annotated[list[SummaryRow], Meta(max_length=MAX_EPOCHS)] = []
     accuracy: Real | None = None
+    train_accuracy: Real | None = None
     test_loss: Real | None = None
     perplexity: Real | None = None
     bits_per_character: Real | None = None
@@ -143,6 +146,7 @@ class Summary(Struct, frozen=True):
     record_seconds: Real | None = None
     evaluated_on: Literal["test", "validation"] = "test"
     remarks: list[str] = []
+    settings: dict[str, Any] = {}
 
 
 def parse(kind: type[Kind], data: bytes, name: str, step: str = "") -> Kind:

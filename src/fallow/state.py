@@ -231,7 +231,8 @@ def _adapted(
     table = ledger.table
     if (changed & {"n", "labels"} or origin is not None) and not ledger.unbegun:
         raise wrong_state(
-            f"The state was saved in the middle of epoch {plan.epoch}, whose samples are planned.",
+            f"The state was saved in the middle of an epoch ({plan.epoch + 1}, counted from 1), whose "
+            "samples are planned.",
             "Other samples or labels need a state from between two epochs.",
         )
     if "policy" in changed:

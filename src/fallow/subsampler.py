@@ -241,7 +241,7 @@ class Subsampler(ByHand):
         ledger.merge()
         if not table.recorded:
             raise wrong_state(
-                f"No sample was recorded in epoch {self.epoch}.",
+                f"No sample was recorded in {self._shown_epoch()}.",
                 "Call `subsampler.record(index, losses)` for each batch before `step()`.",
             )
         if not ledger.measured:
@@ -261,6 +261,10 @@ class Subsampler(ByHand):
         table.reason, self._plan, self._orders = reason, plan, {}
         ledger.begin(epoch)
 
+    def _shown_epoch(self, later: int = 0) -> str:
+        """Return the epoch under way, or one after it, as people count: from 1."""
+        return f"epoch {self.epoch + later + 1} of {self.schedule.epochs}"
+
     def _warn_due(self) -> None:
         """Say once that removed samples wait to be measured and nobody measures them."""
         waiting = 0 if "due" in self._said else self._due().size
@@ -270,8 +274,8 @@ class Subsampler(ByHand):
             what = "removed samples" if every else "outliers"
             other = "" if every else ', or set Schedule(outliers="readmit") or "never"'
             warnings.warn(
-                f"{waiting:,} {what} are due to be measured before epoch {self.epoch + 1} and stay as they "
-                "are. Call `subsampler.remeasure(dataset, score_batch)` "
+                f"{waiting:,} {what} are due to be measured before {self._shown_epoch(1)} and stay as "
+                "they are. Call `subsampler.remeasure(dataset, score_batch)` "
                 f"before `step()`{other}.",
                 stacklevel=3,
             )
@@ -284,9 +288,10 @@ class Subsampler(ByHand):
         if 0 < recorded < planned:
             self._said.add("short")
             warnings.warn(
-                f"{recorded:,} of {planned:,} samples planned for epoch {self.epoch} were recorded; the "
-                "others keep their last score. If the loop ran to its end, something drops batches: a limit "
-                "of the trainer, or Accelerate's `prepare`, which must not split the loader again.",
+                f"{recorded:,} of {planned:,} samples planned for {self._shown_epoch()} were "
+                "recorded; the others keep their last score. If the loop ran to its end, something drops "
+                "batches: a limit of the trainer, or Accelerate's `prepare`, which must not split the "
+                "loader again.",
                 stacklevel=3,
             )
 
@@ -303,7 +308,7 @@ class Subsampler(ByHand):
         recorded = self._ledger.recorded + self._ledger.waiting
         if recorded > self._ledger.loaded and recorded >= planned:
             raise wrong_state(
-                f"Epoch {self.epoch} has ended: all its samples are recorded.",
+                f"{self._shown_epoch().capitalize()} has ended: all its samples are recorded.",
                 "Call `subsampler.step()` before the next epoch.",
             )
 

@@ -157,7 +157,9 @@ def _state(run: Run, found: Verification) -> None:
     elif planned is not None and len(run.epochs) >= planned and not run.finished:
         found.incomplete = True
         step = f"fallow train --resume {directory.path} trains the others again."
-        found.remarks.append(f"The last saved state is of epoch {run.about['epoch']} of {planned}: {step}")
+        found.remarks.append(
+            f"The last saved state is from after epoch {run.about['epoch']} of {planned}: {step}"
+        )
 
 
 def _numbering(run: Run, found: Verification) -> None:
@@ -165,11 +167,16 @@ def _numbering(run: Run, found: Verification) -> None:
     done = int(run.about.get("epoch", 0)) if run.about else 0
     lacking = sorted(set(range(done)) - set(run.epochs))
     if lacking:
-        found.remarks.append(f"Epochs without a file: {ranges(lacking)}.")
+        found.remarks.append(f"Epochs without a file, counted from 1: {_counted(lacking)}.")
     later = [epoch for epoch in run.epochs if epoch >= done]
     if later:
-        words = ranges(later)
-        found.remarks.append(f"Epochs after the last state, which a resumed run trains again: {words}.")
+        what = "Epochs after the last state, which a resumed run trains again, counted from 1"
+        found.remarks.append(f"{what}: {_counted(later)}.")
+
+
+def _counted(epochs: list[int]) -> str:
+    """Return epochs as people count them, from 1, in few words."""
+    return ranges([epoch + 1 for epoch in epochs])
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from ..regular_file import check_folder
 from ..run_directory import RunDirectory
 from ..run_lock import RunLock, open_lock
 from ..tasks.building import make_policy
-from ..tasks.options import _ONLY_WITH, TrainOptions
+from ..tasks.options import _ONLY_WITH, ON_DATA, TrainOptions
 from .arms import FULL, Arm
 from .files import FORMAT, read_config, read_settings, read_summary
 from .options import NOT_SHARED, ONE_SESSION
@@ -159,6 +159,10 @@ class Plan:
             before.pop(name, None)
             now.pop(name, None)
         summary, policy = run.summary(), make_policy(run.options)
+        for name in _defaults(run, summary):
+            if now.get(name) in (None, "auto"):  # not given now either
+                before.pop(name, None)
+                now.pop(name, None)
         shown = None if summary is None else str(summary["policy"])
         same = shown is not None and _is_rule(shown, policy)
         for name in _DIALS if same else ():  # of the same rule, whichever of them it was made from
@@ -174,6 +178,17 @@ class Plan:
             rule = "A comparison goes on with the settings that it began with."
             step = "Name another folder with --out, or repeat the settings."
             raise invalid(rule, f"{what} {'; '.join(differences)}", step)
+
+
+def _defaults(run: Run, summary: dict[str, Any] | None) -> set[str]:
+    """Return the options in ``config.yaml`` that were not given and hang on the data and the others."""
+    if summary is not None:
+        settings = summary.get("settings")
+        found = settings.get("by_default") if isinstance(settings, dict) else None
+    else:
+        state = RunDirectory(run.path).generations.newest().found
+        found = list(ON_DATA) if state is None else state.about.get("defaults")
+    return {name for name in ON_DATA if isinstance(found, list) and name in found}
 
 
 def _remove(path: Path) -> None:

@@ -42,12 +42,22 @@ def gather(plan: Plan, jobs: int | None, failed: Mapping[str, str]) -> dict[str,
             "seeds": list(plan.seeds),
             "jobs": jobs,
         },
+        "settings_used": _shared([summary for summary in found.values() if summary is not None]),
         "samples_full": full_samples,
         "measure": measure.name,
         "arms": arms,
         "full_too_long": _too_long(arms),
         "runs": rows,
     }
+
+
+def _shared(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the settings that all finished runs share, with the defaults that they used."""
+    found = [s for one in summaries if isinstance(s := one.get("settings"), dict)]
+    if not found or len(found) < len(summaries):  # runs of an older version do not tell
+        return {}
+    first = {name: value for name, value in found[0].items() if name != "by_default"}
+    return {n: value for n, value in first.items() if all(one.get(n) == value for one in found)}
 
 
 def _samples_of_full(summaries: Any, plan: Plan) -> int | None:

@@ -318,7 +318,8 @@ class SubsamplingCallback(Callback):
         """Raise for a checkpoint from between the last batch of an epoch and its end: nothing would train."""
         if self.subsampler.exhausted:
             raise wrong_state(
-                f"All batches of epoch {self.subsampler.epoch} were done when the checkpoint was saved.",
+                f"All batches of epoch {self.subsampler.epoch + 1} of {self.subsampler.schedule.epochs} were "
+                "done when the checkpoint was saved.",
                 "Take one from the end of an epoch: ModelCheckpoint(save_on_train_epoch_end=True).",
             )
 

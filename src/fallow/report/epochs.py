@@ -58,7 +58,9 @@ def reasons(source: Source) -> dict[str, Any]:
                         "w": text.percent(width - gap),
                         "y": text.percent(1 - below / top),
                         "h": text.percent(size / top),
-                        "said": f"epoch {record.epoch}: {size:,} {reason.words}" if len(drawn) <= 60 else "",
+                        "said": f"epoch {record.epoch + 1}: {size:,} {reason.words}"
+                        if len(drawn) <= 60
+                        else "",
                     }
                 )
     ever = [field for field in FIELDS if any(getattr(record, field) for record in source.history)]
@@ -84,21 +86,28 @@ def _said(last: EpochRecord) -> str:
     """Return in a sentence what the last epoch left out."""
     how = {"learned": "as learned", "outliers": "as outliers", "not_drawn": "not drawn", "by_hand": "by hand"}
     parts = [f"{size:,} {words}" for field, words in how.items() if (size := getattr(last, field))]
-    said = f"The last epoch, {last.epoch}, kept {last.kept:,} of {text.plural(last.n, 'sample')}"
+    said = f"The last epoch, {last.epoch + 1}, kept {last.kept:,} of {text.plural(last.n, 'sample')}"
     return f"{said} and left out {', '.join(parts)}." if parts else f"{said} and left out none."
 
 
 def accuracy(source: Source) -> dict[str, Any] | None:
     """Return the line of accuracies, or of bits a character; None where there are none."""
     bits = source.bits
-    found = bits or source.accuracies
-    known = [(i, found[record.epoch]) for i, record in enumerate(source.drawn) if record.epoch in found]
+    known = _known(source, bits or source.accuracies)
     if not known:
         return None
+    trained = [] if bits else _known(source, source.train_accuracies)
     values = [value for _, value in known]
-    low, high, levels = _range(min(values), max(values))
+    every = values + [value for _, value in trained]
+    low, high, levels = _range(min(every), max(every))
     size = len(source.drawn)
-    points = [((place + 0.5) / size, (high - value) / (high - low)) for place, value in known]
+
+    def placed(line: list[tuple[int, float]]) -> list[tuple[float, float]]:
+        return [((place + 0.5) / size, (high - value) / (high - low)) for place, value in line]
+
+    def drawn(line: list[tuple[int, float]]) -> str:
+        return " ".join(f"{text.number(1000 * x)},{text.number(100 * y)}" for x, y in placed(line))
+
     part = text.name(str((source.run.summary or {}).get("evaluated_on", "test")))
     best = known[int(np.argmin(values) if bits else np.argmax(values))]
     name = "bits a character" if bits else "accuracy"
@@ -107,8 +116,9 @@ def accuracy(source: Source) -> dict[str, Any] | None:
         return f"{value:.4f}" if bits else text.share(value, 2)
 
     return {
-        "line": " ".join(f"{text.number(1000 * x)},{text.number(100 * y)}" for x, y in points),
-        "dots": [(text.percent(x), text.percent(y)) for x, y in points] if size <= 60 else [],
+        "line": drawn(known),
+        "train_line": drawn(trained),
+        "dots": [(text.percent(x), text.percent(y)) for x, y in placed(known)] if size <= 60 else [],
         "levels": [
             (text.percent((high - v) / (high - low)), f"{v:.4g}" if bits else f"{100 * v:.4g}%")
             for v in levels
@@ -116,8 +126,14 @@ def accuracy(source: Source) -> dict[str, Any] | None:
         "part": part,
         "name": name,
         "said": f"{part.capitalize()} {name}: {shown(values[-1])} in the last epoch, best "
-        f"{shown(best[1])} in epoch {source.drawn[best[0]].epoch}.",
+        f"{shown(best[1])} in epoch {source.drawn[best[0]].epoch + 1}."
+        + (f" Train accuracy: {shown(trained[-1][1])}." if trained else ""),
     }
+
+
+def _known(source: Source, found: dict[int, float]) -> list[tuple[int, float]]:
+    """Return the values of the drawn epochs that have one, each with its epoch's place."""
+    return [(i, found[record.epoch]) for i, record in enumerate(source.drawn) if record.epoch in found]
 
 
 def _range(low: float, high: float) -> tuple[float, float, list[float]]:
@@ -207,17 +223,19 @@ def _path(heights: NDArray[np.float64]) -> str:
 def table(source: Source) -> dict[str, Any]:
     """Return the numbers behind the charts, a row an epoch; evenly spaced ones where there are many."""
     bits = source.bits
-    found = bits or source.accuracies
+    found, trained = bits or source.accuracies, source.train_accuracies
     at = _spread(len(source.history), _ROWS)
     body = []
     for record in (source.history[i] for i in at):
         counts = (record.backward, record.forward_only, *(getattr(record, f) for f in FIELDS),
                   record.readmitted, record.bad)  # fmt: skip
-        cells = [str(record.epoch), *(text.count(c) for c in counts)]
+        cells = [str(record.epoch + 1), *(text.count(c) for c in counts)]
         cells += [text.score(record.mean_score), text.score(record.score_quantiles[2])]
         value = found.get(record.epoch)
         told = text.share(value, 2) if value is None or not bits else f"{value:.4f}"
+        cells += [text.share(trained.get(record.epoch), 2)] if trained else []
         body.append([*cells, told])
     words = [reason.words for reason in REASONS]
     head = ["epoch", "trained on", "measured only", *words, "re-admitted", "bad scores"]
-    return {"head": [*head, "mean score", "median", "bits a character" if bits else "accuracy"], "body": body}
+    head += ["mean score", "median", *(["train accuracy"] if trained else [])]
+    return {"head": [*head, "bits a character" if bits else "accuracy"], "body": body}

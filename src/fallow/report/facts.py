@@ -11,6 +11,10 @@ from . import text, told
 from .source import Source
 
 _PLACES = {"out", "resume", "accept"}
+_TOLD = {"policy", "schedule", "score", "step_rule", "by_default", "kind"}
+"""Settings that are shown in other words."""
+_SETTINGS = 60
+"""At most so many of them are read."""
 _RULES = {
     "soft": "An exact share of the samples is left out of each epoch. Which ones is drawn: the lower a "
     "sample scores, the likelier it is left out.",
@@ -49,6 +53,8 @@ def heading(source: Source) -> dict[str, Any]:
     elif isinstance(accuracy, float):
         diverged = " of a network that diverged" if summary.get("diverged") is True else ""
         facts.append((f"{part} accuracy", text.share(accuracy, 2) + diverged))
+    if (right := told.share(summary.get("train_accuracy"))) is not None:
+        facts.append(("Train accuracy", text.share(right, 2)))
     if isinstance(summary.get("seconds"), float):
         facts.append(("Time", text.seconds(summary["seconds"])))
     said = summary.get("remarks")
@@ -56,9 +62,10 @@ def heading(source: Source) -> dict[str, Any]:
     remarks += [text.passage(f"A newer state is damaged: {found}", 500) for found in source.run.search.damage]
     if source.spaced:
         remarks.append(source.spaced)
+    used = {name: value for name, value in _used_by_rule(summary).items() if options.get(name) is None}
     return {
         "title": _title(str(options.get("data", source.run.directory.path.resolve().name))),
-        "policy": rule(options, source.unit),
+        "policy": rule({**options, **used}, source.unit),
         "facts": facts,
         "diverged": remarks.pop(0) if remarks and summary.get("diverged") is True else "",
         "remarks": remarks[:12],
@@ -172,12 +179,43 @@ def tokens(source: Source) -> str:
 
 
 def settings(source: Source) -> list[tuple[str, str]]:
-    """Return every option that was set, and what the summary says of policy and schedule."""
-    summary = source.summary or {}
+    """Return what was set, the options and their defaults too, and what the summary says of the rest."""
+    summary, options = source.summary or {}, source.run.options
     rows = [(name.replace("_", " "), text.passage(str(summary[name]), 400))
             for name in ("policy", "schedule", "score", "step_rule") if summary.get(name)]  # fmt: skip
     rows = [(f"{name} in full", value) for name, value in rows]
-    for name, value in source.run.options.items():
-        if name not in _PLACES and value not in (None, [], {}, ()):
-            rows.append((f"--{text.name(str(name))}", text.passage(str(value), 400)))
+    rows = _beside_options(summary, options) + rows
+    found = source.run.about.get("defaults")
+    by_default = found if isinstance(found, list) else []
+    for name, value in options.items():
+        if name == "density" and options.get("score") != "density" and options.get("task") != "autoencoder":
+            continue
+        if name not in _PLACES and value not in (None, "", [], {}, ()):
+            shown = text.passage(str(value), 400) + (" (by default)" if name in by_default else "")
+            rows.append((f"--{text.name(str(name))}", shown))
     return rows
+
+
+def _beside_options(summary: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the settings that no option names: sizes of data and network, optimiser, device."""
+    found = summary.get("settings")
+    rows = []
+    for name, value in list(found.items() if isinstance(found, dict) else ())[:_SETTINGS]:
+        if isinstance(value, int | float | str | list) and name not in {*options, *_TOLD} - {"devices"}:
+            shown = f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+            if name == "image_size" and isinstance(value, list):
+                shown = " × ".join(map(str, value[:2]))
+            rows.append((text.name(str(name).replace("_", " ")), text.passage(shown, 400)))
+    return rows
+
+
+def _used_by_rule(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return what the rule used for the share that it leaves out, and for when samples come back."""
+    found = summary.get("settings")
+    parts = found if isinstance(found, dict) else {}
+    policy, schedule = (told.rows([parts.get(name)], 1) for name in ("policy", "schedule"))
+    values = {
+        "fraction": told.share(policy[0].get("fraction")) if policy else None,
+        "readmit_every": told.whole(schedule[0].get("readmit_every")) if schedule else None,
+    }
+    return {name: value for name, value in values.items() if value}

@@ -77,7 +77,7 @@ def _of_outliers(source: Source, shown: Showcase, total: int, wrong: int) -> str
     if not total:
         return "No sample was removed as an outlier in any epoch so far."
     who = text.plural(total, "sample was", "samples were")
-    said = f"{who} left out as outliers in epoch {source.reason_epoch}"
+    said = f"{who} left out as outliers in epoch {source.reason_epoch + 1}"
     if source.reason_epoch != source.last.record.epoch:
         said += ", the last epoch that left any out"
     if source.predicted is None or source.labels is None:

@@ -115,6 +115,11 @@ class Source:
         return self._by_epoch("accuracy")
 
     @property
+    def train_accuracies(self) -> dict[int, float]:
+        """The accuracy on what each epoch trained on, as it was trained on."""
+        return self._by_epoch("train_accuracy")
+
+    @property
     def bits(self) -> dict[int, float]:
         """The bits a character of a language model after each epoch; empty for every other task."""
         return self._by_epoch("bits_per_character")
@@ -138,7 +143,7 @@ class Source:
         there = {record.epoch for record in self.history}
         if missing := [epoch for epoch in range(max(there)) if epoch not in there]:
             gone = text.plural(len(missing), "epoch is", "epochs are")
-            said.append(f"{gone} missing from the history, the first {missing[0]}.")
+            said.append(f"{gone} missing from the history, the first of them epoch {missing[0] + 1}.")
         return " ".join(said)
 
 

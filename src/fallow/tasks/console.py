@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,24 +14,15 @@ from rich.text import Text
 
 from ..history import EpochRecord
 from ..spelling import one_line
-from ..step_rules import StepRule
 from ..subsampler import Subsampler
 from .options import TrainOptions
 from .rich_console import RichConsole, cell
 
-_COLUMNS = {
-    "epoch": 7,
-    "kept": 10,
-    "learned": 9,
-    "outliers": 8,
-    "back": 8,
-    "measured": 8,
-    "loss": 7,
-    "test": 7,
-    "so far": 7,
-}
+_COLUMNS = ("epoch", "kept", "learned", "outliers", "back", "measured", "loss", "train", "test", "so far")
+_COUNTS = ("kept", "learned", "outliers", "back", "measured")
+_LEAST = ("train", "measured", "back", "outliers")
+"""Columns that a narrow terminal goes without, in this order."""
 _DRAWN = ("soft", "below-mean", "infobatch", "seta", "repb", "random")
-_WIDE_ONLY = ("outliers", "back", "measured")
 
 
 class Console:
@@ -46,6 +37,7 @@ class Console:
         self.rich, self.silent = rich, silent
         self._progress: Progress | None = None
         self._task: Any = None
+        self._widths: dict[str, int] = {}
 
     @staticmethod
     def here() -> Console:
@@ -73,6 +65,13 @@ class Console:
         if not self.silent:
             self.rich.print(Text(one_line(text)), soft_wrap=True)
 
+    def passage(self, text: str) -> None:
+        """Print a sentence, which a terminal breaks between words."""
+        if self.live:
+            self.rich.print(text, markup=False)
+        else:
+            self.line(text)
+
     @contextmanager
     def reading(self, name: str) -> Iterator[Callable[[int, int], None] | None]:
         """Show how far reading the data is, where that takes a while."""
@@ -90,20 +89,35 @@ class Console:
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def begin(
-        self, subsampler: Subsampler, batches: int, options: TrainOptions, step_rule: StepRule | None = None
+        self,
+        subsampler: Subsampler,
+        batches: int,
+        options: TrainOptions,
+        opening: Sequence[tuple[str, str]],
     ) -> None:
-        """Say what is trained, and head the table."""
+        """Say what is trained, and head the table of the epochs.
+
+        Args:
+            subsampler: before the first epoch.
+            batches: of the first epoch.
+            options: of the training.
+            opening: what is trained on what, how and where, by name.
+        """
         epochs = subsampler.schedule.epochs
-        rule = "nothing left out" if options.policy == "full" else repr(step_rule or subsampler.policy)
-        self.line(f"{options.data}: {subsampler.n:,} samples, {epochs} epoch{'s'[: epochs != 1]}, {rule}")
-        bits = "; test: bits a character" if options.task == "language-model" else ""
+        self.facts(opening)
+        bits = "bits a character" if options.task == "language-model" else "accuracy"
         loss = "mean loss" if options.policy == "repb" else "mean score"
-        self.line(f"loss: {loss} of the samples trained on; so far: share of full training's samples{bits}")
-        if not self._wide:
-            self.line(f"No room for {', '.join(_WIDE_ONLY)}: see summary.json, or widen the terminal.")
-        drawn = options.policy in _DRAWN
-        heads = {name: name for name in _COLUMNS} | ({"learned": "not drawn"} if drawn else {})
-        self._row(heads | ({"test": "valid"} if options.validation is not None else {}))
+        heads = {name: name for name in _COLUMNS}
+        heads |= {"learned": "not drawn"} if options.policy in _DRAWN else {}
+        heads |= {"test": "valid"} if options.validation is not None else {}
+        left_out = self._make_room(heads, subsampler.n, epochs, has_classes=subsampler.labels is not None)
+        legend = [f"loss: {loss} of the samples trained on"]
+        legend += ["train: accuracy on them, while training"] if "train" in self._widths else []
+        legend += [f"{heads['test']}: {bits}", "so far: share of full training's samples"]
+        self.passage(f"{'; '.join(legend)}.")
+        if left_out:
+            self.passage(f"No room for {', '.join(left_out)}: see summary.json, or widen the terminal.")
+        self._row(heads)
         if self.live:
             self._progress = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
@@ -133,8 +147,12 @@ class Console:
         loss: float | None,
         tested: str,
         so_far: float,
+        trained: str = "-",
     ) -> None:
-        """Print the line of a finished epoch; ``tested`` says what its evaluation found."""
+        """Print the line of a finished epoch.
+
+        ``tested`` says what its evaluation found, ``trained`` how accurate it was on what it trained on.
+        """
         place = f"{record.epoch + 1}/{epochs}"
         removed = record.learned + record.not_drawn
         self._row(
@@ -146,20 +164,27 @@ class Console:
                 "back": f"{record.readmitted:,}",
                 "measured": f"{measured:,}",
                 "loss": "-" if loss is None else number(loss),
+                "train": trained,
                 "test": tested,
                 "so far": f"{so_far:.1%}",
             }
         )
 
-    @property
-    def _wide(self) -> bool:
-        """Whether there is room for every column."""
-        return not self.live or self.rich.width > sum(_COLUMNS.values()) + len(_COLUMNS) - 1
+    def _make_room(self, heads: dict[str, str], n: int, epochs: int, *, has_classes: bool) -> list[str]:
+        """Decide how wide each column is; return those that the terminal has no room for."""
+        needed = {"epoch": f"{epochs}/{epochs}", "so far": "100.0%"} | dict.fromkeys(_COUNTS, f"{n:,}")
+        needed |= dict.fromkeys(("loss", "train", "test"), "100.00%")
+        names = [name for name in _COLUMNS if has_classes or name != "train"]
+        self._widths = {name: max(len(heads[name]), len(needed[name])) for name in names}
+        left_out = []
+        for name in _LEAST:
+            if self.live and sum(self._widths.values()) + len(self._widths) > self.rich.width:
+                left_out += [name] if self._widths.pop(name, None) is not None else []
+        return [name for name in _COLUMNS if name in left_out]
 
     def _row(self, cells: dict[str, str]) -> None:
-        """Print a row of the table; a terminal too narrow for it gets the columns that matter most."""
-        shown = [name for name in cells if self._wide or name not in _WIDE_ONLY]
-        self.line(" ".join(f"{cells[name]:>{_COLUMNS[name]}}" for name in shown))
+        """Print a row of the table."""
+        self.line(" ".join(f"{cells[name]:>{width}}" for name, width in self._widths.items()))
 
     def end(self) -> None:
         """Take the bar away."""
@@ -167,7 +192,17 @@ class Console:
             self._progress.stop()
             self._progress = None
 
-    def table(self, rows: list[tuple[str, str]]) -> None:
+    def facts(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Print facts by name: folded on a terminal, elsewhere one line each."""
+        if self.live:
+            self.table(rows)
+        else:
+            widest = max(len(name) for name, _ in rows)
+            for name, value in rows:
+                self.line(f"{name:<{widest}}  {value}")
+        self.line()
+
+    def table(self, rows: Sequence[tuple[str, str]]) -> None:
         """Print a table of two columns."""
         if self.silent:
             return

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,16 @@ class _Sessions(Struct):
     sessions: list[dict[str, Any]]
 
 
-def environment_json(path: Path) -> str:
-    """Return the text of the file with this session added to those that ``path`` holds."""
+_DEVICE = ("device", "device_name", "devices", "precision")
+
+
+def environment_json(path: Path, settings: Mapping[str, Any]) -> str:
+    """Return the text of the file with this session added to those that ``path`` holds.
+
+    Args:
+        path: the file; it may not be there yet.
+        settings: of the session, which name the device that it trains on.
+    """
     sessions = []
     with suppress(OSError, ValueError):
         found = schema.parse_json(read_regular(path, path.parent, _LARGEST), str(path))
@@ -46,6 +55,7 @@ def environment_json(path: Path) -> str:
             "processors": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "gpu": gpu,
+            **{name: settings[name] for name in _DEVICE if name in settings},
         }
     )
     return json.dumps({"sessions": sessions}, indent=1) + "\n"

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from .. import schema
 from .._checks import DamagedData, NotWritten
+from ..bitset import unpack
 from ..epoch_file import EpochFile, finite
-from ..history import times_used
+from ..history import EpochRecord, times_used
 from ..run_directory import RunDirectory
 from ..scores.base import is_no_score
 from ..showcase import choose
@@ -113,6 +114,7 @@ class EpochWriter(Callback):
                 "epoch": record.epoch,
                 **counted,
                 "accuracy": accuracy,
+                "train_accuracy": (right := self._train_accuracy(record)),
                 "test_loss": loss,
                 **told,
                 "seconds": self.watch.seconds,
@@ -132,7 +134,20 @@ class EpochWriter(Callback):
         mean = self._mean_loss() if self._by_loss else record.mean_score
         tested = "-" if accuracy is None else f"{accuracy:.2%}"
         tested = number(told["bits_per_character"]) if "bits_per_character" in told else tested
-        self.console.epoch(record, epochs, measured, mean, tested, used / (epochs * record.n))
+        trained = "-" if right is None else f"{right:.2%}"
+        self.console.epoch(record, epochs, measured, mean, tested, used / (epochs * record.n), trained)
+
+    def _train_accuracy(self, record: EpochRecord) -> float | None:
+        """Return the share of the samples trained on whose class was predicted, as each was trained on.
+
+        None without labels, or if the module tells no predicted classes.
+        """
+        labels = self.subsampler.labels
+        if labels is None:
+            return None
+        predicted = self.subsampler.predicted.numpy()
+        there = unpack(record.used_bits, record.n) & (predicted >= 0)
+        return float((predicted == labels.numpy())[there].mean()) if there.any() else None
 
     def show(self) -> None:
         """Write pictures of the samples that a report of the last epoch shows.
@@ -190,8 +205,9 @@ class EpochWriter(Callback):
         """
         found = self.run.generations.newest().found
         begun = found is not None and (found.about["epoch"] or found.about["recorded"])
-        saved = f"the last saved state is of epoch {found.about['epoch']}" if found and begun else "no state"
-        saved += "" if begun else " is saved yet"
+        saved = (
+            f"the last saved state is {_place(found.about)}" if found and begun else "no state is saved yet"
+        )
         what = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}; {saved}."
         if self.stop_on_storage_error:
             step = f"go on with fallow train --resume {self.run.path}" if begun else "begin the run again"
@@ -231,6 +247,19 @@ class EpochWriter(Callback):
         losses = torch.cat(self._losses)
         there = ~is_no_score(losses)
         return float(losses[there].mean()) if bool(there.any()) else None
+
+
+def _place(about: dict[str, Any]) -> str:
+    """Return from when a saved state is; epochs count from 1.
+
+    >>> _place({"epoch": 2, "recorded": 0}), _place({"epoch": 2, "recorded": 640})
+    ('from after epoch 2', 'from within epoch 3')
+    """
+    return (
+        f"from within epoch {about['epoch'] + 1}"
+        if about["recorded"]
+        else f"from after epoch {about['epoch']}"
+    )
 
 
 def mend(error: OSError) -> str:

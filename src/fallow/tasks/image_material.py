@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from .console import Console
 from .image import ImageTask
 from .material import Material, as_before
 from .on_images import OnImages, Recipe
-from .options import TrainOptions
+from .options import KNOWN_DATA, TrainOptions
 from .parts import chosen_parts
 
 _AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "cifar10n": "crop-flip", "digits": "none"}
@@ -96,6 +97,8 @@ def image_material(
         module,
         held_out_name=_held_out_names(data, file),
         unlisted=unlisted,
+        usual=_usual(options, data),
+        facts=_facts(data),
     )
 
 
@@ -109,6 +112,20 @@ def _held_out_names(data: ImageData, file: DataFile) -> Callable[[int], str]:
         return f"test image {row}" if files is None else files[row]
 
     return name
+
+
+def _usual(options: TrainOptions, data: ImageData) -> dict[str, Any]:
+    """Return the values of options that depend on the images."""
+    height, width = data.train.images.shape[2:]
+    found: dict[str, Any] = {"augment": _AUGMENTS.get(data.name, "crop")}
+    if height == width and Path(options.data).is_dir() and options.data not in KNOWN_DATA:
+        found["image_size"] = height
+    return found
+
+
+def _facts(data: ImageData) -> dict[str, Any]:
+    channels, height, width = data.train.images.shape[1:]
+    return {"kind": "images", "image_size": [height, width], "channels": channels}
 
 
 def _data_file(data: ImageData) -> DataFile:
@@ -146,9 +163,7 @@ def _module(
         network = SmallAutoencoder(shape[1], (shape[2], shape[3]))
     else:
         network = image_model(options.model, shape[1], (shape[2], shape[3]), len(data.classes))
-    augment = options.augment
-    if augment == "auto":
-        augment = _AUGMENTS.get(data.name, "crop")
+    augment = _usual(options, data)["augment"] if options.augment == "auto" else options.augment
     usual = 2e-3 if reconstructs else 0.3 * batch_size / 256
     recipe = Recipe(
         learning_rate=options.learning_rate or usual,

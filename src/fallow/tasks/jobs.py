@@ -54,6 +54,8 @@ class Job:
         tokenizer: what cut the texts into tokens, to be kept in the run; None where there are none.
         unlisted: how many of the samples that are new to a run that goes on were not added by a list.
         remarks: what is worth knowing of the samples before they are trained on.
+        defaults: what is used for options that were not given, by name.
+        facts: what else a person wants to know of the samples, by name.
     """
 
     subsampler: Subsampler
@@ -68,6 +70,8 @@ class Job:
     tokenizer: bytes | None = None
     unlisted: int = 0
     remarks: list[str] = field(default_factory=list)
+    defaults: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def noun_of(options: TrainOptions) -> str:
@@ -138,6 +142,8 @@ def build(
         tokenizer=material.tokenizer,
         unlisted=material.unlisted,
         remarks=data_remarks(material.data, noun_of(options), material.held_out_name),
+        defaults=_defaults(options, batch_size, material, module),
+        facts=material.facts,
     )
 
 
@@ -181,6 +187,19 @@ def _material(
     return text_material(options, data, own, tokenizer, console, before)
 
 
+def _defaults(
+    options: TrainOptions, batch_size: int, material: Material | None, module: LightningModule
+) -> dict[str, Any]:
+    """Return what is used for the options that were not given and that no constant stands for."""
+    usual: dict[str, Any] = {"epochs": options.planned_epochs, "batch_size": batch_size}
+    usual |= {} if material is None else material.usual
+    if isinstance(module, OurTask):
+        usual["learning_rate"] = module.recipe.learning_rate
+    else:
+        usual.pop("augment", None)  # the user's LightningModule trains itself
+    return {name: value for name, value in usual.items() if getattr(options, name) in (None, "auto")}
+
+
 def _own_data(options: TrainOptions, console: Console) -> Job:
     """Put a subsampler between the user's LightningDataModule and his module."""
     for name, given in (
@@ -218,8 +237,18 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
     known = None if labels is None else subsampler.class_ids.encode(labels.numpy())
     classes = readable(classes)
     samples = DataFile(count, known, None, classes)
-    watch, remarks = _watch(options, module), data_remarks(samples, "sample")
-    return Job(subsampler, module, loader, None, classes, samples, None, found, watch, remarks=remarks)
+    return Job(
+        subsampler,
+        module,
+        loader,
+        None,
+        classes,
+        samples,
+        datamodule=found,
+        watch=_watch(options, module),
+        remarks=data_remarks(samples, "sample"),
+        defaults=_defaults(options, batch_size, None, module),
+    )
 
 
 def _watch(options: TrainOptions, module: LightningModule) -> ActivationDensity | None:

@@ -33,7 +33,11 @@ from .tokenizing import (
     made,
     recipe_of,
     tokenizer_of,
+    usual_of,
 )
+
+VOCABULARY = 1024
+"""How many tokens are learned if the options name no number."""
 
 
 def language_material(
@@ -54,7 +58,7 @@ def language_material(
 
         pretrained, inner, pad = load_language_model(options.model, options.model_args)
     length = longest_of(options, 128, pretrained)
-    tokenizer = tokenizer_of(options, [one.text for one in corpus.train], kept, 1024, inner, pad)
+    tokenizer = tokenizer_of(options, [one.text for one in corpus.train], kept, VOCABULARY, inner, pad)
     if before is not None:
         corpus = _as_before(options, corpus, before, tokenizer, length)
     train, test = (
@@ -98,7 +102,9 @@ def language_material(
         max(1, TOKENS_A_TEST_BATCH // length),
         module,
         tokenizer.dump(),
-        len(tokenizer),
+        tokens=len(tokenizer),
+        usual=usual_of(options, length, VOCABULARY, pretrained=pretrained is not None),
+        facts={"kind": "windows", "vocabulary": len(tokenizer), "max_tokens": length},
     )
 
 

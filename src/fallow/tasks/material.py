@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,6 +37,8 @@ class Material:
         tokens: how many tokens it knows, of a language model; None of others.
         held_out_name: how a held-out sample is called, by its place in ``data.held_out``; or None.
         unlisted: how many of the samples that are new to a run that goes on were not added by a list.
+        usual: the values of options that depend on the data, as they are used if the options name none.
+        facts: what else a person wants to know of the samples, by name; ``kind`` is what they are called.
     """
 
     train: Dataset[Any]
@@ -52,6 +54,8 @@ class Material:
     tokens: int | None = None
     held_out_name: Callable[[int], str] | None = None
     unlisted: int = 0
+    usual: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def as_before(data: DataFile, before: DataFile | None) -> NDArray[np.int64] | None:

@@ -30,6 +30,12 @@ _WEIGHT_DECAY = {"text": 0.05, "language-model": 0.1}
 DENSITY = "density"
 DENSITIES = ("gaussian-mixture", "gaussian", "class-gaussian", "nearest", "flow")
 
+ON_DATA = (
+    "epochs", "batch_size", "learning_rate", "augment", "image_size", "text", "label",
+    "tokenizer", "vocabulary", "max_tokens",
+)  # fmt: skip
+"""Options whose defaults hang on the data and on other options: a run keeps the values that it used."""
+
 _ONLY_WITH: dict[str, tuple[str, ...]] = {
     "low": ("threshold",),
     "high": ("soft", "fraction", "threshold"),
@@ -121,7 +127,8 @@ class TrainOptions:
         epochs: How many epochs. Default: 30 for digits, 20 for other images, 10 for texts.
         warmup: First epochs in which all samples train. Default 1.
         readmit_every: Give removed samples back before every k-th epoch; 0 never. Default 5 with threshold.
-        readmit_at: Further epochs before which they come back, as [5,10]; epochs count from 0.
+        readmit_at: Further epochs before which they come back, as [5,10]. Here they are numbered from 0, as
+            in the names of files: [5] is before the sixth.
         stagger: Give back another 1/k of them each epoch instead of all at once.
         full_tail: Last share of the epochs in which all learned samples train. Default 0.1 with threshold;
             0.125 with infobatch where no fraction is given.
@@ -137,11 +144,13 @@ class TrainOptions:
             of texts, 6e-3 for a language model, 5e-5 for pretrained ones.
         weight_decay: Of the weights. Default 5e-4; 0.05 for classes of texts, 0.1 for a language model.
         rising_share: Share of the training in which the learning rate rises; then it falls to 0. Default 0.2.
-        augment: auto, none, crop (shifts by up to 1/28 of the side) or crop-flip.
-        image_size: Side in pixels that the images of a folder get.
+        augment: auto, none, crop (shifts by up to 1/28 of the side) or crop-flip. Default auto: none for
+            digits, crop-flip for fashion-mnist and cifar10, else crop.
+        image_size: Side in pixels that the images of a folder get. Default: the size that half of them have,
+            or else the median of their shorter sides, at most 64.
         test_share: Share of a folder without test/ or val/, or of a file of texts, that is held out. Default
             0.2; 0.1 for a FILE.txt.
-        samples: Train on so many of the training samples only, drawn once for every seed.
+        samples: Train on so many of the training samples only, drawn once for every seed. Default: all.
         validation: Cut this share off the training samples, the same for every seed, and report on it instead
             of on the test samples: for choosing settings.
         skip_corrupt: Leave unreadable images of a folder out instead of stopping.
@@ -393,6 +402,11 @@ def _policy(options: TrainOptions, task: str) -> str:
     of_draws = (name for name, policies in _ONLY_WITH.items() if policies == ("soft",))
     drawn = any(getattr(options, name) is not None for name in of_draws)
     return "fraction" if task == "language-model" and options.score == "kl" and not drawn else "soft"
+
+
+def is_table(name: str) -> bool:
+    """Return whether texts of this name come from a table, whose columns can be named."""
+    return name not in (*KNOWN_TEXTS, *KNOWN_CORPORA) and not name.lower().endswith(".txt")
 
 
 def _holds_tables(name: str) -> bool:

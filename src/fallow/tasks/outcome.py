@@ -11,11 +11,13 @@ from lightning.pytorch import Trainer
 
 from ..charts import Reached, save_usage
 from ..charts.usage_rows import ReasonOf
+from ..data_file import DataFile
 from ..history import FORWARD_SHARE, EpochRecord, fitted, times_used
 from ..plan import thin_epochs
 from ..policies import RandomFraction, Reason
 from ..report.text import plural
 from ..run_directory import RunDirectory
+from ..sample_names import relative
 from ..sample_table import LARGEST, samples_csv
 from ..step_rules import StepRule
 from ..subsampler import Subsampler
@@ -52,7 +54,7 @@ def counts(history: list[EpochRecord], full: int, step_rule: StepRule | None) ->
 def finish(
     run: RunDirectory,
     subsampler: Subsampler,
-    classes: tuple[str, ...] | None,
+    samples: DataFile,
     epochs: list[dict[str, Any]],
     step_rule: StepRule | None,
     more: dict[str, Any],
@@ -67,7 +69,7 @@ def finish(
     Args:
         run: where to write.
         subsampler: after its last epoch.
-        classes: names of the classes, or None.
+        samples: what the samples are: their classes and files.
         epochs: what is said of each.
         step_rule: which chose rows of each batch, or None.
         more: what else the summary says: seconds, steps, accuracy by class, what guessing would give.
@@ -82,6 +84,7 @@ def finish(
     summary = {
         "diverged": False,
         "accuracy": last["accuracy"],
+        "train_accuracy": last.get("train_accuracy"),
         "test_loss": last["test_loss"],
         "perplexity": perplexity(last["test_loss"]) if loss_in_nats else None,
         **_of_tokens(epochs),
@@ -101,17 +104,16 @@ def finish(
     summary["diverged"] = bool(divergence(summary))
     summary["remarks"] = _remarks(summary, subsampler, step_rule, own=own)
     run.write_summary(summary)
+    classes = samples.classes
     numbers = [] if labels is None else subsampler.class_ids.encode(labels.numpy()).tolist()
     names = None if labels is None or classes is None else [classes[i] for i in numbers]
-    scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
-    times = fitted(times_used(history), subsampler.n, 0)
-    table = samples_csv(names, scores, reason, times, nats=unit == "nats")
+    table = _samples(subsampler, samples, names, str(more["settings"]["data"]), nats=unit == "nats")
     run.write_text(run.samples_path, table)
     charts = _draw(run, subsampler, classes, summary, reason_of)
     console.table(_rows(summary, subsampler))
     console.line()
     for remark in summary["remarks"][summary["diverged"] :]:  # the first heads the table then
-        console.line(remark)
+        console.passage(remark)
     console.line(f"Run directory: {run.path}")
     console.line(f"Chart:         {charts[0]}")
     console.line(f"Report:        fallow report {run.path}")
@@ -174,6 +176,17 @@ def _reached(summary: dict[str, Any]) -> Reached | None:
     return None
 
 
+def _samples(
+    subsampler: Subsampler, samples: DataFile, names: list[str] | None, data: str, *, nats: bool
+) -> str:
+    """Return ``samples.csv``."""
+    scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
+    times = fitted(times_used(subsampler.history), subsampler.n, 0)
+    files = None if samples.files is None else [relative(file, data) for file in samples.files]
+    predicted = [samples.class_name(i) if i >= 0 else None for i in subsampler.predicted.tolist()]
+    return samples_csv(names, scores, reason, times, nats=nats, files=files, predicted=predicted)
+
+
 def _of_tokens(epochs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what a language model says more: bits a character, and the tokens that a rule left out."""
     found: dict[str, Any] = {}
@@ -226,6 +239,9 @@ def _judged(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if summary["accuracy"] is not None:
         what = "accuracy" if bits is None else "next token"
         rows.append((f"{part} {what}", f"{summary['accuracy']:.2%}{of_what}"))
+    if summary["train_accuracy"] is not None:
+        said = "while training, on the samples that the last epoch trained on"
+        rows.append(("Train accuracy", f"{summary['train_accuracy']:.2%}  ({said})"))
     if summary["perplexity"] is not None:
         shown = f"{number(summary['perplexity'])}  (exp of {number(loss)} nats)"
         rows.append((f"{part} perplexity", shown))

@@ -18,7 +18,7 @@ from ..datasets import (
 )
 from ..datasets.texts import not_utf8
 from ..regular_file import read_regular
-from .options import KNOWN_CORPORA, KNOWN_IMAGES, KNOWN_TEXTS, TrainOptions
+from .options import KNOWN_CORPORA, KNOWN_IMAGES, KNOWN_TEXTS, TrainOptions, is_table
 from .parts import beginning, chosen_documents, chosen_parts, cut_at_line
 
 
@@ -35,8 +35,7 @@ def read_texts(options: TrainOptions, before: DataFile | None = None) -> TextDat
         raise invalid(
             f"--task {options.task} needs texts.", f"--data {name}", "Name texts, or another --task."
         )
-    table = name not in (*KNOWN_TEXTS, *KNOWN_CORPORA) and not name.lower().endswith(".txt")
-    if not table and (options.text is not None or options.label is not None):
+    if not is_table(name) and (options.text is not None or options.label is not None):
         raise invalid("--text and --label name columns of a table.", name, "Leave them out.")
     column = options.text or "text"
     if options.task == "text":

@@ -30,6 +30,7 @@ from .options import TrainOptions
 from .ours import OurTask
 from .outcome import finish
 from .restoring import Restored, taking_over
+from .settings import opening, settings_of
 from .stored import plain
 from .trackers import EpochScalars
 from .trainer import fit, make_trainer
@@ -58,6 +59,7 @@ class Session:
         restored: what it goes on from.
 
     Attributes:
+        used: the options with their defaults put in.
         keeper: keeps the state.
     """
 
@@ -86,14 +88,25 @@ class Session:
             looks=job.shown,
             probed=lambda: watch.probed,
         )
-        about = {"options": plain(options)}
+        self.used = replace(options, **job.defaults)
+        about = {"options": plain(self.used), "defaults": sorted(job.defaults)}
         self.keeper = Keeper(run, job.subsampler, self.writer, about, options.save_steps)
         watch.before_batch = self.keeper.before_batch
-        scalars = EpochScalars(self.writer, plain(options))
+        scalars = EpochScalars(self.writer, plain(self.used))
         callbacks = [watch, self.writer.watch, self.writer, scalars, self.keeper]
         self.trainer: Trainer = make_trainer(
             options, run, callbacks, StateIO(self.keeper, self.restored.state), console.line
         )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that is set, with the defaults."""
+        return settings_of(self.used, self.job, self.trainer)
+
+    def _settings_at_the_end(self) -> dict[str, Any]:
+        """Return the settings with the count of an own data module's test samples, known by now."""
+        name, found = f"{self.options.evaluated_on}_samples", self.settings
+        return found | {name: self.keeper.evaluated if found[name] is None else found[name]}
 
     @property
     def finished(self) -> bool:
@@ -125,6 +138,7 @@ class Session:
             "guessing": _guessing(self.job),
             "samples_evaluated": keeper.evaluated,
             "data_remarks": self.job.remarks,
+            "settings": self._settings_at_the_end(),
             **_class_accuracy(self.job),
             **_density(self.job),
         }
@@ -142,9 +156,11 @@ class Session:
 
     def _fit(self) -> int | None:
         """Train; return the signal that ended it, or None at its end."""
-        self.console.begin(self.job.subsampler, len(self.job.train), self.options, self.step_rule)
         if self.restored.generation is not None:
             self._say_where_it_goes_on()
+        self.console.begin(
+            self.job.subsampler, len(self.job.train), self.options, opening(self.settings, str(self.run.path))
+        )
         state = None if self.restored.state is None else self.keeper.next_path
         self.restored = replace(self.restored, state=None)
         try:
@@ -190,7 +206,7 @@ class Session:
             summary = finish(
                 self.run,
                 self.job.subsampler,
-                self.job.classes,
+                self.job.data,
                 self.writer.epochs,
                 self.step_rule,
                 more,
@@ -207,8 +223,10 @@ class Session:
                 f"{what} The run is not complete. {self._how_to_complete(mend(error))}"
             ) from None
         if self.writer.pending or self.writer.unshown:
-            epochs = ", ".join(str(file.record.epoch) for file in self.writer.pending)
-            lacks = f"the files of epochs {epochs}" if epochs else "the pictures for its report"
+            epochs = ", ".join(str(file.record.epoch + 1) for file in self.writer.pending)
+            lacks = (
+                f"the files of epochs {epochs} (counted from 1)" if epochs else "the pictures for its report"
+            )
             raise NotWritten(
                 f"{self.run.path} lacks {lacks}, which could not be written. {self._how_to_complete()}"
             )
@@ -221,7 +239,7 @@ class Session:
         again = (
             "nothing is trained again"
             if done == epochs
-            else f"epochs {done} to {epochs - 1} are trained again"
+            else f"epochs {done + 1} to {epochs} are trained again"
         )
         words = words_again(plain(self.options))
         if found is None:

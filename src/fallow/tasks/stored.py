@@ -15,7 +15,7 @@ from ..picks import MOST_BYTES
 from ..regular_file import read_regular
 from ..run_directory import RunDirectory
 from .naming import shown, usable
-from .options import KNOWN_DATA, TrainOptions, lists
+from .options import KNOWN_DATA, ON_DATA, TrainOptions, lists
 
 _FREE = {"out", "resume", "accept", "workers", "logger", "checkpoints", "save_steps", "on_storage_error"}
 """What changes nothing in a training."""
@@ -69,7 +69,7 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     """Return the options in a sound state, or in ``config.yaml`` where the run has none yet."""
     known = {field.name for field in fields(TrainOptions)}
     state = search.found
-    found = _read_config(run.config_path) if state is None else state.about.get("options")
+    found = _read_config(run.config_path) if state is None else as_given(state.about)
     if not isinstance(found, Mapping) or not found.get("data"):
         step = "Begin the run anew, in another folder."
         raise damaged(f"{run.path} must hold the options of a run.", type(found).__name__, step)
@@ -79,6 +79,18 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     # As a run keeps its paths now; one of before kept .. in them.
     paths = {name: located(found[name]) for name in ("data", "model") if ".." in str(found.get(name))}
     return {**found, **paths, "add": _resolved(run, str(found.get("add") or ""))}
+
+
+def as_given(about: Mapping[str, Any]) -> Any:
+    """Return the options in a manifest without those that the run's ``defaults`` name.
+
+    A default may hang on the other options, as the learning rate on the batch size, so that it is found
+    anew; a run of before has no such list, and in its options no default.
+    """
+    options, defaults = about.get("options"), about.get("defaults")
+    if not isinstance(options, Mapping) or not isinstance(defaults, list):
+        return options
+    return {n: value for n, value in options.items() if n not in ON_DATA or n not in defaults}
 
 
 def _resolved(run: RunDirectory, add: str) -> str:
@@ -191,7 +203,7 @@ def longer(run: RunDirectory, options: TrainOptions) -> TrainOptions:
     done, planned = int(state.about["epoch"]), options.planned_epochs
     if done < planned:
         return options
-    stored = state.about.get("options") or {}
+    stored = as_given(state.about) or {}
     if options.epochs != stored.get("epochs"):
         step = "Name more, or leave it out to train half as long again."
         raise invalid(f"--epochs must be more than the {done} that {run.path} has done.", planned, step)

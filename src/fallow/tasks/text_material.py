@@ -30,7 +30,11 @@ from .tokenizing import (
     made,
     recipe_of,
     tokenizer_of,
+    usual_of,
 )
+
+VOCABULARY = 16_000
+"""How many tokens are learned if the options name no number."""
 
 
 def text_material(
@@ -60,7 +64,7 @@ def text_material(
 
         pretrained, inner, pad = load_classifier(options.model, data.classes, options.model_args)
     longest = longest_of(options, 256, pretrained)
-    tokenizer = tokenizer_of(options, data.train.texts, kept, 16_000, inner, pad)
+    tokenizer = tokenizer_of(options, data.train.texts, kept, VOCABULARY, inner, pad)
     encoded = [tokenizer.encode(part.texts, longest) for part in (data.train, data.test)]
     console.line(_told(data, len(tokenizer)))
     for note in data.notes:
@@ -101,6 +105,8 @@ def text_material(
         module,
         tokenizer.dump(),
         held_out_name=_held_out_names(data.test),
+        usual=usual_of(options, longest, VOCABULARY, pretrained=pretrained is not None),
+        facts={"kind": "texts", "vocabulary": len(tokenizer), "max_tokens": longest},
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from .._checks import invalid, unknown_name
 from ..datasets.tokenizing import Tokenizer
 from ..regular_file import read_regular
-from .options import TrainOptions
+from .options import TrainOptions, is_table
 from .ours import Recipe
 
 Network = TypeVar("Network")
@@ -44,6 +44,21 @@ def tokenizer_of(
     if kept is not None:
         return Tokenizer.parse(read_regular(kept, kept.parent, _LARGEST), str(kept))
     return Tokenizer.train(options.tokenizer or "bpe", texts, options.vocabulary or vocabulary)
+
+
+def usual_of(
+    options: TrainOptions, longest: int, vocabulary: int, *, pretrained: bool
+) -> dict[str, int | str]:
+    """Return the values of options that depend on the texts; a pretrained model brings its own tokenizer."""
+    found: dict[str, int | str] = {"max_tokens": longest}
+    if is_table(options.data):
+        found |= {"text": "text"} | ({"label": "label"} if options.task == "text" else {})
+    if pretrained:
+        return found
+    found["tokenizer"] = "bpe"
+    if options.tokenizer in (None, "bpe"):
+        found["vocabulary"] = vocabulary
+    return found
 
 
 def made(kind: Callable[..., Network], *values: Any, arguments: dict[str, Any]) -> Network:

@@ -7,19 +7,18 @@ import time
 from dataclasses import replace
 from typing import Any
 
-import yaml
-
 from .._checks import NotWritten
 from ..run_directory import RunDirectory
 from .console import Console
 from .environment import environment_json
-from .jobs import Data, Job, build
+from .jobs import Data, build
 from .naming import check_named
 from .options import OUR_MODELS, TrainOptions, lists
 from .own_classes import is_import_path
 from .restoring import data_of, newest, restore
 from .session import Session
-from .stored import going_on, located, longer, plain, whole_options, with_own_lists
+from .settings import config_text
+from .stored import going_on, located, longer, whole_options, with_own_lists
 from .trainer import seeded
 
 
@@ -58,10 +57,11 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
         with _open_run(options) as run:
             try:
                 options = _own_lists(run, options)
-                _describe(run, job, options)
+                session = Session(options, job, run, console)
+                _describe(run, session)
                 for said in job.remarks:
                     console.line(said)
-                return Session(options, job, run, console).train()
+                return session.train()
             except BaseException:
                 if not _rank():
                     run.discard()
@@ -88,7 +88,7 @@ def _go_on(options: TrainOptions, console: Console, data: Data | None) -> dict[s
         options = _own_lists(run, options)
         session = Session(options, job, run, console, restored)
         if not session.finished:
-            _describe(run, job, options, samples=restored.state is None)
+            _describe(run, session, samples=restored.state is None)
         return session.train()
 
 
@@ -106,14 +106,15 @@ def _rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0") or 0) or int(os.environ.get("RANK", "0") or 0)
 
 
-def _describe(run: RunDirectory, job: Job, options: TrainOptions, *, samples: bool = True) -> None:
+def _describe(run: RunDirectory, session: Session, *, samples: bool = True) -> None:
     """Write what the run is: the options, the machine, and what its samples are."""
+    job, settings = session.job, session.settings
     if _rank():
         return
     try:
         run.unseal()
-        run.write_text(run.config_path, yaml.safe_dump(plain(options), sort_keys=False))
-        run.write_text(run.environment_path, environment_json(run.environment_path))
+        run.write_text(run.config_path, config_text(session.used, settings))
+        run.write_text(run.environment_path, environment_json(run.environment_path, settings))
         if samples:
             run.put(run.data_path, job.data.dump())
         if job.tokenizer is not None and not run.tokenizer_path.exists():

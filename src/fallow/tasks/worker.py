@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -34,6 +35,7 @@ from .jobs import Data, Job, build, read_data
 from .options import TrainOptions
 from .own_classes import is_import_path
 from .rich_console import RichConsole
+from .settings import settings_of, shared
 from .trainer import fit, make_trainer, seeded
 from .training import train
 
@@ -76,6 +78,7 @@ class Teller(Console):
         loss: float | None,
         tested: str,
         so_far: float,
+        trained: str = "-",
     ) -> None:
         """Tell how far the run is."""
         self._wire.say("epoch", epoch=record.epoch + 1)
@@ -166,9 +169,11 @@ class Worker:
         watch = _Pace(job.subsampler.n / len(job.train), seconds)
         callbacks = [SubsamplingCallback(job.subsampler, make_score(options)), watch]
         with seeded(options.seed), tempfile.TemporaryDirectory() as folder, suppress(_Enough):
-            fit(make_trainer(options, RunDirectory(folder), callbacks), job)
+            trainer = make_trainer(options, RunDirectory(folder), callbacks)
+            said = shared(settings_of(replace(options, **job.defaults), job, trainer))
+            fit(trainer, job)
         rate = watch.samples / watch.seconds if watch.seconds else None
-        notes = list(dict.fromkeys(filter(None, self.console.notes)))
+        notes = list(dict.fromkeys(filter(None, [*said, *self.console.notes])))
         self.wire.say("probed", n=job.subsampler.n, rate=rate, test_seconds=_test_seconds(job), notes=notes)
 
 
