@@ -58,13 +58,11 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
         found = walk(path, follow=False)
         files = sorted(found.files, key=lambda file: (file.as_posix().casefold(), file.as_posix()))
         tables = [file for file in files if _is_parquet(file)]
-        if not tables:
-            return _Folder(path, files, found, kind)
-        # A part that is not read would change which rows the others hold.
-        for file in filter(_is_parquet, (*found.refused, *found.links)):
-            with opened(file, path):
-                pass
-        return ParquetPool(path, tables, kind)
+        if tables or not files:  # a part that is not read would change which rows the others hold
+            for file in filter(_is_parquet, (*found.refused, *found.links)):
+                with opened(file, path):
+                    pass
+        return ParquetPool(path, tables, kind) if tables else _Folder(path, files, found, kind)
     if _is_parquet(path) and path.exists():  # what is no regular file says so there
         return ParquetPool(path, [path], kind)
     if path.suffix.lower() == ".npz" and path.exists():
