@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 
 from fallow._checks import DamagedData
+from fallow.cli import main
+from fallow.data_file import DataFile
 from fallow.datasets import load_images
 from fallow.datasets.image_files import ORIENTATION
 from fallow.datasets.images import LeftOutWarning
@@ -196,3 +198,24 @@ class TestDeepPixels:
         images = load_images(tmp_path).train.images
         assert (images[:, :, :6] == 0).all()
         assert (images[:, :, 6:] == 255).all()
+
+
+def test_the_range_stays_when_a_run_goes_on(tmp_path):
+    """A brighter image that joins later is clipped: the others stay the samples that they were."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        for number in range(12):
+            path = tmp_path / "data" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 4096, (8, 8)).astype(np.uint16)).save(path)
+    words = ["train", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--batch_size", "8"]
+    assert main([*words, "--epochs", "1"]) == 0
+    Image.fromarray(np.full((8, 8), 60_000, np.uint16)).save(tmp_path / "data" / "a" / "new.png")
+    before = DataFile.read(tmp_path / "run" / "data.safetensors")
+    resumed = ["train", "--resume", str(tmp_path / "run"), "--epochs", "2", "--accept", "epochs,data"]
+    assert main(resumed) == 0
+    (path,) = (tmp_path / "run").glob("data-*.safetensors")
+    now = DataFile.read(path)
+    assert before.ranges.tolist()[:2] == now.ranges.tolist()[:2] == [0, 4095]
+    assert np.array_equal(now.content[: before.n], before.content)
+    assert np.array_equal(now.held_out, before.held_out) or now.n == before.n

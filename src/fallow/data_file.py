@@ -29,6 +29,7 @@ _ARRAYS = {
     "origin": (np.int64, "kn"),
     "since": (np.int64, "k"),
     "cut": (np.uint64, "2"),
+    "ranges": (np.float64, "4"),
 }
 """The type of each array, and the lengths of its axes: n samples, m held out, k earlier numberings."""
 _LARGEST = 1 << 33
@@ -56,6 +57,8 @@ class DataFile:
             :class:`fallow.numbering.Numbering`; None where samples always stood where they stand.
         since: int64 ``(k,)``, the epochs from which these numberings were no more; or None.
         cut: uint64 ``(2,)``, length and checksum of what the held-out end of a single text begins with.
+        ranges: float64 ``(4,)``, which values of deep pixels are black and white, see
+            :class:`fallow.datasets.pixel_range.PixelRanges`; None of other data.
     """
 
     n: int
@@ -70,6 +73,7 @@ class DataFile:
     origin: NDArray[np.int64] | None = None
     since: NDArray[np.int64] | None = None
     cut: NDArray[np.uint64] | None = None
+    ranges: NDArray[np.float64] | None = None
 
     def dump(self) -> bytes:
         """Return the bytes of the file."""
@@ -103,7 +107,7 @@ class DataFile:
         n = _length(path, arrays)
         found: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
         m, k = (0 if found[name] is None else found[name].size for name in ("held_out", "since"))
-        shapes = {"n": (n,), "m": (m,), "k": (k,), "kn": (k, n), "2": (2,)}
+        shapes = {"n": (n,), "m": (m,), "k": (k,), "kn": (k, n), "2": (2,), "4": (4,)}
         for name, (kind, shape) in _ARRAYS.items():
             part = found[name]
             if part is not None and (part.dtype != kind or part.shape != shapes[shape]):

@@ -98,6 +98,30 @@ class PixelRanges:
             raise ValueError(f"its pixels are {kind}, and no training image tells which value is white")
         return found
 
+    def dump(self) -> NDArray[np.float64] | None:
+        """Return the ends of the two ranges, ``(4,)``, NaN for one that is missing; None if both are.
+
+        >>> PixelRanges(PixelRange(0, 4095)).dump().tolist()
+        [0.0, 4095.0, nan, nan]
+        """
+        if self == NO_RANGES:
+            return None
+        ends = [(np.nan, np.nan) if one is None else (one.low, one.high) for one in (self.whole, self.floats)]
+        return np.array(ends, np.float64).ravel()
+
+    @staticmethod
+    def restore(ends: NDArray[np.float64] | None) -> PixelRanges:
+        """Return the ranges that :meth:`dump` gave.
+
+        >>> PixelRanges.restore(PixelRanges(PixelRange(0, 4095)).dump())
+        PixelRanges(whole=PixelRange(low=0.0, high=4095.0), floats=None)
+        """
+        if ends is None:
+            return NO_RANGES
+        pairs = [(float(low), float(high)) for low, high in ends.reshape(2, 2)]
+        whole, floats = (PixelRange(low, high) if low < high else None for low, high in pairs)
+        return PixelRanges(whole, floats)
+
 
 NO_RANGES = PixelRanges()
 

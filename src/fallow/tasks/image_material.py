@@ -17,6 +17,7 @@ from ..data_changes import Samples
 from ..data_file import DataFile, held_out_arrays, held_out_order, readable, row_checksums
 from ..datasets import ImageData, ImageDataset, load_images
 from ..datasets.images import LeftOutWarning, Progress
+from ..datasets.pixel_range import PixelRanges
 from ..models import SmallAutoencoder, image_model
 from ..subsampler import Subsampler
 from .adding import with_added
@@ -49,6 +50,7 @@ def read_images(
             skip_corrupt=options.skip_corrupt,
             image_size=options.image_size,
             progress=progress,
+            ranges=PixelRanges.restore(None if before is None else before.ranges),
         )
     for note in data.notes:
         console.line(note)
@@ -139,6 +141,7 @@ def _data_file(data: ImageData) -> DataFile:
         readable(data.classes),
         readable(data.files),
         identity=identity,
+        ranges=data.train.ranges.dump(),
         **held_out_arrays(theirs, held_out_labels, held_out_identity),
     )
 
