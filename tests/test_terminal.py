@@ -109,7 +109,7 @@ class TestConsoles:
         console.line(NASTY)
         empty = {"mean": 0.5, "sd": None}
         row = {"arm": NASTY, "against": {}, "saved_fraction": 0, "cpu_seconds": 1, "n": 1, "accuracy": empty}
-        row |= {"worst_class_accuracy": 0.5, "test_loss": 0.5, "bits_per_character": empty}
+        row |= {"diverged": 0, "worst_class_accuracy": 0.5, "test_loss": 0.5, "bits_per_character": empty}
         results = {"arms": [row], "settings": {}, "measure": "accuracy"}
         rich.print(make_table(results, 80))
         assert is_tame(self.plain(rich))
