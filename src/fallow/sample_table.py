@@ -38,7 +38,7 @@ def samples_csv(
     """
     n, words = len(scores), [r.words for r in Reason]
     known = scores.astype(np.float64) if nats else np.full(n, np.nan)
-    perplexities = np.exp(np.where(known < LARGEST, known, np.nan))
+    perplexities = np.exp(np.where(np.isfinite(known) & (known < LARGEST), known, np.nan))
     return table(
         {
             "index": range(n),
