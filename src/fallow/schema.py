@@ -145,6 +145,8 @@ class Summary(Struct, frozen=True):
     seconds: Real | None = None
     record_seconds: Real | None = None
     evaluated_on: Literal["test", "validation"] = "test"
+    diverged: bool = False
+    score_unit: Literal["nats", ""] = ""
     remarks: list[str] = []
     settings: dict[str, Any] = {}
 
