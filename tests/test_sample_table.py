@@ -16,7 +16,7 @@ def test_samples_without_a_score_and_labels_that_look_like_formulas():
     body = [
         ["0", "'=1+1", "0.5", "1.64872", "kept", "3"],
         ["1", "b,c", "", "", "outlier", "0"],
-        ["2", "not\ra", "-inf", "0", "kept", "1"],
+        ["2", "not\ra", "", "0", "kept", "1"],
     ]
     assert rows == [head, *([*row, "", ""] for row in body)]
     names = ["=a/1.png", "b\n2.png", None]
@@ -28,4 +28,4 @@ def test_samples_without_a_score_and_labels_that_look_like_formulas():
 
 def test_without_labels_and_without_nats():
     text = samples_csv(None, np.array([0.25], np.float32), np.zeros(1, np.uint8), np.array([1]), nats=False)
-    assert text.splitlines()[1] == "0,,0.25,,kept,1"
+    assert text.splitlines()[1] == "0,,0.25,,kept,1,,"
