@@ -41,6 +41,15 @@ def test_train_accuracy_is_that_of_the_samples_of_the_epoch_alone(tmp_path, epoc
     assert accuracy_of(sub, tmp_path) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("ids", [[7, -1, 10**9], [-5, -1, 3]])
+def test_class_ids_may_be_any_numbers(tmp_path, ids):
+    draw = np.random.default_rng(0)
+    labels, predicted = draw.choice(ids, N), draw.choice(ids, (1, N))
+    assert accuracy_of(trained(1, torch.from_numpy(labels), predicted), tmp_path) == np.mean(
+        labels == predicted
+    )
+
+
 def test_there_is_none_without_labels_or_predictions(tmp_path):
     labels = torch.zeros(N, dtype=torch.int64)
     assert accuracy_of(trained(2, labels, None), tmp_path) is None

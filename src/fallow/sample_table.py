@@ -25,7 +25,9 @@ def samples_csv(
     files: Sequence[str] | None = None,
     predicted: Sequence[str | None] | None = None,
 ) -> str:
-    """Return the table as text, a row a sample, with the columns of ``COLUMNS``.
+    """Return the table as text, a row a sample.
+
+    The first six columns keep their names and places, whatever is added after them.
 
     Args:
         labels: the class of each sample by name, or None.

@@ -187,11 +187,11 @@ def scores(source: Source) -> dict[str, Any] | None:
 
 def _median(source: Source, first: float, last: float) -> str:
     """Return the median score of the first and of the last epoch that are drawn, if they have one."""
-    found = {source.drawn[0].epoch: first, source.drawn[-1].epoch: last}
+    found = {source.drawn[0].epoch + 1: first, source.drawn[-1].epoch + 1: last}
     told = [f"{text.score(value)} in epoch {epoch}" for epoch, value in found.items() if math.isfinite(value)]
     unit = f", in {source.unit}" if source.unit and told else ""
     said = f"The median score of the samples trained on was {' and '.join(told)}{unit}." if told else ""
-    last_one = f"No score of the last epoch, {source.drawn[-1].epoch}, is finite."
+    last_one = f"No score of the last epoch, {source.drawn[-1].epoch + 1}, is finite."
     return said if math.isfinite(last) else f"{said} {last_one}".strip()
 
 

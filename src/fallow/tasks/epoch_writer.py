@@ -145,9 +145,10 @@ class EpochWriter(Callback):
         labels = self.subsampler.labels
         if labels is None:
             return None
-        predicted = self.subsampler.predicted.numpy()
+        encode = self.subsampler.class_ids.encode  # an id may be negative, and is none then only by number
+        given, predicted = encode(labels.numpy()), encode(self.subsampler.predicted.numpy())
         there = unpack(record.used_bits, record.n) & (predicted >= 0)
-        return float((predicted == labels.numpy())[there].mean()) if there.any() else None
+        return float((predicted == given)[there].mean()) if there.any() else None
 
     def show(self) -> None:
         """Write pictures of the samples that a report of the last epoch shows.

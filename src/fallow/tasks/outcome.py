@@ -183,7 +183,8 @@ def _samples(
     scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
     times = fitted(times_used(subsampler.history), subsampler.n, 0)
     files = None if samples.files is None else [relative(file, data) for file in samples.files]
-    predicted = [samples.class_name(i) if i >= 0 else None for i in subsampler.predicted.tolist()]
+    numbers = subsampler.class_ids.encode(subsampler.predicted.numpy()).tolist()
+    predicted = [samples.class_name(i) if i >= 0 else None for i in numbers]
     return samples_csv(names, scores, reason, times, nats=nats, files=files, predicted=predicted)
 
 

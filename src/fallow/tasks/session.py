@@ -30,7 +30,7 @@ from .options import TrainOptions
 from .ours import OurTask
 from .outcome import finish
 from .restoring import Restored, taking_over
-from .settings import opening, settings_of
+from .settings import evaluated_on, opening, settings_of
 from .stored import plain
 from .trackers import EpochScalars
 from .trainer import fit, make_trainer
@@ -105,7 +105,7 @@ class Session:
 
     def _settings_at_the_end(self) -> dict[str, Any]:
         """Return the settings with the count of an own data module's test samples, known by now."""
-        name, found = f"{self.options.evaluated_on}_samples", self.settings
+        name, found = f"{evaluated_on(self.options, self.job)}_samples", self.settings
         return found | {name: self.keeper.evaluated if found[name] is None else found[name]}
 
     @property
@@ -132,9 +132,7 @@ class Session:
             "seconds": keeper.seconds,
             "cpu_seconds": keeper.cpu_seconds,
             "steps": keeper.steps,
-            "evaluated_on": "test"
-            if self.job.datamodule is None and self.options.validation is None
-            else "validation",
+            "evaluated_on": evaluated_on(self.options, self.job),
             "guessing": _guessing(self.job),
             "samples_evaluated": keeper.evaluated,
             "data_remarks": self.job.remarks,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from lightning.pytorch import LightningModule, Trainer
@@ -28,6 +29,11 @@ _ELSEWHERE = frozenset({"by_default", "data", "task", "model", "text", "label"})
 """Settings that stand among the options of ``config.yaml``, beside those of the options' own names."""
 
 
+def evaluated_on(options: TrainOptions, job: Job) -> str:
+    """Return what the reported accuracy is measured on: ``test`` or ``validation`` samples."""
+    return "test" if job.datamodule is None and options.validation is None else "validation"
+
+
 def settings_of(options: TrainOptions, job: Job, trainer: Trainer) -> dict[str, Any]:
     """Return everything that a training was set to, as it stands in ``summary.json`` under ``settings``.
 
@@ -47,7 +53,7 @@ def settings_of(options: TrainOptions, job: Job, trainer: Trainer) -> dict[str, 
         "model": options.model,
         "parameters": _parameters(job.module),
         "samples": subsampler.n,
-        f"{options.evaluated_on}_samples": None if job.test is None else len(job.test.dataset),
+        f"{evaluated_on(options, job)}_samples": None if job.test is None else len(job.test.dataset),
         "classes": _classes(job),
         **job.facts,
         "epochs": subsampler.schedule.epochs,
@@ -84,7 +90,7 @@ def _classes(job: Job) -> int | None:
     if job.classes is not None:
         return len(job.classes)
     labels = job.subsampler.labels
-    return None if labels is None else int(labels.max()) + 1
+    return None if labels is None else int(np.unique(labels.numpy()).size)
 
 
 def _parameters(module: LightningModule) -> int | None:
