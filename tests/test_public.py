@@ -15,7 +15,7 @@ SOURCE = ROOT / "src" / "fallow"
 
 FLOORS = [
     {"spelling", "import_path"},
-    {"_checks", "keyed", "selection", "no_score", "shares", "terminal", "csv_table"},
+    {"_checks", "keyed", "selection", "no_score", "matching", "numbering", "shares", "terminal", "csv_table"},
     {"regular_file", "schema"},
     {"plain_yaml"},
     {
@@ -50,7 +50,7 @@ FLOORS = [
         "picks",
     },
     {"activations"},
-    {"ledger", "plan", "history", "recording"},
+    {"ledger", "plan", "history", "recording", "data_changes"},
     {"loading", "state", "epoch_file"},
     {"measuring", "run_directory"},
     {"readings", "reading"},

@@ -20,6 +20,7 @@ from PIL import Image
 from fallow._checks import DamagedData, InvalidValue, WrongState
 from fallow.cli import main
 from fallow.generations import Generations
+from fallow.reading import Run
 from fallow.run_directory import RunDirectory
 from fallow.tasks.keeper import Keeper
 from fallow.tasks.options import TrainOptions
@@ -420,7 +421,7 @@ def readable(run):
     epochs = RunDirectory(run).epochs()
     if not epochs:
         return
-    n = RunDirectory(run).read_epoch(epochs[-1]).record.n
+    n = Run(run).last.record.there
     for words in (["report"], ["export", "--format", "csv"], ["inspect", "0"], ["inspect", str(n - 1)]):
         assert main([words[0], str(run), *words[1:]]) == 0
 

@@ -39,13 +39,15 @@ def data_remarks(data: DataFile, noun: str, held_out_name: Callable[[int], str] 
             called = f"held-out {noun} {place}" if held_out_name is None else held_out_name(place)
             named.append(f"{_short(called)} = {_name(data, first, noun)}")
         what = f"{found.size:,} of the {test.size:,} held-out {_many(test.size, noun)}"
-        copies.append(f"{what} {_be(found.size)} of training {noun}s ({_listed(named, found.size)})")
+        whose = f"a copy of a training {noun}" if found.size == 1 else f"copies of training {noun}s"
+        copies.append(f"{what} {_be(found.size)} {whose} ({_listed(named, found.size)})")
     if (at := np.flatnonzero(same)).size:
         named = [
             f"{_name(data, int(order[i + 1]), noun)} = {_name(data, int(order[i]), noun)}" for i in at[:SHOWN]
         ]
         what = f"{at.size:,} of the {data.n:,} training {_many(data.n, noun)}"
-        copies.append(f"{what} {_be(at.size)} of others ({_listed(named, at.size)})")
+        whose = "a copy of another" if at.size == 1 else "copies of others"
+        copies.append(f"{what} {_be(at.size)} {whose} ({_listed(named, at.size)})")
     if copies:
         said.append(f"{'; '.join(copies)}.")
     return said + _other_labels(data, order, same, noun)
@@ -61,7 +63,7 @@ def _empty_classes(data: DataFile, noun: str) -> list[str]:
     named = _listed([data.class_name(int(label)) for label in empty[:SHOWN]], empty.size)
     verb = "has" if empty.size == 1 else "have"
     what = f"{empty.size:,} of {len(data.classes):,} classes {verb} no training {noun}"
-    return [f"{what} and cannot be learned: {named}."]
+    return [f"{what} and cannot be learned: {named}{_end(named)}"]
 
 
 def _other_labels(data: DataFile, order: NDArray[np.int64], same: NDArray[np.bool_], noun: str) -> list[str]:
@@ -83,9 +85,10 @@ def _other_labels(data: DataFile, order: NDArray[np.int64], same: NDArray[np.boo
             for i in (place, place + 1)
         ]
         named.append(" = ".join(pair))
+    listed = _listed(named, at.size)
     return [
         f"{count:,} training {noun}s are copies with different labels, so that some of these are wrong: "
-        f"{_listed(named, at.size)}."
+        f"{listed}{_end(listed)}"
     ]
 
 
@@ -102,9 +105,13 @@ def _listed(names: list[str], count: int) -> str:
     return ", ".join(names) + (", ..." if count > len(names) else "")
 
 
+def _end(listed: str) -> str:
+    return "" if listed.endswith("...") else "."
+
+
 def _many(count: int, noun: str) -> str:
     return noun if count == 1 else f"{noun}s"
 
 
 def _be(count: int) -> str:
-    return "is a copy" if count == 1 else "are copies"
+    return "is" if count == 1 else "are"
