@@ -564,7 +564,8 @@ def test_a_training_that_diverged_says_so_first_and_ends_with_a_finding(tmp_path
     assert said["diverged"] is True
     assert said["perplexity"] is None
     lines = capsys.readouterr().out.splitlines()
-    after = [line for line in lines[lines.index("") :] if line]
+    last = next(place for place, line in enumerate(lines) if line.split()[:1] == ["3/3"])
+    after = [line for line in lines[last + 1 :] if line]
     assert after[0].startswith("DIVERGED")
     assert not any("nan" in line or "best in epoch" in line for line in lines)
     assert any("of a network that diverged" in line for line in after)
