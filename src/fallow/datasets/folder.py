@@ -79,10 +79,7 @@ def load_folder(
     unreadable |= reasons
     _refuse(unreadable, skip_corrupt)
     train, test = datasets
-    for label, count in enumerate(np.bincount(parts[0].labels, minlength=len(classes))):
-        if count == 0:
-            rule = f"The class `{shown(classes[label])}` must hold a readable image to train on."
-            raise invalid(rule, "none", "Add images, or remove its folder.")
+    _check_classes(parts[0], classes)
     left_out = _left_out(found, listing)
     for note in left_out:
         warnings.warn(note, LeftOutWarning, stacklevel=3)
@@ -108,6 +105,14 @@ def load_folder(
         identity=(sums[0], sums[1]),
         test_share=test_share if drawn else None,
     )
+
+
+def _check_classes(part: Part, classes: tuple[str, ...]) -> None:
+    for label, count in enumerate(np.bincount(part.labels, minlength=len(classes))):
+        if count == 0:
+            rule = f"The class `{shown(classes[label])}` must hold a readable image to train on."
+            raise invalid(rule, "none", "Add images, or remove its folder.")
+
 
 
 @dataclass
