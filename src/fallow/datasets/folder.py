@@ -114,7 +114,6 @@ def _check_classes(part: Part, classes: tuple[str, ...]) -> None:
             raise invalid(rule, "none", "Add images, or remove its folder.")
 
 
-
 @dataclass
 class Headers:
     """What the files of a folder say before they are decoded.
