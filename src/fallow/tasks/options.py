@@ -148,8 +148,8 @@ class TrainOptions:
             digits, crop-flip for fashion-mnist and cifar10, else crop.
         image_size: Side in pixels that the images of a folder get. Default: the size that half of them have,
             or else the median of their shorter sides, at most 64.
-        test_share: Share of a folder without test/ or val/, or of a file of texts, that is held out. Default
-            0.2; 0.1 for a FILE.txt.
+        test_share: Share of a folder without test/ or val/, or of a file of texts, that is held out: by its
+            content, the same for every seed. Default 0.2; 0.1 for a FILE.txt.
         samples: Train on so many of the training samples only, drawn once for every seed. Default: all.
         validation: Cut this share off the training samples, the same for every seed, and report on it instead
             of on the test samples: for choosing settings.
