@@ -129,7 +129,7 @@ def test_what_waits_counts_for_progress_and_comes_not_again(data):
     sub.record(torch.tensor(rest[:30]), torch.ones(30))
     assert sub.state_dict()["table"]["recorded"] == 60
     sub.record(torch.tensor(rest[30:]), torch.ones(30), accumulating=True)
-    with pytest.raises(RuntimeError, match="Epoch 0 has ended"):
+    with pytest.raises(RuntimeError, match="Epoch 1 of 4 has ended"):
         iter(loader)
     sub.step()
     assert sub.history[0].backward == N, "the end of an epoch is the end of the last group"

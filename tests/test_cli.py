@@ -503,7 +503,7 @@ def test_unknown_option_and_bad_type_exit_with_2(capsys):
     ("changes", "message"),
     [
         ({"y_train": np.full(40, -1)}, "-1"),
-        ({"y_test": np.full(10, 7)}, "7"),
+        ({"y_test": np.full((10, 2), 0.5)}, "y_test"),
         ({"x_train": np.full((40, 8, 8), np.nan, np.float32)}, "x_train"),
     ],
 )

@@ -79,7 +79,7 @@ def load_folder(
     unreadable |= reasons
     _refuse(unreadable, skip_corrupt)
     train, test = datasets
-    _check_classes(parts[0], classes)
+    _check_trains(classes, parts[0])
     left_out = _left_out(found, listing)
     for note in left_out:
         warnings.warn(note, LeftOutWarning, stacklevel=3)
@@ -105,13 +105,6 @@ def load_folder(
         identity=(sums[0], sums[1]),
         test_share=test_share if drawn else None,
     )
-
-
-def _check_classes(part: Part, classes: tuple[str, ...]) -> None:
-    for label, count in enumerate(np.bincount(part.labels, minlength=len(classes))):
-        if count == 0:
-            rule = f"The class `{shown(classes[label])}` must hold a readable image to train on."
-            raise invalid(rule, "none", "Add images, or remove its folder.")
 
 
 @dataclass
@@ -189,6 +182,14 @@ def _decoded(
         kept.append(part)
         datasets.append(ImageDataset(torch.from_numpy(images), torch.from_numpy(part.labels), ranges))
     return kept, datasets, unreadable
+
+
+def _check_trains(classes: tuple[str, ...], train: Part) -> None:
+    """Raise if a class has no image to train on."""
+    for label, count in enumerate(np.bincount(train.labels, minlength=len(classes))):
+        if count == 0:
+            rule = f"The class `{shown(classes[label])}` must hold a readable image to train on."
+            raise invalid(rule, "none", "Add images, or remove its folder.")
 
 
 def _later(progress: Progress | None, before: int, total: int) -> Progress | None:

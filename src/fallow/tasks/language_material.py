@@ -80,13 +80,9 @@ def language_material(
         network: nn.Module | None = own or pretrained
         if network is None:
             network = made(SmallGPT, len(tokenizer), length, arguments=options.model_args)
-        rule = None
-        if options.token_low is not None or options.token_high is not None:
-            rule = TokenThreshold(options.token_low, options.token_high)
         ratio = float(test.sizes.sum()) / max(1, characters)
-        return LanguageModelTask(
-            network, ratio, subsampler, recipe_of(options, 5e-5 if pretrained else 6e-3), rule
-        )
+        recipe = recipe_of(options, 5e-5 if pretrained else 6e-3)
+        return LanguageModelTask(network, ratio, subsampler, recipe, _token_rule(options))
 
     def texts(index: NDArray[np.int64]) -> dict[str, Any]:
         return {"texts": tuple(tokenizer.decode(train.ids(row).tolist())[:EXCERPT] for row in index.tolist())}
@@ -106,6 +102,13 @@ def language_material(
         usual=usual_of(options, length, VOCABULARY, pretrained=pretrained is not None),
         facts={"kind": "windows", "vocabulary": len(tokenizer), "max_tokens": length},
     )
+
+
+def _token_rule(options: TrainOptions) -> TokenThreshold | None:
+    """Return what leaves tokens without a gradient, if the options ask for it."""
+    if options.token_low is None and options.token_high is None:
+        return None
+    return TokenThreshold(options.token_low, options.token_high)
 
 
 def _as_before(
