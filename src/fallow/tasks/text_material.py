@@ -66,16 +66,8 @@ def text_material(
     longest = longest_of(options, 256, pretrained)
     tokenizer = tokenizer_of(options, data.train.texts, kept, VOCABULARY, inner, pad)
     encoded = [tokenizer.encode(part.texts, longest) for part in (data.train, data.test)]
-    console.line(_told(data, len(tokenizer)))
-    for note in data.notes:
-        console.line(note)
-    if empty := data.train.empty:
-        console.line(f"{empty:,} of the texts {'is' if empty == 1 else 'are'} empty.")
-    if encoded[0].cut:
-        console.line(
-            f"{encoded[0].cut / len(data.train):.0%} of the texts have more than {longest} tokens and are "
-            "cut (--max_tokens)."
-        )
+    for line in _remarks(data, len(tokenizer), encoded[0].cut, longest):
+        console.line(line)
     train, test = (
         TokenDataset(tokens, _targets(part), tokenizer.pad)
         for tokens, part in zip(encoded, (data.train, data.test), strict=True)
@@ -108,6 +100,17 @@ def text_material(
         usual=usual_of(options, longest, VOCABULARY, pretrained=pretrained is not None),
         facts={"kind": "texts", "vocabulary": len(tokenizer), "max_tokens": longest},
     )
+
+
+def _remarks(data: TextData, tokens: int, cut: int, longest: int) -> list[str]:
+    """Return what was read, and what a person should know of it, a line each."""
+    said = [_told(data, tokens), *data.notes]
+    if empty := data.train.empty:
+        said.append(f"{empty:,} of the texts {'is' if empty == 1 else 'are'} empty.")
+    if cut:
+        share = f"{cut / len(data.train):.0%}"
+        said.append(f"{share} of the texts have more than {longest} tokens and are cut (--max_tokens).")
+    return said
 
 
 def _held_out_names(test: Texts) -> Callable[[int], str]:
