@@ -59,21 +59,9 @@ class Outcome:
 
 def prepare(folder: Path) -> None:
     """Make the honest run, a pool, and what foreign code would be found by."""
-    fallow = [sys.executable, "-m", "fallow"]
-    make = [
-        "train",
-        "--data",
-        "digits",
-        "--samples",
-        "64",
-        "--epochs",
-        "2",
-        "--batch_size",
-        "32",
-        "--out",
-        "run",
-    ]
-    subprocess.run([*fallow, *make], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "fallow", *HONEST], cwd=folder, check=True, stdout=subprocess.DEVNULL
+    )
     outside = folder / "outside"
     outside.mkdir()
     (outside / "foreign.txt").write_text("somebody else's")

@@ -11,6 +11,8 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -31,6 +33,17 @@ CODE = "import os; open(os.environ['FALLOW_CANARY'], 'a').write(__name__)\n"
 DEEP = b"[" * 100_000
 DIGITS = 10**400
 EVIL = "\x1b[31m\r=cmd|' /C calc'!A0\n\u202e\ud800<script>alert(1)</script>"
+
+
+def make_honest(folder: Path) -> Path:
+    """Train two epochs on 64 digits, and return the run, ``folder / "run"``."""
+    data, run = (
+        ["--data", "digits", "--samples", "64"],
+        ["--epochs", "2", "--batch_size", "32", "--out", "run"],
+    )
+    command = [sys.executable, "-m", "fallow", "train", *data, *run]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return folder / "run"
 
 
 def craft(kind: str, name: str) -> Callable[[Craft], Craft]:

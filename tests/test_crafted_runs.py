@@ -23,20 +23,9 @@ SLOW = ("1 GB", "100 MB", "10 MB", "20 MB", "9 MB", "a million")
 def honest(tmp_path_factory):
     """A finished run of two epochs on 64 digits."""
     folder = tmp_path_factory.mktemp("honest")
-    make = [
-        "train",
-        "--data",
-        "digits",
-        "--samples",
-        "64",
-        "--epochs",
-        "2",
-        "--batch_size",
-        "32",
-        "--out",
-        "run",
-    ]
-    subprocess.run([sys.executable, "-m", "fallow", *make], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "fallow", *HONEST], cwd=folder, check=True, stdout=subprocess.DEVNULL
+    )
     return folder / "run"
 
 

@@ -33,9 +33,9 @@ _ARRAYS = {
 }
 """The type of each array, and the lengths of its axes: n samples, m held out, k earlier numberings."""
 _LARGEST = 1 << 33
-"""The file has at most so many bytes."""
+"""Bytes of the file, at most."""
 _LONGEST = 1 << 13
-"""The name of a file has at most so many bytes."""
+"""Bytes of the name of a file, at most."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ FORMAT = "fallow-epoch-1"
 _ARRAYS = {"score": np.float32, "reason": np.uint8, "used": np.uint8}
 _STEP = "Put back a copy of it."
 LARGEST = 1 << 31
-"""The file of an epoch has at most so many bytes: about five for each sample."""
+"""Bytes of the file, at most; each sample takes about five."""
 
 
 @dataclass(frozen=True)

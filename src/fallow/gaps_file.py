@@ -17,7 +17,7 @@ from .headed_file import dump_headed, parse_headed, read_headed
 FORMAT = "fallow-gaps-1"
 _STEP = "Call fallow gaps again."
 _LARGEST = 1 << 28
-"""The file has at most so many bytes."""
+"""Bytes of the file, at most."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,10 +24,10 @@ FORMAT = "fallow-generation-1"
 KEPT = 2
 """How many sound generations are kept, and one more: the newest from between two epochs."""
 _LARGEST, _AN_EPOCH = 1 << 20, 1 << 8
-"""A manifest has at most so many bytes, and so many more for each epoch that has a file."""
+"""Bytes of a manifest, at most, and how many more each epoch adds that has a file."""
 _NAME = re.compile(r"([0-9]{6,9})\.(json|safetensors)")
 _TRIES = 100
-"""So many generations are looked at for a sound one; a run keeps three."""
+"""Generations that are tried to find a sound one; a run keeps three."""
 _STEP = "Put back a copy of it, or go on from an older state."
 
 

@@ -17,7 +17,7 @@ from .regular_file import read_regular
 KEY = "fallow"
 """The one entry of the metadata: safetensors writes several in any order."""
 _LONGEST = 1 << 24
-"""A header has at most so many bytes."""
+"""Bytes of a header, at most."""
 _UNREADABLE = (SafetensorError, LookupError, ValueError, TypeError, OverflowError)
 
 Header = TypeVar("Header")

@@ -10,7 +10,7 @@ from ._checks import damaged
 from .schema import DEEPEST, check_plain, one_line
 
 LARGEST = 1 << 18
-"""A file of options has at most so many bytes; ours have about two thousand."""
+"""Bytes of a file of options, at most; ours have about two thousand."""
 
 
 class _Loader(yaml.SafeLoader):

@@ -27,7 +27,7 @@ _PREDICTED = "subsampler/table/columns/predicted"
 """The end of the name by which a state holds the classes last predicted, plus 1."""
 _STEP = "Put back a copy of it."
 _SUMMARY, _A_ROW = 1 << 22, 1 << 16
-"""A summary has at most so many bytes, and so many more for each epoch."""
+"""Bytes of a summary, at most, and how many more each epoch adds."""
 _LARGEST = 1 << 33
 """No other file has more bytes."""
 

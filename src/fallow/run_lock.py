@@ -19,7 +19,7 @@ from .regular_file import kind_of
 _held: set[Path] = set()
 """The locks of this process: the system would give it each a second time."""
 _LONGEST = 1 << 10
-"""So many characters of a lock are read."""
+"""Characters of a lock that are read, at most."""
 
 
 class RunLock:

@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from ._checks import invalid
 
 _LISTED = 8
-"""At most so many samples are listed in an error."""
+"""Samples that an error lists, at most."""
 _COMPARED = 20_000
-"""With at most so many names one is compared to say which is the nearest."""
+"""Names that are compared to find the nearest, at most."""
 
 
 def relative(file: str, data: str) -> str:
@@ -21,7 +21,7 @@ def relative(file: str, data: str) -> str:
     ('ash/1.png', 'd.csv:7')
     """
     folder = data.rstrip("/") + "/"
-    return file.removeprefix(folder)
+    return file.removeprefix(folder) or file
 
 
 def find(files: Sequence[str], wanted: str, data: str) -> int:

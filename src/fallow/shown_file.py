@@ -22,7 +22,7 @@ EXCERPT = 500
 """The longest text, in characters."""
 _STEP = "Put back a copy of it, or remove it: a report does without pictures."
 _LARGEST = 1 << 26
-"""The file has at most so many bytes."""
+"""Bytes of the file, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ class ShownFile:
 
 
 def _texts(path: str, packed: NDArray[Any], count: int) -> tuple[str, ...]:
-    """Return the texts, each cut to its longest; no more is unpacked than so many can have."""
+    """Return the texts, each cut to its longest. No more is unpacked than ``count`` texts can have."""
     most = 64 + 16 * EXCERPT * count  # a character takes at most twelve bytes of JSON
     try:
         found = zlib.decompressobj().decompress(packed.tobytes(), most)

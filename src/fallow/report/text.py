@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..sample_names import relative
 from ..spelling import spelled
 
 NAME = 60
@@ -38,7 +39,7 @@ def path(text: str, limit: int = 2 * NAME, folder: str | None = None) -> str:
     >>> path("/data/photos/cats/1.png", folder="/data/photos"), path("/data/photos/cats/1.png", 14)
     ('cats/1.png', '…/cats/1.png')
     """
-    shown = _seen_from(text, folder)
+    shown = relative(text, folder) if folder else text
     if len(shown) > limit:
         end = shown[len(shown) - limit + 1 :]
         cut = max(end.find("/"), 0)
@@ -49,14 +50,6 @@ def path(text: str, limit: int = 2 * NAME, folder: str | None = None) -> str:
             "/", "/\u200e"
         )  # so that folders stand from left to right, whatever their names
     return shown
-
-
-def _seen_from(file: str, folder: str | None) -> str:
-    """Return the name of a file without that of a folder that holds it; no disk is asked."""
-    if not folder:
-        return file
-    start = f"{folder.rstrip('/')}/"
-    return file[len(start) :] if file.startswith(start) and len(file) > len(start) else file
 
 
 def passage(text: str, limit: int) -> str:

@@ -80,7 +80,7 @@ class SurveyedRun:
         if not model_path.exists():
             step = f"Train it to its end: fallow train --resume {run.directory.path}"
             raise invalid(f"{run.directory.path} must hold a trained network.", "no model.safetensors", step)
-        run.read_file(model_path)  # before the data are read, which takes longer
+        weights = run.read_file(model_path)  # before the data are read, which takes longer
         _check_weights(run)
         if (run.summary or {}).get("diverged") is True:
             step = "Train again, with a lower learning rate."
@@ -107,7 +107,7 @@ class SurveyedRun:
             data = read_data(options, console, run.data)
             assert isinstance(data, ImageData)
             data = in_order_of(data, run.data)
-            return _surveyed(run, options, data, console)
+            return _surveyed(run, options, data, weights, console)
 
     def held_out(self) -> Survey:
         """Return how the samples look that the run's accuracy is measured on."""
@@ -247,7 +247,9 @@ class _Reservoir:
         return every.take(np.sort(np.argpartition(every.draw, self._most)[: self._most]))
 
 
-def _surveyed(run: Run, options: TrainOptions, data: ImageData, console: Console) -> SurveyedRun:
+def _surveyed(
+    run: Run, options: TrainOptions, data: ImageData, weights: bytes, console: Console
+) -> SurveyedRun:
     job = build(options, console, data, run.data)
     if found := Changes.of(run.data, job.data):
         step = "Put them back: how its samples looked to it cannot be told from others."
@@ -257,7 +259,7 @@ def _surveyed(run: Run, options: TrainOptions, data: ImageData, console: Console
     network = module.network if isinstance(module, OurTask) else module
     path = run.directory.model_path
     try:
-        network.load_state_dict(load(run.read_file(path)))
+        network.load_state_dict(load(weights))
     except (SafetensorError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]
         raise damaged(f"{path} must hold the weights of this network.", said, "Train again.") from None

@@ -18,7 +18,7 @@ Network = TypeVar("Network")
 SMALL = ("small-transformer", "small-gpt")
 """Our networks for texts; every other name is one of Hugging Face."""
 _LARGEST = 1 << 28
-"""A tokenizer that a run keeps has at most so many bytes."""
+"""Bytes of a tokenizer that a run keeps, at most."""
 TOKENS_A_TEST_BATCH = 1 << 15
 _OF_IMAGES = ("small-conv", "small-resnet", "resnet")
 
