@@ -26,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from crafted import CANARY, CODE, CRAFTS, snapshot
+from crafted import CANARY, CODE, CRAFTS, make_honest, snapshot
 
 COMMANDS = {
     "report": ["report", "run"],
@@ -59,9 +59,7 @@ class Outcome:
 
 def prepare(folder: Path) -> None:
     """Make the honest run, a pool, and what foreign code would be found by."""
-    subprocess.run(
-        [sys.executable, "-m", "fallow", *HONEST], cwd=folder, check=True, stdout=subprocess.DEVNULL
-    )
+    make_honest(folder)
     outside = folder / "outside"
     outside.mkdir()
     (outside / "foreign.txt").write_text("somebody else's")

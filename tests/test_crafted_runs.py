@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crafted import CANARY, CODE, CRAFTS, kinds, snapshot
+from crafted import CANARY, CODE, CRAFTS, kinds, make_honest, snapshot
 from fallow.cli import main
 
 READING = {
@@ -22,11 +22,7 @@ SLOW = ("1 GB", "100 MB", "10 MB", "20 MB", "9 MB", "a million")
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
     """A finished run of two epochs on 64 digits."""
-    folder = tmp_path_factory.mktemp("honest")
-    subprocess.run(
-        [sys.executable, "-m", "fallow", *HONEST], cwd=folder, check=True, stdout=subprocess.DEVNULL
-    )
-    return folder / "run"
+    return make_honest(tmp_path_factory.mktemp("honest"))
 
 
 @pytest.fixture
