@@ -234,7 +234,7 @@ def small():
     )
 
 
-@pytest.mark.parametrize("stop", [0, 3, 27, 55])
+@pytest.mark.parametrize("stop", [*(pytest.param(stop, marks=pytest.mark.slow) for stop in (0, 3, 55)), 27])
 @pytest.mark.parametrize("density", [GaussianMixture(4), Gaussian()], ids=lambda d: d.name)
 def test_resumed_at_any_step_it_gives_the_same_scores_to_the_bit(stop, density):
     watching_options = {"density": density, "dim": 8, "panel": 300}
@@ -349,6 +349,7 @@ def on_rank(rank, size, place):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(1, 2), pytest.param((1, 4), marks=pytest.mark.slow)])
 def test_any_number_of_ranks_has_the_same_density(tmp_path, sizes):
     for size in sizes:

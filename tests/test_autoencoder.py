@@ -59,6 +59,7 @@ def test_it_learns_and_leaves_out_what_is_well_covered(run):
     assert main(["report", str(run)]) == 0
 
 
+@pytest.mark.slow
 def test_labels_are_not_looked_at(run, tmp_path):
     from fallow.datasets import load_images
     from fallow.tasks.parts import chosen_parts

@@ -147,6 +147,7 @@ def test_a_folder_in_which_everything_happens(tmp_path):
     assert any("has finished" in line for line in go_on(run))
 
 
+@pytest.mark.slow
 def test_names_and_places_are_no_change_of_a_folder(tmp_path):
     folder = images(tmp_path / "data")
     for name in ("run", "same"):
@@ -165,6 +166,7 @@ def test_names_and_places_are_no_change_of_a_folder(tmp_path):
     check_past(runs[0], Past(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_what_a_run_held_out_by_another_draw_stays(tmp_path, monkeypatch):
     """As those left by earlier versions, which drew by place."""
     folder, run = images(tmp_path / "data"), tmp_path / "run"
@@ -228,7 +230,7 @@ def table(path, rows):
     return str(path)
 
 
-@pytest.mark.parametrize("label", ["label", "label,second"])
+@pytest.mark.parametrize("label", [pytest.param("label", marks=pytest.mark.slow), "label,second"])
 def test_rows_of_a_table_sorted_otherwise(tmp_path, label):
     run, path = tmp_path / "run", tmp_path / "rows.csv"
 
@@ -263,6 +265,7 @@ def test_rows_of_a_table_sorted_otherwise(tmp_path, label):
     check_read(run)
 
 
+@pytest.mark.slow
 def test_documents_of_a_language_model(tmp_path):
     run, path = tmp_path / "run", tmp_path / "rows.csv"
     rows = [(f"document {i} {'abc' if i % 2 else 'xyz'} " * 4 + str(i), "a") for i in range(40)]
@@ -287,6 +290,7 @@ def test_documents_of_a_language_model(tmp_path):
     assert main(["verify", str(run)]) == 0
 
 
+@pytest.mark.slow
 def test_a_text_that_grows_at_its_end_or_its_beginning(tmp_path):
     run, path = tmp_path / "run", tmp_path / "book.txt"
     text = "".join(f"line {i} of a book of many lines\n" for i in range(200))
@@ -317,6 +321,7 @@ def test_a_held_out_image_that_is_moved_to_train_is_refused_where_the_data_bring
         go_on(run, epochs=2, accept="epochs,data")
 
 
+@pytest.mark.slow
 def test_seeds_are_measured_on_the_same_images(tmp_path):
     folder = images(tmp_path / "data")
     for seed in (0, 1):
@@ -327,6 +332,7 @@ def test_seeds_are_measured_on_the_same_images(tmp_path):
     assert Past(tmp_path / "0").held_out == Past(tmp_path / "1").held_out
 
 
+@pytest.mark.slow
 def test_scores_by_a_density_go_on_with_the_samples_that_are_left(tmp_path):
     folder, run = images(tmp_path / "data"), tmp_path / "run"
     options = QUICK | {"score": "density", "density": "gaussian", "low": 0.4}

@@ -187,6 +187,7 @@ def test_every_rule_of_a_paper_trains_with_its_own_dial(policy, tmp_path, capsys
     assert all(float(row[6]) > 0 for row in rows), "a mean loss, also where scores are relative to a batch"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["selective-backprop", *map(slow, ("seta", "repb"))])
 def test_a_fraction_leaves_out_that_share_of_all_samples_under_every_rule(policy, tmp_path):
     words = [
@@ -435,6 +436,7 @@ def test_columns_that_have_no_room_are_named(width, n, left_out):
         assert {"outliers", "back", "measured", "train"} <= set(head.split())
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_what_was_done(tmp_path):
     words = [sys.executable, "-m", "fallow", "train", "--data", "digits", "--epochs", "4000"]
     command = [*words, "--accelerator", "cpu", "--out", str(tmp_path / "run")]

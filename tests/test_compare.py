@@ -88,6 +88,7 @@ def test_results_hold_settings_runs_and_arms(comparison):
         assert run["options"]["seed"] == run["seed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["soft-0.4-1", "fewer-epochs-0.4-0"])
 def test_a_run_is_what_fallow_train_gives_with_one_thread(comparison, name, tmp_path):
     run = comparison.out / "runs" / name
@@ -246,6 +247,7 @@ def test_what_only_the_data_can_tell_is_found_before_the_first_run(capsys, tmp_p
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_how_long_and_makes_nothing(capsys, tmp_path):
     assert main(words(tmp_path / "c", "--dry-run", "--jobs", "1")) == 0
     said = capsys.readouterr().out
@@ -339,6 +341,7 @@ def test_stopped_and_gone_on_with(how, tmp_path):
     assert all(path.stat().st_mtime_ns == time for path, time in begun.items()), "goes on, not anew"
 
 
+@pytest.mark.slow
 def test_a_worker_ends_when_nobody_listens_any_more():
     command = [sys.executable, "-m", "fallow.tasks.worker"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

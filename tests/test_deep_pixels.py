@@ -200,6 +200,7 @@ class TestDeepPixels:
         assert (images[:, :, 6:] == 255).all()
 
 
+@pytest.mark.slow
 def test_the_range_stays_when_a_run_goes_on(tmp_path):
     """A brighter image that joins later is clipped: the others stay the samples that they were."""
     rng = np.random.default_rng(0)

@@ -48,6 +48,7 @@ def run(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_chart_says_no_unit_of_a_percentile(run):
     drawn = (run / "usage.svg").read_text()
     assert ">score<" in drawn or "<!-- score -->" in drawn
@@ -99,6 +100,7 @@ def test_the_density_is_kept(run):
     assert main(["report", str(run)]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("density", [name for name in DENSITIES if name not in ("gaussian-mixture", "flow")])
 def test_every_density_can_be_named(density, tmp_path):
     words = [

@@ -55,6 +55,7 @@ def told(capsys, *words):
     return json.loads(found.out)
 
 
+@pytest.mark.slow
 def test_it_stays_quiet_where_nothing_is_missing(run, capsys):
     found = told(capsys, "gaps", run)
     assert found["gaps"] == []
@@ -120,6 +121,7 @@ def test_junk_is_not_collected(made, run, capsys):
     assert np.sum(fine[[pick["index"] for pick in picks]] < 0) <= 4
 
 
+@pytest.mark.slow
 def test_the_list_waits_for_labels(made, run, tmp_path, capsys):
     folder, _ = made
     list_ = tmp_path / "list.csv"

@@ -63,6 +63,7 @@ def false_alarms(seeds):
     return sum(len(one.missing) for one in found)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_hidden_nothing_is_missing():
     assert false_alarms(range(2)) == 0
 

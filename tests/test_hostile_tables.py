@@ -139,7 +139,7 @@ def table(path, rows=6, **options):
 class TestParquet:
     @pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "gzip", "brotli", "lz4"])
     @pytest.mark.parametrize("version", ["1.0", "2.0"])
-    @pytest.mark.parametrize("rows", [6, 60_000])
+    @pytest.mark.parametrize("rows", [6, pytest.param(60_000, marks=pytest.mark.slow)])
     def test_the_heads_of_honest_files_add_up(self, tmp_path, compression, version, rows):
         path = table(
             tmp_path / "x.parquet",

@@ -64,6 +64,7 @@ def test_the_weights_of_samples_are_used(news):
     assert loss.item() == pytest.approx((losses * model.sample_weights).sum().item() / 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["soft", "infobatch"])
 def test_a_run(news, tmp_path, policy):
     words = ["train", "--data", "benchmarks.newsgroups:News", "--data_args", json.dumps({"words": WORDS})]

@@ -203,9 +203,9 @@ def test_a_run_whose_class_ids_are_large_or_negative(own, tmp_path):
     [
         ("soft", True, False, True),
         ("soft", True, True, False),
-        ("soft", False, False, False),
+        pytest.param("soft", False, False, False, marks=pytest.mark.slow),
         ("fraction", True, False, False),
-        ("threshold", True, False, False),
+        pytest.param("threshold", True, False, False, marks=pytest.mark.slow),
     ],
 )
 def test_a_module_that_keeps_its_predictions_to_itself_is_asked_for_them(
@@ -253,6 +253,7 @@ class Mute(Line):
 """
 
 
+@pytest.mark.slow
 def test_what_a_module_cannot_do_is_found_before_a_comparison_trains(own, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fallow.comparison.running.PROBE_SECONDS", 0.1)
     words = ["compare", *own[1:7], "--epochs", "3", "--saved", "0.3", "--seeds", "1", "--jobs", "1"]

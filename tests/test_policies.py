@@ -408,7 +408,7 @@ def test_doubt_divides_the_score_by_the_wrong_visits_in_a_row(doubt, high):
     scores, wrong = np.array([0.5, 1.0, 2.0, 0.25, 1.5], np.float32), np.array([0, 3, 1, 0, 7])
     odds = (scores / (1.0 + wrong) ** doubt) ** 0.5
     policy = Fraction(0.6, exponent=0.5, high=high, doubt=doubt)
-    seeds, kept = 600, np.zeros(5, int)
+    seeds, kept = 200, np.zeros(5, int)
     for seed in range(seeds):
         columns, labels = {}, np.zeros(5, np.int32)
         for left in range(7, -1, -1):  # the visit before it is wrong while `left` is below w

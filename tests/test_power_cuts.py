@@ -41,6 +41,7 @@ def first_state(log):
     return next(i for i, name in enumerate(names) if name.endswith("state/000000.json")) + 2
 
 
+@pytest.mark.slow
 def test_a_sound_state_is_always_there(recorded):
     run, log, place = recorded
     first, seen, newest = first_state(log), 0, 0

@@ -98,6 +98,7 @@ def sweep(folder, step, numbers, kinds=(True, False), **more):
     return warned
 
 
+@pytest.mark.slow
 def test_a_full_disk_now_and_then(folder):
     assert sweep(folder, 53, [errno.ENOSPC]) > 0
 
@@ -129,6 +130,7 @@ def test_nothing_claims_success(folder, monkeypatch, capsys):
     assert not (run / "SHA256SUMS").exists()
 
 
+@pytest.mark.slow
 def test_a_warning_is_given_for_every_epoch_and_the_files_come_later(folder):
     want, _ = whole(folder)
     run, told = folder / "run", Told()
@@ -152,6 +154,7 @@ def test_a_warning_is_given_for_every_epoch_and_the_files_come_later(folder):
     assert left(run) == want
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shown.safetensors", "000003"])
 def test_a_file_that_lacks_at_the_end_is_told_and_comes_with_the_next_call(folder, name):
     want, _ = whole(folder)
@@ -183,6 +186,7 @@ def test_a_stop_before_anything_is_saved_does_not_name_a_folder_to_go_on_with(fo
     assert not (run / "config.yaml").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_sealed_while_it_is_written_anew(folder):
     whole(folder)
     run = folder / "whole"

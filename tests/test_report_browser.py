@@ -154,7 +154,15 @@ class Opened:
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [*(("pictures", width) for width in WIDTHS), ("hostile", 1280), ("hostile", 320)]
+    ("name", "width"),
+    [
+        *(
+            pytest.param("pictures", width, marks=pytest.mark.slow if width in (768, 320) else [])
+            for width in WIDTHS
+        ),
+        pytest.param("hostile", 1280, marks=pytest.mark.slow),
+        ("hostile", 320),
+    ],
 )
 def test_every_width_in_light_and_dark(browser, runs, name, width):
     with Opened(browser, runs[0] / name, width, touch=width < 500) as page:

@@ -127,7 +127,7 @@ def _generators():
     put_back(before)
 
 
-QUICK = [("threshold", "no worker"), ("threshold", "persistent workers"), ("calibrated", "no worker")]
+QUICK = [("threshold", "persistent workers"), ("calibrated", "no worker")]
 PAIRS = [
     pytest.param(rule, loader, marks=[] if (rule, loader) in QUICK else [pytest.mark.slow])
     for rule in RULES
@@ -144,6 +144,7 @@ def test_it_goes_on_from_every_step(rule, loader):
         assert found == (seen[at:], outcome)
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing():
     """What a dataset draws is a function of seed, epoch and batch."""
     found = {name: whole("threshold", **loader)[:2] for name, loader in LOADERS.items()}
@@ -188,6 +189,7 @@ FIELDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", FIELDS, ids=".".join)
 def test_without_any_field_of_the_state_it_would_not(field):
     """The tests above can fail: with one field of another training, some stop goes on differently."""

@@ -210,6 +210,7 @@ def test_a_run_that_was_killed_before_its_first_state_begins_by_its_config(tmp_p
     assert json.loads(run.summary_path.read_text())["settings"]["batch_size"] == 64
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_with_runs_that_keep_their_defaults(tmp_path):
     """And refuses one that was given what is a default now."""
     out, base = tmp_path / "out", TrainOptions(**BASE)

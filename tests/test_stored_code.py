@@ -231,6 +231,7 @@ def test_arguments_of_the_trainer_that_write_or_load_are_named_again(place, caps
     assert not stored_options(str(run))["trainer"].keys() & trainer.keys()
 
 
+@pytest.mark.slow
 def test_plain_arguments_of_the_trainer_go_on(place):
     run = craft(place / "ours", trainer={"limit_val_batches": 1})
     assert main(["train", "--resume", str(run), "--epochs", "2", "--accept", "epochs"]) == 0

@@ -308,6 +308,7 @@ def text_run(request, book, tmp_path_factory):
 
 
 class TestTextFile:
+    @pytest.mark.slow
     def test_bits_a_character_are_those_of_the_held_out_text(self, text_run, book):
         data = read_texts(TrainOptions(data=book).resolved())
         check_bits(text_run, data, 32, SMALL["model_args"])

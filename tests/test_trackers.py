@@ -410,6 +410,7 @@ def sessions(name, folder, plain, monkeypatch):
 
 @real
 class TestReal:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["csv", "tensorboard", "wandb", "mlflow", "trackio"])
     def test_draws_from_no_generator_of_the_training(self, name, tmp_path, monkeypatch):
         if name != "csv":

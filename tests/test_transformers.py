@@ -408,8 +408,9 @@ class TestTraining:
         ["--score", "density", "--density", "gaussian", "--layers", "[model.transformer.h.0]"],
         ["--score", "density", "--density", "gaussian"],
     )
+    RARELY = pytest.param(WAYS[2], marks=pytest.mark.slow)
 
-    @pytest.mark.parametrize("words", WAYS, ids=" ".join)
+    @pytest.mark.parametrize("words", [*WAYS[:2], RARELY], ids=" ".join)
     def test_a_language_model(self, gpt, tmp_path, words):
         text, run = tmp_path / "a.txt", tmp_path / "run"
         text.write_text("\n".join(sentences(300)))
@@ -420,6 +421,7 @@ class TestTraining:
         assert losses[-1] < losses[0]
         assert main(["verify", str(run)]) == 0
 
+    @pytest.mark.slow
     def test_a_run_goes_on_from_another_folder(self, bert, tmp_path, monkeypatch):
         data, run = table(tmp_path / "a.csv"), tmp_path / "run"
         monkeypatch.chdir(Path(bert).parent)

@@ -101,6 +101,11 @@ class RunDirectory:
         except OSError as error:
             run.release()
             raise invalid("The out directory must be writable.", f"{path}: {error.strerror}") from None
+        except BaseException:  # a signal, most of all; the lock of another process stays
+            if run._lock is not None:
+                run.discard()
+                run.release()
+            raise
         return run
 
     def _is_untouched(self) -> bool:
