@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "fallow"
 
 FLOORS = [
-    {"spelling", "import_path"},
+    {"spelling", "import_path", "described"},
     {"_checks", "keyed", "selection", "no_score", "matching", "numbering", "shares", "terminal", "csv_table"},
     {"regular_file", "schema"},
     {"plain_yaml"},

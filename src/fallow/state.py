@@ -16,6 +16,7 @@ from ._checks import FallowError, invalid, invalid_type, unknown_name, wrong_sta
 from .bitset import Bitset, unpack
 from .class_ids import ClassIds
 from .data_file import DataFile
+from .described import describe, same, shown
 from .distributed import rank_and_size
 from .history import EpochRecord
 from .ledger import Ledger
@@ -29,6 +30,8 @@ ACCEPTABLE = ("n", "labels", "policy", "schedule", "seed", "min_kept", "min_kept
 _KEYS = {"version", "settings", "labels", "epoch", "part", "seconds", "measured", "table", "plan", "history"}
 _TABLE = {"scores", "scored_in", "reason", "seen", "again_index", "again_scores", "columns", "notes", "bad"}
 _TABLE |= {"recorded"}
+_DESCRIBED = ("policy", "schedule")
+"""Settings that are objects, and that a state describes."""
 _HOW = "Make the Subsampler as it was made for the state, or load with accept=({name!r},)."
 
 
@@ -50,7 +53,7 @@ def pack(
         ledger.merge()
     return {
         "version": VERSION,
-        "settings": settings,
+        "settings": settings | {name: describe(settings[name]) for name in _DESCRIBED},
         "labels": None if labels is None else _tensor(labels.astype(_smallest(labels))),
         **({} if ids is None else {"class_ids": _tensor(ids)}),
         "epoch": plan.epoch,
@@ -200,10 +203,11 @@ def _refuse(
     changed = set()
     for name, ours in settings.items():
         theirs = saved["settings"].get(name)
-        if theirs != ours:
+        described = name in _DESCRIBED
+        if not (same(theirs, ours) if described else theirs == ours):
             if name not in accept:
                 rule = f"The state must belong to the same `{name}`: {ours!r}."
-                raise invalid(rule, repr(theirs), _HOW.format(name=name))
+                raise invalid(rule, shown(theirs) if described else repr(theirs), _HOW.format(name=name))
             changed.add(name)
     first, second = DataFile(saved["settings"]["n"], before), DataFile(settings["n"], labels)
     words = [said for said in first.changes(second) if said.startswith("labels")]

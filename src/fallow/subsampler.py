@@ -317,8 +317,8 @@ class Subsampler(ByHand):
         floors = self._floors
         return {
             "n": self.n,
-            "policy": repr(self.policy),
-            "schedule": repr(self.schedule),
+            "policy": self.policy,
+            "schedule": self.schedule,
             "seed": self.seed,
             "min_kept": floors.kept,
             "min_kept_per_class": floors.per_class,

@@ -77,6 +77,11 @@ class EpochWriter(Callback):
         self._by_loss = by_loss
         self._losses: list[Tensor] = []
 
+    @property
+    def state_key(self) -> str:
+        """The name of this part in a saved state: it stays, whatever the class is called."""
+        return "EpochWriter"
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note what is left out of the epoch."""
         self._losses.clear()

@@ -116,6 +116,11 @@ class Keeper(Callback):
         self._unwritten: tuple[bytes, dict[str, Any], dict[str, Digest]] | None = None
 
     @property
+    def state_key(self) -> str:
+        """The name of this part in a saved state: it stays, whatever the class is called."""
+        return "Keeper"
+
+    @property
     def begun(self) -> bool:
         """Whether a batch of this session was trained on."""
         return not self._first

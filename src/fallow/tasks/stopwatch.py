@@ -22,6 +22,11 @@ class Stopwatch(Callback):
         self._before = (0.0, 0.0, 0.0)
 
     @property
+    def state_key(self) -> str:
+        """The name of this part in a saved state: it stays, whatever the class is called."""
+        return "Stopwatch"
+
+    @property
     def seconds(self) -> float:
         """How long the epoch under way has taken."""
         return time.perf_counter() - self._began
