@@ -302,6 +302,8 @@ for _label, _changes in {
     "seed of 400 digits": {"seed": DIGITS},
     "batch size of 10^15": {"batch_size": 10**15},
     "workers of 10^6": {"workers": 10**6},
+    "devices of 10^6": {"accelerator": "cpu", "devices": "1000000", "strategy": "ddp"},
+    "nodes of 10^6": {"accelerator": "cpu", "num_nodes": 10**6, "strategy": "ddp"},
     "image size of 10^9": {"image_size": 10**9},
     "policy as a list": {"policy": ["soft"]},
     "policy unknown": {"policy": EVIL},

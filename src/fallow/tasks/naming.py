@@ -7,6 +7,8 @@ taken from the words of this session, if they are those that the run was begun w
 from __future__ import annotations
 
 import json
+import math
+import os
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +26,10 @@ PLAIN_TRAINER = {
     "sync_batchnorm", "val_check_interval",
 }  # fmt: skip
 """Arguments of Lightning's Trainer that neither load code nor write: a run may store them, if plain."""
+PROCESSES_A_CORE = 4
+"""A run that was trained with more processes than so many a core starts them only if they are named again."""
 _OF_A_SESSION = ("resume", "accept")
+_ALONE = {"devices": "auto", "num_nodes": 1}
 _UNSAID = {"data": "", "model": "auto"}
 _LONGEST = 120
 
@@ -36,6 +41,10 @@ def usable(stored: Mapping[str, Any]) -> dict[str, Any]:
         found.pop(name)
     if _has_loading_arguments(stored):
         found.pop("model_args")
+    for name in _crowds(stored):
+        found.pop(name)
+    if _number(stored.get("workers")) > _room():
+        found["workers"] = _room()  # however many there are, they change nothing in what is trained
     if _risky(stored):
         found["trainer"] = {key: value for key, value in _trainer(stored).items() if _is_plain(key, value)}
     return found
@@ -65,6 +74,11 @@ def check_named(stored: Mapping[str, Any], given: TrainOptions, where: str, *, t
     if _has_loading_arguments(stored) and not given.model_args:
         lacking.append(("model_args", _word(stored["model_args"])))
         said.append(f"The model of {where} is loaded with arguments, which may run code of its repository.")
+    for name in _crowds(stored) if trains else ():
+        if getattr(given, name) == _ALONE[name]:
+            rule = f"{where} was trained by more processes than this machine has room for."
+            found = f"{name} {shown(stored[name])}"
+            raise invalid(rule, found, f"Add --{name} {shown(stored[name])} if that is what you want.")
     risky = _risky(stored) if trains and "trainer" not in given.accepted else []
     said_again = _trainer({"trainer": given.trainer})
     if any(said_again.get(key) != _trainer(stored)[key] for key in risky):
@@ -89,6 +103,7 @@ def words_again(stored: Mapping[str, Any]) -> str:
         words.append(("model_args", _word(stored["model_args"])))
     if _risky(stored):
         words.append(("trainer", _word(stored["trainer"])))
+    words += [(name, shown(stored[name])) for name in _crowds(stored)]
     return "".join(f" --{name} {word}" for name, word in words)
 
 
@@ -125,6 +140,24 @@ def _has_loading_arguments(stored: Mapping[str, Any]) -> bool:
     """Return whether a model of Hugging Face is loaded with arguments; they can do anything."""
     model = str(stored.get("model", "auto"))
     return model not in OUR_MODELS and not is_import_path(model) and bool(stored.get("model_args"))
+
+
+def _crowds(stored: Mapping[str, Any]) -> list[str]:
+    """Return the options that would start more processes than this machine has room for."""
+    most = {"devices": _room(), "num_nodes": 1}
+    return [name for name, limit in most.items() if _number(stored.get(name)) > limit]
+
+
+def _room() -> int:
+    return PROCESSES_A_CORE * max(4, os.cpu_count() or 1)
+
+
+def _number(value: Any) -> float:
+    """Return an option that counts something, as a number; -1 if it is no count."""
+    text = str(value)
+    if not text.isdecimal():
+        return -1
+    return int(text) if len(text) < 10 else math.inf
 
 
 def _trainer(stored: Mapping[str, Any]) -> Mapping[str, Any]:
