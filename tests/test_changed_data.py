@@ -118,7 +118,7 @@ def test_a_folder_in_which_everything_happens(tmp_path):
     picture(999).save(folder / "c0" / "a-new-one.png")
     for path in list((folder / "c1").iterdir()):
         path.rename(path.with_name(f"z{path.name}"))
-    words = "1 image is new, 1 is gone, 1 has another label; the held-out part has the same 12 images"
+    words = "1 image is new, 1 is gone, 1 has another label; held out: 12 images as before"
     with pytest.raises(InvalidValue, match=rf"Found {words}\. Put them back, or add --accept data"):
         go_on(run, epochs=5, accept="epochs")
     assert f"The data have changed: {words}." in go_on(run, epochs=5, accept="epochs,data")
@@ -138,7 +138,7 @@ def test_a_folder_in_which_everything_happens(tmp_path):
     last = Past(run)
     lost = before.held_out - last.held_out
     assert len(lost) == 2
-    kept = f"the held-out part has the same {12 - len(lost)} images ({len(lost)} gone)"
+    kept = f"held out: {12 - len(lost)} images as before, {len(lost)} gone"
     assert any(kept in line for line in said)
     assert last.held_out < before.held_out
     check_past(after, last)

@@ -232,13 +232,26 @@ def write_folder(folder: Path, classes: int = 2, count: int = 12) -> Path:
     return folder
 
 
-def test_a_folder_of_images(tmp_path):
+def test_a_folder_of_images(tmp_path, capsys):
     folder = write_folder(tmp_path / "images", count=20)
+    (folder / "class0" / "notes.txt").write_text("no image")
     words = ["train", "--data", str(folder), "--epochs", "8", "--out", str(tmp_path / "run")]
     assert main([*words, "--batch-size", "8"]) == 0
     assert summary(tmp_path / "run")["accuracy"] == 1.0
     rows = csv.DictReader((tmp_path / "run" / "samples.csv").read_text().splitlines())
-    assert {row["label"] for row in rows} == {"class0", "class1"}
+    trained = {row["file"]: row["label"] for row in rows}
+    assert set(trained.values()) == {"class0", "class1"}
+    held_out = {str(path.relative_to(folder)) for path in folder.rglob("*.png")} - trained.keys()
+    assert len(held_out) == 8
+    assert main(["inspect", str(tmp_path / "run"), min(held_out)]) == 2
+    assert f"Found {min(held_out)}, which is held out." in capsys.readouterr().err
+    assert any(
+        said == "Left out 1 file that is no image: 1 .txt."
+        for said in summary(tmp_path / "run")["data_remarks"]
+    )
+    assert main(["report", str(tmp_path / "run")]) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "1 .txt" in page.partition("What was noticed in the data")[2].partition("</ul>")[0]
 
 
 def write_npz(path: Path, **changes) -> Path:

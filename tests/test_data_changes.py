@@ -24,7 +24,7 @@ def told(before, now):
     return Changes.of(before, now).told("image")
 
 
-HELD = "the held-out part has the same 2 images"
+HELD = "held out: 2 images as before"
 
 
 def test_each_change_is_said_in_plain_words():
@@ -37,11 +37,9 @@ def test_each_change_is_said_in_plain_words():
     assert told(before, data([1, 2, 3, 5], [1, 0, 0, 0], held=[8, 9])) == (
         f"1 image is new, 1 is gone, 1 has another label; {HELD}"
     )
-    assert told(before, data([1, 2, 3, 4], held=[9, 7, 6])) == (
-        "the held-out part has the same 1 image (1 gone, 2 new)"
-    )
+    assert told(before, data([1, 2, 3, 4], held=[9, 7, 6])) == ("held out: 1 image as before, 1 gone, 2 new")
     assert told(before, data([1, 2, 3, 4], held=[8, 9], held_labels=[0, 1])) == (
-        f"{HELD} (1 with another label)"
+        f"{HELD}, 1 with another label"
     )
 
 
@@ -64,7 +62,7 @@ def test_what_is_made_of_the_same_thing_is_the_same_sample():
     found = Changes.of(before, now)
     assert found.origin.tolist() == [0, 1, 2]
     assert found.remade.tolist() == [1, 2]
-    assert told(before, now) == "2 images are read otherwise; the held-out part has the same 1 image"
+    assert told(before, now) == "2 images are read otherwise; held out: 1 image as before"
     without = data([1, 2, 3], held=[8])  # as runs of before have it
     assert not Changes.of(without, data([1, 2, 3], identity=[1, 2, 3], held=[8], held_identity=[4]))
 
@@ -90,8 +88,18 @@ def test_without_checksums_places_and_classes_are_told():
     found = Changes.of(before, DataFile(4, np.array([0, 1, 1, 0], np.int32), classes=("a", "c")))
     assert found
     assert found.origin is None
-    assert found.told("sample") == ("length: there were 3 samples and are 4; classes: class 1 was b and is c")
+    assert found.told("sample") == ("length: there were 3 samples and are 4; classes: c is new; b is gone")
     assert not Changes.of(before, before)
+
+
+def test_a_class_that_is_new_moves_no_other_label():
+    before = data([1, 2, 3], [0, 1, 2], held=[8], held_labels=[2], classes=("ash", "elm", "oak"))
+    now = data([1, 2, 3, 4], [0, 2, 3, 1], held=[8], held_labels=[3], classes=("ash", "beech", "elm", "oak"))
+    assert told(before, now) == "1 image is new; held out: 1 image as before; classes: beech is new"
+    swapped = data([1, 2, 3], [1, 0, 2], held=[8], held_labels=[2], classes=("elm", "ash", "oak"))
+    assert told(before, swapped) == "held out: 1 image as before; classes: they stand in another order"
+    other = data([1, 2, 3], [1, 1, 2], held=[8], held_labels=[2], classes=("elm", "ash", "oak"))
+    assert told(before, other).startswith("1 image has another label; ")
 
 
 pairs = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), max_size=12)

@@ -45,8 +45,8 @@ def test_each_kind_of_change_is_named_with_its_count_and_the_first():
     ]
     assert before.changes(some(8)) == ["length: there were 6 samples and are 8"]
     assert before.changes(some(labels=None)) == ["labels: there were some (6) and are none"]
-    assert before.changes(some(classes=("cat", "cow", "emu"))) == ["classes: class 1 was dog and is cow"]
-    assert before.changes(some(classes=("cat", "dog"))) == ["classes: there were 3 and are 2"]
+    assert before.changes(some(classes=("cat", "cow", "emu"))) == ["classes: cow is new; dog is gone"]
+    assert before.changes(some(classes=("cat", "dog"))) == ["classes: emu is gone"]
 
 
 def test_classes_go_by_name_where_they_have_one():

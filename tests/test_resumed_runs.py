@@ -267,12 +267,12 @@ def repainted(arrays):
     return arrays | {"x_train": images}
 
 
-SAME = "the held-out part has the same 60 images"
+SAME = "held out: 60 images as before"
 CHANGES = {
-    shorter: f"Found 7 images are gone; {SAME}. Put them back",
-    longer: f"Found 9 images are new; {SAME}. Put them back",
-    relabelled: f"Found 2 images have another label; {SAME}. Put them back",
-    repainted: f"Found 1 image is new, 1 is gone; {SAME}. Put them back",
+    shorter: f"Found a change: 7 images are gone; {SAME}. Put them back",
+    longer: f"Found a change: 9 images are new; {SAME}. Put them back",
+    relabelled: f"Found a change: 2 images have another label; {SAME}. Put them back",
+    repainted: f"Found a change: 1 image is new, 1 is gone; {SAME}. Put them back",
 }
 
 
@@ -329,7 +329,9 @@ def test_a_finished_run_takes_no_other_data_but_trains_longer_on_it(tmp_path):
         before = {
             path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "lock"
         }
-        with pytest.raises(InvalidValue, match="has finished: nothing is left to train on other data"):
+        with pytest.raises(
+            InvalidValue, match="must have epochs left to train on other data. Found none: all "
+        ):
             go_on(run, accept="data")
         assert all(path.read_bytes() == content for path, content in before.items())
         go_on(run, accept="data,epochs", epochs=epochs)
@@ -471,7 +473,7 @@ def test_a_test_sample_that_was_replaced_is_told(monkeypatch, tmp_path):
     options = {"data": str(data), "epochs": 3, "batch_size": 16, "accelerator": "cpu"}
     assert stopped_after(monkeypatch, 7, TrainOptions(**options, out=str(run)))
     shutil.copy(data / "train" / "c2" / "i020.png", data / "test" / "c1" / "i002.png")
-    with pytest.raises(InvalidValue, match=r"the held-out part has the same 14 images \(1 gone, 1 new\)"):
+    with pytest.raises(InvalidValue, match=r"held out: 14 images as before, 1 gone, 1 new"):
         go_on(run)
     go_on(run, accept="data")
     assert any("has finished" in line for line in go_on(run))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +134,9 @@ class Changes:
         old, new = Samples.trained(before), Samples.trained(now)
         if old is None or new is None:
             return Changes(None, words=tuple(before.changes(now)))
+        if words := before.other_classes(now):
+            now = _with_ids_of(before, now)
+            new = Samples(new.content, new.identity, now.labels)
         origin = new.found_in(old)
         known = np.flatnonzero(origin >= 0)
         there = origin[known]
@@ -151,7 +154,7 @@ class Changes:
             held_out=_held_out(held, Samples.held_out(now)),
             leaked=leaked,
             renamed=before.files != now.files,
-            words=tuple(before.other_classes(now)),
+            words=tuple(words),
         )
 
     @property
@@ -184,7 +187,7 @@ class Changes:
 
         >>> held_out = {"same": 240, "gone": 2, "new": 0, "relabelled": 0}
         >>> Changes(np.array([0, -1]), gone=3, held_out=held_out).told("image")
-        '1 image is new, 3 are gone; the held-out part has the same 240 images (2 gone)'
+        '1 image is new, 3 are gone; held out: 240 images as before, 2 gone'
         """
         counts = [
             (self.new, "is new", "are new"),
@@ -204,11 +207,24 @@ class Changes:
                 for kind, words in (("gone", "gone"), ("new", "new"), ("relabelled", "with another label"))
                 if held[kind]
             ]
-            beside = f" ({', '.join(more)})" if more else ""
-            parts.append(
-                f"the held-out part has the same {held['same']:,} {_plural(held['same'], noun)}{beside}"
-            )
+            same = f"{held['same']:,} {_plural(held['same'], noun)} as before"
+            parts.append(f"held out: {', '.join([same, *more])}")
         return "; ".join([*parts, *self.words])
+
+
+def _with_ids_of(before: DataFile, now: DataFile) -> DataFile:
+    """Return the samples with the class ids of before: a class is the same if it is called the same."""
+    assert before.classes is not None
+    assert now.classes is not None
+    numbers: dict[str, int] = {}
+    for name in (*before.classes, *now.classes):
+        numbers.setdefault(name, len(numbers))
+    ids = np.array([*(numbers[name] for name in now.classes), -1], np.int32)  # -1 is no class
+
+    def renamed(labels: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
+        return None if labels is None else ids[np.where(labels < len(ids) - 1, labels, -1)]
+
+    return replace(now, labels=renamed(now.labels), held_out_labels=renamed(now.held_out_labels))
 
 
 def _held_out(before: Samples | None, now: Samples | None) -> dict[str, int] | None:

@@ -260,10 +260,15 @@ def _some(labels: NDArray[np.int32] | None) -> str:
 
 
 def _class_names(before: Sequence[str], now: Sequence[str]) -> str:
-    for place, (old, new) in enumerate(zip(before, now, strict=False)):
-        if old != new:
-            return f"classes: class {place} was {old} and is {new}"
-    return f"classes: there were {len(before)} and are {len(now)}"
+    new = [name for name in dict.fromkeys(now) if name not in before]
+    gone = [name for name in dict.fromkeys(before) if name not in now]
+    said = [
+        f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} {word}"
+        for names, one, many in ((new, "is new", "are new"), (gone, "is gone", "are gone"))
+        for word in [one if len(names) == 1 else many]
+        if names
+    ]
+    return f"classes: {'; '.join(said) or 'they stand in another order'}"
 
 
 def readable(names: tuple[str, ...] | None) -> tuple[str, ...] | None:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ._checks import invalid
+from ._checks import DamagedData, InvalidValue, invalid
+from .data_file import checksums
 from .policies.base import Reason
 from .reading import Run
+from .regular_file import read_regular
 from .sample_names import find
 
+_LARGEST = 1 << 28
+"""Bytes of a file that is looked at, at most."""
 _INDEX = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -72,7 +78,25 @@ def sample_of(run: Run, name: str) -> int:
     if (files := run.data.files) is None:
         step = "samples.csv and the report list them."
         raise invalid("A sample of this run must be named by its index: it has no files.", name, step)
-    return find(files, name, str(run.options.get("data", "")))
+    folder = str(run.options.get("data", ""))
+    try:
+        return find(files, name, folder)
+    except InvalidValue:
+        if _is_held_out(run, folder, name):
+            rule = "A sample must be of the training set."
+            step = "Held-out samples only measure the accuracy; none is trained on, so none has a score."
+            raise invalid(rule, f"{name}, which is held out", step) from None
+        raise
+
+
+def _is_held_out(run: Run, folder: str, name: str) -> bool:
+    """Return whether a file, by its own path or within the folder of the data, is a held-out sample."""
+    known = run.data.held_out_identity
+    for path in () if known is None else (Path(name), Path(folder, name)):
+        with suppress(OSError, ValueError, DamagedData):
+            if path.is_file() and np.isin(checksums([read_regular(path, limit=_LARGEST)]), known).any():
+                return True
+    return False
 
 
 def life(run: Run, sample: int) -> Life:

@@ -87,11 +87,7 @@ class RunDirectory:
             WrongState: where another process writes in it.
         """
         run = RunDirectory(path, disk)
-        if run.path.is_dir() and not run._is_untouched():
-            holds, step = "other files", "Name another."
-            if run.summary_path.exists() or run.config_path.exists():
-                holds, step = "a run", f"Name another, or go on with it: --resume {path}."
-            raise invalid("The out directory must be new or empty.", f"{holds} in {path}", step)
+        run.check_new()
         try:
             run._check_folders()
             disk.make_folder(run.path / "history")
@@ -107,6 +103,18 @@ class RunDirectory:
                 run.release()
             raise
         return run
+
+    def check_new(self) -> None:
+        """Raise if the folder holds something.
+
+        Raises:
+            InvalidValue: saying what, and what to do.
+        """
+        if self.path.is_dir() and not self._is_untouched():
+            holds, step = "other files", "Name another."
+            if self.summary_path.exists() or self.config_path.exists():
+                holds, step = "a run", f"Name another, or go on with it: --resume {self.path}."
+            raise invalid("The out directory must be new or empty.", f"{holds} in {self.path}", step)
 
     def _is_untouched(self) -> bool:
         """Return whether the folder holds nothing, or what a run made that was killed as it began."""

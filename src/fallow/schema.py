@@ -148,6 +148,7 @@ class Summary(Struct, frozen=True):
     diverged: bool = False
     score_unit: Literal["nats", ""] = ""
     remarks: list[str] = []
+    data_remarks: list[str] = []
     settings: dict[str, Any] = {}
 
 

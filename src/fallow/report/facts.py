@@ -57,8 +57,7 @@ def heading(source: Source) -> dict[str, Any]:
         facts.append(("Train accuracy", text.share(right, 2)))
     if isinstance(summary.get("seconds"), float):
         facts.append(("Time", text.seconds(summary["seconds"])))
-    said = summary.get("remarks")
-    remarks = [text.passage(str(remark), 500) for remark in (said if isinstance(said, list) else [])]
+    remarks = _passages(summary.get("remarks"))
     remarks += [text.passage(f"A newer state is damaged: {found}", 500) for found in source.run.search.damage]
     if source.spaced:
         remarks.append(source.spaced)
@@ -69,7 +68,12 @@ def heading(source: Source) -> dict[str, Any]:
         "facts": facts,
         "diverged": remarks.pop(0) if remarks and summary.get("diverged") is True else "",
         "remarks": remarks[:12],
+        "data": _passages(summary.get("data_remarks"))[:24],
     }
+
+
+def _passages(said: Any) -> list[str]:
+    return [text.passage(str(remark), 500) for remark in (said if isinstance(said, list) else [])]
 
 
 def _title(data: str) -> str:

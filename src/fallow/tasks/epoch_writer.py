@@ -133,14 +133,15 @@ class EpochWriter(Callback):
         self.pending.append(EpochFile(record, scores, self._reason))
         self.write_pending()
         self.show()
-        epochs = self.subsampler.schedule.epochs
-        used = sum(past.backward for past in self.subsampler.history)
+        epochs, history = self.subsampler.schedule.epochs, self.subsampler.history
+        used = sum(past.backward for past in history)
+        full = sum(past.n for past in history) + (epochs - len(history)) * record.n  # samples may come and go
         measured = counted["samples_forward_only"]
         mean = self._mean_loss() if self._by_loss else record.mean_score
         tested = "-" if accuracy is None else f"{accuracy:.2%}"
         tested = number(told["bits_per_character"]) if "bits_per_character" in told else tested
         trained = "-" if right is None else f"{right:.2%}"
-        self.console.epoch(record, epochs, measured, mean, tested, used / (epochs * record.n), trained)
+        self.console.epoch(record, epochs, measured, mean, tested, used / full, trained)
 
     def _train_accuracy(self, record: EpochRecord) -> float | None:
         """Return the share of the samples trained on whose class was predicted, as each was trained on.

@@ -12,12 +12,13 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .._checks import invalid
+from .._checks import invalid, unknown_name
 from ..activations import ActivationDensity
 from ..activations.taps import AUTO
 from ..data_file import DataFile, readable
 from ..datasets import Corpus, ImageData, TextData
 from ..loading import check_map_style
+from ..models import IMAGE_MODELS
 from ..run_directory import RunDirectory
 from ..subsampler import Subsampler
 from .building import make_density, make_policy, make_schedule, make_score
@@ -53,6 +54,7 @@ class Job:
         watch: scores by the density of activations; None where the score is another one.
         tokenizer: what cut the texts into tokens, to be kept in the run; None where there are none.
         unlisted: how many of the samples that are new to a run that goes on were not added by a list.
+        notes: what was said of how the samples were read.
         remarks: what is worth knowing of the samples before they are trained on.
         defaults: what is used for options that were not given, by name.
         facts: what else a person wants to know of the samples, by name.
@@ -69,6 +71,7 @@ class Job:
     watch: ActivationDensity | None = None
     tokenizer: bytes | None = None
     unlisted: int = 0
+    notes: tuple[str, ...] = ()
     remarks: list[str] = field(default_factory=list)
     defaults: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -111,6 +114,7 @@ def build(
     for name in (options.data, options.model):
         if error := nearly_import_path(name):
             raise error
+    _try_out(options)
     if is_import_path(options.data):
         return _own_data(options, console)
     data = data or read_data(options, console, before)
@@ -141,10 +145,21 @@ def build(
         watch=_watch(options, module),
         tokenizer=material.tokenizer,
         unlisted=material.unlisted,
+        notes=() if isinstance(data, Corpus) else data.notes,
         remarks=data_remarks(material.data, noun_of(options), material.held_out_name),
         defaults=_defaults(options, batch_size, material, module),
         facts=material.facts,
     )
+
+
+def _try_out(options: TrainOptions) -> None:
+    """Make what the options alone are enough for, so that a wrong one is found before all samples are read."""
+    make_policy(options).check_range(*make_score(options).range, options.score)
+    make_schedule(options, options.planned_epochs)
+    if options.by_density:
+        make_density(options)
+    if options.task == "image" and not is_import_path(options.model) and options.model not in IMAGE_MODELS:
+        raise unknown_name("model", options.model, IMAGE_MODELS)
 
 
 def _class_count(options: TrainOptions, data: Data) -> int | None:

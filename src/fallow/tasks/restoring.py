@@ -152,7 +152,8 @@ def _say(
     planned = job.subsampler.schedule.epochs
     if generation.about["epoch"] == generation.about["epochs"] and planned <= generation.about["epoch"]:
         step = "Begin a run on the new data, or train longer too: --epochs N --accept epochs,data."
-        raise invalid(f"{run.path} has finished: nothing is left to train on other data.", planned, step)
+        rule = f"{run.path} must have epochs left to train on other data."
+        raise invalid(rule, f"none: all {planned} are done", step)
     for said in (f"The data have changed: {changes.told(noun_of(options))}.", *job.remarks):
         console.line(said)
 
@@ -320,7 +321,7 @@ def _check_data(
         return
     said = changes.told(noun_of(options))
     if any(words.startswith("classes") for words in changes.words):
-        raise invalid(f"The classes must be those of {run.path}.", said, "Begin another run.")
+        raise invalid(f"The classes must be those of {run.path}.", f"a change: {said}", "Begin another run.")
     if changes.leaked:
         raise invalid(
             f"No sample that {run.path} measured its accuracy on may be trained on.",
@@ -331,7 +332,7 @@ def _check_data(
     if "data" not in options.accepted and not grew:
         raise invalid(
             f"The data must be those that {run.path} was begun with.",
-            said,
+            f"a change: {said}",
             "Put them back, or add --accept data: samples are known by their content, wherever they stand.",
         )
 

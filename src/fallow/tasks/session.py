@@ -135,7 +135,7 @@ class Session:
             "evaluated_on": evaluated_on(self.options, self.job),
             "guessing": _guessing(self.job),
             "samples_evaluated": keeper.evaluated,
-            "data_remarks": self.job.remarks,
+            "data_remarks": [*self.job.notes, *self.job.remarks],
             "settings": self._settings_at_the_end(),
             **_class_accuracy(self.job),
             **_density(self.job),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from shlex import quote
 from typing import Any
 
@@ -75,10 +76,18 @@ def _tell_outliers(told: Mapping[str, Any], side: str, console: Console) -> None
         console.print()
     for name in there:
         mine, theirs = told[f"{name}_count"]
-        listed = [one for one in told[name] if one["of"] == "training"][:6]
-        which = ", ".join(str(one["index"]) for one in listed)
-        more = f" (training samples {which}{', ...' if mine > len(listed) else ''})" if listed else ""
-        console.print(Text(f"Outliers: {mine:,} training and {theirs:,} {side} samples {words[name]}{more}."))
+        console.print(Text(f"Outliers: {mine:,} training and {theirs:,} {side} samples {words[name]}."))
+        for of, shown, count in (("training", "training", mine), ("reference", side, theirs)):
+            listed = [one for one in told[name] if one["of"] == of][:6]
+            if listed:
+                which = ", ".join(map(_called, listed))
+                console.print(Text(f"  {shown}: {which}{', ...' if count > len(listed) else ''}"))
+
+
+def _called(sample: Mapping[str, Any]) -> str:
+    """Return a sample's folder and file, or its number if it has no file."""
+    file = sample.get("file")
+    return str(sample["index"]) if not file else _shown("/".join(PurePath(file).parts[-2:]))
 
 
 def _tell_command(why: str, command: str, console: Console) -> None:

@@ -53,6 +53,8 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
     with seeded(options.seed):
         if options.resume is not None:
             return _go_on(options, console, data)
+        if options.out is not None:
+            RunDirectory(options.out).check_new()
         job = build(options, console, data)
         with _open_run(options) as run:
             try:
