@@ -330,7 +330,7 @@ def test_a_finished_run_takes_no_other_data_but_trains_longer_on_it(tmp_path):
             path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "lock"
         }
         with pytest.raises(
-            InvalidValue, match="must have epochs left to train on other data. Found none: all "
+            InvalidValue, match=r"must have epochs left to train on other data\. Found none: all "
         ):
             go_on(run, accept="data")
         assert all(path.read_bytes() == content for path, content in before.items())

@@ -153,7 +153,7 @@ def build(
 
 
 def _try_out(options: TrainOptions) -> None:
-    """Make what the options alone are enough for, so that a wrong one is found before all samples are read."""
+    """Make what needs only the options, so that a wrong one is found before all samples are read."""
     make_policy(options).check_range(*make_score(options).range, options.score)
     make_schedule(options, options.planned_epochs)
     if options.by_density:
