@@ -379,7 +379,7 @@ for _label, _change in {
     "reasons of 255": lambda a: a.update(reason=np.full_like(a["reason"], 255)),
     "no bits": lambda a: a.update(used=np.zeros(0, np.uint8)),
     "all bits": lambda a: a.update(used=np.full_like(a["used"], 255)),
-    "a million arrays": lambda a: a.update({f"x{i}": np.zeros(0, np.uint8) for i in range(20_000)}),
+    "20,000 arrays": lambda a: a.update({f"x{i}": np.zeros(0, np.uint8) for i in range(20_000)}),
 }.items():
     add("epoch", _label, changed_arrays(EPOCH, _change))
 for _label, _data in {

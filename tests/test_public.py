@@ -15,8 +15,8 @@ SOURCE = ROOT / "src" / "fallow"
 
 FLOORS = [
     {"spelling", "import_path", "described"},
-    {"_checks", "keyed", "selection", "no_score", "matching", "numbering", "shares", "terminal", "csv_table"},
-    {"regular_file", "schema"},
+    {"_checks", "keyed", "selection", "no_score", "matching", "numbering", "shares", "csv_table"},
+    {"regular_file", "schema", "terminal"},
     {"plain_yaml"},
     {
         "scores",

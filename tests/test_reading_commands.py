@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.numpy import save
 
+from fallow._checks import DamagedData
 from fallow.bitset import unpack
 from fallow.cli import main
+from fallow.epoch_file import EpochFile
 from fallow.reading import Run
 from fallow.verifying import verify
 from test_generations import mutated
@@ -211,6 +215,49 @@ def test_wrong_use_is_told(run, tmp_path, capsys):
     ]:
         assert main(words) == 2
         assert said in capsys.readouterr().err
+
+
+def test_nothing_of_a_run_or_of_somebody_else_is_replaced(copied, tmp_path, capsys):
+    other = shutil.copytree(copied, tmp_path / "other")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    places = ["config.yaml", "model.safetensors", "state/000004.json", "history/new.html", "notes.html"]
+    words = [["report", str(copied), "--out", str(run / name)] for run in (copied, other) for name in places]
+    folders = [copied, copied / "history", copied / "state", other, other / "history"]
+    words += [["export", str(copied), "--format", "csv", "--out", str(folder)] for folder in folders]
+    for line in words:
+        assert main(line) == 2
+        assert "among the files of" in capsys.readouterr().err
+    (tmp_path / "mine").mkdir()
+    for kind in ("csv", "json", "parquet"):
+        theirs = tmp_path / "mine" / f"samples.{kind}"
+        theirs.write_text("name,grade")
+        assert main(["export", str(copied), "--format", kind, "--out", str(tmp_path / "mine")]) == 2
+        assert "replaces nothing but an earlier one" in capsys.readouterr().err
+        assert theirs.read_text() == "name,grade"
+        for _ in range(2):
+            assert main(["export", str(copied), "--format", kind, "--out", str(tmp_path / "tables")]) == 0
+    assert main(["report", str(copied), "--out", str(copied / "report-2.html")]) == 0
+    assert all(path.read_bytes() == data for path, data in before.items())
+
+
+def test_a_folder_with_a_name_of_commands_is_quoted(copied, capsys):
+    odd = copied.rename(copied.parent / "q;touch OWNED $(x)")
+    (odd / "model.safetensors").write_bytes(b"")
+    assert main(["verify", str(odd)]) == 3
+    assert f"fallow train --resume {shlex.quote(str(odd))} goes on" in capsys.readouterr().out
+
+
+def test_a_broken_list_of_checksums_is_the_one_that_is_blamed(copied):
+    (copied / "SHA256SUMS").unlink()
+    (copied / "SHA256SUMS").mkdir()
+    assert verify(Run(str(copied))).damaged.keys() == {"SHA256SUMS"}
+
+
+def test_a_format_that_is_no_text():
+    for found in ([1], 7, None, {"a": 1}):
+        data = save({"x": np.zeros(1)}, {"fallow": json.dumps({"format": found})})
+        with pytest.raises(DamagedData, match=r"must be of the format .*Found "):
+            EpochFile.parse(data, "epoch-00001.safetensors", 1)
 
 
 def test_a_damaged_epoch_is_named_by_every_command(copied, capsys):

@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -205,3 +207,47 @@ def test_the_help_of_a_run_that_is_resumed(trained, words, capfd):
     found = capfd.readouterr()
     assert is_tame(found.out)
     assert is_tame(found.err)
+
+
+class TestStreams:
+    """A standard output that is closed, or cannot be written."""
+
+    RUN = Path(__file__).parent / "runs" / "finished"
+
+    def shell(self, words, cwd):
+        command = f"{shlex.quote(sys.executable)} -m fallow {words}"
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=cwd)
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stderr
+
+    def test_reading(self, tmp_path):
+        run = shlex.quote(str(self.RUN))
+        assert self.shell(f"verify {run} >&-", tmp_path) == (0, "")
+        assert self.shell(f"verify {run} 2>&-", tmp_path)[0] == 0
+        code, said = self.shell(f"inspect {run} 3 >/dev/full", tmp_path)
+        assert (code, said) == (
+            1,
+            "fallow: error: Standard output cannot be written: No space left on device.\n",
+        )
+
+    @pytest.mark.slow
+    def test_a_training_goes_on(self, tmp_path):
+        train = "train --data digits --samples 60 --epochs 1 --out"
+        assert self.shell(f"{train} a >&-", tmp_path) == (0, "")
+        code, said = self.shell(f"{train} b >/dev/full", tmp_path)
+        assert (code, said.count("going on without it")) == (0, 1)
+        for name in ("a", "b"):
+            assert (tmp_path / name / "SHA256SUMS").exists()
+
+
+@pytest.mark.parametrize("value", ["q", "-1", "1.5", "9" * 400])
+def test_a_rank_that_is_none(value, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", value)
+    assert main(["train", "--data", "digits", "--samples", "60", "--out", str(tmp_path / "run")]) == 2
+    assert "LOCAL_RANK must be a rank" in capsys.readouterr().err
+
+
+def test_a_rank_without_the_others(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert main(["train", "--data", "digits", "--samples", "60", "--out", str(tmp_path / "run")]) == 2
+    assert "must train with others. Found RANK=1 and one process." in capsys.readouterr().err

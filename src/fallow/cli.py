@@ -16,7 +16,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
-from io import TextIOWrapper
 from pathlib import Path
 from signal import SIG_DFL, SIGINT, SIGTERM, getsignal, signal
 from types import FrameType
@@ -28,8 +27,8 @@ from .comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
 from .import_path import SETTINGS, run_around, working_folder
 from .reading_commands import COMMANDS
 from .tasks.options import TrainOptions
-from .terminal import complain, spelled_streams, spelled_warnings
-from .usage_errors import unexpected, usage_error
+from .terminal import complain, open_streams, spelled_streams, spelled_warnings, writing
+from .usage_errors import short, unexpected, usage_error
 
 DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
 _LONGEST, _MOST_BRACKETS = 1 << 16, 1 << 10
@@ -75,9 +74,7 @@ damaged data; 130 stopped.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # what its encoding lacks is shown as ?
-            stream.reconfigure(errors="replace")
+    open_streams()
     given = list(sys.argv[1:] if argv is None else argv)
     debug, given = "--debug" in given, [word for word in given if word != "--debug"]
     words = _spelled(given or ["--help"])
@@ -141,13 +138,14 @@ def _read(command: str, parsed: Any) -> int:
     """Run a command that reads a run, and writes what it makes of it where ``--out`` says."""
     try:
         code = COMMANDS[command].run(parsed)
-        sys.stdout.flush()
+        with writing():
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # as before `head`: whoever reads has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        what = f"{error.filename or parsed['run']}: {error.strerror or error}"
+        what = f"{short(str(error.filename or parsed['run']))}: {error.strerror or error}"
         raise invalid("What is asked for must be readable, and --out writable.", what) from None
 
 
@@ -245,6 +243,7 @@ def _parsed(words: Sequence[str]) -> Any:
     """
     given, stored = _without_stored_configs(words)
     _check_bounds(given)
+    os.environ.pop("JSONARGPARSE_DEBUG", None)  # it would have the parser raise errors of its own kind
     parser, commands = _parser()
     try:
         with spelled_streams():  # help shows the options of the run that is resumed

@@ -14,18 +14,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import invalid, missing_extra, unknown_name
+from ._checks import DamagedData, invalid, missing_extra, unknown_name
 from .bitset import unpack
 from .csv_table import line, spelled
 from .epoch_file import EpochFile
 from .policies.base import Reason
 from .reading import Run
-from .regular_file import check_folder
+from .regular_file import check_folder, opened
+from .run_directory import check_output
 from .selection import blocks
+from .storage import temporary_path
 
 FORMATS = ("parquet", "csv", "json")
 GROUP = 1 << 17
 """Rows that are written at a time."""
+_BEGINNING = 64
+_BEGINNINGS: dict[str, tuple[bytes, ...]] = {
+    ".csv": (b"epoch,sample,score,used,reason", b"sample,label,predicted,file,score,reason,times_used"),
+    ".json": (b'[\n{"epoch": ', b'[\n{"sample": '),
+    ".parquet": (b"PAR1",),
+}
+"""What the tables of each kind begin with."""
 _WORDS = np.array([reason.words for reason in Reason])
 
 Columns = dict[str, Any]
@@ -66,12 +75,16 @@ def export(
         raise invalid("Tables must not lie among the files of the run itself.", folder, step)
     if folder.parent == run.directory.path:
         check_folder(folder, run.directory.path)
+    check_output(folder / "table", r"export[^/]*/table")
+    if out is not None:
+        for name in ("history", "samples"):
+            _check_replaced(folder / f"{name}.{kind}")
     write = {"parquet": _parquet, "csv": _csv, "json": _json}[kind]
     run.directory.disk.make_folder(folder)
     paths = []
     for name, parts in (("history", _history(run, progress)), ("samples", _samples(run))):
         path = folder / f"{name}.{kind}"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = temporary_path(path)
         try:
             write(parts, temporary)
             run.directory.disk.sync(temporary)
@@ -82,6 +95,21 @@ def export(
         run.directory.disk.sync_folder(folder)
         paths.append(path)
     return paths
+
+
+def _check_replaced(path: Path) -> None:
+    """Raise if a file that would be replaced is no earlier export: its beginning tells.
+
+    Raises:
+        InvalidValue: naming the file.
+    """
+    if not os.path.lexists(path):
+        return
+    with suppress(OSError, DamagedData), opened(path) as file:
+        if file.read(_BEGINNING).startswith(_BEGINNINGS[path.suffix]):
+            return
+    step = "Name another --out, or move it away."
+    raise invalid("An export replaces nothing but an earlier one.", f"another file, {path}", step)
 
 
 def _history(run: Run, progress: Callable[[int, int], None] | None) -> Iterator[Columns]:
@@ -131,7 +159,7 @@ def _parquet(parts: Iterator[Columns], path: Path) -> None:
         import pyarrow.parquet as pq
     except ModuleNotFoundError:
         raise missing_extra("Exporting Parquet", "pyarrow") from None
-    writer = None
+    writer, file = None, path.open("xb")
     try:
         for columns in parts:
             table = pa.table({name: _arrow(pa, name, values) for name, values in columns.items()})
@@ -141,7 +169,7 @@ def _parquet(parts: Iterator[Columns], path: Path) -> None:
                 delta = {"sample": "DELTA_BINARY_PACKED", "epoch": "DELTA_BINARY_PACKED"}
                 encodings = {name: how for name, how in (split | delta).items() if name in columns}
                 writer = pq.ParquetWriter(
-                    path,
+                    file,
                     table.schema,
                     compression="zstd",
                     use_dictionary=dictionary,
@@ -151,6 +179,7 @@ def _parquet(parts: Iterator[Columns], path: Path) -> None:
     finally:
         if writer is not None:
             writer.close()
+        file.close()
 
 
 def _arrow(pa: Any, name: str, values: Any) -> Any:
@@ -184,7 +213,7 @@ def _listed(values: NDArray[Any]) -> list[Any]:
 
 
 def _csv(parts: Iterator[Columns], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("x", newline="", encoding="utf-8") as file:
         for place, columns in enumerate(parts):
             if place == 0:
                 file.write(line(columns))
@@ -192,7 +221,7 @@ def _csv(parts: Iterator[Columns], path: Path) -> None:
 
 
 def _json(parts: Iterator[Columns], path: Path) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("x", encoding="utf-8") as file:
         lead = "[\n"
         for columns in parts:
             text = io.StringIO()

@@ -76,7 +76,7 @@ def parse_headed(
     if not isinstance(header, dict) or header.get("format") != format:
         found = header.get("format", "another file") if isinstance(header, dict) else "another file"
         raise damaged(
-            f"{name} must be of the format {format}.", f"{found:.60}", "A newer fallow may read it."
+            f"{name} must be of the format {format}.", f"{found!s:.60}", "A newer fallow may read it."
         )
     checked = schema.check(kind, header, f"The header of {name}", step)
     try:

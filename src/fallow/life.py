@@ -92,7 +92,9 @@ def sample_of(run: Run, name: str) -> int:
 def _is_held_out(run: Run, folder: str, name: str) -> bool:
     """Return whether a file, by its own path or within the folder of the data, is a held-out sample."""
     known = run.data.held_out_identity
-    for path in () if known is None else (Path(name), Path(folder, name)):
+    if known is None:
+        return False
+    for path in (Path(name), Path(folder, name)):
         with suppress(OSError, ValueError, DamagedData):
             if path.is_file() and np.isin(checksums([read_regular(path, limit=_LARGEST)]), known).any():
                 return True

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -220,7 +221,8 @@ class Run:
             InvalidValue: where none is finished.
         """
         if not self.epochs:
-            step = f"Wait for it, or go on where training was stopped: --resume {self.directory.path}."
+            run = quote(str(self.directory.path))
+            step = f"Wait for it, or go on where training was stopped: --resume {run}."
             raise invalid(f"{self.directory.path} must have a finished epoch.", "none", step)
         for name in self.digests:
             if name.startswith("history/") and not (self.directory.path / name).exists():

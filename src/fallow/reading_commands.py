@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ._checks import missing_extra
@@ -19,6 +20,8 @@ from .terminal import say, say_json, say_progress
 from .verifying import told_json, verify
 
 DONE, FINDING, DAMAGED = 0, 1, 3
+_LISTED = 50
+"""Damaged files that are listed, at most."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,11 @@ def _verify(parsed: Any) -> int:
     say(f"{run.directory.path}: {run.status}")
     for remark in found.remarks:
         say(remark)
-    for name, words in sorted(found.damaged.items()):
+    listed = sorted(found.damaged.items())
+    for name, words in listed[:_LISTED]:
         say(f"Damaged: {name}: {words}")
+    if len(listed) > _LISTED:
+        say(f"Damaged: {len(listed) - _LISTED:,} more, which --json lists")
     if not found.damaged:
         say(f"{len(found.checked)} files checked, all as they were written.")
         return FINDING if found.incomplete else DONE
@@ -66,7 +72,7 @@ def _verify(parsed: Any) -> int:
         )
         say(
             f"The newest sound state is {run.search.found.number}, {done}: "
-            f"fallow train --resume {run.directory.path}{accept} goes on from there."
+            f"fallow train --resume {quote(str(run.directory.path))}{accept} goes on from there."
         )
     return DAMAGED
 

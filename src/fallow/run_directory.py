@@ -23,6 +23,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import Any
 
@@ -30,6 +31,7 @@ from ._checks import DamagedData as DamagedData
 from ._checks import damaged, invalid
 from .epoch_file import EpochFile, finite
 from .generations import Generations
+from .import_path import run_around
 from .numbering import Numbering
 from .regular_file import check_folder, kind_of, read_regular
 from .run_lock import RunLock
@@ -50,6 +52,25 @@ _LARGEST_SUMS = 1 << 24
 _UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors")
 _LIST = re.compile(r"added-\d+\.csv")
 _PICKS = re.compile(r"picks-\d+\.(csv|html)")
+
+
+def check_output(path: Path, own: str = "") -> None:
+    """Raise if a file that a person names to be written is one of a run: of any run, a comparison's too.
+
+    Args:
+        path: where to.
+        own: the name that such a file may have directly in the folder of a run, as a pattern.
+
+    Raises:
+        InvalidValue: naming the run.
+    """
+    folder = run_around(path.parent)
+    if folder is None:
+        return
+    name = os.path.relpath(os.path.join(os.path.realpath(path.parent), path.name), os.path.realpath(folder))
+    if not re.fullmatch(own, name):
+        step = "Leave --out out, or name a place outside of the run."
+        raise invalid("--out must not be among the files of a run.", f"{name} in {folder}", step)
 
 
 class RunDirectory:
@@ -113,7 +134,7 @@ class RunDirectory:
         if self.path.is_dir() and not self._is_untouched():
             holds, step = "other files", "Name another."
             if self.summary_path.exists() or self.config_path.exists():
-                holds, step = "a run", f"Name another, or go on with it: --resume {self.path}."
+                holds, step = "a run", f"Name another, or go on with it: --resume {quote(str(self.path))}."
             raise invalid("The out directory must be new or empty.", f"{holds} in {self.path}", step)
 
     def _is_untouched(self) -> bool:

@@ -6,18 +6,55 @@ fallow calls ``print``, so that nobody can forget it.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import TextIOWrapper
 from typing import TextIO
 
+from ._checks import NotWritten
 from .spelling import one_line, spelled
+
+
+def open_streams() -> None:
+    """Let there be a standard output and error, whatever started us; what they lack is shown as ?."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by `>&-`: nobody reads it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
+        if isinstance(stream := getattr(sys, name), TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Say of a standard output that cannot be written what it is.
+
+    Raises:
+        NotWritten: if it cannot, as on a full disk.
+        BrokenPipeError: if nobody reads it any more.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        give_up(sys.stdout)
+        raise NotWritten(f"Standard output cannot be written: {error.strerror or error}.") from None
+
+
+def give_up(stream: TextIO) -> None:
+    """Let a stream that cannot be written lead nowhere: what is in its buffer would fail again at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def say(text: str = "") -> None:
     """Print one line; a line break in it is spelled."""
-    print(one_line(text))
+    with writing():
+        print(one_line(text))
 
 
 def complain(text: str) -> None:
@@ -27,7 +64,8 @@ def complain(text: str) -> None:
 
 def say_json(text: str) -> None:
     """Print JSON, of which ``json.dumps`` leaves one character that a terminal may obey: DEL."""
-    print(text.replace("\x7f", "\\u007f"))
+    with writing():
+        print(text.replace("\x7f", "\\u007f"))
 
 
 def say_progress(text: str, *, last: bool) -> None:

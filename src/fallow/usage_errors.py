@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import traceback
@@ -56,12 +57,24 @@ def usage_error(
     return InvalidValue(f"{' '.join(message.split()).removesuffix('.')}. {look}")
 
 
+def short(name: str) -> str:
+    """Return the name of a file, or its beginning and its end if it is long.
+
+    >>> short("a/b.csv"), short("x" * 5000)
+    ('a/b.csv', 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx, a name of 5,000 characters')
+    """
+    return name if len(name) <= 240 else f"{name[:30]}...{name[-30:]}, a name of {len(name):,} characters"
+
+
 def unexpected(error: BaseException) -> str:
     """Return an error that nobody foresaw in one line: what it says, and the line of the user's code.
 
     >>> unexpected(KeyError("x"))
     "KeyError: 'x'. Add --debug for the whole trace."
     """
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
+        named = short(os.fsdecode(error.filename))
+        return f"{named} must be there, and open to this process. Found: {error.strerror.lower()}."
     said = " ".join(str(error).split())[:300].removesuffix(".")
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)

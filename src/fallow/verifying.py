@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from . import plain_yaml
@@ -137,10 +138,12 @@ def _sums(run: Run, found: Verification) -> None:
 
 def _readable(path: Path, read: Any, run: Run, found: Verification) -> None:
     name = path.relative_to(run.directory.path).as_posix()
+    sums = run.directory.sums_path
     try:
         read()
     except DamagedData as error:
-        found.damaged.setdefault(name, str(error))
+        if sums.name not in found.damaged or not str(error).startswith(str(sums)):
+            found.damaged.setdefault(name, str(error))
 
 
 def _state(run: Run, found: Verification) -> None:
@@ -156,7 +159,7 @@ def _state(run: Run, found: Verification) -> None:
         )
     elif planned is not None and len(run.epochs) >= planned and not run.finished:
         found.incomplete = True
-        step = f"fallow train --resume {directory.path} trains the others again."
+        step = f"fallow train --resume {quote(str(directory.path))} trains the others again."
         found.remarks.append(
             f"The last saved state is from after epoch {run.about['epoch']} of {planned}: {step}"
         )
@@ -202,7 +205,7 @@ def _unchecked(run: Run, found: Verification) -> None:
         found.remarks.append(f"Without a checksum until training has ended: {', '.join(without)}.")
     if run.finished:
         found.incomplete = True
-        step = f"fallow train --resume {directory.path} writes what is missing."
+        step = f"fallow train --resume {quote(str(directory.path))} writes what is missing."
         found.remarks.append(f"All epochs are trained, but the run is not complete: {step}")
 
 

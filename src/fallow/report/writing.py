@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .._checks import invalid
 from ..reading import Run
+from ..run_directory import check_output
 from ..showcase import Showcase
 from . import classes, epochs, facts, gaps, samples, text, usage
 from .page import LARGEST, inline_hash, own, template
@@ -36,6 +37,8 @@ def write_report(run: Run, out: Path | None = None) -> Path:
         OSError: where the file cannot be written.
     """
     path = run.directory.path / "report.html" if out is None else Path(out)
+    if out is not None:
+        check_output(path, r"report[^/]*\.html")
     run.directory.disk.put(path, render(run).encode())
     return path
 

@@ -18,7 +18,7 @@ from ..datasets.pools import open_pool
 from ..gaps import Choice, Plan, choose
 from ..picks import Pick, dump_picks
 from ..report.picks import render_picks
-from ..run_directory import RunDirectory
+from ..run_directory import RunDirectory, check_output
 from ..shown_file import thumbnails
 from ..storage import DISK
 from .console import Console
@@ -96,9 +96,7 @@ def collect(
     count = check_integer("count", count, 1)
     console = console or Console.nowhere()
     path = RunDirectory(run).next_csv("picks") if out is None else Path(out)
-    if path.exists():
-        step = "Name another --out: a list that somebody may have worked on is never overwritten."
-        raise invalid("The list must be a new file.", path, step)
+    _check_new(path)
     found = SurveyedRun.of(run, console, model)
     opened = open_pool(pool, found.data.train, found.data.classes)
     surveyed = SurveyedPool.of(found, opened, console, wanted=count)
@@ -134,6 +132,24 @@ def collect(
         int(leaked.sum()),
         surveyed.unreadable,
     )
+
+
+def _check_new(path: Path) -> None:
+    """Raise if the list, or the page beside it, cannot be a new file.
+
+    Raises:
+        InvalidValue: saying why.
+    """
+    page = path.with_suffix(".html")
+    if page == path or not path.name:
+        raise invalid("The list must be a table.", path, "Name another --out, as picks.csv.")
+    for file, what in ((path, "The list"), (page, "The page with the pictures, beside the list,")):
+        if os.path.lexists(file):
+            step = "Name another --out: what somebody may have worked on is never overwritten."
+            raise invalid(f"{what} must be a new file.", file, step)
+    check_output(path, r"picks[^/]*\.csv")
+    if not path.parent.is_dir():
+        raise invalid("The folder of the list must be there.", f"no {path.parent}", "Make it first.")
 
 
 def _pictures(pool: Pool, picks: list[Pick]) -> NDArray[np.uint8]:

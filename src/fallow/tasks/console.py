@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from rich.text import Text
 from ..history import EpochRecord
 from ..spelling import one_line
 from ..subsampler import Subsampler
+from .launched import launched_rank
 from .options import TrainOptions
 from .rich_console import RichConsole, cell
 
@@ -42,8 +42,7 @@ class Console:
     @staticmethod
     def here() -> Console:
         """Return the console of this process."""
-        silent = any(int(os.environ.get(name, "0") or 0) for name in ("RANK", "LOCAL_RANK"))
-        return Console(RichConsole(), silent=silent)
+        return Console(RichConsole(), silent=launched_rank() > 0)
 
     @staticmethod
     def nowhere() -> Console:

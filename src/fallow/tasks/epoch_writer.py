@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from contextlib import suppress
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -217,7 +218,11 @@ class EpochWriter(Callback):
         )
         what = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}; {saved}."
         if self.stop_on_storage_error:
-            step = f"go on with fallow train --resume {self.run.path}" if begun else "begin the run again"
+            step = (
+                f"go on with fallow train --resume {quote(str(self.run.path))}"
+                if begun
+                else "begin the run again"
+            )
             raise NotWritten(f"{what} {mend(error)}, then {step}.")
         self.console.line(f"Warning: {what} Training goes on; it is tried again after the next epoch.")
 

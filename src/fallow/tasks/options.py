@@ -320,6 +320,14 @@ class TrainOptions:
         self._check_sides()
         self._check_density()
         check_texts(self)
+        self._check_bounds()
+        for name, words in (("low", ("auto",)), ("high", ("auto", "none"))):
+            value = getattr(self, name)
+            if isinstance(value, str) and value not in words:
+                raise invalid(f"--{name} must be a number or {' or '.join(words)}.", value)
+
+    def _check_bounds(self) -> None:
+        """Raise for numbers out of their range."""
         for name, low in (
             ("epochs", 1),
             ("batch_size", 1),
@@ -333,10 +341,9 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise invalid(f"--{name} must be at least {low}.", value)
-        for name, words in (("low", ("auto",)), ("high", ("auto", "none"))):
-            value = getattr(self, name)
-            if isinstance(value, str) and value not in words:
-                raise invalid(f"--{name} must be a number or {' or '.join(words)}.", value)
+        for name, high in (("batch_size", 1 << 24), ("learning_rate", 1e30), ("weight_decay", 1e30)):
+            if (value := getattr(self, name)) is not None and value > high:
+                raise invalid(f"--{name} must be at most {high:,}.", f"{value:,}")
         if not 0 <= self.seed < 2**63:
             raise invalid("--seed must be at least 0 and below 2^63.", self.seed)
         if self.weight_decay is not None and not self.weight_decay >= 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def finish(
         console.passage(remark)
     console.line(f"Run directory: {run.path}")
     console.line(f"Chart:         {charts[0]}")
-    console.line(f"Report:        fallow report {run.path}")
+    console.line(f"Report:        fallow report {quote(str(run.path))}")
     return summary
 
 

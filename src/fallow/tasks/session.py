@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from dataclasses import replace
+from shlex import quote
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -25,6 +26,7 @@ from .epoch_writer import EpochWriter, mend
 from .jobs import Job
 from .keeper import Keeper, StateIO
 from .language_model import LanguageModelTask
+from .launched import check_launched
 from .naming import words_again
 from .options import TrainOptions
 from .ours import OurTask
@@ -97,6 +99,7 @@ class Session:
         self.trainer: Trainer = make_trainer(
             options, run, callbacks, StateIO(self.keeper, self.restored.state), console.line
         )
+        check_launched(self.trainer.world_size)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -242,7 +245,7 @@ class Session:
         words = words_again(plain(self.options))
         if found is None:
             return f"{first}, then begin the run anew: no state of it could be saved."
-        return f"{first}, then call fallow train --resume {self.run.path}{words}: {again}."
+        return f"{first}, then call fallow train --resume {quote(str(self.run.path))}{words}: {again}."
 
     def _say_where_it_goes_on(self) -> None:
         generation = self.restored.generation
@@ -255,7 +258,7 @@ class Session:
     def _say_how_to_go_on(self) -> None:
         if self.run.generations.numbers():
             again = words_again(plain(self.options))
-            self.console.line(f"Go on with: fallow train --resume {self.run.path}{again}")
+            self.console.line(f"Go on with: fallow train --resume {quote(str(self.run.path))}{again}")
 
 
 def _class_accuracy(job: Job) -> dict[str, Any]:

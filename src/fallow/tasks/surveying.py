@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class SurveyedRun:
         run = Run(path)
         model_path = run.directory.model_path
         if not model_path.exists():
-            step = f"Train it to its end: fallow train --resume {run.directory.path}"
+            step = f"Train it to its end: fallow train --resume {quote(str(run.directory.path))}"
             raise invalid(f"{run.directory.path} must hold a trained network.", "no model.safetensors", step)
         weights = run.read_file(model_path)  # before the data are read, which takes longer
         _check_weights(run)
@@ -309,7 +310,7 @@ def _check_weights(run: Run) -> None:
     done, told = run.about.get("epoch"), run.summary
     written = None if told is None else len(told.get("epochs", []))
     if told is not None and done is not None and done != written:
-        step = f"Wait for its end, or go on with it: fallow train --resume {path}"
+        step = f"Wait for its end, or go on with it: fallow train --resume {quote(str(path))}"
         rule = f"The weights in {path} must be those of its last epoch."
         raise invalid(rule, f"those after {written} epochs, where {done} are done", step)
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
@@ -77,9 +76,10 @@ def make_trainer(
     }
     try:
         return Trainer(**{**arguments, **options.trainer, "plugins": plugins})
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except Exception as error:  # each of its parts raises kinds of its own
         step = "Look at --accelerator, --devices, --strategy, --precision and --trainer."
-        raise invalid("Lightning's Trainer must accept its options.", error, step) from None
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise invalid("Lightning's Trainer must accept its options.", f"{what:.400}", step) from None
 
 
 def _devices(words: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from typing import Any
@@ -12,6 +11,7 @@ from ..run_directory import RunDirectory
 from .console import Console
 from .environment import environment_json
 from .jobs import Data, build
+from .launched import launched_rank
 from .naming import check_named
 from .options import OUR_MODELS, TrainOptions, lists
 from .own_classes import is_import_path
@@ -65,7 +65,7 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
                     console.line(said)
                 return session.train()
             except BaseException:
-                if not _rank():
+                if not launched_rank():
                     run.discard()
                 raise
 
@@ -73,7 +73,7 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
 def _go_on(options: TrainOptions, console: Console, data: Data | None) -> dict[str, Any]:
     """Go on with a run that was stopped."""
     assert options.resume is not None
-    with RunDirectory(options.resume) if _rank() else RunDirectory.reopen(options.resume) as run:
+    with RunDirectory(options.resume) if launched_rank() else RunDirectory.reopen(options.resume) as run:
         if (more := longer(run, options)) != options:
             console.line(
                 f"The run had finished: it trains on to epoch {more.epochs} (--epochs says otherwise)."
@@ -83,7 +83,7 @@ def _go_on(options: TrainOptions, console: Console, data: Data | None) -> dict[s
         before = data_of(run, generation)
         job = build(options, console, data, before)
         try:
-            restored = restore(run, job, options, console, generation, before, writes=not _rank())
+            restored = restore(run, job, options, console, generation, before, writes=not launched_rank())
         except OSError as error:
             what = f"{error.filename or run.path} cannot be read or written: {error.strerror or error}."
             raise NotWritten(f"{what} Nothing was trained; mend it and repeat the command.") from None
@@ -96,7 +96,7 @@ def _go_on(options: TrainOptions, console: Console, data: Data | None) -> dict[s
 
 def _own_lists(run: RunDirectory, options: TrainOptions) -> TrainOptions:
     """Keep the lists of what was added in the run."""
-    if _rank() or not options.add:
+    if launched_rank() or not options.add:
         return options
     try:
         return with_own_lists(run, options)
@@ -104,14 +104,10 @@ def _own_lists(run: RunDirectory, options: TrainOptions) -> TrainOptions:
         raise NotWritten(f"{run.path} cannot be written: {error.strerror or error}. Make room.") from None
 
 
-def _rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", "0") or 0) or int(os.environ.get("RANK", "0") or 0)
-
-
 def _describe(run: RunDirectory, session: Session, *, samples: bool = True) -> None:
     """Write what the run is: the options, the machine, and what its samples are."""
     job, settings = session.job, session.settings
-    if _rank():
+    if launched_rank():
         return
     try:
         run.unseal()
@@ -130,4 +126,4 @@ def _open_run(options: TrainOptions) -> RunDirectory:
     name = options.data.replace(":", ".").strip("/").split("/")[-1]
     default = f"runs/{name}-{options.policy}-{time.strftime('%Y%m%d-%H%M%S')}"
     out = options.out or default
-    return RunDirectory(out) if _rank() else RunDirectory.create(out)
+    return RunDirectory(out) if launched_rank() else RunDirectory.create(out)

@@ -1,0 +1,40 @@
+"""Which of several processes this one is, as torchrun or Lightning says. Loads no torch."""
+
+from __future__ import annotations
+
+import os
+
+from .._checks import invalid
+
+RANKS = ("RANK", "LOCAL_RANK")
+
+
+def launched_rank() -> int:
+    """Return a number that is 0 in the one process that writes and prints, and above it in the others.
+
+    Raises:
+        InvalidValue: if an environment variable holds something else than a rank.
+    """
+    return max(_number(name) for name in RANKS)
+
+
+def check_launched(size: int) -> None:
+    """Raise if this process is said to be one of several, and trains alone: nobody would write the run.
+
+    Args:
+        size: how many processes train together.
+
+    Raises:
+        InvalidValue: naming the variables.
+    """
+    if size == 1 and launched_rank():
+        said = " ".join(f"{name}={os.environ[name]}" for name in RANKS if name in os.environ)
+        step = "Unset them, or start all processes by torchrun, with --devices for as many."
+        raise invalid("A process with a rank must train with others.", f"{said} and one process", step)
+
+
+def _number(name: str) -> int:
+    value = os.environ.get(name) or "0"
+    if not (value.isdecimal() and len(value) < 10):
+        raise invalid(f"The environment variable {name} must be a rank.", repr(value), "Unset it.")
+    return int(value)
