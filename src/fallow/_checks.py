@@ -72,8 +72,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidValue:
     Unknown policy. Found 'treshold'. Did you mean 'threshold'? Known: soft, threshold.
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    guess = f"Did you mean '{near[0]}'? " if near else ""
+    spelled_small = {each.lower(): each for each in names}
+    near = get_close_matches(name.lower(), spelled_small, n=1, cutoff=0.5)
+    guess = f"Did you mean '{spelled_small[near[0]]}'? " if near else ""
     return invalid(f"Unknown {kind}.", repr(name), f"{guess}Known: {', '.join(names)}.")
 
 

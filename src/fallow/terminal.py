@@ -104,7 +104,7 @@ class _Spelled:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        self._stream.write(spelled(text))
+        self._stream.write(spelled(text.replace(" \b[", "[")))  # jsonargparse's way to print no space there
         return len(text)
 
     def __getattr__(self, name: str) -> object:

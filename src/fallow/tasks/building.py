@@ -22,7 +22,7 @@ from ..policies import (
     Threshold,
 )
 from ..schedule import Schedule
-from .options import TrainOptions
+from .options import DENSITY, TrainOptions
 
 if TYPE_CHECKING:  # they load torch, which the plan of a comparison does without
     from ..densities import Density
@@ -78,12 +78,14 @@ def _with_budget(name: str, share: float | None) -> Policy:
 
 def make_score(options: TrainOptions) -> Score:
     """Return the score that is recorded; RePB's is relative to its batch."""
-    from ..scores import RelativeToBatch, score_by_name
+    from ..scores import RelativeToBatch, score_by_name, score_names
 
     if options.by_density:
         from ..activations import ActivationDensity
 
         return ActivationDensity.score
+    if options.score not in (names := score_names()):
+        raise unknown_name("score", options.score, [*names, DENSITY])
     score = score_by_name(options.score)
     return RelativeToBatch(score) if options.policy == "repb" else score
 
