@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -150,7 +150,7 @@ def main() -> int:
     )
     parser.add_argument("--only", default="", help="Crafts whose name holds this.")
     parser.add_argument("--commands", default="", help="Commands with commas between.")
-    parser.add_argument("--json", help="Write every outcome there.")
+    parser.add_argument("--json", help="Write there what each command did with each kind.")
     parsed = parser.parse_args()
     commands = {k: v for k, v in COMMANDS.items() if not parsed.commands or k in parsed.commands.split(",")}
     chosen = {name: function for name, function in CRAFTS.items() if parsed.only in name}
@@ -160,7 +160,7 @@ def main() -> int:
         preload()
         outcomes = run_all(home, commands, chosen)
     if parsed.json:
-        Path(parsed.json).write_text(json.dumps([asdict(one) for one in outcomes], indent=1))
+        Path(parsed.json).write_text(json.dumps(by_kind(outcomes), indent=1))
     return tell(outcomes, len(chosen), len(commands))
 
 
@@ -206,6 +206,29 @@ def run_all(home: Path, commands: dict[str, list[str]], chosen: dict[str, object
         if place % 20 == 0:
             print(f"{place} of {len(chosen)}", file=sys.stderr, flush=True)
     return outcomes
+
+
+def by_kind(outcomes: list[Outcome]) -> list[dict[str, object]]:
+    """Return what each command did with each kind of craft: counts, and the most time and memory it took."""
+    honest = {one.command: one for one in outcomes if one.craft == "honest"}
+    groups: dict[tuple[str, str], list[Outcome]] = {}
+    for one in outcomes:
+        groups.setdefault((one.craft.partition(":")[0], one.command), []).append(one)
+    return [
+        {
+            "kind": kind,
+            "command": command,
+            "opened": len(every),
+            "exit_codes": {
+                str(code): count for code, count in sorted(Counter(o.code for o in every).items())
+            },
+            "slowest_s": round(max(one.seconds for one in every), 2),
+            "most_s_above_honest": round(max(one.seconds - honest[command].seconds for one in every), 2),
+            "most_mb_above_honest": round(max(one.peak - honest[command].peak for one in every)),
+            "faults": {one.craft: one.faults for one in every if one.faults},
+        }
+        for (kind, command), every in groups.items()
+    ]
 
 
 def tell(outcomes: list[Outcome], crafts: int, commands: int) -> int:

@@ -18,6 +18,7 @@ KEY = "fallow"
 """The one entry of the metadata: safetensors writes several in any order."""
 _LONGEST = 1 << 24
 """Bytes of a header, at most."""
+_MOST_ARRAYS = 200
 _UNREADABLE = (SafetensorError, LookupError, ValueError, TypeError, OverflowError)
 
 Header = TypeVar("Header")
@@ -68,6 +69,8 @@ def parse_headed(
     if len(data) < 8 or length > min(_LONGEST, len(data) - 8):
         raise damaged(f"{name} must be readable.", "a file cut short, or another one", step)
     outer = schema.parse_json(data[8 : 8 + length], f"The header of {name}", step)
+    if isinstance(outer, dict) and len(outer) > _MOST_ARRAYS:
+        raise damaged(f"{name} must hold a few arrays.", f"{len(outer):,}", step)
     metadata = outer.get("__metadata__") if isinstance(outer, dict) else None
     inner = metadata.get(KEY) if isinstance(metadata, dict) else None
     header = (

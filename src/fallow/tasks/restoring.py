@@ -155,7 +155,7 @@ def _say(
         rule = f"{run.path} must have epochs left to train on other data."
         raise invalid(rule, f"none: all {planned} are done", step)
     for said in (f"The data have changed: {changes.told(noun_of(options))}.", *job.remarks):
-        console.line(said)
+        console.passage(said)
 
 
 def _restored(

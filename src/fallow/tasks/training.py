@@ -62,7 +62,7 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
                 session = Session(options, job, run, console)
                 _describe(run, session)
                 for said in job.remarks:
-                    console.line(said)
+                    console.passage(said)
                 return session.train()
             except BaseException:
                 if not launched_rank():
