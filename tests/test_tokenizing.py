@@ -98,6 +98,40 @@ class TestEncoding:
         assert (encoded.ids.tolist(), encoded.edges.tolist()) == ([2, 1, 1], [0, 2, 2, 3])
 
 
+LONG = ("ab" * 600, "日本語" * 300, "😀" * 200, " " * 2000 + "x", "x" * 511 + "é" * 300)
+
+
+class TestLongWords:
+    """DNA, base64 and minified code are one word: the time to learn it must not grow with its square."""
+
+    @pytest.mark.parametrize("kind", ["bpe", "byte"])
+    def test_come_back(self, kind):
+        tokenizer = Tokenizer.train(kind, LONG, 400)
+        for text in LONG:
+            assert tokenizer.decode(tokenizer.encode([text]).ids.tolist()) == text
+
+    def test_no_token_and_no_merge_is_longer_than_a_piece(self):
+        tokenizer = Tokenizer.train("bpe", ["a" * 100_000], 300)
+        ids = tokenizer.encode(["a" * 100_000]).ids.tolist()
+        assert max(len(tokenizer.decode([i])) for i in ids) == 512
+
+    def test_words_of_up_to_512_bytes_are_cut_as_ever(self):
+        library = pytest.importorskip("tokenizers")
+        texts = [*TEXTS, "a" * 512, "é" * 256, " " + "b" * 511, "if x:\n" + " " * 80 + "return 1\r\n\n"]
+        tokenizer = Tokenizer.train("bpe", texts * 3, 400)
+        before = json.loads(tokenizer.dump())
+        plain = Tokenizer.parse(tokenizer.dump(), "tokenizer.json")
+        plain.inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        assert json.loads(plain.dump())["pre_tokenizer"] != before["pre_tokenizer"]
+        assert plain.encode(texts).ids.tolist() == tokenizer.encode(texts).ids.tolist()
+
+    def test_are_learned_in_seconds(self):
+        """Before, 200,000 letters took a minute, and this many hours."""
+        letters = "".join(np.random.default_rng(0).choice(list("acgt"), 1_000_000))
+        code = f"from fallow.datasets.tokenizing import Tokenizer; Tokenizer.train('bpe', [{letters!r}], 2000)"
+        subprocess.run([sys.executable, "-"], input=code, text=True, check=True, timeout=60)
+
+
 class TestTraining:
     def test_bytes_are_one_token_each(self):
         tokenizer = Tokenizer.train("byte", TEXTS, 0)

@@ -17,6 +17,8 @@ LARGEST = 1_000_000
 """Tokens that are learned at most: memory is taken for all of them at once."""
 _BYTES = 256
 _AT_ONCE = 4096
+_LONGEST = 512
+"""Bytes of a word that are learned together, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,9 @@ class Tokenizer:
     def train(kind: str, texts: Iterable[str], vocabulary: int) -> Tokenizer:
         """Return a tokenizer learned from texts; every byte has a token, so that nothing is unknown.
 
+        A word of more than 512 bytes is cut into pieces of that length: the time to learn a word grows with
+        the square of its length, and DNA, base64 or minified code have words as long as the text.
+
         Args:
             kind: ``"bpe"``, byte pair encoding (Sennrich, Haddow and Birch, 2016) over bytes; or ``"byte"``,
                 one token a byte, which learns nothing.
@@ -76,7 +81,7 @@ class Tokenizer:
         letters = sorted(library.pre_tokenizers.ByteLevel.alphabet())
         named = {name: place for place, name in enumerate([*special, *letters])}
         inner = library.Tokenizer(library.models.BPE(vocab=named, merges=[]))
-        inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.pre_tokenizer = _words(library)
         inner.decoder = library.decoders.ByteLevel()
         if kind == "bpe":
             trainer = library.trainers.BpeTrainer(
@@ -142,6 +147,13 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of tokens, without those that stand for no text."""
         return str(self.inner.decode(list(ids), skip_special_tokens=True))
+
+
+def _words(library: Any) -> Any:
+    """Return what cuts a text into words, and a long word into pieces; together they are the text."""
+    words = library.pre_tokenizers.ByteLevel(add_prefix_space=False)  # no line feed is left: `.` is any byte
+    pieces = library.pre_tokenizers.Split(library.Regex(f".{{1,{_LONGEST}}}"), "isolated")
+    return library.pre_tokenizers.Sequence([words, pieces])
 
 
 def _whole(text: str) -> str:
