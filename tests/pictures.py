@@ -28,8 +28,8 @@ def png16(values, colours, before=b"", after=b""):
     return b"\x89PNG\r\n\x1a\n" + head + before + body
 
 
-def tiff(values, photometric=1, sample_format=1):
-    """Return a plain little-endian TIFF file of one channel."""
+def tiff(values, photometric=1, sample_format=1, order="<"):
+    """Return a plain TIFF file of one channel."""
     height, width = values.shape
     data = values.tobytes()
     tags = [
@@ -44,10 +44,12 @@ def tiff(values, photometric=1, sample_format=1):
         (279, 4, len(data)),
         (339, 3, sample_format),
     ]
-    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
-    return (
-        b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+    entries = b"".join(
+        struct.pack(f"{order}HHI" + ("H2x" if kind == 3 else "I"), tag, kind, 1, value)
+        for tag, kind, value in tags
     )
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(data))
+    return head + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
 
 
 def put(path, content):

@@ -67,6 +67,46 @@ class TestDeepPixels:
         image = load_images(tmp_path).train.images[0, 0].numpy()
         assert np.array_equal(image, np.rint(values * (255 / (2**32 - 1))))
 
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize(
+        ("kind", "top", "white"),
+        [
+            ("i4", 2**31 - 1, 2**31 - 1),
+            ("i4", 2**30, 2**31 - 1),
+            ("i4", 4095, 4095),
+            ("i2", 32_767, 32_767),
+            ("i2", 20_000, 32_767),
+            ("i2", 255, 255),
+            ("i1", 127, 127),
+            ("i1", 50, 127),
+        ],
+    )
+    def test_of_a_type_with_a_sign_are_white_at_its_largest_value(self, tmp_path, order, kind, top, white):
+        values = np.linspace(0, top, 144).astype(order + kind).reshape(12, 12)
+        for name in ("a", "b"):
+            for number in range(2):
+                put(tmp_path / name / f"{number}.tif", tiff(values, sample_format=2, order=order))
+        image = load_images(tmp_path).train.images[0, 0].numpy()
+        assert np.array_equal(image, np.rint(values.astype(np.float64) * (255 / white)))
+
+    def test_bytes_with_a_sign_are_not_wrapped(self, tmp_path):
+        values = np.arange(-72, 72).astype(np.int8).reshape(12, 12)
+        for name in ("a", "b"):
+            for number in range(2):
+                put(tmp_path / name / f"{number}.tif", tiff(values, sample_format=2))
+        data = load_images(tmp_path)
+        assert (np.diff(data.train.images[0, 0].flatten().int()) >= 0).all()
+        assert "-72 to 71 found" in data.notes[0]
+
+    def test_types_with_and_without_a_sign_go_by_the_larger_one(self, tmp_path):
+        for name in ("a", "b"):
+            for number, kind in enumerate((np.int16, np.uint16)):
+                path = tmp_path / "train" / name / f"{number}.tif"
+                put(path, tiff(np.full((12, 12), 30_000, kind), sample_format=2 - number))
+                put(tmp_path / "test" / name / "0.png", np.full((12, 12), 30_000, np.uint16))
+        put(tmp_path / "train" / "a" / "dark.png", np.zeros((12, 12), np.uint16))
+        assert load_images(tmp_path).train.ranges.whole.high == 65_535
+
     def test_where_0_is_white(self, tmp_path):
         values = np.linspace(0, 4095, 144).astype(np.uint16).reshape(12, 12)
         for name in ("a", "b"):
@@ -137,6 +177,21 @@ class TestDeepPixels:
             put(tmp_path / "test" / name / "0.png", np.full((12, 12), 900, np.uint16))
         with pytest.raises(DamagedData, match=r"2 unreadable.*0.png \(.*no training image tells"):
             load_images(tmp_path)
+
+    def test_what_is_wrong_with_all_of_them_is_said_and_not_what_follows(self, tmp_path):
+        """No image tells a range then, which is not the fault."""
+        for name in ("a", "b"):
+            for number in range(2):
+                put(tmp_path / "floats" / name / f"{number}.tif", np.full((12, 12), np.nan, np.float32))
+                path = tmp_path / "short" / name / f"{number}.png"
+                values = np.random.default_rng(0).integers(0, 2**16, (64, 64)).astype(np.uint16)
+                put(path, png16(values, 0)[:4000])
+        with pytest.raises(DamagedData, match="4 unreadable.*no finite numbers") as error:
+            load_images(tmp_path / "floats")
+        assert "white" not in str(error.value)
+        with pytest.raises(DamagedData, match="4 unreadable.*truncated") as error:
+            load_images(tmp_path / "short")
+        assert "white" not in str(error.value)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     def test_floats_that_are_no_numbers_are_refused_by_name(self, tmp_path, value):

@@ -38,6 +38,7 @@ from .image_files import (
     deep_values,
     depth_of,
     has_more,
+    largest_of,
     lies_on_its_side,
     open_image,
     orientation,
@@ -45,7 +46,7 @@ from .image_files import (
     upright,
 )
 from .images import Progress
-from .pixel_range import NO_RANGES, Depth, PixelRanges
+from .pixel_range import NO_RANGES, Depth, Extremes, PixelRanges
 from .walking import LONGEST, shown
 
 if TYPE_CHECKING:
@@ -145,13 +146,14 @@ def choose_shape(headers: Sequence[Header], image_size: int | None = None) -> Sh
     return channels, height, width
 
 
-def read_extremes(paths: Sequence[Path]) -> list[tuple[float, float] | str]:
-    """Return the smallest and the largest value of each image of deep pixels, or why it has none."""
+def read_extremes(paths: Sequence[Path]) -> list[Extremes | str]:
+    """Return the extremes of each image of deep pixels, or why it has none."""
 
-    def extremes(row: int) -> tuple[float, float]:
+    def extremes(row: int) -> Extremes:
         with opened(paths[row]) as file, open_image(file) as image:
+            largest = largest_of(image)
             values, _ = deep_values(image, file)
-            return values.min().item(), values.max().item()
+            return values.min().item(), values.max().item(), largest
 
     return _each(extremes, len(paths))
 
@@ -220,7 +222,7 @@ def _pixels(image: Picture, file: IO[bytes], shape: Shape, ranges: PixelRanges) 
     if depth is None:
         image.load()
     else:
-        picture = shallow(image, file, ranges.of(depth))
+        picture = shallow(image, file, ranges, depth)
     # Now that it is loaded: a TIFF file is upright then, a PNG file has told all it says.
     picture = upright(picture, orientation(image))
     if picture.mode == "LAB":

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from .decoding import Header, read_extremes
 from .listing import number
-from .pixel_range import NO_RANGES, Depth, PixelRange, PixelRanges, joined
+from .pixel_range import LARGEST, NO_RANGES, Depth, Extremes, PixelRange, PixelRanges, joined
 
-Extremes = dict[Depth, tuple[float, float]]
-"""The smallest and the largest value of the training images, of each kind of deep pixels that they have."""
 _KINDS: tuple[Depth, ...] = ("whole", "floats")
 _BLOCK = 1024
 """Images that are counted at a time."""
@@ -21,8 +19,8 @@ _RARE, _FEW, _WIDE = 0.001, 16, 64
 """It is said if all pixels but a small share at either end lie in few levels of a wide range."""
 
 
-def find_extremes(training: Sequence[Path], headers: Mapping[Path, Header]) -> Extremes:
-    """Return the smallest and the largest deep value of the training images.
+def find_extremes(training: Sequence[Path], headers: Mapping[Path, Header]) -> dict[Depth, Extremes]:
+    """Return the extremes of the training images, for each kind of deep pixels that they have.
 
     An image that cannot be decoded counts for nothing here; whoever decodes it finds out why.
 
@@ -30,7 +28,7 @@ def find_extremes(training: Sequence[Path], headers: Mapping[Path, Header]) -> E
         training: the files.
         headers: of these, and of others.
     """
-    found: Extremes = {}
+    found: dict[Depth, Extremes] = {}
     for depth in _KINDS:
         deep = [path for path in training if headers[path].depth == depth]
         pairs = joined(pair for pair in read_extremes(deep) if not isinstance(pair, str)) if deep else None
@@ -39,21 +37,23 @@ def find_extremes(training: Sequence[Path], headers: Mapping[Path, Header]) -> E
     return found
 
 
-def ranges_of(extremes: Extremes, kept: PixelRanges = NO_RANGES) -> PixelRanges:
+def ranges_of(extremes: Mapping[Depth, Extremes], kept: PixelRanges = NO_RANGES) -> PixelRanges:
     """Return by which ranges images are scaled: those that are kept, else those found.
 
-    >>> ranges_of({"whole": (3, 1000)}).whole
+    >>> ranges_of({"whole": (3, 1000, LARGEST)}).whole
     PixelRange(low=0, high=1023)
     """
-    found = {depth: PixelRange.around(low, high, depth) for depth, (low, high) in extremes.items()}
+    found = {depth: PixelRange.around(low, high, depth, top) for depth, (low, high, top) in extremes.items()}
     return PixelRanges(kept.whole or found.get("whole"), kept.floats or found.get("floats"))
 
 
-def range_notes(extremes: Extremes, ranges: PixelRanges, headers: Mapping[Path, Header]) -> list[str]:
+def range_notes(
+    extremes: Mapping[Depth, Extremes], ranges: PixelRanges, headers: Mapping[Path, Header]
+) -> list[str]:
     """Return a sentence on each kind of deep pixels: how many images, the range found, what becomes of it."""
     notes = []
     eight = sum(header.depth is None for header in headers.values())
-    for depth, (low, high) in extremes.items():
+    for depth, (low, high, _) in extremes.items():
         used = ranges.of(depth)
         count = sum(header.depth == depth for header in headers.values())
         kind = "pixels of more than 8 bits" if depth == "whole" else "floats for pixels"

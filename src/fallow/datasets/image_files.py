@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .pixel_range import Depth, PixelRange
+from .pixel_range import LARGEST, Depth, PixelRanges
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -41,7 +41,7 @@ UNREAD_SUFFIXES = RAW_SUFFIXES | _suffixes(
 """Suffixes of images whose formats are not read."""
 GREY_MODES = frozenset({"L", "1", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 PHOTO_FORMATS = ("JPEG", "MPO")
-ORIENTATION, PHOTOMETRIC, DNG_VERSION = 0x0112, 262, 50706
+ORIENTATION, PHOTOMETRIC, SAMPLE_FORMAT, DNG_VERSION = 0x0112, 262, 339, 50706
 MOST_CHUNKS = 100_000
 """Chunks of a PNG file that are looked at for an orientation."""
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -125,12 +125,18 @@ def called(path: Path) -> str:
 
 
 def depth_of(image: Picture) -> Depth | None:
-    """Return what the pixels are if they are more than 8 bits deep; before they are loaded."""
+    """Return what the pixels are if they are no bytes from 0 to 255; before they are loaded."""
     if image.mode == "F":
         return "floats"
-    if image.mode in GREY_MODES - {"L", "1"} or _deep_colour(image):
+    if _signed_bits(image) or image.mode in GREY_MODES - {"L", "1"} or _deep_colour(image):
         return "whole"
     return None
+
+
+def largest_of(image: Picture) -> int:
+    """Return the largest value that pixels of their type can have; before they are loaded."""
+    bits = _signed_bits(image)
+    return 2 ** (bits - 1) - 1 if bits else LARGEST
 
 
 def orientation(image: Picture) -> int:
@@ -178,11 +184,13 @@ def deep_values(image: Picture, file: IO[bytes]) -> tuple[NDArray[Any], NDArray[
     """
     if colour := _deep_colour(image):
         return _deep_colours(image, file, colour)
-    unsigned = _raw_mode(image) == "I;32N"
+    unsigned, signed_bytes = _raw_mode(image) == "I;32N", _signed_bits(image) == 8
     clear = image.info.get("transparency")
     values = np.asarray(image)
     if unsigned:
         values = values.view(np.uint32)
+    if signed_bytes:
+        values = values.view(np.int8)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("some of its pixels are no finite numbers (NaN or infinite)")
     opaque = None
@@ -191,13 +199,18 @@ def deep_values(image: Picture, file: IO[bytes]) -> tuple[NDArray[Any], NDArray[
     return values, opaque
 
 
-def shallow(image: Picture, file: IO[bytes], found: PixelRange) -> Picture:
-    """Return an image of deep pixels with 8 bits a channel."""
+def shallow(image: Picture, file: IO[bytes], ranges: PixelRanges, depth: Depth) -> Picture:
+    """Return an image of deep pixels with 8 bits a channel.
+
+    Raises:
+        ValueError: some are not finite, or no range is known.
+        OSError: the file is cut short.
+    """
     from PIL import Image
 
     white_is_zero = image.format == "TIFF" and _tags(image).get(PHOTOMETRIC) == 0
     values, opaque = deep_values(image, file)
-    scaled = found.scaled(values)
+    scaled = ranges.of(depth).scaled(values)  # after the pixels are read: what is wrong with them is said first
     picture = Image.fromarray(255 - scaled if white_is_zero else scaled)
     if opaque is not None:
         picture.putalpha(Image.fromarray(opaque))
@@ -240,6 +253,14 @@ def _deep_colour(image: Picture) -> str | None:
     if not deep or image.mode not in ("RGB", "RGBA") or order not in _OTHER_BYTE:
         return None
     return raw if kind == image.mode or (kind == "LA" and image.format == "PNG") else None
+
+
+def _signed_bits(image: Picture) -> int:
+    """Return how many bits a pixel has whose values may be below zero; 0 for those without a sign."""
+    raw = _raw_mode(image)
+    if raw == "L" and _tags(image).get(SAMPLE_FORMAT, (1,)) == (2,):  # Pillow reads them as if they had none
+        return 8
+    return {"I;16S": 16, "I;16BS": 16, "I;32S": 32, "I;32BS": 32}.get(raw, 0)
 
 
 def _raw_mode(image: Picture) -> str:

@@ -4,7 +4,8 @@ The bits that a file reserves say nothing about the values in it: a 12-bit camer
 so does a program that means 0 to 255. The range is therefore found over the training images. It is rounded
 outwards, so that an image more or less leaves it as it is:
 
-- to 0 and the next of 255, 1023, 4095, 16383, 65535, ..., which are what cameras mean (floats: also 1);
+- to 0 and the next of 255, 1023, 4095, 16383, 65535, ..., which are what cameras mean (floats: also 1; a type
+  with a sign: at most its own largest value, as 32767);
 - if the values fill less than a quarter of that, as a thermal camera's do, or some are below 0: to steps of
   an eighth to a quarter of what they fill. Whole numbers in 0..255 are 8-bit pixels and stay as they are.
 """
@@ -22,6 +23,10 @@ from numpy.typing import NDArray
 Depth = Literal["whole", "floats"]
 """What deep pixels are: whole numbers of more than 8 bits, or floats."""
 BITS = (8, 10, 12, 14, 16, 20, 24, 32)
+LARGEST = 2**32 - 1
+"""The largest whole number of a file that has no signs."""
+Extremes = tuple[float, float, int]
+"""The smallest and the largest value of some images, and the largest that the type in their files has."""
 FILLED = 1 / 4
 BLOCK = 1 << 22
 """Values that are widened to float64 at a time."""
@@ -39,11 +44,18 @@ class PixelRange:
     high: float
 
     @staticmethod
-    def around(low: float, high: float, depth: Depth) -> PixelRange:
+    def around(low: float, high: float, depth: Depth, largest: int = LARGEST) -> PixelRange:
         """Return the range of images whose smallest and largest value are given, rounded outwards.
+
+        Args:
+            low, high: the two values.
+            depth: what they are.
+            largest: the largest value that their type has, if they are whole numbers.
 
         >>> PixelRange.around(12, 3871, "whole")
         PixelRange(low=0, high=4095)
+        >>> PixelRange.around(0, 30_000, "whole", 2**15 - 1)
+        PixelRange(low=0, high=32767)
         >>> PixelRange.around(28_112, 31_940, "whole")
         PixelRange(low=27648, high=32256)
         >>> PixelRange.around(0, 0.93, "floats")
@@ -52,6 +64,8 @@ class PixelRange:
         tops = [2**bits - 1 for bits in BITS]
         if depth == "floats":
             tops.insert(0, 1)
+        else:
+            tops = [top for top in tops if top < largest] + [largest]
         top = next((top for top in tops if top >= high), None)
         span = high - low
         eight_bits = depth == "whole" and top == 255
@@ -126,11 +140,11 @@ class PixelRanges:
 NO_RANGES = PixelRanges()
 
 
-def joined(extremes: Iterable[tuple[float, float]]) -> tuple[float, float] | None:
-    """Return the smallest and the largest of many pairs of them, or None.
+def joined(extremes: Iterable[Extremes]) -> Extremes | None:
+    """Return the extremes of many images from those of each, or None.
 
-    >>> joined([(3, 9), (1, 4)])
-    (1, 9)
+    >>> joined([(3, 9, 127), (1, 4, 32767)])
+    (1, 9, 32767)
     """
-    pairs = list(extremes)
-    return (min(low for low, _ in pairs), max(high for _, high in pairs)) if pairs else None
+    lows, highs, types = list(zip(*extremes, strict=True)) or ((), (), ())
+    return (min(lows), max(highs), max(types)) if lows else None
