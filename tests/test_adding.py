@@ -3,6 +3,9 @@
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -156,12 +159,12 @@ def test_a_class_that_is_called_junk_is_a_class(listed):
     assert console.said == []
 
 
-def test_a_label_that_is_no_class_is_named_with_its_sample_and_the_classes(listed):
+def test_a_label_that_is_no_class_is_named_with_its_row_and_the_classes(listed):
     path = listed([(1, "cat"), (2, "Dog")])
     with pytest.raises(InvalidValue) as error:
         with_added(data_of(), path, Told())
     assert str(error.value) == (
-        f"A label in {path} must be a class of the run: cat, dog, eel. Found 'Dog' for sample 2. "
+        f"The label in row 3 of {path} must be a class of the run: cat, dog, eel. Found 'Dog'. "
         "Complete the column label; junk, ? or nothing leaves a pick out."
     )
 
@@ -172,7 +175,7 @@ def test_a_sample_that_is_another_one_now_is_refused(listed, pool):
     changed[520, 0, 0, 0] ^= 1
     np.savez(pool, x=changed)
     with pytest.raises(
-        InvalidValue, match=rf"Sample 520 of {pool} must be .* {path} lists\. Found another one"
+        InvalidValue, match=rf"Sample 520 of {pool} must be the one in row 3 of {path}\. Found another one"
     ):
         with_added(data_of(), path, Told())
 
@@ -194,11 +197,45 @@ def test_a_pool_that_is_gone_is_refused(listed, pool):
         with_added(data_of(), path, Told())
 
 
+@pytest.mark.parametrize("kind", ["a FIFO", "a link to nothing"])
+def test_a_pool_that_is_something_else_is_called_what_it_is(listed, pool, kind):
+    path = listed([(1, "cat")])
+    pool.unlink()
+    if kind == "a FIFO":
+        os.mkfifo(pool)
+    else:
+        pool.symlink_to("nowhere")
+    with pytest.raises(InvalidValue) as error:
+        with_added(data_of(), path, Told())
+    assert str(error.value).startswith(f"{path} names a pool that cannot be read. ")
+    assert f"{pool} must be a" in str(error.value)
+    assert f"Found {kind}. " in str(error.value)
+
+
+def test_a_list_that_is_a_link_to_nothing_is_not_called_missing(tmp_path):
+    (tmp_path / "picks.csv").symlink_to("nowhere")
+    with pytest.raises(InvalidValue, match=r"Found .*picks\.csv, a link to nothing\."):
+        with_added(data_of(), str(tmp_path / "picks.csv"), Told())
+
+
+def test_a_pool_that_is_fetched_is_said_before_and_its_failure_once(tmp_path):
+    """In a process of its own: the library looks at its environment when it is loaded."""
+    pytest.importorskip("datasets")
+    path = save(tmp_path / "picks.csv", [pick_of("hf:some/where", X, 4, "7")])
+    words = [sys.executable, "-m", "fallow", "train", "--data", "digits", "--add", path, "--epochs", "1"]
+    local = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    done = subprocess.run(words, env=os.environ | local, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"{path} names the pool hf:some/where, which is fetched from Hugging Face." in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"fallow: error: {path} names a pool that cannot be fetched. hf:some/where must be ")
+
+
 def test_a_held_out_sample_is_refused(tmp_path):
     x = np.concatenate([pixels(4, 5), data_of().test.images.numpy()])
     np.savez(tmp_path / "pool.npz", x=x)
     picks = [pick_of(tmp_path / "pool.npz", x, index, "cat") for index in (1, 5, 2, 6)]
-    with pytest.raises(InvalidValue, match=r"No held-out sample.*Found 2 of them .*samples 5, 6\. Take"):
+    with pytest.raises(InvalidValue, match=r"No held-out sample.*Found 2 of them .*: row 3, row 5\. Take"):
         with_added(data_of(), save(tmp_path / "picks.csv", picks), Told())
 
 

@@ -79,6 +79,22 @@ def test_the_list_of_json_is_read_as_well(path, some):
     assert read(path, json.dumps([asdict(pick) for pick in some])) == some
 
 
+@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_column_that_is_there_twice_is_refused(path, name, delimiter):
+    table = [[*row, f" {name}" if place == 0 else "x"] for place, row in enumerate(rows())]
+    with pytest.raises(InvalidValue, match=rf"must have one column {name}\. Found 2 of them"):
+        read(path, cells(table, delimiter=delimiter))
+    again = in_json().replace("{", f'{{"{name}": 1, ', 1)
+    with pytest.raises(InvalidValue, match=rf"must have one column {name}\. Found 2 of them"):
+        read(path, again)
+
+
+def test_a_column_that_is_not_read_may_be_there_twice(path):
+    table = [[*row, *(["note", "note"] if place == 0 else "ab")] for place, row in enumerate(rows())]
+    assert read(path, cells(table)) == [PICKS[0]]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(picks, min_size=1, max_size=4))
 def test_pandas_reads_what_was_written(path, some):

@@ -644,6 +644,18 @@ class TestParquet:
             of(tmp_path)
         says(error, f"{tmp_path / '2.parquet'} must have the columns of 1.parquet", "no image")
 
+    @pytest.mark.parametrize("name", ["image", "label"])
+    def test_a_column_that_is_there_twice_is_refused_in_any_file(self, tmp_path, name):
+        """Nothing says which of the two is meant."""
+        path = table(tmp_path / "1.parquet", image=[png(pixels(1)[0])], label=["cat"])
+        found = parquet.read_table(path)
+        for file in (path, tmp_path / "2.parquet"):
+            parquet.write_table(found.append_column(name, found.column(name)), file)
+            with pytest.raises(InvalidValue) as error:
+                of(tmp_path)
+            says(error, f"{file} must have one column {name}", "Found 2 of them")
+            parquet.write_table(found, path)
+
     def test_cut_short_anywhere_it_is_damaged_and_named(self, tmp_path):
         table(tmp_path / "1.parquet", image=[png(image) for image in pixels(4)])
         data = (tmp_path / "1.parquet").read_bytes()

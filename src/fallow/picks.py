@@ -9,12 +9,13 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ._checks import DamagedData, damaged, invalid
+from ._checks import DamagedData, InvalidValue, damaged, invalid
 from .csv_table import cell, line, unguarded
-from .regular_file import read_regular
+from .regular_file import read_regular, what_lies_at
 
 LEFT_OUT = ("", "junk", "?")
 """Labels that say: not to be trained on."""
@@ -103,21 +104,30 @@ def _check_writable(pick: Pick, place: int) -> None:
 
 
 def read_picks(path: Path, inside: Path | None = None) -> list[Pick]:
+    """Return the picks of a list; see :func:`read_rows`."""
+    return [pick for _, pick in read_rows(path, inside)]
+
+
+def read_rows(path: Path, inside: Path | None = None) -> list[tuple[str, Pick]]:
     """Read a table that :func:`dump_picks` wrote and somebody completed, or the list of ``--json``.
+
+    Each pick comes with its place: ``row 2`` as a spreadsheet counts, or ``object 1`` of JSON.
 
     Args:
         path: of the list.
         inside: a folder above it that is not to be trusted; see :func:`~fallow.regular_file.opened`.
 
     Raises:
-        InvalidValue: where there is none, a column is missing, or a cell is not what it should be.
+        InvalidValue: where there is none, a column is missing or there twice, or a cell is not what it should
+            be.
         DamagedData: where it is no regular file of at most :data:`MOST_BYTES`, or no table in UTF-8.
     """
     try:
         data = read_regular(path, inside, MOST_BYTES)
         text = "" if data.startswith(_WORKBOOK) else data.decode("utf-8-sig")
     except FileNotFoundError:
-        raise invalid("--add must name a list of picks.", f"no file {path}", _STEP) from None
+        found = f"no file {path}" if what_lies_at(path) is None else f"{path}, {what_lies_at(path)}"
+        raise invalid("--add must name a list of picks.", found, _STEP) from None
     except UnicodeDecodeError as error:
         raise damaged(f"{path} must be UTF-8.", error.reason, "Save it as CSV UTF-8.") from None
     except DamagedData:
@@ -127,7 +137,7 @@ def read_picks(path: Path, inside: Path | None = None) -> list[Pick]:
     if data.startswith(_WORKBOOK):
         raise invalid(f"{path} must be CSV.", "a workbook", "Save it as CSV UTF-8.")
     rows = _from_json(text, path) if text.lstrip().startswith("[") else _from_csv(text, path)
-    picks = [_pick(row, place, path) for place, row in rows]
+    picks = [(place, _pick(row, place, path)) for place, row in rows]
     if not picks:
         raise invalid(f"{path} must hold a pick.", "none", _STEP)
     return picks
@@ -137,7 +147,9 @@ def _from_json(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if text.count("[") + text.count("{") > _MOST_PARTS:  # each of them takes much more memory than a byte
         raise damaged(f"{path} must be a list of objects.", "too many lists in it", _STEP)
     try:
-        rows = json.loads(text)
+        rows = json.loads(text, object_pairs_hook=partial(_object, path))
+    except InvalidValue:
+        raise
     except (ValueError, RecursionError) as error:
         raise damaged(f"{path} must be JSON or CSV.", error, _STEP) from None
     for place, row in enumerate(rows, 1):
@@ -146,12 +158,26 @@ def _from_json(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"object {place}", row
 
 
+def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _check_once([name for name, _ in pairs], path)
+    return dict(pairs)
+
+
+def _check_once(heads: Sequence[str], path: Path) -> None:
+    for name in COLUMNS:
+        if heads.count(name) > 1:
+            step = "Take one of them out: nothing says which is meant."
+            raise invalid(f"{path} must have one column {name}.", f"{heads.count(name)} of them", step)
+
+
 def _from_csv(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows that are not blank, by their names in a spreadsheet, where the heads are row 1."""
     heads = text.partition("\n")[0]
     delimiter = max(",;\t", key=heads.count)
+    table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
-        for place, row in enumerate(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter), 2):
+        _check_once([name.strip() for name in table.fieldnames or ()], path)
+        for place, row in enumerate(table, 2):
             cells = {name.strip(): _meant(unguarded(value or "")) for name, value in row.items() if name}
             if any(cell.strip() for cell in cells.values()):
                 yield f"row {place}", cells

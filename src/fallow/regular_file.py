@@ -44,6 +44,18 @@ def kind_of(mode: int) -> str:
     return next((words for holds, words in _KINDS if holds(mode)), "a regular file")
 
 
+def what_lies_at(path: str | os.PathLike[str]) -> str | None:
+    """Return what a path leads to, in words, or None if there is nothing.
+
+    >>> what_lies_at(os.devnull), what_lies_at("no/such/file")
+    ('a device', None)
+    """
+    try:
+        return kind_of(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return "a link to nothing" if os.path.islink(path) else None
+
+
 @contextmanager
 def opened(path: Path, inside: Path | None = None, limit: int | None = None) -> Iterator[BufferedReader]:
     """Open a file to read its bytes.

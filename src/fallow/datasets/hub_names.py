@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from .._checks import invalid
 
 NO_CODE = {"trust_remote_code": False}
 """An argument of ``load_dataset``: some versions run a script that lies beside the data otherwise."""
+
+
+_LOGGERS = ("huggingface_hub", "datasets", "fsspec")
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Keep the libraries from writing a line for each try: what is wrong is said once, by the error."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def check_hub_name(datasets: Any, place: str) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from .._checks import InvalidValue, invalid, unknown_name
-from ..regular_file import kind_of
+from ..regular_file import what_lies_at
 from .cifar10 import load_cifar10
 from .cifar10n import load_cifar10n
 from .digits import load_digits
@@ -86,8 +86,7 @@ def not_found(path: Path, data: str) -> InvalidValue:
             data,
             "Or name a folder of images; texts are for --task text.",
         )
-    if os.path.lexists(path):
-        found = "a link to nothing" if path.is_symlink() else kind_of(os.lstat(path).st_mode)
+    if found := what_lies_at(path):
         return invalid(f"The data {data} must be a folder or a file.", found, "Check the path.")
     if path.suffix or len(path.parts) > 1:
         return invalid(f"The data {data} must exist.", "no such file or folder", "Check the path.")

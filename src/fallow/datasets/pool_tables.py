@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import damaged, invalid, missing_extra
-from .hub_names import NO_CODE, check_hub_name
+from .hub_names import NO_CODE, check_hub_name, quiet_hub
 from .parquet_file import batches, opened_parquet
 from .parquet_pages import check_rows
 from .pool_part import PART, Kind, PoolPart, of_columns, said
@@ -40,7 +40,7 @@ class ParquetPool:
                 check_rows(file, data, found.metadata)
             if not place:
                 self._images = next((name for name in IMAGES if self._holds_images(schema, name)), "")
-                self._labels = next((name for name in LABELS if schema.names.count(name) == 1), None)
+                self._labels = next((name for name in LABELS if name in schema.names), None)
                 self._names = _class_names(schema.metadata, self._labels)
             if not self._images:
                 rule = f"{file} must have a column image (encoded) or x (pixels)."
@@ -48,6 +48,10 @@ class ParquetPool:
             if lacking := [name for name in self._columns if name not in schema.names]:
                 rule = f"{file} must have the columns of {files[0].name}."
                 raise invalid(rule, f"no {lacking[0]}", "Make all files of one folder alike.")
+            for name in self._columns:
+                if (count := schema.names.count(name)) > 1:
+                    step = "Take one of them out, or rename it."
+                    raise invalid(f"{file} must have one column {name}.", f"{count} of them", step)
             self._files.append((file, rows))
         self.total: int | None = sum(rows for _, rows in self._files)
         if not self.total:
@@ -73,11 +77,11 @@ class ParquetPool:
         return [self._images] + ([self._labels] if self._labels else [])
 
     def _holds_images(self, schema: Any, name: str) -> bool:
-        if schema.names.count(name) != 1:
+        if name not in schema.names:
             return False
         from pyarrow import types
 
-        kind = schema.field(name).type
+        kind = schema.field(schema.names.index(name)).type
         texts = (types.is_string, types.is_large_string, types.is_null, types.is_dictionary)
         return not (types.is_primitive(kind) or any(is_text(kind) for is_text in texts))
 
@@ -116,7 +120,8 @@ class HuggingFacePool:
             check_hub_name(datasets, place)
         self.name = f"hf:{folder.absolute()}" if saved else name
         try:
-            rows = _saved(datasets, folder) if saved else _streamed(datasets, place)
+            with quiet_hub():
+                rows = _saved(datasets, folder) if saved else _streamed(datasets, place)
         except Exception as error:  # the hub, the disk and the builders raise many kinds
             rule, step = f"{name} must be a data set that can be loaded.", "Check its name."
             raise invalid(rule, said(error), step) from None
@@ -157,11 +162,12 @@ class HuggingFacePool:
         wanted = None if index is None else set(index.tolist())
         last = max(wanted or (), default=-1)
         try:
-            for place, row in found:
-                if wanted is None or place in wanted:
-                    yield place, row
-                if wanted is not None and place >= last:
-                    return
+            with quiet_hub():
+                for place, row in found:
+                    if wanted is None or place in wanted:
+                        yield place, row
+                    if wanted is not None and place >= last:
+                        return
         except Exception as error:  # the network, the disk and the decoders raise many kinds
             raise damaged(f"{self.name} must be readable.", said(error), "Try again.") from None
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from .._checks import DamagedData, invalid
-from ..regular_file import opened
+from ..regular_file import opened, what_lies_at
 from .decoding import decode
 from .image_files import RAW_SUFFIXES, SUFFIXES, begins_as_image, called
 from .images import ImageDataset
@@ -67,9 +67,22 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
         return ParquetPool(path, [path], kind)
     if path.suffix.lower() == ".npz" and path.exists():
         return NpzPool(path, kind)
+    if not is_file and text and (found_there := what_lies_at(path)):
+        raise invalid(f"The pool {path} must be a folder or a regular file.", found_there, _STEP)
     if not is_file:
         raise invalid("A pool must exist.", f"no {text}" if text else "no name", _STEP)
     raise invalid("A pool must be a folder, a FILE.npz, a FILE.parquet or hf:NAME.", text, _STEP)
+
+
+def fetched_from(name: str) -> str | None:
+    """Return from where the samples of a pool are fetched, in words; None for one that lies on this machine.
+
+    >>> fetched_from("hf:owner/name"), fetched_from("digits")
+    ('from Hugging Face', None)
+    """
+    if name.startswith("hf:"):
+        return None if Path(name.removeprefix("hf:")).is_dir() else "from Hugging Face"
+    return "if it is not in the cache" if name in NAMES and name != "digits" else None
 
 
 def _is_parquet(file: Path) -> bool:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .._checks import InvalidValue, damaged, invalid, missing_extra
 from ..regular_file import opened
-from .hub_names import NO_CODE, check_hub_name
+from .hub_names import NO_CODE, check_hub_name, quiet_hub
 from .json_lines import read_objects
 from .parquet_file import batches, check_expanded, opened_parquet
 from .pool_part import said
@@ -120,7 +120,8 @@ def read_hugging_face(data: str, columns: list[str]) -> dict[str, Columns]:
     try:
         if not saved:
             check_hub_name(datasets, place)
-        found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place, **NO_CODE)
+        with quiet_hub():
+            found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place, **NO_CODE)
     except InvalidValue:
         raise
     except Exception as error:  # the hub, the disk and the builders raise many kinds

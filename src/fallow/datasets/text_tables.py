@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .._checks import check_share, invalid
 from ..data_file import checksums
+from ..regular_file import what_lies_at
 from .held_out import TEST, held_out_of_all, keyed
 from .table_files import SUFFIXES, Columns, read_file, read_hugging_face
 from .table_labels import classes_of, names_of, without_label
@@ -141,7 +142,8 @@ def _path(data: str) -> Path:
     except (OSError, ValueError):
         there = False
     if not there:
-        raise invalid(f"The data {data[:200]} must exist.", "no such file or folder", "Check the path.")
+        found = what_lies_at(path) or "no such file or folder"
+        raise invalid(f"The data {data[:200]} must exist.", found, "Check the path.")
     return path
 
 

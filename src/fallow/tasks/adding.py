@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from .._checks import FallowError, invalid
 from ..data_file import readable, row_checksums
 from ..datasets import ImageData, ImageDataset
-from ..datasets.pool_part import UNKNOWN
-from ..datasets.pools import open_pool
-from ..picks import LEFT_OUT, Pick, read_picks
+from ..datasets.load import NAMES
+from ..datasets.pool_part import UNKNOWN, PoolPart
+from ..datasets.pools import fetched_from, open_pool
+from ..picks import LEFT_OUT, Pick, read_rows
+from ..regular_file import what_lies_at
 from ..run_directory import RunDirectory
 from .console import Console
 from .options import lists
@@ -44,16 +47,17 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
     for name in names:
         path = Path(name)
         own = RunDirectory(path.parent).is_list(path.name)  # as a run calls its lists, which may be anybody's
-        picks = read_picks(path, path.parent if own else None)
-        wanted = [pick for pick in picks if _is_wanted(pick, ids, labelled)]
+        picks = read_rows(path, path.parent if own else None)
+        kept = [(row, pick) for row, pick in picks if _is_wanted(pick, ids, labelled)]
+        rows, wanted = [row for row, _ in kept], [pick for _, pick in kept]
         if not wanted:
             raise invalid(f"{path} must have labels.", f"none in {len(picks):,} picks", _STEP)
         if len(wanted) < len(picks):
             left = f"{len(picks) - len(wanted):,} of {len(picks):,} picks"
             console.line(f"{path}: {left} have no label and are left out.")
-        labels = [_label(pick, data, ids, path, labelled) for pick in wanted]
-        images, sums = _samples(data, path, wanted)
-        _check_held_out(sums, held_out, wanted, path)
+        labels = [_label(pick, data, ids, f"{row} of {path}", labelled) for row, pick in kept]
+        images, sums = _samples(data, path, kept, console)
+        _check_held_out(sums, held_out, rows, path)
         _, first = np.unique(sums, return_index=True)
         new = np.sort(first[~np.isin(sums[first], known)])
         known = np.concatenate([known, sums[new]])
@@ -73,13 +77,13 @@ def _is_wanted(pick: Pick, ids: dict[str, int], labelled: bool) -> bool:
 
 
 def _check_held_out(
-    sums: NDArray[np.uint64], held_out: NDArray[np.uint64], picks: list[Pick], path: Path
+    sums: NDArray[np.uint64], held_out: NDArray[np.uint64], rows: list[str], path: Path
 ) -> None:
     found = np.flatnonzero(np.isin(sums, held_out))
     if found.size:
         step = "Take them off the list: accuracy would be measured on what was trained on."
-        named = ", ".join(str(picks[row].index) for row in found[:20]) + ", ..." * (found.size > 20)
-        said = f"{found.size:,} of them in {path}: samples {named}"
+        named = ", ".join(rows[place] for place in found[:20]) + ", ..." * (found.size > 20)
+        said = f"{found.size:,} of them in {path}: {named}"
         raise invalid("No held-out sample may be added.", said, step)
 
 
@@ -97,8 +101,11 @@ def _grown(data: ImageData, picks: list[Pick], images: torch.Tensor, labels: NDA
     return replace(data, train=train, files=files, added=data.added + len(picks), identity=identity)
 
 
-def _samples(data: ImageData, path: Path, picks: list[Pick]) -> tuple[torch.Tensor, NDArray[np.uint64]]:
+def _samples(
+    data: ImageData, path: Path, kept: list[tuple[str, Pick]], console: Console
+) -> tuple[torch.Tensor, NDArray[np.uint64]]:
     """Return the images of picks, in their order, and their checksums, which are those of the list."""
+    picks = [pick for _, pick in kept]
     images = torch.zeros(len(picks), *data.train.images.shape[1:], dtype=data.train.images.dtype)
     there = np.zeros(len(picks), bool)
     by_pool: dict[str, list[int]] = defaultdict(list)
@@ -108,24 +115,36 @@ def _samples(data: ImageData, path: Path, picks: list[Pick]) -> tuple[torch.Tens
     for name, places in by_pool.items():
         at = np.array(places)
         index = np.array([picks[place].index for place in places], np.int64)
-        try:
-            pool = open_pool(name, data.train, data.classes)
-        except FallowError as error:
-            step = "Put it back: the samples that it adds lie there."
-            raise invalid(f"The pool of {path} must be there.", str(error), step) from None
-        for part in pool.parts(np.unique(index)):
+        for part in _parts(name, data, path, np.unique(index), console):
             unread |= part.unreadable
             here = np.isin(index, part.index)
             images[at[here]] = part.images[np.searchsorted(part.index, index[here])]
             there[at[here]] = True
     sums = row_checksums(images.numpy())
-    for pick, is_there, now in zip(picks, there, sums.tolist(), strict=True):
+    for (row, pick), is_there, now in zip(kept, there, sums.tolist(), strict=True):
         if not is_there or f"{now:016x}" != pick.checksum:
-            rule = f"Sample {pick.index} of {pick.pool} must be the one that {path} lists."
+            rule = f"Sample {pick.index} of {pick.pool} must be the one in {row} of {path}."
             why = "".join(f" ({name}: {why})" for name, why in [*unread.items()][:1])
             found = "another one" if is_there else f"none that can be read{why}"
             raise invalid(rule, found, "Put the pool back as it was, or collect anew.")
     return images, sums
+
+
+def _parts(
+    name: str, data: ImageData, path: Path, index: NDArray[np.int64], console: Console
+) -> Iterator[PoolPart]:
+    """Yield samples of the pool that a list names; it is said before one is fetched."""
+    fetched = fetched_from(name)
+    if fetched:
+        console.line(f"{path} names the pool {name}, which is fetched {fetched}.")
+    elif name not in NAMES and what_lies_at(name.removeprefix("hf:")) is None:
+        step = "Put it back: the samples that the list adds lie there."
+        raise invalid(f"The pool of {path} must be there.", f"no {name}", step)
+    try:
+        yield from open_pool(name, data.train, data.classes).parts(index)
+    except FallowError as error:
+        what = "read" if fetched is None else "fetched"
+        raise type(error)(f"{path} names a pool that cannot be {what}. {error}") from None
 
 
 def _ids(classes: tuple[str, ...]) -> dict[str, int]:
@@ -141,12 +160,11 @@ def _class(pick: Pick, ids: dict[str, int]) -> int | None:
     return next((ids[name] for name in (pick.label, label, number) if name in ids), None)
 
 
-def _label(pick: Pick, data: ImageData, ids: dict[str, int], path: Path, labelled: bool) -> int:
+def _label(pick: Pick, data: ImageData, ids: dict[str, int], place: str, labelled: bool) -> int:
     found = _class(pick, ids)
     if found is not None:
         return found
     if not labelled:
         return UNKNOWN
     shown = ", ".join(data.classes[:12]) + (", ..." if len(data.classes) > 12 else "")
-    rule = f"A label in {path} must be a class of the run: {shown}."
-    raise invalid(rule, f"{pick.label!r} for sample {pick.index}", _STEP)
+    raise invalid(f"The label in {place} must be a class of the run: {shown}.", repr(pick.label), _STEP)

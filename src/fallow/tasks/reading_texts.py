@@ -17,7 +17,7 @@ from ..datasets import (
     load_text_table,
 )
 from ..datasets.texts import not_utf8
-from ..regular_file import read_regular
+from ..regular_file import read_regular, what_lies_at
 from .options import KNOWN_CORPORA, KNOWN_IMAGES, KNOWN_TEXTS, TrainOptions, is_table
 from .parts import beginning, chosen_documents, chosen_parts, cut_at_line
 
@@ -86,7 +86,8 @@ def _text_file(path: Path) -> Document:
     try:
         return Document(path.name, read_regular(path).decode("utf-8-sig"))
     except FileNotFoundError:
-        raise invalid(f"The data {path} must exist.", "no such file", "Check the path.") from None
+        found = what_lies_at(path) or "no such file"
+        raise invalid(f"The data {path} must exist.", found, "Check the path.") from None
     except UnicodeDecodeError:
         raise not_utf8(path) from None
     except OSError as error:
