@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from datetime import UTC, date, datetime, time, timedelta
 
 import pyarrow as arrow
 import pyarrow.parquet as parquet
@@ -110,13 +111,45 @@ def test_cells_of_several_annotators_that_say_nan_were_not_given(tmp_path, kind)
     assert data.notes == ("`nan` stands in 8 cells and counts as no label.",)
 
 
-def test_dates_and_decimals_are_what_they_are_in_text(tmp_path):
-    from datetime import date
+TIMES = (
+    date(2020, 1, 31),
+    datetime(2020, 1, 31, 12, 30),
+    datetime(2020, 1, 31, tzinfo=UTC),
+    time(12, 30),
+    timedelta(days=2),
+)
+
+
+@pytest.mark.parametrize("cell", TIMES, ids=map(str, TIMES))
+def test_a_time_is_no_class(tmp_path, cell):
+    """An array of numpy refuses them too."""
+    with pytest.raises(InvalidValue, match=r"not a time\. Found .* in row 0\. Name the column of classes"):
+        load(tmp_path, "parquet", label=[cell] * 6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", ["", " 12:30:00", "T12:30:00.5+01:00"])
+def test_dates_that_are_text_are_named(tmp_path, kind, end):
+    days = [f"2020-01-0{1 + i % 2}{end}" for i in range(6)]
+    data = load(tmp_path, kind, label=days)
+    assert data.classes == tuple(days[:2])
+    said = f"The labels are 2 different dates, as {days[0]}. Name the column of classes by --label."
+    assert data.notes == (said,)
+    assert not load(tmp_path, kind, label=[*days, "cat", "cat"]).notes
+
+
+def test_decimals_are_what_they_are_in_text(tmp_path):
     from decimal import Decimal
 
-    days = [date(2020, 1, 1 + i % 2) for i in range(6)]
-    assert load(tmp_path, "parquet", label=days).classes == ("2020-01-01", "2020-01-02")
     assert load(tmp_path, "parquet", label=[Decimal("1.00"), Decimal("2.00")] * 3).classes == ("1", "2")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_that_differ_in_unicode_forms_alone_are_named_so_that_they_can_be_told_apart(tmp_path, kind):
+    data = load(tmp_path, kind, label=["caf\u00e9", "cafe\u0301", "tea"] * 4)
+    assert len(data.classes) == 3
+    (note,) = data.notes
+    assert note.startswith("`cafe\\u0301`, `caf\u00e9` are 2 classes of nearly the same name")
 
 
 NOTES = {

@@ -1,18 +1,26 @@
-"""Class ids are names: whole numbers of any size, or words, which are numbered from 0 in their order."""
+"""Class ids are names: whole numbers of any size, or words, which are numbered from 0 in their order.
+
+Names that are blank, or that differ in nothing that a person would see, are said before training.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import FallowError, invalid
+from ..spelling import one_line
 
 LONGEST = 256
 """The most characters of a class name."""
 WIDEST = 1 << 20
 """The most columns of one-hot rows."""
+_SHOWN, _CUT_AT = 3, 60
 _EXACT = 2**53
 """Whole numbers below this are exact as floats."""
 _NUMBER = re.compile(r"0|-?[1-9][0-9]{0,19}")
@@ -73,6 +81,48 @@ def number_classes(
     number = {name: place for place, name in enumerate(names)}
     numbers = [np.array([number[text] for text in named], np.int64) for named in texts]
     return [of[places] for of, (_, places) in zip(numbers, found, strict=True)], names
+
+
+def name_notes(names: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each group of classes whose names a person could not tell apart, and for blank ones.
+
+    >>> list(name_notes(["cat", "Cat ", "dog"]))
+    ['`cat`, `Cat ` are 2 classes of nearly the same name: if they are one, spell them alike.']
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[_seen(name)].append(name)
+    blank = [name for name in names if not _seen(name)]
+    if len(blank) == 1:
+        yield f"{quoted(blank[0])} is a class whose name is blank: if it stands for no label, leave it out."
+    found = [group for group in groups.values() if len(group) > 1]
+    for group in found[:_SHOWN]:
+        shown = ", ".join(map(quoted, _told_apart(group[:_SHOWN])))
+        yield f"{shown} are {len(group)} classes of nearly the same name: if they are one, spell them alike."
+    if len(found) > _SHOWN:
+        yield f"So are {len(found) - _SHOWN:,} other groups of classes."
+
+
+def quoted(name: str) -> str:
+    """Return a name as it stands in a sentence: on one line, cut where it is long."""
+    return f"`{one_line(name if len(name) <= _CUT_AT else name[: _CUT_AT - 1] + '…')}`"
+
+
+def _seen(name: str) -> str:
+    """Return a name without case, blanks, what is unseen, Unicode's forms, and sign and zeros of a number."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    shown = "".join(letter for letter in folded if not letter.isspace() and one_line(letter) == letter)
+    return re.sub(r"^\+?0*(?=[0-9]+$)", "", shown)
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Return names with marks of their own spelled if they look the same otherwise: ``cafe\\u0301``."""
+    if len({unicodedata.normalize("NFC", name) for name in names}) == len(names):
+        return list(names)
+    return [
+        "".join(f"\\u{ord(letter):04x}" if unicodedata.combining(letter) else letter for letter in name)
+        for name in names
+    ]
 
 
 def _place(name: str) -> tuple[int, int, str]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .._checks import DamagedData, check_integer, check_share, damaged, invalid
+from .class_names import name_notes
 from .decoding import Header, Other, Shape, choose_shape, decode, read_headers
 from .finding_ranges import crowding_notes, find_extremes, range_notes, ranges_of
 from .image_files import UNREAD_SUFFIXES
@@ -88,6 +89,7 @@ def load_folder(
     skipped = tuple(str(path) for path in unreadable)
     notes = (
         *left_out,
+        *name_notes(classes),
         *_litter_alone(found, listing),
         *range_notes(extremes, ranges, found.headers),
         *crowding_notes(train.images.numpy(), parts[0].paths, found.headers),

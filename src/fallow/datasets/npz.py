@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._checks import invalid
-from .class_names import WIDEST, as_ids, number_classes
+from .class_names import WIDEST, as_ids, name_notes, number_classes
 from .decoding import MEMORY_LIMIT
 from .images import ImageData, from_arrays
 from .npz_file import LARGE, ArrayHeader, NpzFile, open_npz
@@ -103,7 +103,7 @@ def _images(file: NpzFile, header: ArrayHeader) -> np.ndarray:
 
 def _notes(train: NDArray[np.int64], test: NDArray[np.int64], names: list[str]) -> tuple[str, ...]:
     """Return what a person should know of the labels before a training."""
-    notes = []
+    notes = list(name_notes(names))
     known = np.isin(test, train)
     if not known.all():
         there = np.unique(test[~known])

@@ -11,24 +11,25 @@ empty, blank, null, ``nan``     none: a label that was not given. ``nan`` in any
 ``true``, ``True``, ``TRUE``    ``True``, which is not ``1``; likewise ``False``
 ``01``, ``1e5``, ``+1``         names of their own, as text: leading zeros and signs are written on purpose
 any other text                  itself, without the blanks around it; ``cat`` and ``Cat`` are two classes
-dates, decimals                 as text: ``2020-01-31``, ``7``
+decimals                        as text: ``7``
+dates, times                    an error: when something was is no class. As text they are names, and named
 ==============================  =========================================================================
 
 What looks like a mistake is said before training: classes that are called like nothing, names that differ in
-case or blanks alone, and columns of many different numbers, which are what a regression predicts.
+case, blanks or Unicode's forms alone, dates, and columns of many different numbers, which are what a regression predicts.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime, time
+from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from .._checks import FallowError, invalid
-from ..spelling import one_line
+from .class_names import name_notes, quoted
 
 if TYPE_CHECKING:
     from .table_files import Columns
@@ -42,6 +43,7 @@ _WITH_POINT = re.compile(r"-?[0-9]*\.[0-9]+([eE][+-]?[0-9]{1,3})?")
 _WITH_POWER = re.compile(r"-?[0-9]+[eE][+-][0-9]{1,3}")
 _ENDLESS = re.compile(r"([+-]?)inf(inity)?", re.IGNORECASE)
 _LIKE_A_NUMBER = re.compile(r"[+-]?[0-9][0-9.,' \u00a0\u2009\u202f]*([eE][+-]?[0-9]+)?\s?%?")
+_DATE = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]([ T][0-2][0-9]:[0-5][0-9].*)?")
 _TRUTH = {
     "true": "True",
     "True": "True",
@@ -55,7 +57,7 @@ _NOTHING = frozenset(
 )
 _STEP = "Name the column of classes by --label."
 _CUT = f"{_STEP} To learn numbers, cut them into a few classes first, such as low and high."
-_SHOWN, _CUT_AT = 3, 60
+_SHOWN = 3
 _NAN = ("nan", "-nan")
 _ENDLESS_NAMES = {"inf", "-inf"}
 
@@ -102,11 +104,11 @@ def classes_of(part: Columns) -> tuple[tuple[str, ...], tuple[str, ...]]:
         names: Sequence[str] = part.classes
         if again := [name for name, count in Counter(names).items() if count > 1]:
             raise invalid(f"The classes of {part.name} must have different names.", f"{again[0]!r} twice")
-        notes = [*_odd(counts), *_alike(names)]
+        notes = [*_odd(counts), *name_notes(names)]
     else:
         numbers = {name: int(name) for name in counts if len(name) < 20 and _INTEGER.fullmatch(name)}
         names = sorted(counts, key=lambda name: (name not in numbers, numbers.get(name, 0), name))
-        notes = [*_doubts(part, counts), *_odd(counts), *_alike(names), *_not_given(part)]
+        notes = [*_doubts(part, counts), *_odd(counts), *name_notes(names), *_not_given(part)]
     return tuple(names), tuple(notes)
 
 
@@ -124,7 +126,11 @@ def _name(cell: Any, part: Columns, column: Sequence[Any], row: int) -> str | No
         return None
     if isinstance(cell, ClassName):
         return str(cell)
-    if isinstance(cell, str | bool | int | float | Decimal | date | datetime | time):
+    if isinstance(cell, date | time | timedelta):
+        rule, found = f"A label in {part.name} must be a name or a whole number, not a time.", f"{cell}"
+        step = f"{_STEP} If times are classes, save them as text."
+        raise invalid(rule, f"{found[:40]} in {part.unit} {row}", step)
+    if isinstance(cell, str | bool | int | float | Decimal):
         text = str(cell).strip()
         found = _of_text(text)
         if found is not None and len(found) <= LONGEST and not _holds_no_text(found):
@@ -192,6 +198,8 @@ def _doubts(part: Columns, counts: Counter[str]) -> Iterator[str]:
         raise invalid(rule, found, f"{_CUT} If they are classes all the same, write a letter before each.")
     if len(numbers) > max(2 * FEW, (0.5 if in_turn else 0.1) * rows):
         yield f"The labels are {found}. If they are amounts, not classes, cut them into a few classes first."
+    if counts and all(map(_DATE.fullmatch, counts)):
+        yield f"The labels are {len(counts):,} different dates, as {min(counts)}. {_STEP}"
     if len(words) > max(2 * FEW, 0.5 * rows):
         yield f"The labels are {len(words):,} different texts in {rows:,} rows: most classes have one row."
 
@@ -201,7 +209,7 @@ def _odd(counts: Counter[str]) -> Iterator[str]:
 
     def of(name: str) -> str:
         count = counts[name]
-        return f"{_quoted(name)} is a class of {count:,} row{'s'[: count != 1]}"
+        return f"{quoted(name)} is a class of {count:,} row{'s'[: count != 1]}"
 
     for name in sorted(_ENDLESS_NAMES & counts.keys()):
         yield f"{of(name)}: it is taken for a word, not for a number without end."
@@ -212,31 +220,6 @@ def _odd(counts: Counter[str]) -> Iterator[str]:
         yield f"{of(name)}: if it stands for no label, empty these cells."
     for name in sorted(name for name in counts if len(name) > 15 and _INTEGER.fullmatch(name))[:1]:
         yield f"{of(name)}: programs round numbers of more than 15 digits, so compare it with the source."
-
-
-def _alike(names: Sequence[str]) -> Iterator[str]:
-    """Yield a sentence for classes whose names differ in nothing that a person would see."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        groups[_seen(name)].append(name)
-    found = [group for group in groups.values() if len(group) > 1]
-    for group in found[:_SHOWN]:
-        shown = ", ".join(map(_quoted, group[:_SHOWN]))
-        yield f"{shown} are {len(group)} classes of nearly the same name: if they are one, spell them alike."
-    if len(found) > _SHOWN:
-        yield f"So are {len(found) - _SHOWN:,} other groups of classes."
-
-
-def _seen(name: str) -> str:
-    """Return a name without case, blanks, what is unseen, and sign and zeros before a number."""
-    shown = "".join(
-        letter for letter in name.casefold() if not letter.isspace() and one_line(letter) == letter
-    )
-    return re.sub(r"^\+?0*(?=[0-9]+$)", "", shown)
-
-
-def _quoted(name: str) -> str:
-    return f"`{one_line(name if len(name) <= _CUT_AT else name[: _CUT_AT - 1] + '…')}`"
 
 
 def _not_given(part: Columns) -> Iterator[str]:
