@@ -24,12 +24,13 @@ from ..subsampler import Subsampler
 from .building import make_density, make_policy, make_schedule, make_score
 from .classifying import Classifying
 from .console import Console
+from .data_options import check_share_is_used
 from .data_remarks import data_remarks
 from .image_material import image_material, read_images
 from .labels import offered_labels, unused_labels
 from .language_material import language_material
 from .material import Material, Shown
-from .options import TEXT_TASKS, TrainOptions
+from .options import DENSITY, TEXT_TASKS, TrainOptions
 from .ours import OurTask
 from .outputs import check_outputs
 from .own_classes import import_class, is_import_path, nearly_import_path
@@ -91,9 +92,14 @@ def read_data(options: TrainOptions, console: Console, before: DataFile | None =
     """
     options = options.resolved()
     with console.reading(options.data) as progress:
+        data: Data
         if options.task in TEXT_TASKS:
-            return read_texts(options, before)
-        return read_images(options, console, progress, before)
+            data = read_texts(options, before)
+        else:
+            data = read_images(options, console, progress, before)
+    if before is None:
+        check_share_is_used(options, data.test_share)
+    return data
 
 
 def build(
@@ -289,9 +295,16 @@ def _refuse_ours(options: TrainOptions) -> None:
     if options.policy == "selective-backprop":
         step = "Use fallow.step_rules in your training_step, and return `backward` from it."
         raise invalid("--policy selective-backprop is for our own training.", options.model, step)
-    for name, given in (("learning_rate", options.learning_rate), ("augment", options.augment)):
-        if given not in (None, "auto"):
+    usual = TrainOptions(data=options.data, task=options.task).resolved()
+    for name in ("learning_rate", "augment", "weight_decay", "rising_share", "score"):
+        given = getattr(options, name)
+        if given not in (None, DENSITY, getattr(usual, name)) and not _goes_on(options, name):
             raise invalid(f"--{name} is for our own training.", given, "Set it in your LightningModule.")
+
+
+def _goes_on(options: TrainOptions, name: str) -> bool:
+    """Return whether an option may come from a run of a version that took it and did not use it."""
+    return options.resume is not None and name in ("weight_decay", "rising_share", "score")
 
 
 def _subsampler(

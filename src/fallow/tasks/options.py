@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .._checks import invalid, unknown_name
+from .data_options import check_data_options, usual_share
 from .kinds import check_kinds
 from .text_options import check_texts
 
@@ -276,8 +277,7 @@ class TrainOptions:
         """Return the options with task, network, policy and what hangs on them; itself where all are said."""
         task = _task(self) if self.task == "auto" else self.task
         model = _MODELS.get(task, "small-conv") if self.model == "auto" else self.model
-        usual = 0.1 if self.data.lower().endswith(".txt") else 0.2
-        share = usual if self.test_share is None else self.test_share
+        share = usual_share(self.data) if self.test_share is None else self.test_share
         decay = _WEIGHT_DECAY.get(task, 5e-4) if self.weight_decay is None else self.weight_decay
         policy = _policy(self, task) if self.policy == "auto" else self.policy
         found = replace(self, task=task, model=model, weight_decay=decay, test_share=share, policy=policy)
@@ -320,6 +320,7 @@ class TrainOptions:
         self._check_sides()
         self._check_density()
         check_texts(self)
+        check_data_options(self)
         self._check_bounds()
         for name, words in (("low", ("auto",)), ("high", ("auto", "none"))):
             value = getattr(self, name)
@@ -365,6 +366,9 @@ class TrainOptions:
             for name in ("density_args", "layers"):
                 if given := getattr(self, name):
                     raise invalid(f"--{name} goes with --score density.", given, "Leave it out.")
+            if self.density != DENSITIES[0] and self.resume is None:
+                step = "Leave it out, or name --score density."
+                raise invalid("--density goes with --score density.", f"--density {self.density}", step)
             return
         if self.density not in DENSITIES:
             raise unknown_name("density", self.density, DENSITIES)
