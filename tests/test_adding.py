@@ -228,7 +228,9 @@ def test_a_pool_that_is_fetched_is_said_before_and_its_failure_once(tmp_path):
     assert done.returncode == 2
     assert f"{path} names the pool hf:some/where, which is fetched from Hugging Face." in done.stdout
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"fallow: error: {path} names a pool that cannot be fetched. hf:some/where must be ")
+    assert line.startswith(
+        f"fallow: error: {path} names a pool that cannot be fetched. hf:some/where must be "
+    )
 
 
 def test_a_held_out_sample_is_refused(tmp_path):
@@ -372,6 +374,6 @@ def test_no_sample_is_added_twice(listed):
     assert np.array_equal(after.train.images[6:].numpy(), X[[1, 2, 3]])
     assert after.train.labels[6:].tolist() == [0, 1, 2]
     assert [said.partition(": ")[2] for said in told.said] == [
-        "1 of 3 picks are in the training set, or twice in the list, and are left out.",
-        "1 of 2 picks are in the training set, or twice in the list, and are left out.",
+        "1 of 3 picks is in the training set, or twice in the list, and is left out.",
+        "1 of 2 picks is in the training set, or twice in the list, and is left out.",
     ]

@@ -186,10 +186,10 @@ class TestDeepPixels:
                 path = tmp_path / "short" / name / f"{number}.png"
                 values = np.random.default_rng(0).integers(0, 2**16, (64, 64)).astype(np.uint16)
                 put(path, png16(values, 0)[:4000])
-        with pytest.raises(DamagedData, match="4 unreadable.*no finite numbers") as error:
+        with pytest.raises(DamagedData, match=r"4 unreadable.*no finite numbers") as error:
             load_images(tmp_path / "floats")
         assert "white" not in str(error.value)
-        with pytest.raises(DamagedData, match="4 unreadable.*truncated") as error:
+        with pytest.raises(DamagedData, match=r"4 unreadable.*truncated") as error:
             load_images(tmp_path / "short")
         assert "white" not in str(error.value)
 

@@ -27,6 +27,11 @@ def test_a_name_means_one_sample(name, sample):
     assert find(FILES, name, "/p/") == sample
 
 
+def test_a_name_with_controls_is_meant_as_it_is_spelled_too():
+    files = ("/p/a/\x1b[31m.png", "/p/a/2.png")
+    assert find(files, r"a/\u001b[31m.png", "/p") == find(files, r"/p/a/\u001b[31m.png", "/p") == 0
+
+
 def test_a_path_from_the_working_folder_is_one_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find((str(tmp_path / "a" / "1.png"),), "a/../a/1.png", "elsewhere") == 0

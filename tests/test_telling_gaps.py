@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from fallow.picks import Pick
+from fallow.report.gaps import not_judged
 from fallow.tasks.collecting import Collected
 from fallow.tasks.telling_gaps import spark, tell_gaps, tell_picks
 from test_report import HOSTILE, told_gaps
@@ -122,6 +123,13 @@ def test_a_long_trend_keeps_its_ends():
     line = spark([1.0] + [0.5] * 98 + [0.0])
     assert len(line) == 40
     assert (line[0], line[20], line[-1]) == ("█", "▅", "▁")
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, ""), (1, "1 file could not be read."), (2, "2 files could not be read.")]
+)
+def test_files_that_could_not_be_read_are_counted(count, said):
+    assert not_judged({"reference_unreadable": count}) == said
 
 
 def test_nothing_is_called_covered_that_was_not_judged():

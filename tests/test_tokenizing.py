@@ -128,7 +128,9 @@ class TestLongWords:
     def test_are_learned_in_seconds(self):
         """Before, 200,000 letters took a minute, and this many hours."""
         letters = "".join(np.random.default_rng(0).choice(list("acgt"), 1_000_000))
-        code = f"from fallow.datasets.tokenizing import Tokenizer; Tokenizer.train('bpe', [{letters!r}], 2000)"
+        code = (
+            f"from fallow.datasets.tokenizing import Tokenizer; Tokenizer.train('bpe', [{letters!r}], 2000)"
+        )
         subprocess.run([sys.executable, "-"], input=code, text=True, check=True, timeout=60)
 
 

@@ -7,7 +7,8 @@ is looked for behind blanks, marks and quotes, which some readers take away. :fu
 these off again.
 
 What UTF-8 cannot hold (halves of surrogate pairs, as names of files may have) and NUL are spelled, as
-``\udce9``.
+``\udce9``. Tables that nobody reads back, as ``samples.csv``, spell in names what a terminal would obey, too
+(:func:`names`): people look at them by ``cat`` and ``less -R``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
+
+from .spelling import one_line
 
 _BREAK = r"\r\n|[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029;,|]"
 """Ends a cell or a row, for some reader."""
@@ -57,6 +60,15 @@ def line(cells: Iterable[Any]) -> str:
     """Return a row: texts guarded, None as nothing, truth as ``true`` or ``false``, numbers as they are."""
     found = ",".join(map(_written, cells))
     return f"{found}\n" if found else '""\n'  # a blank line is no row
+
+
+def names(values: Iterable[str | None]) -> list[str | None]:
+    r"""Return names as a terminal may show them.
+
+    >>> names(["cat", "\x1b[2J", None])
+    ['cat', '\\u001b[2J', None]
+    """
+    return [value and one_line(value) for value in values]
 
 
 def _column(values: Iterable[Any]) -> Iterable[str]:

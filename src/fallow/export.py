@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ._checks import DamagedData, invalid, missing_extra, unknown_name
 from .bitset import unpack
-from .csv_table import line, spelled
+from .csv_table import line, names, spelled
 from .epoch_file import EpochFile
 from .policies.base import Reason
 from .reading import Run
@@ -50,7 +50,8 @@ def export(
     """Write ``history`` and ``samples`` as files of a kind; each is whole or not there.
 
     ``history`` has the columns epoch, sample, score, used and reason; ``samples`` has sample, label,
-    predicted, file, score, reason and times_used. A score that there is not is null.
+    predicted, file, score, reason and times_used. A score that there is not is null. In CSV what a terminal
+    would obey in a name is spelled.
 
     Args:
         run: what to export.
@@ -217,7 +218,11 @@ def _csv(parts: Iterator[Columns], path: Path) -> None:
         for place, columns in enumerate(parts):
             if place == 0:
                 file.write(line(columns))
-            file.writelines(map(line, _rows(columns)))
+            shown = {
+                name: names(values) if isinstance(values, list) else values
+                for name, values in columns.items()
+            }
+            file.writelines(map(line, _rows(shown)))
 
 
 def _json(parts: Iterator[Columns], path: Path) -> None:

@@ -149,8 +149,8 @@ class Run:
         """How the run stands, in words."""
         done, planned = len(self.epochs), self.about.get("epochs")
         if self.finished:
-            return f"finished after {planned} epochs"
-        return f"{done} of {planned if planned is not None else 'unknown'} epochs done"
+            return f"finished after {planned} epoch{'s'[: planned != 1]}"
+        return f"{done} of {'unknown' if planned is None else planned} epoch{'s'[: planned != 1]} done"
 
     @cached_property
     def digests(self) -> dict[str, str]:

@@ -58,7 +58,9 @@ def _verify(parsed: Any) -> int:
     if len(listed) > _LISTED:
         say(f"Damaged: {len(listed) - _LISTED:,} more, which --json lists")
     if not found.damaged:
-        say(f"{len(found.checked)} files checked, all as they were written.")
+        many = len(found.checked) != 1
+        as_written = "all as they were written" if many else "as it was written"
+        say(f"{len(found.checked)} file{'s'[:many]} checked, {as_written}.")
         return FINDING if found.incomplete else DONE
     if run.search.found is None:
         say("No state is sound: put back a copy of the folder, or begin the run anew.")
@@ -99,7 +101,9 @@ def _life_lines(found: Life, *, of_texts: bool) -> list[str]:
             lines.append(f"{name:<10} {shown(value, len(value))}")
     if of_texts and found.text is None:
         lines.append(f"{'text':<10} not kept: only samples that the report shows keep theirs")
-    lines.append(f"{'used':<10} in {found.times_used} of {len(found.epochs)} epochs")
+    lines.append(
+        f"{'used':<10} in {found.times_used} of {len(found.epochs)} epoch{'s'[: len(found.epochs) != 1]}"
+    )
     lines += ["Epochs count from 1; files and --json number them from 0."]
     lines += ["", f"{'epoch':>5}  {'used':<4}  {'score':>9}  {'':<20}  reason"]
     highest = max((epoch.score for epoch in found.epochs if epoch.score is not None), default=0.0)

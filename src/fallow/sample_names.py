@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from ._checks import invalid
+from .spelling import one_line
 
 _LISTED = 8
 """Samples that an error lists, at most."""
@@ -41,6 +42,7 @@ def find(files: Sequence[str], wanted: str, data: str) -> int:
         lambda file: file == whole,
         lambda file: relative(file, data) == wanted,
         lambda file: file.endswith("/" + wanted),
+        lambda file: wanted in (one_line(file), one_line(relative(file, data))),  # as samples.csv spells it
     )
     for is_meant in ways:
         found = [sample for sample, file in enumerate(files) if is_meant(file)]

@@ -8,7 +8,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from .csv_table import Plain, table
+from .csv_table import Plain, names, table
 from .policies.base import Reason
 
 LARGEST = 700.0
@@ -44,13 +44,13 @@ def samples_csv(
     return table(
         {
             "index": range(n),
-            "label": [None] * n if labels is None else labels,
+            "label": [None] * n if labels is None else names(labels),
             "score": _shown(scores),
             "perplexity": _shown(perplexities),
             "reason": [words[why] for why in reason.tolist()],
             "times_used": times_used.tolist(),
-            "file": [None] * n if files is None else files,
-            "predicted": [None] * n if predicted is None else predicted,
+            "file": [None] * n if files is None else names(files),
+            "predicted": [None] * n if predicted is None else names(predicted),
         }
     )
 

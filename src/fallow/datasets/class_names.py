@@ -84,7 +84,7 @@ def number_classes(
 
 
 def name_notes(names: Sequence[str]) -> Iterator[str]:
-    """Yield a sentence for each group of classes whose names a person could not tell apart, and for blank ones.
+    """Yield a sentence for each group of classes with names that look the same, and for one that is blank.
 
     >>> list(name_notes(["cat", "Cat ", "dog"]))
     ['`cat`, `Cat ` are 2 classes of nearly the same name: if they are one, spell them alike.']
@@ -116,7 +116,7 @@ def _seen(name: str) -> str:
 
 
 def _told_apart(names: Sequence[str]) -> list[str]:
-    """Return names with marks of their own spelled if they look the same otherwise: ``cafe\\u0301``."""
+    r"""Return names with marks of their own spelled if they look the same otherwise: ``cafe\u0301``."""
     if len({unicodedata.normalize("NFC", name) for name in names}) == len(names):
         return list(names)
     return [

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .decoding import Header, read_extremes
 from .listing import number
-from .pixel_range import LARGEST, NO_RANGES, Depth, Extremes, PixelRange, PixelRanges, joined
+from .pixel_range import NO_RANGES, Depth, Extremes, PixelRange, PixelRanges, joined
 
 _KINDS: tuple[Depth, ...] = ("whole", "floats")
 _BLOCK = 1024
@@ -40,7 +40,7 @@ def find_extremes(training: Sequence[Path], headers: Mapping[Path, Header]) -> d
 def ranges_of(extremes: Mapping[Depth, Extremes], kept: PixelRanges = NO_RANGES) -> PixelRanges:
     """Return by which ranges images are scaled: those that are kept, else those found.
 
-    >>> ranges_of({"whole": (3, 1000, LARGEST)}).whole
+    >>> ranges_of({"whole": (3, 1000, 65535)}).whole
     PixelRange(low=0, high=1023)
     """
     found = {depth: PixelRange.around(low, high, depth, top) for depth, (low, high, top) in extremes.items()}

@@ -210,7 +210,9 @@ def shallow(image: Picture, file: IO[bytes], ranges: PixelRanges, depth: Depth) 
 
     white_is_zero = image.format == "TIFF" and _tags(image).get(PHOTOMETRIC) == 0
     values, opaque = deep_values(image, file)
-    scaled = ranges.of(depth).scaled(values)  # after the pixels are read: what is wrong with them is said first
+    scaled = ranges.of(depth).scaled(
+        values
+    )  # after the pixels are read: what is wrong with them is said first
     picture = Image.fromarray(255 - scaled if white_is_zero else scaled)
     if opaque is not None:
         picture.putalpha(Image.fromarray(opaque))

@@ -48,7 +48,8 @@ class PixelRange:
         """Return the range of images whose smallest and largest value are given, rounded outwards.
 
         Args:
-            low, high: the two values.
+            low: the smallest value.
+            high: the largest.
             depth: what they are.
             largest: the largest value that their type has, if they are whole numbers.
 

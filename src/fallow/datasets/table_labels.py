@@ -16,7 +16,8 @@ dates, times                    an error: when something was is no class. As tex
 ==============================  =========================================================================
 
 What looks like a mistake is said before training: classes that are called like nothing, names that differ in
-case, blanks or Unicode's forms alone, dates, and columns of many different numbers, which are what a regression predicts.
+case, blanks or Unicode's forms alone, dates, and columns of many different numbers, which are what a
+regression predicts.
 """
 
 from __future__ import annotations
@@ -127,9 +128,12 @@ def _name(cell: Any, part: Columns, column: Sequence[Any], row: int) -> str | No
     if isinstance(cell, ClassName):
         return str(cell)
     if isinstance(cell, date | time | timedelta):
-        rule, found = f"A label in {part.name} must be a name or a whole number, not a time.", f"{cell}"
         step = f"{_STEP} If times are classes, save them as text."
-        raise invalid(rule, f"{found[:40]} in {part.unit} {row}", step)
+        raise invalid(
+            f"A label in {part.name} must be a name or a whole number, not a time.",
+            f"{str(cell)[:40]} in {part.unit} {row}",
+            step,
+        )
     if isinstance(cell, str | bool | int | float | Decimal):
         text = str(cell).strip()
         found = _of_text(text)

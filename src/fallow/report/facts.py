@@ -101,7 +101,8 @@ def rule(options: dict[str, Any], unit: str) -> str:
         said += f" The share is {text.share(share, 0)}."
     every = options.get("readmit_every")
     if every:
-        said += f" They come back every {_value(every)} epochs."
+        often = "epoch" if every == 1 else f"{_value(every)} epochs"
+        said += f" They come back every {often}."
     return said
 
 

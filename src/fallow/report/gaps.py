@@ -148,7 +148,7 @@ def not_judged(found: Object) -> str:
     """Return a sentence where many samples of the reference could not be judged; else nothing."""
     names = ("reference_looked_at", "reference_judged", "reference_unreadable")
     looked, judged, unreadable = (told.whole(found.get(name)) for name in names)
-    said = f"{unreadable:,} files could not be read." if unreadable else ""
+    said = f"{unreadable:,} file{'s'[: unreadable != 1]} could not be read." if unreadable else ""
     if looked is None or judged is None or looked - judged <= looked // 5:
         return said
     odd = f"{looked - judged:,} of {looked:,} samples are made unlike the training samples and are not judged"

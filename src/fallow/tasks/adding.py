@@ -51,10 +51,13 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
         kept = [(row, pick) for row, pick in picks if _is_wanted(pick, ids, labelled)]
         rows, wanted = [row for row, _ in kept], [pick for _, pick in kept]
         if not wanted:
-            raise invalid(f"{path} must have labels.", f"none in {len(picks):,} picks", _STEP)
+            raise invalid(
+                f"{path} must have labels.", f"none in {len(picks):,} pick{'s'[: len(picks) != 1]}", _STEP
+            )
         if len(wanted) < len(picks):
-            left = f"{len(picks) - len(wanted):,} of {len(picks):,} picks"
-            console.line(f"{path}: {left} have no label and are left out.")
+            left = len(picks) - len(wanted)
+            said = "has no label and is left out" if left == 1 else "have no label and are left out"
+            console.line(f"{path}: {left:,} of {len(picks):,} picks {said}.")
         labels = [_label(pick, data, ids, f"{row} of {path}", labelled) for row, pick in kept]
         images, sums = _samples(data, path, kept, console)
         _check_held_out(sums, held_out, rows, path)
@@ -63,7 +66,9 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
         known = np.concatenate([known, sums[new]])
         data = _grown(data, [wanted[row] for row in new], images[new], np.array(labels, np.int64)[new])
         if again := len(wanted) - new.size:
-            said = "picks are in the training set, or twice in the list, and are left out."
+            are = "is" if again == 1 else "are"
+            picks_are = f"pick{'s'[: len(wanted) != 1]} {are}"
+            said = f"{picks_are} in the training set, or twice in the list, and {are} left out."
             console.line(f"{path}: {again:,} of {len(wanted):,} {said}")
     return data
 

@@ -202,5 +202,6 @@ class _Words:
         region = self.plan.regions.missing[number]
         return (
             f"missing: {region.factor:.1f} times as large a share of the pool as of the training set lies in "
-            f"gap {number + 1}, which has {region.training.size} thin training samples"
+            f"gap {number + 1}, which has {region.training.size} thin training "
+            f"sample{'s'[: region.training.size != 1]}"
         )

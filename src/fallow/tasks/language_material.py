@@ -72,7 +72,7 @@ def language_material(
     file = _data_file(corpus, train, content[chosen], test.checksums())
     if (order := as_before(file, before)) is not None:
         train, file = train.take(order), file.take(order)
-    read, held_out = (f"{len(part):,} windows ({part.sizes.sum():,} tokens)" for part in (train, test))
+    read, held_out = map(_told, (train, test))
     console.line(f"{read} and {held_out} held out; a vocabulary of {len(tokenizer):,} tokens")
     characters = sum(len(one.text) for one in corpus.test)
 
@@ -102,6 +102,11 @@ def language_material(
         usual=usual_of(options, length, VOCABULARY, pretrained=pretrained is not None),
         facts={"kind": "windows", "vocabulary": len(tokenizer), "max_tokens": length},
     )
+
+
+def _told(part: WindowDataset) -> str:
+    windows, tokens = len(part), int(part.sizes.sum())
+    return f"{windows:,} window{'s'[: windows != 1]} ({tokens:,} token{'s'[: tokens != 1]})"
 
 
 def _token_rule(options: TrainOptions) -> TokenThreshold | None:

@@ -188,7 +188,7 @@ def shared(settings: Mapping[str, Any]) -> list[str]:
 def _data(settings: Mapping[str, Any]) -> str:
     part = "validation" if "validation_samples" in settings else "test"
     kind = settings.get("kind", "samples")
-    said = f"{settings['samples']:,} {kind}"
+    said = _count(settings["samples"], kind.removesuffix("s"))
     if size := settings.get("image_size"):
         said += f" of {size[0]} × {size[1]} pixels"
     elif kind == "windows":
@@ -197,7 +197,7 @@ def _data(settings: Mapping[str, Any]) -> str:
     if settings["classes"]:
         parts.append(_count(settings["classes"], "class", "classes"))
     if (held := settings[f"{part}_samples"]) is not None:
-        parts.append(f"{held:,} {part} {kind}")
+        parts.append(_count(held, f"{part} {kind.removesuffix('s')}"))
     if kind == "texts":
         parts.append(f"at most {settings['max_tokens']:,} tokens each")
     if vocabulary := settings.get("vocabulary"):
@@ -233,7 +233,7 @@ def _times(settings: Mapping[str, Any]) -> str:
     parts = ["the first epoch is full" if few == 1 else f"the first {few} epochs are full"]
     if every := found["readmit_every"]:
         back = f"1/{every} of what is left out comes back in each epoch"
-        parts.append(back if found["stagger"] else f"all come back in every {every}th epoch")
+        parts.append(back if found["stagger"] else f"all come back in every {_place(every)}epoch")
     if found["readmit_at"]:
         parts.append(f"all come back in epochs {', '.join(str(epoch + 1) for epoch in found['readmit_at'])}")
     if found["full_tail"]:
@@ -242,6 +242,16 @@ def _times(settings: Mapping[str, Any]) -> str:
         words = {"remeasure": "by measurement", "readmit": "with the others", "never": "never"}
         parts.append(f"outliers come back {words[found['outliers']]}")
     return _joined(parts)
+
+
+def _place(number: int) -> str:
+    """Return a number of a row of them, with a blank; nothing for each of them.
+
+    >>> _place(1), _place(2), _place(11), _place(23)
+    ('', '2nd ', '11th ', '23rd ')
+    """
+    end = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return "" if number == 1 else f"{number}{end} "
 
 
 def _measured(settings: Mapping[str, Any]) -> str:

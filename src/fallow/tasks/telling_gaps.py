@@ -98,12 +98,17 @@ def _tell_command(why: str, command: str, console: Console) -> None:
 def tell_picks(found: Collected, run: str, console: Console | None = None) -> None:
     """Print what ``collect`` chose, and what to do next."""
     console = console or Console()
-    lost = f"{found.junk:,} made unlike the training samples, {found.alike:,} near-duplicates of them"
-    console.print(
-        Text(f"{found.seen:,} candidates, {found.looked_at:,} of them looked at closely; left out: {lost}")
-    )
+    lost = f"{found.junk:,} made unlike the training samples, "
+    lost += f"{found.alike:,} near-duplicate{'s'[: found.alike != 1]} of them"
+    seen = f"{found.seen:,} candidate{'s'[: found.seen != 1]}, {found.looked_at:,} of them looked at closely"
+    console.print(Text(f"{seen}; left out: {lost}"))
     for count, words in (
-        (found.held_out, "are samples that the run is measured on, and are left out"),
+        (
+            found.held_out,
+            "is a sample that the run is measured on, and is left out"
+            if found.held_out == 1
+            else "are samples that the run is measured on, and are left out",
+        ),
         (found.unreadable, "could not be read"),
     ):
         if count:

@@ -129,7 +129,8 @@ def _told(data: TextData, tokens: int) -> str:
     sizes = np.bincount(data.train.labels, minlength=len(data.classes))
     classes = f"{len(data.classes):,} classes ({sizes.min():,} to {sizes.max():,} each)"
     held_out = f"{len(data.test):,} held out"
-    return f"{len(data.train):,} texts of {classes} and {held_out}; a vocabulary of {tokens:,} tokens"
+    texts = f"{len(data.train):,} text{'s'[: len(data.train) != 1]}"
+    return f"{texts} of {classes} and {held_out}; a vocabulary of {tokens:,} tokens"
 
 
 def _targets(part: Texts) -> Tensor:
