@@ -96,10 +96,3 @@ def test_shares_that_cannot_be_cut(capsys, tmp_path):
         assert main(["train", "--data", "digits", *words, "--out", str(tmp_path / "r")]) == 2
         assert words[0] in capsys.readouterr().err
     assert not (tmp_path / "r").exists()
-
-
-def test_the_names_of_data_are_known_without_torch():
-    from fallow.datasets.load import NAMES
-    from fallow.tasks.options import KNOWN_IMAGES
-
-    assert KNOWN_IMAGES == NAMES

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow._checks import InvalidType, InvalidValue
+from fallow.datasets import names
 from fallow.tasks.building import make_policy
-from fallow.tasks.options import KNOWN_CORPORA, KNOWN_TEXTS, TABLES, TrainOptions
+from fallow.tasks.options import TABLES, TrainOptions
 from fallow.tasks.text_options import TOKENIZERS
 
 IMAGE, TEXT, LANGUAGE = "image", "text", "language-model"
@@ -264,7 +265,7 @@ def test_names_are_those_that_the_readers_know():
 
     assert TABLES == SUFFIXES
     assert sorted(TOKENIZERS) == sorted(KINDS)
-    assert not set(KNOWN_TEXTS) & set(KNOWN_CORPORA)
+    assert not set(names.TEXTS) & set(names.CORPORA)
 
 
 def test_options_are_resolved_and_checked_without_torch():

@@ -149,8 +149,21 @@ def _read(command: str, parsed: Any) -> int:
         raise invalid("What is asked for must be readable, and --out writable.", what) from None
 
 
+def _check_data(options: TrainOptions) -> None:
+    """Raise if there are no such data: nothing slow has been loaded yet."""
+    from .datasets.names import check_there
+    from .tasks.own_classes import is_import_path, nearly_import_path
+
+    for name in (options.data, options.model):
+        if error := nearly_import_path(name):
+            raise error
+    if not is_import_path(options.data) and not options.data.startswith("hf:"):
+        check_there(options.data)
+
+
 def _train(options: TrainOptions) -> int:
     options.check()
+    _check_data(options)
     try:
         from .tasks.training import train
     except ModuleNotFoundError as error:
@@ -161,7 +174,10 @@ def _train(options: TrainOptions) -> int:
 def _compare(parsed: Any) -> int:
     from .comparison.running import run_comparison
 
-    comparison = run_comparison(_of(CompareOptions, parsed), _of(TrainOptions, parsed, without=NOT_SHARED))
+    options = _of(TrainOptions, parsed, without=NOT_SHARED)
+    if options.data:
+        _check_data(options)
+    comparison = run_comparison(_of(CompareOptions, parsed), options)
     if comparison is None:
         return DONE
     return FINDING if comparison.failed or comparison.diverged else DONE

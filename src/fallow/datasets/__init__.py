@@ -1,26 +1,39 @@
 """Readers of data: images, texts with classes, and documents, each as a train and a test part."""
 
-from .images import ImageData, ImageDataset
-from .load import load_images
-from .newsgroups import load_newsgroups, load_reuters
-from .shakespeare import load_shakespeare
-from .text_tables import load_documents, load_text_table
-from .texts import Corpus, Document, TextData, Texts, soft_labels
-from .vader import load_vader
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Corpus",
-    "Document",
-    "ImageData",
-    "ImageDataset",
-    "TextData",
-    "Texts",
-    "load_documents",
-    "load_images",
-    "load_newsgroups",
-    "load_reuters",
-    "load_shakespeare",
-    "load_text_table",
-    "load_vader",
-    "soft_labels",
-]
+if TYPE_CHECKING:
+    from .images import ImageData as ImageData
+    from .images import ImageDataset as ImageDataset
+    from .load import load_images as load_images
+    from .newsgroups import load_newsgroups as load_newsgroups
+    from .newsgroups import load_reuters as load_reuters
+    from .shakespeare import load_shakespeare as load_shakespeare
+    from .text_tables import load_documents as load_documents
+    from .text_tables import load_text_table as load_text_table
+    from .texts import Corpus as Corpus
+    from .texts import Document as Document
+    from .texts import TextData as TextData
+    from .texts import Texts as Texts
+    from .texts import soft_labels as soft_labels
+    from .vader import load_vader as load_vader
+
+_HOMES = {
+    "images": ["ImageData", "ImageDataset"],
+    "load": ["load_images"],
+    "newsgroups": ["load_newsgroups", "load_reuters"],
+    "shakespeare": ["load_shakespeare"],
+    "text_tables": ["load_documents", "load_text_table"],
+    "texts": ["Corpus", "Document", "TextData", "Texts", "soft_labels"],
+    "vader": ["load_vader"],
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module 'fallow.datasets' has no attribute {name!r}")

@@ -5,21 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .._checks import InvalidValue, invalid, unknown_name
-from ..regular_file import what_lies_at
+from .._checks import invalid
 from .cifar10 import load_cifar10
 from .cifar10n import load_cifar10n
 from .digits import load_digits
 from .fashion_mnist import load_fashion_mnist
 from .folder import load_folder
 from .images import ImageData, Progress
+from .names import IMAGES, not_found
 from .npz import load_npz
 from .pixel_range import NO_RANGES, PixelRanges
-
-NAMES = ("digits", "fashion-mnist", "cifar10", "cifar10n")
-"""The data sets of images that are known by name."""
-TEXTS = ("20newsgroups", "r8", "shakespeare")
-"""Those of texts, for other tasks."""
 
 
 def load_images(
@@ -51,7 +46,7 @@ def load_images(
         InvalidValue: The data is not known, cannot be had, or breaks a rule of its reader.
     """
     path = Path(data)
-    if image_size is not None and (data in NAMES or not path.is_dir()):
+    if image_size is not None and (data in IMAGES or not path.is_dir()):
         step = "Leave it out: this data has one size."
         raise invalid("`image_size` goes with a folder of images.", f"data {data}", step)
     if data == "digits":
@@ -75,19 +70,3 @@ def load_images(
     if path.suffix.lower() == ".npz" and path.exists():  # what is no regular file says so there
         return load_npz(path)
     raise not_found(path, str(data))
-
-
-def not_found(path: Path, data: str) -> InvalidValue:
-    """Return the error for ``data`` that is neither known nor a folder nor an npz file."""
-    step = "A folder of images, a FILE.npz, a table or a FILE.txt of texts may be named too."
-    if path.is_file():
-        return invalid(
-            "A file of images must be a FILE.npz.",
-            data,
-            "Or name a folder of images; texts are for --task text.",
-        )
-    if found := what_lies_at(path):
-        return invalid(f"The data {data} must be a folder or a file.", found, "Check the path.")
-    if path.suffix or len(path.parts) > 1:
-        return invalid(f"The data {data} must exist.", "no such file or folder", "Check the path.")
-    return InvalidValue(f"{unknown_name('data', data, (*NAMES, *TEXTS))} {step}")

@@ -17,13 +17,14 @@ from .decoding import decode
 from .image_files import RAW_SUFFIXES, SUFFIXES, begins_as_image, called
 from .images import ImageDataset
 from .listing import counted, no_images, number
-from .load import NAMES, load_images
+from .load import load_images
+from .names import IMAGES
 from .pool_npz import NpzPool
 from .pool_part import UNKNOWN, Kind, Pool, PoolPart, chunks
 from .pool_tables import HuggingFacePool, ParquetPool
 from .walking import Walk, shown, walk
 
-_STEP = f"Name a folder, a FILE.npz, a FILE.parquet, hf:NAME, or {', '.join(NAMES)}."
+_STEP = f"Name a folder, a FILE.npz, a FILE.parquet, hf:NAME, or {', '.join(IMAGES)}."
 
 
 def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequence[str]) -> Pool:
@@ -47,7 +48,7 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
     text = os.fspath(name)
     if text.startswith("hf:"):
         return HuggingFacePool(text, kind)
-    if text in NAMES:
+    if text in IMAGES:
         return _Known(text, kind)
     path = Path(text)
     try:
@@ -82,7 +83,7 @@ def fetched_from(name: str) -> str | None:
     """
     if name.startswith("hf:"):
         return None if Path(name.removeprefix("hf:")).is_dir() else "from Hugging Face"
-    return "if it is not in the cache" if name in NAMES and name != "digits" else None
+    return "if it is not in the cache" if name in IMAGES and name != "digits" else None
 
 
 def _is_parquet(file: Path) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .._checks import FallowError, invalid
 from ..data_file import readable, row_checksums
 from ..datasets import ImageData, ImageDataset
-from ..datasets.load import NAMES
+from ..datasets.names import IMAGES as NAMES
 from ..datasets.pool_part import UNKNOWN, PoolPart
 from ..datasets.pools import fetched_from, open_pool
 from ..picks import LEFT_OUT, Pick, read_rows

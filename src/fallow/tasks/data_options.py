@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._checks import InvalidValue, invalid
+from ..datasets.names import KNOWN
 from .own_classes import is_import_path
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 USUAL_SHARE, SHARE_OF_TEXT = 0.2, 0.1
 """The share that is held out where nothing is said; of a FILE.txt."""
-_WITH_TEST_PART = ("digits", "fashion-mnist", "cifar10", "cifar10n", "20newsgroups", "r8", "shakespeare")
 _FOR_LABELS = ("doubt", "keep_rare", "min_kept_per_class")
 
 
@@ -38,7 +38,7 @@ def check_data_options(options: TrainOptions) -> None:
     if options.resume is not None:
         return
     name = options.data
-    own, known = is_import_path(name), name in _WITH_TEST_PART
+    own, known = is_import_path(name), name in KNOWN
     if own or known or Path(name).suffix.lower() == ".npz":
         _refuse_share(options)
         if options.skip_corrupt:

@@ -17,6 +17,7 @@ from ..data_changes import Samples
 from ..data_file import DataFile, held_out_arrays, held_out_order, readable, row_checksums
 from ..datasets import ImageData, ImageDataset, load_images
 from ..datasets.images import LeftOutWarning, Progress
+from ..datasets.names import KNOWN
 from ..datasets.pixel_range import PixelRanges
 from ..models import SmallAutoencoder, image_model
 from ..subsampler import Subsampler
@@ -27,7 +28,7 @@ from .console import Console
 from .image import ImageTask
 from .material import Material, as_before
 from .on_images import OnImages, Recipe
-from .options import KNOWN_DATA, TrainOptions
+from .options import TrainOptions
 from .parts import chosen_parts
 
 _AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "cifar10n": "crop-flip", "digits": "none"}
@@ -120,7 +121,7 @@ def _usual(options: TrainOptions, data: ImageData) -> dict[str, Any]:
     """Return the values of options that depend on the images."""
     height, width = data.train.images.shape[2:]
     found: dict[str, Any] = {"augment": _AUGMENTS.get(data.name, "crop")}
-    if height == width and Path(options.data).is_dir() and options.data not in KNOWN_DATA:
+    if height == width and Path(options.data).is_dir() and options.data not in KNOWN:
         found["image_size"] = height
     return found
 

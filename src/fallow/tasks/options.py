@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .._checks import invalid, unknown_name
+from ..datasets import names
 from .data_options import check_data_options, usual_share
 from .kinds import check_kinds
 from .text_options import check_texts
@@ -15,11 +16,6 @@ POLICIES = (
     "threshold", "soft", "fraction", "below-mean", "infobatch", "seta", "kakurenbo", "ucb", "repb",
     "order-dp", "ies", "selective-backprop", "random", "full",
 )  # fmt: skip
-KNOWN_IMAGES = ("digits", "fashion-mnist", "cifar10", "cifar10n")
-KNOWN_TEXTS = ("20newsgroups", "r8")
-KNOWN_CORPORA = ("shakespeare",)
-KNOWN_DATA = (*KNOWN_IMAGES, *KNOWN_TEXTS, *KNOWN_CORPORA)
-"""The names of :mod:`fallow.datasets`, which take torch to ask."""
 LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow", "trackio")
 AUGMENTS = ("auto", "none", "crop", "crop-flip")
 TASKS = ("auto", "image", "text", "language-model", "autoencoder")
@@ -396,11 +392,11 @@ class TrainOptions:
 def _task(options: TrainOptions) -> str:
     """Return what data are for, where nothing is said."""
     name = options.data
-    if name in KNOWN_CORPORA or name.lower().endswith(".txt"):
+    if name in names.CORPORA or name.lower().endswith(".txt"):
         return "language-model"
-    if name in KNOWN_IMAGES:
+    if name in names.IMAGES:
         return "image"
-    if name in KNOWN_TEXTS or options.label is not None:
+    if name in names.TEXTS or options.label is not None:
         return "text"
     if options.text is not None:
         return "language-model"
@@ -417,7 +413,7 @@ def _policy(options: TrainOptions, task: str) -> str:
 
 def is_table(name: str) -> bool:
     """Return whether texts of this name come from a table, whose columns can be named."""
-    return name not in (*KNOWN_TEXTS, *KNOWN_CORPORA) and not name.lower().endswith(".txt")
+    return name not in (*names.TEXTS, *names.CORPORA) and not name.lower().endswith(".txt")
 
 
 def _holds_tables(name: str) -> bool:

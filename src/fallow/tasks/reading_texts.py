@@ -15,10 +15,11 @@ from ..datasets import (
     load_reuters,
     load_shakespeare,
     load_text_table,
+    names,
 )
 from ..datasets.texts import not_utf8
 from ..regular_file import read_regular, what_lies_at
-from .options import KNOWN_CORPORA, KNOWN_IMAGES, KNOWN_TEXTS, TrainOptions, is_table
+from .options import TrainOptions, is_table
 from .parts import beginning, chosen_documents, chosen_parts, cut_at_line
 
 
@@ -31,7 +32,7 @@ def read_texts(options: TrainOptions, before: DataFile | None = None) -> TextDat
             documents are told by their tokens, and so only where these are at hand.
     """
     name, share = options.data, 0.2 if options.test_share is None else options.test_share
-    if name in KNOWN_IMAGES or Path(name).suffix.lower() == ".npz":
+    if name in names.IMAGES or Path(name).suffix.lower() == ".npz":
         raise invalid(
             f"--task {options.task} needs texts.", f"--data {name}", "Name texts, or another --task."
         )
@@ -40,9 +41,9 @@ def read_texts(options: TrainOptions, before: DataFile | None = None) -> TextDat
     column = options.text or "text"
     if options.task == "text":
         return chosen_parts(_classified(options, column, share), options.samples, options.validation, before)
-    if name in KNOWN_CORPORA:
+    if name in names.CORPORA:
         corpus = load_shakespeare()
-    elif name in KNOWN_TEXTS:
+    elif name in names.TEXTS:
         corpus = _documents(_known(name))
     elif name.lower().endswith(".txt"):
         cut = None if before is None or options.validation is not None else before.cut
@@ -57,9 +58,9 @@ def read_texts(options: TrainOptions, before: DataFile | None = None) -> TextDat
 
 
 def _classified(options: TrainOptions, column: str, share: float) -> TextData:
-    if options.data in KNOWN_TEXTS:
+    if options.data in names.TEXTS:
         return _known(options.data)
-    if options.data in KNOWN_CORPORA or options.data.lower().endswith(".txt"):
+    if options.data in names.CORPORA or options.data.lower().endswith(".txt"):
         step = "Name a table, or --task language-model."
         raise invalid("--task text needs texts with a class each.", options.data, step)
     labels = [name.strip() for name in (options.label or "label").split(",") if name.strip()]

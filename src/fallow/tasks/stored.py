@@ -10,12 +10,13 @@ from typing import Any
 
 from .. import plain_yaml
 from .._checks import damaged, invalid, unknown_name
+from ..datasets.names import KNOWN
 from ..generations import Search
 from ..picks import MOST_BYTES
 from ..regular_file import read_regular
 from ..run_directory import RunDirectory
 from .naming import shown, usable
-from .options import KNOWN_DATA, ON_DATA, TrainOptions, lists
+from .options import ON_DATA, TrainOptions, lists
 
 _FREE = {"out", "resume", "accept", "workers", "logger", "checkpoints", "save_steps", "on_storage_error"}
 """What changes nothing in a training."""
@@ -127,7 +128,7 @@ def _read_config(path: Path) -> Any:
 def located(data: str) -> str:
     """Return the data's path from the root, where it is one: a run goes on from any folder."""
     start, place = ("hf:", data[3:]) if data.startswith("hf:") else ("", data)
-    known = data in KNOWN_DATA or not place or not Path(place).exists()
+    known = data in KNOWN or not place or not Path(place).exists()
     return data if known else start + str(_from_root(Path(place)))
 
 
