@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fallow.options.train_options import TrainOptions
 from fallow.tasks.console import Console
-from fallow.tasks.options import TrainOptions
 from fallow.tasks.training import train
 
 

@@ -85,9 +85,9 @@ def files(n, folder):
 
 def share(folder, samples, epochs):
     """Return which share of a training on Fashion-MNIST is spent on keeping it."""
+    from fallow.options.train_options import TrainOptions
     from fallow.tasks.epoch_writer import EpochWriter
     from fallow.tasks.keeper import Keeper
-    from fallow.tasks.options import TrainOptions
     from fallow.tasks.training import train
 
     spent = {"state": 0.0, "history": 0.0, "pictures": 0.0}

@@ -19,12 +19,12 @@ import torch
 from rich.console import Console as RichConsole
 
 from fallow._checks import FallowError
+from fallow.options.stored import stored_options
+from fallow.options.train_options import TrainOptions
 from fallow.run_directory import RunDirectory
 from fallow.storage import Disk
 from fallow.tasks import outcome
 from fallow.tasks.console import Console
-from fallow.tasks.options import TrainOptions
-from fallow.tasks.stored import stored_options
 from fallow.tasks.training import train
 
 OPTIONS = {

@@ -19,11 +19,11 @@ from fallow._checks import InvalidValue
 from fallow.data_file import DataFile
 from fallow.datasets import ImageData, ImageDataset
 from fallow.datasets.pixel_range import PixelRange, PixelRanges
+from fallow.options.stored import going_on, longer, plain, stored_options
+from fallow.options.train_options import TrainOptions
 from fallow.picks import Pick, dump_picks
 from fallow.run_directory import RunDirectory
 from fallow.tasks.adding import lists, with_added
-from fallow.tasks.options import TrainOptions
-from fallow.tasks.stored import going_on, longer, plain, stored_options
 from fallow.tasks.training import train
 from told_console import Told
 

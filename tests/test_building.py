@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from fallow._checks import InvalidValue
+from fallow.options.checks import check
+from fallow.options.train_options import POLICIES, TrainOptions
 from fallow.policies import (
     IES,
     UCB,
@@ -20,7 +22,6 @@ from fallow.policies import (
 from fallow.scores import KLDivergence, RelativeToBatch, TotalVariation
 from fallow.step_rules import SelectiveBackprop
 from fallow.tasks.building import make_policy, make_schedule, make_score, make_step_rule
-from fallow.tasks.options import POLICIES, TrainOptions
 
 DEFAULT = Fraction(0.5, exponent=0.5, high="auto", doubt=1.0, keep_rare=True, calibrate=True)
 PLAIN = {"high": "none", "doubt": 0.0, "keep_rare": False, "calibrate": False}
@@ -49,9 +50,9 @@ def test_every_name_makes_its_rule_as_published_or_with_a_share_of_all_samples(n
     options = TrainOptions("digits", policy=name, fraction=0.3)
     if shared is None:
         with pytest.raises(InvalidValue, match=f"--fraction goes with .* Found --policy {name}"):
-            options.check()
+            check(options)
     else:
-        options.check()
+        check(options)
         assert make_policy(options) == shared
 
 
@@ -159,5 +160,5 @@ def test_no_visits_are_refused_and_not_taken_for_none_given(policy):
 )
 def test_options_that_would_do_nothing_are_refused(given, message):
     with pytest.raises(InvalidValue, match=message):
-        TrainOptions("digits", **given).check()
-    TrainOptions("digits", policy="threshold", low="auto", readmit_every=0, readmit_at=[5]).check()
+        check(TrainOptions("digits", **given))
+    check(TrainOptions("digits", policy="threshold", low="auto", readmit_every=0, readmit_at=[5]))

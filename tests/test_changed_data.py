@@ -11,10 +11,10 @@ from PIL import Image
 from fallow._checks import InvalidValue
 from fallow.cli import main
 from fallow.datasets import held_out
+from fallow.options.stored import stored_options
+from fallow.options.train_options import TrainOptions
 from fallow.reading import Run
 from fallow.tasks import parts
-from fallow.tasks.options import TrainOptions
-from fallow.tasks.stored import stored_options
 from fallow.tasks.training import train
 from told_console import Told
 

@@ -25,9 +25,9 @@ import fallow
 from fallow import Fraction, Schedule, Subsampler
 from fallow.cli import main
 from fallow.comparison.options import CompareOptions
+from fallow.options.train_options import TrainOptions
 from fallow.run_directory import RunDirectory
 from fallow.tasks.console import Console
-from fallow.tasks.options import TrainOptions
 
 QUICK = ["train", "--data", "digits", "--epochs", "3", "--accelerator", "cpu"]
 

@@ -20,7 +20,7 @@ from fallow.comparison import running
 from fallow.comparison.options import CompareOptions
 from fallow.comparison.plan import Plan
 from fallow.comparison.running import make_plan
-from fallow.tasks.options import TrainOptions
+from fallow.options.train_options import TrainOptions
 
 ARMS = ("full", "fewer-epochs", "soft")
 SMALL = {"data": "digits", "samples": 200, "epochs": 3, "accelerator": "cpu"}

@@ -18,8 +18,9 @@ from fallow.comparison.options import (
     read_seeds,
 )
 from fallow.comparison.running import compare, make_plan
+from fallow.options.resolve import resolve
+from fallow.options.train_options import POLICIES, TrainOptions
 from fallow.tasks.building import make_policy, make_schedule
-from fallow.tasks.options import POLICIES, TrainOptions
 
 BASE = TrainOptions(data="digits", epochs=20)
 
@@ -51,10 +52,10 @@ def test_what_the_names_stand_for():
     schedule = make_schedule(threshold, 20)
     assert make_policy(threshold).quantiles
     assert (schedule.readmit_every, schedule.full_tail) == (5, 0.1)
-    assert arm("default").options.policy == TrainOptions(data="digits").resolved().policy == "soft"
-    (of_texts,) = make_arms({"default": None}, (0.5,), TrainOptions(data="shakespeare", epochs=8).resolved())
+    assert arm("default").options.policy == resolve(TrainOptions(data="digits")).policy == "soft"
+    (of_texts,) = make_arms({"default": None}, (0.5,), resolve(TrainOptions(data="shakespeare", epochs=8)))
     assert of_texts.options.policy == "fraction"
-    mine = make_arms({"mine": {"exponent": 1.0}}, (), TrainOptions(data="shakespeare").resolved())
+    mine = make_arms({"mine": {"exponent": 1.0}}, (), resolve(TrainOptions(data="shakespeare")))
     assert mine[0].options.policy == "soft", "an option that only this policy has"
     assert arm("full").options.policy == "full"
     assert arm("full").saved is None

@@ -22,7 +22,7 @@ from fallow.comparison.running import make_plan
 from fallow.comparison.sentences import sentences, verdict
 from fallow.comparison.statistics import t_quantile
 from fallow.comparison.table import rows
-from fallow.tasks.options import TrainOptions
+from fallow.options.train_options import TrainOptions
 
 N, EPOCHS = 1000, 20
 NOISE = (0.001, -0.002, 0.0005, 0.0015, -0.001)

@@ -5,9 +5,11 @@ import pytest
 from PIL import Image
 
 from fallow._checks import InvalidValue
+from fallow.options.checks import check
+from fallow.options.resolve import resolve
+from fallow.options.train_options import TrainOptions
 from fallow.tasks.console import Console
 from fallow.tasks.jobs import read_data
-from fallow.tasks.options import TrainOptions
 
 UNUSED = [
     ({"data": "digits", "test_share": 0.5}, "--test_share"),
@@ -48,22 +50,22 @@ def told(given):
 @pytest.mark.parametrize(("given", "said"), UNUSED, ids=told)
 def test_what_is_of_no_use_is_refused(given, said):
     with pytest.raises(InvalidValue, match=said):
-        TrainOptions(**given).check()
+        check(TrainOptions(**given))
 
 
 @pytest.mark.parametrize(("given", "said"), UNUSED, ids=told)
 def test_a_run_of_an_earlier_version_goes_on_with_what_it_did_not_use(given, said):
-    TrainOptions(**given, resume="runs/one").check()
+    check(TrainOptions(**given, resume="runs/one"))
 
 
 @pytest.mark.parametrize("given", USED, ids=told)
 def test_what_is_of_use_is_taken(given):
-    TrainOptions(**given).check()
+    check(TrainOptions(**given))
 
 
 @pytest.mark.parametrize("given", [given for given, _ in UNUSED if given["data"] == "digits"], ids=told)
 def test_the_options_that_a_run_writes_are_taken_again(given):
-    resolved = TrainOptions(data="digits", task=given.get("task", "auto")).resolved()
+    resolved = resolve(TrainOptions(data="digits", task=given.get("task", "auto")))
     resolved.check()
 
 

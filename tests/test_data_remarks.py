@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from fallow.data_file import DataFile, held_out_arrays
+from fallow.options.train_options import TrainOptions
 from fallow.tasks.data_remarks import data_remarks
-from fallow.tasks.options import TrainOptions
 from fallow.tasks.training import train
 from told_console import Told
 

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from fallow import ActivationDensity, GaussianMixture, Schedule, Subsampler, Threshold
 from fallow.cli import main
 from fallow.integrations.lightning import SubsamplingCallback
+from fallow.options.train_options import DENSITIES
 from fallow.reading import Run
 from fallow.state_file import parse
-from fallow.tasks.options import DENSITIES
 
 QUICK = [
     "train",

@@ -15,8 +15,9 @@ from fallow._checks import DamagedData, InvalidValue
 from fallow.datasets import decoding, load_images
 from fallow.datasets.image_files import ORIENTATION
 from fallow.datasets.images import LeftOutWarning
+from fallow.options.resolve import resolve
+from fallow.options.train_options import TrainOptions
 from fallow.tasks.image_material import read_images
-from fallow.tasks.options import TrainOptions
 from pictures import every, picture, put, tiff
 from told_console import Told
 
@@ -351,7 +352,7 @@ class TestKnownByContent:
     def test_a_run_prints_the_notes_and_no_python_warning(self, folder, capsys):
         put(folder / "cat" / "notes.txt", b"x")
         put(folder / "cat" / "bad.png", b"x")
-        options = TrainOptions(data=str(folder), skip_corrupt=True).resolved()
+        options = resolve(TrainOptions(data=str(folder), skip_corrupt=True))
         console = Told()
         read_images(options, console, None)
         assert [line[:31] for line in console.said] == [

@@ -8,8 +8,9 @@ import torch
 
 from fallow._checks import FallowError
 from fallow.cli import main
+from fallow.options.resolve import resolve
+from fallow.options.train_options import TrainOptions
 from fallow.tasks.generators import generator_states
-from fallow.tasks.options import TrainOptions
 from fallow.tasks.training import train
 from told_console import Told
 
@@ -229,7 +230,7 @@ def test_looking_leaves_no_trace(place):
     from fallow.tasks.jobs import build
     from fallow.tasks.outputs import check_outputs
 
-    job = build(options("Draws").resolved(), Told())
+    job = build(resolve(options("Draws")), Told())
     network = job.module.network
     assert network.training
     assert not network.layers[1].training

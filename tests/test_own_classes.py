@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
 from fallow._checks import InvalidValue
-from fallow.tasks.own_classes import import_class, is_import_path, nearly_import_path
+from fallow.options.own_classes import import_class, is_import_path, nearly_import_path
 
 MODULE = """
 from __future__ import annotations

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 import fallow.tasks.reading_texts as reading
 from fallow._checks import DamagedData, InvalidValue
 from fallow.datasets import Corpus, Document, TextData, Texts
-from fallow.tasks.options import TrainOptions
+from fallow.options.checks import check
+from fallow.options.resolve import resolve
+from fallow.options.train_options import TrainOptions
 from fallow.tasks.parts import chosen_documents, chosen_parts, cut_at_line
 from fallow.tasks.reading_texts import read_texts
 
@@ -24,8 +26,8 @@ def csv(path, n=40):
 
 def read(data, **given):
     options = TrainOptions(data=str(data), **given)
-    options.check()
-    return read_texts(options.resolved())
+    check(options)
+    return read_texts(resolve(options))
 
 
 def corpus(*sizes):

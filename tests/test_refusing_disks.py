@@ -12,9 +12,9 @@ import pytest
 from fallow._checks import FallowError, NotWritten
 from fallow.cli import main
 from fallow.generations import Generations
+from fallow.options.train_options import TrainOptions
 from fallow.reading import Run
 from fallow.storage import Disk
-from fallow.tasks.options import TrainOptions
 from fallow.tasks.training import train
 from fallow.verifying import verify
 from killing import OPTIONS, begin_or_go_on, left

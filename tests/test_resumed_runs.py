@@ -20,12 +20,12 @@ from PIL import Image
 from fallow._checks import DamagedData, InvalidValue, WrongState
 from fallow.cli import main
 from fallow.generations import Generations
+from fallow.options.stored import going_on, located, stored_options, with_own_lists
+from fallow.options.train_options import TrainOptions
 from fallow.reading import Run
 from fallow.run_directory import RunDirectory
 from fallow.tasks.keeper import Keeper
-from fallow.tasks.options import TrainOptions
 from fallow.tasks.session import Stopped
-from fallow.tasks.stored import going_on, located, stored_options, with_own_lists
 from fallow.tasks.training import train
 from told_console import Told
 

@@ -15,13 +15,15 @@ from fallow._checks import InvalidValue
 from fallow.comparison.options import CompareOptions
 from fallow.comparison.running import make_plan
 from fallow.generations import Generations
+from fallow.options.checks import check
+from fallow.options.resolve import resolve
+from fallow.options.stored import stored_options
+from fallow.options.train_options import ON_DATA, TrainOptions
 from fallow.reading import Run
 from fallow.run_directory import RunDirectory
 from fallow.tasks.jobs import build
-from fallow.tasks.options import ON_DATA, TrainOptions
 from fallow.tasks.session import Session
 from fallow.tasks.settings import config_text, opening
-from fallow.tasks.stored import stored_options
 from fallow.tasks.training import train
 from fallow.verifying import verify
 from told_console import Told
@@ -62,8 +64,8 @@ def trained(tmp_path_factory):
 
 def session_of(options, folder):
     """A session as ``fallow train`` makes it, before it trains."""
-    options = TrainOptions(**options).resolved()
-    options.check()
+    options = resolve(TrainOptions(**options))
+    check(options)
     return Session(options, build(options, Told()), RunDirectory(folder), Told())
 
 

@@ -17,8 +17,8 @@ import fallow
 from fallow._checks import InvalidValue
 from fallow.cli import main
 from fallow.generations import Generations
-from fallow.tasks.options import TrainOptions
-from fallow.tasks.stored import stored_options, whole_options
+from fallow.options.stored import stored_options, whole_options
+from fallow.options.train_options import TrainOptions
 from fallow.tasks.training import train
 from told_console import Told
 

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from fallow._checks import InvalidType, InvalidValue
 from fallow.datasets import names
+from fallow.options.checks import check
+from fallow.options.resolve import TABLES, high_side, planned_epochs, resolve
+from fallow.options.text_checks import TOKENIZERS
+from fallow.options.train_options import TrainOptions
 from fallow.tasks.building import make_policy
-from fallow.tasks.options import TABLES, TrainOptions
-from fallow.tasks.text_options import TOKENIZERS
 
 IMAGE, TEXT, LANGUAGE = "image", "text", "language-model"
 TASKS = [
@@ -50,12 +52,12 @@ def told(given):
 
 @pytest.mark.parametrize(("given", "task"), TASKS, ids=[told(given) for given, _ in TASKS])
 def test_what_data_are_for(given, task):
-    assert TrainOptions(**given).resolved().task == task
+    assert resolve(TrainOptions(**given)).task == task
 
 
 @pytest.mark.parametrize("data", ["hf:imdb", "hf:owner/name"])
 def test_a_data_set_of_hugging_face_is_of_texts(data):
-    assert TrainOptions(data=data).resolved().task == TEXT
+    assert resolve(TrainOptions(data=data)).task == TEXT
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_a_data_set_of_hugging_face_is_of_texts(data):
 def test_a_folder_with_a_train_table_is_of_texts(tmp_path, names):
     for name in names:
         (tmp_path / name).touch()
-    assert TrainOptions(data=str(tmp_path)).resolved().task == TEXT
+    assert resolve(TrainOptions(data=str(tmp_path))).task == TEXT
 
 
 RESOLVED = [
@@ -79,10 +81,10 @@ RESOLVED = [
 
 @pytest.mark.parametrize(("data", "model", "decay", "share", "epochs"), RESOLVED)
 def test_what_hangs_on_the_task(data, model, decay, share, epochs):
-    found = TrainOptions(data=data).resolved()
+    found = resolve(TrainOptions(data=data))
     assert (found.model, found.weight_decay, found.test_share) == (model, decay, share)
-    assert found.planned_epochs == TrainOptions(data=data).planned_epochs == epochs
-    assert TrainOptions(data=data, epochs=3).planned_epochs == 3
+    assert planned_epochs(found) == planned_epochs(TrainOptions(data=data)) == epochs
+    assert planned_epochs(TrainOptions(data=data, epochs=3)) == 3
 
 
 @pytest.mark.parametrize(
@@ -101,17 +103,17 @@ def test_what_hangs_on_the_task(data, model, decay, share, epochs):
 )
 def test_the_policy_where_nothing_is_said(given, policy):
     options = TrainOptions(**given)
-    options.check()
-    assert options.resolved().policy == policy
-    assert make_policy(options) == make_policy(options.resolved())
-    share = 0.25 if options.resolved().task == "language-model" else 0.5
+    check(options)
+    assert resolve(options).policy == policy
+    assert make_policy(options) == make_policy(resolve(options))
+    share = 0.25 if resolve(options).task == "language-model" else 0.5
     assert make_policy(options).fraction == (given.get("fraction") or share)
 
 
 def test_resolving_changes_nothing_else_and_is_done_once():
     given = TrainOptions(data="a.csv", max_tokens=50, token_low=0.1, seed=4)
-    found = given.resolved()
-    assert found.resolved() is found
+    found = resolve(given)
+    assert resolve(found) is found
     named = {"task": TEXT, "model": "small-transformer", "weight_decay": 0.05, "test_share": 0.2}
     named["policy"] = "soft"
     assert found == replace(given, **named)
@@ -122,14 +124,14 @@ def test_what_is_said_stays():
     said = {"task": TEXT, "model": "distilbert-base-uncased", "weight_decay": 0.0, "test_share": 0.3}
     said["policy"] = "soft"
     options = TrainOptions(data="a.csv", **said)
-    assert options.resolved() is options
+    assert resolve(options) is options
 
 
 def test_a_high_side_looks_for_wrong_labels_where_there_are_labels():
-    assert TrainOptions(data="a.csv").resolved().high_side == "auto"
-    assert TrainOptions(data="a.txt").resolved().high_side is None
-    assert TrainOptions(data="a.txt", high=4.0).resolved().high_side == 4.0
-    assert TrainOptions(data="a.csv", high="none").resolved().high_side is None
+    assert high_side(resolve(TrainOptions(data="a.csv"))) == "auto"
+    assert high_side(resolve(TrainOptions(data="a.txt"))) is None
+    assert high_side(resolve(TrainOptions(data="a.txt", high=4.0))) == 4.0
+    assert high_side(resolve(TrainOptions(data="a.csv", high="none"))) is None
 
 
 GOOD = [
@@ -148,7 +150,7 @@ GOOD = [
 
 @pytest.mark.parametrize("given", GOOD, ids=told)
 def test_what_goes_together(given):
-    TrainOptions(**given).check()
+    check(TrainOptions(**given))
 
 
 OF_TEXTS = {
@@ -161,7 +163,7 @@ OF_TEXTS = {
 @pytest.mark.parametrize("name", OF_TEXTS)
 def test_options_of_texts_where_there_are_images(task, name):
     with pytest.raises(InvalidValue) as refused:
-        TrainOptions(data="digits", task=task, **{name: OF_TEXTS[name]}).check()
+        check(TrainOptions(data="digits", task=task, **{name: OF_TEXTS[name]}))
     said = f"--{name} goes with texts. Found --{name} {OF_TEXTS[name]} with --task {task}. "
     assert str(refused.value) == said + "Leave it out, or name texts as --data."
 
@@ -179,7 +181,7 @@ def test_options_of_texts_where_there_are_images(task, name):
 )
 def test_options_of_images_where_there_are_texts(data, given, said):
     with pytest.raises(InvalidValue) as refused:
-        TrainOptions(data=data, **given).check()
+        check(TrainOptions(data=data, **given))
     assert str(refused.value) == said
 
 
@@ -222,7 +224,7 @@ WRONG = [
 @pytest.mark.parametrize(("given", "said"), WRONG, ids=[told(given) for given, _ in WRONG])
 def test_what_does_not_go_together(given, said):
     with pytest.raises(InvalidValue) as refused:
-        TrainOptions(**given).check()
+        check(TrainOptions(**given))
     assert said in str(refused.value)
     assert " Found " in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -241,7 +243,7 @@ def test_what_does_not_go_together(given, said):
 )
 def test_options_of_another_kind(name, value, kind):
     with pytest.raises(InvalidType, match=rf"`{name}` must be {kind}\. Found "):
-        TrainOptions(data="a.txt", **{name: value}).check()
+        check(TrainOptions(data="a.txt", **{name: value}))
 
 
 bounds = st.none() | st.floats(allow_nan=True, allow_infinity=True) | st.integers(-3, 9)
@@ -253,10 +255,10 @@ def test_thresholds_of_tokens_are_those_that_the_rule_takes(low, high):
     fits = fits and (low is None or high is None or low < high)
     options = TrainOptions(data="a.txt", token_low=low, token_high=high)
     if fits:
-        options.check()
+        check(options)
     else:
         with pytest.raises(InvalidValue, match=r"^--token_(low|high) must be "):
-            options.check()
+            check(options)
 
 
 def test_names_are_those_that_the_readers_know():

@@ -23,9 +23,10 @@ from fallow._checks import DamagedData, InvalidValue
 from fallow.cli import main
 from fallow.datasets.tokenizing import Tokenizer
 from fallow.models import SmallGPT, SmallTransformer
+from fallow.options.resolve import resolve
+from fallow.options.train_options import TrainOptions
 from fallow.reading import Run
 from fallow.run_directory import RunDirectory
-from fallow.tasks.options import TrainOptions
 from fallow.tasks.reading_texts import read_texts
 from fallow.tasks.training import train
 from test_report import HOSTILE, Page
@@ -143,7 +144,7 @@ class TestTable:
         assert "tokens" not in told
 
     def test_samples_are_the_rows_of_the_file(self, table_run, table, capsys):
-        data = read_texts(TrainOptions(data=table).resolved())
+        data = read_texts(resolve(TrainOptions(data=table)))
         found = samples_of(table_run)
         assert len(found) == len(data.train) == 192
         assert [row["label"] for row in found] == [data.classes[label] for label in data.train.labels]
@@ -164,7 +165,7 @@ class TestTable:
         assert "Did you mean texts.csv:" in capsys.readouterr().err
 
     def test_the_text_of_a_sample_that_the_report_shows_is_told(self, table_run, table, capsys):
-        data, shown = read_texts(TrainOptions(data=table).resolved()), Run(table_run).shown
+        data, shown = read_texts(resolve(TrainOptions(data=table))), Run(table_run).shown
         sample = int(shown.index[0])
         assert main(["inspect", str(table_run), str(sample)]) == 0
         assert f"\ntext       {data.train.texts[sample]}\n" in capsys.readouterr().out
@@ -177,7 +178,7 @@ class TestTable:
     def test_the_tokenizer_is_kept_and_the_weights_fit_it(self, table_run, table):
         path = table_run / "tokenizer.json"
         tokenizer = Tokenizer.parse(path.read_bytes(), str(path))
-        data = read_texts(TrainOptions(data=table).resolved())
+        data = read_texts(resolve(TrainOptions(data=table)))
         assert 258 < len(tokenizer) <= 290
         network = SmallTransformer(len(tokenizer), 2, 16, tokenizer.pad, width=16, heads=2)
         network.load_state_dict(load_file(table_run / "model.safetensors"))
@@ -233,7 +234,7 @@ def test_every_kind_of_file_trains_the_same(table, tmp_path):
 @pytest.mark.usefixtures("_without_charts")
 def test_several_annotators_make_a_soft_label(table, tmp_path):
     run = run_of(tmp_path / "run", data=table, label="label,second", epochs=5, score="js")
-    data = read_texts(TrainOptions(data=table, label="label,second").resolved())
+    data = read_texts(resolve(TrainOptions(data=table, label="label,second")))
     assert 0 < (data.train.soft == 0.5).all(1).mean() < 1
     assert [row["label"] for row in samples_of(run)] == [data.classes[i] for i in data.train.labels]
     told = summary_of(run)
@@ -310,7 +311,7 @@ def text_run(request, book, tmp_path_factory):
 class TestTextFile:
     @pytest.mark.slow
     def test_bits_a_character_are_those_of_the_held_out_text(self, text_run, book):
-        data = read_texts(TrainOptions(data=book).resolved())
+        data = read_texts(resolve(TrainOptions(data=book)))
         check_bits(text_run, data, 32, SMALL["model_args"])
 
     def test_it_learns(self, text_run):
@@ -326,7 +327,7 @@ class TestTextFile:
         full = told["epochs"][0]
         tokenizer = Tokenizer.parse((text_run / "tokenizer.json").read_bytes(), "")
         book = yaml.safe_load((text_run / "config.yaml").read_text())["data"]
-        data = read_texts(TrainOptions(data=book).resolved())
+        data = read_texts(resolve(TrainOptions(data=book)))
         assert full["tokens"] == len(tokenizer.inner.encode(data.train[0].text).ids)
         assert told["tokens"] == sum(row["tokens"] for row in told["epochs"])
         assert told["tokens_learned"] > full["tokens_learned"] >= 0
@@ -352,7 +353,7 @@ class TestTextFile:
 def test_a_table_of_documents(table, tmp_path):
     options = {"data": table, "text": "text", "epochs": 2, "policy": "infobatch"}
     run = run_of(tmp_path / "run", **options)
-    data = read_texts(TrainOptions(data=table, text="text").resolved())
+    data = read_texts(resolve(TrainOptions(data=table, text="text")))
     check_bits(run, data, 16, QUICK["model_args"])
     assert len(samples_of(run)) >= len(data.train)
 
@@ -388,14 +389,14 @@ class TestParts:
         assert told["evaluated_on"] == "validation"
         assert "Validation accuracy" in capsys.readouterr().out
         assert (told["samples_evaluated"], told["epochs"][0]["n"]) == (48, 100)
-        cut = read_texts(TrainOptions(data=table, samples=100, validation=0.25).resolved())
+        cut = read_texts(resolve(TrainOptions(data=table, samples=100, validation=0.25)))
         assert [row["label"] for row in samples_of(run)] == [cut.classes[i] for i in cut.train.labels]
 
     def test_of_a_text(self, book, tmp_path):
         run = run_of(tmp_path / "run", data=book, epochs=2, samples=30, validation=0.2)
         told = summary_of(run)
         assert told["epochs"][0]["n"] == 30
-        cut = read_texts(TrainOptions(data=book, validation=0.2).resolved())
+        cut = read_texts(resolve(TrainOptions(data=book, validation=0.2)))
         check_bits(run, cut, 16, QUICK["model_args"])
 
     def test_windows_that_are_chosen_are_the_same_for_every_seed(self, book, tmp_path):
@@ -576,7 +577,7 @@ class TestResumed:
         options = TrainOptions(**QUICK, data=data, epochs=3, out=str(tmp_path / "run"))
         assert stopped_after(monkeypatch, 6, options)
         kept = (tmp_path / "run" / "tokenizer.json").read_bytes()
-        first = read_texts(options.resolved()).train
+        first = read_texts(resolve(options)).train
         changed = next(i for i, row in enumerate(table) if row[0] == first.texts[3])
         table[changed] = ("quite another text with zebras", *table[changed][1:])
         write(tmp_path / "texts.csv", table)
@@ -704,7 +705,7 @@ def test_what_was_read_is_told_before_training(table, book, tmp_path):
         train(TrainOptions(**QUICK | {"data": given, "epochs": 1, "out": str(run)}), console)
         told.append(console.said[0])
         tokenizers.append(Tokenizer.parse((run / "tokenizer.json").read_bytes(), ""))
-    data, corpus = (read_texts(TrainOptions(data=given).resolved()) for given in (table, book))
+    data, corpus = (read_texts(resolve(TrainOptions(data=given))) for given in (table, book))
     fewest, most = sorted(np.bincount(data.train.labels).tolist())
     assert told[0] == (
         f"192 texts of 2 classes ({fewest} to {most} each) and 48 held out; "

@@ -21,8 +21,8 @@ from fallow.integrations.transformers import (
     load_language_model,
     longest,
 )
+from fallow.options.train_options import TrainOptions
 from fallow.tasks.language_model import LanguageModelTask
-from fallow.tasks.options import TrainOptions
 from fallow.tasks.ours import Recipe
 from fallow.tasks.training import train
 from test_resumed_runs import go_on, stopped_after

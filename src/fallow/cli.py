@@ -25,8 +25,9 @@ from . import __version__
 from ._checks import DamagedData, FallowError, InvalidValue, NotWritten, invalid, missing_extra
 from .comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
 from .import_path import SETTINGS, run_around, working_folder
+from .options.checks import check
+from .options.train_options import TrainOptions
 from .reading_commands import COMMANDS
-from .tasks.options import TrainOptions
 from .terminal import complain, open_streams, spelled_streams, spelled_warnings, writing
 from .usage_errors import short, unexpected, usage_error
 
@@ -152,7 +153,7 @@ def _read(command: str, parsed: Any) -> int:
 def _check_data(options: TrainOptions) -> None:
     """Raise if there are no such data: nothing slow has been loaded yet."""
     from .datasets.names import check_there
-    from .tasks.own_classes import is_import_path, nearly_import_path
+    from .options.own_classes import is_import_path, nearly_import_path
 
     for name in (options.data, options.model):
         if error := nearly_import_path(name):
@@ -162,7 +163,7 @@ def _check_data(options: TrainOptions) -> None:
 
 
 def _train(options: TrainOptions) -> int:
-    options.check()
+    check(options)
     _check_data(options)
     try:
         from .tasks.training import train
@@ -282,8 +283,8 @@ def _with_stored(given: dict[str, Any], configs: list[str]) -> TrainOptions:
     run = given.get("resume")
     if run is None and not configs:
         return TrainOptions(**given)
-    from .tasks.naming import check_named, usable
-    from .tasks.stored import config_options, whole_options
+    from .options.naming import check_named, usable
+    from .options.stored import config_options, whole_options
 
     whole: dict[str, Any] = {} if run is None else whole_options(run)
     for path in configs:

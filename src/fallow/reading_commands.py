@@ -14,8 +14,8 @@ from typing import Any
 from ._checks import missing_extra
 from .epoch_file import finite
 from .life import Life, life, sample_of
+from .options.train_options import TEXT_TASKS
 from .reading import Run
-from .tasks.options import TEXT_TASKS
 from .terminal import say, say_json, say_progress
 from .verifying import told_json, verify
 

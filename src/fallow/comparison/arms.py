@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._checks import FallowError, invalid, unknown_name
+from ..options.checks import check
+from ..options.resolve import planned_epochs, resolve
+from ..options.train_options import SHARE_POLICIES, TrainOptions
 from ..plan import thin_epochs
 from ..tasks.building import make_policy, make_schedule
-from ..tasks.options import _ONLY_WITH, POLICIES, TrainOptions
 from .options import OF_AN_ARM, read_saved
 
 FULL, FEWER, RANDOM = "full", "fewer-epochs", "random"
@@ -53,8 +55,7 @@ class Arm:
 
 def known_arms() -> tuple[str, ...]:
     """Return the names of all arms that need no options."""
-    shares = [name for name in POLICIES if name in _ONLY_WITH["fraction"]]
-    return tuple(dict.fromkeys((FULL, FEWER, RANDOM, *_NAMED, "threshold", *shares)))
+    return tuple(dict.fromkeys((FULL, FEWER, RANDOM, *_NAMED, "threshold", *SHARE_POLICIES)))
 
 
 def make_arms(
@@ -96,9 +97,9 @@ def make_arms(
 def _check(arm: Arm) -> None:
     """Raise where the options of an arm cannot be meant, as far as that can be told without data."""
     try:
-        arm.options.check()
+        check(arm.options)
         make_policy(arm.options)
-        make_schedule(arm.options, arm.options.planned_epochs)
+        make_schedule(arm.options, planned_epochs(arm.options))
     except FallowError as error:
         raise type(error)(f"The arm {arm.label}: {error}") from None
 
@@ -113,17 +114,17 @@ def _own(name: str, own: dict[str, Any], base: TrainOptions) -> TrainOptions:
         if option.replace("-", "_") not in OF_AN_ARM:
             raise unknown_name(f"option of the arm {name}", option, OF_AN_ARM)
     given = {option.replace("-", "_"): value for option, value in own.items()}
-    return replace(base, **{"policy": "auto", **given}).resolved()
+    return resolve(replace(base, **{"policy": "auto", **given}))
 
 
 def _solved(name: str, saved: float, base: TrainOptions) -> TrainOptions:
     """Return the options with which ``name`` saves the share ``saved`` of full training's samples."""
-    if base.planned_epochs == 1:
+    if planned_epochs(base) == 1:
         step = "Train for more epochs, or compare full alone."
         raise invalid("One epoch cannot save: the first is always full.", "--epochs 1", step)
     if name == FEWER:
-        return replace(base, policy="full", epochs=fewer_epochs(base.planned_epochs, saved))
-    options = replace(base, **_NAMED.get(name, {"policy": name})).resolved()
+        return replace(base, policy="full", epochs=fewer_epochs(planned_epochs(base), saved))
+    options = resolve(replace(base, **_NAMED.get(name, {"policy": name})))
     if options.policy == "threshold":
         options = replace(options, quantiles=True, low=saved)
         return replace(options, low=epoch_share(name, saved, options))
@@ -149,7 +150,7 @@ def epoch_share(name: str, saved: float, options: TrainOptions) -> float:
     Raises:
         InvalidValue: where that is more than all.
     """
-    epochs = options.planned_epochs
+    epochs = planned_epochs(options)
     thin = thin_epochs(make_policy(options), make_schedule(options, epochs))
     if saved * epochs >= thin:
         most = thin / epochs

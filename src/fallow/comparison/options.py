@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from .._checks import FallowError, check_integer, check_share, invalid
-from ..tasks.options import _ONLY_WITH, TrainOptions
+from ..options.train_options import EITHER, NEVER, OWN, named
 
-_RULE = {*_ONLY_WITH, "policy", "readmit_every", "readmit_at", "stagger", "full_tail"}
-_RULE |= {"outliers", "remeasure_every"}
-_PLACE = {"seed", "out", "devices", "num_nodes", "strategy", "logger", "checkpoints"}
-ONE_SESSION = ("resume", "accept", "save_steps", "on_storage_error")
-"""Options of ``fallow train`` that say how it is kept, and change nothing in what is trained."""
-_PLACE |= set(ONE_SESSION)
-_SAME_FOR_ALL = {"data", "data_args", "samples", "validation", "test_share", "image_size", "skip_corrupt"}
-_SAME_FOR_ALL |= {"task", "text", "label", "tokenizer", "vocabulary", "max_tokens"}
-
-NOT_SHARED = _RULE | _PLACE
+NOT_SHARED = named(arm=OWN) | named(arm=NEVER)
 """Options of ``fallow train`` that an arm, a seed or the comparison itself decides."""
-
-OF_AN_ARM = {field.name for field in fields(TrainOptions)} - _PLACE - _SAME_FOR_ALL
+OF_AN_ARM = named(arm=OWN) | named(arm=EITHER)
 """Options of ``fallow train`` that an arm of your own may set."""
 
 

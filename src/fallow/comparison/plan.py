@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import IO, Any
 
 from .._checks import damaged, invalid, wrong_state
+from ..options.resolve import planned_epochs
+from ..options.train_options import ON_DATA, OPTIONS, TrainOptions, named
 from ..policies import Policy
 from ..regular_file import check_folder
 from ..run_directory import RunDirectory
 from ..run_lock import RunLock, open_lock
 from ..tasks.building import make_policy
-from ..tasks.options import _ONLY_WITH, ON_DATA, TrainOptions
 from .arms import FULL, Arm
 from .files import FORMAT, read_config, read_settings, read_summary
-from .options import NOT_SHARED, ONE_SESSION
+from .options import NOT_SHARED
 
 _LOCK = ".lock"
-_DIALS = _ONLY_WITH.keys() - {"fraction"}
+_DIALS = {name for name, known in OPTIONS.items() if known.policies} - {"fraction"}
 """Options that are fields of a policy and of nothing else; a fraction may be that of a step rule too."""
 
 
@@ -67,7 +68,7 @@ class Run:
         if not (self.path / "usage.svg").exists() or not files.summary_path.exists():
             return None
         summary = read_summary(files.summary_path)
-        done = summary.get("finished", True) and len(summary["epochs"]) == self.options.planned_epochs
+        done = summary.get("finished", True) and len(summary["epochs"]) == planned_epochs(self.options)
         return summary if done else None
 
 
@@ -104,7 +105,7 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """What must be equal for two comparisons to be one: the options that all runs share."""
         shared = {name: value for name, value in asdict(self.base).items() if name not in NOT_SHARED}
-        return json.loads(json.dumps(shared | {"epochs": self.base.planned_epochs}))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(shared | {"epochs": planned_epochs(self.base)}))  # type: ignore[no-any-return]
 
     def check_folder(self) -> None:
         """Raise where the folder holds something else, or runs with other settings.
@@ -155,7 +156,7 @@ class Plan:
             return
         before = read_config(path)
         now = {name: value for name, value in asdict(run.options).items() if value is not None}
-        for name in ("out", *ONE_SESSION):
+        for name in ("out", *named(session=True)):
             before.pop(name, None)
             now.pop(name, None)
         summary, policy = run.summary(), make_policy(run.options)

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from .._checks import DamagedData, InvalidValue, wrong_state
 from ..import_path import without_runs
+from ..options.resolve import planned_epochs
 from .arms import Arm
 from .plan import Run
 
@@ -224,7 +225,7 @@ class Pool:
                 continue
             run, worker.run = worker.run, None
             if message["say"] == "done":
-                yield Event("done", run, run.options.planned_epochs)
+                yield Event("done", run, planned_epochs(run.options))
             else:
                 yield Event("failed", run, reason=_reason(worker, message))
             if message["say"] == "gone":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..options.resolve import planned_epochs
 from .arms import CONTROLS, FULL
 from .files import FORMAT
 from .measure import ACCURACY, BITS, Measure, gain, measure_in
@@ -64,7 +65,7 @@ def _samples_of_full(summaries: Any, plan: Plan) -> int | None:
     """Return how many samples full training goes through."""
     for summary in summaries:
         if summary is not None:
-            return int(summary["epochs"][0]["samples_full"]) * plan.base.planned_epochs
+            return int(summary["epochs"][0]["samples_full"]) * planned_epochs(plan.base)
     return None
 
 
@@ -102,7 +103,7 @@ def _arms(plan: Plan, rows: Sequence[dict[str, Any]], measure: Measure) -> list[
                 "label": arm.label,
                 "n": len(own),
                 "seeds": [row["seed"] for row in own],
-                "epochs": arm.options.planned_epochs,
+                "epochs": planned_epochs(arm.options),
                 "diverged": sum(bool(row.get("diverged")) for row in own),
                 ACCURACY.name: _values_of(own, ACCURACY.name),
                 BITS.name: _values_of(own, BITS.name),

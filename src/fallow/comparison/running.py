@@ -11,9 +11,11 @@ from typing import Any
 
 from .._checks import check_integer, invalid, invalid_type, missing_extra, unknown_name
 from ..charts import save_frontier
+from ..options.checks import check
+from ..options.resolve import planned_epochs, resolve
+from ..options.stored import located
+from ..options.train_options import TrainOptions
 from ..run_directory import RunDirectory
-from ..tasks.options import TrainOptions
-from ..tasks.stored import located
 from ..terminal import say_json
 from .arms import CONTROLS, FEWER, FULL, Arm, make_arms
 from .measure import gains
@@ -120,9 +122,9 @@ def make_plan(options: CompareOptions, base: TrainOptions) -> Plan:
     Raises:
         InvalidValue: for options that cannot be meant.
     """
-    base.check()
-    base = base.resolved()
-    base = replace(base, epochs=base.planned_epochs, data=located(base.data))
+    check(base)
+    base = resolve(base)
+    base = replace(base, epochs=planned_epochs(base), data=located(base.data))
     if options.jobs is not None:
         check_integer("jobs", options.jobs, 1)
     saved, seeds = read_saved(options.saved), read_seeds(options.seeds)
@@ -203,12 +205,12 @@ def expected_seconds(missing: list[Run], probe: Probe, jobs: int) -> float | Non
     from .console import weight
 
     samples = sum(weight(run, probe.n) for run in missing)
-    evaluations = sum(run.options.planned_epochs for run in missing) * probe.test_seconds
+    evaluations = sum(planned_epochs(run.options) for run in missing) * probe.test_seconds
     together = samples / sum(probe.rates) + evaluations / jobs
     longest = max(
         (
             weight(run, probe.n) * len(probe.rates) / sum(probe.rates)
-            + run.options.planned_epochs * probe.test_seconds
+            + planned_epochs(run.options) * probe.test_seconds
             for run in missing
         ),
         default=0.0,
@@ -232,7 +234,7 @@ def _off(plan: Plan) -> str:
     said = []
     for arm in plan.arms:
         if arm.name == FEWER and arm.saved is not None:
-            left, full = arm.options.planned_epochs, plan.base.planned_epochs
+            left, full = planned_epochs(arm.options), planned_epochs(plan.base)
             saved = 1 - left / full
             if abs(saved - arm.saved) > NEAR:
                 share = f"only {100 * saved:.0f} %" if left < full else "nothing"

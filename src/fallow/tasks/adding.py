@@ -17,11 +17,11 @@ from ..datasets import ImageData, ImageDataset
 from ..datasets.names import IMAGES as NAMES
 from ..datasets.pool_part import UNKNOWN, PoolPart
 from ..datasets.pools import fetched_from, open_pool
+from ..options.train_options import lists
 from ..picks import LEFT_OUT, Pick, read_rows
 from ..regular_file import what_lies_at
 from ..run_directory import RunDirectory
 from .console import Console
-from .options import lists
 
 _STEP = "Complete the column label; junk, ? or nothing leaves a pick out."
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._checks import check_share, unknown_name
+from ..options.resolve import high_side, resolve
+from ..options.train_options import DENSITY, TrainOptions
 from ..policies import (
     IES,
     UCB,
@@ -22,7 +24,6 @@ from ..policies import (
     Threshold,
 )
 from ..schedule import Schedule
-from .options import DENSITY, TrainOptions
 
 if TYPE_CHECKING:  # they load torch, which the plan of a comparison does without
     from ..densities import Density
@@ -32,17 +33,17 @@ if TYPE_CHECKING:  # they load torch, which the plan of a comparison does withou
 
 def make_policy(options: TrainOptions) -> Policy:
     """Return the policy that the options name."""
-    options = options.resolved()
+    options = resolve(options)
     usual = 0.25 if options.task == "language-model" else 0.5
     share = usual if options.fraction is None else options.fraction
     if options.policy == "threshold":
         quantiles = bool(options.quantiles)
         low = (0.3 if quantiles else 0.1) if options.low is None else options.low
-        visits = (3 if options.high_side == "auto" else 1) if options.visits is None else options.visits
-        return Threshold(low, options.high_side, visits=visits, quantiles=quantiles)
+        visits = (3 if high_side(options) == "auto" else 1) if options.visits is None else options.visits
+        return Threshold(low, high_side(options), visits=visits, quantiles=quantiles)
     if options.policy in ("soft", "fraction"):
         visits = 3 if options.visits is None else options.visits
-        hard = Fraction(share, high=options.high_side, visits=visits)
+        hard = Fraction(share, high=high_side(options), visits=visits)
         return hard if options.policy == "fraction" else _soft(hard, options)
     if options.policy == "ucb":
         return UCB(share)

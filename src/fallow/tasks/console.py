@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..history import EpochRecord
+from ..options.train_options import TrainOptions
 from ..spelling import one_line
 from ..subsampler import Subsampler
 from .launched import launched_rank
-from .options import TrainOptions
 from .rich_console import RichConsole, cell
 
 _COLUMNS = ("epoch", "kept", "learned", "outliers", "back", "measured", "loss", "train", "test", "so far")

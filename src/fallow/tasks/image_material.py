@@ -20,6 +20,7 @@ from ..datasets.images import LeftOutWarning, Progress
 from ..datasets.names import KNOWN
 from ..datasets.pixel_range import PixelRanges
 from ..models import SmallAutoencoder, image_model
+from ..options.train_options import TrainOptions
 from ..subsampler import Subsampler
 from .adding import with_added
 from .autoencoder import AutoencoderTask
@@ -28,7 +29,6 @@ from .console import Console
 from .image import ImageTask
 from .material import Material, as_before
 from .on_images import OnImages, Recipe
-from .options import TrainOptions
 from .parts import chosen_parts
 
 _AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "cifar10n": "crop-flip", "digits": "none"}

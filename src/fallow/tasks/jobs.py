@@ -19,21 +19,22 @@ from ..data_file import DataFile, readable
 from ..datasets import Corpus, ImageData, TextData
 from ..loading import check_map_style
 from ..models import IMAGE_MODELS
+from ..options.data_checks import check_share_is_used
+from ..options.own_classes import import_class, is_import_path, nearly_import_path
+from ..options.resolve import planned_epochs, resolve
+from ..options.train_options import DENSITY, TEXT_TASKS, TrainOptions
 from ..run_directory import RunDirectory
 from ..subsampler import Subsampler
 from .building import make_density, make_policy, make_schedule, make_score
 from .classifying import Classifying
 from .console import Console
-from .data_options import check_share_is_used
 from .data_remarks import data_remarks
 from .image_material import image_material, read_images
 from .labels import offered_labels, unused_labels
 from .language_material import language_material
 from .material import Material, Shown
-from .options import DENSITY, TEXT_TASKS, TrainOptions
 from .ours import OurTask
 from .outputs import check_outputs
-from .own_classes import import_class, is_import_path, nearly_import_path
 from .reading_texts import read_texts
 from .text_material import text_material
 
@@ -90,7 +91,7 @@ def read_data(options: TrainOptions, console: Console, before: DataFile | None =
 
     ``before`` says what the samples of a run were that goes on: what it held out stays held out.
     """
-    options = options.resolved()
+    options = resolve(options)
     with console.reading(options.data) as progress:
         data: Data
         if options.task in TEXT_TASKS:
@@ -116,7 +117,7 @@ def build(
     Raises:
         InvalidValue: for options or data that cannot be meant.
     """
-    options = options.resolved()
+    options = resolve(options)
     for name in (options.data, options.model):
         if error := nearly_import_path(name):
             raise error
@@ -161,7 +162,7 @@ def build(
 def _try_out(options: TrainOptions) -> None:
     """Make what needs only the options, so that a wrong one is found before all samples are read."""
     make_policy(options).check_range(*make_score(options).range, options.score)
-    make_schedule(options, options.planned_epochs)
+    make_schedule(options, planned_epochs(options))
     if options.by_density:
         make_density(options)
     if options.task == "image" and not is_import_path(options.model) and options.model not in IMAGE_MODELS:
@@ -212,7 +213,7 @@ def _defaults(
     options: TrainOptions, batch_size: int, material: Material | None, module: LightningModule
 ) -> dict[str, Any]:
     """Return what is used for the options that were not given and that no constant stands for."""
-    usual: dict[str, Any] = {"epochs": options.planned_epochs, "batch_size": batch_size}
+    usual: dict[str, Any] = {"epochs": planned_epochs(options), "batch_size": batch_size}
     usual |= {} if material is None else material.usual
     if isinstance(module, OurTask):
         usual["learning_rate"] = module.recipe.learning_rate
@@ -295,7 +296,7 @@ def _refuse_ours(options: TrainOptions) -> None:
     if options.policy == "selective-backprop":
         step = "Use fallow.step_rules in your training_step, and return `backward` from it."
         raise invalid("--policy selective-backprop is for our own training.", options.model, step)
-    usual = TrainOptions(data=options.data, task=options.task).resolved()
+    usual = resolve(TrainOptions(data=options.data, task=options.task))
     for name in ("learning_rate", "augment", "weight_decay", "rising_share", "score"):
         given = getattr(options, name)
         if given not in (None, DENSITY, getattr(usual, name)) and not _goes_on(options, name):
@@ -314,7 +315,7 @@ def _subsampler(
     per_class = options.min_kept_per_class
     if per_class is None:
         per_class = 0 if labels is None else max(1, batch_size // np.unique(labels).size)
-    epochs = options.planned_epochs
+    epochs = planned_epochs(options)
     if per_class and labels is None:
         step = "Give your training dataset an attribute `labels`, (N,) class ids, or leave it out."
         raise invalid("--min_kept_per_class needs labels.", "your own data", step)

@@ -17,13 +17,13 @@ from ..datasets import Corpus, Document
 from ..datasets.tokenizing import Tokenizer
 from ..datasets.tokens import WindowDataset
 from ..models import SmallGPT
+from ..options.train_options import TrainOptions
 from ..shown_file import EXCERPT
 from ..step_rules import TokenThreshold
 from ..subsampler import Subsampler
 from .console import Console
 from .language_model import LanguageModelTask
 from .material import Material, as_before
-from .options import TrainOptions
 from .parts import chosen_documents, chosen_samples, parted_as_before
 from .tokenizing import (
     SMALL,

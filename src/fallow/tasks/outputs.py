@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from .._checks import FallowError, invalid
 from ..forward_only import forward_only
+from ..options.own_classes import CLASS_COUNTS
 from ..scores._logits import class_logits, one_tensor, wrong_number
 from .autoencoder import AutoencoderTask, reconstruction
 from .classifying import Classifying
 from .generators import generator_states, put_back
 from .language_model import LanguageModelTask
 from .ours import OurTask
-from .own_classes import CLASS_COUNTS
 
 _ROWS = 2
 

@@ -18,8 +18,9 @@ from ..datasets import (
     names,
 )
 from ..datasets.texts import not_utf8
+from ..options.resolve import is_table
+from ..options.train_options import TrainOptions
 from ..regular_file import read_regular, what_lies_at
-from .options import TrainOptions, is_table
 from .parts import beginning, chosen_documents, chosen_parts, cut_at_line
 
 

@@ -18,14 +18,14 @@ from ..data_changes import Changes
 from ..data_file import DataFile
 from ..generations import Generation, check_file
 from ..numbering import Numbering
+from ..options.stored import ADDED
+from ..options.train_options import TrainOptions
 from ..run_directory import RunDirectory
 from ..shown_file import ShownFile
 from ..state import ACCEPTABLE
 from ..state_file import parse
 from .console import Console
 from .jobs import Job, noun_of
-from .options import TrainOptions
-from .stored import ADDED
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from torch import nn
 
 from .._checks import NotWritten
 from ..integrations.lightning import SubsamplingCallback
+from ..options.naming import words_again
+from ..options.stored import plain
+from ..options.train_options import TrainOptions
 from ..run_directory import RunDirectory
 from ..scores import RelativeToBatch
 from ..state_file import dump
@@ -27,13 +30,10 @@ from .jobs import Job
 from .keeper import Keeper, StateIO
 from .language_model import LanguageModelTask
 from .launched import check_launched
-from .naming import words_again
-from .options import TrainOptions
 from .ours import OurTask
 from .outcome import finish
 from .restoring import Restored, taking_over
 from .settings import evaluated_on, opening, settings_of
-from .stored import plain
 from .trackers import EpochScalars
 from .trainer import fit, make_trainer
 

@@ -13,12 +13,12 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from torch.nn.parameter import is_lazy
 
+from ..options.own_classes import is_import_path
+from ..options.stored import plain
+from ..options.train_options import TrainOptions
 from ..policies import Policy
 from .jobs import Job
-from .options import TrainOptions
 from .ours import OurTask
-from .own_classes import is_import_path
-from .stored import plain
 
 _HEAD = """\
 # The options of a run. To train by them again: fallow train --config config.yaml --out ANOTHER

@@ -24,17 +24,19 @@ from ..datasets.pool_part import Pool, PoolPart
 from ..gaps import LIMIT, Survey, Surveyor
 from ..gaps.regions import THIN
 from ..keyed import mix, uniform
+from ..options.checks import check
+from ..options.naming import check_named, other_name, shown, usable
+from ..options.own_classes import is_import_path
+from ..options.resolve import resolve
+from ..options.stored import whole_options
+from ..options.train_options import TEXT_TASKS, TrainOptions
 from ..reading import Run
 from ..state_file import parse
 from .console import Console
 from .image_material import in_order_of
 from .jobs import build, read_data
-from .naming import check_named, other_name, shown, usable
 from .on_images import OnImages
-from .options import TEXT_TASKS, TrainOptions
 from .ours import OurTask
-from .own_classes import is_import_path
-from .stored import whole_options
 from .trainer import seeded
 
 EVEN = 20_000
@@ -99,8 +101,8 @@ class SurveyedRun:
         named = {} if model is None else {"model": model}
         options = TrainOptions(**{**usable(stored), **named, "resume": str(run.directory.path)})
         check_named(stored, options, str(run.directory.path), trains=False)
-        options.check()
-        options = options.resolved()
+        check(options)
+        options = resolve(options)
         if options.task in TEXT_TASKS:
             step = "Use fallow.gaps.Surveyor, find_regions and choose in Python."
             raise invalid("Gaps are found in images.", f"{options.data}, which is text", step)

@@ -15,12 +15,12 @@ from ..datasets import TextData, Texts
 from ..datasets.tokenizing import Encoded
 from ..datasets.tokens import TokenDataset
 from ..models import SmallTransformer
+from ..options.train_options import TrainOptions
 from ..shown_file import EXCERPT
 from ..subsampler import Subsampler
 from .building import make_step_rule
 from .console import Console
 from .material import Material, as_before
-from .options import TrainOptions
 from .text import TextTask
 from .tokenizing import (
     SMALL,

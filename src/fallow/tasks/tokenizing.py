@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from .._checks import invalid, unknown_name
 from ..datasets.tokenizing import Tokenizer
+from ..options.resolve import is_table
+from ..options.train_options import TrainOptions
 from ..regular_file import read_regular
-from .options import TrainOptions, is_table
 from .ours import Recipe
 
 Network = TypeVar("Network")

@@ -16,10 +16,10 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from .._checks import invalid
 from ..integrations.lightning import SubsamplingCallback
+from ..options.train_options import TrainOptions
 from ..run_directory import RunDirectory
 from .generators import generator_states, put_back
 from .jobs import Job
-from .options import TrainOptions
 from .trackers import make_logger
 
 _UNKEPT = ("ddp_spawn", "ddp_fork", "ddp_notebook", "fsdp", "deepspeed", "model_parallel", "xla")

@@ -7,18 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from .._checks import NotWritten
+from ..options.checks import check
+from ..options.naming import check_named
+from ..options.own_classes import is_import_path
+from ..options.resolve import resolve
+from ..options.stored import going_on, located, longer, whole_options, with_own_lists
+from ..options.train_options import OUR_MODELS, TrainOptions, lists
 from ..run_directory import RunDirectory
 from .console import Console
 from .environment import environment_json
 from .jobs import Data, build
 from .launched import launched_rank
-from .naming import check_named
-from .options import OUR_MODELS, TrainOptions, lists
-from .own_classes import is_import_path
 from .restoring import data_of, newest, restore
 from .session import Session
 from .settings import config_text
-from .stored import going_on, located, longer, whole_options, with_own_lists
 from .trainer import seeded
 
 
@@ -41,8 +43,8 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
     stored = None if options.resume is None else whole_options(options.resume)
     if stored is not None:
         check_named(stored, options, str(options.resume))
-    options.check()
-    options = options.resolved()
+    check(options)
+    options = resolve(options)
     add = ",".join(map(located, lists(options.add)))
     own = options.model in OUR_MODELS or is_import_path(options.model)
     model = options.model if own else located(options.model)

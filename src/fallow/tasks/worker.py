@@ -28,12 +28,13 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from .._checks import FallowError
 from ..history import EpochRecord
 from ..integrations.lightning import SubsamplingCallback
+from ..options.own_classes import is_import_path
+from ..options.resolve import resolve
+from ..options.train_options import TrainOptions, named
 from ..run_directory import RunDirectory
 from .building import make_score
 from .console import Console
 from .jobs import Data, Job, build, read_data
-from .options import TrainOptions
-from .own_classes import is_import_path
 from .rich_console import RichConsole
 from .settings import settings_of, shared
 from .trainer import fit, make_trainer, seeded
@@ -42,7 +43,6 @@ from .training import train
 _HAS_ACCELERATORS = hasattr(torch, "accelerator")  # torch 2.6
 _UNTIMED = 3
 """First steps that a probe does not count: they pay for memory and for choosing kernels."""
-_DATA = ("data", "task", "test_share", "skip_corrupt", "image_size", "samples", "validation", "text", "label")
 
 
 class Wire:
@@ -129,10 +129,10 @@ class Worker:
         """Do what is asked, and say how it ended."""
         try:
             if request["do"] == "probe":
-                arms = {label: TrainOptions(**options).resolved() for label, options in request["arms"]}
+                arms = {label: resolve(TrainOptions(**options)) for label, options in request["arms"]}
                 self._probe(arms, request["seconds"])
             else:
-                options = TrainOptions(**request["options"]).resolved()
+                options = resolve(TrainOptions(**request["options"]))
                 train(options, self.console, self._data(options))
                 self.wire.say("done")
         except FallowError as error:
@@ -145,7 +145,7 @@ class Worker:
         """Return the data of a run, held from the run before where they are the same."""
         if is_import_path(options.data) or options.resume is not None:  # which is read as the run had it
             return None
-        wanted = [getattr(options, name) for name in _DATA]
+        wanted = [getattr(options, name) for name in sorted(named(reads=True))]
         if self._held is None or self._held[0] != wanted:
             self._held = None
             self._held = wanted, read_data(options, self.console)

@@ -7,23 +7,14 @@ not use; so nothing is refused there.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .._checks import InvalidValue, invalid
 from ..datasets.names import KNOWN
 from .own_classes import is_import_path
+from .resolve import usual_share
+from .train_options import TrainOptions
 
-if TYPE_CHECKING:
-    from .options import TrainOptions
-
-USUAL_SHARE, SHARE_OF_TEXT = 0.2, 0.1
-"""The share that is held out where nothing is said; of a FILE.txt."""
 _FOR_LABELS = ("doubt", "keep_rare", "min_kept_per_class")
-
-
-def usual_share(data: str) -> float:
-    """Return the share that is held out of data of a name where nothing is said."""
-    return SHARE_OF_TEXT if data.lower().endswith(".txt") else USUAL_SHARE
 
 
 def check_data_options(options: TrainOptions) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._checks import InvalidValue, invalid
-from .options import OUR_MODELS, TrainOptions
 from .own_classes import is_import_path
+from .train_options import OUR_MODELS, TrainOptions
 
 PLAIN_TRAINER = {
     "accumulate_grad_batches", "barebones", "benchmark", "check_val_every_n_epoch", "detect_anomaly",

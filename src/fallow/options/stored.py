@@ -16,12 +16,9 @@ from ..picks import MOST_BYTES
 from ..regular_file import read_regular
 from ..run_directory import RunDirectory
 from .naming import shown, usable
-from .options import ON_DATA, TrainOptions, lists
+from .resolve import planned_epochs
+from .train_options import FIXED, FREE, ON_DATA, OPTIONS, TrainOptions, lists, named
 
-_FREE = {"out", "resume", "accept", "workers", "logger", "checkpoints", "save_steps", "on_storage_error"}
-"""What changes nothing in a training."""
-_NEVER = {"task", "model", "model_args", "tokenizer", "vocabulary", "max_tokens"}
-"""What a state would not fit."""
 ADDED = "added"
 """Accepts samples after those that a run was begun with; ``--add`` does."""
 _MORE = {"data", "policy", "schedule", "seed", "history", ADDED}
@@ -160,16 +157,17 @@ def going_on(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
     """
     given = _with_more(stored, given)
     known = {field.name for field in fields(TrainOptions)}
+    may_be_accepted = (known | _MORE) - named(resume=FREE) - named(resume=FIXED)
     for name in given.accepted:
-        if name not in known | _MORE or name in _FREE | _NEVER:
-            raise unknown_name("name in --accept", name, (known | _MORE) - _FREE - _NEVER)
+        if name not in may_be_accepted:
+            raise unknown_name("name in --accept", name, may_be_accepted)
     before = plain(TrainOptions(**stored))
     now = plain(given)
     for name in sorted(before.keys() | now.keys()):
-        if name in _FREE or before.get(name) == now.get(name):
+        if OPTIONS[name].resume == FREE or before.get(name) == now.get(name):
             continue
         rule = f"--{name} must be what the run was begun with: {_shown(before, name)}."
-        if name in _NEVER:
+        if OPTIONS[name].resume == FIXED:
             raise invalid(rule, _shown(now, name), "Begin another run.")
         if name not in given.accepted:
             step = f"Leave it out, or go on all the same with --accept {name}."
@@ -201,7 +199,7 @@ def longer(run: RunDirectory, options: TrainOptions) -> TrainOptions:
     state = run.generations.newest().found
     if "add" not in options.accepted or state is None:
         return options
-    done, planned = int(state.about["epoch"]), options.planned_epochs
+    done, planned = int(state.about["epoch"]), planned_epochs(options)
     if done < planned:
         return options
     stored = as_given(state.about) or {}

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .._checks import invalid, unknown_name
-
-if TYPE_CHECKING:
-    from .options import TrainOptions
+from .train_options import TEXT_TASKS, TrainOptions
 
 TOKENIZERS = ("bpe", "byte")
-_OF_TEXTS = ("text", "label", "tokenizer", "vocabulary", "max_tokens", "token_low", "token_high")
-_OF_IMAGES = ("image_size", "add", "skip_corrupt", "data_args")
 _LONGEST = 1 << 16
 
 
 def check_texts(options: TrainOptions) -> None:
-    """Raise for options of texts where images are trained on, and the other way round.
+    """Raise for options of texts that cannot be.
 
     Args:
         options: resolved ones.
@@ -24,20 +18,8 @@ def check_texts(options: TrainOptions) -> None:
     Raises:
         InvalidValue: naming the option.
     """
-    texts = options.task in ("text", "language-model")
-    if not texts:
-        for name in _OF_TEXTS:
-            if (given := getattr(options, name)) is not None:
-                step = "Leave it out, or name texts as --data."
-                raise invalid(
-                    f"--{name} goes with texts.", f"--{name} {given} with --task {options.task}", step
-                )
+    if options.task not in TEXT_TASKS:
         return
-    for name in _OF_IMAGES:
-        if given := getattr(options, name):
-            raise invalid(f"--{name} goes with images.", f"--{name} {given}", "Leave it out.")
-    if options.augment not in ("auto", "none"):
-        raise invalid("--augment goes with images.", options.augment, "Leave it out.")
     if options.max_tokens is not None and options.max_tokens > _LONGEST:
         raise invalid(f"--max_tokens must be at most {_LONGEST:,}.", f"{options.max_tokens:,}")
     for name in ("text", "label"):
@@ -47,12 +29,8 @@ def check_texts(options: TrainOptions) -> None:
         raise unknown_name("tokenizer", options.tokenizer, TOKENIZERS)
     if options.tokenizer == "byte" and options.vocabulary is not None:
         raise invalid("--vocabulary goes with --tokenizer bpe.", options.vocabulary, "Bytes are 256.")
-    if options.task == "text":
-        for name in ("token_low", "token_high"):
-            if (given := getattr(options, name)) is not None:
-                raise invalid(f"--{name} goes with --task language-model.", given, "Leave it out.")
-        return
-    _check_language_model(options)
+    if options.task == "language-model":
+        _check_language_model(options)
 
 
 def _check_language_model(options: TrainOptions) -> None:

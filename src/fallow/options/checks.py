@@ -1,0 +1,150 @@
+"""Whether options fit together: what contradicts is refused before anything is read. Loads no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._checks import invalid, unknown_name
+from .data_checks import check_data_options
+from .kinds import check_kinds
+from .resolve import high_side, resolve
+from .text_checks import check_texts
+from .train_options import (
+    AUGMENTS,
+    DENSITIES,
+    DENSITY,
+    IMAGE_TASKS,
+    LOGGERS,
+    OPTIONS,
+    POLICIES,
+    TASKS,
+    TEXT_TASKS,
+    TrainOptions,
+)
+
+
+def check(options: TrainOptions) -> None:
+    """Raise where options contradict each other; nothing has been read or made yet.
+
+    Raises:
+        InvalidType: for an option of another kind than its annotation.
+        InvalidValue: for an unknown name, or an option that its policy does not use.
+    """
+    check_kinds(options)
+    if options.task in TASKS and resolve(options) is not options:
+        check(resolve(options))
+        return
+    if not options.data:
+        step = "Name it, as --data digits, or go on with a run by --resume RUN."
+        raise invalid("--data must say what to train on.", "none", step)
+    if options.accept and options.resume is None:
+        raise invalid("--accept goes with --resume.", f"--accept {options.accept}", "Leave it out.")
+    for name, known in (
+        ("task", TASKS),
+        ("policy", POLICIES),
+        ("augment", AUGMENTS),
+        ("on_storage_error", ("warn", "stop")),
+    ):
+        value = getattr(options, name)
+        if value not in known:
+            raise unknown_name(name, value, known)
+    if options.logger not in LOGGERS:
+        raise unknown_name("logger", options.logger, LOGGERS)
+    _check_use(options)
+    _check_sides(options)
+    _check_density(options)
+    check_texts(options)
+    check_data_options(options)
+    _check_bounds(options)
+    for name, words in (("low", ("auto",)), ("high", ("auto", "none"))):
+        value = getattr(options, name)
+        if isinstance(value, str) and value not in words:
+            raise invalid(f"--{name} must be a number or {' or '.join(words)}.", value)
+
+
+_USED_WITH: dict[tuple[str, ...], str] = {TEXT_TASKS: "texts", IMAGE_TASKS: "images"}
+_NOT_GIVEN: tuple[Any, ...] = (None, "", "auto", "none", False, {}, [])
+
+
+def _check_use(options: TrainOptions) -> None:
+    """Raise for an option that the task or the policy has no use for."""
+    for name, known in OPTIONS.items():
+        given = getattr(options, name)
+        if options.task not in known.tasks and given not in _NOT_GIVEN:
+            what = _USED_WITH.get(known.tasks, f"--task {' or '.join(known.tasks)}")
+            found = f"--{name} {given} with --task {options.task}"
+            raise invalid(f"--{name} goes with {what}.", found, "Leave it out.")
+        if known.policies and given is not None and options.policy not in known.policies:
+            raise invalid(
+                f"--{name} goes with --policy {' or '.join(known.policies)}.",
+                f"--policy {options.policy}",
+                f"Leave --{name} out, or choose another policy.",
+            )
+
+
+def _check_bounds(options: TrainOptions) -> None:
+    """Raise for numbers out of their range."""
+    for name, low in (
+        ("epochs", 1),
+        ("batch_size", 1),
+        ("workers", 0),
+        ("image_size", 1),
+        ("samples", 1),
+        ("save_steps", 1),
+        ("max_tokens", 2),
+        ("vocabulary", 2),
+    ):
+        value = getattr(options, name)
+        if value is not None and value < low:
+            raise invalid(f"--{name} must be at least {low}.", value)
+    for name, high in (("batch_size", 1 << 24), ("learning_rate", 1e30), ("weight_decay", 1e30)):
+        if (value := getattr(options, name)) is not None and value > high:
+            raise invalid(f"--{name} must be at most {high:,}.", f"{value:,}")
+    if not 0 <= options.seed < 2**63:
+        raise invalid("--seed must be at least 0 and below 2^63.", options.seed)
+    if options.weight_decay is not None and not options.weight_decay >= 0:
+        raise invalid("--weight_decay must be at least 0.", options.weight_decay)
+    if options.learning_rate is not None and not options.learning_rate > 0:
+        raise invalid("--learning_rate must be above 0.", options.learning_rate)
+    for name in ("validation", "test_share"):
+        if (share := getattr(options, name)) is not None and not 0 < share < 1:
+            raise invalid(f"--{name} must be in (0, 1).", share, "Name a share, as 0.2.")
+    if not 0 <= options.rising_share < 1:
+        raise invalid("--rising_share must be in [0, 1).", options.rising_share)
+
+
+def _check_density(options: TrainOptions) -> None:
+    """Raise for options of a density that there is not, or a rule that has no use for one."""
+    if options.task == "autoencoder" and options.score not in (DENSITY, "kl"):
+        step = "Leave it out: samples are scored by density."
+        raise invalid("An autoencoder has no labels to score by.", f"--score {options.score}", step)
+    if not options.by_density:
+        for name in ("density_args", "layers"):
+            if given := getattr(options, name):
+                raise invalid(f"--{name} goes with --score density.", given, "Leave it out.")
+        if options.density != DENSITIES[0] and options.resume is None:
+            step = "Leave it out, or name --score density."
+            raise invalid("--density goes with --score density.", f"--density {options.density}", step)
+        return
+    if options.density not in DENSITIES:
+        raise unknown_name("density", options.density, DENSITIES)
+    if options.policy in ("repb", "selective-backprop", "infobatch", "below-mean"):
+        step = "Use soft, threshold or fraction."
+        raise invalid("--score density goes with rules that read one score a sample.", options.policy, step)
+
+
+def _check_sides(options: TrainOptions) -> None:
+    """Raise for options of a high side that there is not, or a low one that nothing audits."""
+    if high_side(options) is None:
+        for name, given in (("visits", options.visits), ("remeasure_every", options.remeasure_every)):
+            if given is not None:
+                step = "Set --high to a number or auto, or leave it out."
+                raise invalid(f"--{name} is for outliers, which need --high.", f"--{name} {given}", step)
+    if (
+        options.policy == "threshold"
+        and options.low == "auto"
+        and options.readmit_every == 0
+        and not options.readmit_at
+    ):
+        rule = "--low auto audits the samples that come back, so some must be re-admitted."
+        raise invalid(rule, "--readmit_every 0", "Leave it out, or list epochs in --readmit_at.")
