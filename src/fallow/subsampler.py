@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from . import loading, state
-from ._checks import check_integer, invalid, invalid_type, wrong_state
+from ._checks import check_flag, check_integer, invalid, invalid_type, wrong_state
 from .bitset import Bitset
 from .by_hand import ByHand
 from .class_ids import ClassIds
@@ -22,6 +22,7 @@ from .distributed import rank_and_size
 from .history import describe
 from .ledger import Ledger
 from .loading import EpochBatches
+from .memory import check_memory
 from .measuring import ScoreBatch, measure
 from .plan import Floors, Plan, due, plan_epoch
 from .policies.base import Policy
@@ -82,6 +83,7 @@ class Subsampler(ByHand):
             if not isinstance(score, Score):
                 raise invalid_type("`score` must be a Score.", repr(score), "Try KLDivergence().")
             policy.check_range(*score.range, repr(score))
+        check_memory(self.n)
         floor = check_integer("min_kept", min_kept, 1)
         if floor > self.n:
             raise invalid(f"`min_kept` must be at most n={self.n}.", floor)
@@ -129,7 +131,8 @@ class Subsampler(ByHand):
             InvalidValue: for a dataset of another length, a ``sampler`` or a ``batch_sampler``.
         """
         loading.check_batch_size(batch_size)
-        drop_last = bool(options.pop("drop_last", False))
+        shuffle, full_batches = check_flag("shuffle", shuffle), check_flag("full_batches", full_batches)
+        drop_last = check_flag("drop_last", options.pop("drop_last", False))
         batches = EpochBatches(
             self, batch_size, shuffle=shuffle, drop_last=drop_last, full_batches=full_batches
         )
@@ -183,6 +186,7 @@ class Subsampler(ByHand):
         self._assert_running()
         rows = check_index(index, self.n)
         check_batch(rows.size, losses, scores, predicted, backward)
+        accumulating = check_flag("accumulating", accumulating)
         try:
             scores = losses if scores is None else scores
             self._ledger.record(rows, scores, predicted, backward, accumulating=accumulating)
@@ -334,7 +338,7 @@ class Subsampler(ByHand):
             local: this rank's own part, without talking to the others. By default the call is
                 collective inside an epoch: all ranks make it, and each gets the whole.
         """
-        labels = self._ids()
+        local, labels = check_flag("local", local), self._ids()
         return state.pack(self._settings(), labels, self._ledger, self._plan, self.history, local=local)
 
     def load_state_dict(
