@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         complain("fallow: stopped.")
         return 128 + int(getattr(stop, "signal", SIGINT))
-    except (SystemExit, GeneratorExit):
+    except SystemExit:  # of the parser, after --help
         raise
     except BaseException as error:  # a panic in a library written in Rust is no Exception
         if debug:
@@ -168,7 +168,12 @@ def _train(options: TrainOptions) -> int:
         from .tasks.training import train
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow train`", str(error.name)) from None
-    return FINDING if train(options).get("diverged") else DONE
+    from .tasks.own_errors import ended
+
+    try:
+        return FINDING if train(options).get("diverged") else DONE
+    except SystemExit as error:  # of the user's own code, which may stand anywhere
+        raise ended("The code of a training", error) from error
 
 
 def _compare(parsed: Any) -> int:

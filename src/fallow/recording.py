@@ -60,8 +60,6 @@ def _check_dense(name: str, values: Tensor) -> None:
     what = "quantized" if values.is_quantized else str(values.layout).removeprefix("torch.")
     if what != "strided":
         raise invalid_type(f"{name} must be a dense tensor.", what, "Call to_dense() or dequantize() on it.")
-    if values.device.type == "meta":
-        raise invalid_type(f"{name} must hold values.", "a tensor on the device meta")
 
 
 def check_rows(name: str, values: Any, count: int) -> None:

@@ -7,7 +7,7 @@ written into a file that nobody can read.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,13 @@ MOST = 1 << 53
 """Counts are below: JSON keeps no larger ones."""
 _KEYS = {"version", "settings", "labels", "epoch", "part", "seconds", "measured", "table", "plan", "history"}
 _SETTINGS = {"n", "policy", "schedule", "seed", "min_kept", "min_kept_per_class"}
-_ROWS = {"scores": np.float32, "scored_in": np.uint16, "reason": np.uint8, "seen": np.uint8}
-_REPEATS = {"again_index": np.int64, "again_scores": np.float32}
+_ROWS: dict[str, type[np.generic]] = {
+    "scores": np.float32,
+    "scored_in": np.uint16,
+    "reason": np.uint8,
+    "seen": np.uint8,
+}
+_REPEATS: dict[str, type[np.generic]] = {"again_index": np.int64, "again_scores": np.float32}
 _TABLE = {*_ROWS, *_REPEATS, "columns", "notes", "bad", "recorded"}
 _PLAN = {"kept", "weights", "readmitted", "notes"}
 _PART = {"rank_and_size", "recorded", "resumed", "shared_repeats"}
@@ -51,15 +56,16 @@ COLUMNS: dict[str, type[np.generic]] = {
     "ucb_mean": np.float32,
     "ucb_visits": np.uint16,
 }
-"""What the policies of this package remember of each sample, by name; ``ies_change_0`` and so on are float32."""
+"""What the policies of this package remember of each sample; ``ies_change_0`` and so on are float32."""
 
 
-def check_state(saved: Any, policy: Policy) -> None:
+def check_state(saved: Any, policy: Policy, *, without_history: bool = False) -> None:
     """Raise if a state holds anything that no training leaves; nothing is changed.
 
     Args:
         saved: the state.
         policy: what it remembers is looked at where the state belongs to it.
+        without_history: whether the history lies elsewhere, as that of a run.
 
     Raises:
         InvalidType: for another kind of value, or a name that is missing or unknown.
@@ -89,7 +95,8 @@ def check_state(saved: Any, policy: Policy) -> None:
     _check_plan(saved["plan"], n, saved["table"], ours=ours)
     if saved["part"] is not None:
         _check_part(saved["part"], n, saved["table"])
-    _check_history(saved["history"], epoch)
+    if not without_history:
+        _check_history(saved["history"], epoch)
 
 
 def _check_settings(settings: Any) -> int:
@@ -255,15 +262,21 @@ def _unknown(name: str, found: str, known: Collection[str]) -> Exception:
 
 
 def _wrong_kind(name: str, kind: str, found: Any) -> Exception:
-    shown = repr(found)[:80] if isinstance(found, str | int | float | None) else type(found).__name__
-    return invalid_type(f"The state must hold `{name}`, {kind}.", shown, _HOW)
+    return invalid_type(f"The state must hold `{name}`, {kind}.", _shown(found), _HOW)
+
+
+def _shown(found: Any) -> str:
+    """Return a plain value, if it is short, or its kind."""
+    if isinstance(found, int) and abs(found) >= 1 << 63:
+        return "a number of more than 64 bits"  # of more than 4,300 digits, Python prints none
+    return repr(found)[:80] if isinstance(found, str | int | float | None) else type(found).__name__
 
 
 def _whole(name: str, found: Any, low: int | None, high: int | None) -> int:
     if type(found) is not int:
         raise _wrong_kind(name, "a whole number", found)
     if (low is not None and found < low) or (high is not None and found > high):
-        raise invalid(f"The state must hold `{name}` in [{low}, {high}].", f"{found:.6g}"[:40], _HOW)
+        raise invalid(f"The state must hold `{name}` in [{low}, {high}].", _shown(found), _HOW)
     return found
 
 
@@ -271,7 +284,7 @@ def _real(name: str, found: Any) -> None:
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise _wrong_kind(name, "a number of seconds", found)
     if not 0 <= found < schema.MOST_SECONDS:
-        raise invalid(f"The state must hold `{name}`, seconds of at least 0.", str(found)[:40], _HOW)
+        raise invalid(f"The state must hold `{name}`, seconds of at least 0.", _shown(found), _HOW)
 
 
 def _array(name: str, found: Any, kind: type[np.generic] | None, size: int | None) -> NDArray[Any]:

@@ -22,8 +22,8 @@ from .distributed import rank_and_size
 from .history import describe
 from .ledger import Ledger
 from .loading import EpochBatches
-from .memory import check_memory
 from .measuring import ScoreBatch, measure
+from .memory import check_memory
 from .plan import Floors, Plan, due, plan_epoch
 from .policies.base import Policy
 from .recording import check_batch, check_index, check_labels, check_scores, mean_loss, only
@@ -75,6 +75,7 @@ class Subsampler(ByHand):
         score: Score | None = None,
     ) -> None:
         self.n = check_integer("n", n, 1, "It is the length of the training set.")
+        check_memory(self.n)
         if not isinstance(policy, Policy):
             raise invalid_type("`policy` must be a Policy.", repr(policy), "Try Threshold(low=0.05).")
         if not isinstance(schedule, Schedule):
@@ -83,7 +84,6 @@ class Subsampler(ByHand):
             if not isinstance(score, Score):
                 raise invalid_type("`score` must be a Score.", repr(score), "Try KLDivergence().")
             policy.check_range(*score.range, repr(score))
-        check_memory(self.n)
         floor = check_integer("min_kept", min_kept, 1)
         if floor > self.n:
             raise invalid(f"`min_kept` must be at most n={self.n}.", floor)

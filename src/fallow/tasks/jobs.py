@@ -34,6 +34,7 @@ from .options import DENSITY, TEXT_TASKS, TrainOptions
 from .ours import OurTask
 from .outputs import check_outputs
 from .own_classes import import_class, is_import_path, nearly_import_path
+from .own_errors import calling
 from .reading_texts import read_texts
 from .text_material import text_material
 
@@ -231,9 +232,12 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
         if given is not None:
             raise invalid(f"--{name} is for images that fallow reads.", given, "Cut your own data yourself.")
     found = import_class(options.data, options.data_args, LightningDataModule, run=options.resume)
-    found.prepare_data()
-    found.setup("fit")
-    theirs = found.train_dataloader()
+    with calling(options.data, "prepare_data"):
+        found.prepare_data()
+    with calling(options.data, "setup"):
+        found.setup("fit")
+    with calling(options.data, "train_dataloader"):
+        theirs = found.train_dataloader()
     if not isinstance(theirs, DataLoader):
         raise invalid("train_dataloader() must return one DataLoader.", type(theirs).__name__)
     dataset: Dataset[Any] = theirs.dataset
