@@ -95,7 +95,7 @@ def test_infobatch_ends_on_full_epochs_unless_a_share_is_asked_for():
 
 def policy_of(name, **options):
     made = TrainOptions("digits", policy=name, **options)
-    made.check()
+    check(made)
     return make_policy(made)
 
 

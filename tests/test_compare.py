@@ -9,6 +9,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -21,6 +22,7 @@ from fallow.comparison.options import CompareOptions
 from fallow.comparison.plan import Plan
 from fallow.comparison.running import make_plan
 from fallow.options.train_options import TrainOptions
+from test_adding import pick_of, pixels, save
 
 ARMS = ("full", "fewer-epochs", "soft")
 SMALL = {"data": "digits", "samples": 200, "epochs": 3, "accelerator": "cpu"}
@@ -351,3 +353,20 @@ def test_a_worker_ends_when_nobody_listens_any_more():
         assert json.loads(worker.stdout.readline())["say"] == "ready"
         worker.stdin.close()
         assert worker.wait(timeout=30) == 0
+
+
+@pytest.mark.slow
+def test_an_arm_that_adds_samples_trains_on_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = pixels(30, 3)
+    np.savez("pool.npz", x=x)
+    picks = save(
+        tmp_path / "picks.csv", [pick_of(tmp_path / "pool.npz", x, i, str(i % 10)) for i in range(25)]
+    )
+    arms = {"full": None, "more": {"policy": "full", "add": picks}}
+    fallow.compare(data="digits", arms=arms, seeds=2, jobs=1, epochs=2, samples=100, out="c", silent=True)
+    counts = {
+        path.parent.name: json.loads(path.read_text())["settings"]["samples"]
+        for path in Path("c").rglob("summary.json")
+    }
+    assert counts == {"full-0": 100, "full-1": 100, "more-0": 125, "more-1": 125}

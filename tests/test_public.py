@@ -32,6 +32,7 @@ FLOORS = [
         "state_file",
         "headed_file",
         "keyed_draws",
+        "memory",
         "usage_errors",
     },
     {
@@ -51,6 +52,7 @@ FLOORS = [
     },
     {"activations"},
     {"ledger", "plan", "history", "recording", "data_changes"},
+    {"state_checks"},
     {"loading", "state", "epoch_file"},
     {"measuring", "run_directory"},
     {"readings", "reading"},
@@ -59,6 +61,7 @@ FLOORS = [
     {"charts", "verifying", "life"},
     {"report", "export", "gaps"},
     {"integrations", "datasets", "models"},
+    {"options"},
     {"tasks"},
     {"comparison"},
     {"reading_commands"},

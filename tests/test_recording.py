@@ -463,3 +463,61 @@ def test_an_index_of_another_loader_is_refused_and_nothing_is_stored():
         sub.record(index, torch.rand(90))
     assert sub.scores.isnan().all()
     assert sub.progress == 0
+
+
+# --- kinds of values ---
+
+
+@pytest.mark.parametrize("name", ["losses", "scores"])
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (torch.ones(3, dtype=torch.complex64), "complex64"),
+        (torch.ones(3).to_sparse(), "sparse_coo"),
+    ],
+)
+def test_values_that_are_no_real_numbers_are_refused(name, values, found):
+    sub = subsampler()
+    before = stored(sub)
+    with pytest.raises(InvalidType, match=f"^{name} must be .*Found .*{found}"):
+        sub.record(torch.arange(3), **({"losses": torch.ones(3)} | {name: values}))
+    assert all(
+        torch.equal(a.nan_to_num(-9), b.nan_to_num(-9)) for a, b in zip(before, stored(sub), strict=True)
+    )
+
+
+def test_whole_losses_are_refused_before_they_are_stored():
+    sub = subsampler()
+    with pytest.raises(InvalidType, match=r"floating type\. Found torch\.int64"):
+        sub.record(torch.arange(3), torch.ones(3, dtype=torch.int64))
+    assert sub.scores.isnan().all()
+
+
+def test_sparse_indices_predictions_and_labels_are_refused():
+    sparse = torch.arange(3).to_sparse()
+    for wrong in ({"index": sparse}, {"predicted": sparse}, {"backward": (torch.arange(3) > 0).to_sparse()}):
+        with pytest.raises(InvalidType, match="must be a dense tensor"):
+            subsampler().record(**({"index": torch.arange(3), "losses": torch.ones(3)} | wrong))
+    with pytest.raises(InvalidType, match="must be a dense tensor"):
+        check_labels(sparse, 3)
+
+
+@pytest.mark.parametrize("flag", ["yes", 1, None, []])
+def test_a_flag_is_true_or_false(flag):
+    sub = subsampler()
+    calls = {
+        "accumulating": lambda: sub.record(torch.arange(3), torch.ones(3), accumulating=flag),
+        "shuffle": lambda: sub.loader(range(N), 4, shuffle=flag),
+        "full_batches": lambda: sub.loader(range(N), 4, full_batches=flag),
+        "drop_last": lambda: sub.loader(range(N), 4, drop_last=flag),
+        "local": lambda: sub.state_dict(local=flag),
+        "quantiles": lambda: Threshold(low=0.1, quantiles=flag),
+        "stagger": lambda: Schedule(epochs=3, readmit_every=2, stagger=flag),
+        "weighted": lambda: BelowMean(0.5, weighted=flag),
+        "calibrate": lambda: Fraction(0.5, exponent=0.5, calibrate=flag),
+    }
+    for name, call in calls.items():
+        with pytest.raises(InvalidType, match=f"`{name}` must be True or False. Found "):
+            call()
+    assert sub.scores.isnan().all()
+    sub.loader(range(N), 4, shuffle=np.False_)

@@ -164,25 +164,29 @@ OF_TEXTS = {
 def test_options_of_texts_where_there_are_images(task, name):
     with pytest.raises(InvalidValue) as refused:
         check(TrainOptions(data="digits", task=task, **{name: OF_TEXTS[name]}))
-    said = f"--{name} goes with texts. Found --{name} {OF_TEXTS[name]} with --task {task}. "
-    assert str(refused.value) == said + "Leave it out, or name texts as --data."
+    what = "--task language-model" if name.startswith("token_") else "texts"
+    found = f"--{name} {OF_TEXTS[name]} with --task {task}"
+    assert str(refused.value) == f"--{name} goes with {what}. Found {found}. Leave it out."
 
 
 @pytest.mark.parametrize("data", ["a.csv", "a.txt"])
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"image_size": 32}, "--image_size goes with images. Found --image_size 32. Leave it out."),
-        ({"add": "picks.csv"}, "--add goes with images. Found --add picks.csv. Leave it out."),
-        ({"augment": "crop"}, "--augment goes with images. Found crop. Leave it out."),
-        ({"augment": "crop-flip"}, "--augment goes with images. Found crop-flip. Leave it out."),
+        ({"image_size": 32}, "--image_size goes with images. Found --image_size 32 with --task {task}."),
+        ({"add": "picks.csv"}, "--add goes with images. Found --add picks.csv with --task {task}."),
+        ({"augment": "crop"}, "--augment goes with images. Found --augment crop with --task {task}."),
+        (
+            {"augment": "crop-flip"},
+            "--augment goes with images. Found --augment crop-flip with --task {task}.",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_options_of_images_where_there_are_texts(data, given, said):
     with pytest.raises(InvalidValue) as refused:
-        check(TrainOptions(data=data, **given))
-    assert str(refused.value) == said
+        check(options := TrainOptions(data=data, **given))
+    assert str(refused.value) == f"{said.format(task=resolve(options).task)} Leave it out."
 
 
 WRONG = [
@@ -192,8 +196,14 @@ WRONG = [
     ({"data": "a.csv", "vocabulary": 1}, "--vocabulary must be at least 2. Found 1."),
     ({"data": "a.csv", "max_tokens": 1}, "--max_tokens must be at least 2. Found 1."),
     ({"data": "a.csv", "max_tokens": 0}, "--max_tokens must be at least 2. Found 0."),
-    ({"data": "a.csv", "token_low": 0.0}, "--token_low goes with --task language-model. Found 0.0. Leave it"),
-    ({"data": "a.csv", "token_high": 2.0}, "--token_high goes with --task language-model. Found 2.0. "),
+    (
+        {"data": "a.csv", "token_low": 0.0},
+        "--token_low goes with --task language-model. Found --token_low 0.0 with --task text. ",
+    ),
+    (
+        {"data": "a.csv", "token_high": 2.0},
+        "--token_high goes with --task language-model. Found --token_high 2.0 with --task text. ",
+    ),
     ({"data": "a.txt", "label": "x"}, "A language model has no labels. Found --label x. Leave it out."),
     (
         {"data": "a.csv", "label": "x", "task": LANGUAGE},
@@ -272,8 +282,9 @@ def test_names_are_those_that_the_readers_know():
 
 def test_options_are_resolved_and_checked_without_torch():
     code = (
-        "import sys; from fallow.tasks.options import TrainOptions as T\n"
-        "T(data='a.csv').check(); T(data='a.txt', token_low=0.1).check(); T(data='r8').resolved()\n"
+        "import sys; from fallow.options.train_options import TrainOptions as T\n"
+        "from fallow.options.checks import check; from fallow.options.resolve import resolve\n"
+        "check(T(data='a.csv')); check(T(data='a.txt', token_low=0.1)); resolve(T(data='r8'))\n"
         "print('torch' in sys.modules, 'tokenizers' in sys.modules)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

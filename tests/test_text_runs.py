@@ -656,8 +656,8 @@ def test_a_comparison(folder, tmp_path, capsys, data, measure, shown):
 
 
 WRONG = [
-    ({"data": "{table}", "image_size": 3}, "--image_size goes with images. Found --image_size 3."),
-    ({"data": "{table}", "add": "picks.csv"}, "--add goes with images. Found --add picks.csv. Leave it out."),
+    ({"data": "{table}", "image_size": 3}, "--image_size goes with images. Found --image_size 3 with"),
+    ({"data": "{table}", "add": "picks.csv"}, "--add goes with images. Found --add picks.csv with"),
     ({"data": "{book}", "label": "label"}, "A language model has no labels."),
     ({"data": "{table}", "label": "klass"}, "must have one column klass. Found text, label, second."),
     ({"data": "{table}", "text": "body", "label": "label"}, "texts.csv must have one column body."),

@@ -102,6 +102,13 @@ def check_number(name: str, value: Any, low: float, step: str = "") -> float:
     return float(value)
 
 
+def check_flag(name: str, value: Any, step: str = "") -> bool:
+    """Return ``value`` as a bool if it is one: the text "no" is true."""
+    if type(value).__name__ not in ("bool", "bool_"):  # numpy's too, which may not be loaded
+        raise invalid_type(f"`{name}` must be True or False.", repr(value), step)
+    return bool(value)
+
+
 def check_share(name: str, value: Any, *, closed: bool, step: str = "") -> float:
     """Return ``value`` as a float in [0, 1), or in [0, 1] where ``closed``."""
     rule = f"`{name}` must be in [0, 1{']' if closed else ')'}."

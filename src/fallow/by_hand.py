@@ -10,6 +10,7 @@ import numpy as np
 from ._checks import check_integer, invalid, wrong_state
 from .bitset import Bitset
 from .class_ids import ClassIds
+from .memory import check_memory
 from .plan import hold
 from .policies.base import Reason
 from .readings import Readings
@@ -58,7 +59,7 @@ class ByHand(Readings):
             n: how many more.
             labels: their class ids ``(n,)``, where the subsampler has labels.
         """
-        check_integer("n", n, 1)
+        check_memory(self.n + check_integer("n", n, 1))
         if not self._ledger.unbegun:
             raise wrong_state(
                 f"Epoch {self.epoch + 1} of {self.schedule.epochs} is under way.",

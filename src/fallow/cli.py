@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import threading
-from argparse import ArgumentError, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from signal import SIG_DFL, SIGINT, SIGTERM, getsignal, signal
 from types import FrameType
-from typing import Any
+from typing import Any, get_type_hints
 
 from . import __version__
 from ._checks import DamagedData, FallowError, InvalidValue, NotWritten, invalid, missing_extra
@@ -32,6 +32,7 @@ from .terminal import complain, open_streams, spelled_streams, spelled_warnings,
 from .usage_errors import short, unexpected, usage_error
 
 DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
+HELP_ALL = "--help_all"
 _LONGEST, _MOST_BRACKETS = 1 << 16, 1 << 10
 """Of a word of the command line."""
 
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         complain("fallow: stopped.")
         return 128 + int(getattr(stop, "signal", SIGINT))
-    except (SystemExit, GeneratorExit):
+    except SystemExit:  # of the parser, after --help
         raise
     except BaseException as error:  # a panic in a library written in Rust is no Exception
         if debug:
@@ -169,7 +170,12 @@ def _train(options: TrainOptions) -> int:
         from .tasks.training import train
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow train`", str(error.name)) from None
-    return FINDING if train(options).get("diverged") else DONE
+    from .options.own_errors import ended
+
+    try:
+        return FINDING if train(options).get("diverged") else DONE
+    except SystemExit as error:  # of the user's own code, which may stand anywhere
+        raise ended("The code of a training", error) from error
 
 
 def _compare(parsed: Any) -> int:
@@ -261,7 +267,9 @@ def _parsed(words: Sequence[str]) -> Any:
     given, stored = _without_stored_configs(words)
     _check_bounds(given)
     os.environ.pop("JSONARGPARSE_DEBUG", None)  # it would have the parser raise errors of its own kind
-    parser, commands = _parser()
+    everything = HELP_ALL in given
+    parser, commands = _parser(everything=everything)
+    given = ["--help" if word == HELP_ALL else word for word in given]
     try:
         with spelled_streams():  # help shows the options of the run that is resumed
             parsed = parser.parse_args(given, defaults=words[:1] != ["train"])
@@ -294,8 +302,24 @@ def _with_stored(given: dict[str, Any], configs: list[str]) -> TrainOptions:
     return options
 
 
-def _parser() -> tuple[Any, dict[str, Any]]:
-    """Return the parser of all, and that of each command."""
+def _add_train_options(parser: Any, without: Collection[str] = (), *, everything: bool) -> None:
+    """Add the options of ``fallow train`` in groups; help shows those that most people need, or all."""
+    from .options.train_options import GROUPS, HELP, OPTIONS
+
+    kinds = get_type_hints(TrainOptions)
+    by_default = TrainOptions()
+    for title in GROUPS:
+        group = parser.add_argument_group(title)
+        for name, known in OPTIONS.items():
+            if known.group == title and name not in without:
+                words = HELP[name] if known.common or everything else SUPPRESS
+                group.add_argument(
+                    f"--{name}", type=kinds[name], default=getattr(by_default, name), help=words
+                )
+
+
+def _parser(*, everything: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Return the parser of all, and that of each command; ``everything``: its help shows every option."""
     try:
         import jsonargparse
     except ModuleNotFoundError:
@@ -305,12 +329,12 @@ def _parser() -> tuple[Any, dict[str, Any]]:
     new = partial(named, formatter_class=RawDescriptionHelpFormatter)
     parser = new(prog="fallow", description=_ABOUT, version=__version__)
     commands = parser.add_subcommands(required=True, dest="command", title="commands")
-    train = named(
+    train = new(
         usage="fallow train --data DATA [--policy POLICY] [--epochs EPOCHS] [--seed SEED] [--out RUN] ...",
-        description="Train a network on what still surprises it.",
+        description="Train a network on what still surprises it. --help-all explains every option.",
     )
     train.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
-    train.add_class_arguments(TrainOptions)
+    _add_train_options(train, everything=everything)
     commands.add_subcommand("train", train, help="Train a network on images or texts.")
     compare = new(
         usage="fallow compare --data DATA [--arms ARMS] [--saved SAVED] [--seeds SEEDS] [--out OUT] ...",
@@ -318,7 +342,7 @@ def _parser() -> tuple[Any, dict[str, Any]]:
     )
     compare.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
     compare.add_class_arguments(CompareOptions)
-    compare.add_class_arguments(TrainOptions, skip=set(NOT_SHARED))
+    _add_train_options(compare, without=NOT_SHARED, everything=everything)
     commands.add_subcommand("compare", compare, help="Does it pay on your data? Arms, seeds, plain controls.")
     parsers = {"train": train, "compare": compare}
     for name, command in COMMANDS.items():

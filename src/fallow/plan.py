@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,7 @@ def plan_epoch(
         readmit(reason, schedule, epoch, seed)
         hold(reason, table.scores, floors)
         if not schedule.returns_all(epoch):
-            weights = policy.weights(standing, reason)
+            weights = _checked(policy.weights(standing, reason), policy, reason.size)
     kept = reason == Reason.KEPT
     back = int(np.count_nonzero(kept[held != Reason.KEPT])) if held.any() else 0
     return reason, Plan(epoch, Bitset(kept), weights, back, dict(table.notes))
@@ -150,6 +151,22 @@ def _decide(table: Table, policy: Policy, standing: Standing) -> NDArray[np.uint
         return np.where(stays, held, np.uint8(Reason.KEPT))
     decided[held == Reason.BY_HAND] = Reason.BY_HAND
     return decided
+
+
+def _checked(weights: Any, policy: Policy, n: int) -> NDArray[np.float32] | None:
+    """Return the weights of a policy, or raise where the mean of the losses would make no sense with them."""
+    if weights is None:
+        return None
+    found = np.asarray(weights)
+    rule = f"A policy must return weights float32 ({n},), finite and at least 0, or None."
+    step = "See fallow.policies.Policy.weights."
+    if found.dtype.kind != "f" or found.shape != (n,):
+        raise invalid(rule, f"{found.dtype} of shape {found.shape} from {policy!r}", step)
+    wrong = ~(np.isfinite(found) & (found >= 0))
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise invalid(rule, f"{found[at]:g} for sample {at} from {policy!r}", step)
+    return found.astype(np.float32, copy=False)
 
 
 def _refuse_nothing(reason: NDArray[np.uint8], policy: Policy, table: Table) -> None:

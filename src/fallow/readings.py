@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import loading
-from ._checks import invalid, wrong_state
+from ._checks import check_flag, invalid, wrong_state
 from .bitset import Bitset
 from .class_ids import ClassIds
 from .distributed import rank_and_size
@@ -144,6 +144,7 @@ class Readings:
         Raises:
             InvalidValue: for an epoch that is not planned yet.
         """
+        check_flag("shuffle", shuffle)
         if epoch is None or epoch == self.epoch:
             if shuffle not in self._orders:
                 order = Order(self._plan.kept, self.seed, self.epoch, shuffle=shuffle)
@@ -215,6 +216,7 @@ class Readings:
             WrongState: where the scores, or removals by hand, decide how many samples are kept.
         """
         loading.check_batch_size(batch_size)
+        check_flag("drop_last", drop_last)
         if (self._ledger.table.reason == Reason.BY_HAND).any():
             raise wrong_state("The number of steps is not fixed: samples were removed by hand.", _PROGRESS)
         counts = planned_counts(self.policy, self.schedule, self._floors_now(), self.n)

@@ -30,6 +30,7 @@ def check_index(index: Any, n: int) -> NDArray[np.int64]:
     if type(index) is HostIndex:
         return index.numpy()
     if isinstance(index, Tensor):
+        _check_dense("`index`", index)
         found = (index if index.device.type == "cpu" else index.cpu()).numpy()
     else:
         found = np.asarray(index)
@@ -54,10 +55,18 @@ def check_index(index: Any, n: int) -> NDArray[np.int64]:
     return rows
 
 
+def _check_dense(name: str, values: Tensor) -> None:
+    """Raise for a tensor without a value of its own at each place."""
+    what = "quantized" if values.is_quantized else str(values.layout).removeprefix("torch.")
+    if what != "strided":
+        raise invalid_type(f"{name} must be a dense tensor.", what, "Call to_dense() or dequantize() on it.")
+
+
 def check_rows(name: str, values: Any, count: int) -> None:
-    """Raise where ``values`` is no tensor ``(count,)``: one value a sample."""
+    """Raise where ``values`` is no dense tensor ``(count,)``: one value a sample."""
     if not isinstance(values, Tensor):
         raise invalid_type(f"{name} must be a tensor.", type(values).__name__)
+    _check_dense(name, values)
     if values.shape != (count,):
         step = 'Compute them with reduction="none".' if values.ndim == 0 else ""
         raise invalid(
@@ -80,6 +89,10 @@ def check_batch(
 ) -> None:
     """Raise where what comes with a batch of ``count`` samples is not one value a sample."""
     check_rows("losses", losses, count)
+    if not losses.is_floating_point():
+        raise invalid_type("losses must be real numbers, of a floating type.", losses.dtype, "Take float().")
+    if scores is not None and isinstance(scores, Tensor) and scores.is_complex():
+        raise invalid_type("scores must be real numbers.", scores.dtype, "Take abs() or real.")
     for name, values in (("scores", scores), ("predicted", predicted), ("backward", backward)):
         if values is not None:
             check_rows(name, values, count)
@@ -103,7 +116,11 @@ def check_labels(labels: Any, n: int) -> NDArray[np.int64] | None:
     """
     if labels is None:
         return None
-    found = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if isinstance(labels, Tensor):
+        _check_dense("`labels`", labels)
+        found = labels.detach().cpu().numpy()
+    else:
+        found = np.asarray(labels)
     if found.dtype.kind not in "iub":
         step = "Number them: numpy.unique(labels, return_inverse=True)[1]."
         raise invalid_type("`labels` must hold class ids, whole numbers.", f"{found.dtype}", step)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ._checks import check_integer, check_share, invalid, invalid_type
+from ._checks import check_flag, check_integer, check_share, invalid, invalid_type
 from .keyed import mix, uniform
 
 MAX_EPOCHS = 65_534
@@ -57,6 +57,7 @@ class Schedule:
     remeasure_every: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "stagger", check_flag("stagger", self.stagger))
         check_integer("epochs", self.epochs, 1)
         if self.epochs > MAX_EPOCHS:
             raise invalid(f"`epochs` must be at most {MAX_EPOCHS:,}.", self.epochs)

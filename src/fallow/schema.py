@@ -26,7 +26,8 @@ _DATA = r"\Adata(-[0-9]{1,6})?\.safetensors\Z"
 Epoch = Annotated[int, Meta(ge=0, lt=MAX_EPOCHS)]
 Epochs = Annotated[int, Meta(ge=0, le=MAX_EPOCHS)]
 Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
-Seconds = Annotated[float, Meta(ge=0, lt=1e12)]
+MOST_SECONDS = 1e12
+Seconds = Annotated[float, Meta(ge=0, lt=MOST_SECONDS)]
 Real = Annotated[float, Meta(ge=-1e300, le=1e300)]
 Name = Annotated[str, Meta(max_length=1 << 13)]
 

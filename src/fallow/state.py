@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._checks import FallowError, invalid, invalid_type, unknown_name, wrong_state
+from ._checks import FallowError, invalid, unknown_name, wrong_state
 from .bitset import Bitset, unpack
 from .class_ids import ClassIds
 from .data_file import DataFile
@@ -22,14 +22,11 @@ from .history import EpochRecord
 from .ledger import Ledger
 from .plan import Plan
 from .policies.base import Reason
-from .table import MEASURED, PREDICTED, Table
+from .state_checks import VERSION, check_state
+from .table import PREDICTED, Table
 
-VERSION = 2
 ACCEPTABLE = ("n", "labels", "policy", "schedule", "seed", "min_kept", "min_kept_per_class")
 """What may differ from the state where the caller says so."""
-_KEYS = {"version", "settings", "labels", "epoch", "part", "seconds", "measured", "table", "plan", "history"}
-_TABLE = {"scores", "scored_in", "reason", "seen", "again_index", "again_scores", "columns", "notes", "bad"}
-_TABLE |= {"recorded"}
 _DESCRIBED = ("policy", "schedule")
 """Settings that are objects, and that a state describes."""
 _HOW = "Make the Subsampler as it was made for the state, or load with accept=({name!r},)."
@@ -107,18 +104,11 @@ def _restore(
     accept: Collection[str],
     origin: NDArray[np.int64] | None,
 ) -> tuple[Plan, list[EpochRecord]]:
-    if not isinstance(saved, dict) or not {"version", "settings", "table", "plan"} <= saved.keys():
-        raise invalid_type("A state must come from Subsampler.state_dict().", type(saved).__name__)
-    if saved["version"] != VERSION:
-        step = "Load it with the fallow that saved it."
-        raise invalid(f"The state must be of version {VERSION}.", saved["version"], step)
     accept = (accept,) if isinstance(accept, str) else accept
-    lacking = sorted(_KEYS - saved.keys()) + sorted(_TABLE - saved["table"].keys())
-    if lacking:
-        raise invalid_type("A state must be whole, as Subsampler.state_dict() gives it.", f"no {lacking[0]}")
     for name in accept:
         if name not in ACCEPTABLE:
             raise unknown_name("name in `accept`", name, ACCEPTABLE)
+    check_state(saved, settings["policy"])
     before = None if saved["labels"] is None else _array(saved["labels"])
     if origin is not None:
         _check_origin(origin, int(saved["settings"]["n"]), settings["n"])
@@ -132,30 +122,23 @@ def _restore(
             "Load the part of this rank, or save with local=False.",
         )
     n, epoch = int(saved["settings"]["n"]), int(saved["epoch"])
-    if len(saved["table"]["scores"]) != n:  # before so much memory is taken
-        rule = f"The state must hold the scores of {n:,} samples."
-        raise invalid(rule, f"{len(saved['table']['scores']):,}")
     ledger.table = Table(n)
     ledger.begin(epoch)
     _restore_table(ledger.table, saved["table"])
     _renumber(ledger, saved.get("class_ids"))
-    ledger.seconds, ledger.measured = float(saved["seconds"]), bool(saved["measured"])
+    ledger.seconds, ledger.measured = float(saved["seconds"]), saved["measured"]
     if part is not None:
         _restore_part(ledger, part)
     elif ledger.table.recorded:
         ledger.resume()
-    _check_values(ledger.table, epoch)
     plan = saved["plan"]
     weights = None if plan["weights"] is None else _array(plan["weights"])
-    for name, found, size in (("kept", plan["kept"], -(-n // 8)), ("weights", weights, n)):
-        if found is not None and found.shape != (size,):
-            raise invalid(f"The state must hold `plan.{name}`, ({size},).", f"shape {tuple(found.shape)}")
     kept = Bitset(unpack(_array(plan["kept"]), n))
     history = []
     for entry in saved["history"]:
         aggregates = {name: value for name, value in entry.items() if name != "used_bits"}
         history.append(EpochRecord.restore(_array(entry["used_bits"]), aggregates))
-    planned = Plan(epoch, kept, weights, int(plan["readmitted"]), dict(plan["notes"]))
+    planned = Plan(epoch, kept, weights, plan["readmitted"], dict(plan["notes"]))
     return _adapted(planned, ledger, settings, (before, labels), changed, origin), history
 
 
@@ -258,7 +241,8 @@ def _adapted(
         ledger.grow(more)
         weights = None if weights is None else np.concatenate([weights, np.ones(more, np.float32)])
     if changed & {"n", "labels"} or origin is not None:
-        plan = replace(plan, kept=Bitset(table.reason == Reason.KEPT))
+        readmitted = min(plan.readmitted, len(table))  # of those that are gone nobody knows how many were
+        plan = replace(plan, kept=Bitset(table.reason == Reason.KEPT), readmitted=readmitted)
     return replace(plan, weights=weights)
 
 
@@ -269,18 +253,6 @@ def _smallest(labels: NDArray[Any]) -> type[np.integer[Any]]:
     return next(
         (kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max), np.int64
     )
-
-
-def _check_values(table: Table, epoch: int) -> None:
-    """Raise where a state holds what no training leaves."""
-    if not 0 <= epoch < 1 << 16:
-        raise invalid("The state must be of an epoch in [0, 65536).", epoch)
-    highest = {"reason": len(Reason) - 1, "seen": MEASURED, "scored_in": epoch + 1}
-    for name, most in highest.items():
-        if (found := int(getattr(table, name).max(initial=0))) > most:
-            raise invalid(f"The state must hold `{name}` of at most {most}.", found)
-    if np.isinf(table.scores).any():
-        raise invalid("The state must hold finite scores, or NaN for none.", "an infinite one")
 
 
 def _pack_part(ledger: Ledger) -> dict[str, Any]:
@@ -318,23 +290,11 @@ def _pack_table(table: Table) -> dict[str, Any]:
 
 def _restore_table(table: Table, saved: dict[str, Any]) -> None:
     for name in ("scores", "scored_in", "reason", "seen"):
-        setattr(table, name, _column(name, saved[name], getattr(table, name)))
-    table.columns = {str(name): _array(column) for name, column in saved["columns"].items()}
-    for name, column in table.columns.items():
-        if column.shape[:1] != (len(table),):
-            raise invalid(f"The state must hold a column `{name}` of {len(table):,} rows.", column.shape)
+        setattr(table, name, _array(saved[name]))
+    table.columns = {name: _array(column) for name, column in saved["columns"].items()}
     table.notes = {name: float(value) for name, value in saved["notes"].items()}
     table.repeat(_array(saved["again_index"]), _array(saved["again_scores"]))
-    table.bad, table.recorded = int(saved["bad"]), int(saved["recorded"])
-
-
-def _column(name: str, saved: Tensor, like: NDArray[Any]) -> NDArray[Any]:
-    """Return a column of the table, which must be of the type and the length that it has."""
-    found = _array(saved)
-    if found.shape != like.shape or found.dtype != like.dtype:
-        rule = f"The state must hold `{name}`, {like.dtype} {like.shape}."
-        raise invalid(rule, f"{found.dtype} {found.shape}")
-    return found
+    table.bad, table.recorded = saved["bad"], saved["recorded"]
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

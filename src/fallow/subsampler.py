@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from . import loading, state
-from ._checks import check_integer, invalid, invalid_type, wrong_state
+from ._checks import check_flag, check_integer, invalid, invalid_type, wrong_state
 from .bitset import Bitset
 from .by_hand import ByHand
 from .class_ids import ClassIds
@@ -23,6 +23,7 @@ from .history import describe
 from .ledger import Ledger
 from .loading import EpochBatches
 from .measuring import ScoreBatch, measure
+from .memory import check_memory
 from .plan import Floors, Plan, due, plan_epoch
 from .policies.base import Policy
 from .recording import check_batch, check_index, check_labels, check_scores, mean_loss, only
@@ -74,6 +75,7 @@ class Subsampler(ByHand):
         score: Score | None = None,
     ) -> None:
         self.n = check_integer("n", n, 1, "It is the length of the training set.")
+        check_memory(self.n)
         if not isinstance(policy, Policy):
             raise invalid_type("`policy` must be a Policy.", repr(policy), "Try Threshold(low=0.05).")
         if not isinstance(schedule, Schedule):
@@ -129,7 +131,8 @@ class Subsampler(ByHand):
             InvalidValue: for a dataset of another length, a ``sampler`` or a ``batch_sampler``.
         """
         loading.check_batch_size(batch_size)
-        drop_last = bool(options.pop("drop_last", False))
+        shuffle, full_batches = check_flag("shuffle", shuffle), check_flag("full_batches", full_batches)
+        drop_last = check_flag("drop_last", options.pop("drop_last", False))
         batches = EpochBatches(
             self, batch_size, shuffle=shuffle, drop_last=drop_last, full_batches=full_batches
         )
@@ -183,6 +186,7 @@ class Subsampler(ByHand):
         self._assert_running()
         rows = check_index(index, self.n)
         check_batch(rows.size, losses, scores, predicted, backward)
+        accumulating = check_flag("accumulating", accumulating)
         try:
             scores = losses if scores is None else scores
             self._ledger.record(rows, scores, predicted, backward, accumulating=accumulating)
@@ -334,7 +338,7 @@ class Subsampler(ByHand):
             local: this rank's own part, without talking to the others. By default the call is
                 collective inside an epoch: all ranks make it, and each gets the whole.
         """
-        labels = self._ids()
+        local, labels = check_flag("local", local), self._ids()
         return state.pack(self._settings(), labels, self._ledger, self._plan, self.history, local=local)
 
     def load_state_dict(

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checks import invalid
 from .no_score import NO_SCORE_FLOOR
 from .policies.base import Reason
 
@@ -52,9 +53,17 @@ class Table:
         return int(self.scores.size)
 
     def column(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
-        """Return the column ``name``, zeros where it is new: ``(N,)``."""
+        """Return the column ``name``, zeros where it is new: ``(N,)``.
+
+        Raises:
+            InvalidValue: if it is of another type, as that of another policy.
+        """
         if name not in self.columns:
             self.columns[name] = np.zeros(len(self), dtype)
+        if self.columns[name].dtype != dtype:
+            step = "Give the column another name, or load a state of the same policy."
+            rule = f"The column `{name}` must be of one type, {np.dtype(dtype)}."
+            raise invalid(rule, self.columns[name].dtype, step)
         return self.columns[name]
 
     def write(self, index: Index, scores: Scores, epoch: int, kind: int = TRAINED) -> None:

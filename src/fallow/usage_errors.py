@@ -76,12 +76,18 @@ def unexpected(error: BaseException) -> str:
         named = short(os.fsdecode(error.filename))
         return f"{named} must be there, and open to this process. Found: {error.strerror.lower()}."
     said = " ".join(str(error).split())[:300].removesuffix(".")
+    found = place_of(error)
+    place = f" ({found})" if found else ""
+    kind = type(error).__name__
+    return f"{f'{kind}: {said}' if said else kind}{place}. Add --debug for the whole trace."
+
+
+def place_of(error: BaseException) -> str:
+    """Return the last line of the user's own code on the way to an error; nothing if there is none."""
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)
     ]
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    kind = type(error).__name__
-    return f"{f'{kind}: {said}' if said else kind}{place}. Add --debug for the whole trace."
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
 
 
 def _is_installed(file: str) -> bool:

@@ -63,14 +63,13 @@ def check(options: TrainOptions) -> None:
 
 
 _USED_WITH: dict[tuple[str, ...], str] = {TEXT_TASKS: "texts", IMAGE_TASKS: "images"}
-_NOT_GIVEN: tuple[Any, ...] = (None, "", "auto", "none", False, {}, [])
 
 
 def _check_use(options: TrainOptions) -> None:
     """Raise for an option that the task or the policy has no use for."""
     for name, known in OPTIONS.items():
         given = getattr(options, name)
-        if options.task not in known.tasks and given not in _NOT_GIVEN:
+        if options.task not in known.tasks and _is_given(given):
             what = _USED_WITH.get(known.tasks, f"--task {' or '.join(known.tasks)}")
             found = f"--{name} {given} with --task {options.task}"
             raise invalid(f"--{name} goes with {what}.", found, "Leave it out.")
@@ -80,6 +79,11 @@ def _check_use(options: TrainOptions) -> None:
                 f"--policy {options.policy}",
                 f"Leave --{name} out, or choose another policy.",
             )
+
+
+def _is_given(value: Any) -> bool:
+    """Return whether an option says something; 0 does."""
+    return value is not None and value is not False and value not in ("", "auto", "none", {}, [])
 
 
 def _check_bounds(options: TrainOptions) -> None:

@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 
 from .._checks import FallowError, InvalidValue, invalid
 from ..import_path import is_inside, run_around, working_folder
+from .own_errors import ENDINGS, clearer, ended
 
 CLASS_COUNTS = ("num_classes", "n_classes", "num_labels")
 """Parameters that are given the number of classes if the user names no value."""
@@ -72,12 +73,25 @@ def import_class(
         instance = found(**given)
     except FallowError:
         raise
+    except ENDINGS as error:
+        raise ended(path, error) from error
     except Exception as error:
+        if (known := clearer(path, error)) is not None:
+            raise known from error
         said = f"{type(error).__name__}: {_line(error)}"
         raise invalid(f"{path} must be made without an error.", said, "Look at its arguments.") from error
     if not isinstance(instance, kind):
         raise invalid(f"{path} must give a {kind.__name__}.", type(instance).__name__)
+    _refuse_half_made(instance, kind, path)
     return instance
+
+
+def _refuse_half_made(instance: Any, kind: type, path: str) -> None:
+    """Raise for an instance that lacks what the constructor of its kind sets."""
+    lacking = [name for name in vars(kind()) if not hasattr(instance, name)]
+    if lacking:
+        step = "Call super().__init__() first in its __init__."
+        raise invalid(f"{path} must be a {kind.__name__} that was made whole.", f"no {lacking[0]}", step)
 
 
 def _module(path: str, run: str | os.PathLike[str] | None) -> ModuleType:
@@ -102,6 +116,8 @@ def _module(path: str, run: str | os.PathLike[str] | None) -> ModuleType:
         elif banned:
             step = f"{_FROM_A_RUN} Run fallow where its module lies."
         raise invalid(f"{path} must be importable.", str(error), step) from None
+    except ENDINGS as error:
+        raise ended(path, error) from error
     except Exception as error:
         said = f"{type(error).__name__}: {_line(error)}"
         raise invalid(f"{path} must be importable.", said, "Mend its module.") from error

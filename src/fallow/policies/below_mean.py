@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_share
+from .._checks import check_flag, check_share
 from ..selection import blocks, smallest
 from ._shares import capped, check_budget, lots, scored
 from .base import Policy, Reason, Standing
@@ -52,6 +52,7 @@ class BelowMean(Policy):
     budget: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weighted", check_flag("weighted", self.weighted))
         share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
         object.__setattr__(self, "fraction", share)
         object.__setattr__(self, "budget", check_budget(self.budget))

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_share, invalid, invalid_type
+from .._checks import check_flag, check_share, invalid, invalid_type
 from ..selection import Values, smallest
 from .base import Policy, Reason, Standing
 from .expectation import FLOOR, expectation
@@ -88,6 +88,8 @@ class Fraction(Policy):
     calibrate: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "keep_rare", check_flag("keep_rare", self.keep_rare))
+        object.__setattr__(self, "calibrate", check_flag("calibrate", self.calibrate))
         share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
         object.__setattr__(self, "fraction", share)
         if self.remove not in ("lowest", "highest"):

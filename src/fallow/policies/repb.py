@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_share, invalid, invalid_type
+from .._checks import check_flag, check_share, invalid, invalid_type
 from ..selection import smallest
 from ._shares import capped, check_budget, lots, scored
 from .base import Policy, Reason, Standing
@@ -60,6 +60,7 @@ class RePB(Policy):
     budget: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weighted", check_flag("weighted", self.weighted))
         share = check_share("rho", self.rho, closed=False, step="To remove nothing, pass 0.")
         object.__setattr__(self, "rho", share)
         object.__setattr__(self, "budget", check_budget(self.budget))

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_share, invalid, invalid_type
+from .._checks import check_flag, check_share, invalid, invalid_type
 from ..selection import blocks, kth_smallest
 from ._shares import scored
 from .base import Policy, Reason, Standing
@@ -71,6 +71,7 @@ class Threshold(Policy):
     quantiles: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "quantiles", check_flag("quantiles", self.quantiles))
         if self.low is None and self.high is None:
             raise invalid("A Threshold needs `low`, `high` or both.", "neither", "Try low=0.05.")
         for name, value in (("low", self.low), ("high", self.high)):

@@ -21,6 +21,7 @@ from ..loading import check_map_style
 from ..models import IMAGE_MODELS
 from ..options.data_checks import check_share_is_used
 from ..options.own_classes import import_class, is_import_path, nearly_import_path
+from ..options.own_errors import calling
 from ..options.resolve import planned_epochs, resolve
 from ..options.train_options import DENSITY, TEXT_TASKS, TrainOptions
 from ..run_directory import RunDirectory
@@ -232,9 +233,12 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
         if given is not None:
             raise invalid(f"--{name} is for images that fallow reads.", given, "Cut your own data yourself.")
     found = import_class(options.data, options.data_args, LightningDataModule, run=options.resume)
-    found.prepare_data()
-    found.setup("fit")
-    theirs = found.train_dataloader()
+    with calling(options.data, "prepare_data"):
+        found.prepare_data()
+    with calling(options.data, "setup"):
+        found.setup("fit")
+    with calling(options.data, "train_dataloader"):
+        theirs = found.train_dataloader()
     if not isinstance(theirs, DataLoader):
         raise invalid("train_dataloader() must return one DataLoader.", type(theirs).__name__)
     dataset: Dataset[Any] = theirs.dataset

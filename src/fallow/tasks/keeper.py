@@ -23,6 +23,7 @@ from ..subsampler import Subsampler
 from .epoch_writer import EpochWriter
 from .generators import generator_states, put_back
 from .outcome import samples_evaluated
+from .state_parts import SUBSAMPLING, check_optimizers
 
 NEXT = "state/next"
 """The path by which Lightning is asked to save a generation."""
@@ -84,6 +85,7 @@ class Keeper(Callback):
         writer: whose rows belong to the state.
         about: what a manifest says of the run: its options.
         every: save after so many steps too.
+        whole: whether the network uses all its weights in each step.
 
     Attributes:
         stopped: the signal that ended the training, or None.
@@ -99,7 +101,10 @@ class Keeper(Callback):
         writer: EpochWriter,
         about: dict[str, Any],
         every: int | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
+        self.whole = whole
         self.run, self.subsampler, self.writer, self.about, self.every = run, subsampler, writer, about, every
         self.next_path = run.path / NEXT
         self.stopped: int | None = None
@@ -114,6 +119,7 @@ class Keeper(Callback):
         self._last_step: dict[str, Any] | None = None
         self._handlers: dict[int, Any] = {}
         self._unwritten: tuple[bytes, dict[str, Any], dict[str, Digest]] | None = None
+        self._loaded: dict[str, Any] | None = None
 
     @property
     def state_key(self) -> str:
@@ -164,7 +170,7 @@ class Keeper(Callback):
         """Write what Lightning collected; on the first rank only."""
         state = {name: part for name, part in checkpoint.items() if name not in _OF_CODE}
         callbacks = dict(state["callbacks"])
-        watch = next(name for name, part in callbacks.items() if "subsampler" in part)
+        watch = SUBSAMPLING
         saved = callbacks[watch]
         callbacks[watch] = {**saved, "subsampler": {**saved["subsampler"], "history": []}}
         about = {
@@ -210,10 +216,23 @@ class Keeper(Callback):
         states = state_dict["generators"]
         rank, _ = rank_and_size()
         self._generators = parse(states[rank % len(states)].tobytes(), "the generators of a state")
-        self._before = state_dict["seconds"]
+        wall, processor = state_dict["seconds"]
+        self._before = float(wall), float(processor)
         self._began = (time.perf_counter(), time.process_time())
         self.steps, self.evaluated = state_dict["steps"], state_dict["evaluated"]
         self._saved_at = self.steps
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note what the optimizers remember, until they are made."""
+        self._loaded = checkpoint
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise for a state that has not what the optimizers remember, before they take it over."""
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            check_optimizers(trainer, loaded, f"The state of {self.run.path}", whole=self.whole)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From now on a signal ends the training after a whole step, once its state is saved."""

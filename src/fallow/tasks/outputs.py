@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from .._checks import FallowError, invalid
 from ..forward_only import forward_only
 from ..options.own_classes import CLASS_COUNTS
+from ..options.own_errors import ENDINGS, clearer, ended
 from ..scores._logits import class_logits, one_tensor, wrong_number
 from .autoencoder import AutoencoderTask, reconstruction
 from .classifying import Classifying
@@ -74,6 +76,7 @@ def _check_language_model(network: nn.Module, inputs: Tensor, tokens: int, name:
     head, states = getattr(network, "head", None), getattr(network, "hidden", None)
     if isinstance(head, nn.Linear) and callable(states):
         found = head.out_features
+        _check_weights(network, name)
     else:
         rule = f"{name} must return logits (B, T, V) for token ids (B, T), V at least the {tokens:,} tokens."
         logits = one_tensor(_passed(network, inputs, name), rule)
@@ -88,12 +91,43 @@ def _check_language_model(network: nn.Module, inputs: Tensor, tokens: int, name:
     return ""
 
 
+def _check_weights(network: nn.Module, name: str) -> None:
+    """Raise for a network in which nothing learns."""
+    weights = list(network.parameters())
+    if not any(weight.requires_grad for weight in weights):
+        found = f"{len(weights)} weights, all frozen" if weights else "none"
+        step = "Give it a layer with weights, made in its __init__, or set requires_grad of some."
+        raise invalid(f"{name} must have weights to train.", found, step)
+
+
+def _check_values(found: Any, network: nn.Module, name: str) -> None:
+    """Raise for outputs that nothing can be learned from: without a gradient, or no numbers at all."""
+    outputs = [part for part in tree_leaves(found) if isinstance(part, Tensor) and part.is_floating_point()]
+    if not outputs:
+        return  # what they must be is said by others
+    if not any(part.requires_grad for part in outputs):
+        _check_weights(network, name)
+        step = "Do not detach() them, and compute them with gradients on: without no_grad(), numpy or .data."
+        raise invalid(f"{name} must return outputs with a gradient.", "outputs without one", step)
+    if all(part.numel() and not bool(part.isfinite().any()) for part in outputs):
+        nan = any(bool(part.isnan().any()) for part in outputs)
+        step = "Look at its first weights, and at what it divides by or takes the logarithm of."
+        raise invalid(f"{name} must return finite outputs.", "NaN" if nan else "infinite ones", step)
+
+
 def _passed(network: nn.Module, inputs: Tensor, name: str) -> Any:
     try:
-        return network(inputs)
+        with torch.enable_grad():
+            found = network(inputs)
+        _check_values(found, network, name)
+        return found
     except FallowError:
         raise
+    except ENDINGS as error:
+        raise ended(name, error) from error
     except Exception as error:  # whatever somebody else's code raises
+        if (known := clearer(name, error)) is not None:
+            raise known from error
         kind = "normalised images" if inputs.is_floating_point() else "token ids"
         rule = (
             f"{name} must take {kind}, here {str(inputs.dtype).removeprefix('torch.')} {tuple(inputs.shape)}."
@@ -112,10 +146,17 @@ def _step(arguments: Mapping[str, Any], classes: int) -> str:
 
 def _probable(logits: Tensor, name: str) -> str:
     """Return a line for outputs that look like probabilities."""
+    logits = logits.detach()
     sums = logits.double().sum(1)
+    if not bool(sums.isfinite().all()):
+        return f"Some outputs of {name} are not finite: {_kinds(logits)} among them."
     if logits.shape[1] < 2 or bool((logits < 0).any()) or bool(((sums - 1).abs() > 1e-3).any()):
         return ""
     return f"The outputs of {name} look like probabilities. Return the logits, before the softmax."
+
+
+def _kinds(values: Tensor) -> str:
+    return "NaN is" if bool(values.isnan().any()) else "infinite ones are"
 
 
 @contextmanager

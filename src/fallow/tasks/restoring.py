@@ -26,6 +26,7 @@ from ..state import ACCEPTABLE
 from ..state_file import parse
 from .console import Console
 from .jobs import Job, noun_of
+from .state_parts import SUBSAMPLING, check_parts
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def restore(
     state = parse(data, str(path))
     file = _numbered(run, job.data, before, changes, done)
     with taking_over(path):
+        check_parts(state, path, generation.about, job)
         return _restored(
             run, job, options, console, generation, (data, state), (wrong, changes, file), writes=writes
         )
@@ -179,7 +181,7 @@ def _restored(
         for lost in filter(Path.exists, map(run.epoch_path, run.lost)):
             run.disk.rename(lost, lost.with_suffix(".damaged"))
     run.lost |= _without_a_file(run, generation, callbacks)
-    watch = next(name for name, part in callbacks.items() if "subsampler" in part)
+    watch = SUBSAMPLING
     saved = callbacks[watch]["subsampler"]
     saved["history"] = _history(run, callbacks)
     job.subsampler.load_state_dict(saved, accept=_accepted(options), origin=origin)

@@ -15,6 +15,8 @@ from torch import nn
 from .._checks import NotWritten
 from ..integrations.lightning import SubsamplingCallback
 from ..options.naming import words_again
+from ..options.own_classes import is_import_path
+from ..options.own_errors import ENDINGS, clearer, ended
 from ..options.stored import plain
 from ..options.train_options import TrainOptions
 from ..run_directory import RunDirectory
@@ -34,6 +36,7 @@ from .ours import OurTask
 from .outcome import finish
 from .restoring import Restored, taking_over
 from .settings import evaluated_on, opening, settings_of
+from .state_parts import uses_all_weights
 from .trackers import EpochScalars
 from .trainer import fit, make_trainer
 
@@ -92,7 +95,8 @@ class Session:
         )
         self.used = replace(options, **job.defaults)
         about = {"options": plain(self.used), "defaults": sorted(job.defaults)}
-        self.keeper = Keeper(run, job.subsampler, self.writer, about, options.save_steps)
+        whole = uses_all_weights(job, options.model)
+        self.keeper = Keeper(run, job.subsampler, self.writer, about, options.save_steps, whole=whole)
         watch.before_batch = self.keeper.before_batch
         scalars = EpochScalars(self.writer, plain(self.used))
         callbacks = [watch, self.writer.watch, self.writer, scalars, self.keeper]
@@ -167,19 +171,28 @@ class Session:
         try:
             fit(self.trainer, self.job, state)
         except Exception as error:
+            if (known := clearer(self.options.model, error)) is not None:
+                raise known from error
             if state is None or self.keeper.begun:
                 raise
             generation = self.restored.generation
             assert generation is not None
             with taking_over(self.run.generations.state_path(generation.number)):
                 raise error
-        except SystemExit as ended:  # Lightning ends a training so on Ctrl-C
-            if not self.trainer.interrupted:
-                raise
-            return self.keeper.stopped or int(getattr(ended.__context__, "signal", signal.SIGINT))
+        except ENDINGS as error:
+            cause = error.__context__
+            if not isinstance(cause, KeyboardInterrupt):  # so Lightning ends a training on Ctrl-C
+                raise ended(self._own(), error) from error
+            return self.keeper.stopped or int(getattr(cause, "signal", signal.SIGINT))
         finally:
             self.console.end()
         return None
+
+    def _own(self) -> str:
+        """Return the name of the user's own code in this training."""
+        options = self.options
+        own = [name for name in (options.model, options.data) if is_import_path(name)]
+        return " or ".join(own) or "The code of this training"
 
     def _put_back(self) -> None:
         """Take over the state of a training that has ended, to write what it leaves behind."""

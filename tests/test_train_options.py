@@ -1,0 +1,68 @@
+"""What is known of each option stands with its field, and every list derives from that."""
+
+from dataclasses import fields
+
+import pytest
+
+from fallow.cli import main
+from fallow.comparison.options import NOT_SHARED, OF_AN_ARM
+from fallow.options.train_options import (
+    ACCEPT,
+    EITHER,
+    FIXED,
+    FREE,
+    GROUPS,
+    HELP,
+    NEVER,
+    OPTIONS,
+    OWN,
+    POLICIES,
+    SHARED,
+    TASKS,
+    TrainOptions,
+    named,
+)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(TrainOptions)])
+def test_everything_is_known_of_it(name):
+    known = OPTIONS[name]
+    assert HELP[name].endswith((".", "seed"))
+    assert HELP[name][0].isupper() or HELP[name].split()[0].rstrip(",") in {
+        "auto",
+        "bpe",
+        "kl",
+        "none",
+        "remeasure",
+        "warn",
+    }
+    assert known.group in GROUPS
+    assert known.arm in (OWN, EITHER, SHARED, NEVER)
+    assert known.resume in (FREE, ACCEPT, FIXED)
+    assert known.tasks
+    assert set(known.tasks) <= set(TASKS)
+    assert set(known.policies) <= set(POLICIES)
+    assert f"{name}: {HELP[name]}" in TrainOptions.__doc__
+
+
+def test_what_is_known_does_not_contradict_itself():
+    assert named(session=True) <= named(resume=FREE, arm=NEVER)
+    assert not named(reads=True) & named(resume=FREE)
+    assert NOT_SHARED | OF_AN_ARM | named(arm=SHARED) == set(OPTIONS)
+    assert not OF_AN_ARM & named(arm=SHARED)
+    assert all(OPTIONS[name].arm == OWN for name, known in OPTIONS.items() if known.policies)
+    assert 15 <= len(named(common=True)) <= 25
+
+
+def test_help_shows_what_most_people_need_in_groups_and_all_of_it_on_request(capsys):
+    shown = {}
+    for word in ("--help", "--help-all"):
+        with pytest.raises(SystemExit):
+            main(["train", word])
+        shown[word] = capsys.readouterr().out
+    for name, known in OPTIONS.items():
+        assert f"\n  --{name} " in shown["--help-all"]
+        assert (f"\n  --{name} " in shown["--help"]) == known.common
+    for group in GROUPS:
+        assert f"\n{group}:\n" in shown["--help"]
+    assert "--help-all explains every option" in shown["--help"]
