@@ -218,6 +218,7 @@ def test_a_list_that_is_a_link_to_nothing_is_not_called_missing(tmp_path):
         with_added(data_of(), str(tmp_path / "picks.csv"), Told())
 
 
+@pytest.mark.slow
 def test_a_pool_that_is_fetched_is_said_before_and_its_failure_once(tmp_path):
     """In a process of its own: the library looks at its environment when it is loaded."""
     pytest.importorskip("datasets")

@@ -119,7 +119,7 @@ def test_a_folder_in_which_everything_happens(tmp_path):
     for path in list((folder / "c1").iterdir()):
         path.rename(path.with_name(f"z{path.name}"))
     words = "1 image is new, 1 is gone, 1 has another label; held out: 12 images as before"
-    with pytest.raises(InvalidValue, match=rf"Found {words}\. Put them back, or add --accept data"):
+    with pytest.raises(InvalidValue, match=rf"Found a change: {words}\. Put them back, or add --accept data"):
         go_on(run, epochs=5, accept="epochs")
     assert f"The data have changed: {words}." in go_on(run, epochs=5, accept="epochs,data")
     after = Past(run)

@@ -202,7 +202,8 @@ def scenarios(given):
 
 def work(rank, size, folder):
     given = torch.load(Path(folder) / "one.pt", weights_only=True)
-    other = {**given["stopped"]["state"], "part": {"rank_and_size": [(rank + 1) % size, size]}}
+    part = {"rank_and_size": [(rank + 1) % size, size], "recorded": 0, "resumed": None, "shared_repeats": 0}
+    other = {**given["stopped"]["state"], "part": part}
     torch.save(scenarios({**given, "other part": other}), Path(folder) / f"{rank}.pt")
 
 

@@ -43,6 +43,7 @@ def check(found, count):
     assert [one["unreadable"] for one in found] == [[]] * len(found)
 
 
+@pytest.mark.slow
 def test_a_few_kills(folder):
     check(killed(2, [100], folder), 2)
 

@@ -109,7 +109,9 @@ def test_the_index_names_the_batch(kind, options):
         {"multiprocessing_context": "fork", "prefetch_factor": 3},
         {"multiprocessing_context": "fork", "persistent_workers": True},
         {"multiprocessing_context": "fork", "in_order": False},
-        {"multiprocessing_context": "spawn", "persistent_workers": True},
+        pytest.param(
+            {"multiprocessing_context": "spawn", "persistent_workers": True}, marks=pytest.mark.slow
+        ),
     ],
     ids=str,
 )

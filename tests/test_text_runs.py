@@ -581,7 +581,7 @@ class TestResumed:
         changed = next(i for i, row in enumerate(table) if row[0] == first.texts[3])
         table[changed] = ("quite another text with zebras", *table[changed][1:])
         write(tmp_path / "texts.csv", table)
-        with pytest.raises(InvalidValue, match=r"Found 1 text is new, 1 is gone; .*--accept data"):
+        with pytest.raises(InvalidValue, match=r"Found a change: 1 text is new, 1 is gone; .*--accept data"):
             go_on(tmp_path / "run")
         monkeypatch.setattr(Tokenizer, "train", None)  # none is learned anew
         go_on(tmp_path / "run", accept="data")

@@ -449,6 +449,7 @@ class TestReal:
             assert found == [(4, 120.0), (7, 90.0), (10, 90.0)]
             assert len(events.Scalars("test_accuracy")) == 3
 
+    @pytest.mark.slow
     def test_wandb(self, plain, tmp_path, monkeypatch):
         pytest.importorskip("wandb")
         monkeypatch.setenv("NETRC", str(tmp_path / "nobody is logged in"))
@@ -460,6 +461,7 @@ class TestReal:
         assert [rows["trainer/global_step"][-1] for rows in found] == [10, 10]
         assert json.loads((logs / "wandb.json").read_text())["online"] is False
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("files", [True, False], ids=["files", "database"])
     def test_mlflow(self, files, plain, tmp_path, monkeypatch):
         mlflow = pytest.importorskip("mlflow")
