@@ -1,11 +1,15 @@
 """What is known of each option stands with its field, and every list derives from that."""
 
+import subprocess
+import sys
 from dataclasses import fields
 
 import pytest
 
+from fallow import models
 from fallow.cli import main
 from fallow.comparison.options import NOT_SHARED, OF_AN_ARM
+from fallow.options import train_options as options
 from fallow.options.train_options import (
     ACCEPT,
     EITHER,
@@ -66,3 +70,26 @@ def test_help_shows_what_most_people_need_in_groups_and_all_of_it_on_request(cap
     for group in GROUPS:
         assert f"\n{group}:\n" in shown["--help"]
     assert "--help-all explains every option" in shown["--help"]
+
+
+def test_networks_of_images_are_known_without_torch():
+    assert set(options.IMAGE_MODELS) == set(models.IMAGE_MODELS)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["report", "--help"]])
+def test_help_and_wrong_names_load_nothing_slow(words):
+    code = "import sys; from fallow.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+    code += "print({'numpy', 'torch', 'lightning', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    assert done.stderr == "set()\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--data", "digit"], ["--data", "no/where"], ["--data", "digits", "--model", "resnet50"],
+     ["--data", "digits", "--policy", "sotf"], ["--data", "digits", "--epochz", "3"]],
+)  # fmt: skip
+def test_a_wrong_name_is_answered_before_anything_slow_is_loaded(words):
+    code = "import sys; from fallow.cli import main\ncode = main(['train', *sys.argv[1:]])\n"
+    code += "assert code == 2\nassert not {'torch', 'lightning'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=True)

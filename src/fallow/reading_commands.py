@@ -1,4 +1,7 @@
-"""The commands that read a run. ``gaps`` and ``collect`` use its network; the others load no torch."""
+"""The commands that read a run. ``gaps`` and ``collect`` use its network; the others load no torch.
+
+What a command needs is imported when it runs, so that ``--help`` loads none of it.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._checks import missing_extra
-from .epoch_file import finite
-from .life import Life, life, sample_of
 from .options.train_options import TEXT_TASKS
-from .reading import Run
 from .terminal import say, say_json, say_progress
-from .verifying import told_json, verify
+
+if TYPE_CHECKING:
+    from .life import Life
 
 DONE, FINDING, DAMAGED = 0, 1, 3
 _LISTED = 50
@@ -44,6 +46,9 @@ def _nothing(parser: Any) -> None:
 
 
 def _verify(parsed: Any) -> int:
+    from .reading import Run
+    from .verifying import told_json, verify
+
     run = Run(parsed.run)
     found = verify(run)
     if parsed.json:
@@ -80,6 +85,9 @@ def _verify(parsed: Any) -> int:
 
 
 def _inspect(parsed: Any) -> int:
+    from .life import life, sample_of
+    from .reading import Run
+
     run = Run(parsed.run)
     found = life(run, sample_of(run, parsed.sample))
     if parsed.json:
@@ -120,6 +128,7 @@ def _life_lines(found: Life, *, of_texts: bool) -> list[str]:
 
 def _export(parsed: Any) -> int:
     from .export import export
+    from .reading import Run
 
     tell = _teller() if sys.stderr.isatty() and not parsed.json else None
     paths = export(Run(parsed.run), parsed.format, None if parsed.out is None else Path(parsed.out), tell)
@@ -141,6 +150,7 @@ def _teller() -> Callable[[int, int], None]:
 
 
 def _report(parsed: Any) -> int:
+    from .reading import Run
     from .report import write_report
 
     path = write_report(Run(parsed.run), None if parsed.out is None else Path(parsed.out))
@@ -155,6 +165,8 @@ def _gaps(parsed: Any) -> int:
     console, find_gaps = _tasks("gaps", "gaps", "find_gaps")
     told = find_gaps(parsed.run, parsed.reference, model=parsed.model, console=console)
     if parsed.json:
+        from .epoch_file import finite
+
         say_json(json.dumps(finite(told), indent=2))
         return DONE
     from .tasks.telling_gaps import tell_gaps
@@ -169,6 +181,8 @@ def _collect(parsed: Any) -> int:
         parsed.run, parsed.pool, parsed.count, out=parsed.out, model=parsed.model, console=console
     )
     if parsed.json:
+        from .epoch_file import finite
+
         say_json(json.dumps(finite(found.told()), indent=2))
         return DONE
     from .tasks.telling_gaps import tell_picks

@@ -7,12 +7,14 @@ from typing import Any
 from .._checks import invalid, unknown_name
 from .data_checks import check_data_options
 from .kinds import check_kinds
+from .own_classes import is_import_path, nearly_import_path
 from .resolve import high_side, resolve
 from .text_checks import check_texts
 from .train_options import (
     AUGMENTS,
     DENSITIES,
     DENSITY,
+    IMAGE_MODELS,
     IMAGE_TASKS,
     LOGGERS,
     OPTIONS,
@@ -50,6 +52,7 @@ def check(options: TrainOptions) -> None:
             raise unknown_name(name, value, known)
     if options.logger not in LOGGERS:
         raise unknown_name("logger", options.logger, LOGGERS)
+    _check_model(options)
     _check_use(options)
     _check_sides(options)
     _check_density(options)
@@ -60,6 +63,14 @@ def check(options: TrainOptions) -> None:
         value = getattr(options, name)
         if isinstance(value, str) and value not in words:
             raise invalid(f"--{name} must be a number or {' or '.join(words)}.", value)
+
+
+def _check_model(options: TrainOptions) -> None:
+    """Raise for a network of images that there is not; one of texts may be a name of Hugging Face's."""
+    if error := nearly_import_path(options.model):
+        raise error
+    if options.task == "image" and not is_import_path(options.model) and options.model not in IMAGE_MODELS:
+        raise unknown_name("model", options.model, IMAGE_MODELS)
 
 
 _USED_WITH: dict[tuple[str, ...], str] = {TEXT_TASKS: "texts", IMAGE_TASKS: "images"}

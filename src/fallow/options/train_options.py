@@ -18,7 +18,8 @@ AUGMENTS = ("auto", "none", "crop", "crop-flip")
 TASKS = ("auto", "image", "text", "language-model", "autoencoder")
 TEXT_TASKS = ("text", "language-model")
 IMAGE_TASKS = ("image", "autoencoder")
-OUR_MODELS = ("auto", "small-conv", "small-resnet", "resnet", "small-transformer", "small-gpt")
+IMAGE_MODELS = ("small-conv", "small-resnet", "resnet")
+OUR_MODELS = ("auto", *IMAGE_MODELS, "small-transformer", "small-gpt")
 DENSITY = "density"
 DENSITIES = ("gaussian-mixture", "gaussian", "class-gaussian", "nearest", "flow")
 

@@ -12,13 +12,12 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .._checks import invalid, unknown_name
+from .._checks import invalid
 from ..activations import ActivationDensity
 from ..activations.taps import AUTO
 from ..data_file import DataFile, readable
 from ..datasets import Corpus, ImageData, TextData
 from ..loading import check_map_style
-from ..models import IMAGE_MODELS
 from ..options.data_checks import check_share_is_used
 from ..options.own_classes import import_class, is_import_path, nearly_import_path
 from ..options.own_errors import calling
@@ -166,8 +165,6 @@ def _try_out(options: TrainOptions) -> None:
     make_schedule(options, planned_epochs(options))
     if options.by_density:
         make_density(options)
-    if options.task == "image" and not is_import_path(options.model) and options.model not in IMAGE_MODELS:
-        raise unknown_name("model", options.model, IMAGE_MODELS)
 
 
 def _class_count(options: TrainOptions, data: Data) -> int | None:
