@@ -55,7 +55,9 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
     with seeded(options.seed):
         if options.resume is not None:
             return _go_on(options, console, data)
-        if options.out is not None:
+        if (
+            options.out is not None and not launched_rank()
+        ):  # the first process makes it, maybe before another looks
             RunDirectory(options.out).check_new()
         job = build(options, console, data)
         with _open_run(options) as run:
