@@ -66,7 +66,7 @@ def test_what_is_of_use_is_taken(given):
 @pytest.mark.parametrize("given", [given for given, _ in UNUSED if given["data"] == "digits"], ids=told)
 def test_the_options_that_a_run_writes_are_taken_again(given):
     resolved = resolve(TrainOptions(data="digits", task=given.get("task", "auto")))
-    resolved.check()
+    check(resolved)
 
 
 def images(folder):
