@@ -26,7 +26,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 SMALL = ["--data", "digits", "--samples", "300", "--epochs", "3", "--batch_size", "32"]
-FILES = ("model.safetensors", "data.safetensors", "samples.csv", "density.safetensors", "picks.csv")
+FILES = ("model.safetensors", "data.safetensors", "samples.csv", "density.safetensors")
 
 OWN = '''
 import os, signal
