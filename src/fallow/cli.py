@@ -156,9 +156,8 @@ def _check_data(options: TrainOptions) -> None:
     from .datasets.names import check_there
     from .options.own_classes import is_import_path, nearly_import_path
 
-    for name in (options.data, options.model):
-        if error := nearly_import_path(name):
-            raise error
+    if error := nearly_import_path(options.data):
+        raise error
     if not is_import_path(options.data) and not options.data.startswith("hf:"):
         check_there(options.data)
 

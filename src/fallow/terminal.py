@@ -19,7 +19,7 @@ from .spelling import one_line, spelled
 
 
 def open_streams() -> None:
-    """Let there be a standard output and error, whatever started us; what they lack is shown as ?."""
+    """Make sure that standard output and error exist; letters that their encoding lacks are printed as ?."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed, as by `>&-`: nobody reads it
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good

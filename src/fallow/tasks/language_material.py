@@ -74,13 +74,12 @@ def language_material(
         train, file = train.take(order), file.take(order)
     read, held_out = map(_told, (train, test))
     console.line(f"{read} and {held_out} held out; a vocabulary of {len(tokenizer):,} tokens")
-    characters = sum(len(one.text) for one in corpus.test)
+    ratio = float(test.sizes.sum()) / max(1, sum(len(one.text) for one in corpus.test))
 
     def module(subsampler: Subsampler, batch_size: int) -> LanguageModelTask:
         network: nn.Module | None = own or pretrained
         if network is None:
             network = made(SmallGPT, len(tokenizer), length, arguments=options.model_args)
-        ratio = float(test.sizes.sum()) / max(1, characters)
         recipe = recipe_of(options, 5e-5 if pretrained else 6e-3)
         return LanguageModelTask(network, ratio, subsampler, recipe, _token_rule(options))
 

@@ -26,7 +26,7 @@ from ..state import ACCEPTABLE
 from ..state_file import parse
 from .console import Console
 from .jobs import Job, noun_of
-from .state_parts import SUBSAMPLING, check_parts
+from .state_parts import KEEPER, SUBSAMPLING, WRITER, check_parts
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def _without_what_is_damaged(
     run: RunDirectory, generation: Generation, state: bytes, callbacks: dict[str, Any]
 ) -> Generation:
     """Write the state anew, so that nothing builds on the damaged files any more."""
-    written = len(callbacks["Keeper"]["record_seconds"]) - len(callbacks["EpochWriter"]["pending"])
+    written = len(callbacks[KEEPER]["record_seconds"]) - len(callbacks[WRITER]["pending"])
     run.generations.distrust()
     return run.generations.write(state, {**generation.about, "data": run.data_name}, run.needed(written))
 
@@ -358,15 +358,15 @@ def _lost_epochs(
 
 def _without_a_file(run: RunDirectory, generation: Generation, callbacks: dict[str, Any]) -> set[int]:
     """Return the past epochs that the state does not build on, as they were lost before."""
-    written = len(callbacks["Keeper"]["record_seconds"]) - len(callbacks["EpochWriter"]["pending"])
+    written = len(callbacks[KEEPER]["record_seconds"]) - len(callbacks[WRITER]["pending"])
     names = {epoch: run.epoch_path(epoch).relative_to(run.path).as_posix() for epoch in range(written)}
     return {epoch for epoch, name in names.items() if name not in generation.files}
 
 
 def _history(run: RunDirectory, callbacks: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the past epochs as a subsampler's state holds them, from their files and the rows."""
-    seconds = callbacks["Keeper"]["record_seconds"]
-    rows, pending = callbacks["EpochWriter"]["epochs"], callbacks["EpochWriter"]["pending"]
+    seconds = callbacks[KEEPER]["record_seconds"]
+    rows, pending = callbacks[WRITER]["epochs"], callbacks[WRITER]["pending"]
     history = []
     for epoch, taken in enumerate(seconds):
         if epoch in run.lost:

@@ -36,7 +36,7 @@ from .ours import OurTask
 from .outcome import finish
 from .restoring import Restored, taking_over
 from .settings import evaluated_on, opening, settings_of
-from .state_parts import uses_all_weights
+from .state_parts import KEEPER, WRITER, uses_all_weights
 from .trackers import EpochScalars
 from .trainer import fit, make_trainer
 
@@ -200,8 +200,8 @@ class Session:
         assert state is not None
         assert generation is not None
         with taking_over(self.run.generations.state_path(generation.number)):
-            self.writer.load_state_dict(state["callbacks"]["EpochWriter"])
-            self.keeper.load_state_dict(state["callbacks"]["Keeper"])
+            self.writer.load_state_dict(state["callbacks"][WRITER])
+            self.keeper.load_state_dict(state["callbacks"][KEEPER])
             self.job.module.on_load_checkpoint(state)
             self.job.module.load_state_dict(state["state_dict"])
         self.console.line(f"{self.run.path} has finished: there is nothing left to train.")

@@ -97,8 +97,8 @@ def check_parts(state: Any, path: Path, about: dict[str, Any], job: Job) -> None
         raise damaged(rule, str(error), _STEP) from None
     saved = callbacks[SUBSAMPLING]["subsampler"]
     epoch, step = saved["epoch"], state["global_step"]
-    for name, part, kind in ((KEEPER, KEEPER, _KeeperPart), (STOPWATCH, STOPWATCH, _StopwatchPart)):
-        schema.check(kind, finite(callbacks[part]), f"{name} in {path}", _STEP)
+    for name, kind in ((KEEPER, _KeeperPart), (STOPWATCH, _StopwatchPart)):
+        schema.check(kind, finite(callbacks[name]), f"{name} in {path}", _STEP)
     _check_writer(callbacks[WRITER], epoch, path)
     keeper = callbacks[KEEPER]
     _check_generators(keeper["generators"], path)
