@@ -97,7 +97,7 @@ def attempt(folder: Path, words: list[str], canary: Path) -> tuple[int, float, f
             sys.stdout = os.fdopen(1, "w")
             sys.stderr = os.fdopen(2, "w")
             resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
-            from fallow.cli import main
+            from fallow.cli.main import main
 
             code = main(words)
         except SystemExit as ended:
@@ -170,12 +170,12 @@ def preload() -> None:
     import pyarrow.parquet  # noqa: F401
     import transformers  # noqa: F401
 
-    import fallow.cli
-    import fallow.export
+    import fallow.cli.main
+    import fallow.collecting.collect
+    import fallow.collecting.find_gaps
     import fallow.report
-    import fallow.tasks.collecting
-    import fallow.tasks.gaps
-    import fallow.tasks.training  # noqa: F401
+    import fallow.runs.export
+    import fallow.training.train  # noqa: F401
 
 
 def run_all(home: Path, commands: dict[str, list[str]], chosen: dict[str, object]) -> list[Outcome]:

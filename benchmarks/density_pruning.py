@@ -22,7 +22,7 @@ import torch
 
 from fallow.options.train_options import TrainOptions
 from fallow.tasks.console import Console
-from fallow.tasks.training import train
+from fallow.training.train import train
 
 
 def run(arguments, seed: int, out: Path, **options) -> dict:

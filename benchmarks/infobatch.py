@@ -28,7 +28,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from fallow.keyed import mix, uniform
+from fallow.arrays.keyed import mix, uniform
 from fallow.policies import BelowMean, Reason, Standing
 
 

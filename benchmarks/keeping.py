@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 import fallow
-from fallow.epoch_file import EpochFile
-from fallow.run_directory import RunDirectory
-from fallow.state_file import dump
+from fallow.files.state_file import dump
+from fallow.runs.directory import RunDirectory
+from fallow.runs.epoch_file import EpochFile
 
 REPEATS = 7
 
@@ -86,9 +86,9 @@ def files(n, folder):
 def share(folder, samples, epochs):
     """Return which share of a training on Fashion-MNIST is spent on keeping it."""
     from fallow.options.train_options import TrainOptions
-    from fallow.tasks.epoch_writer import EpochWriter
-    from fallow.tasks.keeper import Keeper
-    from fallow.tasks.training import train
+    from fallow.training.checkpointing import Keeper
+    from fallow.training.epoch_writer import EpochWriter
+    from fallow.training.train import train
 
     spent = {"state": 0.0, "history": 0.0, "pictures": 0.0}
 

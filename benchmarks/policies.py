@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fallow.keyed import mix, uniform
+from fallow.arrays.keyed import mix, uniform
 from fallow.policies import (
     IES,
     UCB,

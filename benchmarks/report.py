@@ -23,15 +23,15 @@ from time import perf_counter
 import numpy as np
 from safetensors.numpy import save
 
-from fallow.data_file import DataFile
-from fallow.epoch_file import EpochFile
-from fallow.generations import Generations
-from fallow.history import describe
+from fallow.core.history import describe
+from fallow.core.table import TRAINED, Table
 from fallow.policies.base import Reason
-from fallow.run_directory import RunDirectory
-from fallow.showcase import choose
-from fallow.shown_file import ShownFile
-from fallow.table import TRAINED, Table
+from fallow.runs.checkpoints import Generations
+from fallow.runs.data_file import DataFile
+from fallow.runs.directory import RunDirectory
+from fallow.runs.epoch_file import EpochFile
+from fallow.runs.highlights import choose
+from fallow.runs.thumbnails_file import ShownFile
 
 CLASSES = 1_000
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -89,8 +89,8 @@ def make_run(path: Path, n: int, epochs: int) -> None:
 
 def write(path: Path) -> None:
     """Write the report, and print how long it took and how much memory this process had at most."""
-    from fallow.reading import Run
     from fallow.report import write_report
+    from fallow.runs.run import Run
 
     began = perf_counter()
     report = write_report(Run(path))

@@ -28,8 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fallow._checks import unknown_name
 from fallow.datasets import ImageData, load_images
+from fallow.errors import unknown_name
 
 Rows = tuple[np.ndarray, np.ndarray]
 """Rows of the training part, and the labels they are trained on; ``(M,)`` int64 each."""

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from fallow.generations import Generation, Generations, _manifest
-from fallow.headed_file import dump_headed
-from fallow.storage import Digest
+from fallow.files.array_file import dump_headed
+from fallow.files.disk import Digest
+from fallow.runs.checkpoints import Generation, Generations, _manifest
 
 Craft = Callable[[Path], None]
 CRAFTS: dict[str, Craft] = {}
@@ -719,7 +719,7 @@ def changed_state(change: Callable[[dict[str, Any]], Any]) -> Craft:
     """Return a craft that changes the tree of the state."""
 
     def rewrite(run: Path) -> None:
-        from fallow.state_file import dump, parse
+        from fallow.files.state_file import dump, parse
 
         generations = Generations(run)
         path = generations.state_path(generations.numbers()[-1])

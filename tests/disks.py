@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fallow.storage import Disk
+from fallow.files.disk import Disk
 
 MODELS = ("kept", "emptied", "torn", "names lost")
 """What a power cut leaves of files that were not synced: all; their names without content; a part of their

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from rich.console import Console as RichConsole
 
-from fallow._checks import FallowError
-from fallow.options.stored import stored_options
+from fallow.errors import FallowError
+from fallow.files.disk import Disk
+from fallow.options.resume_options import stored_options
 from fallow.options.train_options import TrainOptions
-from fallow.run_directory import RunDirectory
-from fallow.storage import Disk
-from fallow.tasks import outcome
+from fallow.runs.directory import RunDirectory
 from fallow.tasks.console import Console
-from fallow.tasks.training import train
+from fallow.training import summary
+from fallow.training.train import train
 
 OPTIONS = {
     "data": "digits", "samples": 192, "epochs": 3, "batch_size": 48, "accelerator": "cpu",
@@ -137,7 +137,7 @@ def trials(count, seed, folder, tell=lambda done: None):
     The usage chart, which takes longer than the training and is not compared, is left out.
     """
     torch.set_num_threads(1)
-    outcome.save_usage = lambda history, folder, **options: [folder / "usage.png"]
+    summary.save_usage = lambda history, folder, **options: [folder / "usage.png"]
     folder = Path(folder)
     whole = folder / "whole"
     begin_or_go_on(whole)  # warms up, too

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fallow.keyed import mix, uniform
+from fallow.arrays.keyed import mix, uniform
 from fallow.policies import Reason, RePB, Standing
 
 EPOCHS = 40

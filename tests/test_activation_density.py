@@ -16,11 +16,11 @@ from torch.utils.checkpoint import checkpoint
 
 import fallow.activations.watch as watching
 from fallow import NO_SCORE
-from fallow._checks import InvalidType, InvalidValue, WrongState
 from fallow.activations import ActivationDensity
 from fallow.densities import ClassGaussian, Gaussian, GaussianMixture
+from fallow.errors import InvalidType, InvalidValue, WrongState
+from fallow.files.state_file import dump, parse
 from fallow.scores.base import is_no_score
-from fallow.state_file import dump, parse
 from ranks import in_ranks
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from fallow import Schedule, Subsampler, Threshold
-from fallow.cli import main
+from fallow.cli.main import main
 from fallow.models import SmallAutoencoder
 from fallow.tasks.autoencoder import AutoencoderTask
-from fallow.tasks.on_images import Recipe
+from fallow.tasks.image_base import Recipe
 
 QUICK = ["train", "--task", "autoencoder", "--data", "digits", "--samples", "600", "--accelerator", "cpu"]
 

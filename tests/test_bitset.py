@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from fallow import bitset
-from fallow.bitset import LISTED, Bitset, unpack
+from fallow.arrays import bitset
+from fallow.arrays.bitset import LISTED, Bitset, unpack
 
 
 @pytest.fixture(scope="module", params=[0, LISTED], ids=["directory", "list"], autouse=True)

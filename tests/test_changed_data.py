@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fallow._checks import InvalidValue
-from fallow.cli import main
+from fallow.cli.main import main
 from fallow.datasets import held_out
-from fallow.options.stored import stored_options
+from fallow.errors import InvalidValue
+from fallow.options.resume_options import stored_options
 from fallow.options.train_options import TrainOptions
-from fallow.reading import Run
+from fallow.runs.run import Run
 from fallow.tasks import parts
-from fallow.tasks.training import train
+from fallow.training.train import train
 from told_console import Told
 
 QUICK = {"batch_size": 16, "accelerator": "cpu", "policy": "threshold", "low": 0.3}

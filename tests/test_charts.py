@@ -17,12 +17,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from fallow._checks import InvalidValue
-from fallow.charts import Reached, arrange, row_shares, save_usage, usage_chart, usage_order
-from fallow.charts.usage import shades
-from fallow.charts.usage_rows import LEAST, ROWS, Shares, drew, epoch_ticks
-from fallow.history import EDGES, QUANTILES, EpochRecord
+from fallow.core.history import EDGES, QUANTILES, EpochRecord
+from fallow.errors import InvalidValue
 from fallow.policies.base import Reason
+from fallow.report.charts import Reached, arrange, row_shares, save_usage, usage_chart, usage_order
+from fallow.report.charts.usage import shades
+from fallow.report.charts.usage_rows import LEAST, ROWS, Shares, drew, epoch_ticks
 
 
 def record(epoch, used, scores=(), **counts):
@@ -333,8 +333,8 @@ ELSEWHERE = """
 import json, sys
 import numpy as np
 from pathlib import Path
-from fallow.charts import Reached, save_usage
-from fallow.history import EpochRecord
+from fallow.report.charts import Reached, save_usage
+from fallow.core.history import EpochRecord
 assert "matplotlib" not in sys.modules
 said = json.load(sys.stdin)
 history = [EpochRecord.restore(np.array(bits, np.uint8), aggregates) for bits, aggregates in said]

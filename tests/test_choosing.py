@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow import GaussianMixture
-from fallow._checks import InvalidType, InvalidValue
 from fallow.densities import Gaussian
+from fallow.errors import InvalidType, InvalidValue
 from fallow.gaps import LIMIT, THIN, Regions, Survey, choose, choosing
 from fallow.gaps.choosing import ALIKE, LARGEST, RANDOM, USUAL, _quotas
 from toy_surveys import DIM, cluster, survey, world

@@ -7,9 +7,9 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn.metrics import roc_auc_score
 
-from fallow._checks import InvalidType, InvalidValue
 from fallow.densities import ClassGaussian
 from fallow.densities.shrinking import Shrunk
+from fallow.errors import InvalidType, InvalidValue
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow import Fraction, Kakurenbo, Schedule, Subsampler, Threshold
-from fallow.class_ids import ClassIds
+from fallow.core.class_ids import ClassIds
 from fallow.densities import ClassGaussian
 from fallow.policies.base import Reason
 

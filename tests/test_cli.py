@@ -23,10 +23,10 @@ from safetensors.numpy import load_file
 
 import fallow
 from fallow import Fraction, Schedule, Subsampler
-from fallow.cli import main
+from fallow.cli.main import main
 from fallow.comparison.options import CompareOptions
 from fallow.options.train_options import TrainOptions
-from fallow.run_directory import RunDirectory
+from fallow.runs.directory import RunDirectory
 from fallow.tasks.console import Console
 
 QUICK = ["train", "--data", "digits", "--epochs", "3", "--accelerator", "cpu"]
@@ -548,7 +548,7 @@ def test_print_config_shows_what_would_run(capsys):
 
 
 def test_help_and_import_load_no_torch():
-    code = "import sys, fallow.cli\nfor command in ('train', 'compare'):\n"
+    code = "import sys, fallow.cli.main\nfor command in ('train', 'compare'):\n"
     code += "  try: fallow.cli.main([command, '--help'])\n  except SystemExit: pass\n"
     heavy = "{'torch', 'lightning', 'matplotlib', 'sklearn', 'PIL'}"
     code += f"print(sorted({heavy} & sys.modules.keys()))"

@@ -15,12 +15,12 @@ import torch
 import yaml
 
 import fallow
-from fallow._checks import InvalidValue, WrongState
-from fallow.cli import main
+from fallow.cli.main import main
 from fallow.comparison import running
 from fallow.comparison.options import CompareOptions
 from fallow.comparison.plan import Plan
 from fallow.comparison.running import make_plan
+from fallow.errors import InvalidValue, WrongState
 from fallow.options.train_options import TrainOptions
 from test_adding import pick_of, pixels, save
 
@@ -345,7 +345,7 @@ def test_stopped_and_gone_on_with(how, tmp_path):
 
 @pytest.mark.slow
 def test_a_worker_ends_when_nobody_listens_any_more():
-    command = [sys.executable, "-m", "fallow.tasks.worker"]
+    command = [sys.executable, "-m", "fallow.comparison.worker"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True

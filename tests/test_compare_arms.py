@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow._checks import FallowError
 from fallow.comparison.arms import fewer_epochs, known_arms, make_arms
 from fallow.comparison.options import (
     NOT_SHARED,
@@ -18,9 +17,10 @@ from fallow.comparison.options import (
     read_seeds,
 )
 from fallow.comparison.running import compare, make_plan
+from fallow.errors import FallowError
+from fallow.options.factories import make_policy, make_schedule
 from fallow.options.resolve import resolve
 from fallow.options.train_options import POLICIES, TrainOptions
-from fallow.tasks.building import make_policy, make_schedule
 
 BASE = TrainOptions(data="digits", epochs=20)
 

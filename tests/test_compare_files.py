@@ -5,9 +5,9 @@ import json
 import pytest
 import yaml
 
-from fallow._checks import DamagedData
-from fallow.cli import main
+from fallow.cli.main import main
 from fallow.comparison.files import FORMAT, read_config, read_settings, read_summary
+from fallow.errors import DamagedData
 
 EPOCH = {"accuracy": 0.5, "test_loss": None, "samples_backward": 9, "samples_forward_only": 0}
 EPOCH |= {"samples_full": 10}

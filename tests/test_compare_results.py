@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from fallow._checks import InvalidValue
-from fallow.charts.frontier import frontier_chart, save_frontier, spread
 from fallow.comparison.console import duration, table_text
 from fallow.comparison.measure import gains
 from fallow.comparison.options import CompareOptions
@@ -22,7 +20,9 @@ from fallow.comparison.running import make_plan
 from fallow.comparison.sentences import sentences, verdict
 from fallow.comparison.statistics import t_quantile
 from fallow.comparison.table import rows
+from fallow.errors import InvalidValue
 from fallow.options.train_options import TrainOptions
+from fallow.report.charts.frontier import frontier_chart, save_frontier, spread
 
 N, EPOCHS = 1000, 20
 NOISE = (0.001, -0.002, 0.0005, 0.0015, -0.001)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crafted import CANARY, CODE, CRAFTS, kinds, make_honest, snapshot
-from fallow.cli import main
+from fallow.cli.main import main
 
 READING = {
     "report": ["report", "run"],

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow.csv_table import Plain, cell, guarded, line, spelled, table, unguarded
+from fallow.files.csv_table import Plain, cell, guarded, line, spelled, table, unguarded
 
 NASTY = "'\"=+-@\t\r\n|;, a\v\f\x1c\x85\u2028\xa0\ufeff\u200b\u2060\xad＝＋－＠﹦1.e\\#"
 texts = st.text(max_size=12) | st.text(NASTY, max_size=10)

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.data_changes import Changes, Samples, known_first, sides
-from fallow.data_file import DataFile, held_out_arrays
+from fallow.runs.data_changes import Changes, Samples, known_first, sides
+from fallow.runs.data_file import DataFile, held_out_arrays
 
 
 def numbers(values):

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from fallow._checks import DamagedData
-from fallow.data_file import DataFile, readable, row_checksums
+from fallow.arrays.checksums import row_checksums
+from fallow.errors import DamagedData
+from fallow.runs.data_file import DataFile, readable
 
 CLASSES = ("cat", "dog", "emu")
 
@@ -40,13 +41,15 @@ def test_each_kind_of_change_is_named_with_its_count_and_the_first():
     before = some()
     labels = before.labels.copy()
     labels[[1, 4]] = 2, 0
-    assert before.changes(some(labels=labels)) == [
+    assert list(map(str, before.changes(some(labels=labels)))) == [
         "labels: 2 of 6 differ, the first at sample 1: it was dog and is emu"
     ]
-    assert before.changes(some(8)) == ["length: there were 6 samples and are 8"]
-    assert before.changes(some(labels=None)) == ["labels: there were some (6) and are none"]
-    assert before.changes(some(classes=("cat", "cow", "emu"))) == ["classes: cow is new; dog is gone"]
-    assert before.changes(some(classes=("cat", "dog"))) == ["classes: emu is gone"]
+    assert list(map(str, before.changes(some(8)))) == ["length: there were 6 samples and are 8"]
+    assert list(map(str, before.changes(some(labels=None)))) == ["labels: there were some (6) and are none"]
+    assert list(map(str, before.changes(some(classes=("cat", "cow", "emu"))))) == [
+        "classes: cow is new; dog is gone"
+    ]
+    assert list(map(str, before.changes(some(classes=("cat", "dog"))))) == ["classes: emu is gone"]
 
 
 def test_classes_go_by_name_where_they_have_one():

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fallow._checks import InvalidValue
+from fallow.errors import InvalidValue
 from fallow.options.checks import check
 from fallow.options.resolve import resolve
 from fallow.options.train_options import TrainOptions
 from fallow.tasks.console import Console
-from fallow.tasks.jobs import read_data
+from fallow.training.jobs import read_data
 
 UNUSED = [
     ({"data": "digits", "test_share": 0.5}, "--test_share"),

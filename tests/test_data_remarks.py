@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fallow.data_file import DataFile, held_out_arrays
 from fallow.options.train_options import TrainOptions
-from fallow.tasks.data_remarks import data_remarks
-from fallow.tasks.training import train
+from fallow.runs.data_file import DataFile, held_out_arrays
+from fallow.training.data_remarks import data_remarks
+from fallow.training.train import train
 from told_console import Told
 
 CLASSES = ("cat", "dog", "eel", "fox", "gnu")
@@ -98,7 +98,7 @@ def test_a_million_samples():
 
 def test_digits_have_one_line_at_most():
     told = Told()
-    from fallow.tasks.jobs import build
+    from fallow.training.jobs import build
 
     job = build(TrainOptions(data="digits"), told)
     assert len(job.remarks) <= 1

@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
-from fallow._checks import FallowError, InvalidValue
 from fallow.datasets import ImageDataset, cifar10, fashion_mnist, load_images
 from fallow.datasets.cache import cache_folder
 from fallow.datasets.idx import parse_idx
+from fallow.errors import FallowError, InvalidValue
 
 
 @pytest.fixture

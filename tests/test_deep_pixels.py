@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fallow._checks import DamagedData
-from fallow.cli import main
-from fallow.data_file import DataFile
+from fallow.cli.main import main
 from fallow.datasets import load_images
 from fallow.datasets.image_files import ORIENTATION
 from fallow.datasets.images import LeftOutWarning
+from fallow.errors import DamagedData
+from fallow.runs.data_file import DataFile
 from pictures import chunk, every, picture, png16, put, ramps, rgb_tiff, tiff
 
 

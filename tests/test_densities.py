@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import fallow.densities as family
-from fallow._checks import InvalidType, InvalidValue, WrongState
 from fallow.densities import (
     ClassGaussian,
     Density,
@@ -16,7 +15,8 @@ from fallow.densities import (
     Halves,
     NearestNeighbours,
 )
-from fallow.state_file import dump, parse
+from fallow.errors import InvalidType, InvalidValue, WrongState
+from fallow.files.state_file import dump, parse
 
 MAKE = {
     "Gaussian": Gaussian,

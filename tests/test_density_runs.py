@@ -10,11 +10,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fallow import ActivationDensity, GaussianMixture, Schedule, Subsampler, Threshold
-from fallow.cli import main
+from fallow.cli.main import main
+from fallow.files.state_file import parse
 from fallow.integrations.lightning import SubsamplingCallback
 from fallow.options.train_options import DENSITIES
-from fallow.reading import Run
-from fallow.state_file import parse
+from fallow.runs.run import Run
 
 QUICK = [
     "train",

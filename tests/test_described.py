@@ -8,8 +8,8 @@ import torch
 
 import fallow
 from fallow import Fraction, Kakurenbo, Policy, Schedule, Subsampler, Threshold
-from fallow._checks import InvalidValue
-from fallow.described import describe, same, shown
+from fallow.core.described import describe, same, shown
+from fallow.errors import InvalidValue
 from fallow.policies.persistence import Persistence
 
 POLICIES = [getattr(fallow, name) for name in fallow.__all__ if isinstance(getattr(fallow, name), type)]
@@ -112,9 +112,9 @@ def test_states_that_keep_the_repr_are_loaded_and_others_refused():
 
 def test_the_parts_of_a_saved_state_keep_their_names():
     from fallow.integrations.lightning import SubsamplingCallback
-    from fallow.tasks.epoch_writer import EpochWriter
-    from fallow.tasks.keeper import Keeper
-    from fallow.tasks.stopwatch import Stopwatch
+    from fallow.training.checkpointing import Keeper
+    from fallow.training.epoch_writer import EpochWriter
+    from fallow.training.stopwatch import Stopwatch
 
     assert [vars(kind)["state_key"].fget(None) for kind in (Keeper, EpochWriter, Stopwatch)] == [
         "Keeper", "EpochWriter", "Stopwatch",

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from fallow import Fraction, Schedule, Subsampler, Threshold
-from fallow._checks import FallowError
-from fallow.distributed import gather_rows, rank_and_size
+from fallow.arrays.distributed import gather_rows, rank_and_size
+from fallow.errors import FallowError
 from ranks import in_ranks
 
 GLOBAL = 8

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fallow.tasks.divergence import divergence, no_better_than_guessing
+from fallow.training.divergence import divergence, no_better_than_guessing
 
 TEN = {"accuracy": 0.1, "loss": math.log(10)}
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from safetensors.numpy import load, save
 
 import fallow
-from fallow._checks import DamagedData
-from fallow.epoch_file import EpochFile
+from fallow.errors import DamagedData
+from fallow.runs.epoch_file import EpochFile
 from test_generations import mutated
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fallow import Fraction, Schedule, Subsampler
-from fallow.run_directory import RunDirectory
-from fallow.tasks.epoch_writer import EpochWriter
+from fallow.runs.directory import RunDirectory
+from fallow.training.epoch_writer import EpochWriter
 from told_console import Told
 
 N = 60

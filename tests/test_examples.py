@@ -31,7 +31,7 @@ def test_the_example_trains_on_less(capsys):
 
 
 def test_the_commands_in_readme_are_real(tmp_path):
-    from fallow.cli import main
+    from fallow.cli.main import main
 
     text = (ROOT / "README.md").read_text()
     commands = re.findall(r"^fallow (.*?)(?:\s+#.*)?$", text, re.MULTILINE)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from fallow.export import _csv, _json
+from fallow.runs.export import _csv, _json
 
 COLUMNS = {
     "sample": np.arange(2, dtype=np.int64),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fallow.forward_only import forward_only
+from fallow.arrays.forward_only import forward_only
 
 
 class Codebook(nn.Module):

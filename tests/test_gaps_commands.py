@@ -10,9 +10,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import fallow
-from fallow._checks import InvalidValue
-from fallow.cli import main
-from fallow.gaps_file import GapsFile
+from fallow.cli.main import main
+from fallow.errors import InvalidValue
+from fallow.runs.gaps_file import GapsFile
 
 HIDDEN, JUNK = 0, 120
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from fallow._checks import DamagedData
-from fallow.gaps_file import FORMAT, GapsFile
-from fallow.headed_file import dump_headed
+from fallow.errors import DamagedData
+from fallow.files.array_file import dump_headed
+from fallow.runs.gaps_file import FORMAT, GapsFile
 from test_generations import mutated
 
 TOLD = {

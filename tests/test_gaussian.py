@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
-from fallow._checks import InvalidType, InvalidValue
 from fallow.densities import Gaussian
+from fallow.errors import InvalidType, InvalidValue
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import roc_auc_score
 from sklearn.mixture import GaussianMixture as Theirs
 
-from fallow._checks import InvalidValue
 from fallow.densities import GaussianMixture
 from fallow.densities.gaussian_mixture import _DEAD
+from fallow.errors import InvalidValue
 
 
 @pytest.fixture(autouse=True)

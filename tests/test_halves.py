@@ -4,9 +4,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from fallow._checks import InvalidType, InvalidValue
 from fallow.densities import Gaussian, GaussianMixture, Halves
 from fallow.densities.halves import rank_correlation
+from fallow.errors import InvalidType, InvalidValue
 
 
 @pytest.fixture(autouse=True)

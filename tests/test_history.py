@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from fallow.history import EDGES, QUANTILES, EpochRecord, describe
+from fallow.core.history import EDGES, QUANTILES, EpochRecord, describe
+from fallow.core.table import MEASURED, TRAINED, Table
 from fallow.policies import Reason
-from fallow.table import MEASURED, TRAINED, Table
 
 SCORES = npst.arrays(
     np.float32, st.integers(1, 200), elements=st.floats(0, 2.0**40, width=32, allow_subnormal=False)

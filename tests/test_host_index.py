@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 
-from fallow.host_index import HostIndex
-from fallow.loading import IndexedCollate
+from fallow.core.host_index import HostIndex
+from fallow.core.loading import IndexedCollate
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 
-from fallow._checks import DamagedData, FallowError, InvalidValue
 from fallow.datasets import load_documents, load_text_table
 from fallow.datasets.parquet_pages import read_head
 from fallow.datasets.table_files import LONGEST
+from fallow.errors import DamagedData, FallowError, InvalidValue
 from saved_sets import saved_by_hand
 
 SUFFIXES = ("csv", "tsv", "jsonl", "ndjson", "parquet")

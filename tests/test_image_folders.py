@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fallow._checks import DamagedData, InvalidValue
 from fallow.datasets import decoding, load_images
 from fallow.datasets.image_files import ORIENTATION
 from fallow.datasets.images import LeftOutWarning
+from fallow.errors import DamagedData, InvalidValue
 from fallow.options.resolve import resolve
 from fallow.options.train_options import TrainOptions
 from fallow.tasks.image_material import read_images

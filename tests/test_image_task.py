@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fallow import Schedule, Subsampler, Threshold
-from fallow.recording import mean_loss
+from fallow.core.batch_checks import mean_loss
 from fallow.scores import Hellinger, RelativeToBatch, kl_divergence
 from fallow.step_rules import SelectiveBackprop
 from fallow.tasks.image import ImageTask, Recipe

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow.journal import PAGE, Journal
+from fallow.core.journal import PAGE, Journal
 
 
 def batch(start, count):

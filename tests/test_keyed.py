@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from fallow.keyed import SMALL, Permutation, mix, uniform
+from fallow.arrays.keyed import SMALL, Permutation, mix, uniform
 
 examples = settings(max_examples=60, deadline=None)
 
@@ -101,7 +101,7 @@ def test_64_bit_positions_stay_below_n_and_apart(n):
 def test_tabulated_rounds_are_those_computed(n, monkeypatch):
     some = np.unique(np.linspace(0, n - 1, 500).astype(np.int64))
     tabulated = Permutation(n, key=6)(some)
-    monkeypatch.setattr("fallow.keyed.TABLE", 0)
+    monkeypatch.setattr("fallow.arrays.keyed.TABLE", 0)
     assert np.array_equal(Permutation(n, key=6)(some), tabulated)
 
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow import NO_SCORE
-from fallow.journal import PAGE, Journal
-from fallow.ledger import Ledger
+from fallow.core.journal import PAGE, Journal
+from fallow.core.ledger import Ledger
+from fallow.core.table import MEASURED, PREDICTED, TRAINED, UNSEEN
 from fallow.policies import Reason
-from fallow.table import MEASURED, PREDICTED, TRAINED, UNSEEN
 
 batches = st.lists(
     st.lists(st.tuples(st.integers(0, 8), st.floats(0, 50, width=32)), min_size=1, max_size=6), max_size=12

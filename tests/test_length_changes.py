@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule
 from torch.utils.data import Dataset
 
 from fallow import Fraction, Schedule, Subsampler
-from fallow._checks import FallowError, InvalidType, InvalidValue, WrongState
+from fallow.errors import FallowError, InvalidType, InvalidValue, WrongState
 from fallow.integrations.lightning import SubsamplingCallback
 from trainers import quiet_trainer
 

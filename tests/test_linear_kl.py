@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import fallow
 from counted_tokens import Made, by_hand, close, counted
 from fallow import NO_SCORE
-from fallow._checks import InvalidType, InvalidValue, WrongState
-from fallow.recording import mean_loss
+from fallow.core.batch_checks import mean_loss
+from fallow.errors import InvalidType, InvalidValue, WrongState
 from fallow.scores import is_no_score, linear, linear_kl, sequence_kl, token_kl
 from fallow.step_rules import TokenThreshold
 

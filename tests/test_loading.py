@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from fallow import Schedule, Subsampler, Threshold
-from fallow._checks import InvalidType, InvalidValue, WrongState
-from fallow.bitset import Bitset
-from fallow.loading import (
+from fallow.arrays.bitset import Bitset
+from fallow.core.loading import (
     EpochBatches,
     HostIndex,
     IndexedDataset,
     check_dataset,
     fixed_batches,
 )
-from fallow.order import Order
+from fallow.core.order import Order
+from fallow.errors import InvalidType, InvalidValue, WrongState
 
 N = 45
 TARGETS = (torch.arange(N) * 7 + 3) % 101
@@ -351,7 +351,7 @@ def by_rank(total, batch, ranks, drop_last, monkeypatch):
     batches = EpochBatches(Source(total), batch, drop_last=drop_last)
     found = []
     for rank in range(ranks):
-        monkeypatch.setattr("fallow.loading.rank_and_size", lambda rank=rank: (rank, ranks))
+        monkeypatch.setattr("fallow.core.loading.rank_and_size", lambda rank=rank: (rank, ranks))
         mine = list(batches)
         assert len(batches) == len(mine)
         assert batches.planned()[0] == sum(map(len, mine))

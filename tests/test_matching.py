@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.matching import matched, matched_in_turn
+from fallow.arrays.matching import matched, matched_in_turn
 
 few = st.lists(st.integers(0, 5), max_size=30)
 

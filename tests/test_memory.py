@@ -3,8 +3,8 @@
 import pytest
 
 from fallow import Schedule, Subsampler, Threshold
-from fallow._checks import InvalidValue
-from fallow.memory import PLANNING, ROW, check_memory, installed
+from fallow.core.memory import PLANNING, ROW, check_memory, installed
+from fallow.errors import InvalidValue
 
 TOO_MANY = r"10 bytes a sample, 10,000 GB in all. Found .* GB in this machine. Check `n`"
 
@@ -29,5 +29,5 @@ def test_the_bound_is_what_the_table_takes():
 
 
 def test_without_a_word_of_the_system_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr("fallow.memory.installed", lambda: None)
+    monkeypatch.setattr("fallow.core.memory.installed", lambda: None)
     check_memory(10**12)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from fallow._checks import FallowError, InvalidValue
 from fallow.datasets import load_images
+from fallow.errors import FallowError, InvalidValue
 from fallow.models import IMAGE_MODELS, ResNet9, SmallConvNet, SmallResNet, image_model
 
 CASES = (

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow._checks import InvalidValue
 from fallow.densities.moments import Moments
+from fallow.errors import InvalidValue
 
 
 def rows(n=200, d=4, mean=0.0, seed=0):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors as Theirs
 
-from fallow._checks import InvalidValue
 from fallow.densities import NearestNeighbours
+from fallow.errors import InvalidValue
 
 
 @pytest.fixture(autouse=True)

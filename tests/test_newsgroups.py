@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fallow.cli import main
+from fallow.cli.main import main
 from fallow.datasets import TextData, Texts
 
 ROOT = Path(__file__).parent.parent

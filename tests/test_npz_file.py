@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from fallow._checks import FallowError, InvalidValue
 from fallow.datasets import ImageDataset, load_images
 from fallow.datasets.npz_file import LARGE, open_npz
 from fallow.datasets.pools import open_pool
+from fallow.errors import FallowError, InvalidValue
 
 N = 12
 X = (np.arange(N * 64) % 251).astype(np.uint8).reshape(N, 8, 8)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.epoch_file import EpochFile
-from fallow.history import describe, times_used
-from fallow.numbering import Numbering, present
-from fallow.table import TRAINED, Table
+from fallow.core.history import describe, times_used
+from fallow.core.numbering import Numbering, present
+from fallow.core.table import TRAINED, Table
+from fallow.runs.epoch_file import EpochFile
 
 
 def epoch_of(n, used, epoch):

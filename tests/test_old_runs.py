@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fallow.cli import main
+from fallow.cli.main import main
 
 RUNS = Path(__file__).parent / "runs"
 

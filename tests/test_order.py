@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from fallow._checks import InvalidType, InvalidValue
-from fallow.bitset import Bitset
-from fallow.order import BLOCK, Order, Rest
+from fallow.arrays.bitset import Bitset
+from fallow.core.order import BLOCK, Order, Rest
+from fallow.errors import InvalidType, InvalidValue
 
 examples = settings(max_examples=60, deadline=None)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from fallow._checks import FallowError
-from fallow.cli import main
+from fallow.arrays.generators import generator_states
+from fallow.cli.main import main
+from fallow.errors import FallowError
 from fallow.options.resolve import resolve
 from fallow.options.train_options import TrainOptions
-from fallow.tasks.generators import generator_states
-from fallow.tasks.training import train
+from fallow.training.train import train
 from told_console import Told
 
 MODULE = """
@@ -227,8 +227,8 @@ def test_the_number_of_classes_reaches_a_network(place):
 def test_looking_leaves_no_trace(place):
     """Global generators, statistics and modes are what they were, so that a run is what it was without."""
     from fallow.datasets import load_images
-    from fallow.tasks.jobs import build
     from fallow.tasks.outputs import check_outputs
+    from fallow.training.jobs import build
 
     job = build(resolve(options("Draws")), Told())
     network = job.module.network

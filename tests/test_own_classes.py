@@ -7,7 +7,7 @@ import pytest
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch import nn
 
-from fallow._checks import InvalidValue
+from fallow.errors import InvalidValue
 from fallow.options.own_classes import import_class, is_import_path, nearly_import_path
 
 MODULE = """

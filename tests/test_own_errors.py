@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from fallow.cli import main
+from fallow.cli.main import main
 
 MODULE = """
 import sys

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, Subset, TensorDataset, random_split
 
-from fallow.cli import main
+from fallow.cli.main import main
 from fallow.datasets import ImageDataset
 from fallow.tasks.labels import offered_labels, unused_labels
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from fallow._checks import InvalidValue
 from fallow.datasets import cifar10n, load_images, load_newsgroups, load_reuters, newsgroups, pypi
 from fallow.datasets.cache import cache_folder
 from fallow.datasets.images import from_arrays
 from fallow.datasets.pypi import Member, Wheel
+from fallow.errors import InvalidValue
 
 
 def zipped(files):

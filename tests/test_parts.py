@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fallow._checks import InvalidValue
-from fallow.cli import main
+from fallow.cli.main import main
 from fallow.datasets import ImageData, ImageDataset, load_images
+from fallow.errors import InvalidValue
 from fallow.tasks.class_accuracy import ClassAccuracy
 from fallow.tasks.parts import chosen_parts
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from fallow.tasks.divergence import divergence
-from fallow.tasks.payoff import remarks, time_saved
+from fallow.training.divergence import divergence
+from fallow.training.payoff import remarks, time_saved
 
 
 def epoch(backward=100, seconds=1.0, *, n=100, waiting=0.0, evaluating=0.0, loss=1.0, accuracy=0.5):

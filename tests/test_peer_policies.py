@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from fallow import Schedule, Subsampler
-from fallow._checks import InvalidType, InvalidValue
-from fallow.keyed import mix, uniform
+from fallow.arrays.keyed import mix, uniform
+from fallow.errors import InvalidType, InvalidValue
 from fallow.policies import IES, UCB, BelowMean, Kakurenbo, OrderDP, Reason, RePB, SeTa
 from fallow.policies._groups import group_edges
 from standings import EPOCHS, distinct, removed, standing, suited

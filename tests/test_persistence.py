@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from fallow import Schedule, Subsampler
-from fallow._checks import InvalidType, InvalidValue
+from fallow.errors import InvalidType, InvalidValue
 from fallow.policies import Fraction, Reason, Threshold
 from fallow.policies.persistence import AUTO, BINS, MARGIN, Persistence, check_high, find_valley
 from standings import distinct, noisy, standing

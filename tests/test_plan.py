@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow import Subsampler
-from fallow._checks import InvalidValue, WrongState
-from fallow.plan import Floors, due, hold, plan_epoch, planned_counts, readmit
+from fallow.core.plan import Floors, due, hold, plan_epoch, planned_counts, readmit
+from fallow.core.schedule import Schedule
+from fallow.core.table import MEASURED, PREDICTED, Table
+from fallow.errors import InvalidValue, WrongState
 from fallow.policies import BelowMean, Fraction, Policy, RandomFraction, Reason, Threshold
-from fallow.schedule import Schedule
-from fallow.table import MEASURED, PREDICTED, Table
 
 KEPT, LEARNED, OUTLIER, NOT_DRAWN, BY_HAND = Reason
 examples = settings(max_examples=60, deadline=None)

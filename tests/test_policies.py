@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 import fallow.policies as policies
-from fallow._checks import InvalidType, InvalidValue
+from fallow.errors import InvalidType, InvalidValue
 from fallow.policies import (
     IES,
     UCB,

@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fallow._checks import DamagedData, FallowError, InvalidValue
 from fallow.datasets import ImageDataset, load_images
 from fallow.datasets.pixel_range import PixelRange, PixelRanges
 from fallow.datasets.pools import open_pool
+from fallow.errors import DamagedData, FallowError, InvalidValue
 from saved_sets import saved_by_hand
 
 CLASSES = ("cat", "dog", "eel")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from disks import MODELS, RecordingDisk, after_power_cuts, lay_out
+from fallow.files.disk import Disk
 from fallow.options.train_options import TrainOptions
-from fallow.reading import Run
-from fallow.storage import Disk
-from fallow.tasks.training import train
+from fallow.runs.run import Run
+from fallow.training.train import train
 from killing import OPTIONS, begin_or_go_on, left
 from test_resumed_runs import Told
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save
 
-from fallow._checks import DamagedData
-from fallow.bitset import unpack
-from fallow.cli import main
-from fallow.epoch_file import EpochFile
-from fallow.reading import Run
-from fallow.verifying import verify
+from fallow.arrays.bitset import unpack
+from fallow.cli.main import main
+from fallow.errors import DamagedData
+from fallow.runs.epoch_file import EpochFile
+from fallow.runs.run import Run
+from fallow.runs.verify import verify
 from test_generations import mutated
 
 QUICK = ["train", "--data", "digits", "--samples", "300", "--epochs", "4", "--accelerator", "cpu"]
@@ -270,7 +270,7 @@ def test_a_damaged_epoch_is_named_by_every_command(copied, capsys):
 
 
 def test_reading_loads_no_torch(run):
-    code = "import sys; from fallow.cli import main\n"
+    code = "import sys; from fallow.cli.main import main\n"
     code += "for words in (['verify', RUN], ['inspect', RUN, '3'], ['export', RUN, '--format', 'csv']):\n"
     code += "    assert main(words) == 0\n"
     code += "print('torch' in sys.modules, file=sys.stderr)"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow import BelowMean, Fraction, RandomFraction, Schedule, Threshold
-from fallow._checks import InvalidValue, WrongState
+from fallow.errors import InvalidValue, WrongState
 from toy_epochs import N, draws, epoch_of, subsampler
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fallow._checks import FallowError, NotWritten
-from fallow.cli import main
-from fallow.generations import Generations
+from fallow.cli.main import main
+from fallow.errors import FallowError, NotWritten
+from fallow.files.disk import Disk
 from fallow.options.train_options import TrainOptions
-from fallow.reading import Run
-from fallow.storage import Disk
-from fallow.tasks.training import train
-from fallow.verifying import verify
+from fallow.runs.checkpoints import Generations
+from fallow.runs.run import Run
+from fallow.runs.verify import verify
+from fallow.training.train import train
 from killing import OPTIONS, begin_or_go_on, left
 from test_resumed_runs import Told
 

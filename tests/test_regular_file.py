@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from fallow._checks import DamagedData
-from fallow.regular_file import check_folder, kind_of, opened, read_regular
+from fallow.errors import DamagedData
+from fallow.files.regular_file import check_folder, kind_of, opened, read_regular
 
 
 @pytest.fixture

@@ -15,25 +15,25 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from fallow._checks import DamagedData, InvalidValue
-from fallow.bitset import unpack
-from fallow.data_file import DataFile
-from fallow.epoch_file import EpochFile
+from fallow.arrays.bitset import unpack
+from fallow.core.history import describe
+from fallow.core.table import TRAINED, Table
+from fallow.errors import DamagedData, InvalidValue
 from fallow.gaps import THIN
-from fallow.gaps_file import GapsFile
-from fallow.generations import Generations
-from fallow.history import describe
 from fallow.policies.base import Reason
-from fallow.reading import Run
 from fallow.report import facts, text, write_report
 from fallow.report import gaps as report_gaps
 from fallow.report.source import Source
 from fallow.report.usage import ABSENT, UNUSED, USED
 from fallow.report.writing import LARGEST, render
-from fallow.run_directory import RunDirectory
-from fallow.showcase import choose
-from fallow.shown_file import ShownFile
-from fallow.table import TRAINED, Table
+from fallow.runs.checkpoints import Generations
+from fallow.runs.data_file import DataFile
+from fallow.runs.directory import RunDirectory
+from fallow.runs.epoch_file import EpochFile
+from fallow.runs.gaps_file import GapsFile
+from fallow.runs.highlights import choose
+from fallow.runs.run import Run
+from fallow.runs.thumbnails_file import ShownFile
 
 HOSTILE = [
     "<img src=x onerror=window.hit=1>",
@@ -566,7 +566,7 @@ def test_loads_no_torch(tmp_path):
     make_run(tmp_path / "run", shown=True)
     put_gaps(tmp_path / "run")
     code = (
-        "import sys; from fallow.reading import Run; from fallow.report import write_report; "
+        "import sys; from fallow.runs.run import Run; from fallow.report import write_report; "
         f"write_report(Run({str(tmp_path / 'run')!r})); "
         "print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     )

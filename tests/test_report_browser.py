@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fallow.charts.usage_rows import DARKER, PALEST
 from fallow.policies.base import Reason
-from fallow.reading import Run
 from fallow.report import write_report
+from fallow.report.charts.usage_rows import DARKER, PALEST
 from fallow.report.usage import UNUSED, USED
+from fallow.runs.run import Run
 from test_report import HOSTILE, Page, became, make_run, put_gaps, told_gaps
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")

@@ -9,8 +9,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import fallow
-from fallow.state_file import dump, parse
-from fallow.tasks.generators import generator_states, put_back
+from fallow.arrays.generators import generator_states, put_back
+from fallow.files.state_file import dump, parse
 
 N, BATCH, EPOCHS = 32, 8, 3
 LABELS = torch.arange(N) % 4

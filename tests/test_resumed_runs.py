@@ -17,16 +17,16 @@ import torch
 import yaml
 from PIL import Image
 
-from fallow._checks import DamagedData, InvalidValue, WrongState
-from fallow.cli import main
-from fallow.generations import Generations
-from fallow.options.stored import going_on, located, stored_options, with_own_lists
+from fallow.cli.main import main
+from fallow.errors import DamagedData, InvalidValue, WrongState
+from fallow.options.resume_options import going_on, located, stored_options, with_own_lists
 from fallow.options.train_options import TrainOptions
-from fallow.reading import Run
-from fallow.run_directory import RunDirectory
-from fallow.tasks.keeper import Keeper
-from fallow.tasks.session import Stopped
-from fallow.tasks.training import train
+from fallow.runs.checkpoints import Generations
+from fallow.runs.directory import RunDirectory
+from fallow.runs.run import Run
+from fallow.training.checkpointing import Keeper
+from fallow.training.session import Stopped
+from fallow.training.train import train
 from told_console import Told
 
 BASE = {"data": "digits", "samples": 256, "epochs": 3, "batch_size": 64, "accelerator": "cpu"}
@@ -519,7 +519,7 @@ def test_a_damaged_past_epoch_is_named_and_may_be_gone_on_without(monkeypatch, t
 def test_a_second_writer_is_told_who_holds_the_run(tmp_path, finished):
     run = tmp_path / "run"
     shutil.copytree(finished, run)
-    code = "import sys, time; from fallow.run_directory import RunDirectory as R\n"
+    code = "import sys, time; from fallow.runs.directory import RunDirectory as R\n"
     code += "r = R.reopen(sys.argv[1]); print('held', flush=True); time.sleep(60)"
     holder = subprocess.Popen([sys.executable, "-c", code, str(run)], stdout=subprocess.PIPE, text=True)
     try:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow._checks import InvalidValue
-from fallow.sample_names import find, relative
+from fallow.errors import InvalidValue
+from fallow.runs.sample_names import find, relative
 
 FILES = (
     "/p/ash/1.png",

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow._checks import InvalidType, InvalidValue
-from fallow.schedule import MAX_EPOCHS, Schedule
+from fallow.core.schedule import MAX_EPOCHS, Schedule
+from fallow.errors import InvalidType, InvalidValue
 
 examples = settings(max_examples=60, deadline=None)
 

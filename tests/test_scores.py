@@ -13,7 +13,7 @@ from scipy.special import rel_entr, xlogy
 from scipy.stats import entropy
 
 import fallow.scores as scores
-from fallow._checks import InvalidType, InvalidValue
+from fallow.errors import InvalidType, InvalidValue
 from fallow.scores import (
     NO_SCORE,
     Hellinger,

@@ -9,10 +9,10 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from fallow._checks import DamagedData, InvalidValue
 from fallow.datasets import load_shakespeare, load_vader, sdist, shakespeare, soft_labels, vader
 from fallow.datasets.cache import cache_folder
 from fallow.datasets.sdist import SourceArchive, members
+from fallow.errors import DamagedData, InvalidValue
 
 
 def packed(files, mode="w:gz", links=()):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from fallow.selection import BLOCK, blocks, kth_smallest, smallest
+from fallow.arrays.selection import BLOCK, blocks, kth_smallest, smallest
 
 examples = settings(max_examples=60, deadline=None)
 
@@ -24,7 +24,7 @@ def chosen(values, count):
     """Return the mask of the smallest, the same whether the values are held or computed in each pass."""
     held = smallest(lambda a, b: values[a:b], values.size, count)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fallow.selection.HELD", -1)
+        patch.setattr("fallow.arrays.selection.HELD", -1)
         anew = smallest(lambda a, b: values[a:b], values.size, count)
     assert np.array_equal(held, anew)
     return held
@@ -55,7 +55,7 @@ def test_kth_smallest_is_that_of_a_sort(values, data):
 
 
 def test_more_values_than_are_held_are_computed_block_by_block(monkeypatch):
-    monkeypatch.setattr("fallow.selection.HELD", 0)
+    monkeypatch.setattr("fallow.arrays.selection.HELD", 0)
     asked = []
 
     def values(start, stop):

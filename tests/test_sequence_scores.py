@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import fallow
 from counted_tokens import Made, by_hand, close, counted
 from fallow import NO_SCORE
-from fallow._checks import InvalidType, InvalidValue
-from fallow.recording import mean_loss
+from fallow.core.batch_checks import mean_loss
+from fallow.errors import InvalidType, InvalidValue
 from fallow.scores import (
     Score,
     SequenceKL,

@@ -11,21 +11,21 @@ import pytest
 import yaml
 from PIL import Image
 
-from fallow._checks import InvalidValue
 from fallow.comparison.options import CompareOptions
 from fallow.comparison.running import make_plan
-from fallow.generations import Generations
+from fallow.errors import InvalidValue
 from fallow.options.checks import check
 from fallow.options.resolve import resolve
-from fallow.options.stored import stored_options
+from fallow.options.resume_options import stored_options
 from fallow.options.train_options import ON_DATA, TrainOptions
-from fallow.reading import Run
-from fallow.run_directory import RunDirectory
-from fallow.tasks.jobs import build
-from fallow.tasks.session import Session
-from fallow.tasks.settings import config_text, opening
-from fallow.tasks.training import train
-from fallow.verifying import verify
+from fallow.runs.checkpoints import Generations
+from fallow.runs.directory import RunDirectory
+from fallow.runs.run import Run
+from fallow.runs.verify import verify
+from fallow.training.jobs import build
+from fallow.training.session import Session
+from fallow.training.settings import config_text, opening
+from fallow.training.train import train
 from told_console import Told
 
 CPU = {"accelerator": "cpu"}

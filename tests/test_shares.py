@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import fisher_exact
 
-from fallow.shares import chance_of_as_many, error_of_share
+from fallow.arrays.shares import chance_of_as_many, error_of_share
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow import BelowMean, Fraction, RandomFraction, Schedule, Subsampler, Threshold
-from fallow._checks import InvalidType, InvalidValue, WrongState
+from fallow.errors import InvalidType, InvalidValue, WrongState
 
 N = 61
 LABELS = torch.arange(N) % 3

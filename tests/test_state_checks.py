@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fallow import BelowMean, Schedule, Subsampler, Threshold, policies
-from fallow._checks import InvalidType, InvalidValue
-from fallow.state_checks import COLUMNS, check_state
+from fallow.core.state_checks import COLUMNS, check_state
+from fallow.errors import InvalidType, InvalidValue
 
 N = 20
 NAN, INF = float("nan"), float("inf")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from fallow._checks import DamagedData, InvalidType
-from fallow.state_file import KEY, dump, parse
+from fallow.errors import DamagedData, InvalidType
+from fallow.files.state_file import KEY, dump, parse
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

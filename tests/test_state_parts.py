@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from crafted import newest, reseal
-from fallow.cli import main
-from fallow.generations import Generations
-from fallow.state_file import dump, parse
+from fallow.cli.main import main
+from fallow.files.state_file import dump, parse
+from fallow.runs.checkpoints import Generations
 
 RUNS = Path(__file__).parent / "runs"
 NAN = float("nan")

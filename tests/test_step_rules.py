@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 import fallow.step_rules as step_rules
 from fallow import NO_SCORE, Schedule, Subsampler, Threshold
-from fallow._checks import InvalidType, InvalidValue
+from fallow.errors import InvalidType, InvalidValue
 from fallow.step_rules import SelectiveBackprop, StepRule, chosen_rows
 
 EXAMPLES = {SelectiveBackprop: [SelectiveBackprop(), SelectiveBackprop(0.1), SelectiveBackprop(1.0)]}

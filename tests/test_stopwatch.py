@@ -5,8 +5,8 @@ from lightning.pytorch import LightningModule
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from fallow.tasks import stopwatch
-from fallow.tasks.stopwatch import Stopwatch
+from fallow.training import stopwatch
+from fallow.training.stopwatch import Stopwatch
 from trainers import quiet_trainer
 
 

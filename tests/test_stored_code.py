@@ -14,12 +14,12 @@ import yaml
 from sklearn.datasets import load_digits
 
 import fallow
-from fallow._checks import InvalidValue
-from fallow.cli import main
-from fallow.generations import Generations
-from fallow.options.stored import stored_options, whole_options
+from fallow.cli.main import main
+from fallow.errors import InvalidValue
+from fallow.options.resume_options import stored_options, whole_options
 from fallow.options.train_options import TrainOptions
-from fallow.tasks.training import train
+from fallow.runs.checkpoints import Generations
+from fallow.training.train import train
 from told_console import Told
 
 OWN = """
@@ -330,7 +330,7 @@ def test_nothing_is_imported_from_the_run_that_one_stands_in(place, words):
 @pytest.mark.slow
 def test_an_empty_entry_of_the_import_path_is_no_way_in(place):
     path = os.pathsep.join(["", str(Path(fallow.__file__).parent.parent), str(place / "ours")])
-    command = "import sys; sys.argv[0] = 'fallow'; from fallow.cli import main; sys.exit(main())"
+    command = "import sys; sys.argv[0] = 'fallow'; from fallow.cli.main import main; sys.exit(main())"
     done = run_inside(place / "ours", "-P", "-c", command, "gaps", ".", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
 

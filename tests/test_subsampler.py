@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from fallow import BelowMean, Fraction, RandomFraction, Reason, Schedule, Subsampler, Threshold
-from fallow._checks import InvalidType, InvalidValue, WrongState
+from fallow.errors import InvalidType, InvalidValue, WrongState
 from toy_epochs import N, draws, epoch_of, subsampler
 
 

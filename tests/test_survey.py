@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from fallow import ActivationDensity, GaussianMixture
-from fallow._checks import InvalidValue
+from fallow.errors import InvalidValue
 from fallow.gaps import Survey, Surveyor
 
 

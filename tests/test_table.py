@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fallow.core.table import MEASURED, TRAINED, UNSEEN, Table
 from fallow.policies import Reason
-from fallow.table import MEASURED, TRAINED, UNSEEN, Table
 
 examples = settings(max_examples=60, deadline=None)
 NO_SCORE = -(2.0**-126)

@@ -10,8 +10,8 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 
-from fallow._checks import InvalidValue
 from fallow.datasets import load_text_table
+from fallow.errors import InvalidValue
 
 KINDS = ("csv", "tsv", "jsonl", "parquet")
 N = 12

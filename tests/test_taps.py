@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from fallow._checks import InvalidValue, WrongState
 from fallow.activations.taps import Taps, chosen_layers, pooled
+from fallow.errors import InvalidValue, WrongState
 from fallow.models.resnet import ResNet9
 from fallow.models.small_conv import SmallConvNet
 from fallow.models.small_resnet import SmallResNet

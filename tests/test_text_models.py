@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from fallow._checks import FallowError, InvalidValue
+from fallow.errors import FallowError, InvalidValue
 from fallow.models import SmallGPT, SmallTransformer
 from fallow.models.transformer import Block, small_weights, word_dropout
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow._checks import InvalidType, InvalidValue
 from fallow.datasets import names
+from fallow.errors import InvalidType, InvalidValue
 from fallow.options.checks import check
+from fallow.options.factories import make_policy
 from fallow.options.resolve import TABLES, high_side, planned_epochs, resolve
 from fallow.options.text_checks import TOKENIZERS
 from fallow.options.train_options import TrainOptions
-from fallow.tasks.building import make_policy
 
 IMAGE, TEXT, LANGUAGE = "image", "text", "language-model"
 TASKS = [

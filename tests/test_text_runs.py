@@ -19,16 +19,16 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from fallow._checks import DamagedData, InvalidValue
-from fallow.cli import main
+from fallow.cli.main import main
 from fallow.datasets.tokenizing import Tokenizer
+from fallow.errors import DamagedData, InvalidValue
 from fallow.models import SmallGPT, SmallTransformer
 from fallow.options.resolve import resolve
 from fallow.options.train_options import TrainOptions
-from fallow.reading import Run
-from fallow.run_directory import RunDirectory
-from fallow.tasks.reading_texts import read_texts
-from fallow.tasks.training import train
+from fallow.runs.directory import RunDirectory
+from fallow.runs.run import Run
+from fallow.tasks.read_texts import read_texts
+from fallow.training.train import train
 from test_report import HOSTILE, Page
 from test_resumed_runs import command, go_on, stopped_after
 from told_console import Told
@@ -89,7 +89,7 @@ def _without_charts(monkeypatch):
             path.write_bytes(b"")
         return paths
 
-    monkeypatch.setattr("fallow.tasks.outcome.save_usage", save)
+    monkeypatch.setattr("fallow.training.summary.save_usage", save)
 
 
 def words_of(options):

@@ -9,8 +9,8 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 
-from fallow._checks import DamagedData, FallowError, InvalidValue
 from fallow.datasets import load_documents, load_text_table
+from fallow.errors import DamagedData, FallowError, InvalidValue
 
 TEXTS = (
     "one",

@@ -16,9 +16,9 @@ from fallow.datasets.tokens import TokenDataset, WindowDataset
 from fallow.models import SmallGPT, SmallTransformer
 from fallow.scores import Hellinger, kl_divergence
 from fallow.step_rules import SelectiveBackprop, TokenThreshold
+from fallow.tasks.base import Recipe
 from fallow.tasks.class_accuracy import ClassAccuracy
 from fallow.tasks.language_model import LanguageModelTask
-from fallow.tasks.ours import Recipe
 from fallow.tasks.text import TextTask
 
 CLASSES, WORDS, LONGEST = 3, 40, 48

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow._checks import InvalidValue
 from fallow.datasets import Texts, soft_labels
+from fallow.errors import InvalidValue
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=8)
 """Halves of surrogate pairs too, as `json.loads` makes them."""

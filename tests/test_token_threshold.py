@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow import NO_SCORE
-from fallow._checks import InvalidType, InvalidValue
+from fallow.errors import InvalidType, InvalidValue
 from fallow.step_rules import StepRule, TokenThreshold
 
 bounds = st.none() | st.floats(0, 10)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fallow._checks import DamagedData, InvalidValue
 from fallow.datasets.tokenizing import PAD, START, Tokenizer
+from fallow.errors import DamagedData, InvalidValue
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=40)
 SPECIAL = (PAD, START, f"a{PAD}b {START}{START}", "<|pad", "Ġ", " \n\t\r\x00\x85\u2028", "e\u0301", "\ufeff")

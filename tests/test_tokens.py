@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from fallow._checks import InvalidValue
 from fallow.datasets.tokenizing import Encoded
 from fallow.datasets.tokens import STEP, TokenDataset, WindowDataset
+from fallow.errors import InvalidValue
 
 PAD = 99
 DOCUMENTS = st.lists(st.lists(st.integers(0, 90), max_size=40), min_size=1, max_size=7)

@@ -24,14 +24,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import fallow
-from fallow._checks import InvalidValue
+from fallow.errors import InvalidValue
 from fallow.integrations.lightning import SubsamplingCallback
-from fallow.run_directory import RunDirectory
-from fallow.tasks import guarded as guarding
+from fallow.runs.directory import RunDirectory
 from fallow.tasks.console import Console
-from fallow.tasks.epoch_writer import EpochWriter
-from fallow.tasks.guarded import Guarded
-from fallow.tasks.trackers import EpochScalars, epoch_scalars, make_logger
+from fallow.training import guarded as guarding
+from fallow.training.epoch_writer import EpochWriter
+from fallow.training.guarded import Guarded
+from fallow.training.trackers import EpochScalars, epoch_scalars, make_logger
 
 OPTIONS = {"data": "digits", "policy": "soft", "low": 0.1, "readmit_at": [2, 4], "trainer": {"a": 1}}
 PATIENCE = 0.3
@@ -497,8 +497,8 @@ class TestReal:
 
 SILENT = """
 import sys, time
-from fallow.run_directory import RunDirectory
-from fallow.tasks.trackers import make_logger
+from fallow.runs.directory import RunDirectory
+from fallow.training.trackers import make_logger
 logger = make_logger(sys.argv[1], RunDirectory(sys.argv[2]))
 logger.log_metrics({"a": 1.0}, 0)
 time.sleep(3)

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from fallow import models
-from fallow.cli import main
+from fallow.cli.main import main
 from fallow.comparison.options import NOT_SHARED, OF_AN_ARM
 from fallow.options import train_options as options
 from fallow.options.train_options import (
@@ -78,7 +78,7 @@ def test_networks_of_images_are_known_without_torch():
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["report", "--help"]])
 def test_help_and_wrong_names_load_nothing_slow(words):
-    code = "import sys; from fallow.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+    code = "import sys; from fallow.cli.main import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
     code += "print({'numpy', 'torch', 'lightning', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
     assert done.stderr == "set()\n"
@@ -90,6 +90,6 @@ def test_help_and_wrong_names_load_nothing_slow(words):
      ["--data", "digits", "--policy", "sotf"], ["--data", "digits", "--epochz", "3"]],
 )  # fmt: skip
 def test_a_wrong_name_is_answered_before_anything_slow_is_loaded(words):
-    code = "import sys; from fallow.cli import main\ncode = main(['train', *sys.argv[1:]])\n"
+    code = "import sys; from fallow.cli.main import main\ncode = main(['train', *sys.argv[1:]])\n"
     code += "assert code == 2\nassert not {'torch', 'lightning'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=True)

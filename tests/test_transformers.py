@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from fallow import Schedule, Subsampler, Threshold
-from fallow._checks import FallowError, InvalidValue
-from fallow.cli import main
+from fallow.cli.main import main
 from fallow.datasets.tokenizing import Tokenizer
+from fallow.errors import FallowError, InvalidValue
 from fallow.integrations.transformers import (
     PretrainedClassifier,
     PretrainedLanguageModel,
@@ -22,9 +22,9 @@ from fallow.integrations.transformers import (
     longest,
 )
 from fallow.options.train_options import TrainOptions
+from fallow.tasks.base import Recipe
 from fallow.tasks.language_model import LanguageModelTask
-from fallow.tasks.ours import Recipe
-from fallow.tasks.training import train
+from fallow.training.train import train
 from test_resumed_runs import go_on, stopped_after
 from test_text_runs import left
 from told_console import Told

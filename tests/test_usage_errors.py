@@ -2,7 +2,7 @@
 
 import pytest
 
-from fallow.cli import main
+from fallow.cli.main import main
 
 WRONG = {
     "tran": "Unknown command. Found 'tran'. Did you mean 'train'?",

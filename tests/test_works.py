@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow._checks import InvalidValue
 from fallow.datasets import load_images
 from fallow.datasets.images import from_arrays
+from fallow.errors import InvalidValue
 
 SOURCE = Path(__file__).parent.parent / "benchmarks" / "works.py"
 spec = importlib.util.spec_from_file_location("benchmark_works", SOURCE)

@@ -13,11 +13,19 @@ from . import import_path as import_path  # first of all: it decides where all o
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from ._checks import FallowError as FallowError
     from .activations import ActivationDensity as ActivationDensity
+    from .collecting.collect import Collected as Collected
+    from .collecting.collect import collect as collect
+    from .collecting.find_gaps import find_gaps as find_gaps
     from .comparison import Comparison as Comparison
     from .comparison import compare as compare
+    from .core.history import EpochRecord as EpochRecord
+    from .core.order import Order as Order
+    from .core.schedule import Schedule as Schedule
+    from .core.subsampler import Subsampler as Subsampler
     from .densities import ClassGaussian as ClassGaussian
     from .densities import Density as Density
     from .densities import Flow as Flow
@@ -25,8 +33,7 @@ if TYPE_CHECKING:
     from .densities import GaussianMixture as GaussianMixture
     from .densities import Halves as Halves
     from .densities import NearestNeighbours as NearestNeighbours
-    from .history import EpochRecord as EpochRecord
-    from .order import Order as Order
+    from .errors import FallowError as FallowError
     from .policies import IES as IES
     from .policies import UCB as UCB
     from .policies import BelowMean as BelowMean
@@ -39,7 +46,6 @@ if TYPE_CHECKING:
     from .policies import RePB as RePB
     from .policies import SeTa as SeTa
     from .policies import Threshold as Threshold
-    from .schedule import Schedule as Schedule
     from .scores import NO_SCORE as NO_SCORE
     from .scores import Hellinger as Hellinger
     from .scores import JensenShannon as JensenShannon
@@ -61,39 +67,33 @@ if TYPE_CHECKING:
     from .scores import total_variation as total_variation
     from .step_rules import SelectiveBackprop as SelectiveBackprop
     from .step_rules import StepRule as StepRule
-    from .subsampler import Subsampler as Subsampler
-    from .tasks.collecting import Collected as Collected
-    from .tasks.collecting import collect as collect
-    from .tasks.gaps import find_gaps as find_gaps
-
-__version__ = "0.1.0.dev0"
 
 _HOMES = {
-    "_checks": ["FallowError"],
+    "errors": ["FallowError"],
     "activations": ["ActivationDensity"],
     "comparison": ["Comparison", "compare"],
     "densities": [
         "ClassGaussian", "Density", "Flow", "Gaussian", "GaussianMixture", "Halves", "NearestNeighbours",
     ],
-    "history": ["EpochRecord"],
-    "order": ["Order"],
+    "core.history": ["EpochRecord"],
+    "core.order": ["Order"],
     "policies": [
         "IES", "UCB", "BelowMean", "Fraction", "Kakurenbo", "OrderDP", "Policy", "RandomFraction", "RePB",
         "Reason", "SeTa", "Threshold",
     ],
-    "schedule": ["Schedule"],
+    "core.schedule": ["Schedule"],
     "scores": [
         "NO_SCORE", "Hellinger", "JensenShannon", "KLDivergence", "RelativeToBatch", "Renyi", "ReverseKL",
         "Score", "SequenceKL", "TotalVariation", "hellinger", "jensen_shannon", "kl_divergence", "linear_kl",
         "renyi", "reverse_kl", "sequence_kl", "token_kl", "total_variation",
     ],
     "step_rules": ["SelectiveBackprop", "StepRule"],
-    "subsampler": ["Subsampler"],
-    "tasks.collecting": ["Collected", "collect"],
-    "tasks.gaps": ["find_gaps"],
+    "core.subsampler": ["Subsampler"],
+    "collecting.collect": ["Collected", "collect"],
+    "collecting.find_gaps": ["find_gaps"],
 }  # fmt: skip
 _ROOMS = (
-    "activations", "charts", "comparison", "datasets", "densities", "gaps", "integrations", "models",
+    "activations", "comparison", "datasets", "densities", "gaps", "integrations", "models",
     "policies", "scores", "step_rules",
 )  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..arrays.distributed import gather_rows, rank_and_size
 from ..densities.naming import lots
-from ..distributed import gather_rows, rank_and_size
 
 _PANEL = 0x9A4E1
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._checks import invalid, unknown_name, wrong_state
+from ..errors import invalid, unknown_name, wrong_state
 
 WIDE = 256
 """A layer's maps are averaged over as many squares as leave so many numbers."""

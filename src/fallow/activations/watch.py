@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .._checks import check_integer, invalid_type, wrong_state
+from ..arrays.distributed import gather_rows, sum_over_ranks
 from ..densities import Density, GaussianMixture, Halves
 from ..densities.halves import AGREE, rank_correlation
-from ..distributed import gather_rows, sum_over_ranks
+from ..errors import check_integer, invalid_type, wrong_state
 from ..scores.base import NO_SCORE, Score
 from .panel import Panel
 from .percentiles import Percentiles

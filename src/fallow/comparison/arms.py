@@ -11,12 +11,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._checks import FallowError, invalid, unknown_name
+from ..core.plan import thin_epochs
+from ..errors import FallowError, invalid, unknown_name
 from ..options.checks import check
+from ..options.factories import make_policy, make_schedule
 from ..options.resolve import planned_epochs, resolve
 from ..options.train_options import SHARE_POLICIES, TrainOptions
-from ..plan import thin_epochs
-from ..tasks.building import make_policy, make_schedule
 from .options import OF_AN_ARM, read_saved
 
 FULL, FEWER, RANDOM = "full", "fewer-epochs", "random"

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ..options.resolve import planned_epochs
 from ..spelling import one_line
-from ..tasks.rich_console import RichConsole, cell
+from ..terminal.rich_console import RichConsole, cell
 from .measure import measure_in
 from .plan import Run
 from .pool import Event

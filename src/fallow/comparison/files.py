@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .. import plain_yaml, schema
-from .._checks import damaged
-from ..regular_file import read_regular
+from ..errors import damaged
+from ..files import plain_yaml
+from ..files.checked_json import parse_json
+from ..files.regular_file import read_regular
 
 FORMAT = "fallow-compare-1"
 AGAIN = "Remove the run's folder to train it again."
@@ -65,7 +66,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _json(path: Path, step: str) -> Any:
-    return schema.parse_json(_bytes(path, _LARGEST, step), str(path), step)
+    return parse_json(_bytes(path, _LARGEST, step), str(path), step)
 
 
 def _bytes(path: Path, limit: int, step: str) -> bytes:

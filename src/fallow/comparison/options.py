@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._checks import FallowError, check_integer, check_share, invalid
+from ..errors import FallowError, check_integer, check_share, invalid
 from ..options.train_options import EITHER, NEVER, OWN, named
 
 NOT_SHARED = named(arm=OWN) | named(arm=NEVER)

@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
-from .._checks import damaged, invalid, wrong_state
+from ..errors import damaged, invalid, wrong_state
+from ..files.lock import RunLock, open_lock
+from ..files.regular_file import check_folder
+from ..options.factories import make_policy
 from ..options.resolve import planned_epochs
 from ..options.train_options import ON_DATA, OPTIONS, TrainOptions, named
 from ..policies import Policy
-from ..regular_file import check_folder
-from ..run_directory import RunDirectory
-from ..run_lock import RunLock, open_lock
-from ..tasks.building import make_policy
+from ..runs.directory import RunDirectory
 from .arms import FULL, Arm
 from .files import FORMAT, read_config, read_settings, read_summary
 from .options import NOT_SHARED

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, NoReturn
 
-from .._checks import DamagedData, InvalidValue, wrong_state
+from ..errors import DamagedData, InvalidValue, wrong_state
 from ..import_path import without_runs
 from ..options.resolve import planned_epochs
 from .arms import Arm
@@ -64,7 +64,7 @@ class Probe:
 _START = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv.pop())
-from fallow.tasks.worker import main
+from fallow.comparison.worker import main
 main()
 """
 """What a worker does first: modules come from where they come from here, and never from a run."""

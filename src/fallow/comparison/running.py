@@ -9,14 +9,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from .._checks import check_integer, invalid, invalid_type, missing_extra, unknown_name
-from ..charts import save_frontier
+from ..errors import check_integer, invalid, invalid_type, missing_extra, unknown_name
 from ..options.checks import check
 from ..options.resolve import planned_epochs, resolve
-from ..options.stored import located
+from ..options.resume_options import located
 from ..options.train_options import TrainOptions
-from ..run_directory import RunDirectory
-from ..terminal import say_json
+from ..report.charts import save_frontier
+from ..runs.directory import RunDirectory
+from ..terminal.streams import say_json
 from .arms import CONTROLS, FEWER, FULL, Arm, make_arms
 from .measure import gains
 from .options import NOT_SHARED, CompareOptions, read_arms, read_saved, read_seeds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..history import FORWARD_SHARE
+from ..core.history import FORWARD_SHARE
 from .arms import CONTROLS, FULL
 from .measure import gain, gains, measure_of
 

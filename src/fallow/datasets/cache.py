@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .._checks import InvalidValue, invalid
+from ..errors import InvalidValue, invalid
 
 PATIENCE = 1800
 """Seconds that a fetching program may take."""

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from .._checks import damaged, missing_extra
+from ..errors import damaged, missing_extra
 from .cache import cache_folder, not_had, run_program, working_folder
 from .images import ImageData, Progress, from_arrays
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._checks import invalid
+from ..errors import invalid
 from .cifar10 import load_cifar10
 from .images import ImageData, ImageDataset, Progress
 from .pypi import Member, Wheel

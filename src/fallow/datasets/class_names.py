@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import FallowError, invalid
+from ..errors import FallowError, invalid
 from ..spelling import one_line
 
 LONGEST = 256

@@ -26,8 +26,8 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from .._checks import invalid, missing_extra
-from ..regular_file import opened
+from ..errors import invalid, missing_extra
+from ..files.regular_file import opened
 from .image_files import (
     GREY_MODES,
     PHOTO_FORMATS,

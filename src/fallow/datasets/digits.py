@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._checks import missing_extra
+from ..errors import missing_extra
 from .images import ImageData, from_arrays
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import damaged
+from ..errors import damaged
 from .cache import cache_folder, not_had, run_program, working_folder
 from .idx import parse_idx
 from .images import ImageData, from_arrays

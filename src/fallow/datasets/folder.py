@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .._checks import DamagedData, check_integer, check_share, damaged, invalid
+from ..errors import DamagedData, check_integer, check_share, damaged, invalid
 from .class_names import name_notes
 from .decoding import Header, Other, Shape, choose_shape, decode, read_headers
 from .finding_ranges import crowding_notes, find_extremes, range_notes, ranges_of

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..keyed import mix
+from ..arrays.keyed import mix
 
 Keys: TypeAlias = NDArray[np.uint64]
 Sides: TypeAlias = NDArray[np.int8]

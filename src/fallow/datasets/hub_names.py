@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .._checks import invalid
+from ..errors import invalid
 
 NO_CODE = {"trust_remote_code": False}
 """An argument of ``load_dataset``: some versions run a script that lies beside the data otherwise."""

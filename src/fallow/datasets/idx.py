@@ -11,7 +11,7 @@ import struct
 
 import numpy as np
 
-from .._checks import damaged
+from ..errors import damaged
 
 UNSIGNED_BYTE = 0x08
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from .._checks import invalid
-from ..data_file import row_checksums
-from ..shown_file import thumbnails
+from ..arrays.checksums import row_checksums
+from ..arrays.thumbnails import thumbnails
+from ..errors import invalid
 from .pixel_range import NO_RANGES, PixelRanges
 
 Progress = Callable[[int, int], None]

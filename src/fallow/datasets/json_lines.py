@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .._checks import DamagedData, damaged
+from ..errors import DamagedData, damaged
 
 DEEPEST, MOST = 100, 1_000_000
 """Lists and objects inside each other, and in a line, at most."""

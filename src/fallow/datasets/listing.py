@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .._checks import invalid
-from ..regular_file import opened
+from ..errors import invalid
+from ..files.regular_file import opened
 from .held_out import TEST, held_out_by_class, keyed
 from .image_files import SUFFIXES
 from .walking import litter, shown, walk

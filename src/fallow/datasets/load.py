@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .._checks import invalid
+from ..errors import invalid
 from .cifar10 import load_cifar10
 from .cifar10n import load_cifar10n
 from .digits import load_digits

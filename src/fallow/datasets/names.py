@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .._checks import InvalidValue, invalid, unknown_name
-from ..regular_file import what_lies_at
+from ..errors import InvalidValue, invalid, unknown_name
+from ..files.regular_file import what_lies_at
 
 IMAGES = ("digits", "fashion-mnist", "cifar10", "cifar10n")
 TEXTS = ("20newsgroups", "r8")

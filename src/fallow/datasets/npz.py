@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import invalid
+from ..errors import invalid
 from .class_names import WIDEST, as_ids, name_notes, number_classes
 from .decoding import MEMORY_LIMIT
 from .images import ImageData, from_arrays

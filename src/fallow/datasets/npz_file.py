@@ -20,8 +20,8 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import FallowError, damaged, invalid
-from ..regular_file import opened
+from ..errors import FallowError, damaged, invalid
+from ..files.regular_file import opened
 
 MOST = 1 << 25
 """So many bytes are read at a time, where that is a row at least."""

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .._checks import FallowError, damaged, missing_extra
-from ..regular_file import opened
+from ..errors import FallowError, damaged, missing_extra
+from ..files.regular_file import opened
 from .parquet_pages import expands_to, largest_page
 from .pool_part import said
 
@@ -23,7 +23,7 @@ def opened_parquet(path: Path, what: str, inside: Path | None = None) -> Iterato
     Args:
         path: of the file.
         what: who needs pyarrow, for the error without it.
-        inside: a folder above it that is not to be trusted; see :func:`~fallow.regular_file.opened`.
+        inside: a folder above it that is not to be trusted; see :func:`~fallow.files.regular_file.opened`.
 
     Raises:
         DamagedData: if it is no regular file, or no Parquet.

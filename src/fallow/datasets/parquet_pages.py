@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .._checks import damaged
+from ..errors import damaged
 
 ROWS = 1_000_000
 """Rows that a file of any length may have; more take a byte each."""

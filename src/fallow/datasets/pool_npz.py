@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import DamagedData, InvalidValue, invalid
+from ..errors import DamagedData, InvalidValue, invalid
 from .class_names import WIDEST, as_ids
 from .npz_file import MOST, ArrayHeader, NpzFile, open_npz
 from .pool_part import PART, UNKNOWN, Kind, PoolPart

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._checks import InvalidValue, damaged, invalid
-from ..regular_file import opened
+from ..errors import InvalidValue, damaged, invalid
+from ..files.regular_file import opened
 from .decoding import Opener, Shape, decode_opened
 from .images import ImageDataset
 from .npz import as_images

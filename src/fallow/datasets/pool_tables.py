@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import damaged, invalid, missing_extra
+from ..errors import damaged, invalid, missing_extra
 from .hub_names import NO_CODE, check_hub_name, quiet_hub
 from .parquet_file import batches, opened_parquet
 from .parquet_pages import check_rows

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._checks import DamagedData, invalid
-from ..regular_file import opened, what_lies_at
+from ..errors import DamagedData, invalid
+from ..files.regular_file import opened, what_lies_at
 from .decoding import decode
 from .image_files import RAW_SUFFIXES, SUFFIXES, begins_as_image, called
 from .images import ImageDataset

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._checks import damaged
+from ..errors import damaged
 from .cache import cache_folder, not_had, run_program, working_folder
 
 PIP = (sys.executable, "-m", "pip")

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .._checks import DamagedData, damaged
-from ..regular_file import check_folder, opened, read_regular
+from ..errors import DamagedData, damaged
+from ..files.regular_file import check_folder, opened, read_regular
 
 _LARGEST = 1 << 26
 """Bytes of a file that describes others."""

@@ -10,16 +10,13 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .._checks import InvalidValue, damaged, invalid, missing_extra
-from ..regular_file import opened
+from ..errors import InvalidValue, damaged, invalid, missing_extra
+from ..files.regular_file import opened
+from .columns import Columns
 from .hub_names import NO_CODE, check_hub_name, quiet_hub
 from .json_lines import read_objects
 from .parquet_file import batches, check_expanded, opened_parquet
@@ -37,47 +34,13 @@ _AT_ONCE = 1024
 _HALF = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a part that are wanted.
-
-    Attributes:
-        name: what the part is called, for errors.
-        texts: of its rows.
-        labels: of each column of labels, the cells of its rows.
-        rows: the numbers that people give its rows: of a file of text the line in which each begins, else its
-            place, from 0.
-        unit: what they number, ``"line"`` or ``"row"``.
-        classes: names of the classes where the table knows them, by id; else None.
-    """
-
-    name: str
-    texts: list[str]
-    labels: list[list[Any]]
-    rows: Sequence[int]
-    unit: str
-    classes: tuple[str, ...] | None = None
-
-    def take(self, rows: NDArray[np.int64]) -> Columns:
-        """Return some of the rows."""
-        picked = rows.tolist()
-        labels = [[column[row] for row in picked] for column in self.labels]
-        texts, numbers = [self.texts[row] for row in picked], [self.rows[row] for row in picked]
-        return replace(self, texts=texts, labels=labels, rows=numbers)
-
-    def titles(self) -> list[str]:
-        """Return what each row is called: ``x.csv:7`` by its line, or ``x.parquet, row 5``."""
-        between = ":" if self.unit == "line" else ", row "
-        return [f"{self.name}{between}{row}" for row in self.rows]
-
-
 def read_file(path: Path, columns: list[str], inside: Path | None = None) -> Columns:
     """Read the columns of a file, the texts first.
 
     Args:
         path: of the file.
         columns: their names.
-        inside: a folder above it that is not to be trusted; see :func:`~fallow.regular_file.opened`.
+        inside: a folder above it that is not to be trusted; see :func:`~fallow.files.regular_file.opened`.
 
     Raises:
         InvalidValue: where it lacks a column, or a text.

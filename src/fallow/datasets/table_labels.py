@@ -27,13 +27,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._checks import FallowError, invalid
+from ..errors import FallowError, invalid
 from .class_names import name_notes, quoted
-
-if TYPE_CHECKING:
-    from .table_files import Columns
+from .columns import Columns
 
 LONGEST = 10_000
 """Characters of the name of a class."""

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_share, invalid
-from ..data_file import checksums
-from ..regular_file import what_lies_at
+from ..arrays.checksums import checksums
+from ..errors import check_share, invalid
+from ..files.regular_file import what_lies_at
+from .columns import Columns
 from .held_out import TEST, held_out_of_all, keyed
-from .table_files import SUFFIXES, Columns, read_file, read_hugging_face
+from .table_files import SUFFIXES, read_file, read_hugging_face
 from .table_labels import classes_of, names_of, without_label
 from .texts import Corpus, Document, TextData, Texts, as_bytes, soft_labels
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import DamagedData, damaged, invalid
-from ..data_file import checksums
-from ..regular_file import opened
+from ..arrays.checksums import checksums
+from ..errors import DamagedData, damaged, invalid
+from ..files.regular_file import opened
 
 
 @dataclass(frozen=True, eq=False)

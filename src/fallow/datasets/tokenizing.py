@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import damaged, invalid, missing_extra, unknown_name
+from ..errors import damaged, invalid, missing_extra, unknown_name
 
 KINDS = ("bpe", "byte")
 PAD, START = "<|pad|>", "<|start|>"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .._checks import check_integer, invalid
-from ..data_file import row_checksums
+from ..arrays.checksums import row_checksums
+from ..errors import check_integer, invalid
 from .tokenizing import Encoded
 
 _AT_ONCE = 1 << 14

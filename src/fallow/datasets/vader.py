@@ -16,7 +16,7 @@ import os
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import damaged, unknown_name
+from ..errors import damaged, unknown_name
 from .sdist import SourceArchive, members
 
 ARCHIVE = SourceArchive(

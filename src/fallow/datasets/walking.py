@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..regular_file import kind_of
+from ..files.regular_file import kind_of
 
 SYSTEM = {
     "thumbs.db": "Thumbs.db",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from .._checks import invalid, invalid_type, wrong_state
+from ..errors import invalid, invalid_type, wrong_state
 
 Self = TypeVar("Self", bound="Density")
 

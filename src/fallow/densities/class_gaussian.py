@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import invalid, invalid_type
-from ..distributed import gather_rows, sum_over_ranks
+from ..arrays.distributed import gather_rows, sum_over_ranks
+from ..errors import invalid, invalid_type
 from .base import Density, check_sample, check_weights
 from .moments import Moments
 from .shrinking import Shrunk

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .._checks import check_integer, invalid, missing_extra
-from ..selection import blocks
+from ..arrays.selection import blocks
+from ..errors import check_integer, invalid, missing_extra
 from .base import Density, check_sample
 from .naming import chosen
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..distributed import sum_over_ranks
+from ..arrays.distributed import sum_over_ranks
 from .base import check_sample, check_weights
 from .moments import Moments
 from .shrinking import Shrunk

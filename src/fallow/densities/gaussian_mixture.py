@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .._checks import check_integer, check_number, invalid, wrong_state
-from ..distributed import sum_over_ranks
-from ..selection import blocks
+from ..arrays.distributed import sum_over_ranks
+from ..arrays.selection import blocks
+from ..errors import check_integer, check_number, invalid, wrong_state
 from .base import Density, check_sample
 from .class_gaussian import within
 from .k_means import distances, k_means

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .._checks import invalid, invalid_type
+from ..errors import invalid, invalid_type
 from .base import Density, check_sample
 from .naming import lots
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..selection import blocks
+from ..arrays.selection import blocks
 
 _CHUNK = 1 << 24
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import invalid
+from ..errors import invalid
 
 
 @dataclass

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..distributed import gather_rows
-from ..keyed import mix
+from ..arrays.distributed import gather_rows
+from ..arrays.keyed import mix
 
 _LOTS = 0x10757
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .._checks import check_integer, invalid
+from ..errors import check_integer, invalid
 from .base import Density, check_index, check_sample
 from .naming import chosen
 

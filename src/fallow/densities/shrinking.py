@@ -21,7 +21,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..selection import blocks
+from ..arrays.selection import blocks
 
 LOG_2_PI = math.log(2 * math.pi)
 CHUNK = 1 << 22

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .._checks import check_number, invalid
+from ..errors import check_number, invalid
 from .base import Density
 from .moments import Moments
 from .shrinking import Shrunk

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..shares import chance_of_as_many
+from ..arrays.shares import chance_of_as_many
 from .regions import SMALLEST, TIMES, Region, Regions
 from .survey import Survey
 

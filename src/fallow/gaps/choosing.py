@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .._checks import check_integer, invalid
 from ..densities import Gaussian, GaussianMixture
-from .likeness import LIMIT
+from ..errors import check_integer, invalid
+from .novelty import LIMIT
 from .regions import THIN, Region, Regions, find_regions
 from .survey import Survey
 
@@ -74,7 +74,7 @@ def choose(
 ) -> Plan:
     r"""Choose candidates that would fill what the training set lacks.
 
-    Junk (:class:`~fallow.gaps.likeness.Likeness`) and near-duplicates are left out. Nine tenths of the
+    Junk (:class:`~fallow.gaps.novelty.Likeness`) and near-duplicates are left out. Nine tenths of the
     budget go to the regions that the training set lacks, in proportion to how many samples it lacks there,
     two fifths to one region at most, and what is left over to other thin regions by their size; a tenth is
     drawn from all, and so is what nothing qualifies for.

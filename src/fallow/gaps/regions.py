@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..densities.k_means import distances
-from .likeness import LIMIT
+from .novelty import LIMIT
 from .survey import Survey
 from .tree import Tree
 

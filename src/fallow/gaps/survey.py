@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .._checks import invalid
 from ..activations import ActivationDensity
 from ..activations.views import Look
-from ..forward_only import forward_only
-from .likeness import LEAST, LIMIT, Likeness
+from ..arrays.forward_only import forward_only
+from ..errors import invalid
+from .novelty import LEAST, LIMIT, Likeness
 
 Batch: TypeAlias = tuple[Any, Tensor | None]
 """Inputs of the network, and class ids ``(B,)``, -1 where unknown, or None."""
@@ -35,7 +35,7 @@ class Survey:
         surprise: float64 ``(N,)``, nats, over all layers; training samples without themselves.
         percentile: float32 ``(N,)``, the share of the training set that is less surprising.
         strangeness: float32 ``(N,)``, how unlike the training inputs they are made, as a multiple of what
-            nine of ten of these stay below: by :class:`~fallow.gaps.likeness.Likeness`; for inputs that it
+            nine of ten of these stay below: by :class:`~fallow.gaps.novelty.Likeness`; for inputs that it
             cannot judge twice the energy off the subspace over its 99.5 % quantile, the largest over layers.
         labels: int64 ``(N,)``, -1 where unknown.
         predicted: int64 ``(N,)``, the class with the highest output, -1 where the network has no classes.

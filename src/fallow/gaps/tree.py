@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import missing_extra
+from ..errors import missing_extra
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,16 +22,16 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .._checks import invalid, invalid_type, wrong_state
 from ..activations import ActivationDensity
-from ..distributed import gather_rows, rank_and_size
-from ..host_index import HostIndex
-from ..loading import IndexedCollate, IndexedDataset
-from ..measuring import measure
+from ..arrays.distributed import gather_rows, rank_and_size
+from ..core.host_index import HostIndex
+from ..core.loading import IndexedCollate, IndexedDataset
+from ..core.remeasure import measure
+from ..core.subsampler import Subsampler
+from ..errors import invalid, invalid_type, wrong_state
 from ..scores._logits import one_tensor, wrong_number
 from ..scores.base import Score
 from ..scores.kl import KLDivergence
-from ..subsampler import Subsampler
 
 Measured: TypeAlias = Tensor | tuple[Tensor, Tensor]
 """Scores ``(B,)``, or these and the predicted classes ``(B,)``."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._checks import invalid, missing_extra
+from ..errors import invalid, missing_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

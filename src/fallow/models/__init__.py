@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from .._checks import unknown_name
+from ..errors import unknown_name
 from .resnet import ResNet9
 from .small_autoencoder import SmallAutoencoder
 from .small_conv import SmallConvNet

@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from .._checks import check_integer, invalid
+from ..errors import check_integer, invalid
 from .batch_norm import BatchNorm
 
 SMALLEST = 8

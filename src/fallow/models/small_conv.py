@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from .._checks import check_integer
+from ..errors import check_integer
 from .batch_norm import BatchNorm
 
 POOLED = 4

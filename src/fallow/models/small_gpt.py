@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_integer, invalid
+from ..errors import check_integer, invalid
 from .transformer import Block, small_weights
 
 

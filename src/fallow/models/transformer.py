@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from .._checks import check_integer, check_share, invalid
+from ..errors import check_integer, check_share, invalid
 
 
 class Block(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._checks import invalid, unknown_name
+from ..errors import invalid, unknown_name
 from .data_checks import check_data_options
 from .kinds import check_kinds
 from .own_classes import is_import_path, nearly_import_path

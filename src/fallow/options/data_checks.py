@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .._checks import InvalidValue, invalid
 from ..datasets.names import KNOWN
+from ..errors import InvalidValue, invalid
 from .own_classes import is_import_path
 from .resolve import usual_share
 from .train_options import TrainOptions

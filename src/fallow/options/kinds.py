@@ -6,7 +6,7 @@ from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from .._checks import invalid_type
+from ..errors import invalid_type
 
 _WORDS = {
     bool: "true or false",

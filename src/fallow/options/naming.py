@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from .._checks import InvalidValue, invalid
+from ..errors import InvalidValue, invalid
 from .own_classes import is_import_path
 from .train_options import OUR_MODELS, TrainOptions
 

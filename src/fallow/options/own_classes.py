@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from types import FunctionType, ModuleType
 from typing import Any, get_type_hints
 
-from .._checks import FallowError, InvalidValue, invalid
+from ..errors import FallowError, InvalidValue, invalid
 from ..import_path import is_inside, run_around, working_folder
 from .own_errors import ENDINGS, clearer, ended
 

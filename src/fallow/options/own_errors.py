@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .._checks import FallowError, InvalidValue, invalid
-from ..usage_errors import place_of
+from ..errors import FallowError, InvalidValue, invalid
+from .usage_errors import place_of
 
 ENDINGS = (SystemExit, GeneratorExit)
 """What ends a process, or a part of it, without a word."""

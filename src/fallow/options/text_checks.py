@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._checks import invalid, unknown_name
+from ..errors import invalid, unknown_name
 from .train_options import TEXT_TASKS, TrainOptions
 
 TOKENIZERS = ("bpe", "byte")

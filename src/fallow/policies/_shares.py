@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_share, invalid
-from ..selection import Values
+from ..arrays.selection import Values
+from ..errors import check_share, invalid
 from .base import Standing
 
 LARGEST = 0.9

@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_flag, check_share
-from ..selection import blocks, smallest
+from ..arrays.selection import blocks, smallest
+from ..errors import check_flag, check_share
 from ._shares import capped, check_budget, lots, scored
 from .base import Policy, Reason, Standing
 

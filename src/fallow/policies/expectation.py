@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..selection import blocks
+from ..arrays.selection import blocks
 from .base import Reason, Standing
 
 Expectation: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]

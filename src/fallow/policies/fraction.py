@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_flag, check_share, invalid, invalid_type
-from ..selection import Values, smallest
+from ..arrays.selection import Values, smallest
+from ..errors import check_flag, check_share, invalid, invalid_type
 from .base import Policy, Reason, Standing
 from .expectation import FLOOR, expectation
 from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong

@@ -10,8 +10,8 @@ from typing import ClassVar, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_share, invalid, invalid_type
-from ..selection import smallest
+from ..arrays.selection import smallest
+from ..errors import check_share, invalid, invalid_type
 from ._shares import left_out, scored
 from .base import Policy, Reason, Standing
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..selection import smallest
+from ..arrays.selection import smallest
 from ._shares import check_budget, check_part, left_out, lots, scored
 from .base import Policy, Reason, Standing
 

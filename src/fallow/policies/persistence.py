@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_integer, invalid, invalid_type
-from ..selection import blocks, smallest
+from ..arrays.selection import blocks, smallest
+from ..errors import check_integer, invalid, invalid_type
 from ._shares import scored
 from .base import Standing
 

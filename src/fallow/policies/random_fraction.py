@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_share
-from ..selection import smallest
+from ..arrays.selection import smallest
+from ..errors import check_share
 from .base import Policy, Reason, Standing
 
 

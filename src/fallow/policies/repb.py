@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_flag, check_share, invalid, invalid_type
-from ..selection import smallest
+from ..arrays.selection import smallest
+from ..errors import check_flag, check_share, invalid, invalid_type
 from ._shares import capped, check_budget, lots, scored
 from .base import Policy, Reason, Standing
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import check_share, invalid, invalid_type
-from ..selection import blocks, smallest
+from ..arrays.selection import blocks, smallest
+from ..errors import check_share, invalid, invalid_type
 from ._shares import left_out, scored
 from .base import Policy, Reason, Standing
 

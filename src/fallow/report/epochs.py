@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..charts.usage_rows import epoch_ticks
-from ..history import EDGES, EpochRecord
+from ..core.history import EDGES, EpochRecord
 from . import text
+from .charts.usage_rows import epoch_ticks
 from .pictures import png
 from .source import FIELDS, REASONS, Source
 

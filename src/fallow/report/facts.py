@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..history import FORWARD_SHARE
+from ..core.history import FORWARD_SHARE
 from . import text, told
 from .source import Source
 

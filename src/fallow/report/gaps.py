@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import damaged
-from ..gaps_file import GapsFile
-from ..shown_file import SIDE
+from ..arrays.thumbnails import SIDE
+from ..errors import damaged
+from ..runs.gaps_file import GapsFile
 from . import text, told
 from .pictures import picture
 from .samples import file_names

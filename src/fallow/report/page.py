@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .._checks import missing_extra
+from ..errors import missing_extra
 
 LARGEST = 5_000_000
 """Bytes that a page may have."""

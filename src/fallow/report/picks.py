@@ -8,7 +8,7 @@ from pathlib import PurePath
 import numpy as np
 from numpy.typing import NDArray
 
-from ..picks import Pick
+from ..runs.picks_file import Pick
 from . import text
 from .page import LARGEST, inline_hash, own, template
 from .pictures import picture

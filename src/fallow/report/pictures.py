@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import missing_extra
+from ..errors import missing_extra
 
 SMALL = 64
 """Up to so many pixels a side a picture is kept to the pixel."""

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..epoch_file import EpochFile
 from ..policies.base import Reason
-from ..showcase import Showcase, candidates, choose
-from ..shown_file import ShownFile
+from ..runs.epoch_file import EpochFile
+from ..runs.highlights import Showcase, candidates, choose
+from ..runs.thumbnails_file import ShownFile
 from . import text
 from .pictures import picture
 from .source import Source

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..epoch_file import EpochFile
-from ..history import EpochRecord, fitted
+from ..core.history import EpochRecord, fitted
 from ..policies.base import Reason
-from ..reading import Run
-from ..shown_file import ShownFile
+from ..runs.epoch_file import EpochFile
+from ..runs.run import Run
+from ..runs.thumbnails_file import ShownFile
 from . import text
 
 COLUMNS = 400
@@ -172,4 +172,4 @@ def _is_nats(options: dict[str, Any]) -> bool:
 
 REASONS = tuple(Reason)
 FIELDS = "kept", "learned", "outliers", "not_drawn", "by_hand"
-"""The field of an :class:`~fallow.history.EpochRecord` that counts each reason."""
+"""The field of an :class:`~fallow.core.history.EpochRecord` that counts each reason."""

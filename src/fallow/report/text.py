@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..sample_names import relative
+from ..runs.sample_names import relative
 from ..spelling import spelled
 
 NAME = 60

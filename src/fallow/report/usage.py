@@ -1,8 +1,8 @@
 """The data of the usage chart: which samples were used in which epoch, coarse to fine.
 
-Samples stand in the rows of ``usage.png``, which :mod:`fallow.charts.usage_rows` arranges and counts. Finer
-blocks of them are counted for a nearer look; single ones are given with what became of them in each epoch:
-all, or evenly spaced ones.
+Samples stand in the rows of ``usage.png``, which :mod:`fallow.report.charts.usage_rows` arranges and counts.
+Finer blocks of them are counted for a nearer look; single ones are given with what became of them in each
+epoch: all, or evenly spaced ones.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..charts.usage_rows import DARKER, PALEST, Arrangement, arrange, row_counts
-from ..epoch_file import EpochFile
 from ..policies.base import Reason
+from ..runs.epoch_file import EpochFile
 from . import text
+from .charts.usage_rows import DARKER, PALEST, Arrangement, arrange, row_counts
 from .epochs import accuracy
 from .source import Source
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import invalid
-from ..reading import Run
-from ..run_directory import check_output
-from ..showcase import Showcase
+from ..errors import invalid
+from ..runs.directory import check_output
+from ..runs.highlights import Showcase
+from ..runs.run import Run
 from . import classes, epochs, facts, gaps, samples, text, usage
 from .page import LARGEST, inline_hash, own, template
 from .source import Source

@@ -6,7 +6,7 @@ import re
 from inspect import isabstract, signature
 from typing import Any
 
-from .._checks import unknown_name
+from ..errors import unknown_name
 from .base import NO_SCORE as NO_SCORE
 from .base import Score as Score
 from .base import is_no_score as is_no_score

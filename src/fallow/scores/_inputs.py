@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._checks import InvalidValue, invalid, invalid_type
+from ..errors import InvalidValue, invalid, invalid_type
 
 # How far a row of probabilities may sum from 1: far above float32 rounding, far below a mistake.
 _SUM_TOLERANCE = 1e-3

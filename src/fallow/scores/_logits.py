@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .._checks import InvalidValue, invalid, invalid_type
+from ..errors import InvalidValue, invalid, invalid_type
 
 
 def class_logits(found: Any, rows: int, classes: int | None, name: str, step: str = "") -> Tensor:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._checks import invalid, invalid_type
-from ..no_score import NO_SCORE
+from ..arrays.no_score import NO_SCORE
+from ..errors import invalid, invalid_type
 from ._inputs import check_ids, check_kinds, out_of_range, sum_tolerance
 
 

@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..no_score import NO_SCORE as NO_SCORE
-from ..no_score import NO_SCORE_FLOOR
+from ..arrays.no_score import NO_SCORE as NO_SCORE
+from ..arrays.no_score import NO_SCORE_FLOOR
 from ._inputs import aligned
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .._checks import invalid, invalid_type, wrong_state
-from ..no_score import NO_SCORE
+from ..arrays.no_score import NO_SCORE
+from ..errors import invalid, invalid_type, wrong_state
 from ._tokens import Tokens, check_temperature, read_tokens
 from .sequence import chunks, divergence, excess
 

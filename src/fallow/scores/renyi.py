@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .._checks import invalid
+from ..errors import invalid
 from .base import Divergence, per_sample
 
 

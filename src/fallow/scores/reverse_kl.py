@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .._checks import invalid
+from ..errors import invalid
 from .base import Divergence, per_sample, weighed
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..no_score import NO_SCORE
+from ..arrays.no_score import NO_SCORE
 from ._tokens import Tokens, check_temperature, read_tokens
 from .base import Score, is_no_score
 

@@ -43,7 +43,7 @@ class StepRule(ABC):
 
         Args:
             scores: ``(B,)``, without a graph, on any device.
-            key: any integer, another for each step; best made by :func:`fallow.keyed.mix`.
+            key: any integer, another for each step; best made by :func:`fallow.arrays.keyed.mix`.
         """
 
     def acts(self, progress: float) -> bool:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._checks import check_share, invalid
-from ..keyed import uniform
-from ..no_score import NO_SCORE_FLOOR
+from ..arrays.keyed import uniform
+from ..arrays.no_score import NO_SCORE_FLOOR
+from ..errors import check_share, invalid
 from .base import StepRule
 
 

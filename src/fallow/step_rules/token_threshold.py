@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .._checks import check_number, check_share, invalid
+from ..errors import check_number, check_share, invalid
 
 
 @dataclass(frozen=True)

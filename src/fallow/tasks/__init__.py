@@ -1,1 +1,1 @@
-"""The main job: training on images from the command line, on Lightning."""
+"""What is trained: images, texts, language models, as Lightning modules with their data."""

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import invalid
-from ..recording import mean_loss
+from ..core.batch_checks import mean_loss
+from ..errors import invalid
 from ..scores._logits import one_tensor
-from .on_images import Batch, OnImages
+from .image_base import Batch, OnImages
 
 
 class AutoencoderTask(OnImages):

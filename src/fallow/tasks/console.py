@@ -11,12 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ..history import EpochRecord
+from ..core.history import EpochRecord
+from ..core.subsampler import Subsampler
 from ..options.train_options import TrainOptions
 from ..spelling import one_line
-from ..subsampler import Subsampler
+from ..terminal.rich_console import RichConsole, cell
 from .launched import launched_rank
-from .rich_console import RichConsole, cell
 
 _COLUMNS = ("epoch", "kept", "learned", "outliers", "back", "measured", "loss", "train", "test", "so far")
 _COUNTS = ("kept", "learned", "outliers", "back", "measured")

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from ..core.subsampler import Subsampler
 from ..scores.base import Score
 from ..step_rules import StepRule
-from ..subsampler import Subsampler
-from .classifying import Classifying
-from .on_images import Batch, OnImages
-from .on_images import Recipe as Recipe
+from .classifier import Classifying
+from .image_base import Batch, OnImages
+from .image_base import Recipe as Recipe
 
 
 class ImageTask(Classifying, OnImages):

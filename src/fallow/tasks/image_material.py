@@ -12,23 +12,24 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from .._checks import invalid
-from ..data_changes import Samples
-from ..data_file import DataFile, held_out_arrays, held_out_order, readable, row_checksums
+from ..arrays.checksums import row_checksums
+from ..core.subsampler import Subsampler
 from ..datasets import ImageData, ImageDataset, load_images
 from ..datasets.images import LeftOutWarning, Progress
 from ..datasets.names import KNOWN
 from ..datasets.pixel_range import PixelRanges
+from ..errors import invalid
 from ..models import SmallAutoencoder, image_model
+from ..options.factories import make_step_rule
 from ..options.train_options import TrainOptions
-from ..subsampler import Subsampler
-from .adding import with_added
+from ..runs.data_changes import Samples
+from ..runs.data_file import DataFile, held_out_arrays, held_out_order, readable
+from .added_samples import with_added
 from .autoencoder import AutoencoderTask
-from .building import make_step_rule
 from .console import Console
 from .image import ImageTask
+from .image_base import OnImages, Recipe
 from .material import Material, as_before
-from .on_images import OnImages, Recipe
 from .parts import chosen_parts
 
 _AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "cifar10n": "crop-flip", "digits": "none"}

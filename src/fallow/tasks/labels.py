@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Subset
 
-from .._checks import FallowError
-from ..class_ids import ClassIds
-from ..recording import check_labels
+from ..core.batch_checks import check_labels
+from ..core.class_ids import ClassIds
+from ..errors import FallowError
 
 ATTRIBUTES = ("labels", "targets")
 """Names under which datasets keep one class id a sample; torchvision's say ``targets``."""
@@ -29,8 +29,8 @@ def offered_labels(dataset: Any) -> tuple[Tensor, tuple[str, ...]] | tuple[None,
         dataset: map-style, with a length.
 
     Returns:
-        The ids ``(N,)``, int64, and a name for each number that :class:`~fallow.class_ids.ClassIds` gives
-        them; or None and None.
+        The ids ``(N,)``, int64, and a name for each number that
+        :class:`~fallow.core.class_ids.ClassIds` gives them; or None and None.
 
     >>> data = torch.utils.data.TensorDataset(torch.zeros(4, 2))
     >>> offered_labels(data)

@@ -10,17 +10,17 @@ from lightning.pytorch import LightningModule
 from numpy.typing import NDArray
 from torch import nn
 
-from .._checks import invalid
-from ..data_changes import Samples, sides
-from ..data_file import DataFile, held_out_arrays, readable
+from ..core.subsampler import Subsampler
 from ..datasets import Corpus, Document
 from ..datasets.tokenizing import Tokenizer
 from ..datasets.tokens import WindowDataset
+from ..errors import invalid
 from ..models import SmallGPT
 from ..options.train_options import TrainOptions
-from ..shown_file import EXCERPT
+from ..runs.data_changes import Samples, sides
+from ..runs.data_file import DataFile, held_out_arrays, readable
+from ..runs.thumbnails_file import EXCERPT
 from ..step_rules import TokenThreshold
-from ..subsampler import Subsampler
 from .console import Console
 from .language_model import LanguageModelTask
 from .material import Material, as_before

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..distributed import gather_rows, rank_and_size
+from ..arrays.distributed import gather_rows, rank_and_size
+from ..core.subsampler import Subsampler
 from ..scores.base import is_no_score
 from ..scores.linear import Measured, linear_kl
 from ..scores.sequence import token_kl
 from ..step_rules import TokenThreshold
-from ..subsampler import Subsampler
-from .ours import OURS, OurTask, Recipe, adamw
+from .base import OURS, OurTask, Recipe, adamw
 
 _IGNORED = -100
 

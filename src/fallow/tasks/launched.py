@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .._checks import invalid
+from ..errors import invalid
 
 RANKS = ("RANK", "LOCAL_RANK")
 

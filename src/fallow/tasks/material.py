@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data_changes import Samples, known_first
-from ..data_file import DataFile
-from ..subsampler import Subsampler
-from .ours import OurTask
+from ..core.subsampler import Subsampler
+from ..runs.data_changes import Samples, known_first
+from ..runs.data_file import DataFile
+from .base import OurTask
 
 Shown: TypeAlias = Callable[[NDArray[np.int64]], dict[str, Any]]
 """From indices of samples ``(K,)`` to ``pictures`` or ``texts`` of them, as a :class:`ShownFile` has them."""

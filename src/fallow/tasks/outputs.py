@@ -12,16 +12,16 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
-from .._checks import FallowError, invalid
-from ..forward_only import forward_only
+from ..arrays.forward_only import forward_only
+from ..arrays.generators import generator_states, put_back
+from ..errors import FallowError, invalid
 from ..options.own_classes import CLASS_COUNTS
 from ..options.own_errors import ENDINGS, clearer, ended
 from ..scores._logits import class_logits, one_tensor, wrong_number
 from .autoencoder import AutoencoderTask, reconstruction
-from .classifying import Classifying
-from .generators import generator_states, put_back
+from .base import OurTask
+from .classifier import Classifying
 from .language_model import LanguageModelTask
-from .ours import OurTask
 
 _ROWS = 2
 

@@ -8,9 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .._checks import invalid
-from ..data_changes import Samples, sides
-from ..data_file import DataFile, checksums, row_checksums
+from ..arrays.checksums import checksums, row_checksums
 from ..datasets import Corpus, Document, ImageData, TextData
 from ..datasets.held_out import (
     HELD,
@@ -24,6 +22,9 @@ from ..datasets.held_out import (
     smallest_of,
 )
 from ..datasets.texts import as_bytes
+from ..errors import invalid
+from ..runs.data_changes import Samples, sides
+from ..runs.data_file import DataFile
 
 _NEAR = 200
 """A line may begin so many characters before, or as many as are held out."""

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..core.subsampler import Subsampler
 from ..scores.base import Score
 from ..step_rules import StepRule
-from ..subsampler import Subsampler
-from .classifying import Classifying
-from .ours import Recipe, adamw
+from .base import Recipe, adamw
+from .classifier import Classifying
 
 Batch = tuple[Tensor, Tensor]
 _GROUP = 16

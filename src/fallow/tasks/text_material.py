@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data_file import DataFile, held_out_arrays, held_out_order, readable
+from ..core.subsampler import Subsampler
 from ..datasets import TextData, Texts
 from ..datasets.tokenizing import Encoded
 from ..datasets.tokens import TokenDataset
 from ..models import SmallTransformer
+from ..options.factories import make_step_rule
 from ..options.train_options import TrainOptions
-from ..shown_file import EXCERPT
-from ..subsampler import Subsampler
-from .building import make_step_rule
+from ..runs.data_file import DataFile, held_out_arrays, held_out_order, readable
+from ..runs.thumbnails_file import EXCERPT
 from .console import Console
 from .material import Material, as_before
 from .text import TextTask

@@ -8,12 +8,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .._checks import invalid, unknown_name
 from ..datasets.tokenizing import Tokenizer
+from ..errors import invalid, unknown_name
+from ..files.regular_file import read_regular
 from ..options.resolve import is_table
 from ..options.train_options import TrainOptions
-from ..regular_file import read_regular
-from .ours import Recipe
+from .base import Recipe
 
 Network = TypeVar("Network")
 SMALL = ("small-transformer", "small-gpt")

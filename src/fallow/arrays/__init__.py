@@ -1,0 +1,1 @@
+"""Arithmetic on whole arrays of samples: keyed randomness, selection, bits, checksums, ranks."""

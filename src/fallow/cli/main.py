@@ -1,0 +1,387 @@
+"""The command line. ``--help`` and the reading commands load no torch.
+
+Exit codes: 0 done, 1 a finding (``train``: it diverged; ``compare``: a run failed or diverged), 2 wrong use,
+3 damaged data, 130 stopped, 143 stopped by SIGTERM. Whatever goes wrong is said in one line; ``--debug``
+shows where.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from argparse import SUPPRESS, ArgumentError, RawDescriptionHelpFormatter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from signal import SIG_DFL, SIGINT, SIGTERM, getsignal, signal
+from types import FrameType
+from typing import Any, get_type_hints
+
+from ..comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
+from ..errors import DamagedData, FallowError, InvalidValue, NotWritten, invalid, missing_extra
+from ..import_path import SETTINGS, run_around, working_folder
+from ..options.checks import check
+from ..options.train_options import TrainOptions
+from ..options.usage_errors import short, unexpected, usage_error
+from ..terminal.streams import complain, open_streams, spelled_streams, spelled_warnings, writing
+from ..version import __version__
+from .reading_commands import COMMANDS
+
+DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
+HELP_ALL = "--help_all"
+_LONGEST, _MOST_BRACKETS = 1 << 16, 1 << 10
+"""Of a word of the command line."""
+
+_ABOUT = """Train on what still surprises the network.
+
+  fallow train --data digits                          a first run, without a download
+  fallow train --data fashion-mnist --policy threshold --low 0.1
+  fallow train --data FOLDER                          one sub-folder of images a class
+  fallow train --data FILE.csv --label stars          texts with a class each, in columns text and stars
+  fallow train --data FILE.txt                        a language model
+  fallow train --config run.yaml --seed 1             options from a file, one of them changed
+  fallow train --resume RUN                           go on exactly where a run was stopped
+  fallow compare --data digits                        does it pay? against two plain controls
+  fallow report RUN                                   one HTML page of a run, with its odd samples
+  fallow gaps RUN                                     where data are missing
+  fallow collect RUN --pool POOL --count 100          what to collect next; train on it with --add
+
+An error is one line; --debug, with any command, shows where in the code it came from.
+"""
+_ABOUT_COMPARE = """Does leaving samples out pay on your data? Trains every arm with the same seeds on the
+same data and reads the final epoch: against full training, and against two plain controls at the same
+number of samples, fewer epochs and a random subset each epoch.
+
+  fallow compare --data digits --seeds 3
+  fallow compare --data FOLDER --arms full,fewer-epochs,random,soft,threshold --saved 0.3,0.5
+  fallow compare --data FILE.csv --saved 0.5 --dry_run    how many runs, and how long they take
+  fallow compare --config compare.yaml                    with arms of your own, in the file as
+                                                          arms: {full: , mine: {policy: soft, exponent: 1}}
+
+Arms: full; fewer-epochs; random; default, as fallow train does; threshold, with low as a quantile,
+readmit_every 5 and full_tail 0.1; soft; hard, the lowest-scoring share; infobatch; and every other --policy
+of fallow train that takes a share. What a whole run is to save decides the share of each epoch; epochs of
+warm-up, full tail and re-admission are full. The folder --out gets a run directory for each run,
+results.json, frontier.png and frontier.svg. Called again, only what is missing is trained: add arms,
+savings or seeds, or go on after Ctrl-C.
+
+Exit code: 0 done, whatever the result; 1 a run failed or diverged (the others are done); 2 wrong use; 3
+damaged data; 130 stopped.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    open_streams()
+    given = list(sys.argv[1:] if argv is None else argv)
+    debug, given = "--debug" in given, [word for word in given if word != "--debug"]
+    words = _spelled(given or ["--help"])
+    try:
+        _refuse_settings()
+        _refuse_of_an_arm(words)
+        parsed = _parsed(words)
+        command = str(parsed["command"])
+        with spelled_warnings():
+            if command in COMMANDS:
+                return _read(command, parsed[command])
+            with _stopped_by_sigterm():
+                return {"train": _train, "compare": _compare}[command](parsed[command])
+    except KeyboardInterrupt as stop:
+        complain("fallow: stopped.")
+        return 128 + int(getattr(stop, "signal", SIGINT))
+    except SystemExit:  # of the parser, after --help
+        raise
+    except BaseException as error:  # a panic in a library written in Rust is no Exception
+        if debug:
+            raise
+        expected = isinstance(error, FallowError) or "fallow[" in str(error)
+        complain(f"fallow: error: {error if expected else unexpected(error)}")
+        if isinstance(error, NotWritten):
+            return FINDING
+        reading = not expected and words[0] in COMMANDS
+        return DAMAGED if reading or isinstance(error, DamagedData) else WRONG_USE
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process as Ctrl-C does: what it made and cannot leave behind is taken back."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped = KeyboardInterrupt()
+        stopped.signal = number  # type: ignore[attr-defined]
+        raise stopped
+
+    if threading.current_thread() is not threading.main_thread() or getsignal(SIGTERM) is not SIG_DFL:
+        yield
+        return
+    signal(SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal(SIGTERM, SIG_DFL)
+
+
+def _refuse_settings() -> None:
+    """Raise for settings of other packages if the working folder is a run's: these read them there."""
+    here = working_folder()
+    if here is None or run_around(here) is None:
+        return
+    for name in SETTINGS:
+        if os.path.lexists(os.path.join(here, name)):
+            step = "Remove it, or run fallow in another folder."
+            raise invalid("A run must not hold settings of other packages.", os.path.join(here, name), step)
+
+
+def _read(command: str, parsed: Any) -> int:
+    """Run a command that reads a run, and writes what it makes of it where ``--out`` says."""
+    try:
+        code = COMMANDS[command].run(parsed)
+        with writing():
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # as before `head`: whoever reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        what = f"{short(str(error.filename or parsed['run']))}: {error.strerror or error}"
+        raise invalid("What is asked for must be readable, and --out writable.", what) from None
+
+
+def _check_data(options: TrainOptions) -> None:
+    """Raise if there are no such data: nothing slow has been loaded yet."""
+    from ..datasets.names import check_there
+    from ..options.own_classes import is_import_path, nearly_import_path
+
+    if error := nearly_import_path(options.data):
+        raise error
+    if not is_import_path(options.data) and not options.data.startswith("hf:"):
+        check_there(options.data)
+
+
+def _train(options: TrainOptions) -> int:
+    check(options)
+    _check_data(options)
+    try:
+        from ..training.train import train
+    except ModuleNotFoundError as error:
+        raise missing_extra("`fallow train`", str(error.name)) from None
+    from ..options.own_errors import ended
+
+    try:
+        return FINDING if train(options).get("diverged") else DONE
+    except SystemExit as error:  # of the user's own code, which may stand anywhere
+        raise ended("The code of a training", error) from error
+
+
+def _compare(parsed: Any) -> int:
+    from ..comparison.running import run_comparison
+
+    options = _of(TrainOptions, parsed, without=NOT_SHARED)
+    if options.data:
+        _check_data(options)
+    comparison = run_comparison(_of(CompareOptions, parsed), options)
+    if comparison is None:
+        return DONE
+    return FINDING if comparison.failed or comparison.diverged else DONE
+
+
+def _of(kind: Any, parsed: Any, without: Collection[str] = ()) -> Any:
+    """Return the options of one dataclass out of all that were parsed."""
+    names = {field.name for field in fields(kind)} - set(without)
+    return kind(**{name: value for name, value in parsed.as_dict().items() if name in names})
+
+
+def _without_stored_configs(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words without each ``--config`` that lies in a run, and these files."""
+    kept: list[str] = []
+    stored: list[str] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        path = value if equals and _is_config(name) else word if kept and _is_config(kept[-1]) else None
+        if path is None or run_around(os.path.expanduser(path)) is None:
+            kept.append(word)
+            continue
+        stored.append(os.path.expanduser(path))
+        if path is word:
+            kept.pop()
+    return kept, stored
+
+
+def _is_config(word: str) -> bool:
+    """Return whether a word is ``--config``, or what the parser takes for it."""
+    return word.startswith("--co") and "--config".startswith(word)
+
+
+def _configs(words: Sequence[str]) -> list[str]:
+    """Return the files of options, as they stand among the words.
+
+    >>> _configs(["train", "--config", "a", "--config=b", "--conf", "c"])
+    ['a', 'b', 'c']
+    """
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return [
+        word.partition("=")[2] if "=" in word else follower
+        for word, follower in pairs
+        if _is_config(word.partition("=")[0])
+    ]
+
+
+def _check_bounds(words: Sequence[str]) -> None:
+    """Raise for files of options and values that would crash the parser, or take all memory.
+
+    Raises:
+        InvalidValue: for a word or a file that is too long, nested too deep, or multiplies by aliases.
+    """
+    for word in words:
+        if len(word) > _LONGEST or word.count("[") + word.count("{") > _MOST_BRACKETS:
+            rule = f"A word must have at most {_LONGEST:,} characters and {_MOST_BRACKETS:,} brackets."
+            found = f"{word[:40]!r}... of {len(word):,} characters"
+            raise invalid(rule, found, "Write it into a file: --config FILE.")
+    for name in map(os.path.expanduser, _configs(words)) if words[0] not in COMMANDS else ():
+        from ..files.plain_yaml import LARGEST, parse_yaml
+        from ..files.regular_file import read_regular
+
+        try:
+            parse_yaml(read_regular(Path(name), limit=LARGEST), name, "Mend it, or name another --config.")
+        except DamagedData as error:  # a person wrote it: wrong use, and no damage
+            raise InvalidValue(str(error)) from None
+        except OSError as error:
+            raise invalid("--config must name a readable file.", f"{name}: {error.strerror}") from None
+
+
+def _parsed(words: Sequence[str]) -> Any:
+    """Return the command and its options.
+
+    Of ``train`` these are the user's own words, and what no word says as it is stored in the run that goes
+    on, or in a ``--config`` that lies in a run. What is stored never meets the parser, which imports what a
+    ``class_path`` in a mapping names.
+
+    Raises:
+        InvalidValue: for words that no command takes, or that lack what is not taken from a run.
+    """
+    given, stored = _without_stored_configs(words)
+    _check_bounds(given)
+    os.environ.pop("JSONARGPARSE_DEBUG", None)  # it would have the parser raise errors of its own kind
+    everything = HELP_ALL in given
+    parser, commands = _parser(everything=everything)
+    given = ["--help" if word == HELP_ALL else word for word in given]
+    try:
+        with spelled_streams():  # help shows the options of the run that is resumed
+            parsed = parser.parse_args(given, defaults=words[:1] != ["train"])
+    except ArgumentError as error:
+        command = words[0] if words[0] in commands else None
+        known = commands if command is None else re.findall(r"--\w+", commands[command].format_help())
+        raise usage_error(str(error), command, known, {"run": "RUN", "sample": "ID"}) from None
+    if parsed["command"] == "train":
+        return {"command": "train", "train": _with_stored(parsed["train"].as_dict(), stored)}
+    if stored:
+        step = "Copy it to another place, once you know what it says."
+        raise invalid("--config must not lie in a run.", stored[0], step)
+    return parsed
+
+
+def _with_stored(given: dict[str, Any], configs: list[str]) -> TrainOptions:
+    """Return the options of ``fallow train``: those given, and what a run has stored of the others."""
+    given.pop("config", None)
+    run = given.get("resume")
+    if run is None and not configs:
+        return TrainOptions(**given)
+    from ..options.naming import check_named, usable
+    from ..options.resume_options import config_options, whole_options
+
+    whole: dict[str, Any] = {} if run is None else whole_options(run)
+    for path in configs:
+        whole |= config_options(path)
+    options = TrainOptions(**{**usable(whole), **given})
+    check_named(whole, options, str(run or configs[-1]))
+    return options
+
+
+def _add_train_options(parser: Any, without: Collection[str] = (), *, everything: bool) -> None:
+    """Add the options of ``fallow train`` in groups; help shows those that most people need, or all."""
+    from ..options.train_options import GROUPS, HELP, OPTIONS
+
+    kinds = get_type_hints(TrainOptions)
+    by_default = TrainOptions()
+    for title in GROUPS:
+        group = parser.add_argument_group(title)
+        for name, known in OPTIONS.items():
+            if known.group == title and name not in without:
+                words = HELP[name] if known.common or everything else SUPPRESS
+                group.add_argument(
+                    f"--{name}", type=kinds[name], default=getattr(by_default, name), help=words
+                )
+
+
+def _parser(*, everything: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Return the parser of all, and that of each command; ``everything``: its help shows every option."""
+    try:
+        import jsonargparse
+    except ModuleNotFoundError:
+        raise missing_extra("The command line", "jsonargparse") from None
+
+    named = partial(jsonargparse.ArgumentParser, exit_on_error=False)
+    new = partial(named, formatter_class=RawDescriptionHelpFormatter)
+    parser = new(prog="fallow", description=_ABOUT, version=__version__)
+    commands = parser.add_subcommands(required=True, dest="command", title="commands")
+    train = new(
+        usage="fallow train --data DATA [--policy POLICY] [--epochs EPOCHS] [--seed SEED] [--out RUN] ...",
+        description="Train a network on what still surprises it. --help-all explains every option.",
+    )
+    train.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
+    _add_train_options(train, everything=everything)
+    commands.add_subcommand("train", train, help="Train a network on images or texts.")
+    compare = new(
+        usage="fallow compare --data DATA [--arms ARMS] [--saved SAVED] [--seeds SEEDS] [--out OUT] ...",
+        description=_ABOUT_COMPARE,
+    )
+    compare.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
+    compare.add_class_arguments(CompareOptions)
+    _add_train_options(compare, without=NOT_SHARED, everything=everything)
+    commands.add_subcommand("compare", compare, help="Does it pay on your data? Arms, seeds, plain controls.")
+    parsers = {"train": train, "compare": compare}
+    for name, command in COMMANDS.items():
+        reader = parsers[name] = new(description=command.about)
+        reader.add_argument("run", metavar="RUN", help="The folder of the run.")
+        command.add(reader)
+        reader.add_argument("--json", action="store_true", help="Print JSON.")
+        commands.add_subcommand(name, reader, help=command.about.partition(".")[0] + ".")
+    return parser, parsers
+
+
+def _refuse_of_an_arm(words: Sequence[str]) -> None:
+    """Raise where ``compare`` is given an option that each arm has for itself, and say where it goes."""
+    if words[:1] != ["compare"]:
+        return
+    given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
+    for name in sorted(given & (NOT_SHARED - {field.name for field in fields(CompareOptions)})):
+        if name == "policy":
+            step = "Name rules in --arms, as full,fewer-epochs,random,soft."
+        elif name in OF_AN_ARM:
+            step = f"Set it in an arm of your own: --arms '[full, {{mine: {{policy: soft, {name}: ...}}}}]'."
+        else:
+            step = "Leave it out: the comparison decides it."
+        raise invalid("An option of compare must be shared by all arms.", f"--{name}", step)
+
+
+def _spelled(words: Sequence[str]) -> list[str]:
+    """Return ``--readmit-every`` as ``--readmit_every``, and a bare ``--stagger`` as ``--stagger=true``."""
+    if words[0] in COMMANDS:
+        return list(words)
+    every = (*fields(TrainOptions), *fields(CompareOptions))
+    switches = {field.name for field in every if str(field.type).startswith("bool")}
+    spelled = []
+    for word, follower in zip(words, [*words[1:], "--"], strict=True):
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            name = name.replace("-", "_")
+            if name in switches and not equals and follower not in ("true", "false"):
+                equals, value = "=", "true"
+            spelled.append(f"--{name}{equals}{value}")
+        else:
+            spelled.append(word)
+    return spelled

@@ -1,0 +1,310 @@
+"""The commands that read a run. ``gaps`` and ``collect`` use its network; the others load no torch.
+
+What a command needs is imported when it runs, so that ``--help`` loads none of it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from ..errors import missing_extra
+from ..options.train_options import TEXT_TASKS
+from ..terminal.streams import say, say_json, say_progress
+
+if TYPE_CHECKING:
+    from ..runs.sample_history import Life
+
+DONE, FINDING, DAMAGED = 0, 1, 3
+_LISTED = 50
+"""Damaged files that are listed, at most."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that reads a run.
+
+    Attributes:
+        about: what it is for, in a line and more.
+        add: adds its arguments to a parser, after RUN.
+        run: does it, and returns the exit code.
+    """
+
+    about: str
+    add: Callable[[Any], None]
+    run: Callable[[Any], int]
+
+
+def _nothing(parser: Any) -> None:
+    pass
+
+
+def _verify(parsed: Any) -> int:
+    from ..runs.run import Run
+    from ..runs.verify import told_json, verify
+
+    run = Run(parsed.run)
+    found = verify(run)
+    if parsed.json:
+        say_json(told_json(run, found))
+        return DAMAGED if found.damaged else FINDING if found.incomplete else DONE
+    say(f"{run.directory.path}: {run.status}")
+    for remark in found.remarks:
+        say(remark)
+    listed = sorted(found.damaged.items())
+    for name, words in listed[:_LISTED]:
+        say(f"Damaged: {name}: {words}")
+    if len(listed) > _LISTED:
+        say(f"Damaged: {len(listed) - _LISTED:,} more, which --json lists")
+    if not found.damaged:
+        many = len(found.checked) != 1
+        as_written = "all as they were written" if many else "as it was written"
+        say(f"{len(found.checked)} file{'s'[:many]} checked, {as_written}.")
+        return FINDING if found.incomplete else DONE
+    if run.search.found is None:
+        say("No state is sound: put back a copy of the folder, or begin the run anew.")
+    else:
+        epoch = run.about.get("epoch")
+        done = f"after epoch {epoch} of {run.about.get('epochs')}" if epoch else "from before the first epoch"
+        accept = "".join(
+            f" --accept {word}"
+            for word, part in (("history", "history/epoch-"), ("data", "data"))
+            if any(name.startswith(part) for name in found.damaged)
+        )
+        say(
+            f"The newest sound state is {run.search.found.number}, {done}: "
+            f"fallow train --resume {quote(str(run.directory.path))}{accept} goes on from there."
+        )
+    return DAMAGED
+
+
+def _inspect(parsed: Any) -> int:
+    from ..runs.run import Run
+    from ..runs.sample_history import life, sample_of
+
+    run = Run(parsed.run)
+    found = life(run, sample_of(run, parsed.sample))
+    if parsed.json:
+        say_json(json.dumps(found.told(), indent=2))
+    else:
+        for line in _life_lines(found, of_texts=run.options.get("task") in TEXT_TASKS):
+            say(line)
+    return DONE
+
+
+def _life_lines(found: Life, *, of_texts: bool) -> list[str]:
+    """Return a sample's life: what it is, then a row an epoch with a bar for its score."""
+    from ..report.text import name as shown
+
+    lines = [f"Sample {found.sample}"]
+    told = {"label": found.label, "predicted": found.predicted, "file": found.file, "text": found.text}
+    for name, value in told.items():
+        if value is not None:
+            lines.append(f"{name:<10} {shown(value, len(value))}")
+    if of_texts and found.text is None:
+        lines.append(f"{'text':<10} not kept: only samples that the report shows keep theirs")
+    lines.append(
+        f"{'used':<10} in {found.times_used} of {len(found.epochs)} epoch{'s'[: len(found.epochs) != 1]}"
+    )
+    lines += ["Epochs count from 1; files and --json number them from 0."]
+    lines += ["", f"{'epoch':>5}  {'used':<4}  {'score':>9}  {'':<20}  reason"]
+    highest = max((epoch.score for epoch in found.epochs if epoch.score is not None), default=0.0)
+    for epoch in found.epochs:
+        score = "-" if epoch.score is None else f"{epoch.score:.4f}"
+        share = 0.0 if epoch.score is None or highest <= 0 else max(epoch.score, 0.0) / highest
+        used = "yes" if epoch.used else ""
+        lines.append(
+            f"{epoch.epoch + 1:>5}  {used:<4}  {score:>9}  "
+            f"{'█' * round(20 * share):<20}  {epoch.reason}".rstrip()
+        )
+    return lines
+
+
+def _export(parsed: Any) -> int:
+    from ..runs.export import export
+    from ..runs.run import Run
+
+    tell = _teller() if sys.stderr.isatty() and not parsed.json else None
+    paths = export(Run(parsed.run), parsed.format, None if parsed.out is None else Path(parsed.out), tell)
+    if parsed.json:
+        say_json(
+            json.dumps({"files": [{"path": str(p), "bytes": p.stat().st_size} for p in paths]}, indent=2)
+        )
+    else:
+        for path in paths:
+            say(f"{path}  {path.stat().st_size:,} bytes")
+    return DONE
+
+
+def _teller() -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        say_progress(f"Exporting epoch {done} of {total}", last=done == total)
+
+    return tell
+
+
+def _report(parsed: Any) -> int:
+    from ..report import write_report
+    from ..runs.run import Run
+
+    path = write_report(Run(parsed.run), None if parsed.out is None else Path(parsed.out))
+    if parsed.json:
+        say_json(json.dumps({"report": str(path), "bytes": path.stat().st_size}, indent=2))
+    else:
+        say(f"Report: {path}  ({path.stat().st_size / 1e6:.1f} MB; open it in a browser)")
+    return DONE
+
+
+def _gaps(parsed: Any) -> int:
+    with _extras_for("gaps"):
+        from ..collecting.find_gaps import find_gaps
+        from ..tasks.console import Console
+
+    told = find_gaps(parsed.run, parsed.reference, model=parsed.model, console=Console.beside())
+    if parsed.json:
+        from ..files.checked_json import finite
+
+        say_json(json.dumps(finite(told), indent=2))
+        return DONE
+    from ..collecting.terminal import tell_gaps
+
+    tell_gaps(told)
+    return DONE
+
+
+def _collect(parsed: Any) -> int:
+    with _extras_for("collect"):
+        from ..collecting.collect import collect
+        from ..tasks.console import Console
+
+    console = Console.beside()
+    found = collect(
+        parsed.run, parsed.pool, parsed.count, out=parsed.out, model=parsed.model, console=console
+    )
+    if parsed.json:
+        from ..files.checked_json import finite
+
+        say_json(json.dumps(finite(found.told()), indent=2))
+        return DONE
+    from ..collecting.terminal import tell_picks
+
+    tell_picks(found, parsed.run)
+    return DONE
+
+
+@contextmanager
+def _extras_for(command: str) -> Iterator[None]:
+    """Say which extra is missing if an import fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise missing_extra(f"`fallow {command}`", str(error.name)) from None
+
+
+def _add_reference(parser: Any) -> None:
+    parser.add_argument("--reference", metavar="POOL", help=f"What the training set ought to cover: {_POOL} "
+                        "Default: the samples that the run's accuracy is measured on.")  # fmt: skip
+    _add_model(parser)
+
+
+def _add_model(parser: Any) -> None:
+    parser.add_argument(
+        "--model",
+        metavar="package.module:Class",
+        help="The network of the run, if it is a class of your own: nothing is imported from what is stored.",
+    )
+
+
+def _add_pool(parser: Any) -> None:
+    parser.add_argument("--pool", metavar="POOL", required=True, help=f"The candidates: {_POOL}")
+    parser.add_argument("--count", metavar="B", type=int, required=True, help="How many to choose.")
+    parser.add_argument(
+        "--out",
+        metavar="PICKS",
+        help="The list, a new file. Default: RUN/picks-000.csv, or the next number.",
+    )
+    _add_model(parser)
+
+
+def _add_sample(parser: Any) -> None:
+    parser.add_argument(
+        "sample",
+        metavar="ID",
+        help="Its index in the training set, from 0; or its file: the path, the path within the data's "
+        "folder, or the name alone; or its row in a table, as d.csv:7.",
+    )
+
+
+def _add_format(parser: Any) -> None:
+    parser.add_argument(
+        "--format",
+        default="parquet",
+        help="parquet (DuckDB, Polars, pandas read it), csv or json (lists of objects). Default parquet.",
+    )
+    parser.add_argument("--out", help="The folder. Default: RUN/export.")
+
+
+def _add_out(parser: Any) -> None:
+    parser.add_argument("--out", help="The file. Default: RUN/report.html.")
+
+
+_POOL = (
+    "a folder of images; a FILE.npz with x (and y, if known); a FILE.parquet or a folder of them with a "
+    "column image or x (and label); hf:NAME or hf:FOLDER; or digits, fashion-mnist, cifar10."
+)
+
+COMMANDS = {
+    "report": Command(
+        "One HTML page of a run: what was saved, which samples were used in which epoch, outliers and "
+        "candidates for wrong labels. It opens from the disk and asks for no network.\n\n"
+        "  fallow report runs/digits",
+        _add_out,
+        _report,
+    ),
+    "inspect": Command(
+        "One sample's life: epoch by epoch whether it was used, its score, why it was left out.\n\n"
+        "  fallow inspect runs/digits 17\n"
+        "  fallow inspect runs/pictures ash/003.png",
+        _add_sample,
+        _inspect,
+    ),
+    "export": Command(
+        "Tables for other tools: history (a row an epoch and sample; epochs are numbered from 0 there) and "
+        "samples (a row each).\n\n"
+        "  fallow export runs/digits --format parquet\n"
+        "  duckdb -c \"select sample, max(score) from 'runs/digits/export/history.parquet' group by 1\"",
+        _add_format,
+        _export,
+    ),
+    "gaps": Command(
+        "Where data are missing. Coherent regions, thin in the network's activations, that a reference has\n"
+        "and the training set lacks; each with its size, class, error, neighbours, examples and what to do.\n"
+        "Stays quiet where nothing is missing. The report shows the pictures.\n\n"
+        "  fallow gaps runs/digits                              against the held-out samples\n"
+        "  fallow gaps runs/digits --reference fresh.npz        against what you meet in use",
+        _add_reference,
+        _gaps,
+    ),
+    "collect": Command(
+        "What to collect next. Candidates of a pool that would fill what the training set lacks. Junk and\n"
+        "near-duplicates are left out; the budget is spread over what is missing, what is thin and a random\n"
+        "tenth. Writes a list with reasons, for a spreadsheet.\n\n"
+        "  fallow collect runs/digits --pool pool.npz --count 100\n"
+        "  fallow train --resume runs/digits --add runs/digits/picks-000.csv       once labels are filled in",
+        _add_pool,
+        _collect,
+    ),
+    "verify": Command(
+        "Whether every file of a run is as it was written. Exit code 0 where it is, 1 where a run that is\n"
+        "trained lacks files, 3 where a file is damaged.\n\n"
+        "  fallow verify runs/digits",
+        _nothing,
+        _verify,
+    ),
+}

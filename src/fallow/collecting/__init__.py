@@ -1,0 +1,1 @@
+"""``fallow gaps`` and ``fallow collect``: a trained run looks at data, and says what is missing."""

@@ -1,0 +1,326 @@
+"""A trained run, taken up again to see how samples look to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from shlex import quote
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from ..activations import ActivationDensity
+from ..arrays.checksums import row_checksums
+from ..arrays.keyed import mix, uniform
+from ..datasets import ImageData, ImageDataset
+from ..datasets.pool_part import Pool, PoolPart
+from ..errors import DamagedData, damaged, invalid
+from ..files.state_file import parse
+from ..gaps import LIMIT, Survey, Surveyor
+from ..gaps.regions import THIN
+from ..options.checks import check
+from ..options.naming import check_named, other_name, shown, usable
+from ..options.own_classes import is_import_path
+from ..options.resolve import resolve
+from ..options.resume_options import whole_options
+from ..options.train_options import TEXT_TASKS, TrainOptions
+from ..runs.data_changes import Changes
+from ..runs.run import Run
+from ..tasks.base import OurTask
+from ..tasks.console import Console
+from ..tasks.image_base import OnImages
+from ..tasks.image_material import in_order_of
+from ..training.jobs import build, read_data
+from ..training.trainer import seeded
+
+EVEN = 20_000
+"""Samples of a pool that are kept, drawn evenly from all of them; and thin ones beside them, at least."""
+_BATCH = 512
+_EVEN, _THIN = 0xE7E4, 0x7414
+
+
+@dataclass(frozen=True, eq=False)
+class SurveyedRun:
+    """A run, and how its samples look to its network.
+
+    Attributes:
+        run: where it lies.
+        options: what it was trained with.
+        data: what it was trained on.
+        surveyor: looks at samples.
+        training: the training samples, each without itself.
+        prepare: makes images what the network takes.
+    """
+
+    run: Run
+    options: TrainOptions
+    data: ImageData
+    surveyor: Surveyor
+    training: Survey
+    prepare: Callable[[Tensor], Tensor]
+
+    @staticmethod
+    def of(path: str | os.PathLike[str], console: Console, model: str | None = None) -> SurveyedRun:
+        """Take up a run: its data, its weights and, where it kept one, its density.
+
+        Args:
+            path: of the run.
+            console: where to show how far it is.
+            model: the network, if it is a class of the user's own: nothing is imported from what is stored.
+
+        Raises:
+            InvalidValue: where there is no trained run, or its data are not what they were.
+            DamagedData: where its files are not sound.
+        """
+        run = Run(path)
+        model_path = run.directory.model_path
+        if not model_path.exists():
+            step = f"Train it to its end: fallow train --resume {quote(str(run.directory.path))}"
+            raise invalid(f"{run.directory.path} must hold a trained network.", "no model.safetensors", step)
+        weights = run.read_file(model_path)  # before the data are read, which takes longer
+        _check_weights(run)
+        if (run.summary or {}).get("diverged") is True:
+            step = "Train again, with a lower learning rate."
+            raise invalid(
+                "Gaps need a sound network.", f"{run.directory.path}, whose training diverged", step
+            )
+        stored = whole_options(str(path))
+        if is_import_path(str(stored["data"])):
+            step = "For data of your own use fallow.gaps.Surveyor, find_regions and choose in Python."
+            raise invalid(
+                "Gaps are found in images that fallow has read itself.", shown(stored["data"]), step
+            )
+        if model is not None and model != stored.get("model", "auto"):
+            raise other_name("model", stored.get("model", "auto"), model)
+        named = {} if model is None else {"model": model}
+        options = TrainOptions(**{**usable(stored), **named, "resume": str(run.directory.path)})
+        check_named(stored, options, str(run.directory.path), trains=False)
+        check(options)
+        options = resolve(options)
+        if options.task in TEXT_TASKS:
+            step = "Use fallow.gaps.Surveyor, find_regions and choose in Python."
+            raise invalid("Gaps are found in images.", f"{options.data}, which is text", step)
+        with seeded(options.seed):
+            data = read_data(options, console, run.data)
+            assert isinstance(data, ImageData)
+            data = in_order_of(data, run.data)
+            return _surveyed(run, options, data, weights, console)
+
+    def held_out(self) -> Survey:
+        """Return how the samples look that the run's accuracy is measured on."""
+        return self.surveyor.survey(_batches(self.data.test, self.prepare))
+
+
+@dataclass(frozen=True, eq=False)
+class SurveyedPool:
+    """The samples of a pool that were kept: an even sample of all, and of the thin ones.
+
+    Attributes:
+        survey: how they look.
+        index: int64, where each stands in the pool.
+        checksums: uint64, of their pixels.
+        even: which belong to the even sample.
+        files: by index; None where they are no files.
+        seen: how many samples of the pool could be read.
+        unreadable: how many could not.
+    """
+
+    survey: Survey
+    index: NDArray[np.int64]
+    checksums: NDArray[np.uint64]
+    even: NDArray[np.bool_]
+    files: dict[int, str] | None
+    seen: int
+    unreadable: int
+
+    @staticmethod
+    def of(found: SurveyedRun, pool: Pool, console: Console, *, wanted: int = 0) -> SurveyedPool:
+        """Go through a pool once.
+
+        Args:
+            found: whose network looks.
+            pool: at what.
+            console: where to show how far it is.
+            wanted: twice as many samples are kept in the even sample, and ten times as many thin ones.
+
+        Raises:
+            InvalidValue: where it holds no sample that can be read.
+        """
+        key = found.options.seed
+        even = _Reservoir(mix(key, _EVEN), max(EVEN, 2 * wanted))
+        thin = _Reservoir(mix(key, _THIN), max(EVEN, 10 * wanted))
+        seen = 0
+        unread: dict[str, str] = {}
+        count = 0
+        for note in pool.notes:
+            console.line(note)
+        with console.reading(pool.name) as progress:
+            for part in pool.parts():
+                count += len(part.unreadable)
+                unread = unread or dict(part.unreadable)
+                if not len(part):
+                    continue
+                looks = found.surveyor.survey([(found.prepare(part.images), torch.from_numpy(part.labels))])
+                sums = row_checksums(part.images.numpy())
+                rows = np.arange(len(part))
+                some = np.flatnonzero((looks.percentile > THIN) & (looks.strangeness <= LIMIT))
+                even.add(part, looks, sums, rows)
+                thin.add(part, looks, sums, some)
+                seen += len(part)
+                if progress is not None:
+                    progress(seen, pool.total or seen)
+        if count:
+            name, why = next(iter(unread.items()))
+            console.line(f"Left out {count:,} that cannot be read, the first {name} ({why}).")
+        if not seen:
+            step = "Look at its files, or name another pool."
+            raise invalid(
+                f"{pool.name} must hold a sample that can be read.", f"none of {pool.total or 0:,}", step
+            )
+        both = _Kept.joined([even.kept, thin.kept])
+        index, first = np.unique(both.index, return_index=True)
+        files = {int(i): both.files[j] for i, j in zip(index, first, strict=True) if both.files[j]}
+        return SurveyedPool(
+            both.survey[first],
+            index,
+            both.checksums[first],
+            np.isin(index, even.kept.index),
+            files or None,
+            seen,
+            max(0, (pool.total or seen) - seen),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Samples that are kept, with the draw that decides how long."""
+
+    survey: Survey
+    index: NDArray[np.int64]
+    checksums: NDArray[np.uint64]
+    files: list[str]
+    draw: NDArray[np.float32]
+
+    @staticmethod
+    def joined(parts: list[_Kept]) -> _Kept:
+        return _Kept(
+            Survey.joined(part.survey for part in parts),
+            np.concatenate([part.index for part in parts]),
+            np.concatenate([part.checksums for part in parts]),
+            [file for part in parts for file in part.files],
+            np.concatenate([part.draw for part in parts]),
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> _Kept:
+        files = [self.files[row] for row in rows]
+        return _Kept(self.survey[rows], self.index[rows], self.checksums[rows], files, self.draw[rows])
+
+
+class _Reservoir:
+    """So many samples of a stream at most, each as likely as any other; which ones, its key and index say."""
+
+    def __init__(self, key: int, most: int) -> None:
+        self._key, self._most = key, most
+        self._parts: list[_Kept] = []
+        self._size = 0
+
+    def add(self, part: PoolPart, looks: Survey, sums: NDArray[np.uint64], rows: NDArray[np.int64]) -> None:
+        """Take some rows of a part."""
+        first, last = int(part.index[0]), int(part.index[-1]) + 1
+        draws = uniform(self._key, first, last)[part.index[rows] - first]
+        files = [part.files[row] if part.files else "" for row in rows]
+        self._parts.append(_Kept(looks[rows], part.index[rows], sums[rows], files, draws))
+        self._size += rows.size
+        if self._size > 2 * self._most:
+            self._parts = [self.kept]
+            self._size = self._parts[0].index.size
+
+    @property
+    def kept(self) -> _Kept:
+        """The samples with the smallest draws."""
+        every = _Kept.joined(self._parts)
+        if every.index.size <= self._most:
+            return every
+        return every.take(np.sort(np.argpartition(every.draw, self._most)[: self._most]))
+
+
+def _surveyed(
+    run: Run, options: TrainOptions, data: ImageData, weights: bytes, console: Console
+) -> SurveyedRun:
+    job = build(options, console, data, run.data)
+    if found := Changes.of(run.data, job.data):
+        step = "Put them back: how its samples looked to it cannot be told from others."
+        said = found.told("image")
+        raise invalid(f"The data must be those that {run.directory.path} was trained on.", said, step)
+    module = job.module
+    network = module.network if isinstance(module, OurTask) else module
+    path = run.directory.model_path
+    try:
+        network.load_state_dict(load(weights))
+    except (SafetensorError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise damaged(f"{path} must hold the weights of this network.", said, "Train again.") from None
+    gpu = torch.cuda.is_available() and options.accelerator != "cpu"
+    device = torch.device("cuda" if gpu else "cpu")
+    module.to(device)
+    watch = job.watch or ActivationDensity(network, seed=options.seed)
+    density_path = run.directory.density_path
+    if job.watch is not None and density_path.exists():
+        try:
+            watch.load_state_dict(parse(run.read_file(density_path), str(density_path)))
+        except DamagedData:
+            raise
+        except Exception as error:  # a state of another version
+            raise damaged(f"{density_path} must be readable.", error, "Remove it.") from None
+
+    def prepare(images: Tensor) -> Tensor:
+        images = images.to(device)
+        if isinstance(module, OnImages):
+            return module.prepare(images)
+        return images.float() / (255 if images.dtype == torch.uint8 else 1)
+
+    if isinstance(module, OnImages):
+        _as_trained(module, run)
+    surveyor = Surveyor(watch, network, classes=options.task == "image")
+    with console.reading("the training set") as progress:
+        total = 2 * len(data.train)
+        surveyor.learn(_batches(data.train, prepare), _shown(progress, 0, total))
+        later = _shown(progress, len(data.train), total)
+        training = surveyor.survey(_batches(data.train, prepare), training=True, progress=later)
+    return SurveyedRun(run, options, data, surveyor, training, prepare)
+
+
+def _as_trained(module: OnImages, run: Run) -> None:
+    """Normalise as the run did: by its first samples, whatever was added since."""
+    state = run.search.found
+    if state is None:
+        return
+    path = run.directory.generations.state_path(state.number)
+    kept = parse(run.directory.read(path), str(path))["state_dict"]
+    module.load_state_dict({name: kept[name] for name in ("mean", "std")}, strict=False)
+
+
+def _check_weights(run: Run) -> None:
+    """Raise where a run has gone on since its weights were written."""
+    path = run.directory.path
+    done, told = run.about.get("epoch"), run.summary
+    written = None if told is None else len(told.get("epochs", []))
+    if told is not None and done is not None and done != written:
+        step = f"Wait for its end, or go on with it: fallow train --resume {quote(str(path))}"
+        rule = f"The weights in {path} must be those of its last epoch."
+        raise invalid(rule, f"those after {written} epochs, where {done} are done", step)
+
+
+def _batches(part: ImageDataset, prepare: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(part), _BATCH):
+        yield prepare(part.images[start : start + _BATCH]), part.labels[start : start + _BATCH]
+
+
+def _shown(progress: Any, before: int, total: int) -> Callable[[int], None] | None:
+    return None if progress is None else lambda done: progress(before + done, total)

@@ -1,0 +1,216 @@
+"""What happened in each epoch: one bit a sample for *used*, and aggregates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from ..arrays.bitset import unpack
+from ..arrays.selection import blocks
+from ..files.checked_json import Count, Epoch, Name, Real
+from ..policies.base import Reason
+from .numbering import present
+from .table import TRAINED, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+EDGES: tuple[float, ...] = (0.0, *(s * 2.0**k for k in range(-20, 6) for s in (1.0, 1.5)), 64.0)
+"""Edges of the histogram of scores: 0, then two steps an octave from 2^-20 to 64; the last bin is open."""
+
+FORWARD_SHARE = 1 / 3
+"""What a forward pass costs, of a training step: the backward pass takes about twice as long."""
+
+_FINE = np.uint32(16)
+
+
+class Aggregates(Struct, frozen=True):
+    """What an epoch's file says beside its arrays; see :class:`fallow.core.history.EpochRecord`."""
+
+    epoch: Epoch
+    n: Count
+    backward: Count
+    forward_only: Count
+    kept: Count
+    learned: Count
+    outliers: Count
+    not_drawn: Count
+    by_hand: Count
+    readmitted: Count
+    bad: Count
+    mean_score: Real | None
+    score_quantiles: Annotated[list[Real | None], Meta(min_length=5, max_length=5)]
+    score_histogram: Annotated[list[Count], Meta(max_length=1 << 10)]
+    notes: dict[Name, Real | None] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class EpochRecord:
+    """One epoch, as it was.
+
+    Attributes:
+        epoch: which, from 0.
+        n: how many samples there were.
+        used_bits: uint8 ``(ceil(there / 8),)``, trained on in this epoch, least significant bit first.
+        backward: how many samples were trained on.
+        forward_only: how many were measured without training.
+        kept: how many were kept; ``learned``, ``outliers``, ``not_drawn``, ``by_hand``: how many were left
+            out, and why.
+        readmitted: how many came back for this epoch.
+        bad: how many scores were not finite.
+        mean_score: over the samples trained on; NaN without a score.
+        score_quantiles: at 5, 25, 50, 75 and 95 %, to within 1 %.
+        score_histogram: int64, counts between ``EDGES`` and above.
+        record_seconds: time spent inside ``record``.
+        notes: what the policy noted when the epoch was planned: thresholds that it chose, and why.
+        gone: how many of its samples are not there any more, in a training whose data have changed since;
+            counts are of all that it had, ``used_bits`` of those that are there.
+    """
+
+    epoch: int
+    n: int
+    used_bits: NDArray[np.uint8]
+    backward: int
+    forward_only: int
+    kept: int
+    learned: int
+    outliers: int
+    not_drawn: int
+    by_hand: int
+    readmitted: int
+    bad: int
+    mean_score: float
+    score_quantiles: tuple[float, ...]
+    score_histogram: NDArray[np.int64]
+    record_seconds: float
+    notes: dict[str, float] = field(default_factory=dict)
+    gone: int = 0
+
+    @property
+    def there(self) -> int:
+        """How many of the present samples it had: the first ones."""
+        return self.n - self.gone
+
+    def renumbered(self, places: NDArray[np.int64] | None) -> EpochRecord:
+        """Return the record with its bits in the present numbering, see :mod:`fallow.core.numbering`."""
+        if places is None:
+            return self
+        bits = np.packbits(present(unpack(self.used_bits, self.n), places), bitorder="little")
+        return replace(self, used_bits=bits, gone=self.n - places.size)
+
+    @property
+    def used_mask(self) -> NDArray[np.bool_]:
+        """Which samples were trained on: bool ``(there,)``."""
+        return unpack(self.used_bits, self.there)
+
+    @property
+    def used(self) -> Tensor:
+        """Which samples were trained on: bool ``(there,)``."""
+        import torch  # reading commands come here without it
+
+        return torch.from_numpy(self.used_mask)
+
+    def aggregates(self) -> dict[str, Any]:
+        """Return everything but the bits as plain Python values."""
+        plain = {k: v for k, v in asdict(self).items() if k != "used_bits" and (k != "gone" or v)}
+        plain["score_quantiles"] = list(self.score_quantiles)
+        plain["score_histogram"] = self.score_histogram.tolist()
+        return plain
+
+    @staticmethod
+    def restore(used_bits: NDArray[np.uint8], aggregates: dict[str, Any]) -> EpochRecord:
+        """Return the record that :meth:`aggregates` and its bits describe."""
+        parts = dict(aggregates)
+        parts["score_quantiles"] = tuple(parts["score_quantiles"])
+        parts["score_histogram"] = np.asarray(parts["score_histogram"], np.int64)
+        return EpochRecord(used_bits=used_bits, **parts)
+
+
+def times_used(history: Sequence[EpochRecord]) -> NDArray[np.int32]:
+    """Return in how many epochs each sample of the last one was trained on: ``(n,)``."""
+    n = history[-1].there
+    times = np.zeros(n, np.int32)
+    for record in history:
+        size = min(n, record.there)
+        times[:size] += record.used_mask[:size]
+    return times
+
+
+def fitted(rows: NDArray[Any], n: int, nothing: Any) -> NDArray[Any]:
+    """Return a value for each of ``n`` samples: ``(m, ...) -> (n, ...)``, ``nothing`` where there is none."""
+    found = np.full((n, *rows.shape[1:]), nothing, rows.dtype)
+    found[: rows.shape[0]] = rows[:n]
+    return found
+
+
+def describe(
+    table: Table, epoch: int, readmitted: int, record_seconds: float, notes: dict[str, float] | None = None
+) -> EpochRecord:
+    """Return the record of the epoch that ``table`` has just seen."""
+    left_out = int(np.count_nonzero(table.reason))
+    by_reason = {r: int(np.count_nonzero(table.reason == r)) if left_out else 0 for r in Reason}
+    used = table.seen == TRAINED
+    backward = int(np.count_nonzero(used))
+    mean, fine = _spread(table, epoch)
+    return EpochRecord(
+        epoch=epoch,
+        n=len(table),
+        used_bits=np.packbits(used, bitorder="little"),
+        backward=backward,
+        forward_only=int(np.count_nonzero(table.seen)) - backward,
+        kept=len(table) - left_out,
+        learned=by_reason[Reason.LEARNED],
+        outliers=by_reason[Reason.OUTLIER],
+        not_drawn=by_reason[Reason.NOT_DRAWN],
+        by_hand=by_reason[Reason.BY_HAND],
+        readmitted=readmitted,
+        bad=table.bad,
+        mean_score=mean,
+        score_quantiles=_quantiles(fine),
+        score_histogram=_coarse(fine),
+        record_seconds=record_seconds,
+        notes=dict(notes or {}),
+    )
+
+
+def _spread(table: Table, epoch: int) -> tuple[float, NDArray[np.int64]]:
+    """Return the mean and a histogram with 128 steps an octave of the scores of the samples trained on.
+
+    The upper 16 bits of a positive float32 count up with its value; negative scores count as 0.
+    """
+    total, fine = 0.0, np.zeros(1 << 16, np.int64)
+    for start, stop in blocks(len(table)):
+        rows = slice(start, stop)
+        scores = table.scores[rows]
+        fresh = (table.seen[rows] == TRAINED) & (table.scored_in[rows] == epoch + 1) & (scores == scores)
+        scores = scores if fresh.all() else scores[fresh]
+        total += float(scores.sum())  # pairwise in float32 inside a block, float64 across blocks
+        fine += np.bincount(np.maximum(scores, 0).view(np.uint32) >> _FINE, minlength=1 << 16)
+    count = int(fine.sum())
+    return (total / count if count else float("nan")), fine
+
+
+def _value(fine_bin: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Return the value in the middle of each fine bin."""
+    middle = (fine_bin.astype(np.uint32) << _FINE) + np.uint32(1 << 15)
+    return np.where(fine_bin == 0, np.float32(0), middle.view(np.float32))
+
+
+def _quantiles(fine: NDArray[np.int64]) -> tuple[float, ...]:
+    up_to = np.cumsum(fine)
+    if not up_to[-1]:
+        return tuple(float("nan") for _ in QUANTILES)
+    at = np.searchsorted(up_to, np.asarray(QUANTILES) * up_to[-1])
+    return tuple(float(v) for v in _value(at))
+
+
+def _coarse(fine: NDArray[np.int64]) -> NDArray[np.int64]:
+    there = np.flatnonzero(fine)
+    at = np.searchsorted(EDGES, _value(there), side="right") - 1
+    return np.bincount(at, weights=fine[there], minlength=len(EDGES)).astype(np.int64)

@@ -1,0 +1,324 @@
+"""The index of each sample inside its batch, and the loader over the kept samples.
+
+The index travels *in* the batch, through any collate function, worker or look-ahead: no list on the
+side says whose batch is at hand, so none can be a batch ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
+
+from ..arrays.distributed import rank_and_size
+from ..arrays.drawing import drawing_by
+from ..arrays.keyed import mix
+from ..errors import InvalidValue, check_integer, invalid, invalid_type, wrong_state
+from .host_index import HostIndex
+from .order import BLOCK, Order
+
+_FETCH = 0xFE7C
+
+
+class KeyedBatch(list[int]):
+    """The samples of one batch, with the key of what fetching them draws.
+
+    Attributes:
+        key: 64 bits: a function of seed, epoch and batch.
+    """
+
+    key: int
+
+    @staticmethod
+    def of(index: NDArray[np.int64], key: int) -> KeyedBatch:
+        """Return a batch with its key."""
+        batch = KeyedBatch(index.tolist())
+        batch.key = key
+        return batch
+
+
+class IndexedDataset(Dataset[Any]):
+    """A dataset whose batches remember which samples they hold, and draw by the key of the batch.
+
+    Args:
+        dataset: any map-style dataset; its ``__getitems__`` is used where it has one.
+    """
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Sequence[int], Any]:
+        """Return ``(indices, samples)``, which :class:`IndexedCollate` takes apart."""
+        key = getattr(indices, "key", None)
+        samples: list[Any] = []
+        with nullcontext() if key is None else drawing_by(key):
+            batched = getattr(self.dataset, "__getitems__", None)
+            try:
+                if batched is not None:
+                    return indices, batched(list(indices))
+                for index in indices:
+                    samples.append(self.dataset[index])  # noqa: PERF401 - how many there are names the sample
+                return indices, samples
+            except IndexError as error:
+                at = max(indices) if batched is not None else indices[len(samples)]
+                raise _out_of_range(self.dataset, at, error) from error
+
+
+class IndexedCollate:
+    """Collates the samples as before, and puts their indices in front: ``(index, batch)``."""
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, fetched: Any) -> tuple[HostIndex, Any]:
+        """Return ``(index, batch)`` of what :class:`IndexedDataset` fetched."""
+        indices, samples = fetched
+        index = torch.tensor(indices, dtype=torch.int64, device="cpu").as_subclass(HostIndex)
+        return index, self.collate(samples)
+
+
+class EpochSource(Protocol):
+    """What the batches of an epoch are made of; the subsampler is one."""
+
+    def order(self, epoch: int | None = None, *, shuffle: bool = True) -> Order:
+        """Return the order of the epoch under way, without what was used before it was resumed."""
+
+    def already_used(self) -> NDArray[np.bool_] | None:
+        """Return which samples this process has recorded since; None for none."""
+
+    def resumed(self) -> bool:
+        """Return whether the order is the rest of an epoch that was begun before."""
+
+    def assert_open(self, planned: int) -> None:
+        """Raise where the epoch has ended and ``step()`` was not called."""
+
+    def key(self, *words: int) -> int:
+        """Return a 64-bit key of the seed, the epoch under way and the words."""
+
+
+class EpochBatches(Sampler[list[int]]):
+    """This rank's batches of the epoch under way.
+
+    Rank r takes the r-th part of each global batch of ``batch_size`` times the number of ranks. The
+    last global batch is split so that sizes differ by at most one; too small for all ranks, it joins
+    the one before; with ``full_batches`` so does one of less than a quarter of a global batch. With
+    ``drop_last`` it is left out, unless it is the only one. Iterating has no side effects.
+    """
+
+    def __init__(
+        self,
+        source: EpochSource,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        full_batches: bool = False,
+    ) -> None:
+        self.source, self.batch_size = source, batch_size
+        self.shuffle, self.drop_last, self.full_batches = shuffle, drop_last, full_batches
+        self._n = source.order().kept.n
+        self._dataset: Any = None
+
+    def watch(self, dataset: Dataset[Any]) -> None:
+        """From now on, raise at the beginning of an epoch if the dataset has grown or shrunk."""
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        whole, last = self._split(len(self.source.order()))
+        return whole + bool(last)
+
+    def planned(self) -> tuple[int, int]:
+        """Return how many samples this rank and all ranks together will be given from here on."""
+        rank, size = rank_and_size()
+        whole, last = self._split(len(self.source.order()))
+        mine = whole * self.batch_size + _share(last, rank, size)[1]
+        return mine, whole * self.batch_size * size + last
+
+    def _split(self, total: int) -> tuple[int, int]:
+        if self.drop_last and total < self.batch_size * rank_and_size()[1] and self.source.resumed():
+            return 0, 0
+        return split_batches(total, self.batch_size, drop_last=self.drop_last, full_batches=self.full_batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        grown = self.source.order().kept.n
+        if grown != self._n:
+            raise wrong_state(
+                f"The training set has grown from {self._n:,} to {grown:,} samples.",
+                "Make the loader anew, with the longer dataset.",
+            )
+        if self._dataset is not None:
+            check_length(self._dataset, self._n)
+        self.source.assert_open(self.planned()[0])
+        return self._batches(self.source.order(shuffle=self.shuffle), self.source.already_used())
+
+    def _batches(self, order: Order, used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
+        rank, size = rank_and_size()
+        whole, last = self._split(len(order))
+        width = self.batch_size * size
+        inside = np.arange(self.batch_size) + rank * self.batch_size
+        ahead = max(1, BLOCK // self.batch_size)
+        for first in range(0, whole, ahead):
+            batch = np.arange(first, min(first + ahead, whole))
+            index = order.at((batch[:, None] * width + inside).reshape(-1))
+            for part in index.reshape(-1, self.batch_size):
+                yield from self._unused(part, used)
+        start, count = _share(last, rank, size)
+        if count:
+            yield from self._unused(order.at(np.arange(count) + whole * width + start), used)
+
+    def _unused(self, index: NDArray[np.int64], used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
+        """Yield the batch without the samples already used, or nothing where none is left."""
+        left = index if used is None else index[~used[index]]
+        if left.size:
+            yield KeyedBatch.of(left, self.source.key(_FETCH, int(left[0])))
+
+
+def split_batches(
+    total: int, batch_size: int, *, drop_last: bool = False, full_batches: bool = False
+) -> tuple[int, int]:
+    """Return how many whole global batches ``total`` samples make, and the size of one more.
+
+    Raises:
+        WrongState: where there are fewer samples than ranks.
+    """
+    _, size = rank_and_size()
+    width = batch_size * size
+    whole, rest = divmod(total, width)
+    if drop_last and whole:
+        return whole, 0
+    if full_batches and whole and 0 < rest < width // 4:
+        return whole - 1, rest + width
+    if 0 < rest < size:
+        if not whole:
+            raise wrong_state(
+                f"An epoch needs a sample for each rank. Found {rest} for {size} ranks.",
+                f"Set min_kept={size} or more, or start fewer ranks.",
+            )
+        return whole - 1, rest + width
+    return whole, rest
+
+
+def count_batches(total: int, batch_size: int, *, drop_last: bool = False, full_batches: bool = False) -> int:
+    """Return how many batches a rank makes of ``total`` samples."""
+    whole, last = split_batches(total, batch_size, drop_last=drop_last, full_batches=full_batches)
+    return whole + bool(last)
+
+
+def _share(total: int, rank: int, size: int) -> tuple[int, int]:
+    """Return start and length of the ``rank``-th of ``size`` even parts of ``range(total)``."""
+    base, longer = divmod(total, size)
+    return rank * base + min(rank, longer), base + (rank < longer)
+
+
+def make_loader(
+    dataset: Dataset[Any], n: int, batches: EpochBatches, seed: int, options: dict[str, Any]
+) -> DataLoader[Any]:
+    """Return a torch DataLoader that yields ``(index, batch)``.
+
+    Raises:
+        InvalidType: for a dataset without a length or with an iterator only.
+        InvalidValue: for a dataset of another length, or an option that would choose samples itself.
+    """
+    check_dataset(dataset, n)
+    batches.watch(dataset)
+    for name in ("sampler", "batch_sampler"):
+        if options.pop(name, None) is not None:
+            raise invalid(
+                f"`{name}` is not for this loader: the subsampler chooses the samples.",
+                name,
+                "Use shuffle=False for dataset order, remove(index) to leave samples out.",
+            )
+    collate = options.pop("collate_fn", None) or default_collate
+    options.setdefault("generator", torch.Generator().manual_seed(mix(seed, rank_and_size()[0]) >> 1))
+    return DataLoader(
+        IndexedDataset(dataset),
+        batch_sampler=batches,
+        collate_fn=IndexedCollate(collate),
+        **options,
+    )
+
+
+def fixed_batches(
+    dataset: Dataset[Any],
+    index: NDArray[np.int64],
+    batch_size: int,
+    collate: Callable[[Any], Any],
+    options: dict[str, Any],
+) -> DataLoader[Any]:
+    """Return a DataLoader over the samples of ``index``, in that order: it yields ``(index, batch)``."""
+    parts = [index[at : at + batch_size].tolist() for at in range(0, index.size, batch_size)]
+    options.setdefault("generator", torch.Generator().manual_seed(0))
+    return DataLoader(
+        IndexedDataset(dataset), batch_sampler=parts, collate_fn=IndexedCollate(collate), **options
+    )
+
+
+def check_map_style(dataset: Any) -> None:
+    """Raise where a dataset has no length or can only be iterated."""
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        raise invalid_type(
+            "The dataset must be map-style: `dataset[i]` and `len(dataset)`.",
+            type(dataset).__name__,
+            "A stream has no indices to remember scores by; load it into a list or an array first.",
+        )
+
+
+def check_dataset(dataset: Any, n: int) -> None:
+    """Raise where ``dataset`` is not the map-style dataset of ``n`` samples that is trained on."""
+    check_map_style(dataset)
+    if isinstance(dataset, DataLoader):
+        raise invalid_type("`loader` takes the dataset.", "a DataLoader", "Pass its `.dataset`.")
+    check_length(dataset, n)
+
+
+def check_length(dataset: Any, n: int) -> None:
+    """Raise if ``dataset`` has not the ``n`` samples that the subsampler knows, or cannot say."""
+    found = _length(dataset)
+    if found == n:
+        return
+    step = (
+        f"For new samples at its end call `subsampler.extend({found - n})` right after `step()`, and make "
+        "the loader anew."
+        if found > n
+        else "An index names the same sample all the time: put back what is gone, and leave samples out by "
+        "`subsampler.remove(index)`. If the last ones are gone for good, make a Subsampler of the new length "
+        'and load the state of this one with accept=("n", "labels").'
+    ) + " A validation set keeps its own DataLoader."
+    rule = f"The dataset must be the training set of {n:,} samples that the subsampler was made for."
+    raise invalid(rule, f"{found:,} samples", step)
+
+
+def _length(dataset: Any) -> int:
+    try:
+        return len(dataset)
+    except Exception as error:  # whatever the user's own code raises
+        step = "Return the number of samples from its __len__."
+        found = f"{type(error).__name__}: {error}"
+        raise invalid_type("len(dataset) must tell how many samples there are.", found, step) from error
+
+
+def _out_of_range(dataset: Any, index: int, error: IndexError) -> InvalidValue:
+    """Return the error for a sample that a dataset does not have."""
+    length = _length(dataset)
+    if index >= length:
+        step = "A training set must not shrink: leave samples out by subsampler.remove(index)."
+        return invalid(f"The dataset must hold sample {index:,}.", f"{length:,} samples", step)
+    rule = f"The dataset must hold a sample for each index below its length, {length:,}."
+    found = f"IndexError in a batch with sample {index:,}: {error}"
+    return invalid(rule, found, "Look at its __len__ and its __getitem__.")
+
+
+def check_batch_size(batch_size: Any) -> int:
+    """Return ``batch_size`` as an int of at least 1."""
+    return check_integer("batch_size", batch_size, 1, "It is the number of samples a rank and step.")

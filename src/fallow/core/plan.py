@@ -1,0 +1,275 @@
+"""From the scores of one epoch to the samples of the next: decide, re-admit, hold the floors."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays.bitset import Bitset
+from ..arrays.keyed import mix, uniform
+from ..arrays.selection import blocks, smallest
+from ..errors import invalid, wrong_state
+from ..policies.base import Policy, Reason, Standing
+from .schedule import Schedule
+from .table import PREDICTED, Table
+
+BAD_SHARE = 0.05
+_DRAW = 0xD4A3
+
+
+@dataclass(frozen=True)
+class Floors:
+    """What is kept whatever the policy says.
+
+    Attributes:
+        labels: int32 ``(N,)``, or None.
+        kept: at least so many samples.
+        per_class: at least so many of each class, or all of a smaller one.
+        multiple: round the number of kept samples up to a multiple of this.
+    """
+
+    labels: NDArray[np.int32] | None = None
+    kept: int = 1
+    per_class: int = 0
+    multiple: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The samples of one epoch, fixed before it begins.
+
+    Attributes:
+        epoch: which, from 0.
+        kept: the members.
+        weights: float32 ``(N,)`` loss weights, or None where all are 1.
+        readmitted: how many of them were left out of the epoch before.
+        notes: what the policy noted when it planned the epoch.
+    """
+
+    epoch: int
+    kept: Bitset
+    weights: NDArray[np.float32] | None = None
+    readmitted: int = 0
+    notes: dict[str, float] = field(default_factory=dict)
+
+
+def plan_epoch(
+    table: Table, policy: Policy, schedule: Schedule, floors: Floors, epoch: int, seed: int
+) -> tuple[NDArray[np.uint8], Plan]:
+    """Return each sample's :class:`Reason` for ``epoch``, and the plan; the table stays as it is.
+
+    Raises:
+        InvalidValue: where the first decision of the policy would remove every sample.
+    """
+    held, weights = table.reason, None
+    if schedule.warms_up(epoch):
+        reason = np.where(held == Reason.BY_HAND, held, np.uint8(Reason.KEPT))
+    else:
+        standing = _standing(table, schedule, floors, epoch, seed)
+        reason = _decide(table, policy, standing)
+        if epoch == schedule.warmup and floors.kept <= 1:
+            _refuse_nothing(reason, policy, table)
+        readmit(reason, schedule, epoch, seed)
+        hold(reason, table.scores, floors)
+        if not schedule.returns_all(epoch):
+            weights = _checked(policy.weights(standing, reason), policy, reason.size)
+    kept = reason == Reason.KEPT
+    back = int(np.count_nonzero(kept[held != Reason.KEPT])) if held.any() else 0
+    return reason, Plan(epoch, Bitset(kept), weights, back, dict(table.notes))
+
+
+def planned_counts(policy: Policy, schedule: Schedule, floors: Floors, n: int) -> list[int]:
+    """Return how many samples each epoch keeps, where that does not depend on the scores.
+
+    Raises:
+        WrongState: where it does.
+    """
+    epochs = range(schedule.epochs)
+    full = [schedule.returns_all(epoch) for epoch in epochs]
+    count = policy.kept_count(n)
+    at_least = max(count or 0, floors.kept)
+    loose = count is None or schedule.stagger or floors.per_class > 0
+    if policy.finds_outliers:  # they stay out of most full epochs, and fill up no batch
+        loose |= at_least % floors.multiple > 0
+        loose |= any(full[epoch] and not schedule.returns_outliers(epoch) for epoch in epochs)
+    if loose:
+        raise wrong_state(
+            f"The number of steps depends on the scores under {policy!r}, {schedule!r}"
+            + (" with class floors." if floors.per_class else "."),
+            "Drive the learning rate with `subsampler.progress`, or use Fraction of the lowest scores: "
+            "without `high` where samples are re-admitted or batches filled up.",
+        )
+    few = min(n, -(-at_least // floors.multiple) * floors.multiple)
+    return [n if full[epoch] else few for epoch in epochs]
+
+
+def thin_epochs(policy: Policy, schedule: Schedule) -> int:
+    """Return in how many epochs samples can be left out: not in full ones, nor before enough is seen."""
+    return sum(not schedule.returns_all(epoch) for epoch in range(policy.first_epoch(), schedule.epochs))
+
+
+def _standing(table: Table, schedule: Schedule, floors: Floors, epoch: int, seed: int) -> Standing:
+    key = mix(_DRAW, seed, epoch)
+    predicted = table.columns.get(PREDICTED)
+    return Standing(
+        scores=table.scores,
+        fresh=table.scored_in == epoch,
+        reason=table.reason,
+        epoch=epoch,
+        uniform=lambda start, stop: uniform(key, start, stop),
+        column=table.column,
+        epochs=schedule.epochs,
+        labels=floors.labels,
+        predicted=None if predicted is None else predicted - 1,
+        notes=table.notes,
+    )
+
+
+def _decide(table: Table, policy: Policy, standing: Standing) -> NDArray[np.uint8]:
+    """Return what the policy says, where its scores can be trusted; by-hand removals stand."""
+    held = table.reason
+    decided = np.array(policy.decide(standing))
+    if decided.shape != held.shape or decided.dtype != np.uint8:
+        raise invalid(
+            f"A policy must return uint8 of shape {held.shape}.",
+            f"{decided.dtype} of shape {decided.shape} from {policy!r}",
+            "See fallow.policies.Policy.decide.",
+        )
+    if table.bad > BAD_SHARE * max(1, table.recorded):
+        warnings.warn(
+            f"{table.bad:,} of {table.recorded:,} scores of epoch {standing.epoch} of {standing.epochs} are "
+            f"not finite, more than {BAD_SHARE:.0%}: nothing is removed for the next one. "
+            "Look at the loss and the inputs.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        stays = (held == Reason.OUTLIER) | (held == Reason.BY_HAND)
+        return np.where(stays, held, np.uint8(Reason.KEPT))
+    decided[held == Reason.BY_HAND] = Reason.BY_HAND
+    return decided
+
+
+def _checked(weights: Any, policy: Policy, n: int) -> NDArray[np.float32] | None:
+    """Return the weights of a policy, or raise where the mean of the losses would make no sense with them."""
+    if weights is None:
+        return None
+    found = np.asarray(weights)
+    rule = f"A policy must return weights float32 ({n},), finite and at least 0, or None."
+    step = "See fallow.policies.Policy.weights."
+    if found.dtype.kind != "f" or found.shape != (n,):
+        raise invalid(rule, f"{found.dtype} of shape {found.shape} from {policy!r}", step)
+    wrong = ~(np.isfinite(found) & (found >= 0))
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise invalid(rule, f"{found[at]:g} for sample {at} from {policy!r}", step)
+    return found.astype(np.float32, copy=False)
+
+
+def _refuse_nothing(reason: NDArray[np.uint8], policy: Policy, table: Table) -> None:
+    """Raise where the first decision keeps no sample at all: that is a wrong setting."""
+    if not reason.all() or (reason == Reason.BY_HAND).all():
+        return
+    # The epoch goes on and is decided again: what the policy noted of it would count twice.
+    table.columns = {name: column for name, column in table.columns.items() if name == PREDICTED}
+    table.notes.clear()
+    scores = table.scores
+    raise invalid(
+        "A policy must keep at least one sample at its first decision.",
+        f"none of {scores.size:,} kept by {policy!r}, with scores from {np.nanmin(scores):.4g} to "
+        f"{np.nanmax(scores):.4g}",
+        "Choose thresholds inside that range, or set `min_kept`.",
+    )
+
+
+def readmit(reason: NDArray[np.uint8], schedule: Schedule, epoch: int, seed: int) -> None:
+    """Give back, in place, the removed samples whose turn it is before ``epoch``."""
+    everyone = schedule.in_tail(epoch)
+    if not (everyone or schedule.has_turns(epoch)):
+        return
+    for start, stop in blocks(reason.size):
+        rows = reason[start:stop]
+        turn = schedule.turn(epoch, seed, start, stop)
+        learned = (rows == Reason.LEARNED) | (rows == Reason.NOT_DRAWN)
+        back = learned & (turn | everyone)
+        if schedule.outliers == "readmit":
+            back |= (rows == Reason.OUTLIER) & turn
+        rows[back] = Reason.KEPT
+
+
+def due(table: Table, policy: Policy, schedule: Schedule, epoch: int, seed: int) -> NDArray[np.int64]:
+    """Return the removed samples to measure before ``epoch`` is planned, ascending."""
+    if epoch >= schedule.epochs or schedule.warms_up(epoch):
+        return np.zeros(0, np.int64)
+    if policy.measures_removed:
+        removed = (table.reason != Reason.KEPT) & (table.reason != Reason.BY_HAND)
+        return np.flatnonzero(removed).astype(np.int64, copy=False)
+    if schedule.outliers != "remeasure" or not schedule.measures(epoch):
+        return np.zeros(0, np.int64)
+    found = [
+        start
+        + np.flatnonzero(
+            (table.reason[start:stop] == Reason.OUTLIER) & schedule.measured(epoch, seed, start, stop)
+        )
+        for start, stop in blocks(len(table))
+    ]
+    return np.concatenate(found)
+
+
+def hold(reason: NDArray[np.uint8], scores: NDArray[np.float32], floors: Floors) -> None:
+    """Give back, in place, what the floors ask for: the highest-scoring learned samples first."""
+    if floors.labels is not None and floors.per_class:
+        _hold_classes(reason, scores, floors.labels, floors.per_class)
+    kept = int(reason.size - np.count_nonzero(reason))
+    wanted = max(kept, floors.kept)
+    if wanted == kept and kept % floors.multiple == 0:
+        return
+    learned = (reason == Reason.LEARNED) | (reason == Reason.NOT_DRAWN)
+    back = min(-(-wanted // floors.multiple) * floors.multiple - kept, int(np.count_nonzero(learned)))
+    if back > 0:
+        _give_back(reason, scores, learned, back, highest=True)
+    short = floors.kept - kept - max(back, 0)
+    outliers = reason == Reason.OUTLIER
+    short = min(short, int(np.count_nonzero(outliers)))
+    if short > 0:
+        _give_back(reason, scores, outliers, short, highest=False)
+
+
+def _give_back(
+    reason: NDArray[np.uint8],
+    scores: NDArray[np.float32],
+    which: NDArray[np.bool_],
+    count: int,
+    *,
+    highest: bool,
+) -> None:
+    sign = np.float32(-1.0 if highest else 1.0)
+
+    def rank(start: int, stop: int) -> NDArray[np.float32]:
+        there = which[start:stop]
+        value = np.nan_to_num(sign * scores[start:stop], nan=-np.inf)
+        return np.where(there, value, np.float32(np.nan))
+
+    reason[smallest(rank, reason.size, count)] = Reason.KEPT
+
+
+def _hold_classes(
+    reason: NDArray[np.uint8], scores: NDArray[np.float32], labels: NDArray[np.int32], floor: int
+) -> None:
+    """Bring each class up to ``floor`` kept samples: its highest learned first, then its lowest outliers."""
+    kept = np.bincount(labels[reason == Reason.KEPT], minlength=int(labels.max()) + 1)
+    short = np.maximum(floor - kept, 0)
+    open_ = (reason != Reason.KEPT) & (reason != Reason.BY_HAND) & (short[labels] > 0)
+    candidates = np.flatnonzero(open_)
+    if not candidates.size:
+        return
+    outlier = reason[candidates] == Reason.OUTLIER
+    surprise = np.where(outlier, scores[candidates], -scores[candidates])
+    by_class = np.lexsort((candidates, surprise, outlier, labels[candidates]))
+    candidates = candidates[by_class]
+    label = labels[candidates]
+    place = np.arange(candidates.size) - np.searchsorted(label, label, side="left")
+    reason[candidates[place < short[label]]] = Reason.KEPT

@@ -1,0 +1,66 @@
+"""Scores of removed samples by forward passes only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..arrays.forward_only import forward_only
+from ..errors import invalid
+from . import loading
+from .batch_checks import check_classes, check_rows
+from .journal import Journal
+
+ScoreBatch: TypeAlias = Callable[[Tensor, Any], Tensor | tuple[Tensor, Tensor]]
+"""``(index, batch) -> scores (B,)``, or the scores and the predicted classes ``(B,)``."""
+
+
+def measure(
+    dataset: Dataset[Any],
+    n: int,
+    index: NDArray[np.int64],
+    score_batch: ScoreBatch,
+    batch_size: int,
+    collate_fn: Callable[[Any], Any],
+    options: dict[str, Any],
+) -> tuple[Journal, Journal]:
+    """Score the samples ``index`` of a dataset of ``n`` without gradients.
+
+    Running statistics and random number generators are put back.
+
+    Returns:
+        The scores, and the predicted classes where ``score_batch`` gives them.
+
+    Raises:
+        InvalidType, InvalidValue: where it gives neither one value a sample nor a pair of such.
+    """
+    loading.check_dataset(dataset, n)
+    loading.check_batch_size(batch_size)
+    scored, predicted = Journal(n), Journal(n, torch.int64)
+    with forward_only():
+        for part, batch in loading.fixed_batches(dataset, index, batch_size, collate_fn, options):
+            found = score_batch(part, batch)
+            scores, classes = _pair(found)
+            check_rows("what score_batch returns", scores, len(part))
+            scored.append(np.asarray(part), scores)
+            if classes is not None:
+                check_rows("the classes of score_batch", classes, len(part))
+                check_classes(classes)
+                predicted.append(np.asarray(part), classes)
+    return scored, predicted
+
+
+def _pair(found: Any) -> tuple[Tensor, Tensor | None]:
+    """Return scores, and predicted classes or None."""
+    if not isinstance(found, tuple):
+        return found, None
+    if len(found) != 2:
+        rule = "score_batch must return scores, or a pair of scores and predicted classes."
+        raise invalid(rule, f"{len(found)} values")
+    return found

@@ -1,0 +1,58 @@
+"""YAML of plain values: what a file of options may say, whoever wrote it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from ..errors import damaged
+from .checked_json import DEEPEST, check_plain, one_line
+
+LARGEST = 1 << 18
+"""Bytes of a file of options, at most; ours have about two thousand."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values alone: no aliases, which multiply, and no dates, which need not exist."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._deep = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node of the tree."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*): write the value out")
+        self._deep += 1
+        if self._deep > DEEPEST:
+            raise yaml.YAMLError(f"lists or mappings nested deeper than {DEEPEST}")
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._deep -= 1
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def parse_yaml(data: bytes, name: str, step: str = "") -> Any:
+    """Return what YAML says, in plain values.
+
+    Raises:
+        DamagedData: if it is too large, no YAML in UTF-8, or uses aliases.
+
+    >>> parse_yaml(b"{low: 0.1, began: 2026-02-30}", "config.yaml")
+    {'low': 0.1, 'began': '2026-02-30'}
+    """
+    if len(data) > LARGEST:
+        raise damaged(f"{name} must have at most {LARGEST:,} bytes.", f"{len(data):,}", step)
+    try:
+        found = _Loader(data.decode("utf-8-sig")).get_single_data()
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise damaged(f"{name} must be readable YAML.", one_line(error), step) from None
+    check_plain(found, name, step)
+    return found

@@ -1,0 +1,168 @@
+"""Nested states as one safetensors file: the tensors, and a tree of plain values that says where each goes.
+
+Whatever a ``state_dict()`` holds comes back as it was, to the bit: tensors, arrays, numbers (not finite
+ones too), text, lists, tuples, dicts with any plain keys; what is derived from tuple or dict, but for
+Counter, comes back as one. Nothing else is taken, and reading runs no code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ..errors import DamagedData, damaged, invalid_type
+
+FORMAT = "fallow-state-1"
+KEY = "fallow"
+"""The one entry of the file's metadata: JSON with ``format`` and ``tree``."""
+_ARRAYS = {np.dtype(name) for name in (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32",
+    "float64", "complex64")}  # fmt: skip
+_PLAIN = (str, bool, int, type(None))
+_UNREADABLE = (
+    SafetensorError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+
+
+def dump(tree: Any) -> bytes:
+    """Return the bytes of a file that :func:`parse` reads.
+
+    Raises:
+        InvalidType: for a value that a file without code cannot hold; names its place.
+    """
+    tensors: dict[str, Tensor] = {}
+    shape = _encoded(tree, "", tensors)
+    header = json.dumps({"format": FORMAT, "tree": shape}, allow_nan=False)
+    return save(_apart(tensors), metadata={KEY: header})
+
+
+def parse(data: bytes, name: str) -> Any:
+    """Return the tree that :func:`dump` wrote, its tensors on the CPU.
+
+    Args:
+        data: the whole file.
+        name: of the file, for the error.
+
+    Raises:
+        DamagedData: where it is no such file.
+    """
+    step = "Look for another copy of it."
+    try:
+        tensors = load(data)
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][KEY])
+        if header["format"] != FORMAT:
+            raise damaged(f"{name} must be of the format {FORMAT}.", header["format"], "Upgrade fallow.")
+        return _decoded(header["tree"], tensors)
+    except DamagedData:
+        raise
+    except _UNREADABLE as error:
+        raise damaged(f"{name} must be a saved state.", f"{error!s:.200}", step) from None
+
+
+def _encoded(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    """Return the plain tree of ``value``; its tensors go to ``tensors`` under their place."""
+    match value:
+        case Tensor():
+            return {"~tensor": _stored(value.detach(), place, tensors)}
+        case np.ndarray():
+            return {"~array": _stored(torch.from_numpy(_whole(value, place)), place, tensors)}
+        case np.generic():
+            return _encoded(value.item(), place, tensors)
+        case float():
+            return value if math.isfinite(value) else {"~float": repr(value)}
+        case tuple():
+            return {"~tuple": [_encoded(v, f"{place}/{i}", tensors) for i, v in enumerate(value)]}
+        case list():
+            return [_encoded(v, f"{place}/{i}", tensors) for i, v in enumerate(value)]
+        case Counter():
+            return {"~counter": _pairs(value, place, tensors)}
+        case dict() if all(type(key) is str and not key.startswith("~") for key in value):
+            return {key: _encoded(part, f"{place}/{key}", tensors) for key, part in value.items()}
+        case dict():
+            return {"~dict": _pairs(value, place, tensors)}
+        case _ if type(value) in _PLAIN:
+            return value
+    raise invalid_type(
+        "A saved state must hold tensors and plain values only.",
+        f"{type(value).__name__} at {place or 'the top'}",
+        "Leave it out of that state_dict(), or turn it into numbers, text, lists or dicts.",
+    )
+
+
+def _pairs(value: dict[Any, Any], place: str, tensors: dict[str, Tensor]) -> list[list[Any]]:
+    return [
+        [_encoded(key, f"{place}/key", tensors), _encoded(part, f"{place}/{key}", tensors)]
+        for key, part in value.items()
+    ]
+
+
+def _whole(array: NDArray[Any], place: str) -> NDArray[Any]:
+    if array.dtype.kind not in "biufc":
+        raise invalid_type("A saved state must hold numeric arrays only.", f"{array.dtype} at {place}")
+    if array.dtype.newbyteorder("=") not in _ARRAYS:
+        raise invalid_type("A saved state must hold arrays that torch knows.", f"{array.dtype} at {place}")
+    whole = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
+    return whole if whole.flags.writeable else whole.copy()
+
+
+def _stored(tensor: Tensor, place: str, tensors: dict[str, Tensor]) -> str:
+    name = place.lstrip("/") or "value"
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype == torch.complex128:
+        found = f"{tensor.dtype}, {tensor.layout}, at {name}"
+        raise invalid_type("A saved state must hold dense tensors that safetensors knows.", found)
+    tensor = tensor.resolve_conj().resolve_neg()
+    while name in tensors:
+        name += "'"
+    tensors[name] = tensor
+    return name
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors on the CPU, each with memory of its own, as the format wants them."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        host = tensor.cpu().contiguous()
+        memory = host.untyped_storage().data_ptr()
+        if memory in seen or host.numel() * host.element_size() != host.untyped_storage().nbytes():
+            host = host.clone()
+        seen.add(host.untyped_storage().data_ptr())
+        apart[name] = host
+    return apart
+
+
+def _decoded(shape: Any, tensors: dict[str, Tensor]) -> Any:
+    match shape:
+        case {"~tensor": name}:
+            return tensors[name]
+        case {"~array": name}:
+            return tensors[name].numpy()
+        case {"~float": text}:
+            return float(text)
+        case {"~tuple": parts}:
+            return tuple(_decoded(part, tensors) for part in parts)
+        case {"~counter": pairs}:
+            return Counter({_decoded(key, tensors): _decoded(part, tensors) for key, part in pairs})
+        case {"~dict": pairs}:
+            return {_decoded(key, tensors): _decoded(part, tensors) for key, part in pairs}
+        case dict():
+            return {key: _decoded(part, tensors) for key, part in shape.items()}
+        case list():
+            return [_decoded(part, tensors) for part in shape]
+    return shape

@@ -1,0 +1,65 @@
+"""How every chart is drawn and written."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import missing_extra
+from ...files.disk import DISK
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK = "#1A1A1A"
+_FONTS = "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC", "Noto Sans Devanagari"
+"""Where they are installed, names are drawn in these if the usual font lacks their letters."""
+_STYLE: dict[Any, Any] = {"font.size": 13, "legend.frameon": False, "svg.hashsalt": "fallow"}
+
+
+@contextmanager
+def plain_style(what: str) -> Iterator[None]:
+    """Draw with matplotlib's own defaults and ours, whatever the user has set; put theirs back.
+
+    Args:
+        what: is drawn, for the error where matplotlib is missing.
+    """
+    try:
+        from matplotlib import font_manager, style
+    except ModuleNotFoundError:
+        raise missing_extra(what, "matplotlib") from None
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    families = {"font.family": ["DejaVu Sans", *(name for name in _FONTS if name in there)]}
+    with style.context(["default", {**_STYLE, **families}]), warnings.catch_warnings():
+        # A name in letters that no font here has is drawn as boxes, as everywhere else.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
+        yield
+
+
+def one_line(text: str, limit: int) -> str:
+    """Return a name as it is drawn: on one line, cut to ``limit``; what would be unseen is spelled."""
+    line = " ".join(text[: 4 * limit].split())
+    line = "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in line)
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def write_chart(figure: Figure, folder: Path, name: str, dpi: int) -> list[Path]:
+    """Write ``name.png`` and ``name.svg``, each whole or not at all; equal figures give equal bytes."""
+    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
+    with plain_style("A chart"):
+        # Measuring every text is most of the work of drawing: it is done once, not twice for each file.
+        figure.set_dpi(dpi)
+        if (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)
+            figure.set_layout_engine(None)
+    for path, date in zip(paths, ("Software", "Date"), strict=True):
+        drawn = BytesIO()
+        with plain_style("A chart"):
+            figure.savefig(drawn, format=path.suffix[1:], dpi=dpi, metadata={date: None})
+        DISK.make_folder(folder)
+        DISK.put(path, drawn.getvalue())
+    return paths

@@ -1,0 +1,400 @@
+"""The usage chart of a run: which samples were used in which epoch, what was left out and why, the scores.
+
+Up to 60 samples are drawn as in the publication, a mark for each epoch that used the sample. More are an
+image whose rows are blocks of samples, so that its size does not grow with their number.
+
+References:
+    Subsampling Training Data During Artificial Neural Network Training (US 2020/0302273 A1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.history import EDGES
+from ...errors import invalid
+from ...policies.base import Reason
+from .style import INK, one_line, plain_style, write_chart
+from .usage_rows import (
+    DARKER,
+    PALEST,
+    Arrangement,
+    History,
+    ReasonOf,
+    Shares,
+    arrange,
+    epoch_ticks,
+    row_shares,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+FEW, FEW_CELLS, DPI = 60, 6_000, 150
+NAMED, LONGEST = 20, 14  # so many classes are named, in so many letters
+_USED, _OUT, _CUT = "#0072B2", "#D55E00", "#555555"
+_ABSENT: dict[str, Any] = {"facecolor": "#EDEDED", "edgecolor": "#A8A8A8", "hatch": "///", "linewidth": 0}
+_FIELDS = "kept", "learned", "outliers", "not_drawn", "by_hand"  # of a record, one for each Reason
+_COLOURS = _USED, "#F0E442", _OUT, "#56B4E9", "#CC79A7"  # of Okabe and Ito
+_HATCHES = "", "", "xx", "..", "\\\\"
+_LINES = ("median", "-", [2]), ("25, 75 %", "--", [1, 3]), ("5, 95 %", ":", [0, 4])
+
+
+class Reached(NamedTuple):
+    """What the network reached after each epoch.
+
+    Attributes:
+        name: what was measured, on what: ``test accuracy``.
+        values: by epoch, counted from 0.
+        percent: whether they are shares.
+        less_is_better: whether the lowest is the best.
+    """
+
+    name: str
+    values: Mapping[int, float]
+    percent: bool = True
+    less_is_better: bool = False
+
+    def said(self) -> str:
+        """Return in words what was reached, or nothing where nothing is known."""
+        known = {epoch: value for epoch, value in self.values.items() if value == value}
+        if not known:
+            return ""
+        best = (min if self.less_is_better else max)(known, key=lambda epoch: (known[epoch], 0))
+        last = self.shown(known[max(known)])
+        return f"{self.name}: {last} at the end, best {self.shown(known[best])} in epoch {best + 1}"
+
+    def shown(self, value: float) -> str:
+        """Return a value as it is written."""
+        return f"{100 * value:.2f} %" if self.percent else f"{value:.4f}"
+
+
+def usage_chart(
+    history: History,
+    *,
+    labels: NDArray[Any] | None = None,
+    classes: Sequence[str] | None = None,
+    scores: NDArray[np.floating] | None = None,
+    reached: Reached | None = None,
+    reason_of: ReasonOf | None = None,
+    title: str = "",
+    unit: str = "nats",
+) -> Figure:
+    """Draw which samples were used in each epoch, what was left out and why, and how the scores spread.
+
+    Args:
+        history: consecutive epochs of a run, at least one.
+        labels: classes ``(N,)`` by which many samples are put together; few stand in index order.
+        classes: the name of each label, where labels are its places; labels are named as they are by default.
+        scores: ``(N,)``, by which samples that were used equally often stand.
+        reached: what is drawn beneath the samples, epoch by epoch.
+        reason_of: says why samples were left out of an epoch, so that outliers are told from others.
+        title: of the figure, which is 12 x 7.5 inches and belongs to no pyplot.
+        unit: of the scores.
+
+    Raises:
+        InvalidValue: where there is no epoch, or not one label a sample.
+        ModuleNotFoundError: without matplotlib.
+    """
+    if not history:
+        raise invalid("A usage chart needs at least one finished epoch.", 0, "Train for an epoch first.")
+    n, epochs = history[-1].there, len(history)
+    if labels is not None and np.shape(labels) != (n,):
+        raise invalid(f"`labels` must be one label a sample, ({n},).", f"shape {np.shape(labels)}")
+    used = sum(record.backward for record in history) / sum(record.n for record in history)
+    facts = f"{n:,} sample{'s'[: n - 1]}, {epochs:,} epoch{'s'[: epochs - 1]}: {100 * used:.1f} % used"
+    with plain_style("The usage chart"):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(12, 7.5), layout="constrained")
+        grid = figure.add_gridspec(1, 2, width_ratios=(1.25, 1))
+        left, right = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
+        upper, side, lower = _places(left)
+        if n <= FEW and n * epochs <= FEW_CELLS:
+            rows = Arrangement(np.arange(n), np.arange(n + 1), [])
+            shares = row_shares(history, rows, reason_of)
+            pad = _marks(upper, history, shares, facts)
+        else:
+            rows = arrange(history, labels, scores)
+            shares = row_shares(history, rows, reason_of)
+            pad = _image(upper, history, rows, shares, facts, classes)
+        _times(side, upper, shares, pad)
+        _strip(lower, history, reached)
+        above, below = right.subplots(2)
+        _reasons(above, history)
+        _scores(below, history, unit)
+        figure.suptitle(one_line(title, 120), fontsize=16, parse_math=False, wrap=True)
+    return figure
+
+
+def save_usage(history: History, folder: Path, **options: Any) -> list[Path]:
+    """Write :func:`usage_chart` to ``usage.png`` and ``usage.svg`` in ``folder``, each whole or not at all.
+
+    The folder is made if need be. The same history and options give the same bytes. Returns the two paths.
+
+    Args:
+        history: as there.
+        folder: where to.
+        options: as there.
+    """
+    return write_chart(usage_chart(history, **options), folder, "usage", DPI)
+
+
+def shades(shares: Shares) -> NDArray[np.uint8]:
+    """Return the colour of each row in each epoch: ``(R, E) -> uint8 (R, E, 4)``, clear where none was there.
+
+    The more samples were used, the bluer; the more were left out as outliers, the redder; else white.
+    """
+    from matplotlib.colors import to_rgb
+
+    mixed = np.ones((*shares.used.shape, 3), np.float32)
+    for share, colour in zip(shares, (_USED, _OUT), strict=True):
+        depth = np.where(share == 1, 1, np.where(share > 0, PALEST + DARKER * share, 0)).astype(np.float32)
+        mixed -= depth[..., None] * (1 - np.array(to_rgb(colour), np.float32))
+    clear = np.isnan(shares.used)
+    mixed = np.clip(255 * mixed, 0, 255).round()
+    return np.concatenate([np.nan_to_num(mixed), 255.0 * ~clear[..., None]], axis=2).astype(np.uint8)
+
+
+def _places(figure: SubFigure) -> tuple[Axes, Axes, Axes]:
+    """Return where the samples, how often they were used, and what each epoch reached are drawn."""
+    grid = figure.add_gridspec(2, 2, height_ratios=(4.4, 1), width_ratios=(6, 1))
+    upper = figure.add_subplot(grid[0, 0])
+    side, lower = figure.add_subplot(grid[0, 1], sharey=upper), figure.add_subplot(grid[1, 0], sharex=upper)
+    return upper, side, lower
+
+
+def _marks(ax: Axes, history: History, shares: Shares, heading: str) -> int:
+    """Draw a row a sample, a column an epoch, and a mark where it was used; return the heading's pad."""
+    from matplotlib.patches import Patch
+
+    n, first = history[-1].there, history[0].epoch + 1
+    side = min(20.0, 0.62 * 72 * min(4.6 / len(history), 4.4 / n))
+    out = (shares.used == 0) & (shares.outliers == 0)
+    looks = (
+        (shares.used == 1, _USED, "s", side**2, "_"),
+        (out, "#767676", ".", min(40, side**2 / 2), _left_out(history)),
+        (shares.outliers == 1, _OUT, "x", side**2 / 3, "outlier"),
+    )
+    for there, colour, marker, size, label in looks:
+        sample, epoch = np.nonzero(there)
+        if sample.size:
+            width = 1.5 if marker == "x" else 0
+            ax.scatter(epoch + first, sample, size, colour, marker=marker, label=label, lw=width, zorder=3)
+    ax.set_ylim(n - 0.5, -0.5)
+    if history[0].there < n:
+        late = np.array([[r.epoch + 1, n - r.there] for r in history if r.there < n])
+        ax.bar(late[:, 0], late[:, 1], 1, n - late[:, 1] - 0.5, label="not there yet", zorder=2, **_ABSENT)
+    ax.set_yticks(range(n), ["" if n > 24 and i % 5 else str(i) for i in range(n)])
+    ax.set_ylabel("sample")
+    ax.grid(color="#DDDDDD", linewidth=0.7)
+    return _frame(ax, history, heading, [Patch(fc=_USED, label="used")], below="")
+
+
+def _image(
+    ax: Axes, history: History, rows: Arrangement, shares: Shares, heading: str, classes: Sequence[str] | None
+) -> int:
+    """Draw a row a block of samples, a column an epoch, the share used a shade; return the heading's pad."""
+    from matplotlib.patches import Patch
+
+    n, height = history[-1].there, len(rows.edges) - 1
+    across = history[0].epoch + 0.5, history[-1].epoch + 1.5
+    high = height if rows.classes else n  # classes have whole rows, however few samples they have
+    ax.imshow(shades(shares), aspect="auto", interpolation="nearest", extent=(*across, high, 0))
+    ax.patch.set(**_ABSENT)
+    odd = bool(np.any(shares.outliers > 0))
+    words = _left_out(history, outliers=not odd)
+    patches = [Patch(fc=_USED, label="used" if rows.single else "all used")]
+    if np.any((shares.used > 0) & (shares.used < 1)):
+        patches += [Patch(fc=_USED, alpha=PALEST + DARKER * share, label=word)
+                    for share, word in ((0.5, "half"), (0.1, "few"))]  # fmt: skip
+    if np.any(shares.used == 0):
+        patches.append(Patch(fc="white", ec="#999999", label=words if rows.single else f"none: {words}"))
+    if odd:
+        patches.append(Patch(fc=_OUT, label="outliers"))
+    if history[0].there < n:
+        patches.append(Patch(label="not there yet", **_ABSENT))
+    each = "" if rows.single else f" ({n / height:,.0f} a row)"
+    ax.set_ylabel(f"samples{' by class' if rows.classes else ''}, most used first{each}")
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+    if rows.classes:
+        _name_classes(ax, rows, classes)
+    return _frame(ax, history, heading, patches, below="")
+
+
+def _left_out(history: History, *, outliers: bool = False) -> str:
+    """Return why samples were left out that no colour tells apart."""
+    fields = {field: reason.words for field, reason in zip(_FIELDS, Reason, strict=True)}
+    del fields["kept"]
+    if not outliers:
+        del fields["outliers"]
+    words = [word for field, word in fields.items() if any(getattr(record, field) for record in history)]
+    return ", ".join(words) or "not used"
+
+
+def _name_classes(ax: Axes, rows: Arrangement, classes: Sequence[str] | None) -> None:
+    """Cut between the classes and name them, where there is room."""
+    height, ticks = len(rows.edges) - 1, dict[float, str]()
+    starts = [start for _, start in rows.classes]
+    named = len(starts) <= NAMED
+    for (label, start), end in zip(rows.classes, [*starts[1:], height], strict=True):
+        middle = (start + end) / 2
+        if named and (not ticks or middle - max(ticks) >= 0.05 * height):
+            ticks[middle] = one_line(_class_name(label, classes), LONGEST).replace("$", r"\$")
+    ax.hlines(starts[1:] if named else [], *ax.get_xlim(), color=_CUT, linewidth=1)
+    ax.set_yticks(list(ticks), list(ticks.values()))
+
+
+def _class_name(label: Any, classes: Sequence[str] | None) -> str:
+    """Return the name of a class; a label below 0 is that of samples without one."""
+    if classes is None:
+        return str(label)
+    return classes[label] if 0 <= label < len(classes) else "no class" if label < 0 else str(label)
+
+
+def _times(ax: Axes, upper: Axes, shares: Shares, pad: int) -> None:
+    """Draw beside each row in which share of the epochs its samples were used; beside its heading, that."""
+    there = ~np.isnan(shares.used)
+    often = 100 * np.nansum(shares.used, axis=1) / np.maximum(there.sum(axis=1), 1)
+    bottom, top = sorted(upper.get_ylim())
+    edges = np.linspace(bottom, top, often.size + 1)
+    ax.stairs(often, edges, orientation="horizontal", fill=True, color=_USED)
+    ax.set_xlim(0, 100)
+    ax.set_xticks([0, 50, 100], ["0", "", "100"])
+    ax.set_title("% of epochs", fontsize="small", pad=pad)
+    ax.tick_params(axis="y", length=0, labelleft=False)
+    ax.grid(axis="x", color="#DDDDDD", linewidth=0.7)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _strip(ax: Axes, history: History, reached: Reached | None) -> None:
+    """Draw the share of samples that each epoch used, as steps, and what was reached after it, as a line."""
+    edges = np.arange(history[0].epoch + 1, history[-1].epoch + 3) - 0.5
+    used = np.array([100 * record.backward / record.n for record in history])
+    said = "" if reached is None else reached.said()
+    behind = ax.twinx() if said else ax
+    behind.set_in_layout(False)  # its numbers stand beneath the bars, where there is nothing else
+    behind.stairs(used, edges, fill=True, color=_USED, alpha=0.25)
+    behind.set(ylim=(0, 100))
+    behind.set_yticks([0, 50, 100])
+    behind.set_ylabel("used, %", color=_USED)
+    behind.tick_params(axis="y", colors=_USED)
+    if reached is not None and said:
+        epochs = np.array([record.epoch for record in history])
+        values = np.array([reached.values.get(epoch, np.nan) for epoch in epochs.tolist()], np.float64)
+        values *= 100 if reached.percent else 1
+        ax.set_zorder(behind.get_zorder() + 1)
+        ax.patch.set_visible(False)
+        dot = "o" if len(history) <= 40 else None
+        ax.plot(epochs + 1, values, color=INK, linewidth=1.6, marker=dot, markersize=3.5, clip_on=False)
+        ax.set_ylabel("%" if reached.percent else "")
+        low, high = np.nanmin(values), np.nanmax(values)
+        room = max(0.06 * (high - low), 0.1 if reached.percent else 0.001)
+        ax.set_ylim(low - room, min(high + room, 100.0) if reached.percent else high + room)
+        ax.locator_params(axis="y", nbins=3)
+    ax.set(xlabel="epoch")
+    ax.set_title(said or "samples used", loc="left", fontsize="small", pad=11, parse_math=False)
+
+
+def _reasons(ax: Axes, history: History) -> None:
+    """Draw how many samples each epoch kept, and how many it left out for each reason."""
+    from matplotlib.ticker import MaxNLocator
+
+    edges = np.arange(history[0].epoch + 1, history[-1].epoch + 3) - 0.5
+    below = np.zeros(len(history))
+    for reason, field, colour, hatch in zip(Reason, _FIELDS, _COLOURS, _HATCHES, strict=True):
+        above = below + [getattr(record, field) for record in history]
+        if (above > below).any():
+            ax.stairs(above, edges, baseline=below, fill=True, label=reason.words,
+                      facecolor=colour, edgecolor="white", hatch=hatch, linewidth=0)  # fmt: skip
+        below = above
+    measured = np.array([record.forward_only for record in history])
+    if (there := np.flatnonzero(measured)).size:
+        ax.scatter(edges[there] + 0.5, measured[there], 50, INK, edgecolors="white", clip_on=False,
+                   label="forward only", zorder=3)  # fmt: skip
+    ax.set_ylim(0, below.max())
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_formatter("{x:,.0f}")
+    ax.set_ylabel("samples")
+    _frame(ax, history, "Kept and left out")
+
+
+def _scores(ax: Axes, history: History, unit: str) -> None:
+    """Draw the histogram of each epoch's scores as a column of shades, and its quantiles as lines."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+    from matplotlib.patheffects import withStroke
+
+    counts = np.stack([record.score_histogram for record in history], axis=1)
+    edges = np.array([EDGES[1] / 2, *EDGES[1:], EDGES[-1] * 1.5])  # a log axis has no room for 0 and infinity
+    across = np.arange(history[0].epoch + 1, history[-1].epoch + 3) - 0.5
+    shades = colormaps["cividis_r"](np.linspace(0, 1, 256))
+    shades[:48] += (1 - shades[:48]) * np.linspace(1, 0, 48)[:, None]  # a handful of samples is not to shout
+    shares = counts / np.maximum(counts.sum(axis=0), 1)
+    filled = np.flatnonzero((shares >= 0.001).any(axis=1))
+    mesh = ax.pcolormesh(across, edges, shares, cmap=ListedColormap(shades), vmin=0, rasterized=True)
+    bar = ax.figure.colorbar(mesh, ax=ax, aspect=15, pad=0.02, format=lambda share, _: f"{100 * share:.0f} %")
+    bar.set_label("share of scores")
+    lines = np.array([record.score_quantiles for record in history])
+    lines = np.clip(lines, EDGES[1] * 0.5**0.5, EDGES[-1] * 1.5**0.5)
+    x, lines = (across, np.repeat(lines, 2, axis=0)) if len(lines) == 1 else (across[:-1] + 0.5, lines)
+    width = 1.7 if len(history) <= 40 else 1.0
+    halo = [withStroke(linewidth=width + 1.8, foreground="white")]
+    for label, dash, pair in _LINES:
+        drawn = ax.plot(x, lines[:, pair], dash, color="black", lw=width, path_effects=halo)
+        drawn[0].set_label(label)
+    low, high = (edges[filled[0]], edges[filled[-1] + 1]) if filled.size else (0.1, 1.0)
+    ticks = {EDGES[1] * 0.5**0.5: "0"} if low < EDGES[1] else {}
+    room = max(1.0, 12 * low / high) ** 0.5  # so that one power of ten at least is seen
+    low, high = low / room, high * room
+    steps = (1, 2, 5) if high < 300 * low else (1,)
+    at = [v for k in range(-6, 2) for s in steps if max(low, 4 * EDGES[1]) <= (v := s * 10.0**k) <= high]
+    ticks |= {v: f"{v:g}".replace("e-0", "e-") for v in at[:: -(-len(at) // 6) or 1]}
+    ax.set(yscale="log", ylim=(low, high), ylabel=f"score ({unit})" if unit else "score")
+    ax.set_yticks(list(ticks), list(ticks.values()))
+    ax.tick_params(axis="y", which="minor", length=0, labelleft=False)
+    _frame(ax, history, f"Scores of the samples trained on{'' if filled.size else ': none'}")
+
+
+def _frame(
+    ax: Axes, history: History, heading: str, patches: Sequence[Any] | None = None, below: str = "epoch"
+) -> int:
+    """Give a panel its epochs, a triangle where samples came back, and above it heading and legend.
+
+    Returns:
+        How high above the panel the heading stands, in points.
+    """
+    first, last = history[0].epoch + 1, history[-1].epoch + 1
+    ax.set(xlim=(first - 0.5, last + 0.5), xlabel=below)
+    ax.set_xticks(epoch_ticks(first, last))
+    if not below:
+        ax.tick_params(axis="x", labelbottom=False)
+    pairs = pairwise(history)
+    back = [b.epoch + 1 for a, b in pairs if b.readmitted and b.kept - a.kept >= max(1, b.n / 100)]
+    if back:
+        ax.scatter(back, np.ones(len(back)), 36, INK, marker=7, transform=ax.get_xaxis_transform(),
+                   clip_on=False, label="_" if patches is None else "re-admission")  # fmt: skip
+    handles = [*(patches or ()), *ax.get_legend_handles_labels()[0]]
+    rows = _legend_rows([handle.get_label() for handle in handles], 42 if below else 56)
+    ax.set_title(heading, loc="left", fontsize="medium", fontweight="bold", pad=(pad := 10 + 20 * rows))
+    legend = ax.legend(handles=handles, ncols=-(-len(handles) // rows) or 1, loc="lower left",
+                       bbox_to_anchor=(0, 1), borderpad=0, columnspacing=1.1, handlelength=1.4,
+                       handletextpad=0.5)  # fmt: skip
+    legend.set_in_layout(False)  # it may reach over the colour bar; the heading's pad leaves it room
+    return pad
+
+
+def _legend_rows(labels: Sequence[str], wide: int) -> int:
+    """Return in how few rows a legend fits into so many letters; a key takes as much room as six."""
+    for rows in range(1, len(labels)):
+        columns = [labels[i : i + rows] for i in range(0, len(labels), rows)]
+        if sum(max(map(len, column)) + 6 for column in columns) <= wide:
+            return rows
+    return max(1, len(labels))

@@ -1,0 +1,413 @@
+"""The folder that a run leaves behind: one writer, whole files, read without torch, no pickle.
+
+RUN/config.yaml  environment.json     the options; machine and versions, a line a session
+data.safetensors                  labels, class names, a checksum of each sample's content
+tokenizer.json                    what cut the texts into tokens, where there are texts
+history/epoch-00000.safetensors   one a finished epoch, never changed again
+history/shown.safetensors         pictures of the samples that the report shows
+state/000012.safetensors .json    generations of the whole state, the newest two
+added-000.csv                     lists of samples that were collected, as they were added
+model.safetensors  summary.json  samples.csv  usage.png  usage.svg    once training has ended
+gaps.safetensors  picks-000.csv .html  report.html    what was asked of it since
+SHA256SUMS                        of all of these, written last; `sha256sum -c` reads it
+lock                              held by whoever writes
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from shlex import quote
+from types import TracebackType
+from typing import Any
+
+from ..core.numbering import Numbering
+from ..errors import DamagedData as DamagedData
+from ..errors import damaged, invalid
+from ..files.checked_json import MAX_EPOCHS, finite
+from ..files.disk import DISK, Digest, Disk, forget_temporaries, is_temporary
+from ..files.lock import RunLock
+from ..files.regular_file import check_folder, kind_of, read_regular
+from ..import_path import run_around
+from .checkpoints import Generations
+from .epoch_file import EpochFile
+
+_EPOCH = re.compile(r"epoch-([0-9]{5})\.safetensors")
+_OURS = re.compile(
+    r"history/.*|data(-\d+)?\.safetensors|density\.safetensors|model\.safetensors|summary\.json|environment\.json|config\.yaml"
+    r"|tokenizer\.json|samples\.csv|usage\.(png|svg)|added-\d+\.csv"
+)
+_LOGS = "logs"
+_SUM = re.compile(r"([0-9a-f]{64})  (\S.*)")
+_FOLDERS = ("", "history", "state")
+_WRITTEN = ("history", "state", _LOGS, "checkpoints", "export")
+"""Folders of a run that something is written into."""
+_LARGEST_SUMS = 1 << 24
+_UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors")
+_LIST = re.compile(r"added-\d+\.csv")
+_PICKS = re.compile(r"picks-\d+\.(csv|html)")
+
+
+def check_output(path: Path, own: str = "") -> None:
+    """Raise if a file that a person names to be written is one of a run: of any run, a comparison's too.
+
+    Args:
+        path: where to.
+        own: the name that such a file may have directly in the folder of a run, as a pattern.
+
+    Raises:
+        InvalidValue: naming the run.
+    """
+    folder = run_around(path.parent)
+    if folder is None:
+        return
+    name = os.path.relpath(os.path.join(os.path.realpath(path.parent), path.name), os.path.realpath(folder))
+    if not re.fullmatch(own, name):
+        step = "Leave --out out, or name a place outside of the run."
+        raise invalid("--out must not be among the files of a run.", f"{name} in {folder}", step)
+
+
+class RunDirectory:
+    """The files of one run.
+
+    Args:
+        path: the folder.
+        disk: what is written with.
+
+    Attributes:
+        path, disk: as given.
+        generations: of the state.
+        digests: the checksum of each file that this process wrote or checked, by path within the folder.
+        data_name: of the file that says what the samples are; another one once they were changed.
+        lost: past epochs that no file tells of any more.
+        numbering: how the samples of past epochs are numbered now.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], disk: Disk = DISK) -> None:
+        self.path, self.disk = Path(path), disk
+        self.generations = Generations(self.path, disk)
+        self.digests: dict[str, Digest] = {}
+        self.data_name = "data.safetensors"
+        self.lost: set[int] = set()
+        self.numbering = Numbering.none()
+        self._lock: RunLock | None = None
+        self._made = False
+
+    @staticmethod
+    def create(path: str | os.PathLike[str], disk: Disk = DISK) -> RunDirectory:
+        """Return a new run's folder, for this process alone to write in.
+
+        Raises:
+            InvalidValue: where the folder already holds something, or cannot be made.
+            WrongState: where another process writes in it.
+        """
+        run = RunDirectory(path, disk)
+        run.check_new()
+        try:
+            run._check_folders()
+            disk.make_folder(run.path / "history")
+            run._lock = RunLock(run.path)
+            run._made = True
+            forget_temporaries(run.path, disk)
+        except OSError as error:
+            run.release()
+            raise invalid("The out directory must be writable.", f"{path}: {error.strerror}") from None
+        except BaseException:  # a signal, most of all; the lock of another process stays
+            if run._lock is not None:
+                run.discard()
+                run.release()
+            raise
+        return run
+
+    def check_new(self) -> None:
+        """Raise if the folder holds something.
+
+        Raises:
+            InvalidValue: saying what, and what to do.
+        """
+        if self.path.is_dir() and not self._is_untouched():
+            holds, step = "other files", "Name another."
+            if self.summary_path.exists() or self.config_path.exists():
+                holds, step = "a run", f"Name another, or go on with it: --resume {quote(str(self.path))}."
+            raise invalid("The out directory must be new or empty.", f"{holds} in {self.path}", step)
+
+    def _is_untouched(self) -> bool:
+        """Return whether the folder holds nothing, or what a run made that was killed as it began."""
+        there = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*")}
+        half = {name for name in there if is_temporary(Path(name).name)}
+        return there - half <= {"lock", *_FOLDERS}
+
+    @staticmethod
+    def reopen(path: str | os.PathLike[str], disk: Disk = DISK) -> RunDirectory:
+        """Return the folder of a run to go on with, for this process alone to write in.
+
+        Raises:
+            InvalidValue: if there is no run, or the folder cannot be written.
+            DamagedData: if a folder that is written into leads elsewhere, or holds a link, FIFO or device.
+            WrongState: if another process writes in it.
+        """
+        run = RunDirectory(path, disk)
+        run.check()
+        run._check_folders()
+        for name, kind in run.strange().items():
+            if Path(name).parts[0] in _WRITTEN:  # whatever writes there would write to where it leads
+                rule = f"{run.path / name} must be a regular file."
+                raise damaged(rule, kind, "Remove it: it is nothing that fallow writes.")
+        try:
+            run._lock = RunLock(run.path)
+            disk.make_folder(run.path / "history")
+            for name in _FOLDERS:
+                forget_temporaries(run.path / name, disk)
+        except OSError as error:
+            run.release()
+            raise invalid("The run directory must be writable.", f"{path}: {error.strerror}") from None
+        return run
+
+    def _check_folders(self) -> None:
+        """Raise if a folder that is written into is something else, or leads elsewhere."""
+        for name in _WRITTEN:
+            check_folder(self.path / name, self.path)
+
+    def entries(self) -> Iterator[os.DirEntry[str]]:
+        """Yield everything in the folder but folders, at any depth; links are not followed."""
+        folders = [os.fspath(self.path)]
+        while folders:
+            try:
+                with os.scandir(folders.pop()) as found:
+                    there = sorted(found, key=lambda entry: entry.name)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                continue
+            folders += [entry.path for entry in there if entry.is_dir(follow_symlinks=False)]
+            yield from (entry for entry in there if not entry.is_dir(follow_symlinks=False))
+
+    def strange(self) -> dict[str, str]:
+        """Return what is no regular file of the run, by path within the folder, and what it is.
+
+        Trackers leave links in ``logs``: those that stay in there are fine.
+        """
+        found, logs = {}, (self.path / _LOGS).resolve()
+        for entry in self.entries():
+            mode = entry.stat(follow_symlinks=False).st_mode
+            name = Path(entry.path).relative_to(self.path)
+            inside = name.parts[0] == _LOGS and Path(os.path.realpath(entry.path)).is_relative_to(logs)
+            if not stat.S_ISREG(mode) and not (inside and stat.S_ISLNK(mode)):
+                found[name.as_posix()] = kind_of(mode)
+        return found
+
+    def read(self, path: Path, limit: int | None = None) -> bytes:
+        """Return the bytes of a file of the run; see :func:`fallow.files.regular_file.opened`."""
+        return read_regular(path, self.path, limit)
+
+    def check(self) -> None:
+        """Raise where the folder is not that of a run."""
+        if not self.path.is_dir():
+            raise invalid("A run directory must exist.", self.path, "Name the folder that --out named.")
+        if not (self.config_path.exists() or self.generations.numbers() or self.epochs()):
+            step = "Name the folder of a run, or begin one with fallow train --data ... --out."
+            if (self.path / "lock").exists():
+                step = "A training was begun there and has not read its data yet: wait, or begin it anew."
+            raise invalid("A run directory must hold a run.", f"no config.yaml in {self.path}", step)
+
+    def release(self) -> None:
+        """Let others write in the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def discard(self) -> None:
+        """Take back what a run made that has not trained; nothing else is touched."""
+        state = self.generations.newest().found
+        if self.epochs() or (state is not None and (state.about.get("epoch") or state.about.get("recorded"))):
+            return
+        ours = [self.config_path, self.environment_path, self.data_path, self.shown_path, self.tokenizer_path]
+        for number in self.generations.numbers():
+            ours += [self.generations.manifest_path(number), self.generations.state_path(number)]
+        ours += [path for path in self.path.glob("added-*.csv") if self.is_list(path.name)]
+        ours.append(self.path / "lock")
+        with suppress(OSError):
+            for name in _FOLDERS:
+                forget_temporaries(self.path / name)
+            for path in ours:
+                path.unlink(missing_ok=True)
+            if self._made:
+                shutil.rmtree(self.path / _LOGS, ignore_errors=True)
+        for name in reversed(_FOLDERS):
+            with suppress(OSError):
+                (self.path / name).rmdir()
+
+    @property
+    def config_path(self) -> Path:
+        """``config.yaml``: the options of the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment_path(self) -> Path:
+        """``environment.json``: machine and versions of each session."""
+        return self.path / "environment.json"
+
+    @property
+    def data_path(self) -> Path:
+        """``data.safetensors``: what the samples are."""
+        return self.path / self.data_name
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """``tokenizer.json``: what cut the texts into tokens."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def shown_path(self) -> Path:
+        """``history/shown.safetensors``: pictures of the samples that the report shows."""
+        return self.path / "history" / "shown.safetensors"
+
+    @property
+    def summary_path(self) -> Path:
+        """``summary.json``: accuracy, samples, seconds."""
+        return self.path / "summary.json"
+
+    @property
+    def model_path(self) -> Path:
+        """``model.safetensors``: the weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def density_path(self) -> Path:
+        """``density.safetensors``: the density of the activations, where samples were scored by it."""
+        return self.path / "density.safetensors"
+
+    @property
+    def gaps_path(self) -> Path:
+        """``gaps.safetensors``: what ``fallow gaps`` found last."""
+        return self.path / "gaps.safetensors"
+
+    @property
+    def samples_path(self) -> Path:
+        """``samples.csv``: one line a sample."""
+        return self.path / "samples.csv"
+
+    @property
+    def sums_path(self) -> Path:
+        """``SHA256SUMS``: the checksum of every file, once training has ended."""
+        return self.path / "SHA256SUMS"
+
+    def epoch_path(self, epoch: int) -> Path:
+        """``history/epoch-00000.safetensors``: one epoch."""
+        return self.path / "history" / f"epoch-{epoch:05d}.safetensors"
+
+    def put(self, path: Path, data: bytes) -> None:
+        """Write a file whole."""
+        self.digests[path.relative_to(self.path).as_posix()] = self.disk.put(path, data)
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a text file whole."""
+        self.put(path, text.encode())
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write ``summary.json``; a value that is not finite becomes null."""
+        self.write_text(self.summary_path, json.dumps(finite(summary), indent=2) + "\n")
+
+    def write_epoch(self, file: EpochFile) -> None:
+        """Write one epoch's file."""
+        self.put(self.epoch_path(file.record.epoch), file.dump())
+
+    def read_epoch(self, epoch: int) -> EpochFile:
+        """Read one epoch's file; the samples as they are numbered now.
+
+        Raises:
+            DamagedData: where it is missing, cut short or of another format.
+        """
+        return EpochFile.read(self.epoch_path(epoch), epoch).renumbered(self.numbering)
+
+    def parse_epoch(self, data: bytes, epoch: int) -> EpochFile:
+        """Return an epoch whose file could not be written and lies in the state."""
+        file = EpochFile.parse(data, f"epoch {epoch} in the state of {self.path}", epoch)
+        return file.renumbered(self.numbering)
+
+    def epochs(self) -> list[int]:
+        """Return which epochs have a file, ascending."""
+        names = (_EPOCH.fullmatch(path.name) for path in (self.path / "history").glob("epoch-*"))
+        return sorted(int(name[1]) for name in names if name and int(name[1]) < MAX_EPOCHS)
+
+    def needed(self, epochs: int) -> dict[str, Digest]:
+        """Return the checksums of the files that a state after so many epochs is of no use without."""
+        paths = [self.epoch_path(epoch) for epoch in range(epochs) if epoch not in self.lost]
+        paths += [self.tokenizer_path] if self.tokenizer_path.name in self.digests else []
+        names = [path.relative_to(self.path).as_posix() for path in (self.data_path, *paths)]
+        return {name: self.digests[name] for name in names}
+
+    def seal(self) -> None:
+        """Write ``SHA256SUMS``: from now on every change of a file can be told."""
+        digests = ((name, Digest.of_file(self.path / name, self.path)) for name in self.sealed())
+        lines = [f"{digest.sha256}  {name}\n" for name, digest in digests]
+        self.write_text(self.sums_path, "".join(lines))
+
+    def sealed(self) -> list[str]:
+        """Return the files that ``SHA256SUMS`` is to list, by path within the folder, sorted."""
+        files = [Path(entry.path) for entry in self.entries() if entry.is_file(follow_symlinks=False)]
+        return sorted(path.relative_to(self.path).as_posix() for path in files if self._is_sealed(path))
+
+    def is_list(self, name: str) -> bool:
+        """Return whether a name is that of a list of added samples, as the run keeps them."""
+        return bool(_LIST.fullmatch(name))
+
+    def next_csv(self, name: str) -> Path:
+        """Return where the next numbered table goes: ``added-000.csv``."""
+        number = 0
+        while (path := self.path / f"{name}-{number:03d}.csv").exists():
+            number += 1
+        return path
+
+    def is_ours(self, name: str) -> bool:
+        """Return whether a file in the folder bears a name that a run gives."""
+        return bool(_OURS.fullmatch(name))
+
+    def unseal(self) -> None:
+        """Take ``SHA256SUMS`` away before the files change again."""
+        if self.sums_path.exists():
+            self.disk.remove(self.sums_path)
+            self.disk.sync_folder(self.path)
+
+    def sums(self) -> dict[str, str]:
+        """Return the SHA-256 of each file that ``SHA256SUMS`` lists; nothing where there is none.
+
+        Raises:
+            DamagedData: where the list is no list.
+        """
+        path = self.sums_path
+        try:
+            text = self.read(path, _LARGEST_SUMS).decode()
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeDecodeError) as error:
+            raise damaged(f"{path} must be readable.", error) from None
+        if not text.endswith("\n"):
+            raise damaged(f"{path} must end with a whole line.", f"{text[-20:]!r}")
+        found = {}
+        for line in text.removesuffix("\n").split("\n"):
+            match = _SUM.fullmatch(line)
+            if match is None:
+                raise damaged(f"{path} must hold a checksum and a name a line.", f"{line!r:.60}")
+            found[match[2]] = match[1]
+        return found
+
+    def _is_sealed(self, path: Path) -> bool:
+        inside = path.relative_to(self.path)
+        if inside.name.startswith(".") or inside.name in _UNSEALED:
+            return False
+        if _PICKS.fullmatch(inside.name):
+            return False
+        return len(inside.parts) == 1 or inside.parts[0] == "history"

@@ -1,0 +1,237 @@
+"""A run as tables that other tools read: ``history``, a row an epoch and sample, and ``samples``."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays.bitset import unpack
+from ..arrays.selection import blocks
+from ..errors import DamagedData, invalid, missing_extra, unknown_name
+from ..files.csv_table import line, names, spelled
+from ..files.disk import temporary_path
+from ..files.regular_file import check_folder, opened
+from ..policies.base import Reason
+from .directory import check_output
+from .epoch_file import EpochFile
+from .run import Run
+
+FORMATS = ("parquet", "csv", "json")
+GROUP = 1 << 17
+"""Rows that are written at a time."""
+_BEGINNING = 64
+_BEGINNINGS: dict[str, tuple[bytes, ...]] = {
+    ".csv": (b"epoch,sample,score,used,reason", b"sample,label,predicted,file,score,reason,times_used"),
+    ".json": (b'[\n{"epoch": ', b'[\n{"sample": '),
+    ".parquet": (b"PAR1",),
+}
+"""What the tables of each kind begin with."""
+_WORDS = np.array([reason.words for reason in Reason])
+
+Columns = dict[str, Any]
+"""A block of a table: arrays or lists of equal length, by name."""
+
+
+def export(
+    run: Run,
+    kind: str = "parquet",
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write ``history`` and ``samples`` as files of a kind; each is whole or not there.
+
+    ``history`` has the columns epoch, sample, score, used and reason; ``samples`` has sample, label,
+    predicted, file, score, reason and times_used. A score that there is not is null. In CSV what a terminal
+    would obey in a name is spelled.
+
+    Args:
+        run: what to export.
+        kind: ``"parquet"`` (for DuckDB, Polars and pandas), ``"csv"`` or ``"json"`` (a list of objects).
+        out: the folder; ``export`` in the run's by default.
+        progress: called as ``progress(done, total)`` with epochs.
+
+    Returns:
+        The paths of the two files.
+
+    Raises:
+        InvalidValue: for an unknown kind, the run's own folder, or a run without a finished epoch.
+        DamagedData: where a file of the run is not sound.
+        ModuleNotFoundError: for Parquet without pyarrow.
+    """
+    if kind not in FORMATS:
+        raise unknown_name("format", kind, FORMATS)
+    assert run.history
+    folder = run.directory.path / "export" if out is None else out
+    if folder.resolve() == run.directory.path.resolve():
+        step = "Leave it out for RUN/export, or name another folder."
+        raise invalid("Tables must not lie among the files of the run itself.", folder, step)
+    if folder.parent == run.directory.path:
+        check_folder(folder, run.directory.path)
+    check_output(folder / "table", r"export[^/]*/table")
+    if out is not None:
+        for name in ("history", "samples"):
+            _check_replaced(folder / f"{name}.{kind}")
+    write = {"parquet": _parquet, "csv": _csv, "json": _json}[kind]
+    run.directory.disk.make_folder(folder)
+    paths = []
+    for name, parts in (("history", _history(run, progress)), ("samples", _samples(run))):
+        path = folder / f"{name}.{kind}"
+        temporary = temporary_path(path)
+        try:
+            write(parts, temporary)
+            run.directory.disk.sync(temporary)
+            run.directory.disk.rename(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        run.directory.disk.sync_folder(folder)
+        paths.append(path)
+    return paths
+
+
+def _check_replaced(path: Path) -> None:
+    """Raise if a file that would be replaced is no earlier export: its beginning tells.
+
+    Raises:
+        InvalidValue: naming the file.
+    """
+    if not os.path.lexists(path):
+        return
+    with suppress(OSError, DamagedData), opened(path) as file:
+        if file.read(_BEGINNING).startswith(_BEGINNINGS[path.suffix]):
+            return
+    step = "Name another --out, or move it away."
+    raise invalid("An export replaces nothing but an earlier one.", f"another file, {path}", step)
+
+
+def _history(run: Run, progress: Callable[[int, int], None] | None) -> Iterator[Columns]:
+    for done, file in enumerate(run.files()):
+        if progress is not None:
+            progress(done, len(run.epochs))
+        for start, stop in blocks(file.record.there, GROUP):
+            yield _epoch_block(file, start, stop)
+    if progress is not None:
+        progress(len(run.epochs), len(run.epochs))
+
+
+def _epoch_block(file: EpochFile, start: int, stop: int) -> Columns:
+    record = file.record
+    return {
+        "epoch": np.full(stop - start, record.epoch, np.int32),
+        "sample": np.arange(start, stop, dtype=np.int64),
+        "score": file.scores[start:stop],
+        "used": unpack(record.used_bits[start >> 3 : -(-stop // 8)], stop - start),
+        "reason": file.reason[start:stop],
+    }
+
+
+def _samples(run: Run) -> Iterator[Columns]:
+    data, last, n = run.data, run.last, run.last.record.there
+    there = np.zeros(0, np.int32) if run.labels is None else np.unique(run.labels)
+    names = np.array([None if i < 0 else data.class_name(int(i)) for i in there], object)
+    for start, stop in blocks(n, GROUP):
+        rows = range(start, stop)
+        predicted = [] if run.predicted is None else run.predicted[start:stop].tolist()
+        yield {
+            "sample": np.arange(start, stop, dtype=np.int64),
+            "label": [None] * len(rows)
+            if run.labels is None
+            else names[np.searchsorted(there, run.labels[start:stop])].tolist(),
+            "predicted": [None if i < 0 else data.class_name(i) for i in predicted] or [None] * len(rows),
+            "file": [run.file_of(sample) for sample in rows],
+            "score": last.scores[start:stop],
+            "reason": last.reason[start:stop],
+            "times_used": run.times_used[start:stop],
+        }
+
+
+def _parquet(parts: Iterator[Columns], path: Path) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError:
+        raise missing_extra("Exporting Parquet", "pyarrow") from None
+    writer, file = None, path.open("xb")
+    try:
+        for columns in parts:
+            table = pa.table({name: _arrow(pa, name, values) for name, values in columns.items()})
+            if writer is None:
+                dictionary = [name for name in ("reason", "label", "predicted") if name in columns]
+                split = {"score": "BYTE_STREAM_SPLIT"}
+                delta = {"sample": "DELTA_BINARY_PACKED", "epoch": "DELTA_BINARY_PACKED"}
+                encodings = {name: how for name, how in (split | delta).items() if name in columns}
+                writer = pq.ParquetWriter(
+                    file,
+                    table.schema,
+                    compression="zstd",
+                    use_dictionary=dictionary,
+                    column_encoding=encodings,
+                )
+            writer.write_table(table, row_group_size=GROUP)
+    finally:
+        if writer is not None:
+            writer.close()
+        file.close()
+
+
+def _arrow(pa: Any, name: str, values: Any) -> Any:
+    """Return a column for Parquet: no NaN but null, reasons in words."""
+    if name == "reason":
+        return pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int8)), pa.array(_WORDS.tolist()))
+    if name == "score":
+        return pa.array(values, mask=~np.isfinite(values))
+    if isinstance(values, list):
+        return pa.array([value if value is None else spelled(value) for value in values], pa.string())
+    return pa.array(values)
+
+
+def _rows(columns: Columns) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a block as plain values; a score that there is not is None."""
+    plain = {name: _plain(name, values) for name, values in columns.items()}
+    yield from zip(*plain.values(), strict=True)
+
+
+def _plain(name: str, values: Any) -> list[Any]:
+    if name == "reason":
+        return _listed(_WORDS[values])
+    if name == "score":
+        return [None if not math.isfinite(score) else float(f"{score:.9g}") for score in values.tolist()]
+    return values if isinstance(values, list) else _listed(values)
+
+
+def _listed(values: NDArray[Any]) -> list[Any]:
+    listed: list[Any] = values.tolist()
+    return listed
+
+
+def _csv(parts: Iterator[Columns], path: Path) -> None:
+    with path.open("x", newline="", encoding="utf-8") as file:
+        for place, columns in enumerate(parts):
+            if place == 0:
+                file.write(line(columns))
+            shown = {
+                name: names(values) if isinstance(values, list) else values
+                for name, values in columns.items()
+            }
+            file.writelines(map(line, _rows(shown)))
+
+
+def _json(parts: Iterator[Columns], path: Path) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        lead = "[\n"
+        for columns in parts:
+            text = io.StringIO()
+            for row in _rows(columns):
+                text.write(lead + json.dumps(dict(zip(columns, row, strict=True))))
+                lead = ",\n"
+            file.write(text.getvalue())
+        file.write("\n]\n")

@@ -1,0 +1,68 @@
+"""What ``fallow gaps`` found, kept in the run for its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import damaged
+from ..files.array_file import dump_headed, parse_headed, read_headed
+from ..files.checked_json import check_kind
+from .schema import GapsHeader, GapsTold
+
+FORMAT = "fallow-gaps-1"
+_STEP = "Call fallow gaps again."
+_LARGEST = 1 << 28
+"""Bytes of the file, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class GapsFile:
+    """``gaps.safetensors``.
+
+    Attributes:
+        told: what ``fallow gaps --json`` prints: an object whose ``gaps`` and ``thin`` are lists of cards.
+        pictures: uint8 ``(K, H, W, C)``, C 1 or 3, which the cards' examples and prototypes name by
+            ``picture``; or None.
+    """
+
+    told: Mapping[str, Any]
+    pictures: NDArray[np.uint8] | None = None
+
+    def dump(self) -> bytes:
+        """Return the bytes of the file."""
+        arrays = {"there": np.ones(1, np.uint8)}
+        if self.pictures is not None:
+            arrays["pictures"] = np.ascontiguousarray(self.pictures)
+        return dump_headed(arrays, {"format": FORMAT, "told": dict(self.told)})
+
+    @staticmethod
+    def read(path: Path) -> GapsFile:
+        """Read the file.
+
+        Raises:
+            DamagedData: where it cannot be read, or is of another format.
+        """
+        return GapsFile.parse(read_headed(path, _LARGEST, _STEP), str(path))
+
+    @staticmethod
+    def parse(data: bytes, path: str) -> GapsFile:
+        """Return what the bytes of a file hold; ``path`` names it in errors.
+
+        Raises:
+            DamagedData: as :meth:`read`.
+        """
+        header, arrays = parse_headed(data, path, FORMAT, GapsHeader, _STEP)
+        check_kind(GapsTold, header.told, path, _STEP)
+        pictures = arrays.get("pictures")
+        if pictures is not None and (
+            pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] not in (1, 3)
+        ):
+            rule = f"{path} must hold pictures, uint8 (K, H, W, C) with C 1 or 3."
+            raise damaged(rule, f"{pictures.dtype} {pictures.shape}", _STEP)
+        return GapsFile(header.told, pictures)

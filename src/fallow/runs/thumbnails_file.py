@@ -1,0 +1,130 @@
+"""Pictures or text of the samples that a report shows, kept beside the history."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays.thumbnails import SIDE
+from ..errors import damaged, invalid
+from ..files.array_file import dump_headed, parse_headed, read_headed
+from ..files.checked_json import check_kind, parse_json
+from .schema import ShownHeader
+
+FORMAT = "fallow-shown-1"
+EXCERPT = 500
+"""The longest text, in characters."""
+_STEP = "Put back a copy of it, or remove it: a report does without pictures."
+_LARGEST = 1 << 26
+"""Bytes of the file, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShownFile:
+    """``history/shown.safetensors``: K samples, as they looked when an epoch ended.
+
+    Attributes:
+        epoch: which, from 0.
+        index: int64 ``(K,)``, the samples.
+        predicted: int32 ``(K,)``, the class last predicted for each, -1 where unknown.
+        pictures: uint8 ``(K, H, W, C)``, C 1 or 3, no side longer than 96; or None.
+        texts: K excerpts of at most 500 characters, or None.
+    """
+
+    epoch: int
+    index: NDArray[np.int64]
+    predicted: NDArray[np.int32]
+    pictures: NDArray[np.uint8] | None = None
+    texts: tuple[str, ...] | None = None
+
+    def renumbered(self, index: NDArray[np.int64]) -> ShownFile:
+        """Return the file of samples that are numbered otherwise now, ``(K,)``, without those below 0."""
+        kept = np.flatnonzero(index >= 0)
+        pictures = None if self.pictures is None else self.pictures[kept]
+        texts = None if self.texts is None else tuple(self.texts[row] for row in kept.tolist())
+        return ShownFile(self.epoch, index[kept], self.predicted[kept], pictures, texts)
+
+    def dump(self) -> bytes:
+        """Return the bytes of the file; a longer text is cut.
+
+        Raises:
+            InvalidValue: where the parts do not fit each other.
+        """
+        if wrong := self._wrong():
+            raise invalid(*wrong)
+        arrays: dict[str, NDArray[Any]] = {"index": self.index, "predicted": self.predicted}
+        if self.pictures is not None:
+            arrays["pictures"] = np.ascontiguousarray(self.pictures)
+        if self.texts is not None:
+            packed = zlib.compress(json.dumps([text[:EXCERPT] for text in self.texts]).encode(), 6)
+            arrays["texts"] = np.frombuffer(packed, np.uint8)
+        header = {"format": FORMAT, "epoch": self.epoch}
+        return dump_headed(arrays, header)
+
+    @staticmethod
+    def read(path: Path) -> ShownFile:
+        """Read the file in ``RUN/history``.
+
+        Raises:
+            DamagedData: if it is missing, cut short, of another format, or says what cannot be.
+        """
+        return ShownFile.parse(read_headed(path, _LARGEST, _STEP, path.parents[1]), str(path))
+
+    @staticmethod
+    def parse(data: bytes, path: str) -> ShownFile:
+        """Return what the bytes of a file hold; ``path`` names it in errors.
+
+        Raises:
+            DamagedData: as :meth:`read`.
+        """
+        header, arrays = parse_headed(data, path, FORMAT, ShownHeader, _STEP)
+        for name in ("index", "predicted"):
+            if name not in arrays:
+                raise damaged(f"{path} must hold `{name}`.", ", ".join(arrays) or "no arrays", _STEP)
+        texts = _texts(path, arrays["texts"], arrays["index"].size) if "texts" in arrays else None
+        pictures = arrays.get("pictures")
+        file = ShownFile(header.epoch, arrays["index"], arrays["predicted"], pictures, texts)
+        if wrong := file._wrong():
+            raise damaged(f"{path} must fit: {wrong[0]}", wrong[1], _STEP)
+        return file
+
+    def _wrong(self) -> tuple[str, str] | None:
+        """Return a rule that the parts break and what was found, or None."""
+        k = self.index.size
+        rules: list[tuple[str, NDArray[Any], type[np.generic], tuple[int, ...]]] = [
+            ("`index` must be int64 (K,), not negative.", self.index, np.int64, (k,))
+        ]
+        rules += [(f"`predicted` must be int32 ({k},).", self.predicted, np.int32, (k,))]
+        if self.pictures is not None:
+            shape = (k, *self.pictures.shape[1:])
+            rule = f"`pictures` must be uint8 ({k}, H, W, 1 or 3), sides 1 to {SIDE}."
+            sides = self.pictures.shape[1:3]
+            fits = self.pictures.ndim == 4 and self.pictures.shape[3] in (1, 3)
+            if not (fits and min(sides) >= 1 and max(sides) <= SIDE):
+                return rule, f"shape {self.pictures.shape}"
+            rules += [(rule, self.pictures, np.uint8, shape)]
+        for rule, rows, kind, shape in rules:
+            if rows.dtype != kind or rows.shape != shape:
+                return rule, f"{rows.dtype} {rows.shape}"
+        if k and self.index.min() < 0:
+            return rules[0][0], str(self.index.min())
+        if self.texts is not None and len(self.texts) != k:
+            return f"`texts` must be {k}.", str(len(self.texts))
+        return None
+
+
+def _texts(path: str, packed: NDArray[Any], count: int) -> tuple[str, ...]:
+    """Return the texts, each cut to its longest. No more is unpacked than ``count`` texts can have."""
+    most = 64 + 16 * EXCERPT * count  # a character takes at most twelve bytes of JSON
+    try:
+        found = zlib.decompressobj().decompress(packed.tobytes(), most)
+    except zlib.error as error:
+        raise damaged(f"{path} must be readable.", error, _STEP) from None
+    texts = check_kind(list[str], parse_json(found, f"`texts` in {path}", _STEP), path, _STEP)
+    return tuple(text[:EXCERPT] for text in texts)

@@ -1,0 +1,176 @@
+"""``--add``: training sets that grow by what was collected."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..arrays.checksums import row_checksums
+from ..datasets import ImageData, ImageDataset
+from ..datasets.names import IMAGES as NAMES
+from ..datasets.pool_part import UNKNOWN, PoolPart
+from ..datasets.pools import fetched_from, open_pool
+from ..errors import FallowError, invalid
+from ..files.regular_file import what_lies_at
+from ..options.train_options import lists
+from ..runs.data_file import readable
+from ..runs.directory import RunDirectory
+from ..runs.picks_file import LEFT_OUT, Pick, read_rows
+from .console import Console
+
+_STEP = "Complete the column label; junk, ? or nothing leaves a pick out."
+
+
+def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = True) -> ImageData:
+    """Return the data with the picks of some lists at the end of the training part, no sample twice.
+
+    Args:
+        data: as it was read.
+        add: the lists, with commas between.
+        console: where to say how many were left out.
+        labelled: whether every sample needs a label; without, those that are marked as junk are left out.
+
+    Raises:
+        InvalidValue: for a label that is no class of the data, a sample that is not in its pool any more or
+            is another one, or one that the data hold out.
+    """
+    names = lists(add)
+    if not names:
+        return data
+    ids = _ids(data.classes)
+    held_out, known = (row_checksums(part.images.numpy()) for part in (data.test, data.train))
+    for name in names:
+        path = Path(name)
+        own = RunDirectory(path.parent).is_list(path.name)  # as a run calls its lists, which may be anybody's
+        picks = read_rows(path, path.parent if own else None)
+        kept = [(row, pick) for row, pick in picks if _is_wanted(pick, ids, labelled)]
+        rows, wanted = [row for row, _ in kept], [pick for _, pick in kept]
+        if not wanted:
+            raise invalid(
+                f"{path} must have labels.", f"none in {len(picks):,} pick{'s'[: len(picks) != 1]}", _STEP
+            )
+        if len(wanted) < len(picks):
+            left = len(picks) - len(wanted)
+            said = "has no label and is left out" if left == 1 else "have no label and are left out"
+            console.line(f"{path}: {left:,} of {len(picks):,} picks {said}.")
+        labels = [_label(pick, data, ids, f"{row} of {path}", labelled) for row, pick in kept]
+        images, sums = _samples(data, path, kept, console)
+        _check_held_out(sums, held_out, rows, path)
+        _, first = np.unique(sums, return_index=True)
+        new = np.sort(first[~np.isin(sums[first], known)])
+        known = np.concatenate([known, sums[new]])
+        data = _grown(data, [wanted[row] for row in new], images[new], np.array(labels, np.int64)[new])
+        if again := len(wanted) - new.size:
+            are = "is" if again == 1 else "are"
+            picks_are = f"pick{'s'[: len(wanted) != 1]} {are}"
+            said = f"{picks_are} in the training set, or twice in the list, and {are} left out."
+            console.line(f"{path}: {again:,} of {len(wanted):,} {said}")
+    return data
+
+
+def _is_wanted(pick: Pick, ids: dict[str, int], labelled: bool) -> bool:
+    """Return whether a pick is to be trained on; a class that is called junk is one."""
+    if _class(pick, ids) is not None:
+        return True
+    label = pick.label.strip().lower()
+    return label not in LEFT_OUT[1:] and (bool(label) or not labelled)
+
+
+def _check_held_out(
+    sums: NDArray[np.uint64], held_out: NDArray[np.uint64], rows: list[str], path: Path
+) -> None:
+    found = np.flatnonzero(np.isin(sums, held_out))
+    if found.size:
+        step = "Take them off the list: accuracy would be measured on what was trained on."
+        named = ", ".join(rows[place] for place in found[:20]) + ", ..." * (found.size > 20)
+        said = f"{found.size:,} of them in {path}: {named}"
+        raise invalid("No held-out sample may be added.", said, step)
+
+
+def _grown(data: ImageData, picks: list[Pick], images: torch.Tensor, labels: NDArray[np.int64]) -> ImageData:
+    """Return the data with these samples after the others."""
+    train = ImageDataset(
+        torch.cat([data.train.images, images]),
+        torch.cat([data.train.labels, torch.from_numpy(labels)]),
+        data.train.ranges,
+    )
+    files = None if data.files is None else data.files + tuple(p.file or f"{p.pool}#{p.index}" for p in picks)
+    identity = data.identity
+    if identity is not None:
+        identity = (np.concatenate([identity[0], row_checksums(images.numpy())]), identity[1])
+    return replace(data, train=train, files=files, added=data.added + len(picks), identity=identity)
+
+
+def _samples(
+    data: ImageData, path: Path, kept: list[tuple[str, Pick]], console: Console
+) -> tuple[torch.Tensor, NDArray[np.uint64]]:
+    """Return the images of picks, in their order, and their checksums, which are those of the list."""
+    picks = [pick for _, pick in kept]
+    images = torch.zeros(len(picks), *data.train.images.shape[1:], dtype=data.train.images.dtype)
+    there = np.zeros(len(picks), bool)
+    by_pool: dict[str, list[int]] = defaultdict(list)
+    unread: dict[str, str] = {}
+    for place, pick in enumerate(picks):
+        by_pool[pick.pool].append(place)
+    for name, places in by_pool.items():
+        at = np.array(places)
+        index = np.array([picks[place].index for place in places], np.int64)
+        for part in _parts(name, data, path, np.unique(index), console):
+            unread |= part.unreadable
+            here = np.isin(index, part.index)
+            images[at[here]] = part.images[np.searchsorted(part.index, index[here])]
+            there[at[here]] = True
+    sums = row_checksums(images.numpy())
+    for (row, pick), is_there, now in zip(kept, there, sums.tolist(), strict=True):
+        if not is_there or f"{now:016x}" != pick.checksum:
+            rule = f"Sample {pick.index} of {pick.pool} must be the one in {row} of {path}."
+            why = "".join(f" ({name}: {why})" for name, why in [*unread.items()][:1])
+            found = "another one" if is_there else f"none that can be read{why}"
+            raise invalid(rule, found, "Put the pool back as it was, or collect anew.")
+    return images, sums
+
+
+def _parts(
+    name: str, data: ImageData, path: Path, index: NDArray[np.int64], console: Console
+) -> Iterator[PoolPart]:
+    """Yield samples of the pool that a list names; it is said before one is fetched."""
+    fetched = fetched_from(name)
+    if fetched:
+        console.line(f"{path} names the pool {name}, which is fetched {fetched}.")
+    elif name not in NAMES and what_lies_at(name.removeprefix("hf:")) is None:
+        step = "Put it back: the samples that the list adds lie there."
+        raise invalid(f"The pool of {path} must be there.", f"no {name}", step)
+    try:
+        yield from open_pool(name, data.train, data.classes).parts(index)
+    except FallowError as error:
+        what = "read" if fetched is None else "fetched"
+        raise type(error)(f"{path} names a pool that cannot be {what}. {error}") from None
+
+
+def _ids(classes: tuple[str, ...]) -> dict[str, int]:
+    """Return the class ids by name; a name that is not UTF-8 is spelled in lists."""
+    spelled = readable(classes) or ()
+    return {name: place for names in (spelled, classes) for place, name in enumerate(names)}
+
+
+def _class(pick: Pick, ids: dict[str, int]) -> int | None:
+    """Return the class that a label names, or None; where one lacks, pandas writes 3 as 3.0."""
+    label = pick.label.strip()
+    number = label.removesuffix(".0") if label.removesuffix(".0").isdecimal() else label
+    return next((ids[name] for name in (pick.label, label, number) if name in ids), None)
+
+
+def _label(pick: Pick, data: ImageData, ids: dict[str, int], place: str, labelled: bool) -> int:
+    found = _class(pick, ids)
+    if found is not None:
+        return found
+    if not labelled:
+        return UNKNOWN
+    shown = ", ".join(data.classes[:12]) + (", ..." if len(data.classes) > 12 else "")
+    raise invalid(f"The label in {place} must be a class of the run: {shown}.", repr(pick.label), _STEP)

@@ -1,0 +1,114 @@
+"""What every training of ours shares: the network, the learning rate by progress, and how it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from ..arrays.keyed import mix
+from ..core.subsampler import Subsampler
+
+OURS = "image_task"
+"""Where a saved state has what is ours; the name is older than the other tasks."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the network is trained.
+
+    Attributes:
+        learning_rate: the highest.
+        weight_decay: of all parameters; with ``adamw`` of matrices that are no embeddings.
+        rising_share: share of the training in which the rate rises from 0; then it falls to 0.
+        augment: ``"none"``, ``"crop"`` or ``"crop-flip"``, of images.
+        seed: of the augmentation.
+    """
+
+    learning_rate: float
+    weight_decay: float = 5e-4
+    rising_share: float = 0.2
+    augment: str = "none"
+    seed: int = 0
+
+    def rate(self, progress: float) -> float:
+        """Return the learning rate at a ``progress`` in [0, 1]: linear up, then linear down to 0."""
+        rise = self.rising_share
+        shape = progress / rise if progress < rise else (1 - progress) / (1 - rise)
+        return self.learning_rate * shape
+
+
+class OurTask(LightningModule):
+    """Trains a network on whatever samples it is given.
+
+    The learning rate follows the subsampler's progress, so that it fits the number of steps that really
+    happen.
+
+    Args:
+        network: what is trained.
+        subsampler: whose progress drives the learning rate.
+        recipe: how to train.
+
+    Attributes:
+        sample_weights: of the samples of the batch at hand, where the policy weighs them.
+    """
+
+    sample_weights: Tensor | None = None
+
+    def __init__(self, network: nn.Module, subsampler: Subsampler, recipe: Recipe) -> None:
+        super().__init__()
+        self.network = network
+        self.subsampler, self.recipe = subsampler, recipe
+        self._resumed = (0, 0)
+
+    def _before(self) -> int:
+        """Return how many batches of this epoch were done when it was stopped."""
+        epoch, batches = self._resumed
+        return batches if epoch == self.subsampler.epoch else 0
+
+    def _key(self, turn: int) -> int:
+        return mix(self.recipe.seed, self.global_rank, self.subsampler.epoch, turn)
+
+    def token_mask(self, batch: Any) -> Tensor | None:
+        """Return which tokens of a batch count, bool ``(B, T)``; None where all do."""
+        return None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate of this step."""
+        rate = self.recipe.rate(self.subsampler.progress)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save what is not in the weights: how far the epoch is."""
+        here = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        checkpoint[OURS] = {"done": (self.subsampler.epoch, self._before() + here)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over what :meth:`on_save_checkpoint` saved."""
+        self._resumed = checkpoint[OURS]["done"]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return SGD with Nesterov momentum 0.9."""
+        return torch.optim.SGD(
+            self.parameters(),
+            lr=self.recipe.learning_rate,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=self.recipe.weight_decay,
+        )
+
+
+def adamw(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return AdamW as transformers are trained: weight decay for the matrices of layers alone."""
+    embeddings = {id(part.weight) for part in network.modules() if isinstance(part, nn.Embedding)}
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
+    decayed = [weight.dim() > 1 and id(weight) not in embeddings for weight in trained]
+    groups = [
+        {"params": [w for w, d in zip(trained, decayed, strict=True) if d == chosen], "weight_decay": decay}
+        for chosen, decay in ((True, recipe.weight_decay), (False, 0.0))
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, betas=(0.9, 0.98))

@@ -1,0 +1,47 @@
+"""What every training on images shares: how they are prepared and varied."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..core.subsampler import Subsampler
+from .augment import shift_and_flip
+from .base import OurTask
+from .base import Recipe as Recipe
+
+Batch = tuple[Tensor, Tensor]
+
+
+class OnImages(OurTask):
+    """Trains a network on images, with SGD and Nesterov momentum by default; see :class:`OurTask`.
+
+    Args:
+        network: takes ``(B, C, H, W)`` normalised images.
+        mean: of each channel, in [0, 1] units, ``(C,)``.
+        std: of each channel, ``(C,)``.
+        subsampler: whose progress drives the learning rate.
+        recipe: how to train.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, network: nn.Module, mean: Tensor, std: Tensor, subsampler: Subsampler, recipe: Recipe
+    ) -> None:
+        super().__init__(network, subsampler, recipe)
+        self.register_buffer("mean", mean.reshape(1, -1, 1, 1))
+        self.register_buffer("std", std.reshape(1, -1, 1, 1))
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Return uint8 or float images ``(B, C, H, W)`` as normalised floats."""
+        unit = 255.0 if images.dtype == torch.uint8 else 1.0
+        return (images.to(torch.float32) / unit - self.mean) / self.std
+
+    def _varied(self, images: Tensor, key: int) -> Tensor:
+        """Return the normalised images of a training batch, shifted as the recipe says."""
+        images = self.prepare(images)
+        if self.recipe.augment != "none":
+            images = shift_and_flip(images, key, flip=self.recipe.augment == "crop-flip")
+        return images

@@ -1,0 +1,96 @@
+"""From what the options name to texts in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..datasets import (
+    Corpus,
+    Document,
+    TextData,
+    load_documents,
+    load_newsgroups,
+    load_reuters,
+    load_shakespeare,
+    load_text_table,
+    names,
+)
+from ..datasets.texts import not_utf8
+from ..errors import damaged, invalid
+from ..files.regular_file import read_regular, what_lies_at
+from ..options.resolve import is_table
+from ..options.train_options import TrainOptions
+from ..runs.data_file import DataFile
+from .parts import beginning, chosen_documents, chosen_parts, cut_at_line
+
+
+def read_texts(options: TrainOptions, before: DataFile | None = None) -> TextData | Corpus:
+    """Read the texts that the options name; of a language model the documents.
+
+    Args:
+        options: resolved ones.
+        before: what the samples of a run were that goes on, or None. Its parts stay; those of several
+            documents are told by their tokens, and so only where these are at hand.
+    """
+    name, share = options.data, 0.2 if options.test_share is None else options.test_share
+    if name in names.IMAGES or Path(name).suffix.lower() == ".npz":
+        raise invalid(
+            f"--task {options.task} needs texts.", f"--data {name}", "Name texts, or another --task."
+        )
+    if not is_table(name) and (options.text is not None or options.label is not None):
+        raise invalid("--text and --label name columns of a table.", name, "Leave them out.")
+    column = options.text or "text"
+    if options.task == "text":
+        return chosen_parts(_classified(options, column, share), options.samples, options.validation, before)
+    if name in names.CORPORA:
+        corpus = load_shakespeare()
+    elif name in names.TEXTS:
+        corpus = _documents(_known(name))
+    elif name.lower().endswith(".txt"):
+        cut = None if before is None or options.validation is not None else before.cut
+        train, test = cut_at_line(_text_file(Path(name)), share, cut)
+        corpus = Corpus(Path(name).name, (train,), (test,), cut=beginning(test))
+    else:
+        corpus = load_documents(name, column, test_share=share)
+    for part, held in ((corpus.train, "train on"), (corpus.test, "hold out")):
+        if not part:
+            raise invalid(f"{name} must hold texts to {held}.", "none that is not empty", "Add some.")
+    return corpus if before is not None else chosen_documents(corpus, options.validation)
+
+
+def _classified(options: TrainOptions, column: str, share: float) -> TextData:
+    if options.data in names.TEXTS:
+        return _known(options.data)
+    if options.data in names.CORPORA or options.data.lower().endswith(".txt"):
+        step = "Name a table, or --task language-model."
+        raise invalid("--task text needs texts with a class each.", options.data, step)
+    labels = [name.strip() for name in (options.label or "label").split(",") if name.strip()]
+    data = load_text_table(options.data, column, labels, test_share=share)
+    if not len(data.test):
+        rule = f"{options.data} must hold a class with two rows: one to train, one to hold out."
+        raise invalid(rule, f"{len(data.train):,} rows, each of a class of its own", "Check --label.")
+    return data
+
+
+def _known(name: str) -> TextData:
+    return load_newsgroups() if name == "20newsgroups" else load_reuters()
+
+
+def _documents(data: TextData) -> Corpus:
+    parts = [
+        tuple(Document(f"{data.name} {row}", text) for row, text in enumerate(part.texts) if text.strip())
+        for part in (data.train, data.test)
+    ]
+    return Corpus(data.name, parts[0], parts[1])
+
+
+def _text_file(path: Path) -> Document:
+    try:
+        return Document(path.name, read_regular(path).decode("utf-8-sig"))
+    except FileNotFoundError:
+        found = what_lies_at(path) or "no such file"
+        raise invalid(f"The data {path} must exist.", found, "Check the path.") from None
+    except UnicodeDecodeError:
+        raise not_utf8(path) from None
+    except OSError as error:
+        raise damaged(f"{path} must be readable.", error.strerror, "Check its rights.") from None

@@ -1,0 +1,1 @@
+"""How a run is made: a session on Lightning that trains, checkpoints, resumes and sums up."""

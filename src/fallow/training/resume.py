@@ -1,0 +1,402 @@
+"""A run that was stopped, put back: its state, its past epochs, and whether its data are what they were."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..core.numbering import Numbering
+from ..core.state import ACCEPTABLE
+from ..errors import DamagedData, FallowError, damaged, invalid
+from ..files.state_file import parse
+from ..options.resume_options import ADDED
+from ..options.train_options import TrainOptions
+from ..runs.checkpoints import Generation, check_file
+from ..runs.data_changes import Changes
+from ..runs.data_file import DataFile
+from ..runs.directory import RunDirectory
+from ..runs.thumbnails_file import ShownFile
+from ..tasks.console import Console
+from .jobs import Job, noun_of
+from .state_parts import KEEPER, SUBSAMPLING, WRITER, check_parts
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a training goes on from.
+
+    Attributes:
+        state: as Lightning loads it; None where the run has none yet and begins.
+        generation: which.
+    """
+
+    state: dict[str, Any] | None = None
+    generation: Generation | None = None
+
+
+@contextmanager
+def taking_over(path: Path) -> Iterator[None]:
+    """Name the state in whatever goes wrong while it is taken over: it may hold anything.
+
+    Raises:
+        DamagedData: if the block raises an error of Python's or torch's.
+    """
+    try:
+        yield
+    except (FallowError, OSError):
+        raise
+    except Exception as error:  # each part of a state has kinds of its own
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        step = "Go on from an older state: remove this one and its .json, or put back a copy."
+        raise damaged(f"{path} must be a state of this training.", f"{what:.300}", step) from error
+
+
+def newest(run: RunDirectory, console: Console) -> Generation | None:
+    """Return the newest sound state, and say what is damaged; None where the run has none yet.
+
+    Raises:
+        DamagedData: where no state of finished epochs is sound.
+    """
+    search = run.generations.newest()
+    for said in search.damage:
+        console.line(f"Not used: {said}")
+    if search.found is None:
+        if run.epochs():
+            step = "Put back a copy of the folder, or begin the run anew in another one."
+            raise damaged(f"{run.path} must hold a sound state.", "none", step)
+        console.line("No epoch was finished: the run begins anew.")
+        return None
+    if search.damage:
+        console.line(f"Going on from state {search.found.number}; what came after it is trained again.")
+    run.data_name = str(search.found.about.get("data", run.data_name))
+    return search.found
+
+
+def data_of(run: RunDirectory, generation: Generation | None) -> DataFile | None:
+    """Return what the samples of a state are; None where there is no state, or that file is not sound."""
+    if generation is None:
+        return None
+    name = run.data_path.name
+    try:
+        if name in generation.files:
+            check_file(run.path, name, generation.files[name])
+    except DamagedData:
+        return None
+    return DataFile.read(run.data_path)
+
+
+def restore(
+    run: RunDirectory,
+    job: Job,
+    options: TrainOptions,
+    console: Console,
+    generation: Generation | None,
+    before: DataFile | None,
+    *,
+    writes: bool = True,
+) -> Restored:
+    """Load a state into the subsampler, and say how the data have changed since.
+
+    Args:
+        run: the folder.
+        job: built from the run's options.
+        options: of this session; ``accept`` says what may differ.
+        console: where to say it.
+        generation: the newest sound state, or None.
+        before: what its samples were, or None.
+        writes: whether this process is the one that writes.
+
+    Raises:
+        DamagedData: where no state is sound, or a past epoch's file is not and that is not accepted.
+        InvalidValue: where data, policy or seed are not those of the run, and that is not accepted.
+    """
+    if generation is None:
+        return Restored()
+    changes = None if before is None else Changes.of(before, job.data)
+    generation = _for_other_data(run, generation, options, changes, console)
+    wrong = run.generations.unsound(generation)
+    _check_data(run, job, options, wrong, changes)
+    done = int(generation.about["epoch"])
+    if changes:
+        _say(run, job, options, generation, changes, console)
+    path = run.generations.state_path(generation.number)
+    data = run.read(path)
+    state = parse(data, str(path))
+    file = _numbered(run, job.data, before, changes, done)
+    with taking_over(path):
+        check_parts(state, path, generation.about, job)
+        return _restored(
+            run, job, options, console, generation, (data, state), (wrong, changes, file), writes=writes
+        )
+
+
+def _say(
+    run: RunDirectory,
+    job: Job,
+    options: TrainOptions,
+    generation: Generation,
+    changes: Changes,
+    console: Console,
+) -> None:
+    """Say how the data have changed.
+
+    Raises:
+        InvalidValue: where the run has finished, so that nothing is left to train on them.
+    """
+    planned = job.subsampler.schedule.epochs
+    if generation.about["epoch"] == generation.about["epochs"] and planned <= generation.about["epoch"]:
+        step = "Begin a run on the new data, or train longer too: --epochs N --accept epochs,data."
+        rule = f"{run.path} must have epochs left to train on other data."
+        raise invalid(rule, f"none: all {planned} are done", step)
+    for said in (f"The data have changed: {changes.told(noun_of(options))}.", *job.remarks):
+        console.passage(said)
+
+
+def _restored(
+    run: RunDirectory,
+    job: Job,
+    options: TrainOptions,
+    console: Console,
+    generation: Generation,
+    saved_state: tuple[bytes, dict[str, Any]],
+    found: tuple[dict[str, str], Changes | None, DataFile],
+    *,
+    writes: bool,
+) -> Restored:
+    data, state = saved_state
+    wrong, changes, file = found
+    done, origin = int(generation.about["epoch"]), changes.moved if changes else None
+    callbacks = state["callbacks"]
+    _forget_foreign_checkpoints(callbacks, console)
+    run.lost = _lost_epochs(run, generation, wrong, options)
+    if writes:
+        for lost in filter(Path.exists, map(run.epoch_path, run.lost)):
+            run.disk.rename(lost, lost.with_suffix(".damaged"))
+    run.lost |= _without_a_file(run, generation, callbacks)
+    watch = SUBSAMPLING
+    saved = callbacks[watch]["subsampler"]
+    saved["history"] = _history(run, callbacks)
+    job.subsampler.load_state_dict(saved, accept=_accepted(options), origin=origin)
+    if changes and (changed := np.union1d(changes.relabelled, changes.remade)).size:
+        job.subsampler.renew(changed)
+    callbacks[watch]["subsampler"] = job.subsampler.state_dict()
+    if origin is not None and job.watch is not None and "watch" in callbacks[watch]:
+        job.watch.load_state_dict(callbacks[watch]["watch"])
+        job.watch.renumber(origin)
+        callbacks[watch]["watch"] = job.watch.state_dict(local=True)
+    run.digests.update(generation.files)
+    run.generations.trust(generation)
+    if writes and run.data_path.name in wrong and run.data_path.exists():
+        run.disk.rename(run.data_path, run.data_path.with_suffix(".damaged"))
+    renamed = changes is not None and changes.renamed and done < job.subsampler.schedule.epochs
+    if changes is None or changes or renamed:
+        run.data_name = f"data-{run.generations.next_number():03d}.safetensors"
+        if writes:
+            run.put(run.data_path, file.dump())
+            if origin is not None:
+                _renumber_shown(run, origin)
+    if writes and wrong:
+        generation = _without_what_is_damaged(run, generation, data, callbacks)
+    return Restored(state, generation)
+
+
+def _forget_foreign_checkpoints(callbacks: dict[str, Any], console: Console) -> None:
+    """Leave out what Lightning's ModelCheckpoint saved if it names files outside of its folder.
+
+    It removes the files that it names when better ones come.
+    """
+    for name in [name for name in callbacks if name.startswith("ModelCheckpoint")]:
+        part = callbacks[name]
+        best = part.get("best_k_models") or {}
+        named = [
+            *best,
+            part.get("last_model_path"),
+            part.get("best_model_path"),
+            part.get("kth_best_model_path"),
+        ]
+        folder = os.path.abspath(str(part.get("dirpath")))
+        inside = (os.path.dirname(os.path.abspath(str(path))) == folder for path in named if path)
+        if not all(inside):
+            del callbacks[name]
+            console.line("Lightning's checkpoints begin anew: the state names files outside of their folder.")
+
+
+def _without_what_is_damaged(
+    run: RunDirectory, generation: Generation, state: bytes, callbacks: dict[str, Any]
+) -> Generation:
+    """Write the state anew, so that nothing builds on the damaged files any more."""
+    written = len(callbacks[KEEPER]["record_seconds"]) - len(callbacks[WRITER]["pending"])
+    run.generations.distrust()
+    return run.generations.write(state, {**generation.about, "data": run.data_name}, run.needed(written))
+
+
+def _for_other_data(
+    run: RunDirectory,
+    generation: Generation,
+    options: TrainOptions,
+    changes: Changes | None,
+    console: Console,
+) -> Generation:
+    """Return the state to go on from: one from between two epochs, where other data are accepted."""
+    if not {"data", ADDED} & set(options.accepted) or not generation.about.get("recorded"):
+        return generation
+    if changes is not None and not changes:
+        return generation
+    between = run.generations.newest(between=True).found
+    # One that has another list of samples is not what the changes were told of.
+    if between is None or between.about.get("data") != generation.about.get("data"):
+        return generation
+    console.line(f"Other data join between two epochs: going on from state {between.number}.")
+    return between
+
+
+def _numbered(
+    run: RunDirectory, data: DataFile, before: DataFile | None, changes: Changes | None, epoch: int
+) -> DataFile:
+    """Return what the samples are, with where they stood in past epochs; the run reads these by it."""
+    numbering = Numbering.none() if before is None else before.numbering
+    if changes is not None and changes.origin is not None and (changes.gone or numbering.since.size):
+        origin = changes.origin
+        if changes.gone:
+            numbering = numbering.after(origin, epoch)
+        elif changes.new:  # the same places, and further ones
+            more = np.full((numbering.since.size, changes.new), -1, np.int64)
+            numbering = Numbering(np.concatenate([numbering.origin, more], axis=1), numbering.since)
+    run.numbering = numbering
+    if not numbering.since.size:
+        return data
+    return replace(data, origin=numbering.origin, since=numbering.since)
+
+
+def _renumber_shown(run: RunDirectory, origin: NDArray[np.int64]) -> None:
+    """Let the pictures that a report shows be those of the samples as they stand now."""
+    if not run.shown_path.exists():
+        return
+    with suppress(DamagedData):
+        shown = ShownFile.read(run.shown_path)
+        now = np.full(int(shown.index.max(initial=-1)) + 1, -1, np.int64)
+        known = np.flatnonzero((origin >= 0) & (origin < now.size))
+        now[origin[known]] = known
+        run.put(run.shown_path, shown.renumbered(now[shown.index]).dump())
+
+
+def _accepted(options: TrainOptions) -> set[str]:
+    """Return what may differ in the subsampler, by what may differ in the options."""
+    accept = set(ACCEPTABLE) & set(options.accepted)
+    if set(options.accepted) - {"data", "history", ADDED}:
+        accept |= {"policy", "schedule", "seed", "min_kept", "min_kept_per_class"}
+    if {"data", ADDED} & set(options.accepted):
+        accept |= {"n", "labels", "min_kept", "min_kept_per_class"}
+    return accept
+
+
+def _check_data(
+    run: RunDirectory, job: Job, options: TrainOptions, wrong: dict[str, str], changes: Changes | None
+) -> None:
+    """Raise where the data differ and that is not accepted, or cannot be.
+
+    Raises:
+        InvalidValue: where it is not accepted, or cannot be: other classes, or a held-out sample to train on.
+        DamagedData: where nobody can tell.
+    """
+    if run.tokenizer_path.name in wrong:
+        raise DamagedData(
+            f"{wrong[run.tokenizer_path.name]} Put back a copy of it: other tokens are other data."
+        )
+    name = run.data_path.name
+    if name in wrong or changes is None:
+        if name != "data.safetensors":  # another order of the samples than that of the data as they are read
+            raise DamagedData(f"{wrong[name]} Put back a copy of it: the order of the samples is in it.")
+        if "data" not in options.accepted:
+            step = "Put back a copy of it; where you know that the data are the same, add --accept data."
+            raise DamagedData(f"{wrong[name]} {step}")
+        return
+    if not changes:
+        return
+    said = changes.told(noun_of(options))
+    if any(change.kind == "classes" for change in changes.by_position):
+        raise invalid(f"The classes must be those of {run.path}.", f"a change: {said}", "Begin another run.")
+    if changes.leaked:
+        raise invalid(
+            f"No sample that {run.path} measured its accuracy on may be trained on.",
+            f"{changes.leaked:,} of them among the training samples; {said}",
+            "Move them back to where they were held out, or begin another run.",
+        )
+    grew = ADDED in options.accepted and changes.only_added and not job.unlisted
+    if "data" not in options.accepted and not grew:
+        raise invalid(
+            f"The data must be those that {run.path} was begun with.",
+            f"a change: {said}",
+            "Put them back, or add --accept data: samples are known by their content, wherever they stand.",
+        )
+
+
+def _lost_epochs(
+    run: RunDirectory, generation: Generation, wrong: dict[str, str], options: TrainOptions
+) -> set[int]:
+    """Return the past epochs whose files are damaged; raise where that is not accepted."""
+    lost = set()
+    for epoch in range(int(generation.about["epoch"])):
+        path = run.epoch_path(epoch)
+        said = wrong.get(path.relative_to(run.path).as_posix())
+        if said is None:
+            continue
+        if "history" not in options.accepted:
+            step = "Put back a copy of it, or go on without knowing what that epoch used: --accept history."
+            raise DamagedData(f"{said} {step}")
+        lost.add(epoch)
+    return lost
+
+
+def _without_a_file(run: RunDirectory, generation: Generation, callbacks: dict[str, Any]) -> set[int]:
+    """Return the past epochs that the state does not build on, as they were lost before."""
+    written = len(callbacks[KEEPER]["record_seconds"]) - len(callbacks[WRITER]["pending"])
+    names = {epoch: run.epoch_path(epoch).relative_to(run.path).as_posix() for epoch in range(written)}
+    return {epoch for epoch, name in names.items() if name not in generation.files}
+
+
+def _history(run: RunDirectory, callbacks: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the past epochs as a subsampler's state holds them, from their files and the rows."""
+    seconds = callbacks[KEEPER]["record_seconds"]
+    rows, pending = callbacks[WRITER]["epochs"], callbacks[WRITER]["pending"]
+    history = []
+    for epoch, taken in enumerate(seconds):
+        if epoch in run.lost:
+            history.append(_from_row(run, rows[epoch], taken))
+            continue
+        if epoch >= len(seconds) - len(pending):
+            data = pending[epoch - len(seconds) + len(pending)]
+            file = run.parse_epoch(data.tobytes(), epoch)
+        else:
+            file = run.read_epoch(epoch)
+        entry = {**file.record.aggregates(), "record_seconds": taken}
+        history.append({"used_bits": torch.from_numpy(file.record.used_bits), **entry})
+    return history
+
+
+def _from_row(run: RunDirectory, row: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return a past epoch whose file is lost: its numbers are known, but not which samples it used."""
+    names: tuple[str, ...] = (
+        "n",
+        "backward",
+        "forward_only",
+        "kept",
+        "learned",
+        "outliers",
+        "not_drawn",
+        "by_hand",
+    )
+    names += ("readmitted", "bad", "mean_score", "score_quantiles", "score_histogram", "notes", "epoch")
+    places = run.numbering.places(row["epoch"], row["n"])
+    there = row["n"] if places is None else int(places.size)
+    bits = torch.zeros(-(-there // 8), dtype=torch.uint8)
+    found = {"used_bits": bits, "record_seconds": seconds, **{name: row[name] for name in names}}
+    return found | {"gone": row["n"] - there}

@@ -1,0 +1,268 @@
+"""What a run leaves behind when it has ended: the summary, the samples and the chart."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Trainer
+
+from ..core.history import FORWARD_SHARE, EpochRecord, fitted, times_used
+from ..core.plan import thin_epochs
+from ..core.subsampler import Subsampler
+from ..policies import RandomFraction, Reason
+from ..report.charts import Reached, save_usage
+from ..report.charts.usage_rows import ReasonOf
+from ..report.text import plural
+from ..runs.data_file import DataFile
+from ..runs.directory import RunDirectory
+from ..runs.sample_names import relative
+from ..runs.samples_csv import LARGEST, samples_csv
+from ..step_rules import StepRule
+from ..tasks.console import Console, number
+from .divergence import divergence
+from .payoff import remarks, time_saved
+
+_NOT_FINITE = "not finite"
+
+
+def samples_evaluated(trainer: Trainer) -> int | None:
+    """Return how many samples one evaluation counts; None where nobody knows."""
+    try:
+        return len(trainer.val_dataloaders.dataset) or None  # type: ignore[union-attr]
+    except (AttributeError, TypeError):
+        return None
+
+
+def counts(history: list[EpochRecord], full: int, step_rule: StepRule | None) -> dict[str, Any]:
+    """Return how many samples were used, of ``full``, and which share of them that saved.
+
+    A step rule measures every row of a batch by a forward pass of its own, those that it then trains on too.
+    """
+    backward = sum(record.backward for record in history)
+    forward = sum(record.forward_only for record in history)
+    return {
+        "samples_backward": backward,
+        "samples_forward_only": forward if step_rule is None else forward + backward,
+        "samples_full": full,
+        "saved_fraction": 1 - backward / full,
+    }
+
+
+def finish(
+    run: RunDirectory,
+    subsampler: Subsampler,
+    samples: DataFile,
+    epochs: list[dict[str, Any]],
+    step_rule: StepRule | None,
+    more: dict[str, Any],
+    console: Console,
+    reason_of: ReasonOf | None = None,
+    *,
+    loss_in_nats: bool,
+    own: bool = False,
+) -> dict[str, Any]:
+    """Write the summary, the samples and the chart; print the table; return the summary.
+
+    Args:
+        run: where to write.
+        subsampler: after its last epoch.
+        samples: what the samples are: their classes and files.
+        epochs: what is said of each.
+        step_rule: which chose rows of each batch, or None.
+        more: what else the summary says: seconds, steps, accuracy by class, what guessing would give.
+        console: where to print.
+        reason_of: says why samples were left out of an epoch, for the chart.
+        loss_in_nats: whether the test loss is known to be in nats, so that its exponential is a perplexity.
+        own: whether the module is the user's own.
+    """
+    history, labels = subsampler.history, subsampler.labels
+    last = epochs[-1]
+    unit = "" if subsampler.score is None else subsampler.score.unit  # unknown of losses that nobody declared
+    summary = {
+        "diverged": False,
+        "accuracy": last["accuracy"],
+        "train_accuracy": last.get("train_accuracy"),
+        "test_loss": last["test_loss"],
+        "perplexity": perplexity(last["test_loss"]) if loss_in_nats else None,
+        **_of_tokens(epochs),
+        **counts(history, sum(record.n for record in history), step_rule),
+        "samples_forward_only": sum(row["samples_forward_only"] for row in epochs),
+        **more,
+        "record_seconds": subsampler.record_seconds,
+        "time_saved_fraction": time_saved(epochs),
+        "policy": repr(subsampler.policy),
+        "step_rule": None if step_rule is None else repr(step_rule),
+        "schedule": repr(subsampler.schedule),
+        "score": repr(subsampler.score),
+        "score_unit": unit,
+        "seed": subsampler.seed,
+        "epochs": epochs,
+    }
+    summary["diverged"] = bool(divergence(summary))
+    summary["remarks"] = _remarks(summary, subsampler, step_rule, own=own)
+    run.write_summary(summary)
+    classes = samples.classes
+    numbers = [] if labels is None else subsampler.class_ids.encode(labels.numpy()).tolist()
+    names = None if labels is None or classes is None else [classes[i] for i in numbers]
+    table = _samples(subsampler, samples, names, str(more["settings"]["data"]), nats=unit == "nats")
+    run.write_text(run.samples_path, table)
+    charts = _draw(run, subsampler, classes, summary, reason_of)
+    console.table(_rows(summary, subsampler))
+    console.line()
+    for remark in summary["remarks"][summary["diverged"] :]:  # the first heads the table then
+        console.passage(remark)
+    console.line(f"Run directory: {run.path}")
+    console.line(f"Chart:         {charts[0]}")
+    console.line(f"Report:        fallow report {quote(str(run.path))}")
+    return summary
+
+
+def _remarks(
+    summary: dict[str, Any], subsampler: Subsampler, step_rule: StepRule | None, *, own: bool
+) -> list[str]:
+    """Return what a person should know of the result."""
+    policy = subsampler.policy
+    full = isinstance(policy, RandomFraction) and policy.fraction == 0 and step_rule is None
+    told = subsampler.labels is None or bool((subsampler.predicted >= 0).any())
+    return remarks(
+        summary,
+        rule=not full,
+        thin=thin_epochs(policy, subsampler.schedule),
+        fewest_kept=subsampler.fewest_kept,
+        unpredicted=policy.reads_predictions and not told,
+        share=getattr(policy, "fraction", None),
+        own=own,
+    )
+
+
+def _draw(
+    run: RunDirectory,
+    subsampler: Subsampler,
+    classes: tuple[str, ...] | None,
+    summary: dict[str, Any],
+    reason_of: ReasonOf | None,
+) -> list[Path]:
+    """Draw the chart of the finished epochs, and return its files."""
+    history, labels = subsampler.history, subsampler.labels
+    n = history[-1].there
+    return save_usage(
+        history,
+        run.path,
+        labels=None if labels is None else fitted(subsampler.class_ids.encode(labels.numpy()), n, -1),
+        classes=classes,
+        scores=fitted(subsampler.scores.numpy(), n, np.nan),
+        reached=_reached(summary),
+        reason_of=reason_of,
+        unit=summary["score_unit"],
+    )
+
+
+def _reached(summary: dict[str, Any]) -> Reached | None:
+    """Return what the network reached after each epoch: bits a character, or else accuracy, or else loss."""
+    for field, words in (
+        ("bits_per_character", "bits a character"),
+        ("accuracy", "accuracy"),
+        ("test_loss", "loss"),
+    ):
+        known = ((row["epoch"], row.get(field)) for row in summary["epochs"])
+        found = {epoch: value for epoch, value in known if value is not None and math.isfinite(value)}
+        if found:
+            share = field == "accuracy"
+            name = f"{summary['evaluated_on'].capitalize()} {words}"
+            return Reached(name, found, percent=share, less_is_better=not share)
+    return None
+
+
+def _samples(
+    subsampler: Subsampler, samples: DataFile, names: list[str] | None, data: str, *, nats: bool
+) -> str:
+    """Return ``samples.csv``."""
+    scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
+    times = fitted(times_used(subsampler.history), subsampler.n, 0)
+    files = None if samples.files is None else [relative(file, data) for file in samples.files]
+    numbers = subsampler.class_ids.encode(subsampler.predicted.numpy()).tolist()
+    predicted = [samples.class_name(i) if i >= 0 else None for i in numbers]
+    return samples_csv(names, scores, reason, times, nats=nats, files=files, predicted=predicted)
+
+
+def _of_tokens(epochs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a language model says more: bits a character, and the tokens that a rule left out."""
+    found: dict[str, Any] = {}
+    if "bits_per_character" in epochs[-1]:
+        found["bits_per_character"] = epochs[-1]["bits_per_character"]
+    for name in ("tokens", "tokens_learned", "tokens_outliers"):
+        if name in epochs[-1]:
+            found[name] = sum(row.get(name, 0) for row in epochs)
+    return found
+
+
+def perplexity(nats: float | None) -> float | None:
+    """Return the exponential of a loss in nats; None if there is none, or no float can hold it.
+
+    >>> perplexity(0.0), perplexity(float("nan")), perplexity(1e4)
+    (1.0, None, None)
+    """
+    return None if nats is None or not nats < LARGEST else math.exp(nats)
+
+
+def _rows(summary: dict[str, Any], subsampler: Subsampler) -> list[tuple[str, str]]:
+    """Return what the table at the end says."""
+    backward, forward, full = (
+        summary[name] for name in ("samples_backward", "samples_forward_only", "samples_full")
+    )
+    cost = 1 - (backward + FORWARD_SHARE * forward) / full
+    rows = [("DIVERGED", summary["remarks"][0])] if summary["diverged"] else []
+    if not summary["finished"] and (done := len(summary["epochs"])) < subsampler.schedule.epochs:
+        rows.append(("Stopped", f"after {done} of {plural(subsampler.schedule.epochs, 'epoch')}"))
+    rows += _judged(summary)
+    rows += [
+        ("Samples", f"{backward:,} trained on, {forward:,} measured, of {full:,} in full training"),
+        ("Saved", f"{summary['saved_fraction']:.1%} of the samples; {cost:.1%} with measuring at a third"),
+    ]
+    if every := summary.get("tokens"):
+        learned, odd = summary["tokens_learned"] / every, summary["tokens_outliers"] / every
+        rows.append(("Tokens", f"{learned:.1%} learned and {odd:.1%} outliers, without a gradient"))
+    rows += _outliers(subsampler)
+    time = f"{summary['seconds']:.1f} s, {summary['record_seconds']:.2f} s of it recording scores"
+    return [*rows, ("Time", time)]
+
+
+def _judged(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what was measured on the test or validation samples."""
+    rows, part = [], summary["evaluated_on"].capitalize()
+    of_what = " of a network that diverged" if summary["diverged"] else ""
+    bits, loss = summary.get("bits_per_character"), summary["test_loss"]
+    if bits is not None:
+        rows.append((part, f"{number(bits)} bits a character" if math.isfinite(bits) else _NOT_FINITE))
+    if summary["accuracy"] is not None:
+        what = "accuracy" if bits is None else "next token"
+        rows.append((f"{part} {what}", f"{summary['accuracy']:.2%}{of_what}"))
+    if summary["train_accuracy"] is not None:
+        said = "while training, on the samples that the last epoch trained on"
+        rows.append(("Train accuracy", f"{summary['train_accuracy']:.2%}  ({said})"))
+    if summary["perplexity"] is not None:
+        shown = f"{number(summary['perplexity'])}  (exp of {number(loss)} nats)"
+        rows.append((f"{part} perplexity", shown))
+    elif loss is not None:
+        rows.append((f"{part} loss", number(loss) if math.isfinite(loss) else _NOT_FINITE))
+    return rows
+
+
+def _outliers(subsampler: Subsampler) -> list[tuple[str, str]]:
+    """Return how many samples the last epoch left out as outliers, and how many labels are doubted."""
+    out = subsampler.history[-1].outliers
+    if not out:
+        return []
+    rows = [("Outliers", f"{plural(out, 'sample')} scored far above the others: reason outlier")]
+    if subsampler.labels is None:
+        return rows
+    left_out = subsampler.reason == Reason.OUTLIER
+    predicted = subsampler.predicted[left_out].long()
+    wrong = int(((predicted >= 0) & (predicted != subsampler.labels[left_out].long())).sum())
+    if wrong:
+        rows.append(("Labels doubted", f"{wrong:,} of these, which the network takes for another class"))
+    return rows
