@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from fallow import Schedule, Subsampler, Threshold
 from fallow.arrays.bitset import Bitset
+from fallow.core.epoch import Epoch
+from fallow.core.epoch_scores import EpochScores
 from fallow.core.loading import (
     EpochBatches,
     HostIndex,
@@ -21,7 +23,7 @@ from fallow.core.loading import (
     check_dataset,
     fixed_batches,
 )
-from fallow.core.order import Order
+from fallow.core.plan import Floors, Plan
 from fallow.errors import InvalidType, InvalidValue, WrongState
 
 N = 45
@@ -324,31 +326,15 @@ def test_fixed_batches_keep_their_order():
     assert list(fixed_batches(Plain(), index[:0], 2, list, {})) == []
 
 
-class Source:
+def full_epoch(total):
     """An epoch over all of ``range(total)``."""
-
-    def __init__(self, total):
-        self.total = total
-
-    def order(self, epoch=None, *, shuffle=True):
-        return Order(Bitset(np.ones(self.total, bool)), 3, 0, shuffle=shuffle)
-
-    def key(self, *words):
-        return sum(words)
-
-    def already_used(self):
-        return None
-
-    def resumed(self):
-        return False
-
-    def assert_open(self, planned):
-        return None
+    everyone = Bitset(np.ones(total, bool))
+    return Epoch(Plan(0, everyone), EpochScores(total), Floors(), seed=3, epochs=1)
 
 
 def by_rank(total, batch, ranks, drop_last, monkeypatch):
     """The batches of every rank, as ``[rank][step]``."""
-    batches = EpochBatches(Source(total), batch, drop_last=drop_last)
+    batches = EpochBatches(full_epoch(total), batch, drop_last=drop_last)
     found = []
     for rank in range(ranks):
         monkeypatch.setattr("fallow.core.loading.rank_and_size", lambda rank=rank: (rank, ranks))
@@ -370,7 +356,7 @@ def test_ranks_take_slices_of_global_batches(total, batch, ranks, drop_last):
             return
         found = by_rank(total, batch, ranks, drop_last, monkeypatch)
     steps = list(zip(*found, strict=True))
-    order = Source(total).order()[:].tolist()
+    order = full_epoch(total).order()[:].tolist()
     used = [i for step in steps for part in step for i in part]
     width = batch * ranks
     assert used == order[: total // width * width if drop_last and total >= width else total]
@@ -388,7 +374,7 @@ def test_ranks_take_slices_of_global_batches(total, batch, ranks, drop_last):
     ("total", "sizes"), [(65, [16, 16, 16, 17]), (68, [16] * 4 + [4]), (3, [3]), (64, [16] * 4)]
 )
 def test_full_batches_let_a_small_rest_join_the_batch_before(total, sizes):
-    batches = EpochBatches(Source(total), 16, full_batches=True)
+    batches = EpochBatches(full_epoch(total), 16, full_batches=True)
     found = list(batches)
     assert [len(batch) for batch in found] == sizes
     assert len(batches) == len(found)

@@ -19,7 +19,7 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_the_bound_is_what_the_table_takes():
-    table = Subsampler(1000, Threshold(low=0.1), Schedule(epochs=2))._ledger.table
+    table = Subsampler(1000, Threshold(low=0.1), Schedule(epochs=2)).under_way.scores.table
     bytes_ = sum(getattr(table, name).nbytes for name in ("scores", "scored_in", "reason", "seen"))
     assert bytes_ == 1000 * ROW
     most = installed() // (ROW + PLANNING)

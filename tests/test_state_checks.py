@@ -156,7 +156,7 @@ def test_what_no_training_leaves_is_refused_and_nothing_changes(name):
     after = sub.state_dict()
     assert repr(after) == repr(before)
     sub.load_state_dict(trained().state_dict())
-    assert sub.resumed()
+    assert sub.under_way.resumed
 
 
 def test_a_count_outside_an_epoch_is_refused():
@@ -191,8 +191,8 @@ def test_another_policy_may_remember_anything():
         pass
 
     sub = trained(Own(low=0.3))
-    sub._ledger.table.column("mine", np.float64)[:] = 3
-    sub._ledger.table.notes["mine"] = NAN
+    sub.under_way.scores.table.column("mine", np.float64)[:] = 3
+    sub.under_way.scores.table.notes["mine"] = NAN
     make(Own(low=0.3)).load_state_dict(sub.state_dict())
 
 
@@ -236,4 +236,4 @@ def test_a_policy_that_weighs_wrongly_is_named(wrong):
 def test_a_column_has_one_type():
     sub = trained()
     with pytest.raises(InvalidValue, match=r"of one type, float32\. Found uint8"):
-        sub._ledger.table.column("visits_above_high", np.float32)
+        sub.under_way.scores.table.column("visits_above_high", np.float32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ..arrays.distributed import rank_and_size
 from ..arrays.drawing import drawing_by
 from ..arrays.keyed import mix
 from ..errors import InvalidValue, check_integer, invalid, invalid_type, wrong_state
+from .epoch import Epoch
 from .host_index import HostIndex
 from .order import BLOCK, Order
 
@@ -88,25 +89,6 @@ class IndexedCollate:
         return index, self.collate(samples)
 
 
-class EpochSource(Protocol):
-    """What the batches of an epoch are made of; the subsampler is one."""
-
-    def order(self, epoch: int | None = None, *, shuffle: bool = True) -> Order:
-        """Return the order of the epoch under way, without what was used before it was resumed."""
-
-    def already_used(self) -> NDArray[np.bool_] | None:
-        """Return which samples this process has recorded since; None for none."""
-
-    def resumed(self) -> bool:
-        """Return whether the order is the rest of an epoch that was begun before."""
-
-    def assert_open(self, planned: int) -> None:
-        """Raise where the epoch has ended and ``step()`` was not called."""
-
-    def key(self, *words: int) -> int:
-        """Return a 64-bit key of the seed, the epoch under way and the words."""
-
-
 class EpochBatches(Sampler[list[int]]):
     """This rank's batches of the epoch under way.
 
@@ -118,16 +100,16 @@ class EpochBatches(Sampler[list[int]]):
 
     def __init__(
         self,
-        source: EpochSource,
+        epoch: Epoch,
         batch_size: int,
         *,
         shuffle: bool = True,
         drop_last: bool = False,
         full_batches: bool = False,
     ) -> None:
-        self.source, self.batch_size = source, batch_size
+        self.epoch, self.batch_size = epoch, batch_size
         self.shuffle, self.drop_last, self.full_batches = shuffle, drop_last, full_batches
-        self._n = source.order().kept.n
+        self._n = epoch.order().kept.n
         self._dataset: Any = None
 
     def watch(self, dataset: Dataset[Any]) -> None:
@@ -135,23 +117,23 @@ class EpochBatches(Sampler[list[int]]):
         self._dataset = dataset
 
     def __len__(self) -> int:
-        whole, last = self._split(len(self.source.order()))
+        whole, last = self._split(len(self.epoch.order()))
         return whole + bool(last)
 
     def planned(self) -> tuple[int, int]:
         """Return how many samples this rank and all ranks together will be given from here on."""
         rank, size = rank_and_size()
-        whole, last = self._split(len(self.source.order()))
+        whole, last = self._split(len(self.epoch.order()))
         mine = whole * self.batch_size + _share(last, rank, size)[1]
         return mine, whole * self.batch_size * size + last
 
     def _split(self, total: int) -> tuple[int, int]:
-        if self.drop_last and total < self.batch_size * rank_and_size()[1] and self.source.resumed():
+        if self.drop_last and total < self.batch_size * rank_and_size()[1] and self.epoch.resumed:
             return 0, 0
         return split_batches(total, self.batch_size, drop_last=self.drop_last, full_batches=self.full_batches)
 
     def __iter__(self) -> Iterator[list[int]]:
-        grown = self.source.order().kept.n
+        grown = self.epoch.order().kept.n
         if grown != self._n:
             raise wrong_state(
                 f"The training set has grown from {self._n:,} to {grown:,} samples.",
@@ -159,8 +141,8 @@ class EpochBatches(Sampler[list[int]]):
             )
         if self._dataset is not None:
             check_length(self._dataset, self._n)
-        self.source.assert_open(self.planned()[0])
-        return self._batches(self.source.order(shuffle=self.shuffle), self.source.already_used())
+        self.epoch.check_open(self.planned()[0])
+        return self._batches(self.epoch.order(shuffle=self.shuffle), self.epoch.used_here())
 
     def _batches(self, order: Order, used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
         rank, size = rank_and_size()
@@ -181,7 +163,7 @@ class EpochBatches(Sampler[list[int]]):
         """Yield the batch without the samples already used, or nothing where none is left."""
         left = index if used is None else index[~used[index]]
         if left.size:
-            yield KeyedBatch.of(left, self.source.key(_FETCH, int(left[0])))
+            yield KeyedBatch.of(left, self.epoch.key(_FETCH, int(left[0])))
 
 
 def split_batches(

@@ -15,7 +15,7 @@ from ..arrays.forward_only import forward_only
 from ..errors import invalid
 from . import loading
 from .batch_checks import check_classes, check_rows
-from .journal import Journal
+from .epoch_scores import Pages
 
 ScoreBatch: TypeAlias = Callable[[Tensor, Any], Tensor | tuple[Tensor, Tensor]]
 """``(index, batch) -> scores (B,)``, or the scores and the predicted classes ``(B,)``."""
@@ -29,7 +29,7 @@ def measure(
     batch_size: int,
     collate_fn: Callable[[Any], Any],
     options: dict[str, Any],
-) -> tuple[Journal, Journal]:
+) -> tuple[Pages, Pages]:
     """Score the samples ``index`` of a dataset of ``n`` without gradients.
 
     Running statistics and random number generators are put back.
@@ -42,7 +42,7 @@ def measure(
     """
     loading.check_dataset(dataset, n)
     loading.check_batch_size(batch_size)
-    scored, predicted = Journal(n), Journal(n, torch.int64)
+    scored, predicted = Pages(n), Pages(n, torch.int64)
     with forward_only():
         for part, batch in loading.fixed_batches(dataset, index, batch_size, collate_fn, options):
             found = score_batch(part, batch)

@@ -18,9 +18,9 @@ from ..errors import FallowError, invalid, unknown_name, wrong_state
 from ..policies.base import Reason
 from .class_ids import ClassIds
 from .described import describe, same, shown
+from .epoch_scores import EpochScores
 from .history import EpochRecord
 from .label_change import label_change
-from .ledger import Ledger
 from .plan import Plan
 from .state_checks import VERSION, check_state
 from .table import PREDICTED, Table
@@ -35,29 +35,29 @@ _HOW = "Make the Subsampler as it was made for the state, or load with accept=({
 def pack(
     settings: dict[str, Any],
     labels: NDArray[Any] | None,
-    ledger: Ledger,
+    scores: EpochScores,
     plan: Plan,
     history: list[EpochRecord],
     *,
     local: bool,
 ) -> dict[str, Any]:
     """Return the whole state; with other ranks in mid-epoch this is collective unless ``local``."""
-    ledger.flush()
-    ids = ledger.class_ids.ids
+    scores.flush()
+    ids = scores.class_ids.ids
     _, size = rank_and_size()
-    if size > 1 and not local and not ledger.unbegun:
-        ledger = deepcopy(ledger)
-        ledger.merge()
+    if size > 1 and not local and not scores.unbegun:
+        scores = deepcopy(scores)
+        scores.merge()
     return {
         "version": VERSION,
         "settings": settings | {name: describe(settings[name]) for name in _DESCRIBED},
         "labels": None if labels is None else _tensor(labels.astype(_smallest(labels))),
         **({} if ids is None else {"class_ids": _tensor(ids)}),
         "epoch": plan.epoch,
-        "part": _pack_part(ledger) if local and size > 1 else None,
-        "seconds": ledger.seconds,
-        "measured": ledger.measured,
-        "table": _pack_table(ledger.table),
+        "part": _pack_part(scores) if local and size > 1 else None,
+        "seconds": scores.seconds,
+        "measured": scores.measured,
+        "table": _pack_table(scores.table),
         "plan": {
             "kept": _tensor(plan.kept.packed()),
             "weights": None if plan.weights is None else _tensor(plan.weights),
@@ -72,11 +72,11 @@ def restore(
     saved: dict[str, Any],
     settings: dict[str, Any],
     labels: NDArray[Any] | None,
-    ledger: Ledger,
+    scores: EpochScores,
     accept: Collection[str] = (),
     origin: NDArray[np.int64] | None = None,
 ) -> tuple[Plan, list[EpochRecord]]:
-    """Fill ``ledger`` from a state, and return the plan and the history in it.
+    """Fill ``scores`` from a state, and return the plan and the history in it.
 
     ``origin`` says where each sample stood, -1 for a new one, if samples stand elsewhere than in the state;
     the history is taken as it is.
@@ -88,7 +88,7 @@ def restore(
         WrongState: for other samples or labels in the middle of an epoch.
     """
     try:
-        return _restore(saved, settings, labels, ledger, accept, origin)
+        return _restore(saved, settings, labels, scores, accept, origin)
     except FallowError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
@@ -100,7 +100,7 @@ def _restore(
     saved: dict[str, Any],
     settings: dict[str, Any],
     labels: NDArray[Any] | None,
-    ledger: Ledger,
+    scores: EpochScores,
     accept: Collection[str],
     origin: NDArray[np.int64] | None,
 ) -> tuple[Plan, list[EpochRecord]]:
@@ -122,15 +122,15 @@ def _restore(
             "Load the part of this rank, or save with local=False.",
         )
     n, epoch = int(saved["settings"]["n"]), int(saved["epoch"])
-    ledger.table = Table(n)
-    ledger.begin(epoch)
-    _restore_table(ledger.table, saved["table"])
-    _renumber(ledger, saved.get("class_ids"))
-    ledger.seconds, ledger.measured = float(saved["seconds"]), saved["measured"]
+    scores.table = Table(n)
+    scores.begin(epoch)
+    _restore_table(scores.table, saved["table"])
+    _renumber(scores, saved.get("class_ids"))
+    scores.seconds, scores.measured = float(saved["seconds"]), saved["measured"]
     if part is not None:
-        _restore_part(ledger, part)
-    elif ledger.table.recorded:
-        ledger.resume()
+        _restore_part(scores, part)
+    elif scores.table.recorded:
+        scores.resume()
     plan = saved["plan"]
     weights = None if plan["weights"] is None else _array(plan["weights"])
     kept = Bitset(unpack(_array(plan["kept"]), n))
@@ -139,7 +139,7 @@ def _restore(
         aggregates = {name: value for name, value in entry.items() if name != "used_bits"}
         history.append(EpochRecord.restore(_array(entry["used_bits"]), aggregates))
     planned = Plan(epoch, kept, weights, plan["readmitted"], dict(plan["notes"]))
-    return _adapted(planned, ledger, settings, (before, labels), changed, origin), history
+    return _adapted(planned, scores, settings, (before, labels), changed, origin), history
 
 
 def _check_origin(origin: NDArray[np.int64], before: int, n: int) -> None:
@@ -165,14 +165,14 @@ def _labels_moved(
     return moved
 
 
-def _renumber(ledger: Ledger, saved: Tensor | None) -> None:
+def _renumber(scores: EpochScores, saved: Tensor | None) -> None:
     """Let the table know predicted classes by the numbers that they have now."""
-    now, ledger.class_ids = ledger.class_ids, ClassIds(None if saved is None else _array(saved))
-    if saved is not None and PREDICTED in ledger.table.columns:
-        most = int(ledger.table.columns[PREDICTED].max(initial=0))
+    now, scores.class_ids = scores.class_ids, ClassIds(None if saved is None else _array(saved))
+    if saved is not None and PREDICTED in scores.table.columns:
+        most = int(scores.table.columns[PREDICTED].max(initial=0))
         if most > len(saved) + 1:
             raise invalid(f"The state must hold predicted classes of at most {len(saved) + 1}.", most)
-    ledger.renumber(now)
+    scores.renumber(now)
 
 
 def _refuse(
@@ -202,7 +202,7 @@ def _refuse(
 
 def _adapted(
     plan: Plan,
-    ledger: Ledger,
+    scores: EpochScores,
     settings: dict[str, Any],
     labels: tuple[NDArray[Any] | None, NDArray[Any] | None],
     changed: set[str],
@@ -213,8 +213,8 @@ def _adapted(
     Samples with another label lose their score, so that they train; new ones have none. A policy of
     another kind begins without the memory of the old one.
     """
-    table = ledger.table
-    if (changed & {"n", "labels"} or origin is not None) and not ledger.unbegun:
+    table = scores.table
+    if (changed & {"n", "labels"} or origin is not None) and not scores.unbegun:
         raise wrong_state(
             f"The state was saved in the middle of an epoch ({plan.epoch + 1}, counted from 1), whose "
             "samples are planned.",
@@ -225,7 +225,7 @@ def _adapted(
         table.notes.clear()
     weights, n = None if "policy" in changed else plan.weights, settings["n"]
     if origin is not None:
-        ledger.rearrange(origin)
+        scores.rearrange(origin)
         if weights is not None:
             weights = np.where(origin >= 0, weights[np.maximum(origin, 0)], np.float32(1))
     if "labels" in changed and labels[0] is not None and labels[1] is not None:
@@ -236,7 +236,7 @@ def _adapted(
         weights = None if weights is None else weights[:n]
     elif n > len(table):
         more = n - len(table)
-        ledger.grow(more)
+        scores.grow(more)
         weights = None if weights is None else np.concatenate([weights, np.ones(more, np.float32)])
     if changed & {"n", "labels"} or origin is not None:
         readmitted = min(plan.readmitted, len(table))  # of those that are gone nobody knows how many were
@@ -253,21 +253,21 @@ def _smallest(labels: NDArray[Any]) -> type[np.integer[Any]]:
     )
 
 
-def _pack_part(ledger: Ledger) -> dict[str, Any]:
+def _pack_part(scores: EpochScores) -> dict[str, Any]:
     """Return what only this rank knows, beside its table."""
-    resumed = ledger.resumed
+    resumed = scores.resumed
     return {
         "rank_and_size": list(rank_and_size()),
-        "recorded": ledger.recorded,
+        "recorded": scores.recorded,
         "resumed": None if resumed is None else _tensor(resumed),
-        "shared_repeats": ledger.shared_repeats,
+        "shared_repeats": scores.shared_repeats,
     }
 
 
-def _restore_part(ledger: Ledger, part: dict[str, Any]) -> None:
-    ledger.recorded = ledger.loaded = int(part["recorded"])
-    ledger.shared_repeats = int(part["shared_repeats"])
-    ledger.resumed = None if part["resumed"] is None else _array(part["resumed"])
+def _restore_part(scores: EpochScores, part: dict[str, Any]) -> None:
+    scores.recorded = scores.loaded = int(part["recorded"])
+    scores.shared_repeats = int(part["shared_repeats"])
+    scores.resumed = None if part["resumed"] is None else _array(part["resumed"])
 
 
 def _pack_table(table: Table) -> dict[str, Any]:

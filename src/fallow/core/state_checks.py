@@ -89,7 +89,7 @@ def check_state(saved: Any, policy: Policy, *, without_history: bool = False) ->
         found = _array("class_ids", ids, np.int64, None)
         if not found.size or (np.diff(found) <= 0).any():
             raise invalid("The state must hold `class_ids` in ascending order.", f"{found.size} others", _HOW)
-    of_fallow = type(policy).__module__.startswith(f"{__package__}.")
+    of_fallow = type(policy).__module__.startswith("fallow.")
     ours = of_fallow and same(saved["settings"]["policy"], policy)
     _check_table(saved["table"], n, epoch, ours=ours)
     _check_plan(saved["plan"], n, saved["table"], ours=ours)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
@@ -16,22 +18,24 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from ..arrays.bitset import Bitset
 from ..arrays.distributed import rank_and_size
 from ..errors import check_flag, check_integer, invalid, invalid_type, wrong_state
-from ..policies.base import Policy
+from ..policies.base import Policy, Reason
 from ..scores.base import Score
 from . import loading, state
 from .batch_checks import check_batch, check_index, check_labels, check_scores, mean_loss, only
-from .by_hand import ByHand
 from .class_ids import ClassIds
-from .history import describe
-from .ledger import Ledger
+from .epoch import Epoch
+from .epoch_scores import EpochScores
+from .history import EpochRecord, describe
 from .loading import EpochBatches
 from .memory import check_memory
-from .plan import Floors, Plan, due, plan_epoch
+from .order import Order
+from .plan import Floors, Plan, due, plan_epoch, planned_counts
 from .remeasure import ScoreBatch, measure
 from .schedule import Schedule
+from .table import PREDICTED, Table
 
 
-class Subsampler(ByHand):
+class Subsampler:
     """Leaves learned samples out of the coming epochs, and brings them back to be measured again.
 
     Args:
@@ -47,10 +51,10 @@ class Subsampler(ByHand):
     Attributes:
         n, policy, schedule, seed, score: as given.
         history: an :class:`EpochRecord` for each finished epoch.
-        record_seconds: time spent inside ``record`` in the finished epochs.
+        under_way: the :class:`~fallow.core.epoch.Epoch` under way, for loaders and integrations.
 
     Raises:
-        InvalidValue, InvalidType: where an argument cannot be meant.
+        InvalidValue, InvalidType: if an argument is invalid.
 
     Example:
         >>> import torch
@@ -95,14 +99,17 @@ class Subsampler(ByHand):
         self.seed = check_integer("seed", seed, -(2**63))
         ids = check_labels(labels, self.n)
         class_ids = ClassIds() if ids is None else ClassIds.of(ids)
-        self._floors = Floors(None if ids is None else class_ids.encode(ids), floor, per_class)
-        self._ledger = Ledger(self.n, class_ids)
-        self._plan = Plan(0, Bitset(np.ones(self.n, np.bool_)))
-        self._batches: EpochBatches | None = None
-        self._full_batch: int | None = None
-        self._orders = {}
-        self._said: set[str] = set()
-        self.history = []
+        floors = Floors(None if ids is None else class_ids.encode(ids), floor, per_class)
+        everyone = Plan(0, Bitset(np.ones(self.n, np.bool_)))
+        scores = EpochScores(self.n, class_ids)
+        self.under_way = Epoch(everyone, scores, floors, self.seed, schedule.epochs)
+        self.history: list[EpochRecord] = []
+        self._warned: set[str] = set()
+
+    def __repr__(self) -> str:
+        kept = len(self.under_way.plan.kept)
+        where = f"epoch={self.epoch}, kept={kept}"
+        return f"Subsampler({self.n}, {self.policy!r}, {self.schedule!r}, seed={self.seed}: {where})"
 
     def loader(
         self,
@@ -123,7 +130,7 @@ class Subsampler(ByHand):
             batch_size: samples a rank and step.
             shuffle: False keeps dataset order.
             full_batches: top each epoch up to whole global batches with the highest-scoring learned
-                samples; where there are none, a last one of less than a quarter joins the one before.
+                samples; if there are none, a last one of less than a quarter joins the one before.
             **options: of ``torch.utils.data.DataLoader``: workers, ``collate_fn``, ``drop_last``, ...
 
         Raises:
@@ -134,21 +141,13 @@ class Subsampler(ByHand):
         shuffle, full_batches = check_flag("shuffle", shuffle), check_flag("full_batches", full_batches)
         drop_last = check_flag("drop_last", options.pop("drop_last", False))
         batches = EpochBatches(
-            self, batch_size, shuffle=shuffle, drop_last=drop_last, full_batches=full_batches
+            self.under_way, batch_size, shuffle=shuffle, drop_last=drop_last, full_batches=full_batches
         )
         made = loading.make_loader(dataset, self.n, batches, self.seed, options)
         if full_batches:
-            self._top_up(batch_size)
-        self._batches = batches
+            self.under_way.round_up(batch_size)
+        self.under_way.planned = batches.planned
         return made
-
-    def _top_up(self, batch_size: int) -> None:
-        """Round this and every later epoch up to whole batches on all ranks."""
-        if self._full_batch not in (None, batch_size):
-            found = f"{self._full_batch} and {batch_size}"
-            raise invalid("Loaders with full_batches must agree on the batch size.", found)
-        self._full_batch = batch_size
-        self._replan()
 
     def record(
         self,
@@ -183,18 +182,18 @@ class Subsampler(ByHand):
             WrongState: after the last epoch.
         """
         began = perf_counter()
-        self._assert_running()
+        self.under_way.check_running()
         rows = check_index(index, self.n)
         check_batch(rows.size, losses, scores, predicted, backward)
         accumulating = check_flag("accumulating", accumulating)
         try:
             scores = losses if scores is None else scores
-            self._ledger.record(rows, scores, predicted, backward, accumulating=accumulating)
+            self.under_way.scores.record(rows, scores, predicted, backward, accumulating=accumulating)
         except IndexError:
             check_index(rows, self.n)
             raise
         mean = mean_loss(losses if backward is None else only(losses, backward), self.weights(rows))
-        self._ledger.seconds += perf_counter() - began
+        self.under_way.scores.seconds += perf_counter() - began
         return mean
 
     def remeasure(
@@ -221,104 +220,278 @@ class Subsampler(ByHand):
         Returns:
             How many samples this rank measured.
         """
-        self._assert_running()
+        self.under_way.check_running()
         rank, size = rank_and_size()
         mine = np.array_split(self._due(), size)[rank]
         found = measure(dataset, self.n, mine, score_batch, batch_size, collate_fn, options)
-        self._ledger.measure(*found)
+        self.under_way.scores.measure(*found)
         return int(mine.size)
 
     def _due(self) -> NDArray[np.int64]:
-        return due(self._ledger.table, self.policy, self.schedule, self.epoch + 1, self.seed)
+        return due(self._table, self.policy, self.schedule, self.epoch + 1, self.seed)
 
     def step(self) -> None:
         """End the epoch: gather the scores of all ranks, decide, re-admit, plan the next.
 
         Raises:
-            WrongState: where nothing was recorded, or all epochs are done.
-            InvalidValue: where the first decision would remove every sample; the epoch goes on then.
+            WrongState: if nothing was recorded, or all epochs are done.
+            InvalidValue: if the first decision would remove every sample; the epoch goes on then.
         """
-        self._assert_running()
-        ledger, table = self._ledger, self._ledger.table
-        ledger.commit()
+        ending = self.under_way
+        ending.check_running()
+        scores, table = ending.scores, ending.scores.table
+        scores.commit()
         self._warn_short()
-        ledger.merge()
+        scores.merge()
         if not table.recorded:
             raise wrong_state(
-                f"No sample was recorded in {self._shown_epoch()}.",
+                f"No sample was recorded in {ending.name}.",
                 "Call `subsampler.record(index, losses)` for each batch before `step()`.",
             )
-        if not ledger.measured:
+        if not scores.measured:
             self._warn_due()
-        ledger.settle()
+        scores.settle()
         epoch = self.epoch + 1
         if self.score is not None:
             check_scores(table.scores, self.score)
         elif epoch == self.schedule.warmup and not (table.scores < 0).any():
             self.policy.check_range(0.0, math.inf, "the recorded scores")
         if epoch < self.schedule.epochs:
-            reason, plan = plan_epoch(table, self.policy, self.schedule, self._floors_now(), epoch, self.seed)
+            floors = ending.rounded_floors()
+            reason, plan = plan_epoch(table, self.policy, self.schedule, floors, epoch, self.seed)
         else:
-            reason, plan = table.reason, Plan(epoch, self._plan.kept)
-        past = self._plan
-        self.history.append(describe(table, past.epoch, past.readmitted, ledger.seconds, past.notes))
-        table.reason, self._plan, self._orders = reason, plan, {}
-        ledger.begin(epoch)
-
-    def _shown_epoch(self, later: int = 0) -> str:
-        """Return the epoch under way, or one after it, as people count: from 1."""
-        return f"epoch {self.epoch + later + 1} of {self.schedule.epochs}"
+            reason, plan = table.reason, Plan(epoch, ending.plan.kept)
+        past = ending.plan
+        self.history.append(describe(table, past.epoch, past.readmitted, scores.seconds, past.notes))
+        table.reason = reason
+        ending.begin(plan)
 
     def _warn_due(self) -> None:
         """Say once that removed samples wait to be measured and nobody measures them."""
-        waiting = 0 if "due" in self._said else self._due().size
+        waiting = 0 if "due" in self._warned else self._due().size
         if waiting:
-            self._said.add("due")
+            self._warned.add("due")
             every = self.policy.measures_removed
             what = "removed samples" if every else "outliers"
             other = "" if every else ', or set Schedule(outliers="readmit") or "never"'
+            coming = self.under_way.name_of(self.epoch + 1)
             warnings.warn(
-                f"{waiting:,} {what} are due to be measured before {self._shown_epoch(1)} and stay as "
-                "they are. Call `subsampler.remeasure(dataset, score_batch)` "
+                f"{waiting:,} {what} are due to be measured before {coming} and stay as they are. "
+                "Call `subsampler.remeasure(dataset, score_batch)` "
                 f"before `step()`{other}.",
                 stacklevel=3,
             )
 
     def _warn_short(self) -> None:
         """Say once that an epoch ended before all the samples that were planned for it came."""
-        if self._batches is None or "short" in self._said:
+        if self.under_way.planned is None or "short" in self._warned:
             return
-        planned, recorded = self._batches.planned()[0], self._ledger.recorded
+        planned, recorded = self.under_way.planned()[0], self.under_way.scores.recorded
         if 0 < recorded < planned:
-            self._said.add("short")
+            self._warned.add("short")
             warnings.warn(
-                f"{recorded:,} of {planned:,} samples planned for {self._shown_epoch()} were "
+                f"{recorded:,} of {planned:,} samples planned for {self.under_way.name} were "
                 "recorded; the others keep their last score. If the loop ran to its end, something drops "
                 "batches: a limit of the trainer, or Accelerate's `prepare`, which must not split the "
                 "loader again.",
                 stacklevel=3,
             )
 
-    def _assert_running(self) -> None:
-        if self.epoch >= self.schedule.epochs:
-            raise wrong_state(f"All {self.schedule.epochs} epochs are done.", "Plan more epochs.")
+    def remove(self, index: Any) -> None:
+        """Leave samples out by hand until :meth:`keep`: from this epoch if unbegun, else the next."""
+        table, floors = self._table, self.under_way.floors
+        reason = table.reason.copy()
+        reason[check_index(index, self.n)] = Reason.BY_HAND
+        left = int(np.count_nonzero(reason == Reason.KEPT))
+        if left < floors.kept:
+            raise invalid(f"At least min_kept={floors.kept} samples must stay.", left, "Remove fewer.")
+        table.reason = reason
+        self.under_way.replan()
 
-    def assert_open(self, planned: int) -> None:
-        """Raise where all ``planned`` samples of the epoch are recorded, or all epochs are done.
+    def keep(self, index: Any) -> None:
+        """Give samples back, whatever they were left out for; the policy may remove them again."""
+        self._table.reason[check_index(index, self.n)] = Reason.KEPT
+        self.under_way.replan()
 
-        An epoch that had ended when its state was saved has nothing left: it is iterated once more in vain.
+    def renew(self, index: Any) -> None:
+        """Make samples new, as those whose label or content was mended: kept, without a score or a past.
+
+        Those removed by hand stay so. Call it between epochs.
+
+        Raises:
+            WrongState: in the middle of an epoch.
         """
-        self._assert_running()
-        recorded = self._ledger.recorded + self._ledger.waiting
-        if recorded > self._ledger.loaded and recorded >= planned:
+        rows = check_index(index, self.n)
+        self.under_way.check_unbegun("renew")
+        self._table.forget(rows)
+        self.under_way.replan()
+
+    def extend(self, n: int, labels: Any = None) -> None:
+        """Add ``n`` new samples at the end: kept, without a score. Call it between epochs.
+
+        Args:
+            n: how many more.
+            labels: their class ids ``(n,)``, if the subsampler has labels.
+
+        Raises:
+            WrongState: in the middle of an epoch.
+        """
+        check_memory(self.n + check_integer("n", n, 1))
+        epoch = self.under_way
+        epoch.check_unbegun("extend")
+        old = epoch.floors.labels
+        if (old is None) != (labels is None):
+            need = "no `labels`" if old is None else "`labels` for the new samples"
+            raise invalid(f"extend() needs {need}, as at the start.", repr(labels))
+        if old is not None:
+            new = check_labels(labels, n)
+            assert new is not None
+            ids = np.concatenate([epoch.class_ids.decode(old), new])
+            epoch.scores.renumber(ClassIds.of(ids))
+            epoch.floors = replace(epoch.floors, labels=epoch.class_ids.encode(ids))
+        if epoch.plan.weights is not None:
+            weights = np.concatenate([epoch.plan.weights, np.ones(n, np.float32)])
+            epoch.plan = replace(epoch.plan, weights=weights)
+        self.n += n
+        epoch.scores.grow(n)
+        epoch.replan()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way, from 0; ``schedule.epochs`` when all are done."""
+        return self.under_way.plan.epoch
+
+    @property
+    def reason(self) -> Tensor:
+        """Why each sample is left out, a :class:`Reason`: uint8 ``(N,)``; 0 is kept."""
+        return torch.from_numpy(self._table.reason.copy())
+
+    @property
+    def kept(self) -> Tensor:
+        """Which samples are kept: bool ``(N,)``."""
+        return torch.from_numpy(self._table.reason == Reason.KEPT)
+
+    @property
+    def removed(self) -> Tensor:
+        """Which samples are left out: bool ``(N,)``."""
+        return ~self.kept
+
+    @property
+    def scores(self) -> Tensor:
+        """The last score of each sample: float32 ``(N,)``, NaN where there is none.
+
+        In the middle of an epoch: with what this rank has recorded so far, which waits for the device.
+        """
+        self.under_way.scores.flush()
+        return torch.from_numpy(self._table.scores.copy())
+
+    @property
+    def last_scored(self) -> Tensor:
+        """The epoch of each sample's last score: int64 ``(N,)``, -1 for never."""
+        self.under_way.scores.flush()
+        return torch.from_numpy(self._table.scored_in.astype(np.int64) - 1)
+
+    @property
+    def predicted(self) -> Tensor:
+        """The class last predicted for each sample: int64 ``(N,)``, -1 where its last visit told none.
+
+        If ids are renumbered (see :class:`ClassIds`), a class that no sample has is none either.
+        """
+        self.under_way.scores.flush()
+        column = self._table.columns.get(PREDICTED, np.zeros(self.n, np.int32))
+        return torch.from_numpy(self.under_way.class_ids.decode(column - 1))
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The class ids that were given: int64 ``(N,)``, or None."""
+        labels = self.under_way.floors.labels
+        return None if labels is None else torch.from_numpy(self.under_way.class_ids.decode(labels))
+
+    @property
+    def min_kept(self) -> int:
+        """How many samples are kept at least."""
+        return self.under_way.floors.kept
+
+    @property
+    def min_kept_per_class(self) -> int:
+        """How many samples of each class are kept at least."""
+        return self.under_way.floors.per_class
+
+    @property
+    def record_seconds(self) -> float:
+        """Time spent inside ``record`` so far, in seconds."""
+        return sum(epoch.record_seconds for epoch in self.history) + self.under_way.scores.seconds
+
+    def order(self, epoch: int | None = None, *, shuffle: bool = True) -> Order:
+        """Return the order of an epoch: ``len()``, and ``[a:b]`` gives int64 positions a to b.
+
+        Args:
+            epoch: the epoch under way by default, without the samples used before a resume; or a past
+                one, with the samples that were used in it.
+            shuffle: False gives ascending order.
+
+        Raises:
+            InvalidValue: for an epoch that is not planned yet.
+        """
+        check_flag("shuffle", shuffle)
+        if epoch is None or epoch == self.epoch:
+            return self.under_way.order(shuffle=shuffle)
+        if not 0 <= epoch < self.epoch:
+            step = "It is numbered from 0, as `subsampler.epoch` is; others are not planned yet."
+            raise invalid(f"An epoch that has an order must be in [0, {self.epoch}].", epoch, step)
+        return Order(Bitset(self.history[epoch].used.numpy()), self.seed, epoch, shuffle=shuffle)
+
+    def weights(self, index: Tensor | NDArray[np.int64]) -> Tensor | None:
+        """Return the loss weights of a batch, float32 ``(B,)`` on the host; None where all are 1."""
+        if self.under_way.plan.weights is None:
+            return None
+        return torch.from_numpy(self.under_way.plan.weights[np.asarray(index)])
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, by samples: 0 before the first batch, 1 after the last step.
+
+        ``(epoch + recorded / planned) / epochs``, the same on all ranks after the same number of batches.
+        """
+        if self.epoch >= self.schedule.epochs:
+            return 1.0
+        return (self.epoch + self.under_way.share) / self.schedule.epochs
+
+    def total_steps(self, batch_size: int, *, drop_last: bool = False) -> int:
+        """Return the number of batches a rank of the whole training, where the policy fixes it.
+
+        Args:
+            batch_size: samples a rank and step.
+            drop_last: as it is given to the loader.
+
+        Raises:
+            WrongState: where the scores, or removals by hand, decide how many samples are kept.
+        """
+        loading.check_batch_size(batch_size)
+        check_flag("drop_last", drop_last)
+        if (self._table.reason == Reason.BY_HAND).any():
             raise wrong_state(
-                f"{self._shown_epoch().capitalize()} has ended: all its samples are recorded.",
-                "Call `subsampler.step()` before the next epoch.",
+                "The number of steps is not fixed: samples were removed by hand.",
+                "Drive the learning rate with `subsampler.progress`.",
             )
+        counts = planned_counts(self.policy, self.schedule, self.under_way.rounded_floors(), self.n)
+        full = self.under_way.whole_batch is not None
+        return sum(
+            loading.count_batches(kept, batch_size, drop_last=drop_last, full_batches=full) for kept in counts
+        )
+
+    @property
+    def _table(self) -> Table:
+        return self.under_way.scores.table
+
+    def _ids(self) -> NDArray[Any] | None:
+        """Return the class ids in whatever type they are kept in."""
+        labels, class_ids = self.under_way.floors.labels, self.under_way.class_ids
+        return class_ids.decode(labels) if labels is not None and class_ids.renumbered else labels
 
     def _settings(self) -> dict[str, Any]:
         """Return what a state must have been made with."""
-        floors = self._floors
+        floors = self.under_way.floors
         return {
             "n": self.n,
             "policy": self.policy,
@@ -338,8 +511,9 @@ class Subsampler(ByHand):
             local: this rank's own part, without talking to the others. By default the call is
                 collective inside an epoch: all ranks make it, and each gets the whole.
         """
-        local, labels = check_flag("local", local), self._ids()
-        return state.pack(self._settings(), labels, self._ledger, self._plan, self.history, local=local)
+        check_flag("local", local)
+        epoch = self.under_way
+        return state.pack(self._settings(), self._ids(), epoch.scores, epoch.plan, self.history, local=local)
 
     def load_state_dict(
         self,
@@ -364,9 +538,9 @@ class Subsampler(ByHand):
                 and that is not accepted; names both. Nothing is changed then.
             WrongState: for another n or labels in a state from the middle of an epoch.
         """
-        ledger = Ledger(self.n, self.class_ids)
-        labels = self._ids()
-        self._plan, self.history = state.restore(saved, self._settings(), labels, ledger, accept, origin)
-        self._ledger, self._orders = ledger, {}
+        scores = EpochScores(self.n, self.under_way.class_ids)
+        plan, history = state.restore(saved, self._settings(), self._ids(), scores, accept, origin)
+        self.history = history
+        self.under_way.resume(plan, scores)
         if accept or origin is not None:
-            self._replan()
+            self.under_way.replan()

@@ -208,7 +208,8 @@ class SubsamplingCallback(Callback):
         labels = self.subsampler.labels
         if labels is None:
             return None
-        return torch.from_numpy(self.subsampler.class_ids.encode(labels[index].numpy()).astype(np.int64))
+        numbers = self.subsampler.under_way.class_ids.encode(labels[index].numpy())
+        return torch.from_numpy(numbers.astype(np.int64))
 
     def _read(self, outputs: Any, batch: int) -> tuple[Tensor, Tensor | None]:
         """Return per-sample losses, and scores where they are something else."""
@@ -321,7 +322,7 @@ class SubsamplingCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise for a checkpoint from between the last batch of an epoch and its end: nothing would train."""
-        if self.subsampler.exhausted:
+        if self.subsampler.under_way.exhausted:
             raise wrong_state(
                 f"All batches of epoch {self.subsampler.epoch + 1} of {self.subsampler.schedule.epochs} were "
                 "done when the checkpoint was saved.",

@@ -153,7 +153,8 @@ class EpochWriter(Callback):
         labels = self.subsampler.labels
         if labels is None:
             return None
-        encode = self.subsampler.class_ids.encode  # an id may be negative, and is none then only by number
+        # A class id may be negative; by its number, a negative one means that there is none.
+        encode = self.subsampler.under_way.class_ids.encode
         given, predicted = encode(labels.numpy()), encode(self.subsampler.predicted.numpy())
         there = unpack(record.used_bits, record.n) & (predicted >= 0)
         return float((predicted == given)[there].mean()) if there.any() else None
@@ -166,7 +167,7 @@ class EpochWriter(Callback):
         history, self.unshown = self.subsampler.history, False
         if self.looks is None or not history or history[-1].there > self.subsampler.n:
             return
-        n, labels, ids = history[-1].there, self.subsampler.labels, self.subsampler.class_ids
+        n, labels, ids = history[-1].there, self.subsampler.labels, self.subsampler.under_way.class_ids
         known = None if labels is None else ids.encode(labels.numpy()[:n])
         predicted = ids.encode(self.subsampler.predicted.numpy()[:n])
         with suppress(DamagedData):

@@ -257,7 +257,7 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
     )
     found.train_dataloader = lambda: loader
     module = _own_module(options, None if classes is None else len(classes))
-    known = None if labels is None else subsampler.class_ids.encode(labels.numpy())
+    known = None if labels is None else subsampler.under_way.class_ids.encode(labels.numpy())
     classes = readable(classes)
     samples = DataFile(count, known, None, classes)
     return Job(

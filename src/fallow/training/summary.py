@@ -106,7 +106,7 @@ def finish(
     summary["remarks"] = _remarks(summary, subsampler, step_rule, own=own)
     run.write_summary(summary)
     classes = samples.classes
-    numbers = [] if labels is None else subsampler.class_ids.encode(labels.numpy()).tolist()
+    numbers = [] if labels is None else subsampler.under_way.class_ids.encode(labels.numpy()).tolist()
     names = None if labels is None or classes is None else [classes[i] for i in numbers]
     table = _samples(subsampler, samples, names, str(more["settings"]["data"]), nats=unit == "nats")
     run.write_text(run.samples_path, table)
@@ -132,7 +132,7 @@ def _remarks(
         summary,
         rule=not full,
         thin=thin_epochs(policy, subsampler.schedule),
-        fewest_kept=subsampler.fewest_kept,
+        fewest_kept=subsampler.under_way.fewest_kept(subsampler.policy),
         unpredicted=policy.reads_predictions and not told,
         share=getattr(policy, "fraction", None),
         own=own,
@@ -149,10 +149,13 @@ def _draw(
     """Draw the chart of the finished epochs, and return its files."""
     history, labels = subsampler.history, subsampler.labels
     n = history[-1].there
+    numbers = None
+    if labels is not None:
+        numbers = fitted(subsampler.under_way.class_ids.encode(labels.numpy()), n, -1)
     return save_usage(
         history,
         run.path,
-        labels=None if labels is None else fitted(subsampler.class_ids.encode(labels.numpy()), n, -1),
+        labels=numbers,
         classes=classes,
         scores=fitted(subsampler.scores.numpy(), n, np.nan),
         reached=_reached(summary),
@@ -184,7 +187,7 @@ def _samples(
     scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
     times = fitted(times_used(subsampler.history), subsampler.n, 0)
     files = None if samples.files is None else [relative(file, data) for file in samples.files]
-    numbers = subsampler.class_ids.encode(subsampler.predicted.numpy()).tolist()
+    numbers = subsampler.under_way.class_ids.encode(subsampler.predicted.numpy()).tolist()
     predicted = [samples.class_name(i) if i >= 0 else None for i in numbers]
     return samples_csv(names, scores, reason, times, nats=nats, files=files, predicted=predicted)
 

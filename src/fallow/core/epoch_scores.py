@@ -1,4 +1,4 @@
-"""What an epoch has brought so far: on this rank since it began or was resumed, and on all before."""
+"""The scores of an epoch: as they are recorded, batch by batch, and on their way into the table."""
 
 from __future__ import annotations
 
@@ -13,12 +13,77 @@ from ..arrays.distributed import gather_rows, rank_and_size
 from ..arrays.no_score import NO_SCORE
 from ..policies.base import Reason
 from .class_ids import ClassIds
-from .journal import Journal
 from .table import MEASURED, PREDICTED, TRAINED, UNSEEN, Index, Table
 
+PAGE = 1 << 16
 
-class Ledger:
-    """The table, and the scores of the epoch under way on their way into it.
+
+class Pages:
+    """Pairs of index and value as they were recorded: indices on the host, values on their device.
+
+    A value stays on its device until it is read, so recording never waits for the device.
+
+    Args:
+        n: how many samples; indices need 4 bytes below 2^31.
+        dtype: of the values.
+    """
+
+    def __init__(self, n: int, dtype: torch.dtype = torch.float32) -> None:
+        self._index_dtype = np.int32 if n < 2**31 else np.int64
+        self._dtype = dtype
+        self._full: list[tuple[NDArray[np.integer], Tensor]] = []
+        self._index: NDArray[np.integer] = np.empty(0, self._index_dtype)
+        self._values = torch.empty(0, dtype=dtype)
+        self._host: NDArray[Any] | None = None
+        self._at = 0
+
+    def append(self, index: NDArray[np.int64], values: Tensor) -> None:
+        """Take down one batch: one copy on the device of the values, and no waiting for it."""
+        count = index.size
+        if self._at + count > self._index.size or self._values.device != values.device:
+            self._turn(max(PAGE, count), values.device)
+        page = slice(self._at, self._at + count)
+        self._index[page] = index
+        if self._host is not None and values.dtype == self._dtype:
+            self._host[page] = values.numpy()
+        else:
+            self._values[page].copy_(values)
+        self._at += count
+
+    def _turn(self, size: int, device: torch.device) -> None:
+        """Put the page under way aside and begin a new one."""
+        if self._at:
+            self._full.append((self._index[: self._at], self._values[: self._at]))
+        self._index = np.empty(size, self._index_dtype)
+        self._values = torch.empty(size, dtype=self._dtype, device=device)
+        self._host = self._values.numpy() if device.type == "cpu" else None
+        self._at = 0
+
+    @property
+    def ripe(self) -> bool:
+        """Whether full pages lie on the CPU, where handing them on waits for nothing."""
+        return bool(self._full) and self._full[-1][1].device.type == "cpu"
+
+    def drain(self) -> list[tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Hand on and forget everything: indices and values, one copy for each device."""
+        pages = [*self._full, (self._index[: self._at], self._values[: self._at])]
+        by_device: dict[torch.device, list[tuple[NDArray[np.integer], Tensor]]] = {}
+        for index, values in pages:
+            if index.size:
+                by_device.setdefault(values.device, []).append((index, values))
+        drained = [
+            (
+                np.concatenate([index for index, _ in group]).astype(np.int64),
+                torch.cat([values for _, values in group]).cpu().numpy(),
+            )
+            for group in by_device.values()
+        ]
+        self._full, self._at = [], 0
+        return drained
+
+
+class EpochScores:
+    """The table, and the scores of the epoch under way that are not in it yet.
 
     Args:
         n: how many samples.
@@ -47,8 +112,8 @@ class Ledger:
     def begin(self, epoch: int) -> None:
         """Open ``epoch``: nothing is recorded in it yet."""
         n = len(self.table)
-        self._scores, self._predicted = Journal(n), Journal(n, torch.int64)
-        self._backward = Journal(n, torch.uint8)
+        self._scores, self._predicted = Pages(n), Pages(n, torch.int64)
+        self._backward = Pages(n, torch.uint8)
         self._waiting: list[tuple[Index, Tensor, Tensor | None, Tensor | None]] = []
         self.table.begin_epoch()
         self.epoch = epoch
@@ -122,7 +187,7 @@ class Ledger:
         """Take down predicted classes, by their ids."""
         self.table.column(PREDICTED, np.int32)[rows] = self.class_ids.encode(classes) + 1
 
-    def measure(self, scored: Journal, predicted: Journal) -> None:
+    def measure(self, scored: Pages, predicted: Pages) -> None:
         """Take down scores that were measured without training, and predicted classes."""
         self.flush()
         for rows, scores in scored.drain():
@@ -140,7 +205,7 @@ class Ledger:
         for rows, classes in self._predicted.drain():
             self.predict(rows, classes)
 
-    def done_here(self) -> NDArray[np.bool_] | None:
+    def recorded_here(self) -> NDArray[np.bool_] | None:
         """Return which samples this rank recorded since the epoch began or was resumed, or None."""
         if not self.recorded and not self._waiting:
             return None
