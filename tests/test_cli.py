@@ -549,7 +549,7 @@ def test_print_config_shows_what_would_run(capsys):
 
 def test_help_and_import_load_no_torch():
     code = "import sys, fallow.cli.main\nfor command in ('train', 'compare'):\n"
-    code += "  try: fallow.cli.main([command, '--help'])\n  except SystemExit: pass\n"
+    code += "  try: fallow.cli.main.main([command, '--help'])\n  except SystemExit: pass\n"
     heavy = "{'torch', 'lightning', 'matplotlib', 'sklearn', 'PIL'}"
     code += f"print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

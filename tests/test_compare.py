@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from test_adding import pick_of, pixels, save
 
 import fallow
 from fallow.cli.main import main
@@ -23,6 +22,7 @@ from fallow.comparison.plan import Plan
 from fallow.comparison.running import make_plan
 from fallow.errors import InvalidValue, WrongState
 from fallow.options.train_options import TrainOptions
+from test_added_samples import pick_of, pixels, save
 
 ARMS = ("full", "fewer-epochs", "soft")
 SMALL = {"data": "digits", "samples": 200, "epochs": 3, "accelerator": "cpu"}

@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from safetensors.numpy import load, save
-from test_generations import mutated
 
 import fallow
 from fallow.errors import DamagedData
 from fallow.runs.epoch_file import EpochFile
+from test_checkpoints import mutated
 
 
 def made(n=21, epochs=2):

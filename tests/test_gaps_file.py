@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from test_generations import mutated
 
 from fallow.errors import DamagedData
 from fallow.files.array_file import dump_headed
 from fallow.runs.gaps_file import FORMAT, GapsFile
+from test_checkpoints import mutated
 
 TOLD = {
     "run": "runs/größe",

@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save
-from test_generations import mutated
 
 from fallow.arrays.bitset import unpack
 from fallow.cli.main import main
@@ -25,6 +24,7 @@ from fallow.errors import DamagedData
 from fallow.runs.epoch_file import EpochFile
 from fallow.runs.run import Run
 from fallow.runs.verify import verify
+from test_checkpoints import mutated
 
 QUICK = ["train", "--data", "digits", "--samples", "300", "--epochs", "4", "--accelerator", "cpu"]
 

@@ -32,6 +32,7 @@ from ..options.resume_options import whole_options
 from ..options.train_options import TEXT_TASKS, TrainOptions
 from ..runs.data_changes import Changes
 from ..runs.run import Run
+from ..runs.training_state import TrainingState
 from ..tasks.base import OurTask
 from ..tasks.console import Console
 from ..tasks.image_base import OnImages
@@ -302,7 +303,7 @@ def _as_trained(module: OnImages, run: Run) -> None:
     if state is None:
         return
     path = run.directory.generations.state_path(state.number)
-    kept = parse(run.directory.read(path), str(path))["state_dict"]
+    kept = TrainingState.parse(run.directory.read(path), path).weights
     module.load_state_dict({name: kept[name] for name in ("mean", "std")}, strict=False)
 
 

@@ -22,11 +22,9 @@ from .data_file import DataFile
 from .directory import RunDirectory
 from .epoch_file import EpochFile
 from .gaps_file import GapsFile
-from .schema import Summary
+from .schema import PREDICTED, Summary
 from .thumbnails_file import ShownFile
 
-_PREDICTED = "subsampler/table/columns/predicted"
-"""The end of the name by which a state holds the classes last predicted, plus 1."""
 _STEP = "Put back a copy of it."
 _SUMMARY, _A_ROW = 1 << 22, 1 << 16
 """Bytes of a summary, at most, and how many more each epoch adds."""
@@ -254,7 +252,7 @@ class Run:
         path = self.directory.generations.state_path(self.search.found.number)
         try:
             with safe_open(path, framework="numpy") as state:  # it was found to be sound just now
-                names = [name for name in state.keys() if name.endswith(_PREDICTED)]  # noqa: SIM118
+                names = [name for name in state.keys() if name.endswith(PREDICTED)]  # noqa: SIM118
                 found = state.get_tensor(names[0]) if names else None
         except (OSError, SafetensorError):  # a newer state has taken its place meanwhile
             return None

@@ -14,6 +14,8 @@ from msgspec import Meta, Struct
 from ..core.history import Aggregates
 from ..files.checked_json import MAX_EPOCHS, Count, Epoch, Epochs, Name, Real, Seconds
 
+PREDICTED = "subsampler/table/columns/predicted"
+"""The end of the name by which a state's file holds the classes last predicted, plus 1."""
 _DATA = r"\Adata(-[0-9]{1,6})?\.safetensors\Z"
 
 

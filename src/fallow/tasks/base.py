@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from ..arrays.keyed import mix
 from ..core.subsampler import Subsampler
-
-OURS = "image_task"
-"""Where a saved state has what is ours; the name is older than the other tasks."""
+from ..runs.training_state import TASK
 
 
 @dataclass(frozen=True)
@@ -85,11 +83,11 @@ class OurTask(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save what is not in the weights: how far the epoch is."""
         here = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        checkpoint[OURS] = {"done": (self.subsampler.epoch, self._before() + here)}
+        checkpoint[TASK] = {"done": (self.subsampler.epoch, self._before() + here)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over what :meth:`on_save_checkpoint` saved."""
-        self._resumed = checkpoint[OURS]["done"]
+        self._resumed = checkpoint[TASK]["done"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return SGD with Nesterov momentum 0.9."""

@@ -11,11 +11,12 @@ from torch import Tensor
 from ..arrays.forward_only import forward_only
 from ..arrays.keyed import mix
 from ..core.batch_checks import mean_loss
+from ..runs.training_state import TASK
 from ..scores._logits import class_logits
 from ..scores.base import Score
 from ..scores.kl import KLDivergence, kl_divergence
 from ..step_rules import StepRule, chosen_rows
-from .base import OURS, OurTask
+from .base import OurTask
 from .class_accuracy import ClassAccuracy
 
 _STEP_RULE = 0x57E9
@@ -113,9 +114,9 @@ class Classifying(OurTask):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the counts of the last evaluation too."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[OURS]["class_accuracy"] = self.class_accuracy.counts
+        checkpoint[TASK]["class_accuracy"] = self.class_accuracy.counts
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over what :meth:`on_save_checkpoint` saved."""
         super().on_load_checkpoint(checkpoint)
-        self.class_accuracy.counts = checkpoint[OURS]["class_accuracy"]
+        self.class_accuracy.counts = checkpoint[TASK]["class_accuracy"]

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from ..arrays.distributed import gather_rows, rank_and_size
 from ..core.subsampler import Subsampler
+from ..runs.training_state import TASK
 from ..scores.base import is_no_score
 from ..scores.linear import Measured, linear_kl
 from ..scores.sequence import token_kl
 from ..step_rules import TokenThreshold
-from .base import OURS, OurTask, Recipe, adamw
+from .base import OurTask, Recipe, adamw
 
 _IGNORED = -100
 
@@ -128,12 +129,12 @@ class LanguageModelTask(OurTask):
         """Save the counts of the epoch under way too, of all ranks; every rank calls it."""
         super().on_save_checkpoint(checkpoint)
         counts = gather_rows(self.token_counts.cpu().numpy())
-        checkpoint[OURS]["token_counts"] = sum(torch.from_numpy(part) for (part,) in counts)
+        checkpoint[TASK]["token_counts"] = sum(torch.from_numpy(part) for (part,) in counts)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over what :meth:`on_save_checkpoint` saved."""
         super().on_load_checkpoint(checkpoint)
-        counted = checkpoint[OURS]["token_counts"]
+        counted = checkpoint[TASK]["token_counts"]
         self._counted = counted if rank_and_size()[0] == 0 else torch.zeros_like(counted)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

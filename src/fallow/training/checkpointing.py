@@ -21,22 +21,15 @@ from ..errors import wrong_state
 from ..files.disk import Digest
 from ..files.state_file import dump, parse
 from ..runs.directory import RunDirectory
+from ..runs.training_state import CHECKPOINTER, TrainingState
 from .epoch_writer import EpochWriter
-from .state_parts import SUBSAMPLING, check_optimizers
+from .resume_checks import check_optimizers
 from .summary import samples_evaluated
 
 NEXT = "state/next"
 """The path by which Lightning is asked to save a generation."""
 _ASK_EVERY = 32
 """Steps between two looks at whether any rank was told to stop, where there are several."""
-_OF_CODE: tuple[str, ...] = (
-    "hyper_parameters",
-    "hparams_name",
-    "hparams_type",
-    "datamodule_hyper_parameters",
-)
-_OF_CODE += ("datamodule_hparams_name", "datamodule_hparams_type")
-"""What a checkpoint holds to build objects again, which are built from the run's options here."""
 
 
 class StateIO(TorchCheckpointIO):
@@ -124,7 +117,7 @@ class Keeper(Callback):
     @property
     def state_key(self) -> str:
         """The name of this part in a saved state: it stays, whatever the class is called."""
-        return "Keeper"
+        return CHECKPOINTER
 
     @property
     def begun(self) -> bool:
@@ -168,23 +161,19 @@ class Keeper(Callback):
 
     def write(self, checkpoint: dict[str, Any]) -> None:
         """Write what Lightning collected; on the first rank only."""
-        state = {name: part for name, part in checkpoint.items() if name not in _OF_CODE}
-        callbacks = dict(state["callbacks"])
-        watch = SUBSAMPLING
-        saved = callbacks[watch]
-        callbacks[watch] = {**saved, "subsampler": {**saved["subsampler"], "history": []}}
+        state = TrainingState.collected(checkpoint)
         about = {
             **self.about,
             "data": self.run.data_name,
             "epoch": self.subsampler.epoch,
             "epochs": self.subsampler.schedule.epochs,
-            "recorded": int(callbacks[watch]["subsampler"]["table"]["recorded"]),
+            "recorded": state.recorded,
             "planned": int(self.subsampler.kept.sum()),
             "steps": self.steps,
             "seconds": round(self.seconds, 3),
         }
         written = len(self.subsampler.history) - len(self.writer.pending)
-        self._unwritten = (dump({**state, "callbacks": callbacks}), about, self.run.needed(written))
+        self._unwritten = (state.dump(), about, self.run.needed(written))
         try:
             self.write_pending()
         except OSError as error:

@@ -24,6 +24,7 @@ from ..runs.epoch_file import EpochFile
 from ..runs.highlights import choose
 from ..runs.schema import SummaryRow
 from ..runs.thumbnails_file import ShownFile
+from ..runs.training_state import WRITER
 from ..scores.base import is_no_score
 from ..step_rules import StepRule
 from ..tasks.console import Console, number
@@ -82,7 +83,7 @@ class EpochWriter(Callback):
     @property
     def state_key(self) -> str:
         """The name of this part in a saved state: it stays, whatever the class is called."""
-        return "EpochWriter"
+        return WRITER
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note what is left out of the epoch."""

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from ..core.history import Aggregates, EpochRecord
 from ..core.numbering import Numbering
 from ..core.state import ACCEPTABLE
 from ..errors import DamagedData, FallowError, damaged, invalid
-from ..files.state_file import parse
 from ..options.resume_options import ADDED
 from ..options.train_options import TrainOptions
 from ..runs.checkpoints import Generation, check_file
@@ -24,9 +23,10 @@ from ..runs.data_changes import Changes
 from ..runs.data_file import DataFile
 from ..runs.directory import RunDirectory
 from ..runs.thumbnails_file import ShownFile
+from ..runs.training_state import TrainingState
 from ..tasks.console import Console
 from .jobs import Job, noun_of
-from .state_parts import KEEPER, SUBSAMPLING, WRITER, check_parts
+from .resume_checks import check_fits
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Restored:
         generation: which.
     """
 
-    state: dict[str, Any] | None = None
+    state: TrainingState | None = None
     generation: Generation | None = None
 
 
@@ -129,10 +129,10 @@ def restore(
         _say(run, job, options, generation, changes, console)
     path = run.generations.state_path(generation.number)
     data = run.read(path)
-    state = parse(data, str(path))
+    state = TrainingState.parse(data, path)
     file = _numbered(run, job.data, before, changes, done)
     with taking_over(path):
-        check_parts(state, path, generation.about, job)
+        check_fits(state, path, generation.about, job)
         return _restored(
             run, job, options, console, generation, (data, state), (wrong, changes, file), writes=writes
         )
@@ -166,7 +166,7 @@ def _restored(
     options: TrainOptions,
     console: Console,
     generation: Generation,
-    saved_state: tuple[bytes, dict[str, Any]],
+    saved_state: tuple[bytes, TrainingState],
     found: tuple[dict[str, str], Changes | None, DataFile],
     *,
     writes: bool,
@@ -174,24 +174,21 @@ def _restored(
     data, state = saved_state
     wrong, changes, file = found
     done, origin = int(generation.about["epoch"]), changes.moved if changes else None
-    callbacks = state["callbacks"]
-    _forget_foreign_checkpoints(callbacks, console)
+    _forget_foreign_checkpoints(state.callbacks, console)
     run.lost = _lost_epochs(run, generation, wrong, options)
     if writes:
         for lost in filter(Path.exists, map(run.epoch_path, run.lost)):
             run.disk.rename(lost, lost.with_suffix(".damaged"))
-    run.lost |= _without_a_file(run, generation, callbacks)
-    watch = SUBSAMPLING
-    saved = callbacks[watch]["subsampler"]
-    saved["history"] = _history(run, callbacks)
-    job.subsampler.load_state_dict(saved, accept=_accepted(options), origin=origin)
+    run.lost |= _without_a_file(run, generation, state)
+    state.put_history(_history(run, state))
+    job.subsampler.load_state_dict(state.subsampler, accept=_accepted(options), origin=origin)
     if changes and (changed := np.union1d(changes.relabelled, changes.remade)).size:
         job.subsampler.renew(changed)
-    callbacks[watch]["subsampler"] = job.subsampler.state_dict()
-    if origin is not None and job.watch is not None and "watch" in callbacks[watch]:
-        job.watch.load_state_dict(callbacks[watch]["watch"])
+    state.subsampler = job.subsampler.state_dict()
+    if origin is not None and job.watch is not None and state.density is not None:
+        job.watch.load_state_dict(state.density)
         job.watch.renumber(origin)
-        callbacks[watch]["watch"] = job.watch.state_dict(local=True)
+        state.density = job.watch.state_dict(local=True)
     run.digests.update(generation.files)
     run.generations.trust(generation)
     if writes and run.data_path.name in wrong and run.data_path.exists():
@@ -204,7 +201,7 @@ def _restored(
             if origin is not None:
                 _renumber_shown(run, origin)
     if writes and wrong:
-        generation = _without_what_is_damaged(run, generation, data, callbacks)
+        generation = _without_what_is_damaged(run, generation, data, state)
     return Restored(state, generation)
 
 
@@ -230,12 +227,12 @@ def _forget_foreign_checkpoints(callbacks: dict[str, Any], console: Console) -> 
 
 
 def _without_what_is_damaged(
-    run: RunDirectory, generation: Generation, state: bytes, callbacks: dict[str, Any]
+    run: RunDirectory, generation: Generation, data: bytes, state: TrainingState
 ) -> Generation:
     """Write the state anew, so that nothing builds on the damaged files any more."""
-    written = len(callbacks[KEEPER]["record_seconds"]) - len(callbacks[WRITER]["pending"])
     run.generations.distrust()
-    return run.generations.write(state, {**generation.about, "data": run.data_name}, run.needed(written))
+    about = {**generation.about, "data": run.data_name}
+    return run.generations.write(data, about, run.needed(state.written))
 
 
 def _for_other_data(
@@ -356,47 +353,33 @@ def _lost_epochs(
     return lost
 
 
-def _without_a_file(run: RunDirectory, generation: Generation, callbacks: dict[str, Any]) -> set[int]:
+def _without_a_file(run: RunDirectory, generation: Generation, state: TrainingState) -> set[int]:
     """Return the past epochs that the state does not build on, as they were lost before."""
-    written = len(callbacks[KEEPER]["record_seconds"]) - len(callbacks[WRITER]["pending"])
-    names = {epoch: run.epoch_path(epoch).relative_to(run.path).as_posix() for epoch in range(written)}
+    names = {epoch: run.epoch_path(epoch).relative_to(run.path).as_posix() for epoch in range(state.written)}
     return {epoch for epoch, name in names.items() if name not in generation.files}
 
 
-def _history(run: RunDirectory, callbacks: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the past epochs as a subsampler's state holds them, from their files and the rows."""
-    seconds = callbacks[KEEPER]["record_seconds"]
-    rows, pending = callbacks[WRITER]["epochs"], callbacks[WRITER]["pending"]
+def _history(run: RunDirectory, state: TrainingState) -> list[EpochRecord]:
+    """Return the past epochs: from their files, or without their bits from the rows of a summary."""
     history = []
-    for epoch, taken in enumerate(seconds):
+    for epoch, seconds in enumerate(state.record_seconds):
         if epoch in run.lost:
-            history.append(_from_row(run, rows[epoch], taken))
-            continue
-        if epoch >= len(seconds) - len(pending):
-            data = pending[epoch - len(seconds) + len(pending)]
-            file = run.parse_epoch(data.tobytes(), epoch)
+            record = _from_row(run, state.rows[epoch])
+        elif epoch >= state.written:
+            record = run.parse_epoch(state.pending[epoch - state.written].tobytes(), epoch).record
         else:
-            file = run.read_epoch(epoch)
-        entry = {**file.record.aggregates(), "record_seconds": taken}
-        history.append({"used_bits": torch.from_numpy(file.record.used_bits), **entry})
+            record = run.read_epoch(epoch).record
+        history.append(replace(record, record_seconds=seconds))
     return history
 
 
-def _from_row(run: RunDirectory, row: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _from_row(run: RunDirectory, row: dict[str, Any]) -> EpochRecord:
     """Return a past epoch whose file is lost: its numbers are known, but not which samples it used."""
-    names: tuple[str, ...] = (
-        "n",
-        "backward",
-        "forward_only",
-        "kept",
-        "learned",
-        "outliers",
-        "not_drawn",
-        "by_hand",
-    )
-    names += ("readmitted", "bad", "mean_score", "score_quantiles", "score_histogram", "notes", "epoch")
+    aggregates = {name: row[name] for name in Aggregates.__struct_fields__}
+    if row["mean_score"] is None:
+        aggregates["mean_score"] = np.nan
+    aggregates["score_quantiles"] = [np.nan if q is None else q for q in row["score_quantiles"]]
     places = run.numbering.places(row["epoch"], row["n"])
     there = row["n"] if places is None else int(places.size)
-    bits = torch.zeros(-(-there // 8), dtype=torch.uint8)
-    found = {"used_bits": bits, "record_seconds": seconds, **{name: row[name] for name in names}}
-    return found | {"gone": row["n"] - there}
+    no_bits = np.zeros(-(-there // 8), np.uint8)
+    return EpochRecord.restore(no_bits, {**aggregates, "record_seconds": 0.0, "gone": row["n"] - there})

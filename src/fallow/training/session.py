@@ -22,6 +22,7 @@ from ..options.own_errors import ENDINGS, clearer, ended
 from ..options.resume_options import plain
 from ..options.train_options import TrainOptions
 from ..runs.directory import RunDirectory
+from ..runs.training_state import CHECKPOINTER, WRITER
 from ..scores import RelativeToBatch
 from ..tasks.autoencoder import AutoencoderTask
 from ..tasks.base import OurTask
@@ -34,8 +35,8 @@ from .checkpointing import Keeper, StateIO
 from .epoch_writer import EpochWriter, mend
 from .jobs import Job
 from .resume import Restored, taking_over
+from .resume_checks import uses_all_weights
 from .settings import evaluated_on, opening, settings_of
-from .state_parts import KEEPER, WRITER, uses_all_weights
 from .summary import finish
 from .trackers import EpochScalars
 from .trainer import fit, make_trainer
@@ -100,8 +101,9 @@ class Session:
         watch.before_batch = self.keeper.before_batch
         scalars = EpochScalars(self.writer, plain(self.used))
         callbacks = [watch, self.writer.watch, self.writer, scalars, self.keeper]
+        loaded = None if self.restored.state is None else self.restored.state.tree
         self.trainer: Trainer = make_trainer(
-            options, run, callbacks, StateIO(self.keeper, self.restored.state), console.line
+            options, run, callbacks, StateIO(self.keeper, loaded), console.line
         )
         check_launched(self.trainer.world_size)
 
@@ -200,10 +202,10 @@ class Session:
         assert state is not None
         assert generation is not None
         with taking_over(self.run.generations.state_path(generation.number)):
-            self.writer.load_state_dict(state["callbacks"][WRITER])
-            self.keeper.load_state_dict(state["callbacks"][KEEPER])
-            self.job.module.on_load_checkpoint(state)
-            self.job.module.load_state_dict(state["state_dict"])
+            self.writer.load_state_dict(state.callbacks[WRITER])
+            self.keeper.load_state_dict(state.callbacks[CHECKPOINTER])
+            self.job.module.on_load_checkpoint(state.tree)
+            self.job.module.load_state_dict(state.weights)
         self.console.line(f"{self.run.path} has finished: there is nothing left to train.")
 
     def _leave(self, more: dict[str, Any]) -> dict[str, Any]:

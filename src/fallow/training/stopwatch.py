@@ -7,6 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ..runs.training_state import STOPWATCH
+
 
 class Stopwatch(Callback):
     """Measures each epoch on the host's clock.
@@ -24,7 +26,7 @@ class Stopwatch(Callback):
     @property
     def state_key(self) -> str:
         """The name of this part in a saved state: it stays, whatever the class is called."""
-        return "Stopwatch"
+        return STOPWATCH
 
     @property
     def seconds(self) -> float:
