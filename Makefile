@@ -32,6 +32,7 @@ check: .venv/.developing ## Format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: .venv/.developing ## Format and mend what can be mended
 	$(BIN)/ruff format .
