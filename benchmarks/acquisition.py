@@ -147,7 +147,7 @@ def choices(network, train_x, train_y, pool_x, budget: int, seed: int) -> dict[s
     surveyor = Surveyor(ActivationDensity(network, seed=seed), network).learn(batches(train_x, train_y))
     training = surveyor.survey(batches(train_x, train_y), training=True)
     pool = surveyor.survey(batches(pool_x))
-    sound = np.flatnonzero(pool.strangeness <= LIMIT)
+    sound = np.flatnonzero(pool.novelty <= LIMIT)
     shuffled = torch.randperm(len(pool_x), generator=draw)
     top = probabilities.topk(2, dim=1)[0]
     return {

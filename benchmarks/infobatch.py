@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from fallow.arrays.keyed import mix, uniform
-from fallow.policies import BelowMean, Reason, Standing
+from fallow.policies import BelowMean, PolicyInput, Reason
 
 
 @contextmanager
@@ -49,11 +49,11 @@ def original(folder: Path) -> Iterator[ModuleType]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def shown(scores: np.ndarray, epoch: int = 1) -> Standing:
+def shown(scores: np.ndarray, epoch: int = 1) -> PolicyInput:
     """Return the standing of samples that were all scored in the epoch that ended."""
     n, key = scores.size, mix(0, epoch)
     columns: dict[str, Any] = {}
-    return Standing(
+    return PolicyInput(
         scores=scores,
         fresh=np.ones(n, np.bool_),
         reason=np.zeros(n, np.uint8),
@@ -65,10 +65,10 @@ def shown(scores: np.ndarray, epoch: int = 1) -> Standing:
 
 def side_by_side(module: ModuleType, scores: np.ndarray, ratio: float) -> dict[str, Any]:
     """Return what both rules make of the same scores, their draw replaced by ours."""
-    policy, standing = BelowMean(ratio), shown(scores)
-    reason = policy.decide(standing)
+    policy, inputs = BelowMean(ratio), shown(scores)
+    reason = policy.decide(inputs)
     kept = reason == Reason.KEPT
-    weights = policy.weights(standing, reason)
+    weights = policy.weights(inputs, reason)
     assert weights is not None
     theirs = module.InfoBatch(TensorDataset(torch.arange(scores.size)), 100, ratio)
     theirs.scores = torch.from_numpy(scores.copy())

@@ -70,7 +70,7 @@ def files(n, folder):
         for number in range(REPEATS):
             taken, data = timed(lambda: dump({**sub.state_dict(), "history": []}))
             packed.append(taken)
-            states.append(taken + timed(run.generations.write, data, {"epoch": number, "recorded": 0}, {})[0])
+            states.append(taken + timed(run.checkpoints.write, data, {"epoch": number, "recorded": 0}, {})[0])
     return {
         "samples": n,
         "epoch_bytes": size,
@@ -86,7 +86,7 @@ def files(n, folder):
 def share(folder, samples, epochs):
     """Return which share of a training on Fashion-MNIST is spent on keeping it."""
     from fallow.options.train_options import TrainOptions
-    from fallow.training.checkpointing import Keeper
+    from fallow.training.checkpointing import Checkpointer
     from fallow.training.epoch_writer import EpochWriter
     from fallow.training.train import train
 
@@ -104,7 +104,7 @@ def share(folder, samples, epochs):
 
         setattr(owner, name, method)
 
-    counting("state", Keeper, "save")
+    counting("state", Checkpointer, "save")
     counting("history", EpochWriter, "write_pending")
     counting("pictures", EpochWriter, "show")
     options = TrainOptions(data="fashion-mnist", samples=samples, epochs=epochs, out=str(folder / "trained"))

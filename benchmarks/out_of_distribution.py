@@ -8,7 +8,7 @@ the same shape, are scored by every method on that one network. AUROC of the oth
 test samples, over seeds.
 
 Ours: ``surprise``, the density of the activations of two layers (``ActivationDensity``, in evaluation),
-and of each of them; ``strangeness``, how inputs are made (``Likeness``), which knows no network; and
+and of each of them; ``strangeness``, how inputs are made (``InputNovelty``), which knows no network; and
 both, the mean of their ranks among the training samples. The others see the input of the last linear
 layer: Mahalanobis (Lee et al., 2018), RMDS (Ren et al., 2021), kNN (Sun et al., 2022), ViM (Wang et al.,
 2022), the energy and the largest softmax.
@@ -118,14 +118,14 @@ def ours(network: nn.Module, seen: Tensor, labels: Tensor, asked: Tensor, seed: 
         known = np.sort(getattr(training, name))
         return torch.from_numpy(np.searchsorted(known, getattr(found, name)) / len(known))
 
-    strangeness = torch.from_numpy(found.strangeness.astype(np.float64))
-    ties = strangeness.argsort().argsort() / len(strangeness)  # beyond all training samples ranks are equal
+    novelty = torch.from_numpy(found.novelty.astype(np.float64))
+    ties = novelty.argsort().argsort() / len(novelty)  # beyond all training samples ranks are equal
     both = rank("surprise") + rank("strangeness") + 1e-6 * ties
     return {
         "ours: surprise": torch.from_numpy(found.surprise),
         "ours: first layer": by_layer[:, 0],
         "ours: last layer": by_layer[:, -1],
-        "ours: strangeness": strangeness,
+        "ours: strangeness": novelty,
         "ours: both": both,
     }
 

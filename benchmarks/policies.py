@@ -25,10 +25,10 @@ from fallow.policies import (
     Kakurenbo,
     OrderDP,
     Policy,
+    PolicyInput,
     RandomFraction,
     RePB,
     SeTa,
-    Standing,
     Threshold,
 )
 
@@ -54,10 +54,10 @@ POLICIES = [
 ]
 
 
-def standing_of(epoch: int, **more: Any) -> Standing:
+def standing_of(epoch: int, **more: Any) -> PolicyInput:
     """Return a standing with the draws of that epoch."""
     key = mix(0, epoch)
-    return Standing(epoch=epoch, uniform=lambda start, stop: uniform(key, start, stop), **more)
+    return PolicyInput(epoch=epoch, uniform=lambda start, stop: uniform(key, start, stop), **more)
 
 
 def time_policy(policy: Policy, n: int, epochs: int) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def time_policy(policy: Policy, n: int, epochs: int) -> dict[str, Any]:
         scores = base * rng.lognormal(0, 0.05, n).astype(np.float32)
         if isinstance(policy, RePB):
             scores -= scores.mean()
-        standing = standing_of(
+        inputs = standing_of(
             epoch,
             scores=scores,
             fresh=(reason == 0) | policy.measures_removed,
@@ -84,8 +84,8 @@ def time_policy(policy: Policy, n: int, epochs: int) -> dict[str, Any]:
             notes=notes,
         )
         began = perf_counter()
-        reason = policy.decide(standing)
-        policy.weights(standing, reason)
+        reason = policy.decide(inputs)
+        policy.weights(inputs, reason)
         seconds.append(perf_counter() - began)
     found = round(1e3 * median(seconds), 1), round(1e3 * max(seconds), 1)
     left_out = round(np.count_nonzero(reason) / n, 4)

@@ -26,12 +26,12 @@ from safetensors.numpy import save
 from fallow.core.history import describe
 from fallow.core.table import TRAINED, Table
 from fallow.policies.base import Reason
-from fallow.runs.checkpoints import Generations
+from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.data_file import DataFile
 from fallow.runs.directory import RunDirectory
 from fallow.runs.epoch_file import EpochFile
 from fallow.runs.highlights import choose
-from fallow.runs.thumbnails_file import ShownFile
+from fallow.runs.thumbnails_file import ThumbnailsFile
 
 CLASSES = 1_000
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -74,15 +74,15 @@ def make_run(path: Path, n: int, epochs: int) -> None:
     predicted = np.where(wrong, (labels + 1) % CLASSES, labels).astype(np.int32)
     index = choose(table.scores, table.reason, times, labels, predicted).index
     pictures = draw.integers(0, 255, (index.size, 24, 24, 3), np.uint8).repeat(4, 1).repeat(4, 2)
-    shown = ShownFile(epochs - 1, index, predicted[index], pictures)
-    run.put(run.shown_path, shown.dump())
+    shown = ThumbnailsFile(epochs - 1, index, predicted[index], pictures)
+    run.put(run.thumbnails_path, shown.dump())
     state = save({"~/subsampler/table/columns/predicted": predicted + 1})
     about = {
         "options": {"data": "synthetic", "policy": "threshold", "score": "kl"},
         "epoch": epochs,
         "epochs": epochs,
     }
-    Generations(path).write(state, about, run.needed(epochs))
+    Checkpoints(path).write(state, about, run.needed(epochs))
     run.write_text(run.config_path, "data: synthetic\n")
     run.release()
 

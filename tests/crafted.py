@@ -23,7 +23,7 @@ import numpy as np
 
 from fallow.files.array_file import dump_headed
 from fallow.files.disk import Digest
-from fallow.runs.checkpoints import Generation, Generations, _manifest
+from fallow.runs.checkpoints import Checkpoint, Checkpoints, _manifest
 
 Craft = Callable[[Path], None]
 CRAFTS: dict[str, Craft] = {}
@@ -62,20 +62,20 @@ def add(kind: str, name: str, function: Craft) -> None:
     craft(kind, name)(function)
 
 
-def newest(run: Path) -> Generation:
+def newest(run: Path) -> Checkpoint:
     """Return the newest generation as it stands, sound or not."""
-    numbers = Generations(run).numbers()
-    return Generations(run).manifest(numbers[-1])
+    numbers = Checkpoints(run).numbers()
+    return Checkpoints(run).manifest(numbers[-1])
 
 
-def put_manifest(run: Path, generation: Generation) -> None:
+def put_manifest(run: Path, checkpoint: Checkpoint) -> None:
     """Write a manifest with a right checksum, and remove the older generations: they would be used."""
-    generations = Generations(run)
-    for number in generations.numbers():
-        if number != generation.number:
-            generations.manifest_path(number).unlink(missing_ok=True)
-            generations.state_path(number).unlink(missing_ok=True)
-    generations.manifest_path(generation.number).write_bytes(_manifest(generation))
+    checkpoints = Checkpoints(run)
+    for number in checkpoints.numbers():
+        if number != checkpoint.number:
+            checkpoints.manifest_path(number).unlink(missing_ok=True)
+            checkpoints.state_path(number).unlink(missing_ok=True)
+    checkpoints.manifest_path(checkpoint.number).write_bytes(_manifest(checkpoint))
 
 
 def reseal(run: Path) -> None:
@@ -263,9 +263,9 @@ for _label, _data in {
 }.items():
 
     def _put(run: Path, data: bytes = _data) -> None:
-        generations = Generations(run)
-        for number in generations.numbers():
-            generations.manifest_path(number).write_bytes(data)
+        checkpoints = Checkpoints(run)
+        for number in checkpoints.numbers():
+            checkpoints.manifest_path(number).write_bytes(data)
 
     add("manifest", _label, _put)
 
@@ -591,9 +591,9 @@ _NAMES = (
 
 
 def _place(run: Path, name: str) -> Path:
-    number = Generations(run).numbers()[-1]
-    generations = Generations(run)
-    found = {"STATE": generations.state_path(number), "MANIFEST": generations.manifest_path(number)}
+    number = Checkpoints(run).numbers()[-1]
+    checkpoints = Checkpoints(run)
+    found = {"STATE": checkpoints.state_path(number), "MANIFEST": checkpoints.manifest_path(number)}
     path = found.get(name, run / name)
     if path.is_file() or path.is_symlink():
         path.unlink()
@@ -721,8 +721,8 @@ def changed_state(change: Callable[[dict[str, Any]], Any]) -> Craft:
     def rewrite(run: Path) -> None:
         from fallow.files.state_file import dump, parse
 
-        generations = Generations(run)
-        path = generations.state_path(generations.numbers()[-1])
+        checkpoints = Checkpoints(run)
+        path = checkpoints.state_path(checkpoints.numbers()[-1])
         tree = parse(path.read_bytes(), "state")
         found = change(tree)
         path.write_bytes(dump(tree if found is None else found))

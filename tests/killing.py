@@ -52,7 +52,7 @@ def begin_or_go_on(run):
     console = Console(RichConsole(stderr=True), silent=True)
     directory = RunDirectory(run)
     begun = run.is_dir() and (
-        directory.config_path.exists() or directory.generations.numbers() or directory.epochs()
+        directory.config_path.exists() or directory.checkpoints.numbers() or directory.epochs()
     )
     if begun:
         train(TrainOptions(**{**stored_options(str(run)), "resume": str(run)}), console)

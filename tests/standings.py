@@ -3,19 +3,19 @@
 import numpy as np
 
 from fallow.arrays.keyed import mix, uniform
-from fallow.policies import Reason, RePB, Standing
+from fallow.policies import PolicyInput, Reason, RePB
 
 EPOCHS = 40
 
 
-def standing(scores, *, seed=0, epoch=1, fresh=None, reason=None, columns=None, **more):
+def inputs(scores, *, seed=0, epoch=1, fresh=None, reason=None, columns=None, **more):
     """Return what a policy is shown: all samples scored in the epoch that ended, unless told otherwise."""
     scores = np.asarray(scores, np.float32)
     n = scores.size
     columns = {} if columns is None else columns
     key = mix(seed, epoch)
     given = {"epochs": EPOCHS, "labels": np.zeros(n, np.int32), "predicted": np.zeros(n, np.int32), **more}
-    return Standing(
+    return PolicyInput(
         scores=scores,
         fresh=np.ones(n, np.bool_) if fresh is None else np.asarray(fresh, np.bool_),
         reason=np.zeros(n, np.uint8) if reason is None else np.asarray(reason, np.uint8),
@@ -55,4 +55,4 @@ def suited(policy, scores):
 
 
 def removed(policy, scores, **more):
-    return policy.decide(standing(scores, **more)) != Reason.KEPT
+    return policy.decide(inputs(scores, **more)) != Reason.KEPT

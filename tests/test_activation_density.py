@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-import fallow.activations.watch as watching
+import fallow.activations.monitor as watching
 from fallow import NO_SCORE
 from fallow.activations import ActivationDensity
 from fallow.densities import ClassGaussian, Gaussian, GaussianMixture

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fallow import Schedule, Subsampler, Threshold
 from fallow.policies import Reason
 from fallow.policies.threshold import FEWEST, FIRST_LOW
-from standings import standing
+from standings import inputs
 
 AUTO = Threshold(low="auto")
 examples = settings(max_examples=60, deadline=None)
@@ -37,7 +37,7 @@ def audited(wrong, right, *, others=500, notes=None):
     scores = np.concatenate([np.full(wrong, 3.0), np.full(right, 0.02), np.linspace(0.5, 1.5, others)])
     columns = {"learned": np.arange(n) < wrong + right}
     notes = {} if notes is None else notes
-    decided = AUTO.decide(standing(scores, columns=columns, notes=notes))
+    decided = AUTO.decide(inputs(scores, columns=columns, notes=notes))
     assert np.array_equal(decided == Reason.LEARNED, scores.astype(np.float32) < np.float32(notes["low"]))
     return notes
 
@@ -78,7 +78,7 @@ def test_the_audit_is_that_of_a_plain_reading(n, share, seen, bad, seed):
     scores[rng.random(n) < bad] = np.nan
     columns, notes = {"learned": learned.copy()}, {"low": 0.3}
     reason = np.where(learned & ~fresh, np.uint8(Reason.LEARNED), np.uint8(Reason.KEPT))
-    decided = AUTO.decide(standing(scores, fresh=fresh, reason=reason, columns=columns, notes=notes))
+    decided = AUTO.decide(inputs(scores, fresh=fresh, reason=reason, columns=columns, notes=notes))
     low, wrong = corrected(0.3, scores, fresh, learned)
     assert notes == ({"low": pytest.approx(low)} | ({} if wrong is None else {"wrong_removals": wrong}))
     judged = fresh & ~np.isnan(scores)
@@ -89,12 +89,12 @@ def test_the_audit_is_that_of_a_plain_reading(n, share, seen, bad, seed):
 
 def test_what_stays_out_is_not_audited():
     columns, notes = {"learned": np.ones(100, np.bool_)}, {}
-    shown = standing(
+    shown = inputs(
         np.full(200, 2.0), fresh=np.arange(200) >= 100, columns={"learned": np.arange(200) < 100}, notes=notes
     )
     AUTO.decide(shown)
     assert notes == {"low": FIRST_LOW}
-    AUTO.decide(standing(np.full(100, np.nan), columns=columns, notes=notes))
+    AUTO.decide(inputs(np.full(100, np.nan), columns=columns, notes=notes))
     assert notes == {"low": FIRST_LOW}
 
 
@@ -103,14 +103,14 @@ def test_equal_scores_surprise_no_more_than_their_mean():
     for value in (0.1, 3.0, 1e-7, 1e6):
         notes = {}
         AUTO.decide(
-            standing(np.full(70_001, value), columns={"learned": np.ones(70_001, np.bool_)}, notes=notes)
+            inputs(np.full(70_001, value), columns={"learned": np.ones(70_001, np.bool_)}, notes=notes)
         )
         assert notes == {"low": 2 * FIRST_LOW, "wrong_removals": 0.0}
 
 
 def test_the_high_side_is_judged_beside_it():
     notes = {"low": 0.2}
-    decided = Threshold(low="auto", high=2.0).decide(standing([0.1, 0.2, 1.0, 2.5], notes=notes))
+    decided = Threshold(low="auto", high=2.0).decide(inputs([0.1, 0.2, 1.0, 2.5], notes=notes))
     assert decided.tolist() == [Reason.LEARNED, Reason.KEPT, Reason.KEPT, Reason.OUTLIER]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fallow.gaps import Region, Regions, find_regions
-from fallow.gaps.cards import EXAMPLES, PROTOTYPES, SHOWN, Telling
+from fallow.gaps.cards import EXAMPLES, PROTOTYPES, SHOWN, CardMaker
 from toy_surveys import DIM, centre, cluster, survey, world
 
 NAMES = ("cat", "dog", "cow")
@@ -36,15 +36,15 @@ def region(training, reference, factor=1.1, least=0.5, stability=0.9):
     return Region(mine, theirs, centre(1), factor, least, stability, float(len(theirs)))
 
 
-def telling(training, reference, **options):
+def maker(training, reference, **options):
     options = {"names": NAMES, "index": np.arange(len(reference)) * 10, **options}
-    return Telling(training, reference, **options)
+    return CardMaker(training, reference, **options)
 
 
 def card(training, reference, one, **options):
     """The card of one region, which may be missing or not."""
     regions = Regions([one], []) if one.missing else Regions([], [one])
-    missing, thin = telling(training, reference, **options).cards(regions)
+    missing, thin = maker(training, reference, **options).cards(regions)
     return (missing + thin)[0]
 
 
@@ -67,7 +67,7 @@ def test_a_card_is_json_and_says_what_the_region_is():
 
 def test_the_region_that_was_found_is_told():
     training, reference = world(2000, 0), world(1000, 1, cluster(1, 60, draw()))
-    missing, thin = telling(training, reference, names=None).cards(find_regions(training, reference))
+    missing, thin = maker(training, reference, names=None).cards(find_regions(training, reference))
     assert [one["action"] for one in missing] == ["collect"]
     assert [one["name"] for one in thin] == [f"thin {number}" for number in range(1, SHOWN + 1)]
     assert {one["index"] for one in missing[0]["examples"]} <= set(range(10_000, 10_600, 10))
@@ -118,7 +118,7 @@ def test_without_dense_training_samples_there_is_no_prototype():
 def test_samples_are_told_with_their_names_and_files():
     training, reference, one = made(6, 6)
     files = ([f"{row}.png" for row in range(len(training))], {2000: "far.png"})
-    teller = telling(training, reference, files=files)
+    teller = maker(training, reference, files=files)
     assert teller.sample(3, "training") == {
         "of": "training",
         "index": 3,
@@ -129,7 +129,7 @@ def test_samples_are_told_with_their_names_and_files():
     }
     assert [teller.sample(row, "reference")["file"] for row in (200, 201)] == ["far.png", None]
     assert teller.sample(201, "reference")["index"] == 2010
-    assert telling(training, reference).sample(3, "training")["file"] is None
+    assert maker(training, reference).sample(3, "training")["file"] is None
     assert card(training, reference, one, names=None)["class"] == "0"
     assert card(training, reference, one, names=("cat",))["class"] in ("cat", "1")
 
@@ -137,7 +137,7 @@ def test_samples_are_told_with_their_names_and_files():
 def test_a_sample_without_a_percentile_is_json():
     training, reference, _ = made(6, 6)
     reference.percentile[4] = np.nan
-    told = telling(training, reference).sample(4, "reference")
+    told = maker(training, reference).sample(4, "reference")
     assert told["percentile"] is None
     json.dumps(told, allow_nan=False)
 
@@ -317,7 +317,7 @@ def test_the_thin_regions_that_most_need_a_look_come_first():
     labels[starts[7] + 3 : starts[8]], predicted[starts[7] : starts[7] + 3] = -1, 1  # too few to judge by
     training = survey(places, np.arange(len(places)) >= 600, labels=labels, predicted=predicted)
     thin = [region(np.arange(starts[k], starts[k + 1]), []) for k in range(12)]
-    told = telling(training, training[:100]).cards(Regions([], thin))[1]
+    told = maker(training, training[:100]).cards(Regions([], thin))[1]
     assert [one["action"] for one in told] == ["relabel"] + ["ignore"] * (SHOWN - 1)
     assert [one["size"] for one in told] == [13, 17, 15, 21, 20, 19, 18, 16]
     assert [one["name"] for one in told] == [f"thin {number}" for number in range(1, 9)]
@@ -325,7 +325,7 @@ def test_the_thin_regions_that_most_need_a_look_come_first():
 
 def test_nothing_found_is_nothing_told():
     training, reference, _ = made(0, 0)
-    assert telling(training, reference).cards(Regions()) == ([], [])
+    assert maker(training, reference).cards(Regions()) == ([], [])
 
 
 def test_a_reference_of_nothing_is_told():

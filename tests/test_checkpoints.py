@@ -12,42 +12,42 @@ from hypothesis import strategies as st
 from disks import RecordingDisk, RefusingDisk, after_power_cuts, lay_out
 from fallow.errors import DamagedData
 from fallow.files.disk import Digest, Disk
-from fallow.runs.checkpoints import Generations, check_file
+from fallow.runs.checkpoints import Checkpoints, check_file
 
 
 def content(number):
     return bytes([number]) * (100 + number)
 
 
-def write(generations, number, recorded=0, needs=()):
+def write(checkpoints, number, recorded=0, needs=()):
     """Write a past epoch and the generation that builds on it and those before."""
     needs = dict(needs)
     if not recorded:
-        path = generations.run / "history" / f"epoch-{number:05d}"
-        generations.disk.make_folder(path.parent)
-        needs[f"history/{path.name}"] = generations.disk.put(path, b"epoch %d" % number)
-    made = generations.write(content(number), {"epoch": number, "recorded": recorded}, needs)
+        path = checkpoints.run / "history" / f"epoch-{number:05d}"
+        checkpoints.disk.make_folder(path.parent)
+        needs[f"history/{path.name}"] = checkpoints.disk.put(path, b"epoch %d" % number)
+    made = checkpoints.write(content(number), {"epoch": number, "recorded": recorded}, needs)
     return made, needs
 
 
 def several(run, disk=None, recorded=(0, 0, 5, 0, 7, 9, 0)):
     """Write generations one after the other; return the log's length after each."""
-    generations = Generations(run, disk or Disk())
+    checkpoints = Checkpoints(run, disk or Disk())
     ends, needs = [], {}
     for number, inside in enumerate(recorded):
-        made, needs = write(generations, number, inside, needs)
+        made, needs = write(checkpoints, number, inside, needs)
         assert made.number == number
         ends.append(len(getattr(disk, "log", ())))
-    return generations, ends
+    return checkpoints, ends
 
 
 def test_the_newest_two_are_kept_and_the_newest_from_between_two_epochs(tmp_path):
-    generations, _ = several(tmp_path, recorded=(0, 0, 5, 6))
-    assert generations.numbers() == [1, 2, 3]
-    assert generations.newest().found.number == 3
-    assert generations.newest(between=True).found.number == 1
-    write(generations, 4)
-    assert generations.numbers() == [3, 4]
+    checkpoints, _ = several(tmp_path, recorded=(0, 0, 5, 6))
+    assert checkpoints.numbers() == [1, 2, 3]
+    assert checkpoints.newest().found.number == 3
+    assert checkpoints.newest(between=True).found.number == 1
+    write(checkpoints, 4)
+    assert checkpoints.numbers() == [3, 4]
 
 
 def test_after_a_power_cut_at_any_operation_the_last_finished_generation_is_sound(tmp_path):
@@ -59,13 +59,13 @@ def test_after_a_power_cut_at_any_operation_the_last_finished_generation_is_soun
     for done, model, contents in after_power_cuts(disk.log, run):
         left = lay_out(contents, tmp_path / f"{done}-{model}")
         finished = [number for number, end in enumerate(ends) if end <= done]
-        found = Generations(left).newest().found
+        found = Checkpoints(left).newest().found
         if finished:
             assert found is not None, (done, model)
             assert found.number >= finished[-1]
         if found is not None:
-            assert Generations(left).state_path(found.number).read_bytes() == content(found.number)
-            assert Generations(left).unsound(found) == {}
+            assert Checkpoints(left).state_path(found.number).read_bytes() == content(found.number)
+            assert Checkpoints(left).unsound(found) == {}
         seen += 1
     assert seen == 4 * (len(disk.log) + 1) > 200
 
@@ -84,7 +84,7 @@ def test_the_test_can_fail(tmp_path):
     lost = 0
     for done, model, contents in after_power_cuts(disk.log, run):
         left = lay_out(contents, tmp_path / f"{done}-{model}")
-        found = Generations(left).newest().found
+        found = Checkpoints(left).newest().found
         lost += bool([end for end in ends if end <= done]) and found is None
     assert lost > 0
 
@@ -108,36 +108,36 @@ def test_a_disk_that_refuses_at_any_operation_leaves_the_last_generation(tmp_pat
             "sync_folder",
         )  # an old one that stays hurts nobody
         finished = [number for number, end in enumerate(ends) if end < at]
-        found = Generations(run).newest().found
+        found = Checkpoints(run).newest().found
         assert found is None if not finished and found is None else found.number >= max(finished, default=0)
-        generations = Generations(run)
+        checkpoints = Checkpoints(run)
         if found is not None:
-            generations.trust(found)
-        number = generations.next_number()
-        made, _ = write(generations, number)
+            checkpoints.trust(found)
+        number = checkpoints.next_number()
+        made, _ = write(checkpoints, number)
         assert made.number == number
-        assert generations.newest().found.number == number
+        assert checkpoints.newest().found.number == number
 
 
 def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path):
-    generations, _ = several(tmp_path)
-    path = generations.state_path(6)
+    checkpoints, _ = several(tmp_path)
+    path = checkpoints.state_path(6)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
-    search = generations.newest()
+    search = checkpoints.newest()
     assert search.found.number == 5
     assert len(search.damage) == 1
     assert str(path) in search.damage[0]
     assert "another checksum" in search.damage[0]
-    generations.manifest_path(5).unlink()
-    search = generations.newest()
+    checkpoints.manifest_path(5).unlink()
+    search = checkpoints.newest()
     assert search.found is None
     assert "never finished" in search.damage[1]
 
 
 def test_numbers_are_never_given_twice(tmp_path):
-    generations, _ = several(tmp_path)
-    generations.state_path(6).write_bytes(b"damaged")
-    again = Generations(tmp_path)
+    checkpoints, _ = several(tmp_path)
+    checkpoints.state_path(6).write_bytes(b"damaged")
+    again = Checkpoints(tmp_path)
     again.trust(again.newest().found)
     made, _ = write(again, 7)
     assert made.number == 7
@@ -145,12 +145,12 @@ def test_numbers_are_never_given_twice(tmp_path):
 
 
 def test_what_it_builds_on_is_looked_at_by_itself(tmp_path):
-    generations, _ = several(tmp_path)
-    found = generations.newest().found
+    checkpoints, _ = several(tmp_path)
+    found = checkpoints.newest().found
     (tmp_path / "history" / "epoch-00003").write_bytes(b"epoch 4")
     (tmp_path / "history" / "epoch-00001").unlink()
-    assert generations.newest().found == found
-    wrong = generations.unsound(found)
+    assert checkpoints.newest().found == found
+    wrong = checkpoints.unsound(found)
     assert sorted(wrong) == ["history/epoch-00001", "history/epoch-00003"]
     assert "must be a file of this run" in wrong["history/epoch-00001"]
 
@@ -169,25 +169,25 @@ def test_every_one_of_many_changes_is_found(tmp_path, data):
 
 
 def check_change(tmp_path, data):
-    generations, _ = _whole(tmp_path)
+    checkpoints, _ = _whole(tmp_path)
     which = data.draw(st.sampled_from(["state", "manifest"]))
-    path = generations.state_path(6) if which == "state" else generations.manifest_path(6)
+    path = checkpoints.state_path(6) if which == "state" else checkpoints.manifest_path(6)
     before = path.read_bytes()
     after = data.draw(mutated(before))
     path.write_bytes(after)
     try:
-        search = generations.newest()
+        search = checkpoints.newest()
         assert search.found.number == (6 if after == before else 5)
     finally:
         path.write_bytes(before)
 
 
 def _whole(tmp_path):
-    generations = Generations(tmp_path / "whole")
-    if not generations.folder.exists():
-        generations.run.mkdir()
-        several(generations.run)
-    return generations, None
+    checkpoints = Checkpoints(tmp_path / "whole")
+    if not checkpoints.folder.exists():
+        checkpoints.run.mkdir()
+        several(checkpoints.run)
+    return checkpoints, None
 
 
 @st.composite
@@ -230,36 +230,36 @@ FOREIGN = {
 @pytest.mark.parametrize("which", ["state", "manifest"])
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_what_is_no_file_of_ours_is_refused_at_once(tmp_path, kind, which):
-    generations, _ = several(tmp_path)
-    path = generations.state_path(6) if which == "state" else generations.manifest_path(6)
+    checkpoints, _ = several(tmp_path)
+    path = checkpoints.state_path(6) if which == "state" else checkpoints.manifest_path(6)
     path.unlink()
     FOREIGN[kind](path)
-    search = generations.newest()
+    search = checkpoints.newest()
     assert search.found.number == 5
     assert len(search.damage) == 1
 
 
 def test_a_newer_format_says_so(tmp_path):
-    generations, _ = several(tmp_path)
-    FOREIGN["newer"](generations.manifest_path(6))
+    checkpoints, _ = several(tmp_path)
+    FOREIGN["newer"](checkpoints.manifest_path(6))
     with pytest.raises(DamagedData, match="A newer fallow may read it"):
-        generations.read(6)
+        checkpoints.read(6)
 
 
 def test_a_manifest_of_another_number_is_refused(tmp_path):
-    generations, _ = several(tmp_path)
-    generations.manifest_path(6).write_bytes(generations.manifest_path(5).read_bytes())
+    checkpoints, _ = several(tmp_path)
+    checkpoints.manifest_path(6).write_bytes(checkpoints.manifest_path(5).read_bytes())
     with pytest.raises(DamagedData, match="must belong to generation 6"):
-        generations.read(6)
+        checkpoints.read(6)
 
 
 def test_readers_never_see_half_a_generation(tmp_path):
-    generations, _ = several(tmp_path)
+    checkpoints, _ = several(tmp_path)
     stop, wrong, reads = threading.Event(), [], [0]
 
     def read():
         while not stop.is_set():
-            search = Generations(tmp_path).newest()
+            search = Checkpoints(tmp_path).newest()
             reads[0] += 1
             if search.found is None:
                 wrong.append(search.damage)
@@ -268,7 +268,7 @@ def test_readers_never_see_half_a_generation(tmp_path):
     for reader in readers:
         reader.start()
     for number in range(7, 60):
-        write(generations, number, recorded=number % 3)
+        write(checkpoints, number, recorded=number % 3)
     stop.set()
     for reader in readers:
         reader.join()
@@ -285,8 +285,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_a_manifest_is_json_for_everybody(tmp_path):
-    generations, _ = several(tmp_path)
-    told = json.loads(generations.manifest_path(6).read_text())
+    checkpoints, _ = several(tmp_path)
+    told = json.loads(checkpoints.manifest_path(6).read_text())
     assert told["format"] == "fallow-generation-1"
     assert told["files"]["state/000006.safetensors"]["bytes"] == 106
     assert np.all([len(file["sha256"]) == 64 for file in told["files"].values()])

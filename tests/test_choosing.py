@@ -31,7 +31,7 @@ def pool(seed=1):
     noise, copies = 30 * at.normal(size=(60, DIM)), 1.01 * TRAINING.places[1400:1440]
     strange = np.full(1000, 0.5)
     strange[JUNK] = LIMIT + at.random(60) + 0.01
-    return world(800, seed, np.r_[cluster(1, 100, at), noise, copies], strangeness=strange)
+    return world(800, seed, np.r_[cluster(1, 100, at), noise, copies], novelty=strange)
 
 
 POOL = pool()
@@ -103,7 +103,7 @@ def test_one_region_gets_no_more_than_its_share():
     most = round(LARGEST * (100 - round(RANDOM * 100)))
     strange = np.full(900, 0.5)
     strange[790:800] = USUAL + 0.1
-    plan = choose(TRAINING, world(800, 1, cluster(1, 100, draw()), share=0.03, strangeness=strange), 100)
+    plan = choose(TRAINING, world(800, 1, cluster(1, 100, draw()), share=0.03, novelty=strange), 100)
     for found in (PLAN, plan):
         assert len(rows(found, "missing")) == most
         assert not np.isin(rows(found, "thin"), GAP).any()
@@ -116,7 +116,7 @@ def test_junk_is_never_chosen():
     for budget in (30, 5000):
         chosen = rows(choose(TRAINING, POOL, budget))
         assert not np.isin(chosen, JUNK).any()
-        assert (POOL.strangeness[chosen] <= LIMIT).all()
+        assert (POOL.novelty[chosen] <= LIMIT).all()
 
 
 def test_of_a_pool_with_much_junk_no_more_is_chosen_than_the_gate_lets_through():
@@ -125,7 +125,7 @@ def test_of_a_pool_with_much_junk_no_more_is_chosen_than_the_gate_lets_through()
     let = at.random(300) < 0.02
     noise = 30 * at.normal(size=(300, DIM))
     strange = np.r_[np.full(900, 0.5), np.where(let, 1.5, 5.0)]
-    dirty = world(800, 4, np.r_[cluster(1, 100, at), noise], strangeness=strange)
+    dirty = world(800, 4, np.r_[cluster(1, 100, at), noise], novelty=strange)
     plan = choose(TRAINING, dirty, 50)
     assert np.mean(rows(plan) >= 900) <= 0.1
     assert np.isin(rows(plan), GAP).mean() > 0.3
@@ -237,7 +237,7 @@ def test_the_random_tenth_is_even():
 def test_without_a_gap_thin_candidates_are_chosen_and_no_strange_ones():
     strange = np.full(800, 0.5)
     strange[700:] = np.where(np.arange(100) % 2, USUAL + 0.2, 0.5)
-    plan = choose(TRAINING, world(800, 1, share=0.2, strangeness=strange), 60)
+    plan = choose(TRAINING, world(800, 1, share=0.2, novelty=strange), 60)
     assert not plan.regions.missing
     thin = rows(plan, "thin")
     assert len(thin) == 54
@@ -319,9 +319,9 @@ def test_a_budget_is_a_whole_number(budget, error):
 def test_what_is_not_finite_is_not_chosen():
     damaged = POOL[np.arange(900)]
     damaged.places[3], damaged.places[810] = np.nan, np.inf
-    unknown = damaged.strangeness.copy()
+    unknown = damaged.novelty.copy()
     unknown[[5, 820]] = np.nan
-    plan = choose(TRAINING, replace(damaged, strangeness=unknown), 5000)
+    plan = choose(TRAINING, replace(damaged, novelty=unknown), 5000)
     assert plan.junk == 4
     assert not np.isin([3, 5, 810, 820], rows(plan)).any()
     assert np.isfinite([choice.score for choice in plan.choices]).all()

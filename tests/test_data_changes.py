@@ -21,7 +21,7 @@ def data(content, labels=None, held=(), held_labels=None, identity=None, held_id
 
 
 def told(before, now):
-    return Changes.of(before, now).told("image")
+    return Changes.of(before, now).describe("image")
 
 
 HELD = "held out: 2 images as before"
@@ -88,7 +88,9 @@ def test_without_checksums_places_and_classes_are_told():
     found = Changes.of(before, DataFile(4, np.array([0, 1, 1, 0], np.int32), classes=("a", "c")))
     assert found
     assert found.origin is None
-    assert found.told("sample") == ("length: there were 3 samples and are 4; classes: c is new; b is gone")
+    assert found.describe("sample") == (
+        "length: there were 3 samples and are 4; classes: c is new; b is gone"
+    )
     assert not Changes.of(before, before)
 
 

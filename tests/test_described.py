@@ -112,11 +112,11 @@ def test_states_that_keep_the_repr_are_loaded_and_others_refused():
 
 def test_the_parts_of_a_saved_state_keep_their_names():
     from fallow.integrations.lightning import SubsamplingCallback
-    from fallow.training.checkpointing import Keeper
+    from fallow.training.checkpointing import Checkpointer
     from fallow.training.epoch_writer import EpochWriter
     from fallow.training.stopwatch import Stopwatch
 
-    assert [vars(kind)["state_key"].fget(None) for kind in (Keeper, EpochWriter, Stopwatch)] == [
+    assert [vars(kind)["state_key"].fget(None) for kind in (Checkpointer, EpochWriter, Stopwatch)] == [
         "Keeper", "EpochWriter", "Stopwatch",
     ]  # fmt: skip
     mine = type("Mine", (SubsamplingCallback,), {})

@@ -12,7 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from fallow.policies import Fraction, Reason
 from fallow.policies.expectation import FEWEST, FLOOR, GROUPS, PAIRS, _groups, expectation, isotonic
-from standings import noisy, standing
+from standings import inputs, noisy
 
 examples = settings(max_examples=100, deadline=None)
 
@@ -23,7 +23,7 @@ def told(epochs, fresh=None, *, power=1.0):
     fresh = [None] * len(epochs) if fresh is None else fresh
     for epoch, (scores, which) in enumerate(zip(epochs, fresh, strict=True)):
         scores = np.asarray(scores, np.float32)
-        expected = expectation(standing(scores, epoch=epoch, fresh=which, columns=columns), power)
+        expected = expectation(inputs(scores, epoch=epoch, fresh=which, columns=columns), power)
         found.append(None if expected is None else expected(scores))
     return found
 
@@ -185,12 +185,12 @@ def test_samples_that_were_only_measured_make_no_pair_and_are_remembered():
     reason = np.where(out, Reason.OUTLIER, Reason.KEPT)
     second[out] *= 1000
     columns = {}
-    shown = standing(first, columns=columns), standing(second, reason=reason, columns=columns)
+    shown = inputs(first, columns=columns), inputs(second, reason=reason, columns=columns)
     assert expectation(shown[0], 1.0) is None
     found = expectation(shown[1], 1.0)(second)
     alone = told([first[~out], second[~out]])[1]
     assert np.allclose(found[~out], alone, rtol=1e-6)
-    after = expectation(standing(third, columns=columns), 1.0)(third)
+    after = expectation(inputs(third, columns=columns), 1.0)(third)
     assert np.array_equal(after, told([second, third])[1])
 
 
@@ -241,14 +241,12 @@ def test_a_calibrated_draw_is_a_draw_by_the_expected_scores(doubt, exponent):
     one, other, own, reason = {}, {}, {}, None
     for epoch in range(1, 6):
         shown, _ = noisy(epoch=epoch)
-        decided = policy.decide(standing(**shown, epoch=epoch, columns=one, reason=reason))
-        expected = expectation(standing(**shown, epoch=epoch, columns=own, reason=reason), exponent)
+        decided = policy.decide(inputs(**shown, epoch=epoch, columns=one, reason=reason))
+        expected = expectation(inputs(**shown, epoch=epoch, columns=own, reason=reason), exponent)
         scores = shown["scores"] if expected is None else expected(shown["scores"])
         assert (expected is None) == (epoch == 1)
         plain = replace(policy, calibrate=False)
-        same = plain.decide(
-            standing(**{**shown, "scores": scores}, epoch=epoch, columns=other, reason=reason)
-        )
+        same = plain.decide(inputs(**{**shown, "scores": scores}, epoch=epoch, columns=other, reason=reason))
         assert np.array_equal(decided, same)
         reason = decided
 
@@ -260,7 +258,7 @@ def test_the_high_side_sees_the_scores_themselves():
         columns, notes = {}, {}
         for epoch in range(1, 6):
             shown, _ = noisy(epoch=epoch)
-            decided = policy.decide(standing(**shown, epoch=epoch, columns=columns, notes=notes))
+            decided = policy.decide(inputs(**shown, epoch=epoch, columns=columns, notes=notes))
             assert np.count_nonzero(decided == Reason.KEPT) == 1000
         found.append((decided == Reason.OUTLIER, dict(notes)))
     assert found[0][0].sum() > 100
@@ -276,7 +274,7 @@ def test_where_scores_tell_nothing_the_draw_is_as_good_as_random():
         policy, columns = Fraction(0.5, exponent=1.0, calibrate=calibrate), {}
         for epoch in range(1, 4):
             scores = rng.exponential(size=20_000).astype(np.float32)
-            drawn = policy.decide(standing(scores, epoch=epoch, columns=columns)) == Reason.KEPT
+            drawn = policy.decide(inputs(scores, epoch=epoch, columns=columns)) == Reason.KEPT
         kept.append(drawn[scores > np.median(scores)].mean())
     assert abs(kept[0] - 0.5) < 0.02
     assert kept[1] > 0.65

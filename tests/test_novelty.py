@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits
 from torch.nn.functional import interpolate
 
 from fallow.errors import InvalidValue
-from fallow.gaps import LIMIT, Likeness, novelty
+from fallow.gaps import LIMIT, InputNovelty, novelty
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def digits():
 
 IMAGES = digits()
 KNOWN, FRESH = IMAGES[:1000], IMAGES[1000:]
-GREY = Likeness(KNOWN)
+GREY = InputNovelty(KNOWN)
 
 
 def colours(images, side=16):
@@ -51,7 +51,7 @@ def test_training_inputs_and_near_copies_of_them_pass(count, noise):
     """Fewer than pixels: of an input that the directions come from, nothing is left off them."""
     smooth = interpolate(torch.randn(count + 200, 3, 8, 8), 16, mode="bilinear")
     images = smooth + 0.05 * torch.randn_like(smooth)
-    like = Likeness(images[:count])
+    like = InputNovelty(images[:count])
     own = images[:count] + noise * torch.randn_like(images[:count])
     assert passing(like, own) >= 0.95
     assert passing(like, images[count:]) >= 0.95
@@ -60,7 +60,7 @@ def test_training_inputs_and_near_copies_of_them_pass(count, noise):
 
 def test_nine_of_ten_training_inputs_that_are_left_out_stay_below_one():
     shares = [
-        float((Likeness(IMAGES[torch.randperm(1797)[:900]])(FRESH) <= 1).float().mean()) for _ in range(3)
+        float((InputNovelty(IMAGES[torch.randperm(1797)[:900]])(FRESH) <= 1).float().mean()) for _ in range(3)
     ]
     assert shares == pytest.approx([0.9] * 3, abs=0.06)
 
@@ -103,13 +103,13 @@ def test_a_class_that_nobody_has_collected_is_not_strange():
     shares = []
     for hidden in (0, 3, 5, 6, 7):
         here = torch.tensor(labels[order] == hidden)
-        shares.append(passing(Likeness(IMAGES[~here]), IMAGES[here]))
+        shares.append(passing(InputNovelty(IMAGES[~here]), IMAGES[here]))
     assert min(shares) > 0.9
 
 
 def test_detail_where_there_should_be_none_is_caught():
     """As much of it as usual, but on one half of the image."""
-    like = Likeness(torch.randn(400, 1, 16, 16))
+    like = InputNovelty(torch.randn(400, 1, 16, 16))
     uneven = torch.randn(200, 1, 16, 16)
     uneven[..., :8] *= 1.4
     uneven[..., 8:] *= 0.2
@@ -119,7 +119,7 @@ def test_detail_where_there_should_be_none_is_caught():
 
 def test_images_in_colour():
     images = colours(IMAGES)
-    like, fresh = Likeness(images[:700]), images[700:900]
+    like, fresh = InputNovelty(images[:700]), images[700:900]
     assert passing(like, fresh) >= 0.97
     for strange in (torch.rand_like(fresh), fresh.flip(1), fresh.mean(1, keepdim=True).expand_as(fresh)):
         assert passing(like, strange) <= 0.02
@@ -131,7 +131,7 @@ def test_vectors():
     scale = torch.logspace(0.5, -1.5, 30)
     turn = torch.linalg.qr(torch.randn(30, 30))[0]
     known, fresh = ((torch.randn(n, 30) * scale) @ turn for n in (600, 400))
-    like = Likeness(known)
+    like = InputNovelty(known)
     assert passing(like, fresh) >= 0.97
     assert passing(like, torch.randn(400, 30) * scale.square().mean().sqrt()) <= 0.1
     assert passing(like, fresh + torch.randn(400, 30)) <= 0.1
@@ -141,7 +141,7 @@ def test_vectors():
 
 def test_sequences_of_vectors():
     known = torch.randn(300, 6, 5).cumsum(1)
-    like = Likeness(known)
+    like = InputNovelty(known)
     assert passing(like, torch.randn(200, 6, 5).cumsum(1)) >= 0.95
     assert passing(like, 3 * torch.randn(200, 6, 5)) <= 0.02
 
@@ -150,8 +150,8 @@ def test_sequences_of_vectors():
 def test_the_unit_does_not_count(factor):
     change = lambda x: factor * x + 1  # noqa: E731
     for known, asked in ((KNOWN[:300], FRESH[:300]), (KNOWN[:300].flatten(1), FRESH.flatten(1))):
-        one = Likeness(known)(asked)
-        other = Likeness(change(known.double()))(change(asked.double()))
+        one = InputNovelty(known)(asked)
+        other = InputNovelty(change(known.double()))(change(asked.double()))
         judged = one < 1e3  # where pixels are always dark, what is not dark is strange beyond measure
         assert judged.float().mean() > 0.9
         torch.testing.assert_close(one[judged], other[judged], rtol=1e-3, atol=1e-3)
@@ -160,7 +160,7 @@ def test_the_unit_does_not_count(factor):
 
 def test_pixels_that_never_change():
     framed = torch.nn.functional.pad(IMAGES, (3, 3, 3, 3))
-    like = Likeness(framed[:1000])
+    like = InputNovelty(framed[:1000])
     assert passing(like, framed[1000:]) >= 0.97
     assert passing(like, torch.rand_like(framed[1000:])) == 0
     framed[1000:, :, 1, 1] = 1.0
@@ -169,7 +169,7 @@ def test_pixels_that_never_change():
 
 def test_a_number_that_never_changed_may_change_a_little():
     steady = torch.cat([torch.randn(600, 10), torch.ones(600, 2)], 1)
-    like = Likeness(steady[:400])
+    like = InputNovelty(steady[:400])
     steady[400:, 11] += 1e-3
     assert passing(like, steady[400:]) >= 0.95
     steady[400:, 11] += 3
@@ -178,7 +178,7 @@ def test_a_number_that_never_changed_may_change_a_little():
 
 def test_inputs_that_are_all_the_same():
     for same in (torch.full((80, 1, 8, 8), 0.3), torch.zeros(80, 7)):
-        like = Likeness(same)
+        like = InputNovelty(same)
         assert passing(like, same) == 1
         assert passing(like, same + torch.rand_like(same)) == 0
 
@@ -198,27 +198,27 @@ def test_training_inputs_that_are_not_finite_do_not_count():
     some = KNOWN[:200].clone()
     some[5], some[8, 0, 1, 1] = float("nan"), float("inf")
     rest = torch.cat([some[:5], some[6:8], some[9:]])
-    assert torch.equal(Likeness(some)(FRESH), Likeness(rest)(FRESH))
+    assert torch.equal(InputNovelty(some)(FRESH), InputNovelty(rest)(FRESH))
     few = torch.cat([KNOWN[:63], torch.full((9, 1, 8, 8), float("nan"))])
     with pytest.raises(
         InvalidValue, match=r"takes 64 training inputs that are finite\. Found 63\. Give more"
     ):
-        Likeness(few)
+        InputNovelty(few)
 
 
 def test_few_inputs_and_other_kinds_are_refused():
     with pytest.raises(InvalidValue, match=r"takes 64 training inputs that are finite\. Found 63"):
-        Likeness(torch.rand(63, 4))
+        InputNovelty(torch.rand(63, 4))
     for rows in (torch.zeros(100, 4, dtype=torch.uint8), torch.rand(100), torch.rand(100, 0, 3)):
-        assert not Likeness.judges(rows)
+        assert not InputNovelty.judges(rows)
         with pytest.raises(InvalidValue, match=r"must be floats, one row each\. Found torch\.\w+ \(100"):
-            Likeness(rows)
-    assert not Likeness.judges([0.5])
+            InputNovelty(rows)
+    assert not InputNovelty.judges([0.5])
 
 
 @pytest.mark.parametrize("count", [64, 65, 100])
 def test_as_few_as_it_takes(count):
-    like = Likeness(KNOWN[:count])
+    like = InputNovelty(KNOWN[:count])
     assert passing(like, FRESH) > 0.9
     assert passing(like, KNOWN[:count]) > 0.9
     assert passing(like, torch.rand_like(FRESH)) <= 0.15
@@ -226,7 +226,7 @@ def test_as_few_as_it_takes(count):
 
 @pytest.mark.parametrize("shape", [(3, 1, 1), (1, 2, 9), (2, 16, 3), (1,), (1, 1, 300), (4, 5, 6, 2)])
 def test_shapes_of_all_kinds(shape):
-    like = Likeness(torch.randn(200, *shape))
+    like = InputNovelty(torch.randn(200, *shape))
     assert passing(like, torch.randn(200, *shape)) > 0.9
     assert passing(like, 30 * torch.randn(200, *shape)) < 0.2
     assert like(torch.zeros(0, *shape)).shape == (0,)
@@ -234,13 +234,13 @@ def test_shapes_of_all_kinds(shape):
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_numbers_of_other_precisions(kind):
-    found = Likeness(KNOWN.to(kind))(FRESH.to(kind))
+    found = InputNovelty(KNOWN.to(kind))(FRESH.to(kind))
     assert found.dtype == torch.float64
     assert (found <= LIMIT).float().mean() > 0.95
 
 
 def test_the_same_inputs_give_the_same_and_each_row_counts_by_itself():
-    like = Likeness(KNOWN)
+    like = InputNovelty(KNOWN)
     assert torch.equal(like(FRESH), GREY(FRESH))
     alone = torch.cat([GREY(part) for part in FRESH[:40].split(7)])
     torch.testing.assert_close(alone, GREY(FRESH)[:40], rtol=1e-6, atol=1e-6)
@@ -248,7 +248,7 @@ def test_the_same_inputs_give_the_same_and_each_row_counts_by_itself():
 
 def test_inputs_that_learn_are_left_as_they_are():
     inputs = KNOWN[:100].clone().requires_grad_()
-    found = Likeness(inputs)(inputs)
+    found = InputNovelty(inputs)(inputs)
     assert not found.requires_grad
     assert torch.equal(inputs, KNOWN[:100])
 
@@ -256,16 +256,16 @@ def test_inputs_that_learn_are_left_as_they_are():
 def test_few_large_images():
     images = interpolate(IMAGES[:128], 96, mode="bilinear").repeat(1, 3, 1, 1)
     images += 0.05 * torch.randn_like(images)
-    like = Likeness(images[:64])
+    like = InputNovelty(images[:64])
     assert passing(like, images[64:]) > 0.8
     assert passing(like, torch.rand_like(images[:8])) == 0
 
 
 def test_many_channels_are_taken_in_parts(monkeypatch):
     images = torch.randn(300, 20, 8, 8).cumsum(1)
-    whole = Likeness(images)(images)
+    whole = InputNovelty(images)(images)
     monkeypatch.setattr(novelty, "_VALUES", 40_000)
-    found = Likeness(images)
+    found = InputNovelty(images)
     patches = found._views[0][1]
     assert max(len(part) for part in patches._parts(images)) < 10
     assert len(patches._some_patches(images)) < 500

@@ -15,7 +15,7 @@ from fallow.arrays.keyed import mix, uniform
 from fallow.errors import InvalidType, InvalidValue
 from fallow.policies import IES, UCB, BelowMean, Kakurenbo, OrderDP, Reason, RePB, SeTa
 from fallow.policies._groups import group_edges
-from standings import EPOCHS, distinct, removed, standing, suited
+from standings import EPOCHS, distinct, inputs, removed, suited
 
 examples = settings(max_examples=50, deadline=None)
 sizes, seeds, shares = st.integers(1, 150), st.integers(0, 99), st.floats(0, 0.95)
@@ -41,7 +41,7 @@ class Run:
         fresh = (self.reason == Reason.KEPT) | self.policy.measures_removed
         self.scores = np.where(fresh, scores, self.scores).astype(np.float32)
         self.epoch += 1
-        self.shown = standing(
+        self.shown = inputs(
             self.scores,
             seed=self.seed,
             epoch=self.epoch,
@@ -85,10 +85,10 @@ def test_a_bad_score_decides_as_though_its_sample_were_not_there(policy, where):
     for epoch in range(1, 8):
         scores = suited(policy, distinct(n, epoch))
         scores[where] = np.nan
-        shown = standing(
+        shown = inputs(
             scores, epoch=epoch, columns=whole, reason=reason, labels=labels, predicted=guess, notes=notes[0]
         )
-        fewer = standing(
+        fewer = inputs(
             scores[others],
             epoch=epoch,
             columns=alone,
@@ -239,7 +239,7 @@ def test_seta_keeps_the_drawn_samples_inside_its_window(groups, window):
     starts = set()
     for epoch in range(3, 3 + 2 * groups):
         scores, group = blobs(n, groups, epoch)
-        out = policy.decide(standing(scores, epoch=epoch, columns=columns, notes=notes)) != Reason.KEPT
+        out = policy.decide(inputs(scores, epoch=epoch, columns=columns, notes=notes)) != Reason.KEPT
         drawn = np.argsort(np.argsort(lots_of(n, 0, epoch))) < n - round(0.1 * n)
         start = (epoch - 3) % (groups - width + 1)
         starts.add(start)
@@ -253,7 +253,7 @@ def test_a_budget_of_seta_fills_up_from_the_groups_next_to_the_window(budget):
     nearest = [[(0, 1, 2), 3, 4, 5], [(1, 2, 3), 0, 4, 5], [(2, 3, 4), 1, 5, 0], [(3, 4, 5), 2, 1, 0]]
     for epoch in range(1, 6):
         scores, group = blobs(n, 6, epoch)
-        shown = standing(scores, epoch=epoch, columns=columns, notes=notes)
+        shown = inputs(scores, epoch=epoch, columns=columns, notes=notes)
         kept = SeTa(groups=6, budget=budget).decide(shown) == Reason.KEPT
         left = n - round(budget * n)
         for near in nearest[(epoch - 1) % 4]:
@@ -521,7 +521,7 @@ def test_a_bad_score_begins_the_history_anew():
 def test_ies_does_not_move_on_what_was_not_measured():
     policy, columns = IES(0.1, window=1), {}
     for epoch in (1, 2, 3):
-        policy.decide(standing([1.0], epoch=epoch, columns=columns))
+        policy.decide(inputs([1.0], epoch=epoch, columns=columns))
     before = {name: column.copy() for name, column in columns.items()}
     assert removed(policy, [1.0], epoch=4, columns=columns, fresh=[False]).all()
     assert all(np.array_equal(before[name], columns[name]) for name in columns)

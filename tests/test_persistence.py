@@ -14,7 +14,7 @@ from fallow import Schedule, Subsampler
 from fallow.errors import InvalidType, InvalidValue
 from fallow.policies import Fraction, Reason, Threshold
 from fallow.policies.persistence import AUTO, BINS, MARGIN, Persistence, check_high, find_valley
-from standings import distinct, noisy, standing
+from standings import distinct, inputs, noisy
 
 examples = settings(max_examples=60, deadline=None)
 FEW = st.integers(1, 12)
@@ -24,7 +24,7 @@ def found(persistence, epochs, most=None):
     """Return what is found after each epoch; an epoch is a dict of what ``standing`` takes."""
     columns, notes, results = {}, {}, []
     for at, epoch in enumerate(epochs, 1):
-        shown = standing(epoch=at, columns=columns, notes=notes, **epoch)
+        shown = inputs(epoch=at, columns=columns, notes=notes, **epoch)
         results.append((persistence.find(shown, most), dict(notes)))
     return results
 
@@ -55,7 +55,7 @@ def test_a_sample_is_found_while_its_last_visits_lay_above(history, visits):
     for epoch, row in enumerate(history, 1):
         fresh = np.array([score is not None for score in row])
         last[fresh] = [score for score in row if score is not None]
-        shown = standing(last.copy(), epoch=epoch, fresh=fresh, columns=columns)
+        shown = inputs(last.copy(), epoch=epoch, fresh=fresh, columns=columns)
         streaks = [streak_of([past[i] for past in history[:epoch]], 1.0) for i in range(7)]
         expected = (np.array(streaks) >= visits) & ~np.isnan(last)
         assert np.array_equal(Persistence(1.0, visits).find(shown), expected)
@@ -64,7 +64,7 @@ def test_a_sample_is_found_while_its_last_visits_lay_above(history, visits):
 def test_a_streak_counts_to_255_and_stays():
     columns, policy = {}, Persistence(1.0, 255)
     for epoch in range(1, 260):
-        assert policy.find(standing([2.0], epoch=epoch, columns=columns)).tolist() == [epoch >= 255]
+        assert policy.find(inputs([2.0], epoch=epoch, columns=columns)).tolist() == [epoch >= 255]
 
 
 # What both kinds leave alone
@@ -85,7 +85,7 @@ def test_a_sample_without_a_score_is_never_found(persistence):
 @every_kind
 def test_without_any_score_nothing_is_found_or_remembered(persistence):
     columns, notes = {}, {}
-    shown = standing(np.full(9, np.nan), columns=columns, notes=notes)
+    shown = inputs(np.full(9, np.nan), columns=columns, notes=notes)
     assert not persistence.find(shown).any()
     assert not any(column.any() for column in columns.values())
     assert notes == {}
@@ -111,7 +111,7 @@ def test_a_bad_score_moves_no_other_sample(persistence):
 
 @every_kind
 def test_what_is_shown_stays_as_it_is(persistence):
-    shown = standing(**noisy()[0])
+    shown = inputs(**noisy()[0])
     before = [array.copy() for array in (shown.scores, shown.fresh, shown.labels, shown.predicted)]
     persistence.find(shown)
     for old, new in zip(before, (shown.scores, shown.fresh, shown.labels, shown.predicted), strict=True):
@@ -155,7 +155,7 @@ def test_most_takes_the_highest_ties_by_index(persistence, most, seed):
     everyone = found(persistence, epochs)[-1][0]
     columns, notes = {}, {}
     for epoch, shown in enumerate(epochs, 1):
-        fewer = persistence.find(standing(epoch=epoch, columns=columns, notes=notes, **shown), most)
+        fewer = persistence.find(inputs(epoch=epoch, columns=columns, notes=notes, **shown), most)
     values = columns["mean_score"] if persistence.high == AUTO else epochs[-1]["scores"]
     ranked = sorted(np.flatnonzero(everyone), key=lambda i: (-values[i], i))
     assert np.flatnonzero(fewer).tolist() == sorted(ranked[:most])
@@ -182,7 +182,7 @@ def test_means_visits_and_wrong_streaks_are_those_of_a_plain_reading(history, vi
         fresh = (rng.random(5) < 0.7) & ~np.isinf(scores)  # inf stands for no visit here
         predicted = rng.integers(-1, 3, 5).astype(np.int32)
         last = np.where(fresh, scores, last)
-        shown = standing(last, epoch=epoch, fresh=fresh, columns=columns, labels=labels, predicted=predicted)
+        shown = inputs(last, epoch=epoch, fresh=fresh, columns=columns, labels=labels, predicted=predicted)
         Persistence(AUTO, visits).find(shown)
         for i in np.flatnonzero(fresh & ~np.isnan(scores)):
             seen[i] += 1
@@ -197,25 +197,25 @@ def test_means_visits_and_wrong_streaks_are_those_of_a_plain_reading(history, vi
 def test_the_mean_of_the_first_visits_is_their_mean():
     columns, scores = {}, [1.0, 2.0, 6.0]
     for epoch, score in enumerate(scores, 1):
-        Persistence(AUTO, 3).find(standing([score], epoch=epoch, columns=columns))
+        Persistence(AUTO, 3).find(inputs([score], epoch=epoch, columns=columns))
         assert columns["mean_score"] == pytest.approx([np.mean(scores[:epoch])])
-    Persistence(AUTO, 3).find(standing([9.0], epoch=4, columns=columns))
+    Persistence(AUTO, 3).find(inputs([9.0], epoch=4, columns=columns))
     assert columns["mean_score"] == pytest.approx([3 + (9 - 3) / 3])
 
 
 def test_memory_is_two_bytes_and_a_float_a_sample():
     columns = {}
-    Persistence(AUTO, 3).find(standing(**noisy()[0], columns=columns))
+    Persistence(AUTO, 3).find(inputs(**noisy()[0], columns=columns))
     assert {name: str(column.dtype) for name, column in columns.items()} == {
         "mean_score": "float32",
         "visits": "uint8",
         "visits_wrong": "uint8",
     }
     few = {}
-    Persistence(AUTO, 3).find(standing(distinct(9), columns=few, predicted=None))
+    Persistence(AUTO, 3).find(inputs(distinct(9), columns=few, predicted=None))
     assert set(few) == {"mean_score", "visits"}
     one = {}
-    Persistence(2.0, 3).find(standing(distinct(9), columns=one))
+    Persistence(2.0, 3).find(inputs(distinct(9), columns=one))
     assert {name: str(column.dtype) for name, column in one.items()} == {"visits_above_high": "uint8"}
 
 
@@ -360,9 +360,7 @@ def test_half_learned_and_half_at_chance_stays_too():
         at_chance = math.log(10) + rng.normal(0, 0.15, 6000)
         scores = np.where(waiting, at_chance, rng.exponential(0.2, 6000))
         predicted = np.where(waiting, (labels + 1) % 10, labels).astype(np.int32)
-        shown = standing(
-            scores, epoch=epoch, columns=columns, notes=notes, labels=labels, predicted=predicted
-        )
+        shown = inputs(scores, epoch=epoch, columns=columns, notes=notes, labels=labels, predicted=predicted)
         results.append(Persistence(AUTO, 3).find(shown))
     assert notes["high"] == pytest.approx(math.log(10) + MARGIN)
     assert not any(which.any() for which in results)
@@ -444,7 +442,7 @@ def test_no_class_loses_more_than_it_has_predicted_right(seed, classes, wrong):
         shown["scores"] = np.round(shown["scores"], 1)
     columns, notes = {}, {}
     for epoch, shown in enumerate(epochs, 1):
-        which = Persistence(AUTO, 3).find(standing(epoch=epoch, columns=columns, notes=notes, **shown))
+        which = Persistence(AUTO, 3).find(inputs(epoch=epoch, columns=columns, notes=notes, **shown))
     if "high" not in notes:
         assert not which.any()
         return
@@ -470,7 +468,7 @@ def test_outliers_that_are_left_out_stay_found_while_they_are_not_measured():
         fresh = reason == Reason.KEPT
         scores = np.where(fresh, shown["scores"], scores)
         which = Persistence(AUTO, 3).find(
-            standing(**(shown | {"scores": scores}), epoch=epoch, fresh=fresh, columns=columns, notes=notes)
+            inputs(**(shown | {"scores": scores}), epoch=epoch, fresh=fresh, columns=columns, notes=notes)
         )
         assert not (reason == Reason.OUTLIER)[~which].any()
         reason = np.where(which, np.uint8(Reason.OUTLIER), np.uint8(Reason.KEPT))
@@ -521,8 +519,8 @@ def test_a_share_with_a_high_side_keeps_as_many_as_without(high, exponent, n, sh
         shown, _ = noisy(n, wrong, seed=seed, epoch=epoch)
         shown["scores"][rng.random(n) < 0.1] = np.nan
         with_, without = Fraction(share, exponent=exponent, high=high), Fraction(share, exponent=exponent)
-        decided = with_.decide(standing(**shown, epoch=epoch, seed=seed, columns=columns, notes=notes))
-        plain = without.decide(standing(**shown, epoch=epoch, seed=seed))
+        decided = with_.decide(inputs(**shown, epoch=epoch, seed=seed, columns=columns, notes=notes))
+        plain = without.decide(inputs(**shown, epoch=epoch, seed=seed))
         assert np.count_nonzero(decided) == np.count_nonzero(plain)
         assert not decided[np.isnan(shown["scores"])].any()
 
@@ -532,14 +530,14 @@ def test_a_share_leaves_out_the_outliers_first_and_then_as_it_did(exponent):
     columns, notes = {}, {}
     for epoch in range(1, 5):
         shown, bad = noisy(5000, epoch=epoch)
-        given_ = standing(**shown, epoch=epoch, columns=columns, notes=notes)
+        given_ = inputs(**shown, epoch=epoch, columns=columns, notes=notes)
         decided = Fraction(0.5, exponent=exponent, high=AUTO).decide(given_)
     outlier = decided == Reason.OUTLIER
     assert (outlier & bad).sum() > 0.9 * bad.sum()
     others = np.where(outlier, np.float32(np.nan), shown["scores"])
     left = 2500 - np.count_nonzero(outlier)
     rest = Fraction(left / np.count_nonzero(~outlier), exponent=exponent)
-    expected = rest.decide(standing(**(shown | {"scores": others}), epoch=4))
+    expected = rest.decide(inputs(**(shown | {"scores": others}), epoch=4))
     assert np.array_equal(np.where(outlier, 0, decided), expected)
 
 
@@ -547,9 +545,7 @@ def test_a_share_smaller_than_the_outliers_takes_the_highest_of_them():
     columns, notes = {}, {}
     for epoch in range(1, 5):
         shown, bad = noisy(5000, epoch=epoch)
-        decided = Fraction(0.1, high=AUTO).decide(
-            standing(**shown, epoch=epoch, columns=columns, notes=notes)
-        )
+        decided = Fraction(0.1, high=AUTO).decide(inputs(**shown, epoch=epoch, columns=columns, notes=notes))
     assert np.bincount(decided, minlength=3).tolist() == [4500, 0, 500]
     highest = columns["mean_score"][decided == Reason.OUTLIER].min()
     left_in = bad & (decided == Reason.KEPT) & (columns["visits_wrong"] >= 3)
@@ -563,9 +559,9 @@ def test_a_threshold_leaves_out_what_is_found(high):
     for epoch in range(1, 5):
         shown, bad = noisy(5000, epoch=epoch)
         decided = Threshold(low=0.1, high=high, visits=3).decide(
-            standing(**shown, epoch=epoch, columns=columns, notes=notes)
+            inputs(**shown, epoch=epoch, columns=columns, notes=notes)
         )
-        which = Persistence(high, 3).find(standing(**shown, epoch=epoch, columns=own, notes=same))
+        which = Persistence(high, 3).find(inputs(**shown, epoch=epoch, columns=own, notes=same))
         assert np.array_equal(decided == Reason.OUTLIER, which)
         learned = (shown["scores"] < np.float32(0.1)) & ~which
         assert np.array_equal(decided == Reason.LEARNED, learned)
@@ -576,7 +572,7 @@ def test_a_threshold_leaves_out_what_is_found(high):
 def test_a_threshold_leaves_an_outlier_that_was_not_measured_as_it_was():
     shown, _ = noisy(100)
     reason = np.full(100, Reason.OUTLIER, np.uint8)
-    given_ = standing(**shown, reason=reason, fresh=np.arange(100) < 50)
+    given_ = inputs(**shown, reason=reason, fresh=np.arange(100) < 50)
     decided = Threshold(high=AUTO).decide(given_)
     assert decided.tolist() == [Reason.KEPT] * 50 + [Reason.OUTLIER] * 50
 

@@ -20,14 +20,14 @@ from fallow.policies import (
     Kakurenbo,
     OrderDP,
     Policy,
+    PolicyInput,
     RandomFraction,
     Reason,
     RePB,
     SeTa,
-    Standing,
     Threshold,
 )
-from standings import distinct, noisy, removed, standing, suited
+from standings import distinct, inputs, noisy, removed, suited
 
 examples = settings(max_examples=60, deadline=None)
 
@@ -89,7 +89,7 @@ def test_the_family_is_found_and_has_examples():
 @every_policy
 @pytest.mark.parametrize("n", [1, 2, 10, 1001])
 def test_a_decision_is_one_reason_a_sample(policy, n):
-    decided = policy.decide(standing(suited(policy, distinct(n))))
+    decided = policy.decide(inputs(suited(policy, distinct(n))))
     assert decided.shape == (n,)
     assert decided.dtype == np.uint8
     assert set(decided.tolist()) <= {Reason.KEPT, Reason.LEARNED, Reason.OUTLIER, Reason.NOT_DRAWN}
@@ -99,7 +99,7 @@ def test_a_decision_is_one_reason_a_sample(policy, n):
 
 @every_policy
 def test_a_decision_changes_nothing_that_is_shown(policy):
-    shown = standing(suited(policy, distinct(50)), reason=np.arange(50) % 4)
+    shown = inputs(suited(policy, distinct(50)), reason=np.arange(50) % 4)
     before = shown.scores.copy(), shown.fresh.copy(), shown.reason.copy()
     policy.weights(shown, policy.decide(shown))
     for old, new in zip(before, (shown.scores, shown.fresh, shown.reason), strict=True):
@@ -109,7 +109,7 @@ def test_a_decision_changes_nothing_that_is_shown(policy):
 @every_policy
 def test_the_same_standing_gives_the_same_decision(policy):
     scores = suited(policy, distinct(200))
-    first, second = (policy.decide(standing(scores, columns={})) for _ in range(2))
+    first, second = (policy.decide(inputs(scores, columns={})) for _ in range(2))
     assert np.array_equal(first, second)
 
 
@@ -138,10 +138,10 @@ def test_a_hard_rule_follows_the_samples_when_they_change_places(policy):
     there, moved, notes, same = {}, {}, {}, {}
     for epoch in (1, 2, 3):
         shown, _ = noisy(1001, 0.3, epoch=epoch)
-        straight = policy.decide(standing(**shown, epoch=epoch, columns=there, notes=notes))
+        straight = policy.decide(inputs(**shown, epoch=epoch, columns=there, notes=notes))
         assert straight.any() or policy.visits > epoch
         shown = {name: value[shuffle] for name, value in shown.items()}
-        turned = policy.decide(standing(**shown, epoch=epoch, columns=moved, notes=same))
+        turned = policy.decide(inputs(**shown, epoch=epoch, columns=moved, notes=same))
         assert np.array_equal(turned, straight[shuffle])
         assert notes == pytest.approx(same)
 
@@ -151,7 +151,7 @@ def test_a_hard_rule_is_monotone_in_the_score(policy):
     scores = np.unique(noisy(1001, 0.3)[0]["scores"])
     columns, unknown = {}, {"labels": None, "predicted": None}  # these speak too, where they are known
     for epoch in (1, 2, 3):
-        decided = policy.decide(standing(scores, epoch=epoch, columns=columns, **unknown))
+        decided = policy.decide(inputs(scores, epoch=epoch, columns=columns, **unknown))
         learned = np.flatnonzero(decided == Reason.LEARNED)
         outliers = np.flatnonzero(decided == Reason.OUTLIER)
         assert learned.tolist() == list(range(learned.size))
@@ -190,7 +190,7 @@ class Play:
         every = self.policy.measures_removed or self.epoch % 4 == 0  # as where samples are re-admitted
         fresh = (self.reason == Reason.KEPT) | every
         self.scores = np.where(fresh, scores, self.scores)
-        self.shown = standing(
+        self.shown = inputs(
             self.scores, seed=self.seed, epoch=self.epoch, fresh=fresh, reason=self.reason,
             columns=self.columns, notes=self.notes, **shown,
         )  # fmt: skip
@@ -292,7 +292,7 @@ def test_only_a_policy_that_finds_outliers_names_any(policy):
     ids=repr,
 )
 def test_a_share_of_0_removes_nothing(policy):
-    shown = standing(suited(policy, distinct(97)))
+    shown = inputs(suited(policy, distinct(97)))
     decided = policy.decide(shown)
     assert not decided.any()
     weights = policy.weights(shown, decided)
@@ -345,7 +345,7 @@ def test_fraction_names_its_reasons():
         (RandomFraction(0.5), Reason.NOT_DRAWN),
         (BelowMean(0.9), Reason.NOT_DRAWN),
     ):
-        assert set(policy.decide(standing(scores)).tolist()) == {Reason.KEPT, reason}
+        assert set(policy.decide(inputs(scores)).tolist()) == {Reason.KEPT, reason}
 
 
 def test_fraction_judges_by_every_last_score_whatever_held_before():
@@ -495,7 +495,7 @@ def test_outliers_make_no_class_rare():
     scores[np.flatnonzero(labels == 4)[:40]] = 50.0
     options = {"exponent": 1, "high": 40.0, "visits": 1}
     decided = [
-        Fraction(0.3, **options, keep_rare=keep).decide(standing(scores, labels=labels))
+        Fraction(0.3, **options, keep_rare=keep).decide(inputs(scores, labels=labels))
         for keep in (True, False)
     ]
     assert np.array_equal(*decided)
@@ -508,7 +508,7 @@ def test_outliers_and_unscored_samples_of_a_rare_class_are_what_they_are():
     scores = np.random.default_rng(0).exponential(size=540).astype(np.float32)
     scores[500:520], scores[520:530] = 50.0, np.nan
     policy = Fraction(0.5, exponent=1, high=40.0, visits=1, keep_rare=True)
-    decided = policy.decide(standing(scores, labels=labels))
+    decided = policy.decide(inputs(scores, labels=labels))
     assert (decided[500:520] == Reason.OUTLIER).all()
     assert (decided[520:] == Reason.KEPT).all()
     assert np.count_nonzero(decided == Reason.KEPT) == 265 + 10  # half of 530 scored, and 10 unscored
@@ -542,14 +542,14 @@ def test_a_soft_draw_leaves_scores_of_0_a_chance():
 
 def test_a_soft_draw_of_negative_scores_raises():
     with pytest.raises(InvalidValue, match=r"scores of at least 0.*Found -2 at sample 1\."):
-        Fraction(0.5, exponent=1).decide(standing([1.0, -2.0, np.nan, 3.0]))
+        Fraction(0.5, exponent=1).decide(inputs([1.0, -2.0, np.nan, 3.0]))
     assert np.count_nonzero(removed(Fraction(0.5, exponent=1), [1.0, -1e-6, 2.0, 3.0])) == 2
 
 
 @pytest.mark.parametrize("high", [1.5, "auto"])
 def test_a_draw_that_raises_remembers_nothing(high):
     columns, notes = {}, {}
-    shown = standing([1.0, -2.0, 3.0], columns=columns, notes=notes)
+    shown = inputs([1.0, -2.0, 3.0], columns=columns, notes=notes)
     with pytest.raises(InvalidValue, match="scores of at least 0"):
         Fraction(0.5, exponent=1, high=high).decide(shown)
     assert not any(column.any() for column in columns.values())
@@ -596,7 +596,7 @@ def test_random_fraction_takes_each_sample_equally_often():
 
 
 def test_threshold_is_strict_on_both_sides():
-    decided = Threshold(low=1.0, high=2.0).decide(standing([0.99, 1.0, 1.5, 2.0, 2.01]))
+    decided = Threshold(low=1.0, high=2.0).decide(inputs([0.99, 1.0, 1.5, 2.0, 2.01]))
     assert decided.tolist() == [Reason.LEARNED, Reason.KEPT, Reason.KEPT, Reason.KEPT, Reason.OUTLIER]
 
 
@@ -607,7 +607,7 @@ def test_threshold_compares_in_the_precision_of_the_score():
 
 def test_threshold_judges_fresh_scores_only():
     reason = [Reason.LEARNED, Reason.LEARNED, Reason.OUTLIER, Reason.OUTLIER, Reason.NOT_DRAWN, Reason.KEPT]
-    shown = standing([5.0, 5.0, 1.0, 1.0, 0.0, 0.0], fresh=[0, 1, 0, 1, 0, 0], reason=reason)
+    shown = inputs([5.0, 5.0, 1.0, 1.0, 0.0, 0.0], fresh=[0, 1, 0, 1, 0, 0], reason=reason)
     assert Threshold(low=0.5, high=9).decide(shown).tolist() == [
         Reason.LEARNED,
         Reason.KEPT,
@@ -631,7 +631,7 @@ def test_a_lower_visit_ends_the_streak_and_a_missed_one_does_not():
     outlier = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]
     found, reason = [], [Reason.KEPT]
     for epoch, score in enumerate(seen, 1):
-        shown = standing(
+        shown = inputs(
             [np.nan if score is None else score],
             epoch=epoch,
             fresh=[score is not None],
@@ -658,7 +658,7 @@ def test_one_visit_needs_no_memory():
 @examples
 @given(st.integers(1, 300), st.floats(0, 0.5), st.floats(0.51, 1), st.integers(0, 9))
 def test_quantiles_are_shares_of_the_last_scores(n, low, high, seed):
-    decided = Threshold(low=low, high=high, quantiles=True).decide(standing(distinct(n, seed)))
+    decided = Threshold(low=low, high=high, quantiles=True).decide(inputs(distinct(n, seed)))
     assert np.count_nonzero(decided == Reason.LEARNED) == min(n - 1, round(low * n))
     assert np.count_nonzero(decided == Reason.OUTLIER) == n - max(1, round(high * n))
 
@@ -666,7 +666,7 @@ def test_quantiles_are_shares_of_the_last_scores(n, low, high, seed):
 @pytest.mark.parametrize("n", [10, 100, 1000])
 @pytest.mark.parametrize("share", [0.1, 0.29, 0.3])
 def test_quantiles_on_both_sides_take_as_many(n, share):
-    decided = Threshold(low=share, high=1 - share, quantiles=True).decide(standing(distinct(n)))
+    decided = Threshold(low=share, high=1 - share, quantiles=True).decide(inputs(distinct(n)))
     assert np.bincount(decided)[1:].tolist() == [round(share * n)] * 2
 
 
@@ -751,7 +751,7 @@ def test_below_mean_leaves_out_its_share_of_those_below(n, share, seed):
 @examples
 @given(st.integers(1, 200), st.floats(0, 0.99), st.integers(0, 99))
 def test_the_weights_of_below_mean_make_up_for_those_left_out(n, share, seed):
-    shown = standing(np.random.default_rng(seed).exponential(size=n), seed=seed)
+    shown = inputs(np.random.default_rng(seed).exponential(size=n), seed=seed)
     reason = BelowMean(share).decide(shown)
     weights = BelowMean(share).weights(shown, reason)
     low = shown.scores < np.float32(shown.scores.mean(dtype=np.float64))
@@ -766,7 +766,7 @@ def test_below_mean_counts_each_sample_once_in_expectation():
     scores = np.random.default_rng(0).exponential(size=40).astype(np.float32)
     seeds, total = 600, np.zeros(40)
     for seed in range(seeds):
-        shown = standing(scores, seed=seed)
+        shown = inputs(scores, seed=seed)
         reason = BelowMean(0.6).decide(shown)
         total += BelowMean(0.6).weights(shown, reason) * (reason == Reason.KEPT)
     deviation = np.sqrt(0.6 / 0.4 / seeds)
@@ -775,14 +775,14 @@ def test_below_mean_counts_each_sample_once_in_expectation():
 
 def test_the_weights_of_below_mean_are_those_published_where_the_share_is_whole():
     scores = np.array([0, 0, 0, 0, 9, 9, 9, 9], np.float32)
-    shown = standing(scores)
+    shown = inputs(scores)
     reason = BelowMean(0.75).decide(shown)
     weights = BelowMean(0.75).weights(shown, reason)
     assert weights[reason == Reason.KEPT].tolist() == [4, 1, 1, 1, 1]
 
 
 def test_samples_given_back_or_removed_by_hand_are_weighed_by_what_is_left():
-    shown = standing([0, 0, 0, 0, 0, 0, 9, 9])
+    shown = inputs([0, 0, 0, 0, 0, 0, 9, 9])
     given_back = np.array([3, 3, 0, 0, 0, 0, 0, 0], np.uint8)
     assert BelowMean(0.5).weights(shown, given_back)[2:].tolist() == [1.5] * 4 + [1, 1]
     by_hand = np.array([4, 4, 3, 3, 0, 0, 0, 4], np.uint8)
@@ -791,7 +791,7 @@ def test_samples_given_back_or_removed_by_hand_are_weighed_by_what_is_left():
 
 
 def test_below_mean_without_weights_gives_none():
-    shown = standing(distinct(10))
+    shown = inputs(distinct(10))
     policy = BelowMean(0.5, weighted=False)
     assert policy.weights(shown, policy.decide(shown)) is None
 
@@ -812,10 +812,10 @@ def test_the_mean_of_many_scores_does_not_drift():
 def test_a_bad_score_decides_as_though_its_sample_were_not_there(policy, where):
     scores = distinct(100)
     scores[where] = np.nan
-    decided = policy.decide(standing(scores))
+    decided = policy.decide(inputs(scores))
     others = np.arange(100) != where
-    whole = standing(scores)
-    alone = Standing(
+    whole = inputs(scores)
+    alone = PolicyInput(
         scores=scores[others],
         fresh=np.ones(99, np.bool_),
         reason=np.zeros(99, np.uint8),

@@ -52,7 +52,7 @@ def test_a_sound_state_is_always_there(recorded):
         cut = lay_out(contents, place / "cut")
         found = Run(cut)
         assert found.search.found is not None, (done, model)
-        assert found.directory.generations.unsound(found.search.found) == {}, (done, model)
+        assert found.directory.checkpoints.unsound(found.search.found) == {}, (done, model)
         number = found.search.found.number
         assert number >= newest - 1
         newest = max(newest, number)

@@ -13,7 +13,7 @@ from fallow.cli.main import main
 from fallow.errors import FallowError, NotWritten
 from fallow.files.disk import Disk
 from fallow.options.train_options import TrainOptions
-from fallow.runs.checkpoints import Generations
+from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.run import Run
 from fallow.runs.verify import verify
 from fallow.training.train import train
@@ -68,13 +68,13 @@ def trial(folder, want, at, number, for_good, **more):
             train(TrainOptions(**ONCE_AN_EPOCH | more, out=str(run)), told)
         except FallowError as error:
             failed = error
-    sound = Generations(run).newest().found if run.exists() else None
+    sound = Checkpoints(run).newest().found if run.exists() else None
     if failed is not None:
         assert os.strerror(number) in str(failed) or "could not be written" in str(failed)
         if for_good and (run / "SHA256SUMS").exists():  # only its folder could not be synced: all is there
             assert verify(Run(run)).damaged == {}
     if sound is not None:
-        assert Generations(run).unsound(sound) == {}
+        assert Checkpoints(run).unsound(sound) == {}
     if not run.exists() or (failed is not None and sound is None and not (run / "config.yaml").exists()):
         shutil.rmtree(run, ignore_errors=True)
     begin_or_go_on(run)

@@ -128,20 +128,20 @@ def test_a_rare_group_is_no_outlier_and_a_sample_by_itself_is():
 def test_every_thin_sample_is_somewhere_and_only_once():
     at = draw()
     strange = np.r_[np.full(2000, 0.5), np.full(10, 3.0), np.full(5, np.nan), np.full(5, 0.5)]
-    training = world(2000, 0, np.r_[cluster(3, 15, at), outliers(5)], strangeness=strange)
+    training = world(2000, 0, np.r_[cluster(3, 15, at), outliers(5)], novelty=strange)
     reference = world(1000, 1, cluster(1, 60, at))
     found = find_regions(training, reference)
     for side, of in (("training", training), ("reference", reference)):
         place = side == "reference"
         every = np.concatenate([members(found, side), found.alone[place], found.strange[place]])
-        thin = np.flatnonzero((of.percentile > THIN) | ~(of.strangeness <= LIMIT))
+        thin = np.flatnonzero((of.percentile > THIN) | ~(of.novelty <= LIMIT))
         assert np.sort(every).tolist() == thin.tolist()
     assert np.isin(np.arange(2015, 2020), found.alone[0]).all()
 
 
 def test_strange_samples_are_in_no_region():
     strange = np.r_[np.full(1000, 0.5), np.full(60, LIMIT + 0.1)]
-    found = find_regions(world(2000, 0), world(1000, 1, cluster(1, 60, draw()), strangeness=strange))
+    found = find_regions(world(2000, 0), world(1000, 1, cluster(1, 60, draw()), novelty=strange))
     assert not found.missing
     assert found.strange[1].tolist() == list(range(1000, 1060))
     assert not np.isin(np.arange(1000, 1060), np.r_[members(found, "reference"), found.alone[1]]).any()
@@ -151,9 +151,9 @@ def test_strange_samples_are_in_no_region():
 def test_what_is_not_finite_is_in_no_region(value):
     reference = world(1000, 1, cluster(1, 60, draw()))
     reference.places[1000:1005] = value
-    unknown = reference.strangeness.copy()
+    unknown = reference.novelty.copy()
     unknown[1005:1010] = value
-    found = find_regions(world(2000, 0), replace(reference, strangeness=unknown))
+    found = find_regions(world(2000, 0), replace(reference, novelty=unknown))
     assert [region.reference.tolist() for region in found.missing] == [list(range(1010, 1060))]
     assert found.strange[1].tolist() == list(range(1000, 1010))
 

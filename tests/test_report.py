@@ -26,14 +26,14 @@ from fallow.report import gaps as report_gaps
 from fallow.report.source import Source
 from fallow.report.usage import ABSENT, UNUSED, USED
 from fallow.report.writing import LARGEST, render
-from fallow.runs.checkpoints import Generations
+from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.data_file import DataFile
 from fallow.runs.directory import RunDirectory
 from fallow.runs.epoch_file import EpochFile
 from fallow.runs.gaps_file import GapsFile
 from fallow.runs.highlights import choose
 from fallow.runs.run import Run
-from fallow.runs.thumbnails_file import ShownFile
+from fallow.runs.thumbnails_file import ThumbnailsFile
 
 HOSTILE = [
     "<img src=x onerror=window.hit=1>",
@@ -86,7 +86,7 @@ def make_run(
         "epoch": epochs,
         "epochs": planned or epochs,
     }
-    Generations(run.path).write(state, about, run.needed(epochs))
+    Checkpoints(run.path).write(state, about, run.needed(epochs))
     run.write_text(run.config_path, "data: toy\n")
     if summary:
         run.write_summary(
@@ -101,8 +101,8 @@ def make_run(
         pictures = draw.integers(0, 256, (index.size, wide, wide, 3)).astype(np.uint8)
         lines = None if texts is None else tuple(texts[i % len(texts)] for i in range(index.size))
         guess = np.full(index.size, -1, np.int32) if told is None else told[index]
-        file = ShownFile(epochs - 1, index, guess, None if texts else pictures, lines)
-        run.put(run.shown_path, file.dump())
+        file = ThumbnailsFile(epochs - 1, index, guess, None if texts else pictures, lines)
+        run.put(run.thumbnails_path, file.dump())
     run.release()
     return past, labels, told
 
@@ -503,12 +503,12 @@ def test_a_missing_epoch_is_told_and_a_damaged_one_refused(tmp_path):
     (tmp_path / "run" / "history" / "epoch-00002.safetensors").unlink()
     with pytest.raises(DamagedData, match=r"epoch-00002\.safetensors must be there"):
         write_report(Run(tmp_path / "run"))
-    generations = Generations(tmp_path / "run")
-    before = generations.newest().found  # a run that went on without that epoch does not know it any more
+    checkpoints = Checkpoints(tmp_path / "run")
+    before = checkpoints.newest().found  # a run that went on without that epoch does not know it any more
     files = {
         name: digest for name, digest in before.files.items() if "history/" in name and "00002" not in name
     }
-    generations.write(generations.state_path(before.number).read_bytes(), before.about, files)
+    checkpoints.write(checkpoints.state_path(before.number).read_bytes(), before.about, files)
     page = page_of(tmp_path / "run")
     assert "1 epoch is missing from the history, the first of them epoch 3." in " ".join(page.words)
     assert page.facts["epochs"] == [1, 2, 4, 5]

@@ -21,10 +21,10 @@ from fallow.cli.main import main
 from fallow.errors import DamagedData, InvalidValue, WrongState
 from fallow.options.resume_options import going_on, located, stored_options, with_own_lists
 from fallow.options.train_options import TrainOptions
-from fallow.runs.checkpoints import Generations
+from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.directory import RunDirectory
 from fallow.runs.run import Run
-from fallow.training.checkpointing import Keeper
+from fallow.training.checkpointing import Checkpointer
 from fallow.training.session import Stopped
 from fallow.training.train import train
 from told_console import Told
@@ -54,7 +54,7 @@ def _importable(monkeypatch):
 def stopped_after(monkeypatch, batches, options):
     """Train until a signal comes so many batches on; return whether it did."""
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_stop", stop_after(batches))
+        patch.setattr(Checkpointer, "_stop", stop_after(batches))
         try:
             train(options, Told())
         except Stopped:
@@ -147,7 +147,7 @@ def test_a_second_and_a_third_stop_in_the_same_epoch(monkeypatch, tmp_path, fold
     for _ in range(2):
         options = TrainOptions(**{**stored_options(str(run)), "resume": str(run)})
         assert stopped_after(monkeypatch, 1, options)
-    assert Generations(run).newest().found.about["recorded"] == 3 * 64
+    assert Checkpoints(run).newest().found.about["recorded"] == 3 * 64
     go_on(run)
     assert left(run) == want
 
@@ -156,9 +156,9 @@ def test_the_state_is_saved_every_so_many_steps(monkeypatch, tmp_path):
     """A training that is killed goes on from there."""
     run = tmp_path / "run"
     assert stopped_after(monkeypatch, 3, TrainOptions(**BASE, out=str(run), save_steps=1))
-    numbers = Generations(run).numbers()
+    numbers = Checkpoints(run).numbers()
     assert len(numbers) == 3  # the newest two, and the one from before the epoch
-    assert [Generations(run).read(n).about["steps"] for n in numbers] == [0, 2, 3]
+    assert [Checkpoints(run).read(n).about["steps"] for n in numbers] == [0, 2, 3]
 
 
 @pytest.mark.slow
@@ -295,7 +295,7 @@ def test_other_data_are_refused_with_what_differs_or_accepted(monkeypatch, tmp_p
     assert CHANGES[change] in str(refused.value)
     assert "--accept data" in str(refused.value)
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_stop", stop_after(1))
+        patch.setattr(Checkpointer, "_stop", stop_after(1))
         with suppress(Stopped):  # in the last epoch there may be no more batches
             go_on(run, accept="data")
     readable(run)  # the finished epochs had other samples
@@ -409,7 +409,7 @@ def test_a_run_begun_with_dots_in_its_paths_goes_on(place):
     path = place / "work" / "run"
     kept = {"data": f"{place}/work/../data.npz", "model": f"{place}/work/../work", "add": "added-000.csv"}
     with RunDirectory.create(path) as run:
-        run.generations.write(b"a state", {"epoch": 1, "recorded": 0, "options": kept}, {})
+        run.checkpoints.write(b"a state", {"epoch": 1, "recorded": 0, "options": kept}, {})
         run.put(run.path / "added-000.csv", b"a list")
     stored = stored_options("../work/run")
     assert stored["data"] == str(place / "data.npz")
@@ -486,8 +486,8 @@ def damage(path):
 def test_a_damaged_state_is_named_and_the_one_before_is_gone_on_from(monkeypatch, tmp_path, folder):
     run = tmp_path / "run"
     assert stopped_after(monkeypatch, 7, TrainOptions(**BASE, out=str(run)))
-    newest = Generations(run).newest().found.number
-    damage(Generations(run).state_path(newest))
+    newest = Checkpoints(run).newest().found.number
+    damage(Checkpoints(run).state_path(newest))
     said = go_on(run)
     assert any(line.startswith("Not used: ") and f"{newest:06d}.safetensors" in line for line in said)
     assert any("what came after it is trained again" in line for line in said)
@@ -497,8 +497,8 @@ def test_a_damaged_state_is_named_and_the_one_before_is_gone_on_from(monkeypatch
 def test_without_a_sound_state_nothing_goes_on(tmp_path, finished):
     run = tmp_path / "run"
     shutil.copytree(finished, run)
-    for number in Generations(run).numbers():
-        damage(Generations(run).state_path(number))
+    for number in Checkpoints(run).numbers():
+        damage(Checkpoints(run).state_path(number))
     with pytest.raises(DamagedData, match="must hold a sound state"):
         go_on(run)
 
@@ -564,7 +564,7 @@ def test_a_signal_ends_a_training_after_a_whole_step(tmp_path, number, code):
     assert "stopping after this step" in error
     assert "Traceback" not in error
     assert f"Go on with: fallow train --resume {run}" in out
-    about = Generations(run).newest().found.about
+    about = Checkpoints(run).newest().found.about
     assert about["steps"] > 0
     assert not json.loads((run / "summary.json").read_text())["finished"]
     assert main(["verify", str(run)]) == 0
@@ -632,7 +632,7 @@ def test_a_signal_while_the_data_are_read_leaves_nothing(tmp_path):
     _, error = child.communicate(timeout=60)
     assert child.returncode == 143, error
     assert "Traceback" not in error
-    assert not run.exists() or Generations(run).newest().found is not None
+    assert not run.exists() or Checkpoints(run).newest().found is not None
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from fallow.options.checks import check
 from fallow.options.resolve import resolve
 from fallow.options.resume_options import stored_options
 from fallow.options.train_options import ON_DATA, TrainOptions
-from fallow.runs.checkpoints import Generations
+from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.directory import RunDirectory
 from fallow.runs.run import Run
 from fallow.runs.verify import verify
@@ -167,14 +167,14 @@ def test_stored_options_are_those_that_were_given(trained):
 def of_before(run, folder):
     """The run as a version wrote it that kept no default: the manifests say what was given alone."""
     shutil.copytree(run, folder)
-    generations = Generations(folder)
-    made = generations.newest().found
-    state = generations.state_path(made.number).read_bytes()
+    checkpoints = Checkpoints(folder)
+    made = checkpoints.newest().found
+    state = checkpoints.state_path(made.number).read_bytes()
     about = {name: value for name, value in made.about.items() if name != "defaults"}
     given = {k: v for k, v in about["options"].items() if k not in made.about["defaults"]}
     needs = {name: digest for name, digest in made.files.items() if not name.startswith("state/")}
     shutil.rmtree(folder / "state")
-    Generations(folder).write(state, about | {"options": given | {"augment": "auto"}}, needs)
+    Checkpoints(folder).write(state, about | {"options": given | {"augment": "auto"}}, needs)
     (folder / "SHA256SUMS").unlink()
     (folder / "config.yaml").write_text(yaml.safe_dump(given | {"augment": "auto"}))
     return folder

@@ -18,7 +18,7 @@ from fallow.cli.main import main
 from fallow.errors import InvalidValue
 from fallow.options.resume_options import stored_options, whole_options
 from fallow.options.train_options import TrainOptions
-from fallow.runs.checkpoints import Generations
+from fallow.runs.checkpoints import Checkpoints
 from fallow.training.train import train
 from told_console import Told
 
@@ -94,12 +94,12 @@ def place(made, tmp_path, monkeypatch):
 
 def craft(run, **options):
     """Change what a run has stored, in its newest state and in its config: all checksums are right."""
-    generations = Generations(run)
-    found = generations.newest().found
+    checkpoints = Checkpoints(run)
+    found = checkpoints.newest().found
     about = {**found.about, "options": {**found.about["options"], **options}}
     name = f"state/{found.number:06d}.safetensors"
     needs = {other: digest for other, digest in found.files.items() if other != name}
-    generations.write(generations.state_path(found.number).read_bytes(), about, needs)
+    checkpoints.write(checkpoints.state_path(found.number).read_bytes(), about, needs)
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump({**config, **options}))
     return run

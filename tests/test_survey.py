@@ -52,7 +52,7 @@ def test_what_is_unlike_the_training_set_surprises():
     assert roc_auc_score(np.r_[np.zeros(300), np.ones(300)], asked) > 0.99
     assert abs(np.mean(train.percentile) - 0.5) < 0.02
     assert abs(np.mean(same.percentile) - 0.5) < 0.1
-    assert np.mean(far.strangeness > 1) > 0.9 > 0.1 > np.mean(same.strangeness > 1)
+    assert np.mean(far.novelty > 1) > 0.9 > 0.1 > np.mean(same.novelty > 1)
 
 
 def test_training_samples_are_scored_without_themselves():

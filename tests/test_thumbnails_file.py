@@ -9,12 +9,12 @@ from safetensors.numpy import save
 
 from fallow.arrays.thumbnails import SIDE, thumbnails
 from fallow.errors import DamagedData, InvalidValue
-from fallow.runs.thumbnails_file import EXCERPT, ShownFile
+from fallow.runs.thumbnails_file import EXCERPT, ThumbnailsFile
 
 
 def some(k=5, pictures=True, texts=False):
     draw = np.random.default_rng(0)
-    return ShownFile(
+    return ThumbnailsFile(
         epoch=3,
         index=draw.permutation(100)[:k].astype(np.int64),
         predicted=draw.integers(-1, 9, k).astype(np.int32),
@@ -29,7 +29,7 @@ def test_what_is_written_is_read(tmp_path, k, pictures, texts):
     file = some(k, pictures, texts)
     path = tmp_path / "shown.safetensors"
     path.write_bytes(file.dump())
-    found = ShownFile.read(path)
+    found = ThumbnailsFile.read(path)
     assert (found.epoch, found.texts) == (file.epoch, file.texts)
     for name in ("index", "predicted", "pictures"):
         np.testing.assert_array_equal(getattr(found, name), getattr(file, name))
@@ -37,10 +37,10 @@ def test_what_is_written_is_read(tmp_path, k, pictures, texts):
 
 
 def test_long_texts_are_cut(tmp_path):
-    file = ShownFile(0, np.zeros(1, np.int64), np.zeros(1, np.int32), texts=("x" * 200_000,))
+    file = ThumbnailsFile(0, np.zeros(1, np.int64), np.zeros(1, np.int32), texts=("x" * 200_000,))
     path = tmp_path / "shown.safetensors"
     path.write_bytes(file.dump())
-    assert ShownFile.read(path).texts == ("x" * EXCERPT,)
+    assert ThumbnailsFile.read(path).texts == ("x" * EXCERPT,)
 
 
 @pytest.mark.parametrize(
@@ -69,30 +69,30 @@ def test_parts_that_do_not_fit(tmp_path, change):
     path.write_bytes(save(arrays, metadata=header))
     if "texts" not in change:
         with pytest.raises(DamagedData, match=r"shown\.safetensors"):
-            ShownFile.read(path)
+            ThumbnailsFile.read(path)
 
 
 def test_damage_is_found(tmp_path):
     path = tmp_path / "shown.safetensors"
     with pytest.raises(DamagedData, match="must be there"):
-        ShownFile.read(path)
+        ThumbnailsFile.read(path)
     whole = some(3, texts=True).dump()
     draw = np.random.default_rng(0)
     for size in [0, 7, 8, 100, len(whole) - 1]:
         path.write_bytes(whole[:size])
         with pytest.raises(DamagedData):
-            ShownFile.read(path)
+            ThumbnailsFile.read(path)
     for _ in range(300):  # a changed byte gives an error that names the file, or another sound file
         changed = bytearray(whole)
         changed[draw.integers(len(whole))] ^= 1 << draw.integers(8)
         path.write_bytes(bytes(changed))
         with suppress(DamagedData):
-            ShownFile.read(path).dump()
+            ThumbnailsFile.read(path).dump()
     path.write_bytes(
         save({"index": np.zeros(1)}, metadata={"fallow": json.dumps({"format": "fallow-shown-2"})})
     )
     with pytest.raises(DamagedData, match="newer fallow"):
-        ShownFile.read(path)
+        ThumbnailsFile.read(path)
 
 
 def test_a_bomb_does_not_unfold(tmp_path):
@@ -104,7 +104,7 @@ def test_a_bomb_does_not_unfold(tmp_path):
     header = {"fallow": json.dumps({"format": "fallow-shown-1", "epoch": 0})}
     path.write_bytes(save(arrays, metadata=header))
     with pytest.raises(DamagedData):
-        ShownFile.read(path)
+        ThumbnailsFile.read(path)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

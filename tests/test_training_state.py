@@ -10,7 +10,7 @@ import torch
 from crafted import newest, reseal
 from fallow.cli.main import main
 from fallow.files.state_file import dump, parse
-from fallow.runs.checkpoints import Generations
+from fallow.runs.checkpoints import Checkpoints
 
 RUNS = Path(__file__).parent / "runs"
 NAN = float("nan")
@@ -88,7 +88,7 @@ CHANGES = {
 def put(run, change):
     """Change the newest state of a run, and make all checksums right again."""
     path, value = change
-    file = Generations(run).state_path(newest(run).number)
+    file = Checkpoints(run).state_path(newest(run).number)
     state = place = parse(file.read_bytes(), "it")
     for name in path[:-1]:
         place = place[name]

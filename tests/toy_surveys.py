@@ -7,7 +7,7 @@ from fallow.gaps import Survey
 DIM = 16
 
 
-def survey(places, thin, *, labels=None, predicted=None, strangeness=None):
+def survey(places, thin, *, labels=None, predicted=None, novelty=None):
     """Samples at some places; ``thin`` are above all the others in surprise and percentile."""
     places, thin = np.asarray(places, np.float32), np.asarray(thin, bool)
     n = len(places)
@@ -18,7 +18,7 @@ def survey(places, thin, *, labels=None, predicted=None, strangeness=None):
         places,
         20.0 * percentile.astype(np.float64),
         percentile,
-        np.full(n, 0.5, np.float32) if strangeness is None else np.asarray(strangeness, np.float32),
+        np.full(n, 0.5, np.float32) if novelty is None else np.asarray(novelty, np.float32),
         none if labels is None else np.asarray(labels, np.int64),
         none if predicted is None else np.asarray(predicted, np.int64),
     )

@@ -1,3 +1,3 @@
 """The density of a network's activation maps, learned while it trains."""
 
-from .watch import ActivationDensity as ActivationDensity
+from .monitor import ActivationDensity as ActivationDensity

@@ -34,7 +34,7 @@ class Look:
     places: Tensor
     inside: Tensor
     residual: Tensor
-    strangeness: Tensor
+    novelty: Tensor
     spread: float
 
 

@@ -14,7 +14,7 @@ SIDE = 96
 
 
 def thumbnails(images: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return pictures for a :class:`ShownFile`: means over whole squares of pixels where they are too large.
+    """Return pictures for a report: means over whole squares of pixels if they are too large.
 
     Args:
         images: ``(K, C, H, W)``, C 1, 3 or 4 (the fourth is left out); uint8, or floats in [0, 1].

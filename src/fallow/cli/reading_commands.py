@@ -19,7 +19,7 @@ from ..options.train_options import TEXT_TASKS
 from ..terminal.streams import say, say_json, say_progress
 
 if TYPE_CHECKING:
-    from ..runs.sample_history import Life
+    from ..runs.sample_history import SampleHistory
 
 DONE, FINDING, DAMAGED = 0, 1, 3
 _LISTED = 50
@@ -47,12 +47,12 @@ def _nothing(parser: Any) -> None:
 
 def _verify(parsed: Any) -> int:
     from ..runs.run import Run
-    from ..runs.verify import told_json, verify
+    from ..runs.verify import to_json, verify
 
     run = Run(parsed.run)
     found = verify(run)
     if parsed.json:
-        say_json(told_json(run, found))
+        say_json(to_json(run, found))
         return DAMAGED if found.damaged else FINDING if found.incomplete else DONE
     say(f"{run.directory.path}: {run.status}")
     for remark in found.remarks:
@@ -86,19 +86,19 @@ def _verify(parsed: Any) -> int:
 
 def _inspect(parsed: Any) -> int:
     from ..runs.run import Run
-    from ..runs.sample_history import life, sample_of
+    from ..runs.sample_history import history_of, sample_of
 
     run = Run(parsed.run)
-    found = life(run, sample_of(run, parsed.sample))
+    found = history_of(run, sample_of(run, parsed.sample))
     if parsed.json:
-        say_json(json.dumps(found.told(), indent=2))
+        say_json(json.dumps(found.to_dict(), indent=2))
     else:
-        for line in _life_lines(found, of_texts=run.options.get("task") in TEXT_TASKS):
+        for line in _history_lines(found, of_texts=run.options.get("task") in TEXT_TASKS):
             say(line)
     return DONE
 
 
-def _life_lines(found: Life, *, of_texts: bool) -> list[str]:
+def _history_lines(found: SampleHistory, *, of_texts: bool) -> list[str]:
     """Return a sample's life: what it is, then a row an epoch with a bar for its score."""
     from ..report.text import name as shown
 
@@ -172,9 +172,9 @@ def _gaps(parsed: Any) -> int:
 
         say_json(json.dumps(finite(told), indent=2))
         return DONE
-    from ..collecting.terminal import tell_gaps
+    from ..collecting.terminal import print_gaps
 
-    tell_gaps(told)
+    print_gaps(told)
     return DONE
 
 
@@ -190,11 +190,11 @@ def _collect(parsed: Any) -> int:
     if parsed.json:
         from ..files.checked_json import finite
 
-        say_json(json.dumps(finite(found.told()), indent=2))
+        say_json(json.dumps(finite(found.to_list()), indent=2))
         return DONE
-    from ..collecting.terminal import tell_picks
+    from ..collecting.terminal import print_picks
 
-    tell_picks(found, parsed.run)
+    print_picks(found, parsed.run)
     return DONE
 
 

@@ -62,7 +62,7 @@ class Collected:
         """How many picks there are of each kind: a gap's name, ``thin`` or ``random``."""
         return Counter(pick.region or pick.reason.split(":")[0] for pick in self.picks)
 
-    def told(self) -> list[dict[str, Any]]:
+    def to_list(self) -> list[dict[str, Any]]:
         """Return the picks as JSON takes them."""
         return [asdict(pick) for pick in self.picks]
 

@@ -15,7 +15,7 @@ from ..datasets.pool_part import Pool
 from ..datasets.pools import open_pool
 from ..errors import DamagedData
 from ..gaps import LIMIT, Regions, Survey, find_regions
-from ..gaps.cards import Telling
+from ..gaps.cards import CardMaker
 from ..runs.gaps_file import GapsFile
 from ..runs.run import Run
 from ..tasks.console import Console
@@ -62,7 +62,7 @@ def find_gaps(
         files, seen, unreadable = surveyed.files, surveyed.seen, surveyed.unreadable
     regions = find_regions(found.training, survey, seed=found.options.seed)
     scores, both = _scores(found.run), (data.files, files)
-    telling = Telling(found.training, survey, data.classes, index, both, scores, held_out=pool is None)
+    maker = CardMaker(found.training, survey, data.classes, index, both, scores, held_out=pool is None)
     about = {
         "run": str(found.run.directory.path),
         "epochs": found.run.about.get("epoch"),
@@ -71,10 +71,10 @@ def find_gaps(
         "training_samples": len(data.train),
         "reference_samples": seen,
         "reference_looked_at": len(survey),
-        "reference_judged": int((survey.strangeness <= LIMIT).sum()),
+        "reference_judged": int((survey.novelty <= LIMIT).sum()),
         "reference_unreadable": unreadable,
     }
-    told = about | _told(telling, regions)
+    told = about | _told(maker, regions)
     earlier = _earlier(found.run)
     told["before"] = _before(told, earlier, survey, index)
     told["earlier"] = [*earlier, _remembered(told)]
@@ -86,30 +86,30 @@ def find_gaps(
     return told
 
 
-def _told(telling: Telling, regions: Regions) -> dict[str, Any]:
+def _told(maker: CardMaker, regions: Regions) -> dict[str, Any]:
     """Return what is told of regions and outliers."""
-    missing, thin = telling.cards(regions)
+    missing, thin = maker.cards(regions)
     return {
         "usual": regions.usual,
         "gaps": missing,
         "thin": thin,
-        "alone": _samples(telling, *regions.alone),
-        "strange": _samples(telling, *regions.strange),
+        "alone": _samples(maker, *regions.alone),
+        "strange": _samples(maker, *regions.strange),
         "alone_count": [part.size for part in regions.alone],
         "strange_count": [part.size for part in regions.strange],
     }
 
 
 def _samples(
-    telling: Telling, training: NDArray[np.int64], reference: NDArray[np.int64]
+    maker: CardMaker, training: NDArray[np.int64], reference: NDArray[np.int64]
 ) -> list[dict[str, Any]]:
     """Return the strangest, then the most surprising, ones of a list."""
-    every = [telling.sample(int(row), "training") for row in _first(telling.training, training)]
-    return every + [telling.sample(int(row), "reference") for row in _first(telling.reference, reference)]
+    every = [maker.sample(int(row), "training") for row in _first(maker.training, training)]
+    return every + [maker.sample(int(row), "reference") for row in _first(maker.reference, reference)]
 
 
 def _first(survey: Survey, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    order = np.lexsort((-survey.surprise[rows], -np.round(survey.strangeness[rows])))
+    order = np.lexsort((-survey.surprise[rows], -np.round(survey.novelty[rows])))
     return rows[order][:_LISTED]
 
 

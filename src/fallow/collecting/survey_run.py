@@ -33,9 +33,9 @@ from ..options.train_options import TEXT_TASKS, TrainOptions
 from ..runs.data_changes import Changes
 from ..runs.run import Run
 from ..runs.training_state import TrainingState
-from ..tasks.base import OurTask
+from ..tasks.base import TaskModule
 from ..tasks.console import Console
-from ..tasks.image_base import OnImages
+from ..tasks.image_base import ImageModule
 from ..tasks.image_material import in_order_of
 from ..training.jobs import build, read_data
 from ..training.trainer import seeded
@@ -170,7 +170,7 @@ class SurveyedPool:
                 looks = found.surveyor.survey([(found.prepare(part.images), torch.from_numpy(part.labels))])
                 sums = row_checksums(part.images.numpy())
                 rows = np.arange(len(part))
-                some = np.flatnonzero((looks.percentile > THIN) & (looks.strangeness <= LIMIT))
+                some = np.flatnonzero((looks.percentile > THIN) & (looks.novelty <= LIMIT))
                 even.add(part, looks, sums, rows)
                 thin.add(part, looks, sums, some)
                 seen += len(part)
@@ -257,10 +257,10 @@ def _surveyed(
     job = build(options, console, data, run.data)
     if found := Changes.of(run.data, job.data):
         step = "Put them back: how its samples looked to it cannot be told from others."
-        said = found.told("image")
+        said = found.describe("image")
         raise invalid(f"The data must be those that {run.directory.path} was trained on.", said, step)
     module = job.module
-    network = module.network if isinstance(module, OurTask) else module
+    network = module.network if isinstance(module, TaskModule) else module
     path = run.directory.model_path
     try:
         network.load_state_dict(load(weights))
@@ -270,9 +270,9 @@ def _surveyed(
     gpu = torch.cuda.is_available() and options.accelerator != "cpu"
     device = torch.device("cuda" if gpu else "cpu")
     module.to(device)
-    watch = job.watch or ActivationDensity(network, seed=options.seed)
+    watch = job.monitor or ActivationDensity(network, seed=options.seed)
     density_path = run.directory.density_path
-    if job.watch is not None and density_path.exists():
+    if job.monitor is not None and density_path.exists():
         try:
             watch.load_state_dict(parse(run.read_file(density_path), str(density_path)))
         except DamagedData:
@@ -282,11 +282,11 @@ def _surveyed(
 
     def prepare(images: Tensor) -> Tensor:
         images = images.to(device)
-        if isinstance(module, OnImages):
+        if isinstance(module, ImageModule):
             return module.prepare(images)
         return images.float() / (255 if images.dtype == torch.uint8 else 1)
 
-    if isinstance(module, OnImages):
+    if isinstance(module, ImageModule):
         _as_trained(module, run)
     surveyor = Surveyor(watch, network, classes=options.task == "image")
     with console.reading("the training set") as progress:
@@ -297,12 +297,12 @@ def _surveyed(
     return SurveyedRun(run, options, data, surveyor, training, prepare)
 
 
-def _as_trained(module: OnImages, run: Run) -> None:
+def _as_trained(module: ImageModule, run: Run) -> None:
     """Normalise as the run did: by its first samples, whatever was added since."""
     state = run.search.found
     if state is None:
         return
-    path = run.directory.generations.state_path(state.number)
+    path = run.directory.checkpoints.state_path(state.number)
     kept = TrainingState.parse(run.directory.read(path), path).weights
     module.load_state_dict({name: kept[name] for name in ("mean", "std")}, strict=False)
 

@@ -24,7 +24,7 @@ _WIDEST, _LONGEST = 100, 40
 _COLOURS = {"collect": "green", "relabel": "yellow", "ignore": "dim"}
 
 
-def tell_gaps(told: Mapping[str, Any], console: Console | None = None) -> None:
+def print_gaps(told: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what ``find_gaps`` returned; names stay text, whatever they hold."""
     console = console or Console()
     pool = told["reference"]
@@ -95,7 +95,7 @@ def _tell_command(why: str, command: str, console: Console) -> None:
     console.print(Text(f"{why} {_shown(command)}"), soft_wrap=True)
 
 
-def tell_picks(found: Collected, run: str, console: Console | None = None) -> None:
+def print_picks(found: Collected, run: str, console: Console | None = None) -> None:
     """Print what ``collect`` chose, and what to do next."""
     console = console or Console()
     lost = f"{found.junk:,} made unlike the training samples, "

@@ -33,7 +33,7 @@ class Measure:
         value = row.get(self.name)
         return None if value is None else math.log(max(value, TINY)) if self.relative else float(value)
 
-    def told(self, found: Difference) -> dict[str, Any]:
+    def to_dict(self, found: Difference) -> dict[str, Any]:
         """Return a mean difference as ``results.json`` has it; of logarithms it becomes a share."""
         told = asdict(found) | {"relative": self.relative}
         ends = {name: told[name] for name in ("mean", "low", "high") if told[name] is not None}

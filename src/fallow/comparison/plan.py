@@ -55,7 +55,7 @@ class Run:
     @property
     def begun(self) -> bool:
         """Whether it was stopped, and left a state to go on from."""
-        return self.summary() is None and RunDirectory(self.path).generations.newest().found is not None
+        return self.summary() is None and RunDirectory(self.path).checkpoints.newest().found is not None
 
     @property
     def session(self) -> TrainOptions:
@@ -187,7 +187,7 @@ def _defaults(run: Run, summary: dict[str, Any] | None) -> set[str]:
         settings = summary.get("settings")
         found = settings.get("by_default") if isinstance(settings, dict) else None
     else:
-        state = RunDirectory(run.path).generations.newest().found
+        state = RunDirectory(run.path).checkpoints.newest().found
         found = list(ON_DATA) if state is None else state.about.get("defaults")
     return {name for name in ON_DATA if isinstance(found, list) and name in found}
 

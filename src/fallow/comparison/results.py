@@ -116,7 +116,7 @@ def _arms(plan: Plan, rows: Sequence[dict[str, Any]], measure: Measure) -> list[
     for row in found:
         against = {} if row["arm"] == FULL else _against(row, found, by_seed, step)
         row["unsound"] = bool(row["diverged"] or others)
-        row["against"] = {name: measure.told(d) | rest for name, (d, rest) in against.items()}
+        row["against"] = {name: measure.to_dict(d) | rest for name, (d, rest) in against.items()}
     return found
 
 

@@ -58,7 +58,7 @@ class Wire:
         self._file.flush()
 
 
-class Teller(Console):
+class WireConsole(Console):
     """A console that prints nothing and tells the other side of each finished epoch."""
 
     def __init__(self, wire: Wire) -> None:
@@ -122,7 +122,7 @@ class Worker:
     """
 
     def __init__(self, wire: Wire) -> None:
-        self.wire, self.console = wire, Teller(wire)
+        self.wire, self.console = wire, WireConsole(wire)
         self._held: tuple[list[Any], Data] | None = None
 
     def answer(self, request: dict[str, Any]) -> None:

@@ -112,7 +112,7 @@ class EpochBatches(Sampler[list[int]]):
         self._n = epoch.order().kept.n
         self._dataset: Any = None
 
-    def watch(self, dataset: Dataset[Any]) -> None:
+    def guard_length(self, dataset: Dataset[Any]) -> None:
         """From now on, raise at the beginning of an epoch if the dataset has grown or shrunk."""
         self._dataset = dataset
 
@@ -213,7 +213,7 @@ def make_loader(
         InvalidValue: for a dataset of another length, or an option that would choose samples itself.
     """
     check_dataset(dataset, n)
-    batches.watch(dataset)
+    batches.guard_length(dataset)
     for name in ("sampler", "batch_sampler"):
         if options.pop(name, None) is not None:
             raise invalid(

@@ -13,7 +13,7 @@ from ..arrays.bitset import Bitset
 from ..arrays.keyed import mix, uniform
 from ..arrays.selection import blocks, smallest
 from ..errors import invalid, wrong_state
-from ..policies.base import Policy, Reason, Standing
+from ..policies.base import Policy, PolicyInput, Reason
 from .schedule import Schedule
 from .table import PREDICTED, Table
 
@@ -69,14 +69,14 @@ def plan_epoch(
     if schedule.warms_up(epoch):
         reason = np.where(held == Reason.BY_HAND, held, np.uint8(Reason.KEPT))
     else:
-        standing = _standing(table, schedule, floors, epoch, seed)
-        reason = _decide(table, policy, standing)
+        inputs = _standing(table, schedule, floors, epoch, seed)
+        reason = _decide(table, policy, inputs)
         if epoch == schedule.warmup and floors.kept <= 1:
             _refuse_nothing(reason, policy, table)
         readmit(reason, schedule, epoch, seed)
         hold(reason, table.scores, floors)
         if not schedule.returns_all(epoch):
-            weights = _checked(policy.weights(standing, reason), policy, reason.size)
+            weights = _checked(policy.weights(inputs, reason), policy, reason.size)
     kept = reason == Reason.KEPT
     back = int(np.count_nonzero(kept[held != Reason.KEPT])) if held.any() else 0
     return reason, Plan(epoch, Bitset(kept), weights, back, dict(table.notes))
@@ -112,10 +112,10 @@ def thin_epochs(policy: Policy, schedule: Schedule) -> int:
     return sum(not schedule.returns_all(epoch) for epoch in range(policy.first_epoch(), schedule.epochs))
 
 
-def _standing(table: Table, schedule: Schedule, floors: Floors, epoch: int, seed: int) -> Standing:
+def _standing(table: Table, schedule: Schedule, floors: Floors, epoch: int, seed: int) -> PolicyInput:
     key = mix(_DRAW, seed, epoch)
     predicted = table.columns.get(PREDICTED)
-    return Standing(
+    return PolicyInput(
         scores=table.scores,
         fresh=table.scored_in == epoch,
         reason=table.reason,
@@ -129,10 +129,10 @@ def _standing(table: Table, schedule: Schedule, floors: Floors, epoch: int, seed
     )
 
 
-def _decide(table: Table, policy: Policy, standing: Standing) -> NDArray[np.uint8]:
+def _decide(table: Table, policy: Policy, inputs: PolicyInput) -> NDArray[np.uint8]:
     """Return what the policy says, where its scores can be trusted; by-hand removals stand."""
     held = table.reason
-    decided = np.array(policy.decide(standing))
+    decided = np.array(policy.decide(inputs))
     if decided.shape != held.shape or decided.dtype != np.uint8:
         raise invalid(
             f"A policy must return uint8 of shape {held.shape}.",
@@ -141,7 +141,7 @@ def _decide(table: Table, policy: Policy, standing: Standing) -> NDArray[np.uint
         )
     if table.bad > BAD_SHARE * max(1, table.recorded):
         warnings.warn(
-            f"{table.bad:,} of {table.recorded:,} scores of epoch {standing.epoch} of {standing.epochs} are "
+            f"{table.bad:,} of {table.recorded:,} scores of epoch {inputs.epoch} of {inputs.epochs} are "
             f"not finite, more than {BAD_SHARE:.0%}: nothing is removed for the next one. "
             "Look at the loss and the inputs.",
             RuntimeWarning,

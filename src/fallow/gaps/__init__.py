@@ -1,7 +1,7 @@
 """Where data are missing, and what to collect: how samples look to a trained network and its density."""
 
 from .choosing import Choice, Plan, choose
-from .novelty import LIMIT, Likeness
+from .novelty import LIMIT, InputNovelty
 from .regions import THIN, Region, Regions, find_regions
 from .survey import Survey, Surveyor
 
@@ -9,7 +9,7 @@ __all__ = [
     "LIMIT",
     "THIN",
     "Choice",
-    "Likeness",
+    "InputNovelty",
     "Plan",
     "Region",
     "Regions",

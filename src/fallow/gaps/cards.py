@@ -73,7 +73,7 @@ class Errors:
         here, there = self.share, self.elsewhere
         return here is not None and there is not None and self.judged >= SMALLEST and here < there
 
-    def told(self, what: str) -> str:
+    def sentence(self, what: str) -> str:
         """Return in words how many are wrong here, and which share elsewhere; ``what``: held-out samples."""
         if not self.judged:
             return f"none of the {what} here can be called right or wrong"
@@ -85,7 +85,7 @@ class Errors:
 
 
 @dataclass(frozen=True, eq=False)
-class Telling:
+class CardMaker:
     """Makes cards.
 
     Attributes:
@@ -232,7 +232,7 @@ class Telling:
                 f"another class than their label, and {learned.elsewhere:.1%} of those elsewhere: look at "
                 "their labels."
             )
-        said = met.told(what)
+        said = met.sentence(what)
         if region.missing:
             theirs, ours = facts["share_of_reference"], facts["share_of_training"]
             found = (

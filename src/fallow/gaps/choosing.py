@@ -74,7 +74,7 @@ def choose(
 ) -> Plan:
     r"""Choose candidates that would fill what the training set lacks.
 
-    Junk (:class:`~fallow.gaps.novelty.Likeness`) and near-duplicates are left out. Nine tenths of the
+    Junk (:class:`~fallow.gaps.novelty.InputNovelty`) and near-duplicates are left out. Nine tenths of the
     budget go to the regions that the training set lacks, in proportion to how many samples it lacks there,
     two fifths to one region at most, and what is left over to other thin regions by their size; a tenth is
     drawn from all, and so is what nothing qualifies for.
@@ -99,7 +99,7 @@ def choose(
     budget = check_integer("budget", budget, 1)
     if even is not None and np.shape(even) != (len(pool),):
         raise invalid(f"`even` must be of shape ({len(pool)},), a bool for each candidate.", np.shape(even))
-    sound = np.flatnonzero((pool.strangeness <= LIMIT) & np.isfinite(pool.places).all(1))
+    sound = np.flatnonzero((pool.novelty <= LIMIT) & np.isfinite(pool.places).all(1))
     candidates, known = pool[sound], training.places[np.isfinite(training.places).all(1)]
     alike = _alike(candidates.places, known)
     junk, others = len(pool) - sound.size, int(alike.sum())
@@ -177,7 +177,7 @@ class _Spread:
 
     def fill_thin(self, budget: int) -> None:
         """Choose of the other thin regions, by their size, then of what is thin anywhere."""
-        usual = self.pool.strangeness <= USUAL
+        usual = self.pool.novelty <= USUAL
         first = len(self.regions.missing)
         left, remaining = budget, sum(region.reference.size for region in self.regions.thin)
         for number, region in enumerate(self.regions.thin, first):

@@ -21,7 +21,7 @@ _STEADY = 0.1
 _VALUES = 1 << 24
 
 
-class Likeness:
+class InputNovelty:
     r"""How unlike the training inputs an input is made.
 
     Noise, shuffled or inverted pixels and pictures of another kind differ from the training inputs in how

@@ -153,7 +153,7 @@ class _Side:
     @staticmethod
     def of(survey: Survey, draw: np.random.Generator) -> _Side:
         """Find them."""
-        sound = (survey.strangeness <= LIMIT) & np.isfinite(survey.places).all(1)
+        sound = (survey.novelty <= LIMIT) & np.isfinite(survey.places).all(1)
         rows = np.flatnonzero(sound & (survey.percentile > THIN))
         return _Side(survey, rows, np.sort(draw.permutation(rows)[:MOST]), np.flatnonzero(~sound))
 

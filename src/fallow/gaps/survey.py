@@ -16,7 +16,7 @@ from ..activations import ActivationDensity
 from ..activations.views import Look
 from ..arrays.forward_only import forward_only
 from ..errors import invalid
-from .novelty import LEAST, LIMIT, Likeness
+from .novelty import LEAST, LIMIT, InputNovelty
 
 Batch: TypeAlias = tuple[Any, Tensor | None]
 """Inputs of the network, and class ids ``(B,)``, -1 where unknown, or None."""
@@ -35,7 +35,7 @@ class Survey:
         surprise: float64 ``(N,)``, nats, over all layers; training samples without themselves.
         percentile: float32 ``(N,)``, the share of the training set that is less surprising.
         strangeness: float32 ``(N,)``, how unlike the training inputs they are made, as a multiple of what
-            nine of ten of these stay below: by :class:`~fallow.gaps.novelty.Likeness`; for inputs that it
+            nine of ten of these stay below: by :class:`~fallow.gaps.novelty.InputNovelty`; for inputs that it
             cannot judge twice the energy off the subspace over its 99.5 % quantile, the largest over layers.
         labels: int64 ``(N,)``, -1 where unknown.
         predicted: int64 ``(N,)``, the class with the highest output, -1 where the network has no classes.
@@ -44,7 +44,7 @@ class Survey:
     places: NDArray[np.float32]
     surprise: NDArray[np.float64]
     percentile: NDArray[np.float32]
-    strangeness: NDArray[np.float32]
+    novelty: NDArray[np.float32]
     labels: NDArray[np.int64]
     predicted: NDArray[np.int64]
 
@@ -88,7 +88,7 @@ class Surveyor:
     watch: ActivationDensity
     forward: Callable[[Any], Tensor]
     classes: bool = True
-    likeness: Likeness | None = field(default=None, init=False)
+    input_novelty: InputNovelty | None = field(default=None, init=False)
 
     def learn(self, batches: Iterable[Batch], progress: Progress | None = None) -> Surveyor:
         """Learn the density anew of the whole training set as it looks in evaluation, batch after batch.
@@ -114,7 +114,7 @@ class Surveyor:
                 raise invalid("A density needs at least 64 training samples.", done, "Train on more.")
             step = "Did the training diverge? Train again, with a lower learning rate."
             raise invalid("A density needs finite activations.", f"too few among {done:,} samples", step)
-        self.likeness = examples.likeness()
+        self.input_novelty = examples.input_novelty()
         return self
 
     def survey(
@@ -146,11 +146,11 @@ class Surveyor:
                 progress(done)
 
     def _strangeness(self, inputs: Any, looks: list[Look]) -> Tensor:
-        if self.likeness is not None:
-            return self.likeness(inputs.cpu())
-        return LIMIT * torch.stack([look.strangeness for look in looks]).amax(0)
+        if self.input_novelty is not None:
+            return self.input_novelty(inputs.cpu())
+        return LIMIT * torch.stack([look.novelty for look in looks]).amax(0)
 
-    def _part(self, looks: list[Look], outputs: Tensor, labels: Tensor | None, strangeness: Tensor) -> Survey:
+    def _part(self, looks: list[Look], outputs: Tensor, labels: Tensor | None, novelty: Tensor) -> Survey:
         surprise = self.watch.surprise(looks)
         places = torch.cat([look.places / look.spread for look in looks], 1)
         none = np.full(len(surprise), -1, np.int64)
@@ -161,7 +161,7 @@ class Surveyor:
             places.float().cpu().numpy(),
             surprise.cpu().numpy(),
             percentile.cpu().numpy(),
-            strangeness.float().cpu().numpy(),
+            novelty.float().cpu().numpy(),
             given,
             predicted,
         )
@@ -184,7 +184,7 @@ class Surveyor:
 
 
 class _Examples:
-    """Evenly spaced inputs out of a stream, as many as :class:`Likeness` has use for."""
+    """Evenly spaced inputs out of a stream, as many as :class:`InputNovelty` has use for."""
 
     def __init__(self) -> None:
         self._rows: list[Tensor] = []
@@ -192,7 +192,7 @@ class _Examples:
 
     def add(self, inputs: Any) -> None:
         """Take what is due of a batch."""
-        self._judged = self._judged and Likeness.judges(inputs)
+        self._judged = self._judged and InputNovelty.judges(inputs)
         if not self._judged:
             self._rows = []
             return
@@ -206,6 +206,6 @@ class _Examples:
         while len(self._rows) > 2 * most:
             self._rows, self._step = self._rows[::2], 2 * self._step
 
-    def likeness(self) -> Likeness | None:
+    def input_novelty(self) -> InputNovelty | None:
         """Return what judges inputs by these; None where there are too few or of another kind."""
-        return Likeness(torch.stack(self._rows)) if len(self._rows) >= LEAST else None
+        return InputNovelty(torch.stack(self._rows)) if len(self._rows) >= LEAST else None

@@ -46,7 +46,7 @@ def whole_options(path: str) -> dict[str, Any]:
     """
     run = RunDirectory(path)
     run.check()
-    return read_options(run, run.generations.newest())
+    return read_options(run, run.checkpoints.newest())
 
 
 def config_options(path: str) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def longer(run: RunDirectory, options: TrainOptions) -> TrainOptions:
     Raises:
         InvalidValue: where ``epochs`` was said, and so many are done.
     """
-    state = run.generations.newest().found
+    state = run.checkpoints.newest().found
     if "add" not in options.accepted or state is None:
         return options
     done, planned = int(state.about["epoch"]), planned_epochs(options)

@@ -1,8 +1,8 @@
 """Policies: they see the table, never a batch, and say which samples the next epoch leaves out."""
 
 from .base import Policy as Policy
+from .base import PolicyInput as PolicyInput
 from .base import Reason as Reason
-from .base import Standing as Standing
 from .below_mean import BelowMean as BelowMean
 from .fraction import Fraction as Fraction
 from .ies import IES as IES

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..arrays.selection import Values
 from ..errors import check_share, invalid
-from .base import Standing
+from .base import PolicyInput
 
 LARGEST = 0.9
 """A budget never drives the odds of being left out above this, so that every sample keeps a chance.
@@ -43,15 +43,15 @@ def capped(share: float, n: int, candidates: int) -> int:
     return min(left_out(share, n), int(LARGEST * candidates))
 
 
-def scored(standing: Standing) -> NDArray[np.bool_]:
+def scored(inputs: PolicyInput) -> NDArray[np.bool_]:
     """Return which samples have a score: ``(N,)``."""
-    return np.equal(standing.scores, standing.scores)
+    return np.equal(inputs.scores, inputs.scores)
 
 
-def lots(standing: Standing, among: NDArray[np.bool_]) -> Values:
+def lots(inputs: PolicyInput, among: NDArray[np.bool_]) -> Values:
     """Return the draws of the samples in ``among``; the others take no part."""
 
     def draw(start: int, stop: int) -> NDArray[np.float32]:
-        return np.where(among[start:stop], standing.uniform(start, stop), np.float32(np.nan))
+        return np.where(among[start:stop], inputs.uniform(start, stop), np.float32(np.nan))
 
     return draw

@@ -33,7 +33,7 @@ class Reason(IntEnum):
 
 
 @dataclass(frozen=True)
-class Standing:
+class PolicyInput:
     """What a policy is shown at the end of an epoch. ``N`` is the number of samples.
 
     Attributes:
@@ -81,13 +81,13 @@ class Policy(ABC):
     measures_removed: ClassVar[bool] = False
 
     @abstractmethod
-    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+    def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Return the :class:`Reason` of each sample for the planned epoch: uint8 ``(N,)``.
 
         A sample that is kept and has no score (NaN) must stay kept.
         """
 
-    def weights(self, standing: Standing, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    def weights(self, inputs: PolicyInput, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """Return the loss weight of each sample, float32 ``(N,)``, or None where all are 1."""
         return None
 

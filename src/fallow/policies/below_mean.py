@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..arrays.selection import blocks, smallest
 from ..errors import check_flag, check_share
 from ._shares import capped, check_budget, lots, scored
-from .base import Policy, Reason, Standing
+from .base import Policy, PolicyInput, Reason
 
 
 @dataclass(frozen=True)
@@ -62,25 +62,25 @@ class BelowMean(Policy):
         """Whether ``weighted`` was asked for."""
         return self.weighted
 
-    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+    def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Draw anew among all samples below the mean."""
-        mean = self._mean(standing.scores)
-        scores = standing.scores
+        mean = self._mean(inputs.scores)
+        scores = inputs.scores
         low = scores < mean
         count = int(np.count_nonzero(low))
         if self.budget is None:
             out = round(self.fraction * count)
         else:
-            out = capped(self.budget, int(np.count_nonzero(scored(standing))), count)
-        decided = np.zeros(len(standing), np.uint8)
-        decided[smallest(lots(standing, low), len(standing), out)] = Reason.NOT_DRAWN
+            out = capped(self.budget, int(np.count_nonzero(scored(inputs))), count)
+        decided = np.zeros(len(inputs), np.uint8)
+        decided[smallest(lots(inputs, low), len(inputs), out)] = Reason.NOT_DRAWN
         return decided
 
-    def weights(self, standing: Standing, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    def weights(self, inputs: PolicyInput, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """Return 1 / (share kept) for the samples below the mean, 1 for the others."""
         if not self.weighted:
             return None
-        low = (standing.scores < self._mean(standing.scores)) & (reason != Reason.BY_HAND)
+        low = (inputs.scores < self._mean(inputs.scores)) & (reason != Reason.BY_HAND)
         kept = int(np.count_nonzero(low & (reason == Reason.KEPT)))
         return np.where(low, np.float32(np.count_nonzero(low) / max(1, kept)), np.float32(1.0))
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.selection import blocks
-from .base import Reason, Standing
+from .base import PolicyInput, Reason
 
 Expectation: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """The expected next scores of a block of scores: ``(n,)`` to ``(n,)``; NaN stays NaN."""
@@ -23,7 +23,7 @@ _BEFORE = "score_before"
 _SHIFT, _CELLS, _INFINITE, _NAN = np.uint32(20), 1 << 11, 0x7F8, 0x7FC
 
 
-def expectation(standing: Standing, power: float) -> Expectation | None:
+def expectation(inputs: PolicyInput, power: float) -> Expectation | None:
     r"""Return the function :math:`s \mapsto E[s'^{\,p} \mid s]^{1/p}`, from the last score to the next.
 
     A single score is a noisy reading, of the network at one moment and under one augmentation. One that is
@@ -45,7 +45,7 @@ def expectation(standing: Standing, power: float) -> Expectation | None:
         Elkan, 2002), who calibrate classifiers by isotonic regression
 
     Args:
-        standing: what the policy sees.
+        inputs: what the policy sees.
         power: p, above 0.
 
     Returns:
@@ -53,7 +53,7 @@ def expectation(standing: Standing, power: float) -> Expectation | None:
         ``PAIRS`` pairs: a first decision, few samples, or nearly all with the same score.
     """
     power = min(power, 1.0)
-    curve = _curve(*_pairs(standing, power), power)
+    curve = _curve(*_pairs(inputs, power), power)
     return None if curve is None else lambda scores: curve[_cells(scores)]
 
 
@@ -64,19 +64,19 @@ def _cells(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
     return cells
 
 
-def _pairs(standing: Standing, power: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _pairs(inputs: PolicyInput, power: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return how many pairs each cell of the score before has, and the sum of their powers: ``(_CELLS,)``.
 
     Fresh scores then become the scores before. 0 stands for none. A sample that was only measured makes no
     pair: it was left out for what it scored, and may have been measured in another mode.
     """
-    before = standing.column(_BEFORE, np.float32)
+    before = inputs.column(_BEFORE, np.float32)
     counts, sums = np.zeros(_CELLS, np.int64), np.zeros(_CELLS)
-    for start, stop in blocks(len(standing), _BLOCK):
+    for start, stop in blocks(len(inputs), _BLOCK):
         rows = slice(start, stop)
-        known, now = before[rows], np.maximum(standing.scores[rows], np.float32(FLOOR))
-        fresh = standing.fresh[rows] & np.isfinite(now)
-        pair = fresh & (known > 0) & (standing.reason[rows] == Reason.KEPT)
+        known, now = before[rows], np.maximum(inputs.scores[rows], np.float32(FLOOR))
+        fresh = inputs.fresh[rows] & np.isfinite(now)
+        pair = fresh & (known > 0) & (inputs.reason[rows] == Reason.KEPT)
         cells = _cells(known[pair])
         counts += np.bincount(cells, minlength=_CELLS)
         sums += np.bincount(cells, now[pair].astype(np.float64) ** power, minlength=_CELLS)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..arrays.selection import Values, smallest
 from ..errors import check_flag, check_share, invalid, invalid_type
-from .base import Policy, Reason, Standing
+from .base import Policy, PolicyInput, Reason
 from .expectation import FLOOR, expectation
 from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong
 
@@ -153,45 +153,45 @@ class Fraction(Policy):
         """Raise where ``high`` lies where no score can."""
         check_within("high", self.high, low, high, score)
 
-    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+    def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Choose anew among all samples, whether they were kept or not."""
         if self.exponent is not None:
-            self._check_odds(standing.scores)
-        n, scores = len(standing), standing.scores
+            self._check_odds(inputs.scores)
+        n, scores = len(inputs), inputs.scores
         decided = np.zeros(n, np.uint8)
         scored = n - int(np.count_nonzero(np.isnan(scores)))
         keep, out = self._keep(scored), scored - self._keep(scored)
-        wrong = visits_wrong(standing) if self.reads_predictions else None
+        wrong = visits_wrong(inputs) if self.reads_predictions else None
         if self.high is not None:
-            outlier = Persistence(self.high, self.visits).find(standing, out, wrong)
+            outlier = Persistence(self.high, self.visits).find(inputs, out, wrong)
             decided[outlier] = Reason.OUTLIER
             out -= int(np.count_nonzero(outlier))
             scores = np.where(outlier, np.float32(np.nan), scores)
         if self.exponent is None:
             sign = np.float32(1.0 if self.remove == "lowest" else -1.0)
-            lowest = smallest(lambda a, b: sign * scores[a:b], n, out, standing.uniform)
+            lowest = smallest(lambda a, b: sign * scores[a:b], n, out, inputs.uniform)
             decided[lowest] = Reason.OUTLIER if self._removes_outliers else Reason.LEARNED
             return decided
-        drawn = smallest(self._rings(standing, scores, wrong, keep), n, keep)
+        drawn = smallest(self._rings(inputs, scores, wrong, keep), n, keep)
         decided[~(drawn | np.isnan(scores))] = Reason.NOT_DRAWN
         return decided
 
     def _rings(
         self,
-        standing: Standing,
+        inputs: PolicyInput,
         scores: NDArray[np.float32],
         wrong: NDArray[np.uint8] | None,
         keep: int,
     ) -> Values:
         """Return when the clocks of the samples ring: the first ``keep`` are kept, NaN takes no part."""
-        rare = self._rare(standing.labels, keep)
+        rare = self._rare(inputs.labels, keep)
         assert self.exponent is not None
         doubt = np.float32(min(self.exponent * self.doubt, _MOST))
-        expected = expectation(standing, self.exponent) if self.calibrate else None
+        expected = expectation(inputs, self.exponent) if self.calibrate else None
 
         def rings(start: int, stop: int) -> NDArray[np.float32]:
             block = scores[start:stop]
-            ring = self._clock(block if expected is None else expected(block), standing.uniform(start, stop))
+            ring = self._clock(block if expected is None else expected(block), inputs.uniform(start, stop))
             if doubt and wrong is not None:
                 ring += doubt * np.log1p(wrong[start:stop], dtype=np.float32)
             if rare is not None:

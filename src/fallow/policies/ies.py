@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..arrays.selection import blocks, smallest
 from ..errors import check_integer, invalid, invalid_type
 from ._shares import check_budget, left_out, scored
-from .base import Policy, Reason, Standing
+from .base import Policy, PolicyInput, Reason
 
 _LAST, _BEFORE, _COUNT = "ies_last", "ies_before", "ies_count"
 MAX_WINDOW = 16
@@ -71,27 +71,27 @@ class IES(Policy):
         """Return ``window + 2``: so many scores make one average."""
         return self.window + 2
 
-    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+    def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Take the fresh scores in, and leave out what has come to rest."""
-        n = len(standing)
-        change = self._take(standing)
+        n = len(inputs)
+        change = self._take(inputs)
         if self.budget is None:
             out = change < np.float32(self.threshold)
         else:
             known = int(np.count_nonzero(change == change))
-            count = min(left_out(self.budget, int(np.count_nonzero(scored(standing)))), known)
-            out = smallest(lambda a, b: change[a:b], n, count, standing.uniform)
+            count = min(left_out(self.budget, int(np.count_nonzero(scored(inputs)))), known)
+            out = smallest(lambda a, b: change[a:b], n, count, inputs.uniform)
         return np.where(out, np.uint8(Reason.LEARNED), np.uint8(Reason.KEPT))
 
-    def _take(self, standing: Standing) -> NDArray[np.float32]:
+    def _take(self, inputs: PolicyInput) -> NDArray[np.float32]:
         """Move the fresh scores into the columns; return the average change, NaN where there is none yet."""
-        last, before = standing.column(_LAST, np.float32), standing.column(_BEFORE, np.float32)
-        count = standing.column(_COUNT, np.uint8)
-        changes = [standing.column(f"ies_change_{k}", np.float32) for k in range(self.window)]
-        average = np.empty(len(standing), np.float32)
-        for start, stop in blocks(len(standing), 1 << 16):
+        last, before = inputs.column(_LAST, np.float32), inputs.column(_BEFORE, np.float32)
+        count = inputs.column(_COUNT, np.uint8)
+        changes = [inputs.column(f"ies_change_{k}", np.float32) for k in range(self.window)]
+        average = np.empty(len(inputs), np.float32)
+        for start, stop in blocks(len(inputs), 1 << 16):
             rows = slice(start, stop)
-            score, fresh = standing.scores[rows], standing.fresh[rows]
+            score, fresh = inputs.scores[rows], inputs.fresh[rows]
             sound = score == score
             news = fresh & sound
             count[rows][fresh & ~sound] = 0

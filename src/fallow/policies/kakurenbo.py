@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..arrays.selection import smallest
 from ..errors import check_share, invalid, invalid_type
 from ._shares import left_out, scored
-from .base import Policy, Reason, Standing
+from .base import Policy, PolicyInput, Reason
 
 DECAY = (1.0, 0.8, 0.6, 0.4)
 """The share of ``fraction`` that is hidden at most, step by step; it stays at the last."""
@@ -89,20 +89,20 @@ class Kakurenbo(Policy):
         if not has_labels:
             _refuse("labels")
 
-    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+    def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Hide the sure ones among the lowest scores; show all others."""
-        labels, predicted = _known("labels", standing.labels), _known("predicted", standing.predicted)
-        n, scores = len(standing), standing.scores
-        most = left_out(self.largest(standing), int(np.count_nonzero(scored(standing))))
-        hidden = smallest(lambda a, b: scores[a:b], n, most, standing.uniform)
+        labels, predicted = _known("labels", inputs.labels), _known("predicted", inputs.predicted)
+        n, scores = len(inputs), inputs.scores
+        most = left_out(self.largest(inputs), int(np.count_nonzero(scored(inputs))))
+        hidden = smallest(lambda a, b: scores[a:b], n, most, inputs.uniform)
         hidden &= predicted == labels
         if self.confidence > 0:
             hidden &= scores <= -math.log(self.confidence)
         return np.where(hidden, np.uint8(Reason.LEARNED), np.uint8(Reason.KEPT))
 
-    def largest(self, standing: Standing) -> float:
+    def largest(self, inputs: PolicyInput) -> float:
         """Return the largest share hidden in the planned epoch."""
-        passed = sum(standing.epoch >= step * standing.epochs for step in self.steps)
+        passed = sum(inputs.epoch >= step * inputs.epochs for step in self.steps)
         return self.fraction * DECAY[passed]
 
 

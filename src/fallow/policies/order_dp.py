@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..arrays.selection import smallest
 from ._shares import check_budget, check_part, left_out, lots, scored
-from .base import Policy, Reason, Standing
+from .base import Policy, PolicyInput, Reason
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ class OrderDP(Policy):
             return n - left_out(self.budget, n)
         return max(min(n, 1), round(self.keep * self._drawn(n)))
 
-    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+    def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Draw the pool of the planned epoch and rank it."""
-        n, there = len(standing), scored(standing)
+        n, there = len(inputs), scored(inputs)
         count = int(np.count_nonzero(there))
-        pool = smallest(lots(standing, there), n, self._drawn(count))
+        pool = smallest(lots(inputs, there), n, self._drawn(count))
 
         def ease(start: int, stop: int) -> NDArray[np.float32]:
-            return np.where(pool[start:stop], -standing.scores[start:stop], np.float32(np.nan))
+            return np.where(pool[start:stop], -inputs.scores[start:stop], np.float32(np.nan))
 
         decided = np.where(there, np.uint8(Reason.NOT_DRAWN), np.uint8(Reason.KEPT))
         decided[pool] = Reason.LEARNED
-        decided[smallest(ease, n, self.kept_count(count), standing.uniform)] = Reason.KEPT
+        decided[smallest(ease, n, self.kept_count(count), inputs.uniform)] = Reason.KEPT
         return decided

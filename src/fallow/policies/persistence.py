@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..arrays.selection import blocks, smallest
 from ..errors import check_integer, invalid, invalid_type
 from ._shares import scored
-from .base import Standing
+from .base import PolicyInput
 
 AUTO = "auto"
 BINS = 40
@@ -83,56 +83,56 @@ class Persistence:
     visits: int
 
     def find(
-        self, standing: Standing, most: int | None = None, wrong: NDArray[np.uint8] | None = None
+        self, inputs: PolicyInput, most: int | None = None, wrong: NDArray[np.uint8] | None = None
     ) -> NDArray[np.bool_]:
         """Take the fresh scores into account, and return which samples are found: bool ``(N,)``.
 
         A sample whose last score is not finite is never among them.
 
         Args:
-            standing: what the policy sees.
+            inputs: what the policy sees.
             most: find no more than so many, those with the highest scores.
             wrong: what :func:`visits_wrong` returned, where the policy has asked it for this decision.
         """
         if self.high != AUTO:
-            found = self._streaks(standing) >= self.visits
-            return _highest(found & scored(standing), standing.scores, most)
+            found = self._streaks(inputs) >= self.visits
+            return _highest(found & scored(inputs), inputs.scores, most)
         if wrong is None:
-            wrong = visits_wrong(standing)
-        bound = self._bound(standing, self._histogram(standing))
+            wrong = visits_wrong(inputs)
+        bound = self._bound(inputs, self._histogram(inputs))
         if bound is None:
-            standing.notes.pop("high", None)
-            return np.zeros(len(standing), np.bool_)
-        standing.notes["high"] = bound
-        mean = standing.column(_MEAN, np.float32)
+            inputs.notes.pop("high", None)
+            return np.zeros(len(inputs), np.bool_)
+        inputs.notes["high"] = bound
+        mean = inputs.column(_MEAN, np.float32)
         found = mean > np.float32(bound)
-        found &= standing.column(_VISITS, np.uint8) >= self.visits
-        found &= scored(standing)
+        found &= inputs.column(_VISITS, np.uint8) >= self.visits
+        found &= scored(inputs)
         if wrong is not None:
             found &= wrong >= self.visits
-        return _highest(_capped(found, mean, standing), mean, most)
+        return _highest(_capped(found, mean, inputs), mean, most)
 
-    def _streaks(self, standing: Standing) -> NDArray[np.uint8]:
+    def _streaks(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Bring up to date, and return, how many of a sample's last scores in a row lay above the bound."""
         assert isinstance(self.high, float)
-        streak = standing.column(_STREAK, np.uint8)
-        for start, stop in blocks(len(standing), _BLOCK):
+        streak = inputs.column(_STREAK, np.uint8)
+        for start, stop in blocks(len(inputs), _BLOCK):
             rows = slice(start, stop)
-            score = standing.scores[rows]
-            _count(streak[rows], standing.fresh[rows] & (score == score), score > self.high)
+            score = inputs.scores[rows]
+            _count(streak[rows], inputs.fresh[rows] & (score == score), score > self.high)
         return streak
 
-    def _histogram(self, standing: Standing) -> NDArray[np.int64]:
+    def _histogram(self, inputs: PolicyInput) -> NDArray[np.int64]:
         """Bring means and visits up to date; return the counts of exp(-mean).
 
         Counted are the samples with enough visits, in ``BINS`` bins of [0, 1].
         """
-        mean, visits = standing.column(_MEAN, np.float32), standing.column(_VISITS, np.uint8)
+        mean, visits = inputs.column(_MEAN, np.float32), inputs.column(_VISITS, np.uint8)
         counts = np.zeros(BINS + 1, np.int64)
-        for start, stop in blocks(len(standing), _BLOCK):
+        for start, stop in blocks(len(inputs), _BLOCK):
             rows = slice(start, stop)
-            score, known = standing.scores[rows], mean[rows]
-            fresh = standing.fresh[rows] & (score == score)
+            score, known = inputs.scores[rows], mean[rows]
+            fresh = inputs.fresh[rows] & (score == score)
             _count(visits[rows], fresh, np.True_)
             weight = np.minimum(np.maximum(visits[rows], 1), self.visits).astype(np.float32)
             known += np.where(fresh, (score - known) / weight, np.float32(0))
@@ -140,32 +140,32 @@ class Persistence:
             counts += np.bincount(np.where(visits[rows] >= self.visits, bins, BINS), minlength=BINS + 1)
         return counts[:BINS]
 
-    def _bound(self, standing: Standing, counts: NDArray[np.int64]) -> float | None:
+    def _bound(self, inputs: PolicyInput, counts: NDArray[np.int64]) -> float | None:
         """Return the score at the valley, or chance and a margin where that is more; None without one."""
         valley = find_valley(counts)
         if valley is None:
             return None
         bound = -math.log(valley / BINS)
-        if standing.labels is None:
+        if inputs.labels is None:
             return bound
-        return max(bound, math.log(np.count_nonzero(np.bincount(standing.labels))) + MARGIN)
+        return max(bound, math.log(np.count_nonzero(np.bincount(inputs.labels))) + MARGIN)
 
 
-def visits_wrong(standing: Standing) -> NDArray[np.uint8] | None:
+def visits_wrong(inputs: PolicyInput) -> NDArray[np.uint8] | None:
     """Return on how many of its last visits in a row each sample was predicted as another class: ``(N,)``.
 
     It counts up to 255, from the last warm-up epoch on, and takes the fresh predictions into account: ask
     once a decision. A sample whose last visit told no class begins at 0 again; a visit without a sound score
     changes nothing. None where there are no labels, or no predictions yet.
     """
-    if standing.labels is None or standing.predicted is None:
+    if inputs.labels is None or inputs.predicted is None:
         return None
-    streak = standing.column(_WRONG, np.uint8)
-    for start, stop in blocks(len(standing), _BLOCK):
+    streak = inputs.column(_WRONG, np.uint8)
+    for start, stop in blocks(len(inputs), _BLOCK):
         rows = slice(start, stop)
-        score, guess = standing.scores[rows], standing.predicted[rows]
-        wrong = (guess != standing.labels[rows]) & (guess >= 0)
-        _count(streak[rows], standing.fresh[rows] & (score == score), wrong)
+        score, guess = inputs.scores[rows], inputs.predicted[rows]
+        wrong = (guess != inputs.labels[rows]) & (guess >= 0)
+        _count(streak[rows], inputs.fresh[rows] & (score == score), wrong)
     return streak
 
 
@@ -215,9 +215,9 @@ def _highest(found: NDArray[np.bool_], values: NDArray[np.float32], most: int | 
     return smallest(lambda a, b: np.where(found[a:b], -values[a:b], np.float32(np.nan)), found.size, most)
 
 
-def _capped(found: NDArray[np.bool_], mean: NDArray[np.float32], standing: Standing) -> NDArray[np.bool_]:
+def _capped(found: NDArray[np.bool_], mean: NDArray[np.float32], inputs: PolicyInput) -> NDArray[np.bool_]:
     """Leave no more of each class than its cap, those with the highest means."""
-    labels, predicted = standing.labels, standing.predicted
+    labels, predicted = inputs.labels, inputs.predicted
     if labels is None:
         return _highest(found, mean, found.size // 2)
     classes = int(labels.max()) + 1

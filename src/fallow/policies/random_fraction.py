@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..arrays.selection import smallest
 from ..errors import check_share
-from .base import Policy, Reason, Standing
+from .base import Policy, PolicyInput, Reason
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,13 @@ class RandomFraction(Policy):
         """Return ``n - round(fraction * n)``, at least 1."""
         return n - min(round(self.fraction * n), max(0, n - 1))
 
-    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+    def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Draw the subset of the planned epoch."""
-        n, scores = len(standing), standing.scores
+        n, scores = len(inputs), inputs.scores
         scored = n - int(np.count_nonzero(np.isnan(scores)))
 
         def lottery(start: int, stop: int) -> NDArray[np.float32]:
-            draw = standing.uniform(start, stop)
+            draw = inputs.uniform(start, stop)
             return np.where(np.isnan(scores[start:stop]), np.float32(np.nan), draw)
 
         decided = np.zeros(n, np.uint8)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..arrays.selection import smallest
 from ..errors import check_flag, check_share, invalid, invalid_type
 from ._shares import capped, check_budget, lots, scored
-from .base import Policy, Reason, Standing
+from .base import Policy, PolicyInput, Reason
 
 _SAT_OUT = "repb_sat_out"
 
@@ -86,14 +86,14 @@ class RePB(Policy):
         """Whether ``weighted`` was asked for."""
         return self.weighted
 
-    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+    def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Judge the fresh scores below 0, and draw again for those that sat out."""
-        n, there = len(standing), scored(standing)
-        sat_out = (standing.reason != Reason.KEPT) & (standing.reason != Reason.BY_HAND)
-        standing.column(_SAT_OUT, np.uint16)[:] += standing.reason != Reason.KEPT
-        below = standing.fresh & (standing.scores < 0) & (standing.reason == Reason.KEPT)
+        n, there = len(inputs), scored(inputs)
+        sat_out = (inputs.reason != Reason.KEPT) & (inputs.reason != Reason.BY_HAND)
+        inputs.column(_SAT_OUT, np.uint16)[:] += inputs.reason != Reason.KEPT
+        below = inputs.fresh & (inputs.scores < 0) & (inputs.reason == Reason.KEPT)
         among = there & (sat_out | below)
-        lot = lots(standing, among)
+        lot = lots(inputs, among)
         if self.budget is None:
             out = np.less_equal(lot(0, n), np.float32(self.rho))
         else:
@@ -101,10 +101,10 @@ class RePB(Policy):
             out = smallest(lot, n, count)
         return np.where(out, np.uint8(Reason.NOT_DRAWN), np.uint8(Reason.KEPT))
 
-    def weights(self, standing: Standing, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    def weights(self, inputs: PolicyInput, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         """Return the epochs so far over the epochs trained in, at most ``clip``."""
         if not self.weighted:
             return None
-        used = standing.epoch - standing.column(_SAT_OUT, np.uint16).astype(np.float32)
-        weight = np.asarray(np.float32(standing.epoch) / np.maximum(used, 1), np.float32)
+        used = inputs.epoch - inputs.column(_SAT_OUT, np.uint16).astype(np.float32)
+        weight = np.asarray(np.float32(inputs.epoch) / np.maximum(used, 1), np.float32)
         return weight if self.clip is None else np.minimum(weight, np.float32(self.clip))

@@ -13,7 +13,7 @@ from ..arrays.selection import blocks, smallest
 from ..errors import check_integer, check_share
 from ._groups import group_edges
 from ._shares import check_budget, check_part, left_out, lots, scored
-from .base import Policy, Reason, Standing
+from .base import Policy, PolicyInput, Reason
 
 _BEGAN = "seta_began"
 
@@ -75,22 +75,22 @@ class SeTa(Policy):
         """Return ``n - round(budget * n)``, at least 1; None without a budget."""
         return None if self.budget is None else n - left_out(self.budget, n)
 
-    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+    def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Draw and place the window of the planned epoch."""
-        n, scores, there = len(standing), standing.scores, scored(standing)
+        n, scores, there = len(inputs), inputs.scores, scored(inputs)
         count = int(np.count_nonzero(there))
         keep = count - left_out(self.fraction if self.budget is None else self.budget, count)
         decided = np.where(there, np.uint8(Reason.NOT_DRAWN), np.uint8(Reason.KEPT))
-        began = int(standing.notes.setdefault(_BEGAN, float(standing.epoch)))
-        lot = lots(standing, there)
+        began = int(inputs.notes.setdefault(_BEGAN, float(inputs.epoch)))
+        lot = lots(inputs, there)
         if not count:
             return decided
-        if self._anneals(standing):
+        if self._anneals(inputs):
             decided[smallest(lot, n, keep)] = Reason.KEPT
             return decided
         pool = there if self.budget is not None else smallest(lot, n, keep)
         edges = group_edges(scores[pool], self.groups)
-        start, stop = self._place(edges.size + 1, standing.epoch - began)
+        start, stop = self._place(edges.size + 1, inputs.epoch - began)
         if self.budget is None:
             for a, b in blocks(n, 1 << 16):
                 inside = _distance(scores[a:b], edges, start, stop) == 0
@@ -101,8 +101,8 @@ class SeTa(Policy):
         decided[near] = Reason.KEPT
         return decided
 
-    def _anneals(self, standing: Standing) -> bool:
-        return standing.epoch >= standing.epochs - math.floor(self.annealing * standing.epochs + 0.5)
+    def _anneals(self, inputs: PolicyInput) -> bool:
+        return inputs.epoch >= inputs.epochs - math.floor(self.annealing * inputs.epochs + 0.5)
 
     def _place(self, groups: int, turn: int) -> tuple[int, int]:
         """Return the first group of the window and one past its last."""

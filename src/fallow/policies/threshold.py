@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..arrays.selection import blocks, kth_smallest
 from ..errors import check_flag, check_share, invalid, invalid_type
 from ._shares import scored
-from .base import Policy, Reason, Standing
+from .base import Policy, PolicyInput, Reason
 from .persistence import AUTO, Persistence, check_high, check_within
 
 FIRST_LOW = 0.05
@@ -114,17 +114,17 @@ class Threshold(Policy):
             check_within("low", self.low, low, high, score)
             check_within("high", self.high, low, high, score)
 
-    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+    def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Judge the fresh scores; leave every other sample as it was."""
-        low, high = self._limits(standing)
+        low, high = self._limits(inputs)
         outlier = None
         if self.high == AUTO or (self.visits > 1 and high < math.inf):
-            outlier = Persistence(self.high if self.high == AUTO else high, self.visits).find(standing)
-        decided = standing.reason.copy()
-        for start, stop in blocks(len(standing), 1 << 16):
+            outlier = Persistence(self.high if self.high == AUTO else high, self.visits).find(inputs)
+        decided = inputs.reason.copy()
+        for start, stop in blocks(len(inputs), 1 << 16):
             rows = slice(start, stop)
-            score = standing.scores[rows]
-            fresh = standing.fresh[rows] & (score == score)
+            score = inputs.scores[rows]
+            fresh = inputs.fresh[rows] & (score == score)
             verdict = (score < low).view(np.uint8)  # 1 is Reason.LEARNED
             if outlier is not None:
                 verdict = np.where(outlier[rows], np.uint8(Reason.OUTLIER), verdict)
@@ -132,16 +132,16 @@ class Threshold(Policy):
                 verdict = np.where(score > high, np.uint8(Reason.OUTLIER), verdict)
             decided[rows] = verdict if fresh.all() else np.where(fresh, verdict, decided[rows])
         if self.low == AUTO:
-            standing.column(_LEARNED, np.bool_)[:] = decided == Reason.LEARNED
+            inputs.column(_LEARNED, np.bool_)[:] = decided == Reason.LEARNED
         return decided
 
-    def _audited(self, standing: Standing) -> float:
+    def _audited(self, inputs: PolicyInput) -> float:
         """Return the low threshold, corrected by what became of the samples that were re-admitted."""
-        notes, scores = standing.notes, standing.scores
+        notes, scores = inputs.notes, inputs.scores
         low = notes.setdefault("low", FIRST_LOW)
         notes.pop("wrong_removals", None)
-        fresh = standing.fresh & scored(standing)
-        back = fresh & standing.column(_LEARNED, np.bool_)
+        fresh = inputs.fresh & scored(inputs)
+        back = fresh & inputs.column(_LEARNED, np.bool_)
         count = int(np.count_nonzero(back))
         if count < FEWEST:
             return low
@@ -153,13 +153,13 @@ class Threshold(Policy):
             notes["low"] = low = low * min(max(aim / max(wrong, 1e-9), 0.5), 2.0)
         return low
 
-    def _limits(self, standing: Standing) -> tuple[float, float]:
+    def _limits(self, inputs: PolicyInput) -> tuple[float, float]:
         """Return both thresholds in the unit of the score; an automatic high one is not among them."""
-        low = self._audited(standing) if self.low == AUTO else _number(self.low, -math.inf)
+        low = self._audited(inputs) if self.low == AUTO else _number(self.low, -math.inf)
         high = _number(self.high, math.inf)
         if not self.quantiles:
             return low, high
-        scores, count = standing.scores, int(np.count_nonzero(scored(standing)))
+        scores, count = inputs.scores, int(np.count_nonzero(scored(inputs)))
         if not count:
             return -math.inf, math.inf
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..arrays.selection import blocks, smallest
 from ..errors import check_share, invalid, invalid_type
 from ._shares import left_out, scored
-from .base import Policy, Reason, Standing
+from .base import Policy, PolicyInput, Reason
 
 _MEAN, _VISITS = "ucb_mean", "ucb_visits"
 
@@ -64,21 +64,21 @@ class UCB(Policy):
         """Return ``n - round(fraction * n)``, at least 1."""
         return n - left_out(self.fraction, n)
 
-    def decide(self, standing: Standing) -> NDArray[np.uint8]:
+    def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Take the fresh scores in, and keep the highest bounds."""
-        n, there = len(standing), scored(standing)
-        mean = standing.column(_MEAN, np.float32)
-        visits = standing.column(_VISITS, np.uint16)
+        n, there = len(inputs), scored(inputs)
+        mean = inputs.column(_MEAN, np.float32)
+        visits = inputs.column(_VISITS, np.uint16)
         a = np.float32(self.smoothing)
         for start, stop in blocks(n, 1 << 16):
             rows = slice(start, stop)
             first = visits[rows] == 0
-            news = there[rows] & (standing.fresh[rows] | first)
-            score = standing.scores[rows]
+            news = there[rows] & (inputs.fresh[rows] | first)
+            score = inputs.scores[rows]
             moved = np.where(first, score, a * mean[rows] + (1 - a) * score)
             np.copyto(mean[rows], moved, where=news)
             visits[rows] += news
-        radius = np.float32(self.exploration * math.sqrt(math.log(max(1, standing.epoch))))
+        radius = np.float32(self.exploration * math.sqrt(math.log(max(1, inputs.epoch))))
 
         def bound(start: int, stop: int) -> NDArray[np.float32]:
             often = np.maximum(visits[start:stop], 1).astype(np.float32)
@@ -87,5 +87,5 @@ class UCB(Policy):
 
         out = left_out(self.fraction, int(np.count_nonzero(there)))
         decided = np.zeros(n, np.uint8)
-        decided[smallest(bound, n, out, standing.uniform)] = Reason.LEARNED
+        decided[smallest(bound, n, out, inputs.uniform)] = Reason.LEARNED
         return decided

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..policies.base import Reason
 from ..runs.epoch_file import EpochFile
 from ..runs.highlights import Showcase, candidates, choose
-from ..runs.thumbnails_file import ShownFile
+from ..runs.thumbnails_file import ThumbnailsFile
 from . import text
 from .pictures import picture
 from .source import Source
@@ -171,7 +171,7 @@ def _runs(used: NDArray[np.bool_]) -> str:
     return "".join(steps)
 
 
-def _media(shown: ShownFile | None) -> dict[int, tuple[str | None, str | None]]:
+def _media(shown: ThumbnailsFile | None) -> dict[int, tuple[str | None, str | None]]:
     """Return a picture as a data URI, or a text, for each sample that has one."""
     if shown is None:
         return {}

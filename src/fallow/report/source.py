@@ -14,7 +14,7 @@ from ..core.history import EpochRecord, fitted
 from ..policies.base import Reason
 from ..runs.epoch_file import EpochFile
 from ..runs.run import Run
-from ..runs.thumbnails_file import ShownFile
+from ..runs.thumbnails_file import ThumbnailsFile
 from . import text
 
 COLUMNS = 400
@@ -51,7 +51,7 @@ class Source:
     predicted: NDArray[np.int32] | None
     times: NDArray[np.int32]
     summary: dict[str, Any] | None
-    shown: ShownFile | None
+    shown: ThumbnailsFile | None
     unit: str
 
     @staticmethod

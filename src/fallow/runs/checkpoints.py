@@ -33,7 +33,7 @@ _STEP = "Put back a copy of it, or go on from an older state."
 
 
 @dataclass(frozen=True)
-class Generation:
+class Checkpoint:
     """One generation, as its manifest describes it.
 
     Attributes:
@@ -56,11 +56,11 @@ class Search:
         damage: what is wrong with each newer one, in words that name the file.
     """
 
-    found: Generation | None
+    found: Checkpoint | None
     damage: list[str] = field(default_factory=list)
 
 
-class Generations:
+class Checkpoints:
     """The generations in the folder ``state`` of a run.
 
     Args:
@@ -71,7 +71,7 @@ class Generations:
     def __init__(self, run: Path, disk: Disk = DISK) -> None:
         self.run, self.disk = run, disk
         self.folder = run / "state"
-        self._sound: list[Generation] = []
+        self._sound: list[Checkpoint] = []
 
     def state_path(self, number: int) -> Path:
         """Return ``state/000012.safetensors``."""
@@ -90,7 +90,7 @@ class Generations:
         """Return the number of the next generation; none is given twice."""
         return max(self.numbers(), default=-1) + 1
 
-    def write(self, state: bytes, about: dict[str, Any], needs: Mapping[str, Digest]) -> Generation:
+    def write(self, state: bytes, about: dict[str, Any], needs: Mapping[str, Digest]) -> Checkpoint:
         """Write the next generation, and then remove the old ones.
 
         Args:
@@ -105,20 +105,20 @@ class Generations:
         path = self.state_path(number)
         self.disk.make_folder(self.folder)
         files = {self._name(path): self.disk.put(path, state), **needs}
-        made = Generation(number, about, files)
+        made = Checkpoint(number, about, files)
         self.disk.put(self.manifest_path(number), _manifest(made))
         self._remember(made)
         self._remove_old()
         return made
 
-    def _remember(self, generation: Generation) -> None:
-        sound = [*self._sound, generation]
+    def _remember(self, checkpoint: Checkpoint) -> None:
+        sound = [*self._sound, checkpoint]
         between = [one for one in sound if not one.about.get("recorded")][-1:]
         self._sound = [*(one for one in between if one not in sound[-KEPT:]), *sound[-KEPT:]]
 
     def _remove_old(self) -> None:
         """Remove what is not among the sound generations: older, damaged, or half written."""
-        kept = {generation.number for generation in self._sound}
+        kept = {checkpoint.number for checkpoint in self._sound}
         old = [number for number in self.numbers() if number not in kept]
         with suppress(OSError):  # the new one is safe; what is left over goes with the next
             for number in old:
@@ -129,19 +129,19 @@ class Generations:
             with suppress(OSError):
                 self.disk.remove(self.state_path(number))
 
-    def trust(self, generation: Generation) -> None:
+    def trust(self, checkpoint: Checkpoint) -> None:
         """Take note of a generation that is gone on from, and of the one from between two epochs before it.
 
         They stay until there are newer ones.
         """
         for number in reversed(self.numbers()):
-            if number < generation.number:
+            if number < checkpoint.number:
                 with suppress(DamagedData, FileNotFoundError):
                     older = self.read(number)
                     if not older.about.get("recorded"):
                         self._remember(older)
                         break
-        self._remember(generation)
+        self._remember(checkpoint)
 
     def distrust(self) -> None:
         """Let the generations that there are go with the next one: they build on what is damaged."""
@@ -177,19 +177,19 @@ class Generations:
                 damage.append(str(error))
         return Search(None, damage)
 
-    def read(self, number: int) -> Generation:
+    def read(self, number: int) -> Checkpoint:
         """Return a generation whose state was held against its checksum.
 
         Raises:
             DamagedData: naming the file that is not as it was written.
             FileNotFoundError: where its manifest or its state is not there: never finished, or removed.
         """
-        generation = self.manifest(number)
+        checkpoint = self.manifest(number)
         name = self._name(self.state_path(number))
-        check_file(self.run, name, generation.files[name])
-        return generation
+        check_file(self.run, name, checkpoint.files[name])
+        return checkpoint
 
-    def manifest(self, number: int) -> Generation:
+    def manifest(self, number: int) -> Checkpoint:
         """Return a generation as its manifest describes it, which is sound; its state was not looked at.
 
         Raises:
@@ -197,18 +197,18 @@ class Generations:
             FileNotFoundError: where there is none.
         """
         path = self.manifest_path(number)
-        generation = _parsed(path, self._small(path))
-        if generation.number != number:
-            raise damaged(f"{path} must belong to generation {number}.", generation.number)
-        if self._name(self.state_path(number)) not in generation.files:
-            raise damaged(f"{path} must name its state.", ", ".join(generation.files) or "nothing")
-        return generation
+        checkpoint = _parsed(path, self._small(path))
+        if checkpoint.number != number:
+            raise damaged(f"{path} must belong to generation {number}.", checkpoint.number)
+        if self._name(self.state_path(number)) not in checkpoint.files:
+            raise damaged(f"{path} must name its state.", ", ".join(checkpoint.files) or "nothing")
+        return checkpoint
 
-    def unsound(self, generation: Generation) -> dict[str, str]:
+    def unsound(self, checkpoint: Checkpoint) -> dict[str, str]:
         """Return what is wrong with each file that a generation builds on; nothing where all are sound."""
         wrong = {}
-        for name, digest in generation.files.items():
-            if name == self._name(self.state_path(generation.number)):
+        for name, digest in checkpoint.files.items():
+            if name == self._name(self.state_path(checkpoint.number)):
                 continue
             try:
                 check_file(self.run, name, digest)
@@ -265,16 +265,16 @@ def check_file(run: Path, name: str, digest: Digest | str) -> None:
         )
 
 
-def _manifest(generation: Generation) -> bytes:
+def _manifest(checkpoint: Checkpoint) -> bytes:
     files = {
-        name: {"bytes": digest.size, "sha256": digest.sha256} for name, digest in generation.files.items()
+        name: {"bytes": digest.size, "sha256": digest.sha256} for name, digest in checkpoint.files.items()
     }
-    content = {"format": FORMAT, "number": generation.number, "about": generation.about, "files": files}
+    content = {"format": FORMAT, "number": checkpoint.number, "about": checkpoint.about, "files": files}
     checksum = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return (json.dumps({**content, "checksum": checksum}, indent=1) + "\n").encode()
 
 
-def _parsed(path: Path, data: bytes) -> Generation:
+def _parsed(path: Path, data: bytes) -> Checkpoint:
     """Return what a manifest says, if it is byte for byte what its content is written as."""
     plain = parse_json(data, str(path), _STEP)
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
@@ -284,8 +284,8 @@ def _parsed(path: Path, data: bytes) -> Generation:
         )
     said = check_kind(Manifest, plain, str(path), _STEP)
     files = {name: Digest(one.bytes, one.sha256) for name, one in said.files.items()}
-    generation = Generation(said.number, said.about, files)
-    if _manifest(generation) != data:
+    checkpoint = Checkpoint(said.number, said.about, files)
+    if _manifest(checkpoint) != data:
         raise damaged(f"{path} is not as it was written.", "another checksum", _STEP)
     check_kind(About, said.about, f"`about` in {path}", _STEP)
-    return generation
+    return checkpoint

@@ -183,11 +183,11 @@ class Changes:
         some = self.new + self.gone + self.relabelled.size + self.remade.size
         return bool(some or self.by_position or any(held[kind] for kind in held if kind != "same"))
 
-    def told(self, noun: str) -> str:
+    def describe(self, noun: str) -> str:
         """Return it in plain words; ``noun`` is what a sample is called.
 
         >>> held_out = {"same": 240, "gone": 2, "new": 0, "relabelled": 0}
-        >>> Changes(np.array([0, -1]), gone=3, held_out=held_out).told("image")
+        >>> Changes(np.array([0, -1]), gone=3, held_out=held_out).describe("image")
         '1 image is new, 3 are gone; held out: 240 images as before, 2 gone'
         """
         counts = [

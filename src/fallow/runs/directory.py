@@ -35,7 +35,7 @@ from ..files.disk import DISK, Digest, Disk, forget_temporaries, is_temporary
 from ..files.lock import RunLock
 from ..files.regular_file import check_folder, kind_of, read_regular
 from ..import_path import run_around
-from .checkpoints import Generations
+from .checkpoints import Checkpoints
 from .epoch_file import EpochFile
 
 _EPOCH = re.compile(r"epoch-([0-9]{5})\.safetensors")
@@ -91,7 +91,7 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike[str], disk: Disk = DISK) -> None:
         self.path, self.disk = Path(path), disk
-        self.generations = Generations(self.path, disk)
+        self.checkpoints = Checkpoints(self.path, disk)
         self.digests: dict[str, Digest] = {}
         self.data_name = "data.safetensors"
         self.lost: set[int] = set()
@@ -208,7 +208,7 @@ class RunDirectory:
         """Raise where the folder is not that of a run."""
         if not self.path.is_dir():
             raise invalid("A run directory must exist.", self.path, "Name the folder that --out named.")
-        if not (self.config_path.exists() or self.generations.numbers() or self.epochs()):
+        if not (self.config_path.exists() or self.checkpoints.numbers() or self.epochs()):
             step = "Name the folder of a run, or begin one with fallow train --data ... --out."
             if (self.path / "lock").exists():
                 step = "A training was begun there and has not read its data yet: wait, or begin it anew."
@@ -230,12 +230,18 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Take back what a run made that has not trained; nothing else is touched."""
-        state = self.generations.newest().found
+        state = self.checkpoints.newest().found
         if self.epochs() or (state is not None and (state.about.get("epoch") or state.about.get("recorded"))):
             return
-        ours = [self.config_path, self.environment_path, self.data_path, self.shown_path, self.tokenizer_path]
-        for number in self.generations.numbers():
-            ours += [self.generations.manifest_path(number), self.generations.state_path(number)]
+        ours = [
+            self.config_path,
+            self.environment_path,
+            self.data_path,
+            self.thumbnails_path,
+            self.tokenizer_path,
+        ]
+        for number in self.checkpoints.numbers():
+            ours += [self.checkpoints.manifest_path(number), self.checkpoints.state_path(number)]
         ours += [path for path in self.path.glob("added-*.csv") if self.is_list(path.name)]
         ours.append(self.path / "lock")
         with suppress(OSError):
@@ -270,7 +276,7 @@ class RunDirectory:
         return self.path / "tokenizer.json"
 
     @property
-    def shown_path(self) -> Path:
+    def thumbnails_path(self) -> Path:
         """``history/shown.safetensors``: pictures of the samples that the report shows."""
         return self.path / "history" / "shown.safetensors"
 

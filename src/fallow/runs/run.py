@@ -23,7 +23,7 @@ from .directory import RunDirectory
 from .epoch_file import EpochFile
 from .gaps_file import GapsFile
 from .schema import PREDICTED, Summary
-from .thumbnails_file import ShownFile
+from .thumbnails_file import ThumbnailsFile
 
 _STEP = "Put back a copy of it."
 _SUMMARY, _A_ROW = 1 << 22, 1 << 16
@@ -57,7 +57,7 @@ class Run:
     @cached_property
     def search(self) -> Search:
         """The newest sound state, and what is wrong with newer ones."""
-        return self.directory.generations.newest()
+        return self.directory.checkpoints.newest()
 
     @cached_property
     def about(self) -> dict[str, Any]:
@@ -102,14 +102,14 @@ class Run:
         return found
 
     @cached_property
-    def shown(self) -> ShownFile | None:
+    def shown(self) -> ThumbnailsFile | None:
         """Pictures or texts for a report, or None.
 
         Raises:
             DamagedData: where they cannot be read.
         """
-        path = self.directory.shown_path
-        return ShownFile.parse(self.read_file(path), str(path)) if os.path.lexists(path) else None
+        path = self.directory.thumbnails_path
+        return ThumbnailsFile.parse(self.read_file(path), str(path)) if os.path.lexists(path) else None
 
     @cached_property
     def gaps(self) -> GapsFile | None:
@@ -249,7 +249,7 @@ class Run:
         """
         if self.search.found is None:
             return None
-        path = self.directory.generations.state_path(self.search.found.number)
+        path = self.directory.checkpoints.state_path(self.search.found.number)
         try:
             with safe_open(path, framework="numpy") as state:  # it was found to be sound just now
                 names = [name for name in state.keys() if name.endswith(PREDICTED)]  # noqa: SIM118

@@ -41,7 +41,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Life:
+class SampleHistory:
     """What a run tells of one sample.
 
     Attributes:
@@ -61,7 +61,7 @@ class Life:
     times_used: int
     epochs: list[Epoch]
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values."""
         return asdict(self)
 
@@ -101,7 +101,7 @@ def _is_held_out(run: Run, folder: str, name: str) -> bool:
     return False
 
 
-def life(run: Run, sample: int) -> Life:
+def history_of(run: Run, sample: int) -> SampleHistory:
     """Return the life of a sample.
 
     Raises:
@@ -122,7 +122,7 @@ def life(run: Run, sample: int) -> Life:
         shown = score if math.isfinite(score) else None
         epochs.append(Epoch(file.record.epoch, used, shown, words[int(file.reason[sample])]))
     data, predicted = run.data, None if run.predicted is None else int(run.predicted[sample])
-    return Life(
+    return SampleHistory(
         sample=sample,
         label=run.class_of(sample),
         predicted=None if predicted is None or predicted < 0 else data.class_name(predicted),

@@ -26,7 +26,7 @@ _LARGEST = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
-class ShownFile:
+class ThumbnailsFile:
     """``history/shown.safetensors``: K samples, as they looked when an epoch ended.
 
     Attributes:
@@ -43,12 +43,12 @@ class ShownFile:
     pictures: NDArray[np.uint8] | None = None
     texts: tuple[str, ...] | None = None
 
-    def renumbered(self, index: NDArray[np.int64]) -> ShownFile:
+    def renumbered(self, index: NDArray[np.int64]) -> ThumbnailsFile:
         """Return the file of samples that are numbered otherwise now, ``(K,)``, without those below 0."""
         kept = np.flatnonzero(index >= 0)
         pictures = None if self.pictures is None else self.pictures[kept]
         texts = None if self.texts is None else tuple(self.texts[row] for row in kept.tolist())
-        return ShownFile(self.epoch, index[kept], self.predicted[kept], pictures, texts)
+        return ThumbnailsFile(self.epoch, index[kept], self.predicted[kept], pictures, texts)
 
     def dump(self) -> bytes:
         """Return the bytes of the file; a longer text is cut.
@@ -68,16 +68,16 @@ class ShownFile:
         return dump_headed(arrays, header)
 
     @staticmethod
-    def read(path: Path) -> ShownFile:
+    def read(path: Path) -> ThumbnailsFile:
         """Read the file in ``RUN/history``.
 
         Raises:
             DamagedData: if it is missing, cut short, of another format, or says what cannot be.
         """
-        return ShownFile.parse(read_headed(path, _LARGEST, _STEP, path.parents[1]), str(path))
+        return ThumbnailsFile.parse(read_headed(path, _LARGEST, _STEP, path.parents[1]), str(path))
 
     @staticmethod
-    def parse(data: bytes, path: str) -> ShownFile:
+    def parse(data: bytes, path: str) -> ThumbnailsFile:
         """Return what the bytes of a file hold; ``path`` names it in errors.
 
         Raises:
@@ -89,7 +89,7 @@ class ShownFile:
                 raise damaged(f"{path} must hold `{name}`.", ", ".join(arrays) or "no arrays", _STEP)
         texts = _texts(path, arrays["texts"], arrays["index"].size) if "texts" in arrays else None
         pictures = arrays.get("pictures")
-        file = ShownFile(header.epoch, arrays["index"], arrays["predicted"], pictures, texts)
+        file = ThumbnailsFile(header.epoch, arrays["index"], arrays["predicted"], pictures, texts)
         if wrong := file._wrong():
             raise damaged(f"{path} must fit: {wrong[0]}", wrong[1], _STEP)
         return file

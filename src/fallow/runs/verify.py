@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import DamagedData
 from ..files import plain_yaml
 from ..files.disk import is_temporary
-from .checkpoints import Generations, check_file
+from .checkpoints import Checkpoints, check_file
 from .data_file import DataFile
 from .run import Run
 
@@ -37,7 +37,7 @@ class Verification:
     incomplete: bool = False
     complete: bool = False
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values."""
         damaged = [{"file": name, "problem": words} for name, words in self.damaged.items()]
         return {
@@ -58,7 +58,7 @@ def verify(run: Run) -> Verification:
     directory = run.directory
     for name, kind in directory.strange().items():
         found.damaged[name] = f"{directory.path / name} must be a regular file. Found {kind}."
-    for number in directory.generations.numbers():
+    for number in directory.checkpoints.numbers():
         _generation(run, number, found)
     if directory.sums_path.exists():
         _sums(run, found)
@@ -67,7 +67,7 @@ def verify(run: Run) -> Verification:
     for path in sorted(directory.path.glob("data*.safetensors")):
         _readable(path, lambda path=path: DataFile.read(path), run, found)
     _readable(directory.summary_path, lambda: run.summary, run, found)
-    _readable(directory.shown_path, lambda: run.shown, run, found)
+    _readable(directory.thumbnails_path, lambda: run.shown, run, found)
     _readable(directory.gaps_path, lambda: run.gaps, run, found)
     _state(run, found)
     _numbering(run, found)
@@ -79,33 +79,33 @@ def verify(run: Run) -> Verification:
 
 
 def _generation(run: Run, number: int, found: Verification) -> None:
-    generations = run.directory.generations
+    checkpoints = run.directory.checkpoints
     names = [
         path.relative_to(run.directory.path).as_posix()
-        for path in (generations.state_path(number), generations.manifest_path(number))
+        for path in (checkpoints.state_path(number), checkpoints.manifest_path(number))
     ]
     found.checked.update(names)
     try:
-        generation = generations.read(number)
+        checkpoint = checkpoints.read(number)
     except FileNotFoundError:
-        if generations.manifest_path(number).exists() and not generations.state_path(number).exists():
-            found.damaged[names[0]] = f"{generations.state_path(number)} is missing."
-        elif number in generations.numbers():
+        if checkpoints.manifest_path(number).exists() and not checkpoints.state_path(number).exists():
+            found.damaged[names[0]] = f"{checkpoints.state_path(number)} is missing."
+        elif number in checkpoints.numbers():
             found.remarks.append(
                 f"State {number} was never finished, or its manifest is gone: it is not used."
             )
         return
     except DamagedData as error:
-        found.damaged[_blamed(generations, number, names)] = str(error)
+        found.damaged[_blamed(checkpoints, number, names)] = str(error)
         return
-    found.checked.update(generation.files)
-    found.damaged |= generations.unsound(generation)
+    found.checked.update(checkpoint.files)
+    found.damaged |= checkpoints.unsound(checkpoint)
 
 
-def _blamed(generations: Generations, number: int, names: list[str]) -> str:
+def _blamed(checkpoints: Checkpoints, number: int, names: list[str]) -> str:
     """Return which is damaged: the manifest, or else the state."""
     try:
-        generations.manifest(number)
+        checkpoints.manifest(number)
     except (DamagedData, FileNotFoundError):
         return names[1]
     return names[0]
@@ -233,6 +233,6 @@ def _leftovers(folder: Path, found: Verification) -> None:
         found.remarks.append(f"Half-written files of a killed process: {', '.join(left)}.")
 
 
-def told_json(run: Run, found: Verification) -> str:
+def to_json(run: Run, found: Verification) -> str:
     """Return what was found as JSON."""
-    return json.dumps({"run": str(run.directory.path), "status": run.status, **found.told()}, indent=2)
+    return json.dumps({"run": str(run.directory.path), "status": run.status, **found.to_dict()}, indent=2)

@@ -10,11 +10,11 @@ from torch import Tensor
 from ..core.batch_checks import mean_loss
 from ..errors import invalid
 from ..scores._logits import one_tensor
-from .image_base import Batch, OnImages
+from .image_base import Batch, ImageModule
 
 
-class AutoencoderTask(OnImages):
-    """Trains an autoencoder of images, without labels; see :class:`OnImages`.
+class AutoencoderTask(ImageModule):
+    """Trains an autoencoder of images, without labels; see :class:`ImageModule`.
 
     The loss of a sample is the mean squared error of its normalised pixels.
     """

@@ -39,7 +39,7 @@ class Recipe:
         return self.learning_rate * shape
 
 
-class OurTask(LightningModule):
+class TaskModule(LightningModule):
     """Trains a network on whatever samples it is given.
 
     The learning rate follows the subsampler's progress, so that it fits the number of steps that really

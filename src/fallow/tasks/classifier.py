@@ -16,13 +16,13 @@ from ..scores._logits import class_logits
 from ..scores.base import Score
 from ..scores.kl import KLDivergence, kl_divergence
 from ..step_rules import StepRule, chosen_rows
-from .base import OurTask
+from .base import TaskModule
 from .class_accuracy import ClassAccuracy
 
 _STEP_RULE = 0x57E9
 
 
-class Classifying(OurTask):
+class Classifier(TaskModule):
     """Trains a classifier; the loss is the KL divergence, whichever score is recorded.
 
     A batch is a pair: what the network is to look at, and class ids ``(B,)`` or probabilities ``(B, C)``.

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from ..core.subsampler import Subsampler
 from ..scores.base import Score
 from ..step_rules import StepRule
-from .classifier import Classifying
-from .image_base import Batch, OnImages
+from .classifier import Classifier
+from .image_base import Batch, ImageModule
 from .image_base import Recipe as Recipe
 
 
-class ImageTask(Classifying, OnImages):
-    """Trains a classifier of images; see :class:`OnImages`.
+class ImageTask(Classifier, ImageModule):
+    """Trains a classifier of images; see :class:`ImageModule`.
 
     Args:
         network: ``(B, C, H, W)`` normalised images to logits ``(B, classes)``.
@@ -37,7 +37,7 @@ class ImageTask(Classifying, OnImages):
         score: Score | Callable[[Tensor, Tensor], Tensor] | None = None,
         step_rule: StepRule | None = None,
     ) -> None:
-        OnImages.__init__(self, network, mean, std, subsampler, recipe)
+        ImageModule.__init__(self, network, mean, std, subsampler, recipe)
         self._measured_by(score, step_rule)
 
     def forward(self, images: Tensor) -> Tensor:

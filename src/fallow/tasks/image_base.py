@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from ..core.subsampler import Subsampler
 from .augment import shift_and_flip
-from .base import OurTask
 from .base import Recipe as Recipe
+from .base import TaskModule
 
 Batch = tuple[Tensor, Tensor]
 
 
-class OnImages(OurTask):
-    """Trains a network on images, with SGD and Nesterov momentum by default; see :class:`OurTask`.
+class ImageModule(TaskModule):
+    """Trains a network on images, with SGD and Nesterov momentum by default; see :class:`TaskModule`.
 
     Args:
         network: takes ``(B, C, H, W)`` normalised images.

@@ -28,7 +28,7 @@ from .added_samples import with_added
 from .autoencoder import AutoencoderTask
 from .console import Console
 from .image import ImageTask
-from .image_base import OnImages, Recipe
+from .image_base import ImageModule, Recipe
 from .material import Material, as_before
 from .parts import chosen_parts
 
@@ -85,7 +85,7 @@ def image_material(
     labels = None if options.task == "autoencoder" else data.train.labels
     collate = _as_floats if isinstance(own, LightningModule) else data.train.collate
 
-    def module(subsampler: Subsampler, batch_size: int) -> OnImages:
+    def module(subsampler: Subsampler, batch_size: int) -> ImageModule:
         return _module(options, data, subsampler, batch_size, own)
 
     n = len(data.train) - data.added
@@ -156,7 +156,7 @@ def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
 
 def _module(
     options: TrainOptions, data: ImageData, subsampler: Subsampler, batch_size: int, own: nn.Module | None
-) -> OnImages:
+) -> ImageModule:
     shape = data.train.images.shape
     reconstructs = options.task == "autoencoder"
     if own is None and options.model_args:

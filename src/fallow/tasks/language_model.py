@@ -15,13 +15,13 @@ from ..scores.base import is_no_score
 from ..scores.linear import Measured, linear_kl
 from ..scores.sequence import token_kl
 from ..step_rules import TokenThreshold
-from .base import OurTask, Recipe, adamw
+from .base import Recipe, TaskModule, adamw
 
 _IGNORED = -100
 
 
-class LanguageModelTask(OurTask):
-    """Trains a language model on windows of text, with AdamW; see :class:`OurTask`.
+class LanguageModelTask(TaskModule):
+    """Trains a language model on windows of text, with AdamW; see :class:`TaskModule`.
 
     A sample is a window; its score is the mean surprise of its tokens, in nats.
 

@@ -14,10 +14,10 @@ from torch.utils.data import Dataset
 from ..core.subsampler import Subsampler
 from ..runs.data_changes import Samples, known_first
 from ..runs.data_file import DataFile
-from .base import OurTask
+from .base import TaskModule
 
 Shown: TypeAlias = Callable[[NDArray[np.int64]], dict[str, Any]]
-"""From indices of samples ``(K,)`` to ``pictures`` or ``texts`` of them, as a :class:`ShownFile` has them."""
+"""From indices of samples ``(K,)`` to ``pictures`` or ``texts`` of them, as a report shows them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Material:
     shown: Shown
     batch_size: int
     test_batch_size: int
-    module: Callable[[Subsampler, int], OurTask]
+    module: Callable[[Subsampler, int], TaskModule]
     tokenizer: bytes | None = None
     tokens: int | None = None
     held_out_name: Callable[[int], str] | None = None

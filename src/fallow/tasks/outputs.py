@@ -19,15 +19,15 @@ from ..options.own_classes import CLASS_COUNTS
 from ..options.own_errors import ENDINGS, clearer, ended
 from ..scores._logits import class_logits, one_tensor, wrong_number
 from .autoencoder import AutoencoderTask, reconstruction
-from .base import OurTask
-from .classifier import Classifying
+from .base import TaskModule
+from .classifier import Classifier
 from .language_model import LanguageModelTask
 
 _ROWS = 2
 
 
 def check_outputs(
-    module: OurTask,
+    module: TaskModule,
     dataset: Dataset[Any],
     collate: Callable[[Any], Any],
     name: str,
@@ -58,7 +58,7 @@ def check_outputs(
     """
     with _aside(module.network):
         batch = next(iter(DataLoader(dataset, _ROWS, collate_fn=collate)))
-        if isinstance(module, Classifying):
+        if isinstance(module, Classifier):
             assert classes is not None
             inputs = module.inputs(batch, None)
             found = _passed(module.network, inputs, name)

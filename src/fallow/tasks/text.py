@@ -11,15 +11,15 @@ from ..core.subsampler import Subsampler
 from ..scores.base import Score
 from ..step_rules import StepRule
 from .base import Recipe, adamw
-from .classifier import Classifying
+from .classifier import Classifier
 
 Batch = tuple[Tensor, Tensor]
 _GROUP = 16
 """So many texts pass together."""
 
 
-class TextTask(Classifying):
-    """Trains a classifier of texts, with AdamW; see :class:`OurTask`.
+class TextTask(Classifier):
+    """Trains a classifier of texts, with AdamW; see :class:`TaskModule`.
 
     Args:
         network: token ids ``(B, T)`` to logits ``(B, classes)``.

@@ -40,13 +40,13 @@ class StateIO(TorchCheckpointIO):
         loaded: the state to go on from, or None.
     """
 
-    def __init__(self, keeper: Keeper, loaded: dict[str, Any] | None = None) -> None:
-        self.keeper, self.loaded = keeper, loaded
+    def __init__(self, checkpointer: Checkpointer, loaded: dict[str, Any] | None = None) -> None:
+        self.checkpointer, self.loaded = checkpointer, loaded
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write the next generation, or a checkpoint of Lightning's."""
-        if Path(path) == self.keeper.next_path:
-            self.keeper.write(checkpoint)
+        if Path(path) == self.checkpointer.next_path:
+            self.checkpointer.write(checkpoint)
         else:
             super().save_checkpoint(checkpoint, path, storage_options)
 
@@ -59,13 +59,13 @@ class StateIO(TorchCheckpointIO):
         Raises:
             WrongState: for any other file.
         """
-        if Path(path) == self.keeper.next_path and self.loaded is not None:
+        if Path(path) == self.checkpointer.next_path and self.loaded is not None:
             loaded, self.loaded = self.loaded, None  # a large network need not lie in memory twice
             return loaded
         raise wrong_state(f"{path} is not a state of fallow's, and is not read.", "Move it out of the run.")
 
 
-class Keeper(Callback):
+class Checkpointer(Callback):
     """Saves the state before each epoch, every so many steps, when told to stop, and at the end.
 
     It is saved when the next batch has been fetched and nothing was done with it: all of the step before
@@ -186,7 +186,7 @@ class Keeper(Callback):
             OSError: where it does so again.
         """
         if self._unwritten is not None:
-            self.run.generations.write(*self._unwritten)
+            self.run.checkpoints.write(*self._unwritten)
             self._unwritten = None
 
     def state_dict(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ..runs.directory import RunDirectory
 from ..runs.epoch_file import EpochFile
 from ..runs.highlights import choose
 from ..runs.schema import SummaryRow
-from ..runs.thumbnails_file import ShownFile
+from ..runs.thumbnails_file import ThumbnailsFile
 from ..runs.training_state import WRITER
 from ..scores.base import is_no_score
 from ..step_rules import StepRule
@@ -53,7 +53,7 @@ class EpochWriter(Callback):
         epochs: for each finished epoch what ``summary.json`` says of it.
         pending: epochs whose files could not be written yet.
         unshown: the pictures for the report could not be written yet.
-        watch: where the time goes; to be made a callback too.
+        stopwatch: where the time goes; to be made a callback too.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class EpochWriter(Callback):
         self.epochs: list[dict[str, Any]] = []
         self.pending: list[EpochFile] = []
         self.unshown = False
-        self.watch = Stopwatch()
+        self.stopwatch = Stopwatch()
         self._metrics: dict[str, float] = {}
         self._reason = np.zeros(subsampler.n, np.uint8)
         self._by_loss = by_loss
@@ -125,9 +125,9 @@ class EpochWriter(Callback):
                 "train_accuracy": (right := self._train_accuracy(record)),
                 "test_loss": loss,
                 **told,
-                "seconds": self.watch.seconds,
-                "waiting_seconds": self.watch.waiting,
-                "evaluating_seconds": self.watch.evaluating,
+                "seconds": self.stopwatch.seconds,
+                "waiting_seconds": self.stopwatch.waiting,
+                "evaluating_seconds": self.stopwatch.evaluating,
                 "record_seconds": record.record_seconds,
                 **{k: v for k, v in record.aggregates().items() if k not in ("epoch", "record_seconds")},
             }
@@ -180,9 +180,9 @@ class EpochWriter(Callback):
             times = times_used(history)
             shown = [choose(last.scores, reason, times, known, predicted).index for reason in reasons]
             index = np.unique(np.concatenate(shown))
-            file = ShownFile(last.record.epoch, index, predicted[index], **self.looks(index))
+            file = ThumbnailsFile(last.record.epoch, index, predicted[index], **self.looks(index))
             try:
-                self.run.put(self.run.shown_path, file.dump())
+                self.run.put(self.run.thumbnails_path, file.dump())
             except OSError as error:
                 self.unshown = True
                 self.failed(error)
@@ -214,7 +214,7 @@ class EpochWriter(Callback):
         Raises:
             NotWritten: where the training is to stop then.
         """
-        found = self.run.generations.newest().found
+        found = self.run.checkpoints.newest().found
         begun = found is not None and (found.about["epoch"] or found.about["recorded"])
         saved = (
             f"the last saved state is {_place(found.about)}" if found and begun else "no state is saved yet"

@@ -26,8 +26,8 @@ from ..options.resolve import planned_epochs, resolve
 from ..options.train_options import DENSITY, TEXT_TASKS, TrainOptions
 from ..runs.data_file import DataFile, readable
 from ..runs.directory import RunDirectory
-from ..tasks.base import OurTask
-from ..tasks.classifier import Classifying
+from ..tasks.base import TaskModule
+from ..tasks.classifier import Classifier
 from ..tasks.console import Console
 from ..tasks.image_material import image_material, read_images
 from ..tasks.labels import offered_labels, unused_labels
@@ -53,7 +53,7 @@ class Job:
         data: what the samples are, to tell later whether they have changed.
         shown: how samples look that a report shows, or None.
         datamodule: the user's own, or None.
-        watch: scores by the density of activations; None where the score is another one.
+        monitor: scores by the density of activations; None where the score is another one.
         tokenizer: what cut the texts into tokens, to be kept in the run; None where there are none.
         unlisted: how many of the samples that are new to a run that goes on were not added by a list.
         notes: what was said of how the samples were read.
@@ -70,7 +70,7 @@ class Job:
     data: DataFile
     shown: Shown | None = None
     datamodule: LightningDataModule | None = None
-    watch: ActivationDensity | None = None
+    monitor: ActivationDensity | None = None
     tokenizer: bytes | None = None
     unlisted: int = 0
     notes: tuple[str, ...] = ()
@@ -139,7 +139,7 @@ def build(
     loader = subsampler.loader(material.train, batch_size, full_batches=True, collate_fn=collate, **workers)
     test = DataLoader(material.test, batch_size=material.test_batch_size, collate_fn=collate)
     module = own if isinstance(own, LightningModule) else material.module(subsampler, batch_size)
-    if own is not None and isinstance(module, OurTask):
+    if own is not None and isinstance(module, TaskModule):
         _hold_against_classes(options, module, material, classes, console)
     return Job(
         subsampler,
@@ -149,7 +149,7 @@ def build(
         material.data.classes,
         material.data,
         material.shown,
-        watch=_watch(options, module),
+        monitor=_monitor(options, module),
         tokenizer=material.tokenizer,
         unlisted=material.unlisted,
         notes=() if isinstance(data, Corpus) else data.notes,
@@ -177,10 +177,10 @@ def _own_network(options: TrainOptions, kind: type, classes: int | None) -> Any:
 
 
 def _hold_against_classes(
-    options: TrainOptions, module: OurTask, material: Material, classes: int | None, console: Console
+    options: TrainOptions, module: TaskModule, material: Material, classes: int | None, console: Console
 ) -> None:
     """Raise if the user's network does not give what its task needs."""
-    if isinstance(module, Classifying):
+    if isinstance(module, Classifier):
         module.classes, module.named = classes, options.model
     remark = check_outputs(
         module,
@@ -213,7 +213,7 @@ def _defaults(
     """Return what is used for the options that were not given and that no constant stands for."""
     usual: dict[str, Any] = {"epochs": planned_epochs(options), "batch_size": batch_size}
     usual |= {} if material is None else material.usual
-    if isinstance(module, OurTask):
+    if isinstance(module, TaskModule):
         usual["learning_rate"] = module.recipe.learning_rate
     else:
         usual.pop("augment", None)  # the user's LightningModule trains itself
@@ -268,17 +268,17 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
         classes,
         samples,
         datamodule=found,
-        watch=_watch(options, module),
+        monitor=_monitor(options, module),
         remarks=data_remarks(samples, "sample"),
         defaults=_defaults(options, batch_size, None, module),
     )
 
 
-def _watch(options: TrainOptions, module: LightningModule) -> ActivationDensity | None:
+def _monitor(options: TrainOptions, module: LightningModule) -> ActivationDensity | None:
     """Return what scores by the density of the network's activations, where the options ask for it."""
     if not options.by_density:
         return None
-    network = module.network if isinstance(module, OurTask) else module
+    network = module.network if isinstance(module, TaskModule) else module
     return ActivationDensity(network, options.layers or AUTO, make_density(options), seed=options.seed)
 
 

@@ -18,11 +18,11 @@ from ..core.state import ACCEPTABLE
 from ..errors import DamagedData, FallowError, damaged, invalid
 from ..options.resume_options import ADDED
 from ..options.train_options import TrainOptions
-from ..runs.checkpoints import Generation, check_file
+from ..runs.checkpoints import Checkpoint, check_file
 from ..runs.data_changes import Changes
 from ..runs.data_file import DataFile
 from ..runs.directory import RunDirectory
-from ..runs.thumbnails_file import ShownFile
+from ..runs.thumbnails_file import ThumbnailsFile
 from ..runs.training_state import TrainingState
 from ..tasks.console import Console
 from .jobs import Job, noun_of
@@ -35,11 +35,11 @@ class Restored:
 
     Attributes:
         state: as Lightning loads it; None where the run has none yet and begins.
-        generation: which.
+        checkpoint: which.
     """
 
     state: TrainingState | None = None
-    generation: Generation | None = None
+    checkpoint: Checkpoint | None = None
 
 
 @contextmanager
@@ -59,13 +59,13 @@ def taking_over(path: Path) -> Iterator[None]:
         raise damaged(f"{path} must be a state of this training.", f"{what:.300}", step) from error
 
 
-def newest(run: RunDirectory, console: Console) -> Generation | None:
+def newest(run: RunDirectory, console: Console) -> Checkpoint | None:
     """Return the newest sound state, and say what is damaged; None where the run has none yet.
 
     Raises:
         DamagedData: where no state of finished epochs is sound.
     """
-    search = run.generations.newest()
+    search = run.checkpoints.newest()
     for said in search.damage:
         console.line(f"Not used: {said}")
     if search.found is None:
@@ -80,14 +80,14 @@ def newest(run: RunDirectory, console: Console) -> Generation | None:
     return search.found
 
 
-def data_of(run: RunDirectory, generation: Generation | None) -> DataFile | None:
+def data_of(run: RunDirectory, checkpoint: Checkpoint | None) -> DataFile | None:
     """Return what the samples of a state are; None where there is no state, or that file is not sound."""
-    if generation is None:
+    if checkpoint is None:
         return None
     name = run.data_path.name
     try:
-        if name in generation.files:
-            check_file(run.path, name, generation.files[name])
+        if name in checkpoint.files:
+            check_file(run.path, name, checkpoint.files[name])
     except DamagedData:
         return None
     return DataFile.read(run.data_path)
@@ -98,7 +98,7 @@ def restore(
     job: Job,
     options: TrainOptions,
     console: Console,
-    generation: Generation | None,
+    checkpoint: Checkpoint | None,
     before: DataFile | None,
     *,
     writes: bool = True,
@@ -110,7 +110,7 @@ def restore(
         job: built from the run's options.
         options: of this session; ``accept`` says what may differ.
         console: where to say it.
-        generation: the newest sound state, or None.
+        checkpoint: the newest sound state, or None.
         before: what its samples were, or None.
         writes: whether this process is the one that writes.
 
@@ -118,23 +118,23 @@ def restore(
         DamagedData: where no state is sound, or a past epoch's file is not and that is not accepted.
         InvalidValue: where data, policy or seed are not those of the run, and that is not accepted.
     """
-    if generation is None:
+    if checkpoint is None:
         return Restored()
     changes = None if before is None else Changes.of(before, job.data)
-    generation = _for_other_data(run, generation, options, changes, console)
-    wrong = run.generations.unsound(generation)
+    checkpoint = _for_other_data(run, checkpoint, options, changes, console)
+    wrong = run.checkpoints.unsound(checkpoint)
     _check_data(run, job, options, wrong, changes)
-    done = int(generation.about["epoch"])
+    done = int(checkpoint.about["epoch"])
     if changes:
-        _say(run, job, options, generation, changes, console)
-    path = run.generations.state_path(generation.number)
+        _say(run, job, options, checkpoint, changes, console)
+    path = run.checkpoints.state_path(checkpoint.number)
     data = run.read(path)
     state = TrainingState.parse(data, path)
     file = _numbered(run, job.data, before, changes, done)
     with taking_over(path):
-        check_fits(state, path, generation.about, job)
+        check_fits(state, path, checkpoint.about, job)
         return _restored(
-            run, job, options, console, generation, (data, state), (wrong, changes, file), writes=writes
+            run, job, options, console, checkpoint, (data, state), (wrong, changes, file), writes=writes
         )
 
 
@@ -142,7 +142,7 @@ def _say(
     run: RunDirectory,
     job: Job,
     options: TrainOptions,
-    generation: Generation,
+    checkpoint: Checkpoint,
     changes: Changes,
     console: Console,
 ) -> None:
@@ -152,11 +152,11 @@ def _say(
         InvalidValue: where the run has finished, so that nothing is left to train on them.
     """
     planned = job.subsampler.schedule.epochs
-    if generation.about["epoch"] == generation.about["epochs"] and planned <= generation.about["epoch"]:
+    if checkpoint.about["epoch"] == checkpoint.about["epochs"] and planned <= checkpoint.about["epoch"]:
         step = "Begin a run on the new data, or train longer too: --epochs N --accept epochs,data."
         rule = f"{run.path} must have epochs left to train on other data."
         raise invalid(rule, f"none: all {planned} are done", step)
-    for said in (f"The data have changed: {changes.told(noun_of(options))}.", *job.remarks):
+    for said in (f"The data have changed: {changes.describe(noun_of(options))}.", *job.remarks):
         console.passage(said)
 
 
@@ -165,7 +165,7 @@ def _restored(
     job: Job,
     options: TrainOptions,
     console: Console,
-    generation: Generation,
+    checkpoint: Checkpoint,
     saved_state: tuple[bytes, TrainingState],
     found: tuple[dict[str, str], Changes | None, DataFile],
     *,
@@ -173,36 +173,36 @@ def _restored(
 ) -> Restored:
     data, state = saved_state
     wrong, changes, file = found
-    done, origin = int(generation.about["epoch"]), changes.moved if changes else None
+    done, origin = int(checkpoint.about["epoch"]), changes.moved if changes else None
     _forget_foreign_checkpoints(state.callbacks, console)
-    run.lost = _lost_epochs(run, generation, wrong, options)
+    run.lost = _lost_epochs(run, checkpoint, wrong, options)
     if writes:
         for lost in filter(Path.exists, map(run.epoch_path, run.lost)):
             run.disk.rename(lost, lost.with_suffix(".damaged"))
-    run.lost |= _without_a_file(run, generation, state)
+    run.lost |= _without_a_file(run, checkpoint, state)
     state.put_history(_history(run, state))
     job.subsampler.load_state_dict(state.subsampler, accept=_accepted(options), origin=origin)
     if changes and (changed := np.union1d(changes.relabelled, changes.remade)).size:
         job.subsampler.renew(changed)
     state.subsampler = job.subsampler.state_dict()
-    if origin is not None and job.watch is not None and state.density is not None:
-        job.watch.load_state_dict(state.density)
-        job.watch.renumber(origin)
-        state.density = job.watch.state_dict(local=True)
-    run.digests.update(generation.files)
-    run.generations.trust(generation)
+    if origin is not None and job.monitor is not None and state.density is not None:
+        job.monitor.load_state_dict(state.density)
+        job.monitor.renumber(origin)
+        state.density = job.monitor.state_dict(local=True)
+    run.digests.update(checkpoint.files)
+    run.checkpoints.trust(checkpoint)
     if writes and run.data_path.name in wrong and run.data_path.exists():
         run.disk.rename(run.data_path, run.data_path.with_suffix(".damaged"))
     renamed = changes is not None and changes.renamed and done < job.subsampler.schedule.epochs
     if changes is None or changes or renamed:
-        run.data_name = f"data-{run.generations.next_number():03d}.safetensors"
+        run.data_name = f"data-{run.checkpoints.next_number():03d}.safetensors"
         if writes:
             run.put(run.data_path, file.dump())
             if origin is not None:
                 _renumber_shown(run, origin)
     if writes and wrong:
-        generation = _without_what_is_damaged(run, generation, data, state)
-    return Restored(state, generation)
+        checkpoint = _without_what_is_damaged(run, checkpoint, data, state)
+    return Restored(state, checkpoint)
 
 
 def _forget_foreign_checkpoints(callbacks: dict[str, Any], console: Console) -> None:
@@ -227,30 +227,30 @@ def _forget_foreign_checkpoints(callbacks: dict[str, Any], console: Console) -> 
 
 
 def _without_what_is_damaged(
-    run: RunDirectory, generation: Generation, data: bytes, state: TrainingState
-) -> Generation:
+    run: RunDirectory, checkpoint: Checkpoint, data: bytes, state: TrainingState
+) -> Checkpoint:
     """Write the state anew, so that nothing builds on the damaged files any more."""
-    run.generations.distrust()
-    about = {**generation.about, "data": run.data_name}
-    return run.generations.write(data, about, run.needed(state.written))
+    run.checkpoints.distrust()
+    about = {**checkpoint.about, "data": run.data_name}
+    return run.checkpoints.write(data, about, run.needed(state.written))
 
 
 def _for_other_data(
     run: RunDirectory,
-    generation: Generation,
+    checkpoint: Checkpoint,
     options: TrainOptions,
     changes: Changes | None,
     console: Console,
-) -> Generation:
+) -> Checkpoint:
     """Return the state to go on from: one from between two epochs, where other data are accepted."""
-    if not {"data", ADDED} & set(options.accepted) or not generation.about.get("recorded"):
-        return generation
+    if not {"data", ADDED} & set(options.accepted) or not checkpoint.about.get("recorded"):
+        return checkpoint
     if changes is not None and not changes:
-        return generation
-    between = run.generations.newest(between=True).found
+        return checkpoint
+    between = run.checkpoints.newest(between=True).found
     # One that has another list of samples is not what the changes were told of.
-    if between is None or between.about.get("data") != generation.about.get("data"):
-        return generation
+    if between is None or between.about.get("data") != checkpoint.about.get("data"):
+        return checkpoint
     console.line(f"Other data join between two epochs: going on from state {between.number}.")
     return between
 
@@ -275,14 +275,14 @@ def _numbered(
 
 def _renumber_shown(run: RunDirectory, origin: NDArray[np.int64]) -> None:
     """Let the pictures that a report shows be those of the samples as they stand now."""
-    if not run.shown_path.exists():
+    if not run.thumbnails_path.exists():
         return
     with suppress(DamagedData):
-        shown = ShownFile.read(run.shown_path)
+        shown = ThumbnailsFile.read(run.thumbnails_path)
         now = np.full(int(shown.index.max(initial=-1)) + 1, -1, np.int64)
         known = np.flatnonzero((origin >= 0) & (origin < now.size))
         now[origin[known]] = known
-        run.put(run.shown_path, shown.renumbered(now[shown.index]).dump())
+        run.put(run.thumbnails_path, shown.renumbered(now[shown.index]).dump())
 
 
 def _accepted(options: TrainOptions) -> set[str]:
@@ -318,7 +318,7 @@ def _check_data(
         return
     if not changes:
         return
-    said = changes.told(noun_of(options))
+    said = changes.describe(noun_of(options))
     if any(change.kind == "classes" for change in changes.by_position):
         raise invalid(f"The classes must be those of {run.path}.", f"a change: {said}", "Begin another run.")
     if changes.leaked:
@@ -337,11 +337,11 @@ def _check_data(
 
 
 def _lost_epochs(
-    run: RunDirectory, generation: Generation, wrong: dict[str, str], options: TrainOptions
+    run: RunDirectory, checkpoint: Checkpoint, wrong: dict[str, str], options: TrainOptions
 ) -> set[int]:
     """Return the past epochs whose files are damaged; raise where that is not accepted."""
     lost = set()
-    for epoch in range(int(generation.about["epoch"])):
+    for epoch in range(int(checkpoint.about["epoch"])):
         path = run.epoch_path(epoch)
         said = wrong.get(path.relative_to(run.path).as_posix())
         if said is None:
@@ -353,10 +353,10 @@ def _lost_epochs(
     return lost
 
 
-def _without_a_file(run: RunDirectory, generation: Generation, state: TrainingState) -> set[int]:
+def _without_a_file(run: RunDirectory, checkpoint: Checkpoint, state: TrainingState) -> set[int]:
     """Return the past epochs that the state does not build on, as they were lost before."""
     names = {epoch: run.epoch_path(epoch).relative_to(run.path).as_posix() for epoch in range(state.written)}
-    return {epoch for epoch, name in names.items() if name not in generation.files}
+    return {epoch for epoch, name in names.items() if name not in checkpoint.files}
 
 
 def _history(run: RunDirectory, state: TrainingState) -> list[EpochRecord]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import damaged
 from ..options.train_options import OUR_MODELS
 from ..runs.training_state import USE_OLDER, TrainingState, in_short
-from ..tasks.base import OurTask
+from ..tasks.base import TaskModule
 from .jobs import Job
 
 _SETTINGS = ("momentum", "weight_decay", "nesterov", "betas", "eps")
@@ -35,12 +35,12 @@ def check_fits(state: TrainingState, path: Path, about: dict[str, Any], job: Job
     Raises:
         DamagedData: naming what is wrong.
     """
-    state.check(path, about, job.subsampler.policy, density=job.watch is not None)
+    state.check(path, about, job.subsampler.policy, density=job.monitor is not None)
     weights = state.weights
     if not isinstance(weights, dict) or (not weights and any(True for _ in job.module.parameters())):
         rule = f"{path} must hold `state_dict`, the weights."
         raise damaged(rule, in_short(weights), USE_OLDER)
-    if isinstance(job.module, OurTask):
+    if isinstance(job.module, TaskModule):
         state.check_task(path)
 
 
@@ -109,7 +109,7 @@ def _check_memory(optimizer: Any, part: dict[str, Any], place: str, *, whole: bo
 
 def uses_all_weights(job: Job, model: str) -> bool:
     """Return whether each weight of the network gets a gradient in each step."""
-    return isinstance(job.module, OurTask) and model in OUR_MODELS
+    return isinstance(job.module, TaskModule) and model in OUR_MODELS
 
 
 def _are_groups(groups: Any) -> bool:

@@ -25,13 +25,13 @@ from ..runs.directory import RunDirectory
 from ..runs.training_state import CHECKPOINTER, WRITER
 from ..scores import RelativeToBatch
 from ..tasks.autoencoder import AutoencoderTask
-from ..tasks.base import OurTask
+from ..tasks.base import TaskModule
 from ..tasks.class_accuracy import ClassAccuracy
-from ..tasks.classifier import Classifying
+from ..tasks.classifier import Classifier
 from ..tasks.console import Console
 from ..tasks.language_model import LanguageModelTask
 from ..tasks.launched import check_launched
-from .checkpointing import Keeper, StateIO
+from .checkpointing import Checkpointer, StateIO
 from .epoch_writer import EpochWriter, mend
 from .jobs import Job
 from .resume import Restored, taking_over
@@ -79,9 +79,9 @@ class Session:
     ) -> None:
         self.options, self.job, self.run, self.console = options, job, run, console
         self.restored = restored or Restored()
-        self.step_rule = job.module.step_rule if isinstance(job.module, Classifying) else None
+        self.step_rule = job.module.step_rule if isinstance(job.module, Classifier) else None
         score = make_score(options)
-        watch = SubsamplingCallback(job.subsampler, None if job.watch else score, watch=job.watch)
+        watch = SubsamplingCallback(job.subsampler, None if job.monitor else score, watch=job.monitor)
         if job.datamodule is None and job.classes is not None:  # with data of their own some count others
             watch.classes = len(job.classes)
         self.writer = EpochWriter(
@@ -89,7 +89,7 @@ class Session:
             job.subsampler,
             console,
             self.step_rule,
-            by_loss=isinstance(score, RelativeToBatch) or job.watch is not None,
+            by_loss=isinstance(score, RelativeToBatch) or job.monitor is not None,
             stop_on_storage_error=options.on_storage_error == "stop",
             looks=job.shown,
             probed=lambda: watch.probed,
@@ -97,13 +97,15 @@ class Session:
         self.used = replace(options, **job.defaults)
         about = {"options": plain(self.used), "defaults": sorted(job.defaults)}
         whole = uses_all_weights(job, options.model)
-        self.keeper = Keeper(run, job.subsampler, self.writer, about, options.save_steps, whole=whole)
-        watch.before_batch = self.keeper.before_batch
+        self.checkpointer = Checkpointer(
+            run, job.subsampler, self.writer, about, options.save_steps, whole=whole
+        )
+        watch.before_batch = self.checkpointer.before_batch
         scalars = EpochScalars(self.writer, plain(self.used))
-        callbacks = [watch, self.writer.watch, self.writer, scalars, self.keeper]
+        callbacks = [watch, self.writer.stopwatch, self.writer, scalars, self.checkpointer]
         loaded = None if self.restored.state is None else self.restored.state.tree
         self.trainer: Trainer = make_trainer(
-            options, run, callbacks, StateIO(self.keeper, loaded), console.line
+            options, run, callbacks, StateIO(self.checkpointer, loaded), console.line
         )
         check_launched(self.trainer.world_size)
 
@@ -115,7 +117,7 @@ class Session:
     def _settings_at_the_end(self) -> dict[str, Any]:
         """Return the settings with the count of an own data module's test samples, known by now."""
         name, found = f"{evaluated_on(self.options, self.job)}_samples", self.settings
-        return found | {name: self.keeper.evaluated if found[name] is None else found[name]}
+        return found | {name: self.checkpointer.evaluated if found[name] is None else found[name]}
 
     @property
     def finished(self) -> bool:
@@ -135,15 +137,15 @@ class Session:
             self._put_back()
         else:
             stopped = self._fit()
-        keeper = self.keeper
+        checkpointer = self.checkpointer
         more = {
             "finished": stopped is None and self.job.subsampler.epoch >= self.job.subsampler.schedule.epochs,
-            "seconds": keeper.seconds,
-            "cpu_seconds": keeper.cpu_seconds,
-            "steps": keeper.steps,
+            "seconds": checkpointer.seconds,
+            "cpu_seconds": checkpointer.cpu_seconds,
+            "steps": checkpointer.steps,
             "evaluated_on": evaluated_on(self.options, self.job),
             "guessing": _guessing(self.job),
-            "samples_evaluated": keeper.evaluated,
+            "samples_evaluated": checkpointer.evaluated,
             "data_remarks": [*self.job.notes, *self.job.remarks],
             "settings": self._settings_at_the_end(),
             **_class_accuracy(self.job),
@@ -163,29 +165,29 @@ class Session:
 
     def _fit(self) -> int | None:
         """Train; return the signal that ended it, or None at its end."""
-        if self.restored.generation is not None:
+        if self.restored.checkpoint is not None:
             self._say_where_it_goes_on()
         self.console.begin(
             self.job.subsampler, len(self.job.train), self.options, opening(self.settings, str(self.run.path))
         )
-        state = None if self.restored.state is None else self.keeper.next_path
+        state = None if self.restored.state is None else self.checkpointer.next_path
         self.restored = replace(self.restored, state=None)
         try:
             fit(self.trainer, self.job, state)
         except Exception as error:
             if (known := clearer(self.options.model, error)) is not None:
                 raise known from error
-            if state is None or self.keeper.begun:
+            if state is None or self.checkpointer.begun:
                 raise
-            generation = self.restored.generation
-            assert generation is not None
-            with taking_over(self.run.generations.state_path(generation.number)):
+            checkpoint = self.restored.checkpoint
+            assert checkpoint is not None
+            with taking_over(self.run.checkpoints.state_path(checkpoint.number)):
                 raise error
         except ENDINGS as error:
             cause = error.__context__
             if not isinstance(cause, KeyboardInterrupt):  # so Lightning ends a training on Ctrl-C
                 raise ended(self._own(), error) from error
-            return self.keeper.stopped or int(getattr(cause, "signal", signal.SIGINT))
+            return self.checkpointer.stopped or int(getattr(cause, "signal", signal.SIGINT))
         finally:
             self.console.end()
         return None
@@ -198,12 +200,12 @@ class Session:
 
     def _put_back(self) -> None:
         """Take over the state of a training that has ended, to write what it leaves behind."""
-        state, generation = self.restored.state, self.restored.generation
+        state, checkpoint = self.restored.state, self.restored.checkpoint
         assert state is not None
-        assert generation is not None
-        with taking_over(self.run.generations.state_path(generation.number)):
+        assert checkpoint is not None
+        with taking_over(self.run.checkpoints.state_path(checkpoint.number)):
             self.writer.load_state_dict(state.callbacks[WRITER])
-            self.keeper.load_state_dict(state.callbacks[CHECKPOINTER])
+            self.checkpointer.load_state_dict(state.callbacks[CHECKPOINTER])
             self.job.module.on_load_checkpoint(state.tree)
             self.job.module.load_state_dict(state.weights)
         self.console.line(f"{self.run.path} has finished: there is nothing left to train.")
@@ -213,12 +215,12 @@ class Session:
         try:
             self.run.unseal()
             self.writer.write_pending()
-            self.keeper.write_pending()
+            self.checkpointer.write_pending()
             self.writer.show()
             more["finished"] = more["finished"] and not (self.writer.pending or self.writer.unshown)
             _save_weights(self.job.module, self.run)
-            if self.job.watch is not None:
-                self.run.put(self.run.density_path, dump(self.job.watch.state_dict(local=True)))
+            if self.job.monitor is not None:
+                self.run.put(self.run.density_path, dump(self.job.monitor.state_dict(local=True)))
             summary = finish(
                 self.run,
                 self.job.subsampler,
@@ -228,8 +230,8 @@ class Session:
                 more,
                 self.console,
                 self.writer.reason_of,
-                loss_in_nats=isinstance(self.job.module, Classifying | LanguageModelTask),
-                own=not isinstance(self.job.module, OurTask),
+                loss_in_nats=isinstance(self.job.module, Classifier | LanguageModelTask),
+                own=not isinstance(self.job.module, TaskModule),
             )
             if more["finished"]:
                 self.run.seal()
@@ -250,7 +252,7 @@ class Session:
 
     def _how_to_complete(self, first: str = "Make room") -> str:
         """Return what to do where the disk refused, and what that will train again."""
-        found = self.run.generations.newest().found
+        found = self.run.checkpoints.newest().found
         epochs, done = len(self.writer.epochs), 0 if found is None else int(found.about["epoch"])
         again = (
             "nothing is trained again"
@@ -263,15 +265,15 @@ class Session:
         return f"{first}, then call fallow train --resume {quote(str(self.run.path))}{words}: {again}."
 
     def _say_where_it_goes_on(self) -> None:
-        generation = self.restored.generation
-        assert generation is not None
-        epoch, recorded = int(generation.about["epoch"]), int(generation.about["recorded"])
-        inside = f", after {recorded:,} of its {generation.about['planned']:,} samples" if recorded else ""
+        checkpoint = self.restored.checkpoint
+        assert checkpoint is not None
+        epoch, recorded = int(checkpoint.about["epoch"]), int(checkpoint.about["recorded"])
+        inside = f", after {recorded:,} of its {checkpoint.about['planned']:,} samples" if recorded else ""
         epochs = self.job.subsampler.schedule.epochs
-        self.console.line(f"Going on in epoch {epoch + 1} of {epochs}{inside} (state {generation.number}).")
+        self.console.line(f"Going on in epoch {epoch + 1} of {epochs}{inside} (state {checkpoint.number}).")
 
     def _say_how_to_go_on(self) -> None:
-        if self.run.generations.numbers():
+        if self.run.checkpoints.numbers():
             again = words_again(plain(self.options))
             self.console.line(f"Go on with: fallow train --resume {quote(str(self.run.path))}{again}")
 
@@ -295,7 +297,7 @@ def _guessing(job: Job) -> dict[str, float | None]:
     probability; a language model all tokens; an autoencoder paints the mean of pixels with a variance of 1.
     """
     accuracy, loss, module = None, None, job.module
-    if isinstance(module, Classifying) and module.class_accuracy.counts is not None:
+    if isinstance(module, Classifier) and module.class_accuracy.counts is not None:
         every = module.class_accuracy.counts[1]
         accuracy, loss = float(every.max() / every.sum()), math.log(len(every))
     elif isinstance(module, LanguageModelTask):
@@ -308,7 +310,7 @@ def _guessing(job: Job) -> dict[str, float | None]:
 
 def _density(job: Job) -> dict[str, Any]:
     """Return whether the density may remove samples, and what tells, where samples are scored by one."""
-    if (watch := job.watch) is None:
+    if (watch := job.monitor) is None:
         return {}
     told = {"ready": watch.ready, "fits": watch.refreshes, "stability": watch.stability}
     return {"density": told | {"agreement": watch.agreement}}
@@ -316,6 +318,6 @@ def _density(job: Job) -> dict[str, Any]:
 
 def _save_weights(module: LightningModule, run: RunDirectory) -> None:
     """Write ``model.safetensors``: the network's weights, on the host."""
-    network = module.network if isinstance(module, OurTask) else module
+    network = module.network if isinstance(module, TaskModule) else module
     weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
     run.put(run.model_path, save(weights))

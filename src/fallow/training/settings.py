@@ -17,7 +17,7 @@ from ..options.own_classes import is_import_path
 from ..options.resume_options import plain
 from ..options.train_options import TrainOptions
 from ..policies import Policy
-from ..tasks.base import OurTask
+from ..tasks.base import TaskModule
 from .jobs import Job
 
 _HEAD = """\
@@ -103,7 +103,7 @@ def _training(options: TrainOptions, module: LightningModule, trainer: Trainer) 
     """Return how the weights are changed; of the user's own module once it has made its optimiser."""
     made: torch.optim.Optimizer | None
     learned: dict[str, Any] = {}
-    if isinstance(module, OurTask):
+    if isinstance(module, TaskModule):
         made = module.configure_optimizers()
         learned = {"rising_share": module.recipe.rising_share, "augment": module.recipe.augment}
     else:

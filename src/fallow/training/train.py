@@ -83,11 +83,11 @@ def _go_on(options: TrainOptions, console: Console, data: Data | None) -> dict[s
                 f"The run had finished: it trains on to epoch {more.epochs} (--epochs says otherwise)."
             )
             options = more
-        generation = newest(run, console)
-        before = data_of(run, generation)
+        checkpoint = newest(run, console)
+        before = data_of(run, checkpoint)
         job = build(options, console, data, before)
         try:
-            restored = restore(run, job, options, console, generation, before, writes=not launched_rank())
+            restored = restore(run, job, options, console, checkpoint, before, writes=not launched_rank())
         except OSError as error:
             what = f"{error.filename or run.path} cannot be read or written: {error.strerror or error}."
             raise NotWritten(f"{what} Nothing was trained; mend it and repeat the command.") from None
