@@ -24,9 +24,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from fallow import ActivationDensity, Gaussian, GaussianMixture, Halves, NearestNeighbours, kl_divergence
+from fallow import ActivationDensity, GaussianMixture, kl_divergence
 from fallow.activations.subspace import Subspace
 from fallow.datasets import load_images
+from fallow.densities import Gaussian, Halves, NearestNeighbours
 from fallow.models import image_model
 
 EPOCHS, BATCH = 15, 64

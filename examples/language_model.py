@@ -45,7 +45,7 @@ def main(epochs=4, works=None, characters=None, length=128):
     with torch.no_grad():
         for windows in DataLoader(test_set, 128, collate_fn=WindowDataset.collate):
             logits = model(windows[:, :-1].clamp_min(0))
-            nats += fallow.token_kl(logits, windows[:, 1:]).clamp_min(0).sum().item()
+            nats += fallow.scores.token_kl(logits, windows[:, 1:]).clamp_min(0).sum().item()
     bits = nats / math.log(2) / sum(map(len, held_out))
     saved = 1 - sum(epoch.backward for epoch in subsampler.history) / (epochs * len(train_set))
     print(f"{bits:.3f} bits a character on held-out plays, {saved:.1%} of the windows saved")

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule
 from torch.utils.data import TensorDataset
 
-from fallow import Fraction, Kakurenbo, Schedule, Subsampler
+from fallow import Fraction, Schedule, Subsampler
 from fallow.integrations.lightning import SubsamplingCallback
+from fallow.policies import Kakurenbo
 from trainers import quiet_trainer
 
 N, EPOCHS, GROUP = 90, 4, 4

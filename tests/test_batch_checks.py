@@ -12,9 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import TensorDataset
 
-from fallow import NO_SCORE, BelowMean, Fraction, KLDivergence, Schedule, Subsampler, Threshold, kl_divergence
+from fallow import NO_SCORE, Fraction, KLDivergence, Schedule, Subsampler, Threshold, kl_divergence
 from fallow.core.batch_checks import check_index, check_labels, mean_loss, only
 from fallow.errors import InvalidType, InvalidValue, WrongState
+from fallow.policies import BelowMean
 
 N = 50
 

@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow import Fraction, Kakurenbo, Schedule, Subsampler, Threshold
+from fallow import Fraction, Schedule, Subsampler, Threshold
 from fallow.core.class_ids import ClassIds
 from fallow.densities import ClassGaussian
+from fallow.policies import Kakurenbo
 from fallow.policies.base import Reason
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*due to be measured")

@@ -49,7 +49,7 @@ def _short_looks():
 def comparison(tmp_path_factory):
     out = tmp_path_factory.mktemp("compare") / "c"
     found = fallow.compare(**SMALL, arms=ARMS, saved=0.4, seeds=2, out=out, jobs=2, silent=True)
-    assert isinstance(found, fallow.Comparison)
+    assert isinstance(found, fallow.comparison.Comparison)
     return found
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import fallow
-from fallow import Fraction, Kakurenbo, Policy, Schedule, Subsampler, Threshold
+from fallow import Fraction, Policy, Schedule, Subsampler, Threshold
 from fallow.core.described import describe, same, shown
 from fallow.errors import InvalidValue
+from fallow.policies import Kakurenbo
 from fallow.policies.persistence import Persistence
 
 POLICIES = [getattr(fallow, name) for name in fallow.__all__ if isinstance(getattr(fallow, name), type)]

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow import BelowMean, Fraction, RandomFraction, Schedule, Threshold
+from fallow import Fraction, RandomFraction, Schedule, Threshold
 from fallow.errors import InvalidValue, WrongState
+from fallow.policies import BelowMean
 from toy_epochs import N, draws, epoch_of, subsampler
 
 

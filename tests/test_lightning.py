@@ -153,7 +153,7 @@ class Weighing(Own):
 
 
 def test_weights_reach_the_module_or_it_is_told(data):
-    policy, schedule = fallow.BelowMean(0.5), fallow.Schedule(epochs=3)
+    policy, schedule = fallow.policies.BelowMean(0.5), fallow.Schedule(epochs=3)
     with pytest.raises(fallow.FallowError, match="sample_weights"):
         fit(Own(), data, policy, schedule)
     module = Weighing()
@@ -213,7 +213,7 @@ class Measured(Callback):
 
 def test_hidden_samples_are_measured_with_their_predictions(data):
     watch, schedule = Measured(), fallow.Schedule(epochs=3)
-    policy = fallow.Kakurenbo(0.5, confidence=0.0, steps=())
+    policy = fallow.policies.Kakurenbo(0.5, confidence=0.0, steps=())
     watch.subsampler = fallow.Subsampler(N, policy, schedule, labels=data.tensors[1])
     trainer = quiet_trainer(max_epochs=3, callbacks=[SubsamplingCallback(watch.subsampler), watch])
     trainer.fit(Right(), watch.subsampler.loader(data, batch_size=8), DataLoader(data, batch_size=30))
@@ -259,9 +259,9 @@ def test_a_progress_that_is_no_number_is_left_alone(data):
 def test_a_module_without_weights_is_told_before_anything_is_trained(data):
     watch = Watch()
     with pytest.raises(fallow.FallowError, match="weighs samples, and the module does not"):
-        fit(Own(), data, fallow.BelowMean(0.5), fallow.Schedule(epochs=3), watch)
+        fit(Own(), data, fallow.policies.BelowMean(0.5), fallow.Schedule(epochs=3), watch)
     assert watch.batches == []
-    fit(Own(), data, fallow.BelowMean(0.5, weighted=False), fallow.Schedule(epochs=1), watch)
+    fit(Own(), data, fallow.policies.BelowMean(0.5, weighted=False), fallow.Schedule(epochs=1), watch)
     assert len(watch.batches) == 1
 
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fallow import Kakurenbo, Schedule, Subsampler, Threshold
+from fallow import Schedule, Subsampler, Threshold
 from fallow.core.remeasure import measure
 from fallow.errors import FallowError, InvalidType, InvalidValue
-from fallow.policies import Reason
+from fallow.policies import Kakurenbo, Reason
 
 N = 30
 

@@ -22,7 +22,7 @@ LOADERS = {
 }
 RULES = {
     "threshold": (fallow.Threshold(low=0.9, high=2.2, visits=2), {"readmit_every": 2}),
-    "weighted": (fallow.BelowMean(0.6), {"full_tail": 0.3}),
+    "weighted": (fallow.policies.BelowMean(0.6), {"full_tail": 0.3}),
     "audited": (fallow.Threshold(low="auto", visits=1), {"readmit_every": 2}),
     "calibrated": (fallow.Fraction(0.5, exponent=0.5, high="auto", doubt=1, calibrate=True), {}),
 }

@@ -498,8 +498,8 @@ def test_the_class_is_the_function(options):
 
 def test_it_has_no_name_among_the_scores_of_classes():
     assert SequenceKL not in score_names().values()
-    assert fallow.SequenceKL is SequenceKL
-    assert (fallow.token_kl, fallow.sequence_kl) == (token_kl, sequence_kl)
+    assert fallow.scores.SequenceKL is SequenceKL
+    assert (fallow.scores.token_kl, fallow.sequence_kl) == (token_kl, sequence_kl)
 
 
 # Errors: the rule, the value found, the next step.

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow import BelowMean, Fraction, RandomFraction, Schedule, Subsampler, Threshold
+from fallow import Fraction, RandomFraction, Schedule, Subsampler, Threshold
 from fallow.errors import InvalidType, InvalidValue, WrongState
+from fallow.policies import BelowMean
 
 N = 61
 LABELS = torch.arange(N) % 3

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fallow import BelowMean, Schedule, Subsampler, Threshold, policies
+from fallow import Schedule, Subsampler, Threshold, policies
 from fallow.core.state_checks import COLUMNS, check_state
 from fallow.errors import InvalidType, InvalidValue
+from fallow.policies import BelowMean
 
 N = 20
 NAN, INF = float("nan"), float("inf")

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from fallow import BelowMean, Fraction, RandomFraction, Reason, Schedule, Subsampler, Threshold
+from fallow import Fraction, RandomFraction, Reason, Schedule, Subsampler, Threshold
 from fallow.errors import InvalidType, InvalidValue, WrongState
+from fallow.policies import BelowMean
 from toy_epochs import N, draws, epoch_of, subsampler
 
 

@@ -3,7 +3,7 @@
 >>> raise invalid("`fraction` must be in [0, 1).", 1.3, "To remove nothing, pass 0.")
 Traceback (most recent call last):
     ...
-fallow.errors.InvalidValue: `fraction` must be in [0, 1). Found 1.3. To remove nothing, pass 0.
+fallow.InvalidValue: `fraction` must be in [0, 1). Found 1.3. To remove nothing, pass 0.
 """
 
 from __future__ import annotations
@@ -33,11 +33,15 @@ class WrongState(FallowError, RuntimeError):
 
 
 class DamagedData(InvalidValue):
-    """A file is missing, cut short, or not what its name says."""
+    """A file is missing, cut short, or holds something else than its name says."""
 
 
 class NotWritten(FallowError, RuntimeError):
     """A file could not be written; what was there is still there."""
+
+
+for _error in (FallowError, InvalidValue, InvalidType, WrongState, DamagedData, NotWritten):
+    _error.__module__ = "fallow"  # where users import them from, so that tracebacks say so
 
 
 def sentence(rule: str, found: Any, step: str) -> str:

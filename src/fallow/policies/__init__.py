@@ -3,17 +3,17 @@
 from .base import Policy as Policy
 from .base import PolicyInput as PolicyInput
 from .base import Reason as Reason
-from .below_mean import BelowMean as BelowMean
 from .fraction import Fraction as Fraction
-from .ies import IES as IES
-from .kakurenbo import Kakurenbo as Kakurenbo
-from .order_dp import OrderDP as OrderDP
+from .papers.below_mean import BelowMean as BelowMean
+from .papers.ies import IES as IES
+from .papers.kakurenbo import Kakurenbo as Kakurenbo
+from .papers.order_dp import OrderDP as OrderDP
+from .papers.repb import RePB as RePB
+from .papers.seta import SeTa as SeTa
+from .papers.ucb import UCB as UCB
 from .persistence import Persistence as Persistence
 from .random_fraction import RandomFraction as RandomFraction
-from .repb import RePB as RePB
-from .seta import SeTa as SeTa
 from .threshold import Threshold as Threshold
-from .ucb import UCB as UCB
 
 __all__ = [
     "IES",

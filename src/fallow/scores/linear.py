@@ -59,8 +59,8 @@ def linear_kl(
     .. math:: z_{bt} = W h_{bt} + c, \qquad
         L = \frac{1}{B} \sum_b \frac{w_b}{|V_b|} \sum_{t \in V_b} k_{bt} \, s_{bt}
 
-    with :math:`s_{bt}` as in :func:`~fallow.token_kl`. Logits are made for some thousand tokens at a time,
-    and their share of the gradient is added up in the same pass, so that no logit is computed twice: three
+    with :math:`s_{bt}` as in :func:`~fallow.scores.token_kl`. Logits are made for some thousand tokens at a
+    time, and their share of the gradient is added up in the same pass, so no logit is computed twice: three
     products of 2 T V D operations as without chunks, and beside the gradients two blocks of logits. So the
     weight of each token must be known before, and it is the loss that has a gradient, not the scores::
 

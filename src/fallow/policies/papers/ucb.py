@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.selection import blocks, smallest
-from ..errors import check_share, invalid, invalid_type
-from ._shares import left_out, scored
-from .base import Policy, PolicyInput, Reason
+from ...arrays.selection import blocks, smallest
+from ...errors import check_share, invalid, invalid_type
+from .._shares import left_out, scored
+from ..base import Policy, PolicyInput, Reason
 
 _MEAN, _VISITS = "ucb_mean", "ucb_visits"
 

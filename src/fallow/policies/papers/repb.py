@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.selection import smallest
-from ..errors import check_flag, check_share, invalid, invalid_type
-from ._shares import capped, check_budget, lots, scored
-from .base import Policy, PolicyInput, Reason
+from ...arrays.selection import smallest
+from ...errors import check_flag, check_share, invalid, invalid_type
+from .._shares import capped, check_budget, lots, scored
+from ..base import Policy, PolicyInput, Reason
 
 _SAT_OUT = "repb_sat_out"
 

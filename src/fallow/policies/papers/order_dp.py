@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.selection import smallest
-from ._shares import check_budget, check_part, left_out, lots, scored
-from .base import Policy, PolicyInput, Reason
+from ...arrays.selection import smallest
+from .._shares import check_budget, check_part, left_out, lots, scored
+from ..base import Policy, PolicyInput, Reason
 
 
 @dataclass(frozen=True)

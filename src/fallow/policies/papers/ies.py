@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.selection import blocks, smallest
-from ..errors import check_integer, invalid, invalid_type
-from ._shares import check_budget, left_out, scored
-from .base import Policy, PolicyInput, Reason
+from ...arrays.selection import blocks, smallest
+from ...errors import check_integer, invalid, invalid_type
+from .._shares import check_budget, left_out, scored
+from ..base import Policy, PolicyInput, Reason
 
 _LAST, _BEFORE, _COUNT = "ies_last", "ies_before", "ies_count"
 MAX_WINDOW = 16

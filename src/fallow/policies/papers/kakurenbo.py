@@ -10,10 +10,10 @@ from typing import ClassVar, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.selection import smallest
-from ..errors import check_share, invalid, invalid_type
-from ._shares import left_out, scored
-from .base import Policy, PolicyInput, Reason
+from ...arrays.selection import smallest
+from ...errors import check_share, invalid, invalid_type
+from .._shares import left_out, scored
+from ..base import Policy, PolicyInput, Reason
 
 DECAY = (1.0, 0.8, 0.6, 0.4)
 """The share of ``fraction`` that is hidden at most, step by step; it stays at the last."""

@@ -8,10 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.selection import blocks, smallest
-from ..errors import check_flag, check_share
-from ._shares import capped, check_budget, lots, scored
-from .base import Policy, PolicyInput, Reason
+from ...arrays.selection import blocks, smallest
+from ...errors import check_flag, check_share
+from .._shares import capped, check_budget, lots, scored
+from ..base import Policy, PolicyInput, Reason
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.selection import blocks, smallest
-from ..errors import check_integer, check_share
-from ._groups import group_edges
-from ._shares import check_budget, check_part, left_out, lots, scored
-from .base import Policy, PolicyInput, Reason
+from ...arrays.selection import blocks, smallest
+from ...errors import check_integer, check_share
+from .._groups import group_edges
+from .._shares import check_budget, check_part, left_out, lots, scored
+from ..base import Policy, PolicyInput, Reason
 
 _BEGAN = "seta_began"
 
