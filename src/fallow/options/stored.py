@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import plain_yaml
 from .._checks import damaged, invalid, unknown_name
-from ..datasets.names import KNOWN
+from ..datasets.names import KNOWN, LEFT
 from ..generations import Search
 from ..picks import MOST_BYTES
 from ..regular_file import read_regular
@@ -88,7 +88,10 @@ def as_given(about: Mapping[str, Any]) -> Any:
     options, defaults = about.get("options"), about.get("defaults")
     if not isinstance(options, Mapping) or not isinstance(defaults, list):
         return options
-    return {n: value for n, value in options.items() if n not in ON_DATA or n not in defaults}
+    # The data of a run of before may be a file by now, whose name does not tell which augmentation they had.
+    kept = {"augment"} if options.get("data") in LEFT else set[str]()
+    found_anew = (ON_DATA & set(defaults)) - kept
+    return {name: value for name, value in options.items() if name not in found_anew}
 
 
 def _resolved(run: RunDirectory, add: str) -> str:
