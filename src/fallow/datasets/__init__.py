@@ -40,8 +40,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(f".{_HOME[name]}", __name__), name)
     if name in _LEFT:
         raise AttributeError(
-            f"fallow.datasets.{name} has left the package: `python -m benchmarks.data NAME --out FOLDER` in a "
-            "checkout of fallow writes the data set as a file, which load_images, load_text_table and "
+            f"fallow.datasets.{name} has left the package: `python -m benchmarks.data NAME --out FOLDER` in "
+            "a checkout of fallow writes the data set as a file, which load_images, load_text_table and "
             "load_documents read."
         )
     raise AttributeError(f"module 'fallow.datasets' has no attribute {name!r}")

@@ -34,7 +34,7 @@ def load_npz(path: str | os.PathLike[str]) -> ImageData:
     Images are ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` with 1, 3 or 4 channels, in
     uint8, or floats in [0, 1], which are kept as float32. Labels are names, ``(N,)``: any whole numbers or
     words. Classes are numbered in the order of their names, numbers before words. A column ``(N, 1)`` and
-    one-hot rows ``(N, C)`` serve too. An array ``class_names`` ``(C,)`` of words names the classes 0 to C - 1.
+    one-hot rows ``(N, C)`` serve too. Words in ``class_names``, ``(C,)``, name the classes 0 to C - 1.
 
     Raises:
         InvalidValue: An array is missing or holds what the rules above do not allow; the arrays
@@ -89,7 +89,7 @@ def _labels(file: NpzFile, header: ArrayHeader) -> NDArray[np.generic]:
 
 
 def _named(file: NpzFile, ids: list[str]) -> list[str]:
-    """Return the names of the classes: those in ``class_names``, at the places of their ids, if it is there."""
+    """Return the names of classes: those in ``class_names`` at the places of their ids, if it is there."""
     if "class_names" not in file.names:
         return ids
     (header,) = file.headers(["class_names"])

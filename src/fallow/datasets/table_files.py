@@ -23,7 +23,6 @@ from ..regular_file import opened
 from .hub_names import load_parts
 from .json_lines import read_objects
 from .parquet_file import batches, check_expanded, opened_parquet
-from .pool_part import said
 from .table_labels import ClassName, is_nothing
 from .texts import not_utf8
 
