@@ -20,7 +20,12 @@ help: ## Show this list
 	@touch $@
 
 demo: .venv/.installed ## Train on real images and draw the usage chart (DATA=digits, fashion-mnist, cifar10, cifar10n)
+ifneq ($(filter fashion-mnist cifar10 cifar10n,$(DATA)),)
+	data="$$($(BIN)/python -m benchmarks.data $(DATA) --out .data | tail -1)" && test -n "$$data" && \
+		$(BIN)/fallow train --data "$$data" --augment crop-flip
+else
 	$(BIN)/fallow train --data $(DATA)
+endif
 
 test: .venv/.developing ## The fast tests, with doctests, on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from data import located
 from fallow import ActivationDensity, kl_divergence
 from fallow.datasets import load_images
 from fallow.densities.k_means import k_means
@@ -219,8 +220,8 @@ def table(rows: list[dict], budget: int) -> str:
 
 def read(name: str) -> tuple[Tensor, Tensor, Tensor]:
     """Return all images and labels of a data set, and the images of another one, in [0, 1]."""
-    found = load_images(name)
-    foreign = load_images("fashion-mnist" if name == "digits" else "digits").train.images.float()
+    found = load_images(located(name))
+    foreign = load_images(located("fashion-mnist" if name == "digits" else "digits")).train.images.float()
     images = torch.cat([found.train.images, found.test.images]).float()
     labels = torch.cat([found.train.labels, found.test.labels])
     return images / images.max(), labels, foreign / foreign.max()

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data import located
 from fallow.options.train_options import TrainOptions
 from fallow.tasks.console import Console
 from fallow.training.train import train
@@ -29,7 +30,7 @@ def run(arguments, seed: int, out: Path, **options) -> dict:
     """Train once and return the summary."""
     given = {"epochs": arguments.epochs, **options}
     return train(
-        TrainOptions(data=arguments.data, samples=arguments.samples, task=arguments.task, seed=seed,
+        TrainOptions(data=located(arguments.data), samples=arguments.samples, task=arguments.task, seed=seed,
                      accelerator="cpu", out=str(out), **given),
         Console.nowhere(),
     )  # fmt: skip

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 import works
+from data import located
 
 RESULTS = Path(__file__).parent / "results" / "frontier"
 ROOT = Path(__file__).parent.parent
@@ -59,12 +60,13 @@ SIXTY = SMALL_RESNET + """--epochs 60 --trainer '{"check_val_every_n_epoch": 6}'
 NOISY = ("full", *CONTROLS, "default", "soft", "hard", "threshold", "infobatch", "order-dp")
 WORKS = {
     "fashion-20k": Work(
-        "--data fashion-mnist --samples 20000 --epochs 30",
+        "--data fashion-mnist --samples 20000 --epochs 30 --augment crop-flip",
         ("full", *CONTROLS, *OURS, *PEERS, *(f"{arm}@{s}" for s in (0.3, 0.7) for arm in
          (*CONTROLS, "default", "order-dp", "ies"))),
     ),
     "fashion-60k": Work(
-        "--data fashion-mnist --epochs 20", ("full", *CONTROLS, "default", "threshold"), seeds=3
+        "--data fashion-mnist --epochs 20 --augment crop-flip",
+        ("full", *CONTROLS, "default", "threshold"), seeds=3
     ),
     "fashion-noise0": Work("--epochs 30 --augment crop-flip", ("full",)),
     "fashion-noise20-removed": Work("--epochs 30 --augment crop-flip", ("full",)),
@@ -106,7 +108,7 @@ def data_of(name: str, out: Path) -> Path | None:
 def command(name: str, out: Path, seeds: int, jobs: int | None, *, main_only: bool) -> list[str]:
     """Return the ``fallow compare`` of a work; its data is built first where it is one of ``works.py``."""
     work = WORKS[name]
-    words = ["compare", *shlex.split(work.options)]
+    words = ["compare", *map(located, shlex.split(work.options))]
     data = data_of(name, out)
     if data is not None:
         words += ["--data", str(data if data.exists() else works.build(data.stem, data.parent))]

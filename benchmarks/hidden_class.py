@@ -24,6 +24,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from data import located
 from fallow import ActivationDensity, GaussianMixture, kl_divergence
 from fallow.activations.subspace import Subspace
 from fallow.datasets import load_images
@@ -128,7 +129,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    data = load_images(asked.data)
+    data = load_images(located(asked.data))
     unit = 255.0 if data.train.images.dtype == torch.uint8 else 1.0
     images, labels = data.train.images.float() / unit, data.train.labels
     tested, theirs = data.test.images.float() / unit, data.test.labels

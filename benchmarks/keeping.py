@@ -85,6 +85,7 @@ def files(n, folder):
 
 def share(folder, samples, epochs):
     """Return which share of a training on Fashion-MNIST is spent on keeping it."""
+    from data import located
     from fallow.options.train_options import TrainOptions
     from fallow.training.checkpointing import Checkpointer
     from fallow.training.epoch_writer import EpochWriter
@@ -107,7 +108,10 @@ def share(folder, samples, epochs):
     counting("state", Checkpointer, "save")
     counting("history", EpochWriter, "write_pending")
     counting("pictures", EpochWriter, "show")
-    options = TrainOptions(data="fashion-mnist", samples=samples, epochs=epochs, out=str(folder / "trained"))
+    options = TrainOptions(
+        data=located("fashion-mnist"), samples=samples, epochs=epochs, augment="crop-flip",
+        out=str(folder / "trained"),
+    )  # fmt: skip
     summary = train(options)
     return {
         "samples": samples or 60_000,

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.data import located
 from lightning.pytorch import LightningDataModule, LightningModule
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from fallow.datasets import load_newsgroups
+from fallow.datasets import load_text_table
 from fallow.tasks.class_accuracy import ClassAccuracy
 
 WORDS, CLASSES = 12_000, 20
@@ -67,7 +68,7 @@ def parts(validation: float | None, words: int) -> tuple[Posts, Posts]:
             the test samples.
         words: how many are counted, those that occur most.
     """
-    data = load_newsgroups()
+    data = load_text_table(located("20newsgroups"), "text", ["label"])
     train = np.arange(len(data.train.texts))
     held_texts, held_labels = data.test.texts, data.test.labels
     if validation is not None:

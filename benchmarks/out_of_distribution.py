@@ -26,6 +26,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
+from data import located
 from fallow import ActivationDensity, kl_divergence
 from fallow.datasets import load_images
 from fallow.gaps import Surveyor
@@ -150,11 +151,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    data, other = load_images(arguments.data), load_images(arguments.other).train.images.float()
+    data, other = (load_images(located(name)) for name in (arguments.data, arguments.other))
     unit = 255.0 if data.train.images.dtype == torch.uint8 else 1.0
     images, test = data.train.images[: arguments.rows].float() / unit, data.test.images[:2000].float() / unit
     labels = data.train.labels[: arguments.rows]
-    foreign = other[: len(test)] / other.max()
+    others = other.train.images.float()
+    foreign = others[: len(test)] / others.max()
     foreign = interpolate(foreign, tuple(images.shape[2:]), mode="bilinear", antialias=True)
     foreign = foreign.expand(-1, images.shape[1], -1, -1)
     mean = images.mean((0, 2, 3), keepdim=True)

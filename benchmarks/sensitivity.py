@@ -23,6 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import fallow
+from data import located
 
 SHARES = (0.3, 0.5, 0.7)
 EXPONENTS = (0.5, 1.0, 2.0)
@@ -78,7 +79,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int)
     options = parser.parse_args()
     results = fallow.compare(
-        "fashion-mnist", arms=arms(), seeds=options.seeds, out=options.out / "sensitivity", jobs=options.jobs,
+        located("fashion-mnist"), arms=arms(), seeds=options.seeds, out=options.out / "sensitivity",
+        jobs=options.jobs, augment="crop-flip",
         samples=20_000, validation=1 / 6, epochs=EPOCHS, accelerator="cpu",
     ).results  # fmt: skip
     by_arm = {row["arm"]: row["accuracy"]["mean"] for row in results["arms"]}

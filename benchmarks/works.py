@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data import located
 from fallow.datasets import ImageData, load_images
 from fallow.errors import unknown_name
 
@@ -135,7 +136,7 @@ def arrays(data: ImageData, rows: np.ndarray, labels: np.ndarray, true: np.ndarr
     }
 
 
-def build(name: str, folder: str | Path, cache: str | Path | None = None) -> Path:
+def build(name: str, folder: str | Path) -> Path:
     """Write ``NAME.npz`` of a work into ``folder`` and return its path; one that is there is replaced.
 
     Raises:
@@ -144,8 +145,8 @@ def build(name: str, folder: str | Path, cache: str | Path | None = None) -> Pat
     if name not in WORKS:
         raise unknown_name("work", name, WORKS)
     source, draw, truth = WORKS[name]
-    data = load_images(source, cache=cache)
-    true = data if truth == source else load_images(truth, cache=cache)
+    data = load_images(located(source))
+    true = data if truth == source else load_images(located(truth))
     found = arrays(data, *draw(data), true.train.labels.numpy())
     path = Path(folder) / f"{name}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,22 +14,21 @@ KL divergence of the same pass does, since one is exp(-) of the other: it is lis
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from benchmarks.data import SIGNS, path
 from cleanlab.rank import get_label_quality_scores
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
 import fallow
-from fallow.datasets import load_vader, soft_labels
-from fallow.datasets.cifar10 import load_cifar10
-from fallow.datasets.cifar10n import load_human_labels
+from fallow.datasets import soft_labels
 from fallow.datasets.tokenizing import Tokenizer
 from fallow.datasets.tokens import TokenDataset
-from fallow.datasets.vader import CLASSES
 from fallow.models import SmallConvNet, SmallTransformer
 
 EPOCHS = {"vader-movies": 8, "vader-tweets": 8, "aggre_label": 10, "random_label1": 10}
@@ -65,22 +64,30 @@ def trained(
     return torch.stack(passes)
 
 
+def rated(name: str) -> tuple[list[str], np.ndarray]:
+    """Return texts, and the class that each rater named, ``(N, R)``; -1 after a text's last rater."""
+    with path(name).open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    ids = {"": -1} | {sign: place for place, sign in enumerate(SIGNS)}
+    return [row[0] for row in rows], np.array([[ids[cell] for cell in row[1:]] for row in rows])
+
+
 def vader(part: str, seed: int) -> tuple[Tensor, np.ndarray, np.ndarray, Tensor, Tensor]:
     """Return passes, labels, whether each is wrong, which count, and the raters' soft labels."""
-    texts, ratings = load_vader(part)
+    texts, ratings = rated("vader" if part == "movies" else "vader-tweets")
     draw = np.random.default_rng(seed)
     places = (draw.random(len(texts)) * (ratings >= 0).sum(1)).astype(int)
     rows = np.arange(len(texts))
     labels = ratings[rows, places]
     others = ratings.copy()
     others[rows, places] = -1
-    counts = soft_labels(others, len(CLASSES))
+    counts = soft_labels(others, len(SIGNS))
     counted = (counts == counts.max(1, keepdims=True)).sum(1) == 1
     wrong = labels != counts.argmax(1)
     tokenizer = Tokenizer.train("bpe", texts, 8000)
     data = TokenDataset(tokenizer.encode(texts, 64), torch.from_numpy(labels), tokenizer.pad)
     torch.manual_seed(seed)
-    model = SmallTransformer(len(tokenizer), len(CLASSES), 64, tokenizer.pad)
+    model = SmallTransformer(len(tokenizer), len(SIGNS), 64, tokenizer.pad)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
     passes = trained(
         len(texts),
@@ -96,9 +103,8 @@ def vader(part: str, seed: int) -> tuple[Tensor, np.ndarray, np.ndarray, Tensor,
 
 def cifar(name: str, seed: int) -> tuple[Tensor, np.ndarray, np.ndarray, Tensor, None]:
     """Return passes, labels, whether each is wrong, and which count."""
-    known = load_human_labels()
-    labels, truth = known[name], known["clean_label"]
-    images = load_cifar10().train.images
+    with np.load(path("cifar10n")) as known:
+        labels, truth, images = known[name], known["clean_label"], torch.from_numpy(known["x_train"])
     mean = images.float().mean((0, 2, 3), keepdim=True) / 255
     torch.manual_seed(seed)
     model = SmallConvNet(3, 32, 10)

@@ -1,7 +1,7 @@
 """Classes of news in plain PyTorch: half of each epoch, drawn by what still surprises the network.
 
-python examples/classify_texts.py            # Reuters R8, 10 epochs
-python examples/classify_texts.py --smoke    # a few hundred texts, to see that it runs
+python examples/classify_texts.py "$(python -m benchmarks.data r8 | tail -1)"    # Reuters R8, 10 epochs
+python examples/classify_texts.py FILE.csv --smoke     # a few hundred texts, to see that it runs
 """
 
 import argparse
@@ -10,22 +10,21 @@ import torch
 from torch.utils.data import DataLoader
 
 import fallow
-from fallow.datasets import load_reuters
+from fallow.datasets import load_text_table
 from fallow.datasets.tokenizing import Tokenizer
 from fallow.datasets.tokens import TokenDataset
 from fallow.models import SmallTransformer
 
 
-def main(epochs=10, samples=None, longest=128):
+def main(data, epochs=10, samples=None, longest=128):
     torch.manual_seed(0)
-    news = load_reuters()
+    news = load_text_table(data, "text", ["label"])
     texts, held_out = news.train.texts[:samples], news.test.texts[:samples]
     tokenizer = Tokenizer.train("bpe", texts, vocabulary=8000)
     labels = torch.from_numpy(news.train.labels[:samples])
     train_set = TokenDataset(tokenizer.encode(texts, longest), labels, tokenizer.pad)
     theirs = torch.from_numpy(news.test.labels[:samples])
     test_set = TokenDataset(tokenizer.encode(held_out, longest), theirs, tokenizer.pad)
-
     model = SmallTransformer(len(tokenizer), len(news.classes), longest, tokenizer.pad)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
     policy = fallow.Fraction(0.5, exponent=0.5, doubt=1.0, keep_rare=True, high="auto", visits=3)
@@ -55,5 +54,7 @@ def main(epochs=10, samples=None, longest=128):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", help="a table with the columns text and label, or a folder of two")
     parser.add_argument("--smoke", action="store_true", help="a few hundred texts and three epochs")
-    main(**({"epochs": 3, "samples": 400, "longest": 64} if parser.parse_args().smoke else {}))
+    asked = parser.parse_args()
+    main(asked.data, **({"epochs": 3, "samples": 400, "longest": 64} if asked.smoke else {}))

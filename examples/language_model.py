@@ -1,27 +1,27 @@
-"""A language model of Shakespeare in plain PyTorch: a sample is a window of text, its score nats a token.
+"""A language model in plain PyTorch: a sample is a window of text, its score nats a token.
 
-python examples/language_model.py            # all plays
-python examples/language_model.py --smoke    # a little of two plays, to see that it runs
+python examples/language_model.py "$(python -m benchmarks.data shakespeare | tail -1)"    # all plays
+python examples/language_model.py FILE.txt --smoke     # a little of a text, to see that it runs
 """
 
 import argparse
 import math
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 
 import fallow
-from fallow.datasets import load_shakespeare
 from fallow.datasets.tokenizing import Tokenizer
 from fallow.datasets.tokens import WindowDataset
 from fallow.models import SmallGPT
 
 
-def main(epochs=4, works=None, characters=None, length=128):
+def main(data, epochs=4, characters=None, length=128):
     torch.manual_seed(0)
-    plays = load_shakespeare()
-    texts = [play.text[:characters] for play in plays.train[:works]]
-    held_out = [play.text[:characters] for play in plays.test[:works]]
+    text = Path(data).read_text(encoding="utf-8")[:characters]
+    cut = round(0.9 * len(text))
+    texts, held_out = [text[:cut]], [text[cut:]]
     tokenizer = Tokenizer.train("bpe", texts, vocabulary=1024)
     train_set, test_set = (WindowDataset(tokenizer.encode(part), length) for part in (texts, held_out))
     model = SmallGPT(len(tokenizer), length)
@@ -48,12 +48,13 @@ def main(epochs=4, works=None, characters=None, length=128):
             nats += fallow.scores.token_kl(logits, windows[:, 1:]).clamp_min(0).sum().item()
     bits = nats / math.log(2) / sum(map(len, held_out))
     saved = 1 - sum(epoch.backward for epoch in subsampler.history) / (epochs * len(train_set))
-    print(f"{bits:.3f} bits a character on held-out plays, {saved:.1%} of the windows saved")
+    print(f"{bits:.3f} bits a character on held-out text, {saved:.1%} of the windows saved")
     return bits, saved
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="a little of two plays, short windows")
-    smoke = {"epochs": 2, "works": 2, "characters": 20_000, "length": 32}
-    main(**smoke if parser.parse_args().smoke else {})
+    parser.add_argument("--smoke", action="store_true", help="a little of it, short windows")
+    parser.add_argument("data", help="a FILE.txt")
+    asked = parser.parse_args()
+    main(asked.data, **({"epochs": 2, "characters": 40_000, "length": 32} if asked.smoke else {}))

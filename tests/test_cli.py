@@ -359,7 +359,8 @@ def test_own_module_without_per_sample_losses_is_told_the_two_lines(own, capsys)
 WRONG = [
     (["--policy", "treshold"], "Did you mean 'threshold'?"),
     (["--score", "kll"], "Did you mean 'kl'?"),
-    (["--data", "fashion-mnits"], "Did you mean 'fashion-mnist'?"),
+    (["--data", "digist"], "Did you mean 'digits'?"),
+    (["--data", "fashion-mnist"], "Run `python -m benchmarks.data fashion-mnist --out FOLDER`"),
     (["--model", "small-conf"], "Did you mean 'small-conv'?"),
     (["--policy", "threshold", "--low", "3", "--high", "1"], "`low` must be below `high`"),
     (["--policy", "threshold", "--score", "tv", "--low", "2"], "must lie in [0, 1]"),

@@ -53,9 +53,9 @@ def test_what_the_names_stand_for():
     assert make_policy(threshold).quantiles
     assert (schedule.readmit_every, schedule.full_tail) == (5, 0.1)
     assert arm("default").options.policy == resolve(TrainOptions(data="digits")).policy == "soft"
-    (of_texts,) = make_arms({"default": None}, (0.5,), resolve(TrainOptions(data="shakespeare", epochs=8)))
+    (of_texts,) = make_arms({"default": None}, (0.5,), resolve(TrainOptions(data="a.txt", epochs=8)))
     assert of_texts.options.policy == "fraction"
-    mine = make_arms({"mine": {"exponent": 1.0}}, (), resolve(TrainOptions(data="shakespeare")))
+    mine = make_arms({"mine": {"exponent": 1.0}}, (), resolve(TrainOptions(data="a.txt")))
     assert mine[0].options.policy == "soft", "an option that only this policy has"
     assert arm("full").options.policy == "full"
     assert arm("full").saved is None
@@ -97,7 +97,7 @@ WRONG = [
     ({"soft": {"exponent": 1.0}}, (0.5,), "a name of its own"),
     ({"a/b": {"policy": "soft"}}, (0.5,), "letters, digits"),
     ({"mine": {"seed": 3}}, (0.5,), "Unknown option of the arm mine"),
-    ({"mine": {"data": "cifar10"}}, (0.5,), "Unknown option of the arm mine"),
+    ({"mine": {"data": "a.npz"}}, (0.5,), "Unknown option of the arm mine"),
     ({"mine": {"policy": "soft", "low": 0.1}}, (0.5,), "The arm mine: --low goes with"),
     ({"mine": {"policy": "threshold", "low": 3.0, "high": 1.0}}, (0.5,), "The arm mine: `low` must be below"),
     ({"mine": {"epochs": "many"}}, (0.5,), "The arm mine: `epochs` must be a whole number or None. .*'many'"),

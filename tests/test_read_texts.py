@@ -2,13 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import fallow.tasks.read_texts as reading
-from fallow.datasets import Corpus, Document, TextData, Texts
+from fallow.datasets import Corpus, Document, TextData
 from fallow.errors import DamagedData, InvalidValue
 from fallow.options.checks import check
 from fallow.options.resolve import resolve
@@ -115,47 +113,6 @@ class TestTables:
         assert (len(documents.train), len(documents.test)) == (30, 6)
 
 
-class TestKnownData:
-    @pytest.fixture(autouse=True)
-    def _without_a_download(self, monkeypatch):
-        def data(name):
-            part = Texts(("one", " \n", "three", "four"), np.array([0, 1, 0, 1]))
-            return TextData(name, part, part.take(np.array([0, 1])), ("a", "b"))
-
-        monkeypatch.setattr(reading, "load_newsgroups", lambda: data("20newsgroups"))
-        monkeypatch.setattr(reading, "load_reuters", lambda: data("r8"))
-        monkeypatch.setattr(reading, "load_shakespeare", lambda: corpus(100, 50, 20))
-
-    @pytest.mark.parametrize("name", ["20newsgroups", "r8"])
-    def test_for_classes_and_for_a_language_model(self, name):
-        assert read(name).name == name
-        assert len(read(name, samples=2).train) == 2
-        documents = read(name, task="language-model")
-        assert [one.text for one in documents.train] == ["one", "three", "four"], "nothing is no document"
-        assert titles(documents.train) == [f"{name} 0", f"{name} 2", f"{name} 3"]
-        assert [one.text for one in documents.test] == ["one"]
-
-    def test_plays(self):
-        assert titles(read("shakespeare").train) == ["0", "1", "2"]
-        cut = read("shakespeare", validation=0.1)
-        assert len(cut.test) >= 1
-        assert sorted(titles(cut.train + cut.test)) == ["0", "1", "2"]
-
-    @pytest.mark.parametrize("given", [{"text": "body"}, {"label": "kind"}])
-    def test_their_columns_are_not_named(self, given):
-        with pytest.raises(InvalidValue, match=r"name columns of a table\. Found r8\. Leave them out\."):
-            read("r8", task="text", **given)
-
-    @pytest.mark.parametrize("name", ["r8", "shakespeare"])
-    def test_nor_for_a_language_model(self, name):
-        with pytest.raises(InvalidValue, match="--text"):
-            read(name, task="language-model", text="body")
-
-    def test_plays_have_no_classes(self):
-        with pytest.raises(InvalidValue, match=r"needs texts with a class each\. Found shakespeare\."):
-            read("shakespeare", task="text")
-
-
 class TestTextFiles:
     def test_the_end_is_held_out(self, tmp_path):
         text = "".join(f"line {i}\n" for i in range(100))
@@ -229,7 +186,7 @@ class TestTextFiles:
 
 REFUSED = [
     ("digits", "text", "--task text needs texts. Found --data digits. Name texts, or another --task."),
-    ("cifar10", "language-model", "--task language-model needs texts. Found --data cifar10."),
+    ("digits", "language-model", "--task language-model needs texts. Found --data digits."),
     ("a.npz", "text", "--task text needs texts. Found --data a.npz."),
     ("a.txt", "text", "--task text needs texts with a class each. Found a.txt. Name a table, or --task lang"),
     ("nowhere.csv", "text", "The data nowhere.csv must exist."),

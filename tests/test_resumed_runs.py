@@ -211,7 +211,7 @@ REFUSED = [
     ({"policy": "threshold"}, "--policy must be what the run was begun with: soft. Found threshold."),
     ({"fraction": 0.3}, "--fraction must be what the run was begun with: not set. Found 0.3."),
     ({"batch_size": 32}, "--batch_size must be"),
-    ({"data": "fashion-mnist"}, "--data must be"),
+    ({"data": "other.npz"}, "--data must be"),
     ({"precision": "bf16-mixed"}, "--precision must be"),
     ({"model": "resnet", "accept": "seed"}, "Begin another run"),
     ({"accept": "sed"}, "Did you mean 'seed'?"),

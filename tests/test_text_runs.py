@@ -672,7 +672,7 @@ WRONG = [
     ({"data": "{table}", "model_args": {"wdth": 16}}, "wdth"),
     ({"data": "{book}", "model_args": {"wdth": 16}}, "wdth"),
     ({"data": "{table}", "max_tokens": 10**12}, "--max_tokens"),
-    ({"data": "shakespear"}, "Did you mean 'shakespeare'?"),
+    ({"data": "shakespeare"}, "Run `python -m benchmarks.data shakespeare --out FOLDER`"),
     ({"data": "{table}", "task": "image"}, "FILE.npz"),
     ({"data": "digits", "task": "text"}, "--task text needs texts. Found --data digits."),
 ]  # fmt: skip
@@ -680,7 +680,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("given", "said"), WRONG, ids=[" ".join(words_of(given)) for given, _ in WRONG])
 def test_wrong_use(table, book, tmp_path, capsys, given, said):
-    images = given.get("task") == "image" or given["data"] in ("digits", "shakespear")
+    images = given.get("task") == "image" or given["data"] in ("digits", "shakespeare")
     options = {
         "epochs": 1,
         "accelerator": "cpu",

@@ -1,6 +1,6 @@
 """The data of the benchmark works: what is drawn, how much of it, and the same each time."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,9 @@ from fallow.datasets import load_images
 from fallow.datasets.images import from_arrays
 from fallow.errors import InvalidValue
 
-SOURCE = Path(__file__).parent.parent / "benchmarks" / "works.py"
-spec = importlib.util.spec_from_file_location("benchmark_works", SOURCE)
-works = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(works)
+with pytest.MonkeyPatch.context() as patch:  # as a script finds what lies beside it
+    patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    works = importlib.import_module("works")
 
 
 def rng(seed=0):
@@ -77,13 +76,14 @@ def test_each_number_of_repetitions_is_as_frequent():
 def sources(monkeypatch):
     """Small data in the place of each set: the image says which row it is; cifar10n has wrong labels."""
 
-    def load(name, cache=None):
+    def load(name):
         n, m = 70_000, 3
         images = np.arange(n, dtype=np.uint32).view(np.uint8).reshape(n, 1, 2, 2)
         labels = np.arange(n) % 10
         labels = (labels + (np.arange(n) % 7 == 0)) % 10 if name == "cifar10n" else labels
         return from_arrays(name, (images, labels), (images[:m] + 1, labels[:m]), "abcdefghij")
 
+    monkeypatch.setattr(works, "located", str)
     monkeypatch.setattr(works, "load_images", load)
     return load
 

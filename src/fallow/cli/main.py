@@ -39,7 +39,7 @@ _LONGEST, _MOST_BRACKETS = 1 << 16, 1 << 10
 _ABOUT = """Train on what still surprises the network.
 
   fallow train --data digits                          a first run, without a download
-  fallow train --data fashion-mnist --policy threshold --low 0.1
+  fallow train --data digits --policy threshold --low 0.1
   fallow train --data FOLDER                          one sub-folder of images a class
   fallow train --data FILE.csv --label stars          texts with a class each, in columns text and stars
   fallow train --data FILE.txt                        a language model
@@ -159,7 +159,7 @@ def _check_data(options: TrainOptions) -> None:
     if error := nearly_import_path(options.data):
         raise error
     if not is_import_path(options.data) and not options.data.startswith("hf:"):
-        check_there(options.data)
+        check_there(options.data, resumed=options.resume is not None)
 
 
 def _train(options: TrainOptions) -> int:

@@ -256,7 +256,7 @@ def _add_out(parser: Any) -> None:
 
 _POOL = (
     "a folder of images; a FILE.npz with x (and y, if known); a FILE.parquet or a folder of them with a "
-    "column image or x (and label); hf:NAME or hf:FOLDER; or digits, fashion-mnist, cifar10."
+    "column image or x (and label); hf:NAME or hf:FOLDER; or digits."
 )
 
 COMMANDS = {

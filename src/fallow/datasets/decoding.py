@@ -109,12 +109,26 @@ def read_headers(paths: Sequence[Path]) -> list[Header | Other | str]:
             with image:
                 if suffix in RAW_SUFFIXES and image.format == "TIFF":
                     return Other(suffix)  # only the preview of a raw photo can be read
-                width, height = image.size
-                if lies_on_its_side(image, file):
-                    width, height = height, width
-                return Header(width, height, image.mode in GREY_MODES, depth_of(image), has_more(image))
+                return _header(image, file)
 
     return _each(header, len(paths))
+
+
+def headers_of(files: Sequence[Opener]) -> list[Header | str]:
+    """Return the header of each image, or the reason why one has none; each is opened by a call."""
+
+    def header(row: int) -> Header:
+        with files[row]() as file, open_image(file) as image:
+            return _header(image, file)
+
+    return _each(header, len(files))
+
+
+def _header(image: Picture, file: IO[bytes]) -> Header:
+    width, height = image.size
+    if lies_on_its_side(image, file):
+        width, height = height, width
+    return Header(width, height, image.mode in GREY_MODES, depth_of(image), has_more(image))
 
 
 def choose_shape(headers: Sequence[Header], image_size: int | None = None) -> Shape:
@@ -188,10 +202,13 @@ def decode_bytes(
 
 
 def decode_opened(
-    files: Sequence[Opener], shape: Shape, ranges: PixelRanges = NO_RANGES
+    files: Sequence[Opener],
+    shape: Shape,
+    ranges: PixelRanges = NO_RANGES,
+    progress: Progress | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Decode image files as :func:`decode` does; each is opened by a call, when it is its turn."""
-    return _decoded(files, shape, ranges)
+    return _decoded(files, shape, ranges, progress)
 
 
 def _decoded(

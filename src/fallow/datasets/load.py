@@ -6,13 +6,11 @@ import os
 from pathlib import Path
 
 from ..errors import invalid
-from .cifar10 import load_cifar10
-from .cifar10n import load_cifar10n
 from .digits import load_digits
-from .fashion_mnist import load_fashion_mnist
 from .folder import load_folder
+from .hub_images import load_hub_images
 from .images import ImageData, Progress
-from .names import IMAGES, not_found
+from .names import KNOWN, not_found
 from .npz import load_npz
 from .pixel_range import NO_RANGES, PixelRanges
 
@@ -25,38 +23,35 @@ def load_images(
     skip_corrupt: bool = False,
     image_size: int | None = None,
     ranges: PixelRanges = NO_RANGES,
-    cache: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> ImageData:
     """Read images into memory, as a train and a test part.
 
     Args:
-        data: ``digits``, ``fashion-mnist``, ``cifar10``, ``cifar10n``, a folder of images or a FILE.npz. A
-            known name wins over a folder of that name, which is written ``./digits``.
+        data: ``digits``, a folder of images, a FILE.npz, or ``hf:NAME`` or ``hf:FOLDER`` as Hugging Face's
+            ``datasets`` loads or has saved them. The name wins over a folder of that name, which is written
+            ``./digits``.
         seed: draws the test part of a folder without one; the other splits are fixed.
-        test_share: the share of such a folder that is held out, in (0, 1).
-        skip_corrupt: leave unreadable images of a folder out, with a warning.
-        image_size: the side in pixels that all images of a folder get.
+        test_share: the share of images without a test part that is held out, in (0, 1).
+        skip_corrupt: leave unreadable images of a folder or of ``hf:NAME`` out, with a warning.
+        image_size: the side in pixels that all images of these get.
         ranges: by which pixels of more than 8 bits in a folder are scaled, as ``train.ranges`` of data that
             were read before says; found over the training images by default.
-        cache: the folder for fetched data; the user's cache folder by default.
         progress: called as ``progress(done, total)`` while images are decoded.
 
     Raises:
         InvalidValue: The data is not known, cannot be had, or breaks a rule of its reader.
     """
-    path = Path(data)
-    if image_size is not None and (data in IMAGES or not path.is_dir()):
+    path, name = Path(data), os.fspath(data)
+    if name.startswith("hf:"):
+        return load_hub_images(
+            name, test_share=test_share, skip_corrupt=skip_corrupt, image_size=image_size, progress=progress
+        )
+    if image_size is not None and (name in KNOWN or not path.is_dir()):
         step = "Leave it out: this data has one size."
         raise invalid("`image_size` goes with a folder of images.", f"data {data}", step)
-    if data == "digits":
+    if name == "digits":
         return load_digits()
-    if data == "fashion-mnist":
-        return load_fashion_mnist(cache)
-    if data == "cifar10":
-        return load_cifar10(cache, progress)
-    if data == "cifar10n":
-        return load_cifar10n(cache, progress)
     if path.is_dir():
         return load_folder(
             path,
@@ -69,4 +64,4 @@ def load_images(
         )
     if path.suffix.lower() == ".npz" and path.exists():  # what is no regular file says so there
         return load_npz(path)
-    raise not_found(path, str(data))
+    raise not_found(path, name)

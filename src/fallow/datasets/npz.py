@@ -34,7 +34,7 @@ def load_npz(path: str | os.PathLike[str]) -> ImageData:
     Images are ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` with 1, 3 or 4 channels, in
     uint8, or floats in [0, 1], which are kept as float32. Labels are names, ``(N,)``: any whole numbers or
     words. Classes are numbered in the order of their names, numbers before words. A column ``(N, 1)`` and
-    one-hot rows ``(N, C)`` serve too.
+    one-hot rows ``(N, C)`` serve too. Words in ``class_names``, ``(C,)``, name the classes 0 to C - 1.
 
     Raises:
         InvalidValue: An array is missing or holds what the rules above do not allow; the arrays
@@ -50,6 +50,7 @@ def load_npz(path: str | os.PathLike[str]) -> ImageData:
         if len(np.unique(train)) < 2:
             rule = "`y_train` must hold at least two classes."
             raise invalid(rule, f"only {names[train[0]]}", "With one class there is nothing to learn.")
+        names = _named(file, names)
         images = {part: _images(file, headers[f"x_{part}"]) for part in ("train", "test")}
     data = from_arrays(path.name, (images["train"], train), (images["test"], test), names)
     return replace(data, notes=_notes(train, test, names))
@@ -85,6 +86,23 @@ def _labels(file: NpzFile, header: ArrayHeader) -> NDArray[np.generic]:
     if header.fortran:
         return as_ids(header.name, file.whole(header))
     return np.concatenate([as_ids(header.name, block, start) for start, block in file.blocks(header)])
+
+
+def _named(file: NpzFile, ids: list[str]) -> list[str]:
+    """Return the names of classes: those in ``class_names`` at the places of their ids, if it is there."""
+    if "class_names" not in file.names:
+        return ids
+    (header,) = file.headers(["class_names"])
+    if header.dtype.kind not in "US" or len(header.shape) != 1 or header.shape[0] > WIDEST:
+        rule, found = "`class_names` must hold words (C,).", f"{header.dtype} {header.shape}"
+        raise invalid(rule, found, "Save one name for each class, or leave the array out.")
+    known = as_ids(header.name, file.whole(header)).tolist()
+    places = {str(place): name for place, name in enumerate(known)}
+    if len(set(known)) < len(known) or any(one not in places for one in ids):
+        found = f"{len(set(known)):,} different ones for the classes {', '.join(ids[:12])}"
+        rule = "`class_names` must name the classes 0 to C - 1, each by another name."
+        raise invalid(rule, found, "Save one name for each class, or leave the array out.")
+    return [places[one] for one in ids]
 
 
 def _images(file: NpzFile, header: ArrayHeader) -> np.ndarray:

@@ -188,7 +188,7 @@ def of_columns(
         kept = np.array([place for place, value in enumerate(values) if value is not None], np.int64)
         images = kind.images(name, _pixels([values[place] for place in kept], kind), rows[kept])
     else:
-        images, kept, reasons = _decoded([_opener(value, folder, root) for value in values], kind)
+        images, kept, reasons = _decoded([opener(value, folder, root) for value in values], kind)
         unreadable = {_called(values[at], int(rows[at])): reason for at, reason in reasons.items()}
     known = np.array([kind.label(_named(label, names)) for label in labels], np.int64)
     return PoolPart(rows[kept], images, known[kept], unreadable=unreadable)
@@ -200,7 +200,7 @@ def _named(label: Any, names: list[str] | None) -> Any:
     return names[label] if 0 <= label < len(names) else None
 
 
-def _opener(value: Any, folder: Path | None, root: Path | None) -> Opener:
+def opener(value: Any, folder: Path | None, root: Path | None) -> Opener:
     """Return what opens an encoded image: bytes, or what Hugging Face writes, ``{bytes, path}``."""
     if isinstance(value, dict):
         path = value.get("path")

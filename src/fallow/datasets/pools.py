@@ -18,13 +18,13 @@ from .image_files import RAW_SUFFIXES, SUFFIXES, begins_as_image, called
 from .images import ImageDataset
 from .listing import counted, no_images, number
 from .load import load_images
-from .names import IMAGES
+from .names import KNOWN, LEFT, how_to_get
 from .pool_npz import NpzPool
 from .pool_part import UNKNOWN, Kind, Pool, PoolPart, chunks
 from .pool_tables import HuggingFacePool, ParquetPool
 from .walking import Walk, shown, walk
 
-_STEP = f"Name a folder, a FILE.npz, a FILE.parquet, hf:NAME, or {', '.join(IMAGES)}."
+_STEP = f"Name a folder, a FILE.npz, a FILE.parquet, hf:NAME, or {', '.join(KNOWN)}."
 
 
 def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequence[str]) -> Pool:
@@ -48,7 +48,7 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
     text = os.fspath(name)
     if text.startswith("hf:"):
         return HuggingFacePool(text, kind)
-    if text in IMAGES:
+    if text in KNOWN:
         return _Known(text, kind)
     path = Path(text)
     try:
@@ -71,7 +71,8 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
     if not is_file and text and (found_there := what_lies_at(path)):
         raise invalid(f"The pool {path} must be a folder or a regular file.", found_there, _STEP)
     if not is_file:
-        raise invalid("A pool must exist.", f"no {text}" if text else "no name", _STEP)
+        step = how_to_get(text, option="--pool") if text in LEFT else _STEP
+        raise invalid("A pool must exist.", f"no {text}" if text else "no name", step)
     raise invalid("A pool must be a folder, a FILE.npz, a FILE.parquet or hf:NAME.", text, _STEP)
 
 
@@ -83,7 +84,7 @@ def fetched_from(name: str) -> str | None:
     """
     if name.startswith("hf:"):
         return None if Path(name.removeprefix("hf:")).is_dir() else "from Hugging Face"
-    return "if it is not in the cache" if name in IMAGES and name != "digits" else None
+    return None
 
 
 def _is_parquet(file: Path) -> bool:

@@ -14,14 +14,12 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidValue, damaged, invalid, missing_extra
+from ..errors import damaged, invalid
 from ..files.regular_file import opened
 from .columns import Columns
-from .hub_names import NO_CODE, check_hub_name, quiet_hub
+from .hub_names import load_parts
 from .json_lines import read_objects
 from .parquet_file import batches, check_expanded, opened_parquet
-from .pool_part import said
-from .saved_folder import check_saved
 from .table_labels import ClassName, is_nothing
 from .texts import not_utf8
 
@@ -69,39 +67,15 @@ def read_file(path: Path, columns: list[str], inside: Path | None = None) -> Col
 
 def read_hugging_face(data: str, columns: list[str]) -> dict[str, Columns]:
     """Read the columns of all parts of ``hf:NAME`` or ``hf:FOLDER``; see :func:`read_file`."""
-    try:
-        import datasets
-    except ModuleNotFoundError:
-        raise missing_extra("A Hugging Face data set", "datasets", "hf") from None
-    place = data.removeprefix("hf:")
-    rule = f"{data[:200]} must be a data set that can be loaded."
-    if not place:
-        raise invalid(rule, "no name", "Check its name.")
-    saved = _is_folder(place)
-    if saved:
-        check_saved(Path(place))
-    try:
-        if not saved:
-            check_hub_name(datasets, place)
-        with quiet_hub():
-            found = datasets.load_from_disk(place) if saved else datasets.load_dataset(place, **NO_CODE)
-    except InvalidValue:
-        raise
-    except Exception as error:  # the hub, the disk and the builders raise many kinds
-        raise invalid(rule, said(error), "Check its name.") from None
-    parts = found if isinstance(found, datasets.DatasetDict) else {"train": found}
-    return {str(name): _of_part(f"{data} {name}", part, columns) for name, part in parts.items()}
-
-
-def _is_folder(place: str) -> bool:
-    try:
-        return Path(place).is_dir()
-    except (OSError, ValueError):
-        return False
+    return {name: _of_part(f"{data} {name}", part, columns) for name, part in load_parts(data).items()}
 
 
 def _of_part(name: str, part: Any, columns: list[str]) -> Columns:
     """Return the columns of a part; ids of classes that have names become these, -1 none."""
+    pictures = [key for key, kind in part.features.items() if type(kind).__name__ == "Image"]
+    if pictures and columns[0] not in part.column_names:
+        step = "Add --task image to train on them, or name a column of texts by --text."
+        raise invalid(f"{name} must have a column {columns[0]} of texts.", f"images in {pictures[0]}", step)
     _check_columns(name, part.column_names, columns)
     for column in columns:
         kind = type(part.features[column]).__name__

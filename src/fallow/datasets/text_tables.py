@@ -15,11 +15,10 @@ from ..errors import check_share, invalid
 from ..files.regular_file import what_lies_at
 from .columns import Columns
 from .held_out import TEST, held_out_of_all, keyed
+from .hub_names import HELD_OUT
 from .table_files import SUFFIXES, read_file, read_hugging_face
 from .table_labels import classes_of, names_of, without_label
 from .texts import Corpus, Document, TextData, Texts, as_bytes, soft_labels
-
-_HELD_OUT = ("test", "validation", "val", "dev")
 
 
 def load_text_table(
@@ -109,7 +108,7 @@ class _Parts:
             found = ", ".join(sorted(parts)) or "no table"
             raise invalid(f"{data} must hold a part named train.", found, "Name the file itself.")
         train = parts["train"]
-        held_out = next((parts[name] for name in _HELD_OUT if name in parts), None)
+        held_out = next((parts[name] for name in HELD_OUT if name in parts), None)
         if held_out is not None:
             for part in (train, held_out):
                 if not part.texts:
@@ -156,7 +155,7 @@ def _tables(folder: Path) -> dict[str, Path]:
     """Return the file of each part in a folder."""
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in SUFFIXES or file.stem not in ("train", *_HELD_OUT):
+        if file.suffix.lower() not in SUFFIXES or file.stem not in ("train", *HELD_OUT):
             continue
         if file.stem in found:
             both = f"{found[file.stem].name} and {file.name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..datasets import names
+from ..datasets.names import KNOWN
 from .train_options import OPTIONS, TEXT_TASKS, TrainOptions
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -48,11 +48,11 @@ def usual_share(data: str) -> float:
 def _task(options: TrainOptions) -> str:
     """Return what data are for, where nothing is said."""
     name = options.data
-    if name in names.CORPORA or name.lower().endswith(".txt"):
+    if name.lower().endswith(".txt"):
         return "language-model"
-    if name in names.IMAGES:
+    if name in KNOWN:
         return "image"
-    if name in names.TEXTS or options.label is not None:
+    if options.label is not None:
         return "text"
     if options.text is not None:
         return "language-model"
@@ -69,7 +69,7 @@ def _policy(options: TrainOptions, task: str) -> str:
 
 def is_table(name: str) -> bool:
     """Return whether texts of this name come from a table, whose columns can be named."""
-    return name not in (*names.TEXTS, *names.CORPORA) and not name.lower().endswith(".txt")
+    return not name.lower().endswith(".txt")
 
 
 def _holds_tables(name: str) -> bool:

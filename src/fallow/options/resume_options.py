@@ -8,7 +8,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..datasets.names import KNOWN
+from ..datasets.names import KNOWN, LEFT
 from ..errors import damaged, invalid, unknown_name
 from ..files import plain_yaml
 from ..files.regular_file import read_regular
@@ -88,7 +88,10 @@ def as_given(about: Mapping[str, Any]) -> Any:
     options, defaults = about.get("options"), about.get("defaults")
     if not isinstance(options, Mapping) or not isinstance(defaults, list):
         return options
-    return {n: value for n, value in options.items() if n not in ON_DATA or n not in defaults}
+    # The data of a run of before may be a file by now, whose name does not tell which augmentation they had.
+    kept = {"augment"} if options.get("data") in LEFT else set[str]()
+    found_anew = (ON_DATA & set(defaults)) - kept
+    return {name: value for name, value in options.items() if name not in found_anew}
 
 
 def _resolved(run: RunDirectory, add: str) -> str:

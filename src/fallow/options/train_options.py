@@ -77,11 +77,10 @@ class TrainOptions:
 
     data: str = option(
         "",
-        "Images: digits, fashion-mnist, cifar10, cifar10n (labels by people), a folder with one "
-        "sub-folder of images a class, a FILE.npz with x_train, y_train, x_test, y_test. Texts: "
-        "20newsgroups, r8, shakespeare, a FILE.csv, .tsv, .jsonl or .parquet, a folder with train.csv and "
-        "test.csv, hf:NAME of Hugging Face, a FILE.txt. Or your own LightningDataModule as "
-        "package.module:Class.",
+        "Images: digits, a folder with one sub-folder of images a class, a FILE.npz with x_train, y_train, "
+        "x_test, y_test, or with --task image hf:NAME of Hugging Face. Texts: a FILE.csv, .tsv, .jsonl or "
+        ".parquet, a folder with train.csv and test.csv, hf:NAME, a FILE.txt. Or your own "
+        "LightningDataModule as package.module:Class.",
         Option(DATA, SHARED, ACCEPT, reads=True, common=True),
     )
     task: str = option(
@@ -316,7 +315,7 @@ class TrainOptions:
     augment: str = option(
         "auto",
         "auto, none, crop (shifts by up to 1/28 of the side) or crop-flip. Default auto: none for digits, "
-        "crop-flip for fashion-mnist and cifar10, else crop.",
+        "else crop.",
         Option(TRAINING, EITHER, ACCEPT, tasks=IMAGE_TASKS, by_data=True),
     )
     image_size: int | None = option(

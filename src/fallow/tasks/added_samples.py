@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..arrays.checksums import row_checksums
 from ..datasets import ImageData, ImageDataset
-from ..datasets.names import IMAGES as NAMES
+from ..datasets.names import KNOWN
 from ..datasets.pool_part import UNKNOWN, PoolPart
 from ..datasets.pools import fetched_from, open_pool
 from ..errors import FallowError, invalid
@@ -143,7 +143,7 @@ def _parts(
     fetched = fetched_from(name)
     if fetched:
         console.line(f"{path} names the pool {name}, which is fetched {fetched}.")
-    elif name not in NAMES and what_lies_at(name.removeprefix("hf:")) is None:
+    elif name not in KNOWN and what_lies_at(name.removeprefix("hf:")) is None:
         step = "Put it back: the samples that the list adds lie there."
         raise invalid(f"The pool of {path} must be there.", f"no {name}", step)
     try:

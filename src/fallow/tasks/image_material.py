@@ -32,7 +32,6 @@ from .image_base import ImageModule, Recipe
 from .material import Material, as_before
 from .parts import chosen_parts
 
-_AUGMENTS = {"fashion-mnist": "crop-flip", "cifar10": "crop-flip", "cifar10n": "crop-flip", "digits": "none"}
 _TEST_BATCH = 512
 
 
@@ -121,8 +120,9 @@ def _held_out_names(data: ImageData, file: DataFile) -> Callable[[int], str]:
 def _usual(options: TrainOptions, data: ImageData) -> dict[str, Any]:
     """Return the values of options that depend on the images."""
     height, width = data.train.images.shape[2:]
-    found: dict[str, Any] = {"augment": _AUGMENTS.get(data.name, "crop")}
-    if height == width and Path(options.data).is_dir() and options.data not in KNOWN:
+    found: dict[str, Any] = {"augment": "none" if options.data in KNOWN else "crop"}
+    sizes_differ = options.data.startswith("hf:") or Path(options.data).is_dir()
+    if height == width and sizes_differ and options.data not in KNOWN:
         found["image_size"] = height
     return found
 

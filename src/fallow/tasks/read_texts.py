@@ -9,12 +9,9 @@ from ..datasets import (
     Document,
     TextData,
     load_documents,
-    load_newsgroups,
-    load_reuters,
-    load_shakespeare,
     load_text_table,
-    names,
 )
+from ..datasets.names import KNOWN
 from ..datasets.texts import not_utf8
 from ..errors import damaged, invalid
 from ..files.regular_file import read_regular, what_lies_at
@@ -33,7 +30,7 @@ def read_texts(options: TrainOptions, before: DataFile | None = None) -> TextDat
             documents are told by their tokens, and so only where these are at hand.
     """
     name, share = options.data, 0.2 if options.test_share is None else options.test_share
-    if name in names.IMAGES or Path(name).suffix.lower() == ".npz":
+    if name in KNOWN or Path(name).suffix.lower() == ".npz":
         raise invalid(
             f"--task {options.task} needs texts.", f"--data {name}", "Name texts, or another --task."
         )
@@ -42,11 +39,7 @@ def read_texts(options: TrainOptions, before: DataFile | None = None) -> TextDat
     column = options.text or "text"
     if options.task == "text":
         return chosen_parts(_classified(options, column, share), options.samples, options.validation, before)
-    if name in names.CORPORA:
-        corpus = load_shakespeare()
-    elif name in names.TEXTS:
-        corpus = _documents(_known(name))
-    elif name.lower().endswith(".txt"):
+    if name.lower().endswith(".txt"):
         cut = None if before is None or options.validation is not None else before.cut
         train, test = cut_at_line(_text_file(Path(name)), share, cut)
         corpus = Corpus(Path(name).name, (train,), (test,), cut=beginning(test))
@@ -59,9 +52,7 @@ def read_texts(options: TrainOptions, before: DataFile | None = None) -> TextDat
 
 
 def _classified(options: TrainOptions, column: str, share: float) -> TextData:
-    if options.data in names.TEXTS:
-        return _known(options.data)
-    if options.data in names.CORPORA or options.data.lower().endswith(".txt"):
+    if options.data.lower().endswith(".txt"):
         step = "Name a table, or --task language-model."
         raise invalid("--task text needs texts with a class each.", options.data, step)
     labels = [name.strip() for name in (options.label or "label").split(",") if name.strip()]
@@ -70,18 +61,6 @@ def _classified(options: TrainOptions, column: str, share: float) -> TextData:
         rule = f"{options.data} must hold a class with two rows: one to train, one to hold out."
         raise invalid(rule, f"{len(data.train):,} rows, each of a class of its own", "Check --label.")
     return data
-
-
-def _known(name: str) -> TextData:
-    return load_newsgroups() if name == "20newsgroups" else load_reuters()
-
-
-def _documents(data: TextData) -> Corpus:
-    parts = [
-        tuple(Document(f"{data.name} {row}", text) for row, text in enumerate(part.texts) if text.strip())
-        for part in (data.train, data.test)
-    ]
-    return Corpus(data.name, parts[0], parts[1])
 
 
 def _text_file(path: Path) -> Document:
