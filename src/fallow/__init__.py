@@ -18,13 +18,10 @@ if TYPE_CHECKING:
     from .activations import ActivationDensity as ActivationDensity
     from .comparison import Comparison as Comparison
     from .comparison import compare as compare
-    from .densities import ClassGaussian as ClassGaussian
     from .densities import Density as Density
-    from .densities import Flow as Flow
     from .densities import Gaussian as Gaussian
     from .densities import GaussianMixture as GaussianMixture
     from .densities import Halves as Halves
-    from .densities import NearestNeighbours as NearestNeighbours
     from .history import EpochRecord as EpochRecord
     from .order import Order as Order
     from .policies import IES as IES
@@ -72,9 +69,7 @@ _HOMES = {
     "_checks": ["FallowError"],
     "activations": ["ActivationDensity"],
     "comparison": ["Comparison", "compare"],
-    "densities": [
-        "ClassGaussian", "Density", "Flow", "Gaussian", "GaussianMixture", "Halves", "NearestNeighbours",
-    ],
+    "densities": ["Density", "Gaussian", "GaussianMixture", "Halves"],
     "history": ["EpochRecord"],
     "order": ["Order"],
     "policies": [
@@ -97,13 +92,15 @@ _ROOMS = (
     "policies", "scores", "step_rules",
 )  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
+_LEFT = dict.fromkeys(("ClassGaussian", "Flow", "NearestNeighbours"), "densities")
+"""Names of earlier versions: their room says what to use instead."""
 
 __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if home := _HOME.get(name) or _LEFT.get(name):
+        return getattr(import_module(f".{home}", __name__), name)
     if name in _ROOMS:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module 'fallow' has no attribute {name!r}")

@@ -183,7 +183,7 @@ class SubsamplingCallback(Callback):
         assert self._index is not None
         losses, scores = self._read(outputs, len(self._index))
         if self.watch is not None:
-            scores = self.watch.scores(self._index, self._labels(self._index))
+            scores = self.watch.scores(self._index)
         self.subsampler.record(
             self._index,
             losses,
@@ -202,13 +202,6 @@ class SubsamplingCallback(Callback):
         if self.watch is not None:
             mask, rows = (getattr(module, name, None) for name in ("token_mask", "rows_of_passes"))
             self.watch.taps.expect(*(None if told is None else told(batch) for told in (mask, rows)))
-
-    def _labels(self, index: Tensor) -> Tensor | None:
-        """Return the labels of samples, numbered from 0, for a density that has classes."""
-        labels = self.subsampler.labels
-        if labels is None:
-            return None
-        return torch.from_numpy(self.subsampler.class_ids.encode(labels[index].numpy()).astype(np.int64))
 
     def _read(self, outputs: Any, batch: int) -> tuple[Tensor, Tensor | None]:
         """Return per-sample losses, and scores where they are something else."""
@@ -266,7 +259,7 @@ class SubsamplingCallback(Callback):
         found = self._scores_of(trainer, module, len(index), batch)
         if self.watch is None:
             return found
-        scores = self.watch.measure(index, self._labels(index))
+        scores = self.watch.measure(index)
         return (scores, found[1]) if isinstance(found, tuple) else scores
 
     def _scores_of(self, trainer: Trainer, module: LightningModule, count: int, batch: Any) -> Measured:

@@ -128,6 +128,10 @@ def _check_bounds(options: TrainOptions) -> None:
         raise invalid("--rising_share must be in [0, 1).", options.rising_share)
 
 
+_LEFT = ("class-gaussian", "nearest", "flow")
+"""Densities of earlier versions."""
+
+
 def _check_density(options: TrainOptions) -> None:
     """Raise for options of a density that there is not, or a rule that has no use for one."""
     if options.task == "autoencoder" and options.score not in (DENSITY, "kl"):
@@ -141,7 +145,12 @@ def _check_density(options: TrainOptions) -> None:
             step = "Leave it out, or name --score density."
             raise invalid("--density goes with --score density.", f"--density {options.density}", step)
         return
-    if options.density not in DENSITIES:
+    if error := nearly_import_path(options.density):
+        raise error
+    if options.density in _LEFT:
+        step = "Name your own class as package.module:Class: see examples/flow_density.py."
+        raise invalid("--density must be one that fallow has.", f"{options.density}, which has left it", step)
+    if options.density not in DENSITIES and not is_import_path(options.density):
         raise unknown_name("density", options.density, DENSITIES)
     if options.policy in ("repb", "selective-backprop", "infobatch", "below-mean"):
         step = "Use soft, threshold or fraction."

@@ -30,7 +30,8 @@ PROCESSES_A_CORE = 4
 """A run that was trained with more processes than so many a core starts them only if they are named again."""
 _OF_A_SESSION = ("resume", "accept")
 _ALONE = {"devices": "auto", "num_nodes": 1}
-_UNSAID = {"data": "", "model": "auto"}
+_UNSAID = {"data": "", "model": "auto", "density": "gaussian-mixture"}
+_NOUNS = {"data": "data", "model": "network", "density": "density"}
 _LONGEST = 120
 
 
@@ -126,14 +127,16 @@ def shown(value: Any) -> str:
 
 
 def _own(stored: Mapping[str, Any]) -> list[str]:
-    """Return which of data and network are classes of the user's own."""
+    """Return which of data, network and density are classes of the user's own."""
     return [name for name in _UNSAID if is_import_path(str(stored.get(name, "")))]
 
 
 def _classes(own: list[str], where: str) -> str:
-    if len(own) == 2:
-        return f"Data and network of {where} are classes of your own."
-    return f"The {'data set' if own == ['data'] else 'network'} of {where} is a class of your own."
+    nouns = [_NOUNS[name] for name in own]
+    if len(own) > 1:
+        said = f"{', '.join(nouns[:-1])} and {nouns[-1]}"
+        return f"{said[0].upper()}{said[1:]} of {where} are classes of your own."
+    return f"The {'data set' if own == ['data'] else nouns[0]} of {where} is a class of your own."
 
 
 def _has_loading_arguments(stored: Mapping[str, Any]) -> bool:

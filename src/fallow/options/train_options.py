@@ -21,7 +21,7 @@ IMAGE_TASKS = ("image", "autoencoder")
 IMAGE_MODELS = ("small-conv", "small-resnet", "resnet")
 OUR_MODELS = ("auto", *IMAGE_MODELS, "small-transformer", "small-gpt")
 DENSITY = "density"
-DENSITIES = ("gaussian-mixture", "gaussian", "class-gaussian", "nearest", "flow")
+DENSITIES = ("gaussian-mixture", "gaussian")
 
 DATA, MODEL, RULE, SCHEDULE = "The data", "The network", "What to leave out", "When to leave it out"
 TRAINING, RUN, MACHINE = "How to train", "The run", "The machine"
@@ -224,7 +224,8 @@ class TrainOptions:
     )
     density: str = option(
         "gaussian-mixture",
-        "With score density: gaussian-mixture (default), gaussian, class-gaussian, nearest or flow.",
+        "With score density: gaussian-mixture (default), gaussian, or your own class with fit(x) and "
+        "log_prob(x) as package.module:Class.",
         Option(RULE, EITHER, ACCEPT),
     )
     density_args: dict[str, Any] = option(

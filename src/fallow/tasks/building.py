@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._checks import check_share, unknown_name
+from ..options.own_classes import import_class, is_import_path
 from ..options.resolve import high_side, resolve
 from ..options.train_options import DENSITY, TrainOptions
 from ..policies import (
@@ -94,7 +95,11 @@ def make_score(options: TrainOptions) -> Score:
 def make_density(options: TrainOptions) -> Density:
     """Return the density that the options name."""
     from .. import densities
+    from ..densities.own import METHODS, as_density
 
+    if is_import_path(options.density):
+        own = import_class(options.density, options.density_args, methods=METHODS, run=options.resume)
+        return as_density(own, options.seed)
     kinds: dict[str, Any] = {
         getattr(kind, "name", ""): kind for kind in vars(densities).values() if isinstance(kind, type)
     }

@@ -191,7 +191,7 @@ class Session:
     def _own(self) -> str:
         """Return the name of the user's own code in this training."""
         options = self.options
-        own = [name for name in (options.model, options.data) if is_import_path(name)]
+        own = [n for n in (options.model, options.data, options.density) if is_import_path(n)]
         return " or ".join(own) or "The code of this training"
 
     def _put_back(self) -> None:
