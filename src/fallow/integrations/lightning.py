@@ -113,12 +113,6 @@ class SubsamplingCallback(Callback):
             raise invalid(
                 f"Trainer(max_epochs=...) must be {planned}, the epochs of the Schedule.", trainer.max_epochs
             )
-        if trainer.world_size > 1 and settings._accelerator_connector.use_distributed_sampler:
-            raise invalid(
-                "Lightning must not split the training loader again: each rank has its part already.",
-                "Trainer(use_distributed_sampler=True)",
-                "Pass Trainer(use_distributed_sampler=False); give the validation loader its own sampler.",
-            )
         datamodule = getattr(trainer, "datamodule", None)
         theirs = datamodule is None or (
             is_overridden(_HOOK, pl_module) and not is_overridden(_HOOK, datamodule)
@@ -144,16 +138,6 @@ class SubsamplingCallback(Callback):
                 "Give the module an attribute `sample_weights = None` and use it in the loss, "
                 "or choose a policy with weighted=False.",
             )
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let an error of the loader be seen, as that for a dataset that grew.
-
-        Lightning's clean-up asks for the length of a loader that could not be iterated, and its own error
-        would take the place of the first.
-        """
-        loop: Any = trainer.fit_loop
-        if getattr(getattr(loop, "_combined_loader", None), "_iterator", None) is None:
-            loop._data_fetcher = None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the module as it was."""
@@ -350,7 +334,8 @@ def _count_from(trainer: Trainer, epoch: int, step: int, loops: dict[str, Any]) 
     for steps in (automatic, loop.manual_optimization.optim_step_progress.total):
         steps.ready = steps.completed = step
     before = loops.get("fit_loop", {})
-    loop._batches_that_stepped = before.get("epoch_loop.state_dict", {}).get("_batches_that_stepped", step)
+    if isinstance(own := before.get("epoch_loop.state_dict"), dict):
+        loop.on_load_checkpoint(own)  # the steps that its loggers count
     done = before.get("epoch_loop.batch_progress", {}).get("total", {}).get("completed", step)
     _count(loop.batch_progress.total, done)
 

@@ -13,7 +13,7 @@ POLICIES = (
 )  # fmt: skip
 SHARE_POLICIES = tuple(name for name in POLICIES if name not in ("threshold", "full"))
 """Policies that leave out a share of all samples."""
-LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow", "trackio")
+LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow")
 AUGMENTS = ("auto", "none", "crop", "crop-flip")
 TASKS = ("auto", "image", "text", "language-model", "autoencoder")
 TEXT_TASKS = ("text", "language-model")
@@ -421,8 +421,8 @@ class TrainOptions:
     )
     logger: str = option(
         "none",
-        "none, csv, tensorboard, wandb, mlflow or trackio: scalars of each epoch, in RUN/logs unless the "
-        "tracker's own environment variables say otherwise. One that fails or hangs is left behind.",
+        "none, csv, tensorboard, wandb or mlflow: scalars of each epoch, in RUN/logs unless the tracker's "
+        "own environment variables say otherwise. One that fails is switched off.",
         Option(RUN, NEVER, FREE),
     )
     checkpoints: bool = option(

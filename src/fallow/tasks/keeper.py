@@ -39,6 +39,13 @@ _OF_CODE += ("datamodule_hparams_name", "datamodule_hparams_type")
 """What a checkpoint holds to build objects again, which are built from the run's options here."""
 
 
+class TrainingStopped(BaseException):
+    """A training ends here, its state saved, on every rank by itself.
+
+    At a KeyboardInterrupt Lightning would kill the processes of the other ranks.
+    """
+
+
 class StateIO(TorchCheckpointIO):
     """Writes and reads the generations of a run; other checkpoints are Lightning's own, and are written only.
 
@@ -155,10 +162,7 @@ class Keeper(Callback):
         self._first = False
         if stop:
             self.stopped = stop
-            # All ranks end here by themselves. Lightning would kill the others and then, for their exit
-            # codes, this process, in the middle of what it leaves behind.
-            getattr(trainer.strategy.launcher, "procs", []).clear()
-            raise KeyboardInterrupt
+            raise TrainingStopped
 
     def save(self, trainer: Trainer) -> None:
         """Write a generation; all ranks call it."""

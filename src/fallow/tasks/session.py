@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import save
 from torch import nn
 
-from .._checks import NotWritten
+from .._checks import FallowError, NotWritten
 from ..integrations.lightning import SubsamplingCallback
 from ..options.naming import words_again
 from ..options.own_classes import is_import_path
@@ -29,9 +29,9 @@ from .classifying import Classifying
 from .console import Console
 from .epoch_writer import EpochWriter, mend
 from .jobs import Job
-from .keeper import Keeper, StateIO
+from .keeper import Keeper, StateIO, TrainingStopped
 from .language_model import LanguageModelTask
-from .launched import check_launched
+from .launched import check_launched, launched_rank
 from .ours import OurTask
 from .outcome import finish
 from .restoring import Restored, taking_over
@@ -155,6 +155,8 @@ class Session:
                 self._say_how_to_go_on()
                 raise
         if stopped is not None:
+            if launched_rank():
+                return summary  # at another exit code Lightning would kill the first process as it writes
             self._say_how_to_go_on()
             raise Stopped(stopped)
         return summary
@@ -171,6 +173,9 @@ class Session:
         try:
             fit(self.trainer, self.job, state)
         except Exception as error:
+            first = error.__context__
+            if isinstance(first, FallowError) and not isinstance(error, FallowError):
+                raise first from None  # then Lightning's clean-up failed, too
             if (known := clearer(self.options.model, error)) is not None:
                 raise known from error
             if state is None or self.keeper.begun:
@@ -179,6 +184,8 @@ class Session:
             assert generation is not None
             with taking_over(self.run.generations.state_path(generation.number)):
                 raise error
+        except TrainingStopped:
+            return self.keeper.stopped
         except ENDINGS as error:
             cause = error.__context__
             if not isinstance(cause, KeyboardInterrupt):  # so Lightning ends a training on Ctrl-C
