@@ -25,7 +25,7 @@ from fallow.tasks.console import Console
 from fallow.tasks.epoch_writer import EpochWriter
 from fallow.tasks.trackers import EpochScalars, Guarded, epoch_scalars, make_logger
 
-OPTIONS = {"data": "digits", "policy": "soft", "low": 0.1, "readmit_at": [2, 4], "trainer": {"a": 1}}
+OPTIONS = {"data": "digits", "policy": "soft", "low": 0.1, "layers": ["a", "b"], "trainer": {"a": 1}}
 real = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
 )

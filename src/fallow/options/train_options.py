@@ -254,17 +254,6 @@ class TrainOptions:
         "Give removed samples back before every k-th epoch; 0 never. Default 5 with threshold.",
         Option(SCHEDULE, OWN, ACCEPT, common=True),
     )
-    readmit_at: list[int] = option(
-        list,
-        "Further epochs before which they come back, as [5,10]. Here they are numbered from 0, as in the "
-        "names of files: [5] is before the sixth.",
-        Option(SCHEDULE, OWN, ACCEPT),
-    )
-    stagger: bool = option(
-        False,
-        "Give back another 1/k of them each epoch instead of all at once.",
-        Option(SCHEDULE, OWN, ACCEPT),
-    )
     full_tail: float | None = option(
         None,
         "Last share of the epochs in which all learned samples train. Default 0.1 with threshold; 0.125 "
@@ -274,11 +263,6 @@ class TrainOptions:
     outliers: str = option(
         "remeasure",
         "remeasure (they come back by measurement only), readmit (with the others) or never.",
-        Option(SCHEDULE, OWN, ACCEPT),
-    )
-    remeasure_every: int | None = option(
-        None,
-        "Measure outliers before every k-th epoch. Default: whenever samples are re-admitted, else 5.",
         Option(SCHEDULE, OWN, ACCEPT),
     )
     min_kept: int | None = option(
@@ -307,11 +291,6 @@ class TrainOptions:
     weight_decay: float | None = option(
         None,
         "Of the weights. Default 5e-4; 0.05 for classes of texts, 0.1 for a language model.",
-        Option(TRAINING, EITHER, ACCEPT),
-    )
-    rising_share: float = option(
-        0.2,
-        "Share of the training in which the learning rate rises; then it falls to 0. Default 0.2.",
         Option(TRAINING, EITHER, ACCEPT),
     )
     augment: str = option(
@@ -404,11 +383,6 @@ class TrainOptions:
         "Lightning's: how many, or auto.",
         Option(MACHINE, NEVER, ACCEPT, common=True),
     )
-    num_nodes: int = option(
-        1,
-        "Lightning's: how many machines.",
-        Option(MACHINE, NEVER, ACCEPT),
-    )
     strategy: str = option(
         "auto",
         "Lightning's: auto, ddp.",
@@ -423,11 +397,6 @@ class TrainOptions:
         "none",
         "none, csv, tensorboard, wandb or mlflow: scalars of each epoch, in RUN/logs unless the tracker's "
         "own environment variables say otherwise. One that fails is switched off.",
-        Option(RUN, NEVER, FREE),
-    )
-    checkpoints: bool = option(
-        False,
-        "Keep Lightning's checkpoints in RUN/checkpoints.",
         Option(RUN, NEVER, FREE),
     )
     trainer: dict[str, Any] = option(
@@ -452,6 +421,11 @@ class TrainOptions:
         return "test" if self.validation is None else "validation"
 
 
+LEFT: Mapping[str, Any] = {
+    "checkpoints": False, "num_nodes": 1, "readmit_at": [], "remeasure_every": None, "rising_share": 0.2,
+    "stagger": False,
+}  # fmt: skip
+"""Options of earlier versions, with the defaults that runs of these have stored."""
 HELP: Mapping[str, str] = {one.name: one.metadata["help"] for one in fields(TrainOptions)}
 """What each option means."""
 OPTIONS: Mapping[str, Option] = {one.name: one.metadata["option"] for one in fields(TrainOptions)}

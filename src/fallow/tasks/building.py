@@ -141,9 +141,6 @@ def make_schedule(options: TrainOptions, epochs: int) -> Schedule:
         epochs=epochs,
         warmup=options.warmup,
         readmit_every=every or None,
-        readmit_at=tuple(options.readmit_at),
-        stagger=options.stagger,
         full_tail=tail,
         outliers=options.outliers,
-        remeasure_every=options.remeasure_every,
     )
