@@ -17,7 +17,6 @@ IMPORTS_BY_NAME = {
     "__init__.py": "names are imported when they are first used",
     "datasets/__init__.py": "names are imported when they are first used",
     "options/own_classes.py": "classes of the user's own",
-    "training/trackers.py": "trackers of the user's choice",
 }
 """The only files that import by a name that is put together."""
 

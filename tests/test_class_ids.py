@@ -1,8 +1,5 @@
 """Class ids are names: whatever their size and sign, nothing grows with the largest of them."""
 
-import subprocess
-import sys
-import textwrap
 import tracemalloc
 
 import numpy as np
@@ -13,7 +10,6 @@ from hypothesis import strategies as st
 
 from fallow import Fraction, Schedule, Subsampler, Threshold
 from fallow.core.class_ids import ClassIds
-from fallow.densities import ClassGaussian
 from fallow.policies import Kakurenbo
 from fallow.policies.base import Reason
 
@@ -135,33 +131,6 @@ def test_predictions_beyond_four_bytes_are_not_wrapped():
     assert sub.predicted.tolist() == [1, 2**31 - 2, -1]
 
 
-def test_a_density_by_class_knows_ids_by_name():
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randn(N, 4, generator=draw, dtype=torch.float64) + 3 * PLAIN[:, None]
-    ids = torch.tensor([5, 999_999, 2**40])
-    plain, far = (ClassGaussian().fit(x, labels=labels) for labels in (PLAIN, ids[PLAIN]))
-    assert far.classes == 3
-    assert torch.equal(plain.given(x, PLAIN), far.given(x, ids[PLAIN]))
-    assert torch.equal(plain.label_left_out(x, PLAIN), far.label_left_out(x, ids[PLAIN]))
-    again = ClassGaussian()
-    again.load_state_dict(far.state_dict())
-    assert torch.equal(again.given(x, ids[PLAIN]), far.given(x, ids[PLAIN]))
-
-
-def test_densities_of_other_classes_merge():
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randn(N, 4, generator=draw, dtype=torch.float64) + 3 * PLAIN[:, None]
-    first, second = PLAIN != 2, PLAIN != 0
-    whole = ClassGaussian(1.0).fit(
-        torch.cat([x[first], x[second]]), labels=torch.cat([PLAIN[first], PLAIN[second]])
-    )
-    one = ClassGaussian(1.0).fit(x[first], labels=PLAIN[first])
-    two = ClassGaussian(1.0).fit(x[second], labels=PLAIN[second])
-    merged = one.merge(two)
-    assert merged.classes == 3
-    torch.testing.assert_close(merged.given(x, PLAIN), whole.given(x, PLAIN), rtol=1e-6, atol=1e-6)
-
-
 def test_a_large_id_costs_nothing():
     labels = torch.arange(64) % 2
     labels[9] = 2**24 - 1  # below this, ids were places in an array
@@ -173,18 +142,3 @@ def test_a_large_id_costs_nothing():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8_000_000
-
-
-def test_a_density_by_class_of_a_large_id_fits_into_little_memory():
-    program = """
-        import resource, torch
-        from fallow.densities import ClassGaussian
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        labels = torch.arange(64) % 2
-        labels[9:12] = 999_999
-        ClassGaussian().fit(torch.randn(64, 8), labels=labels)
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used) // 1024)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 100

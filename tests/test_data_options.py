@@ -21,8 +21,8 @@ UNUSED = [
     ({"data": "own.data:Cats", "image_size": 32}, "--image_size"),
     ({"data": "digits", "data_args": {"a": 1}}, "--data_args"),
     ({"data": "folder", "data_args": {"a": 1}}, "--data_args"),
-    ({"data": "digits", "density": "flow"}, "--density"),
-    ({"data": "a.txt", "density": "nearest"}, "--density"),
+    ({"data": "digits", "density": "gaussian"}, "--density"),
+    ({"data": "a.txt", "density": "own.kinds:Flow"}, "--density"),
     ({"data": "a.txt", "policy": "soft", "doubt": 0.5}, "--doubt"),
     ({"data": "a.txt", "policy": "soft", "keep_rare": True}, "--keep_rare"),
     ({"data": "digits", "task": "autoencoder", "min_kept_per_class": 3}, "--min_kept_per_class"),
@@ -35,8 +35,8 @@ USED = [
     {"data": "x.txt", "test_share": 0.3},
     {"data": "x.csv", "test_share": 0.3},
     {"data": "own.data:Cats", "model": "own.data:Net", "data_args": {"a": 1}},
-    {"data": "digits", "score": "density", "density": "flow"},
-    {"data": "digits", "task": "autoencoder", "density": "flow"},
+    {"data": "digits", "score": "density", "density": "gaussian"},
+    {"data": "digits", "task": "autoencoder", "density": "gaussian"},
     {"data": "digits", "task": "autoencoder", "min_kept_per_class": 0},
 ]
 

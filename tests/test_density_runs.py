@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import shutil
+import sys
 
 import pytest
 import torch
@@ -101,7 +104,7 @@ def test_the_density_is_kept(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("density", [name for name in DENSITIES if name not in ("gaussian-mixture", "flow")])
+@pytest.mark.parametrize("density", [name for name in DENSITIES if name != "gaussian-mixture"])
 def test_every_density_can_be_named(density, tmp_path):
     words = [
         *QUICK,
@@ -118,7 +121,73 @@ def test_every_density_can_be_named(density, tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["accuracy"] > 0.5
 
 
+OWN = """
+import torch
+
+
+class Bell:
+    def __init__(self, floor=-1e4):
+        self.floor = floor
+
+    def fit(self, x):
+        noise = 1e-3 * torch.randn(len(x), 1)  # as the weights of a network are drawn
+        self.normal = torch.distributions.Normal((x + noise).mean(0), x.std(0) + 1e-3)
+
+    def log_prob(self, x):
+        return self.normal.log_prob(x).sum(1).clamp_min(self.floor)
+
+
+class Half:
+    def fit(self, x):
+        pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_density.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("own_density", None)
+
+
+def test_a_density_of_your_own_is_named_again_and_goes_on_exactly(own, capsys):
+    words = ["--density", "own_density:Bell", "--density_args", "{floor: -1000.0}", "--policy", "soft"]
+    assert main([*QUICK, *words, "--out", "whole"]) == 0
+    assert json.loads((own / "whole" / "summary.json").read_text())["density"]["ready"]
+    shutil.copytree("whole", "cut")
+    for path in (own / "cut" / "state").glob(f"{max(os.listdir(own / 'cut' / 'state'))[:6]}*"):
+        path.unlink()  # as if it had been stopped before it wrote its last state
+    capsys.readouterr()
+    again = ["train", "--resume", "cut"]
+    assert main(again) == 2
+    error = capsys.readouterr().err
+    assert "The density of cut is a class of your own." in error
+    assert "Add --density own_density:Bell: nothing is imported" in error
+    assert main([*again, "--density", "own_density:Half"]) == 2
+    assert "--density must be what the run was begun with: own_density:Bell." in capsys.readouterr().err
+    assert main([*again, "--density", "own_density:Bell"]) == 0
+    assert "Going on in epoch 9 of 9" in capsys.readouterr().out
+    for name in ("model.safetensors", "samples.csv", "density.safetensors"):
+        assert (own / "cut" / name).read_bytes() == (own / "whole" / name).read_bytes(), name
+    capsys.readouterr()
+    assert main(["gaps", "cut"]) == 0
+    assert "own_density:Bell, is a class of your own" in capsys.readouterr().err
+
+
+def test_a_class_that_is_no_density_is_not_called(own, capsys):
+    for name, found in (("Half", "the class own_density.Half"), ("torch", "an object of the type")):
+        assert main([*QUICK, "--density", f"own_density:{name}", "--out", "run"]) == 2
+        error = capsys.readouterr().err
+        assert "must be a class with fit and log_prob. It was not called." in error
+        assert found in error
+    assert not (own / "run").exists()
+
+
 WRONG = [
+    (["--density", "flow"], "Found flow, which has left it. Name your own class as package.module:Class"),
+    (["--density", "own:Net.Inner"], "A class of your own must be package.module:Class."),
     (["--density", "gmm"], "Unknown density. Found 'gmm'. "),
     (
         ["--density-args", "{compnents: 3}"],

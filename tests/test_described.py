@@ -78,8 +78,8 @@ def test_what_describes_nothing_is_not_the_same(text):
 class Silent(Policy):
     name = "silent"
 
-    def decide(self, standing):
-        return np.zeros(len(standing), np.uint8)
+    def decide(self, inputs):
+        return np.zeros(len(inputs), np.uint8)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """README and the examples say what runs."""
 
+import json
 import re
 import runpy
+import sys
 import textwrap
 from pathlib import Path
 
@@ -165,6 +167,23 @@ def test_the_example_of_a_language_model_trains_on_less(tmp_path, monkeypatch, c
     assert "bits a character" in said
     assert bits < 3  # 4 by how often each character comes
     assert 10 < saved < 20
+
+
+def test_the_example_of_a_density_trains_as_its_text_says(monkeypatch, tmp_path):
+    from fallow.cli.main import main
+
+    path = ROOT / "examples" / "flow_density.py"
+    text = path.read_text()
+    assert len(text.splitlines()) <= 40
+    words = re.search(r"^    fallow (train .*)$", text, re.MULTILINE).group(1).split()
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    quick = ["--samples", "600", "--epochs", "5", "--density_args", "{epochs: 3}", "--accelerator", "cpu"]
+    assert main([*words, *quick, "--out", str(tmp_path / "run")]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["density"]["ready"]
+    assert summary["accuracy"] > 0.9
+    assert summary["saved_fraction"] > 0.05
 
 
 @pytest.mark.parametrize("name", ["classify_texts", "language_model"])

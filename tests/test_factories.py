@@ -154,11 +154,10 @@ def test_no_visits_are_refused_and_not_taken_for_none_given(policy):
     ("given", "message"),
     [
         ({"high": "none", "visits": 2}, "--visits is for outliers"),
-        ({"high": "none", "remeasure_every": 3}, "--remeasure_every is for outliers"),
         ({"policy": "threshold", "low": "auto", "readmit_every": 0}, "--low auto audits the samples"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(given, message):
     with pytest.raises(InvalidValue, match=message):
         check(TrainOptions("digits", **given))
-    check(TrainOptions("digits", policy="threshold", low="auto", readmit_every=0, readmit_at=[5]))
+    check(TrainOptions("digits", policy="threshold", low="auto"))

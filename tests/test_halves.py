@@ -68,5 +68,5 @@ def test_only_halves_of_the_same_seed_merge_and_only_densities_are_halved():
     x = torch.randn(50, 2)
     with pytest.raises(InvalidValue, match="same seed"):
         Halves(Gaussian(), seed=1).fit(x).merge(Halves(Gaussian(), seed=2).fit(x))
-    with pytest.raises(InvalidType, match="`density` must be a Density"):
+    with pytest.raises(InvalidType, match="`density` must be an object with fit"):
         Halves(3)

@@ -286,12 +286,12 @@ def test_patches_are_the_same_in_any_parts(monkeypatch):
 LARGE = """
 import resource
 import torch
-from fallow.gaps import LIMIT, Likeness, novelty
+from fallow.gaps import LIMIT, InputNovelty, novelty
 torch.manual_seed(0)
 images = torch.randn(2000, 3, 96, 96)
-Likeness(torch.randn(64, 3, 8, 8))
+InputNovelty(torch.randn(64, 3, 8, 8))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = Likeness(images)(images[:300])
+found = InputNovelty(images)(images[:300])
 print(float((found <= LIMIT).float().mean()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

@@ -70,24 +70,15 @@ def test_no_more_is_held_than_a_few_panels():
     assert len(panel) == 64
 
 
-def test_labels_and_their_absence():
-    panel = Panel(20)
-    panel.add(np.arange(5), [row_of(range(5))], torch.arange(5) % 2)
-    panel.add(np.arange(5, 8), [row_of(range(5, 8))])
-    panel.settle()
-    assert panel.labels.tolist() == [0, 1, 0, 1, 0, -1, -1, -1]
-
-
 def test_rows_that_are_not_finite_are_not_looked_at():
     panel = Panel(20)
     rows = torch.ones(4, 2)
     rows[1, 0], rows[2, 1] = float("nan"), float("inf")
     panel.add(np.arange(4), [rows])
     panel.settle()
-    index, layers, labels = panel.finite()
+    index, layers = panel.finite()
     assert index.tolist() == [0, 3]
     assert layers[0].shape == (2, 2)
-    assert labels.tolist() == [-1, -1]
 
 
 def test_an_empty_panel_is_one():

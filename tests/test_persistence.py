@@ -21,7 +21,7 @@ FEW = st.integers(1, 12)
 
 
 def found(persistence, epochs, most=None):
-    """Return what is found after each epoch; an epoch is a dict of what ``standing`` takes."""
+    """Return what is found after each epoch; an epoch is a dict of what ``inputs`` takes."""
     columns, notes, results = {}, {}, []
     for at, epoch in enumerate(epochs, 1):
         shown = inputs(epoch=at, columns=columns, notes=notes, **epoch)

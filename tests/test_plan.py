@@ -47,8 +47,8 @@ class Says(Policy):
     answer: object
     name = "says"
 
-    def decide(self, standing):
-        return standing.reason if self.answer is None else self.answer
+    def decide(self, inputs):
+        return inputs.reason if self.answer is None else self.answer
 
 
 # What is trusted
@@ -86,10 +86,10 @@ def test_by_hand_stands_whatever_the_policy_says(policy):
 class Watch(RandomFraction):
     """Keeps what it is shown, and notes the epoch."""
 
-    def decide(self, standing):
-        object.__setattr__(self, "shown", standing)
-        standing.notes["planned"] = float(standing.epoch)
-        return np.zeros(len(standing), np.uint8)
+    def decide(self, inputs):
+        object.__setattr__(self, "shown", inputs)
+        inputs.notes["planned"] = float(inputs.epoch)
+        return np.zeros(len(inputs), np.uint8)
 
 
 def test_what_a_policy_is_shown():

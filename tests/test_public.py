@@ -33,7 +33,6 @@ OWNERS = {
     "datasets": {"datasets/pool_tables.py", "datasets/hub_names.py", "datasets/hub_images.py"},
     "tokenizers": {"datasets/tokenizing.py"},
     "transformers": {"integrations/transformers.py"},
-    "zuko": {"densities/flow.py"},
 }
 
 
@@ -101,6 +100,15 @@ def test_every_public_name_is_there():
     assert set(fallow.__all__) < set(dir(fallow))
     with pytest.raises(AttributeError, match="no attribute 'Subsampel'"):
         fallow.Subsampel  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["ClassGaussian", "Flow", "NearestNeighbours"])
+def test_a_density_that_left_says_what_to_use(name):
+    for place in (fallow, fallow.densities):
+        with pytest.raises(AttributeError, match=rf"{name} has left fallow\. .*examples/flow_density\.py"):
+            getattr(place, name)
+    with pytest.raises(AttributeError, match="no attribute 'Floe'"):
+        fallow.densities.Floe  # noqa: B018
 
 
 def test_names_for_type_checkers_are_those_at_run_time():

@@ -223,8 +223,8 @@ def test_the_columns_of_every_policy_are_known():
 @pytest.mark.parametrize("wrong", [NAN, INF, -1.0])
 def test_a_policy_that_weighs_wrongly_is_named(wrong):
     class Heavy(BelowMean):
-        def weights(self, standing, reason):
-            return super().weights(standing, reason) * wrong
+        def weights(self, inputs, reason):
+            return super().weights(inputs, reason) * wrong
 
     sub = make(Heavy(0.5))
     sub.record(torch.arange(N), torch.linspace(0, 1, N))

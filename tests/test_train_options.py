@@ -1,5 +1,6 @@
 """What is known of each option stands with its field, and every list derives from that."""
 
+import json
 import subprocess
 import sys
 from dataclasses import fields
@@ -9,7 +10,9 @@ import pytest
 from fallow import models
 from fallow.cli.main import main
 from fallow.comparison.options import NOT_SHARED, OF_AN_ARM
+from fallow.errors import DamagedData
 from fallow.options import train_options as options
+from fallow.options.resume_options import config_options
 from fallow.options.train_options import (
     ACCEPT,
     EITHER,
@@ -17,6 +20,7 @@ from fallow.options.train_options import (
     FREE,
     GROUPS,
     HELP,
+    LEFT,
     NEVER,
     OPTIONS,
     OWN,
@@ -93,3 +97,14 @@ def test_a_wrong_name_is_answered_before_anything_slow_is_loaded(words):
     code = "import sys; from fallow.cli.main import main\ncode = main(['train', *sys.argv[1:]])\n"
     code += "assert code == 2\nassert not {'torch', 'lightning'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=True)
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_an_option_that_has_left_is_read_at_its_default_only(name, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(f"data: digits\n{name}: {json.dumps(LEFT[name])}\n")
+    assert config_options(str(path)) == {"data": "digits"}
+    path.write_text(f"data: digits\n{name}: 7\n")
+    with pytest.raises(DamagedData, match=rf"uses --{name}, which has left fallow\. Found 7\."):
+        config_options(str(path))
+    assert name not in OPTIONS

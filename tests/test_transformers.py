@@ -222,9 +222,9 @@ class TestLanguageModel:
         network = PretrainedLanguageModel(scaled("Gemma2", final_logit_softcapping=3.0, head_dim=8))
         assert network.head is None
 
-    def test_a_layer_that_something_is_hooked_to_is_asked_for_its_logits(self, gpt):
+    def test_a_layer_that_a_hook_changes_is_asked_for_its_logits(self, gpt):
         network, _, _ = load_language_model(gpt, {})
-        network.model.get_output_embeddings().register_forward_hook(lambda *_: None)
+        network.model.get_output_embeddings().register_forward_hook(lambda layer, given, logits: 2 * logits)
         assert PretrainedLanguageModel(network.model).head is None
 
     def test_another_output_layer_is_asked_for_its_logits(self, gpt):

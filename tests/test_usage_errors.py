@@ -17,7 +17,7 @@ WRONG = {
     "train digits": "`fallow train` takes no more words. Found digits.",
     "train --epochs two": "--epochs must be a whole number. Found two.",
     "train --fraction [1": "--fraction must be a number. Found [1.",
-    "train --stagger=7": "--stagger must be true or false. Found 7.",
+    "train --skip_corrupt=7": "--skip_corrupt must be true or false. Found 7.",
     "train --trainer {": "--trainer must be a mapping in YAML or JSON, as '{name: value}'. Found {.",
     "train --config nowhere.yaml": "--config must name a readable file. Found nowhere.yaml: No such file",
     "compare --sed 1": "An option must be one of `fallow compare`. Found --sed. Did you mean --seed",

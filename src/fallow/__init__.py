@@ -88,13 +88,15 @@ _ROOMS = (
 
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _NEW_HOME = {name: home for home, names in _MOVED.items() for name in names}
+_LEFT = dict.fromkeys(("ClassGaussian", "Flow", "NearestNeighbours"), "densities")
+"""Names of earlier versions: their room says what to use instead."""
 
 __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if home := _HOME.get(name) or _LEFT.get(name):
+        return getattr(import_module(f".{home}", __name__), name)
     if name in _ROOMS:
         return import_module(f".{name}", __name__)
     if name in _NEW_HOME:

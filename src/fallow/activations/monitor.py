@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..arrays.distributed import gather_rows, sum_over_ranks
-from ..densities import Density, GaussianMixture, Halves
+from ..densities import DensityLike, GaussianMixture, Halves
 from ..densities.halves import AGREE, rank_correlation
+from ..densities.own import as_density
 from ..errors import check_integer, invalid_type, wrong_state
 from ..scores.base import NO_SCORE, Score
 from .panel import Panel
@@ -68,8 +69,9 @@ class ActivationDensity:
             ``torch.compile``.
         layers: ``"auto"``: the inputs of two layers, at a quarter and at three quarters of the way, or names
             of modules whose outputs count.
-        density: of which kind; ``GaussianMixture(components=16)`` by default. One that cannot leave a row
-            out is fitted in :class:`~fallow.densities.Halves`.
+        density: of which kind; ``GaussianMixture(components=16)`` by default. Any object with ``fit(x)`` and
+            ``log_prob(x)`` is one, as a :class:`~fallow.densities.own.OwnDensity`. One that cannot leave a
+            row out is fitted in :class:`~fallow.densities.Halves`.
         dim: directions of a layer that are looked at, at most.
         panel: samples whose activations are held, at most.
         every: rows between two refreshes, at most.
@@ -99,7 +101,7 @@ class ActivationDensity:
         self,
         model: nn.Module,
         layers: str | Sequence[str] = AUTO,
-        density: Density | None = None,
+        density: DensityLike | None = None,
         *,
         dim: int = 32,
         panel: int = 4096,
@@ -108,10 +110,8 @@ class ActivationDensity:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise invalid_type("`model` must be an nn.Module.", type(model).__name__)
-        density = GaussianMixture(16, iterations=10) if density is None else density
-        if not isinstance(density, Density):
-            raise invalid_type("`density` must be a Density.", repr(density), "Try GaussianMixture().")
-        self.density = density if density.leaves_out else Halves(density, seed)
+        kind = GaussianMixture(16, iterations=10) if density is None else as_density(density, seed)
+        self.density = kind if kind.leaves_out else Halves(kind, seed)
         self.dim = check_integer("dim", dim, 1)
         self.every = check_integer("every", every, 1)
         self.seed = check_integer("seed", seed, 0)
@@ -138,7 +138,7 @@ class ActivationDensity:
         Args:
             index: int64 ``(B,)`` on the host, as the loader gives it. Without it a row is scored by both
                 halves, its own too.
-            targets: class ids ``(B,)``, for a density that has classes.
+            targets: not used, as a density sees no labels.
 
         Returns:
             In [0, 1]; ``NO_SCORE`` as long as no density is to be trusted; NaN for a row that is not finite.
@@ -146,39 +146,38 @@ class ActivationDensity:
         Raises:
             WrongState: where no forward pass was made.
         """
-        rows, names = self._learned(index, targets)
+        rows, names = self._learned(index)
         if self._is_due(len(rows[0])):
             self.refresh()
-        return self._scored(rows, names, targets)
+        return self._scored(rows, names)
 
-    def measure(self, index: Tensor, targets: Tensor | None = None) -> Tensor:
+    def measure(self, index: Tensor) -> Tensor:
         """Return the percentiles of the last forward pass, and learn from it, as :meth:`scores` does.
 
         It never refreshes a density, so that ranks may measure other numbers of batches.
         """
-        rows, names = self._learned(index, targets)
-        return self._scored(rows, names, targets)
+        rows, names = self._learned(index)
+        return self._scored(rows, names)
 
-    def _scored(self, rows: list[Tensor], names: Tensor | None, targets: Tensor | None) -> Tensor:
+    def _scored(self, rows: list[Tensor], names: Tensor | None) -> Tensor:
         device = rows[0].device
         if not self.ready:
             return torch.full((len(rows[0]),), NO_SCORE, device=device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            looks = [view.look(layer, names, targets) for view, layer in zip(self.views, rows, strict=True)]
+            looks = [view.look(layer, names) for view, layer in zip(self.views, rows, strict=True)]
             return self.percentile(self.surprise(looks))
 
-    def see(self, index: Tensor, targets: Tensor | None = None) -> None:
+    def see(self, index: Tensor) -> None:
         """Learn from the last forward pass and score nothing: of samples that an epoch leaves out."""
-        self._learned(index, targets)
+        self._learned(index)
 
-    def look(self, index: Tensor | None = None, targets: Tensor | None = None) -> list[Look]:
+    def look(self, index: Tensor | None = None) -> list[Look]:
         """Return how the last forward pass looks to each layer. Nothing is learned.
 
         Set ``watch.taps.looking`` for a network in evaluation mode.
 
         Args:
             index: int64 ``(B,)`` on the host, of samples of the training set; None for others.
-            targets: class ids ``(B,)``, for a density that has classes.
 
         Raises:
             WrongState: before the first refresh, or without a forward pass.
@@ -188,7 +187,7 @@ class ActivationDensity:
         rows = self.taps.take(None if index is None else len(index))
         self._place(rows[0].device)
         with torch.no_grad(), torch.autocast(rows[0].device.type, enabled=False):
-            return [view.look(layer, index, targets) for view, layer in zip(self.views, rows, strict=True)]
+            return [view.look(layer, index) for view, layer in zip(self.views, rows, strict=True)]
 
     def surprise(self, looks: Sequence[Look], *, off: bool = True) -> Tensor:
         """Return the sum over layers of the surprises, float64 ``(B,)``, in nats.
@@ -200,7 +199,7 @@ class ActivationDensity:
         pairs = zip(self.views, looks, strict=True)
         return torch.stack([view.surprise(look, off=off) for view, look in pairs]).sum(0)
 
-    def _learned(self, index: Tensor | None, targets: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
+    def _learned(self, index: Tensor | None) -> tuple[list[Tensor], Tensor | None]:
         """Take the rows of the last forward pass to the panel; return them and their names."""
         rows = self.taps.take(None if index is None else len(index))
         count = len(rows[0])
@@ -209,7 +208,7 @@ class ActivationDensity:
         if index is not None:
             host = index.detach().cpu().numpy().astype(np.int64, copy=False)
         self._seen += count
-        self.panel.add(host, rows, targets)
+        self.panel.add(host, rows)
         return rows, None if index is None else torch.from_numpy(host)
 
     def _place(self, device: torch.device) -> None:
@@ -236,17 +235,17 @@ class ActivationDensity:
         self._period = min(2 * self._period, self.every)
         self.panel.settle(together=True)
         self._period = max(1, min(self._period, self.panel.population() // TIMES))
-        index, rows, labels = self.panel.finite()
+        index, rows = self.panel.finite()
         if len(index) < _LEAST:
             return
         if not self.views:
             self.views = [View(self.density, self.dim, self.seed) for _ in rows]
         with torch.no_grad(), torch.autocast(rows[0].device.type, enabled=False):
-            self._fit(index, rows, labels if bool((labels >= 0).any()) else None)
+            self._fit(index, rows)
         self._check_ranks()
 
-    def _fit(self, index: Tensor, rows: list[Tensor], known: Tensor | None) -> None:
-        looks = [view.fit(layer, index, known) for view, layer in zip(self.views, rows, strict=True)]
+    def _fit(self, index: Tensor, rows: list[Tensor]) -> None:
+        looks = [view.fit(layer, index) for view, layer in zip(self.views, rows, strict=True)]
         surprise = self.surprise(looks)
         self.percentile = Percentiles.of(surprise)
         self._compare(index, surprise, looks)

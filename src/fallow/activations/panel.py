@@ -31,14 +31,12 @@ class Panel:
     Attributes:
         index: int64 ``(R,)``, the samples, ascending.
         rows: float32 ``(R, D)`` a layer.
-        labels: int64 ``(R,)``, -1 where none were given.
     """
 
     def __init__(self, size: int, seed: int = 0) -> None:
         self.size, self.seed = size, seed
         self.index: NDArray[np.int64] = np.zeros(0, np.int64)
         self.rows: list[Tensor] = []
-        self.labels: Tensor = torch.zeros(0, dtype=torch.int64)
         self._calls = 0
         self._most = np.iinfo(np.int64).max
         self._new: list[_Part] = []
@@ -56,13 +54,12 @@ class Panel:
         """Return the places of the samples that belong to it, as far as is known."""
         return np.flatnonzero(self.lots(index) <= self._most)
 
-    def add(self, index: NDArray[np.int64], rows: list[Tensor], labels: Tensor | None = None) -> None:
+    def add(self, index: NDArray[np.int64], rows: list[Tensor]) -> None:
         """Take the rows of the members of a batch; nothing is copied from their device.
 
         Args:
             index: ``(B,)``.
             rows: ``(B, D)`` a layer.
-            labels: ``(B,)``, or None.
         """
         self._calls += 1
         places = self.members(index)
@@ -70,9 +67,7 @@ class Panel:
             return
         at = torch.from_numpy(places).to(rows[0].device, non_blocking=True)
         kept = [layer.index_select(0, at) for layer in rows]
-        on_host = labels is not None and labels.device.type == "cpu"
-        known = None if labels is None else labels[torch.from_numpy(places) if on_host else at]
-        self._new.append(_Part(index[places], kept, known, self._calls))
+        self._new.append(_Part(index[places], kept, self._calls))
         self._waiting += places.size
         if self._waiting > 4 * self.size:
             self._new = [self._latest(self._new)]
@@ -85,10 +80,9 @@ class Panel:
             new = self._of_all_ranks(new)
         if new is None:
             return
-        held = _Part(self.index, self.rows or [rows[:0] for rows in new.rows], self.labels, 0)
+        held = _Part(self.index, self.rows or [rows[:0] for rows in new.rows], 0)
         whole = self._latest([held, new])
         self.index, self.rows = whole.index, whole.rows
-        self.labels = whole.known()
         self._new, self._waiting = [], 0
 
     def _latest(self, parts: list[_Part]) -> _Part:
@@ -108,26 +102,24 @@ class Panel:
         rows = [
             torch.cat([one.to(device) for one in layer]).index_select(0, at.to(device)) for layer in layers
         ]
-        labels = torch.cat([part.known() for part in parts])[at]
-        return _Part(index[places], rows, labels, calls[places])
+        return _Part(index[places], rows, calls[places])
 
     def _of_all_ranks(self, new: _Part | None) -> _Part | None:
         """Return what all ranks have added; the call is collective."""
         widths = [rows.shape[1] for rows in (new.rows if new else self.rows)]
         index = np.zeros(0, np.int64) if new is None else new.index
-        known = np.zeros(0, np.int64) if new is None else new.known().numpy()
         calls = np.zeros(0, np.int64) if new is None else np.asarray(new.call, np.int64)
         layers = [np.zeros((0, width), np.float32) for width in widths]
         layers = layers if new is None else [rows.cpu().numpy() for rows in new.rows]
         found = [
-            _Part(part[0], [torch.from_numpy(rows) for rows in part[3:]], torch.from_numpy(part[1]), part[2])
-            for part in gather_rows(index, known, calls, *layers)
+            _Part(part[0], [torch.from_numpy(rows) for rows in part[2:]], part[1])
+            for part in gather_rows(index, calls, *layers)
         ]
         if not any(len(part.index) for part in found):
             return None
         device = (new.rows if new else self.rows)[0].device
         whole = self._latest(found)
-        return _Part(whole.index, [rows.to(device) for rows in whole.rows], whole.labels, whole.call)
+        return _Part(whole.index, [rows.to(device) for rows in whole.rows], whole.call)
 
     def renumber(self, origin: NDArray[np.int64]) -> None:
         """Take note that samples stand elsewhere now: sample i stood at ``origin[i]``, -1 for a new one."""
@@ -135,7 +127,7 @@ class Panel:
         now = np.flatnonzero(np.isin(origin, self.index))
         now = now[self.members(now)]
         at = torch.from_numpy(np.searchsorted(self.index, origin[now]))
-        self.index, self.labels = now.astype(np.int64), self.labels[at]
+        self.index = now.astype(np.int64)
         self.rows = [rows.index_select(0, at.to(rows.device)) for rows in self.rows]
 
     def population(self) -> int:
@@ -144,14 +136,14 @@ class Panel:
             return len(self)
         return round(len(self) * 2.0**64 / (self._most + 2.0**63 + 1))
 
-    def finite(self) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Return index, rows and labels of the samples whose rows are finite, on the rows' device."""
+    def finite(self) -> tuple[Tensor, list[Tensor]]:
+        """Return index and rows of the samples whose rows are finite, on the rows' device."""
         if not self.rows:
-            return torch.from_numpy(self.index), [], self.labels
+            return torch.from_numpy(self.index), []
         sound = torch.stack([layer.isfinite().all(1) for layer in self.rows]).all(0)
         device = self.rows[0].device
-        index, labels = torch.from_numpy(self.index).to(device), self.labels.to(device)
-        return index[sound], [layer[sound] for layer in self.rows], labels[sound]
+        index = torch.from_numpy(self.index).to(device)
+        return index[sound], [layer[sound] for layer in self.rows]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is held; nothing is settled by it."""
@@ -160,28 +152,21 @@ class Panel:
         return held._state()
 
     def _state(self) -> dict[str, Any]:
-        return {"index": torch.from_numpy(self.index), "rows": self.rows, "labels": self.labels,
-                "most": int(self._most), "calls": self._calls}  # fmt: skip
+        return {"index": torch.from_numpy(self.index), "rows": self.rows, "most": int(self._most),
+                "calls": self._calls}  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what :meth:`state_dict` returned."""
         self.index = state["index"].numpy()
-        self.rows, self.labels, self._most = list(state["rows"]), state["labels"], state["most"]
+        self.rows, self._most = list(state["rows"]), state["most"]
         self._calls = state["calls"]
         self._new, self._waiting = [], 0
 
 
 @dataclass
 class _Part:
-    """Rows of some samples: which, a tensor a layer, their labels or None, and in which calls they came."""
+    """Rows of some samples: which, a tensor a layer, and in which calls they came."""
 
     index: NDArray[np.int64]
     rows: list[Tensor]
-    labels: Tensor | None
     call: NDArray[np.int64] | int
-
-    def known(self) -> Tensor:
-        """Return the labels on the host, -1 where there are none."""
-        if self.labels is None:
-            return torch.full((len(self.index),), -1, dtype=torch.int64)
-        return self.labels.cpu().long()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..densities import Density, GaussianMixture, Halves
+from ..densities.own import check_finite
 from .percentiles import Percentiles
 from .subspace import Subspace, mixing_matrix
 
@@ -62,15 +63,16 @@ class View:
         self._index: Tensor | None = None
         self._component, self._groups = torch.zeros(0, dtype=torch.int64), 0
 
-    def fit(self, rows: Tensor, index: Tensor, labels: Tensor | None) -> Look:
+    def fit(self, rows: Tensor, index: Tensor) -> Look:
         """Learn the density of a panel's rows ``(R, D)``, and return how they look to it, each left out."""
         x = rows.float()
         mixing = self.subspace.mixing if self.subspace else mixing_matrix(rows.shape[1], self.seed)
         mixing = None if mixing is None else mixing.to(x.device)
         self.subspace = Subspace.of(x if mixing is None else x @ mixing, self.dim, mixing)
         y, residual = self.subspace(self.subspace.mixed(x))
-        self._fit(y, index, labels)
-        inside = self.density.left_out(y, labels=labels, index=index)
+        self._fit(y, index)
+        inside = self.density.left_out(y, index=index)
+        check_finite(inside, "the density")
         self._spread = max(float(y.square().sum(1).mean().sqrt()), 1e-30)
         self._edge = max(float(residual.quantile(GATE)), 1e-30) if self._has_rest else 1.0
         self.inside, self.off = Percentiles.of(-inside), Percentiles.of(residual)
@@ -97,14 +99,14 @@ class View:
     def _has_rest(self) -> bool:
         return self.subspace is not None and self.subspace.rest > 0
 
-    def _fit(self, y: Tensor, index: Tensor, labels: Tensor | None) -> None:
+    def _fit(self, y: Tensor, index: Tensor) -> None:
         """Fit the density; a mixture begins with the components that its samples belonged to before.
 
         So components keep their samples while the subspace turns.
         """
         halves = self.density.halves if isinstance(self.density, Halves) else ()
         if not halves or not isinstance(halves[0], GaussianMixture):
-            self.density.fit(y, labels=labels, index=index)
+            self.density.fit(y, index=index)
             return
         assert isinstance(self.density, Halves)
         start = None
@@ -120,14 +122,11 @@ class View:
         self._component = torch.where(half == 0, first.component(y), second.component(y))
         self._index, self._groups = index, max(len(first.shares), len(second.shares))
 
-    def look(self, rows: Tensor, index: Tensor | None = None, labels: Tensor | None = None) -> Look:
+    def look(self, rows: Tensor, index: Tensor | None = None) -> Look:
         """Return how rows look: those of the training set by name, others without an ``index``."""
         assert self.subspace is not None
         y, residual = self.subspace(self.subspace.mixed(rows))
-        if index is None:
-            inside = self.density.log_prob(y)
-        else:
-            inside = self.density.left_out(y, index=index, labels=labels)
+        inside = self.density.log_prob(y) if index is None else self.density.left_out(y, index=index)
         return self._look(y, residual, inside)
 
     def _look(self, y: Tensor, residual: Tensor, inside: Tensor) -> Look:

@@ -27,12 +27,12 @@ def forward_only() -> Iterator[None]:
         [0.0, 0.0, 0.0]
     """
     values: dict[Tensor, Tensor] = {}
-    places: dict[nn.Module, dict[str, Tensor | None]] = {}
+    places: dict[nn.Module, dict[str, Tensor]] = {}
 
     def remember(module: nn.Module, _: Any) -> None:
         if module not in places:
             for part in module.modules():
-                places.setdefault(part, dict(part._buffers))
+                places.setdefault(part, _buffers(part))
                 for buffer in part.buffers(recurse=False):
                     values.setdefault(buffer, buffer.clone())
 
@@ -44,7 +44,15 @@ def forward_only() -> Iterator[None]:
     finally:
         hook.remove()
         with torch.no_grad():
-            for module, buffers in places.items():
-                module._buffers.update(buffers)
+            for module, before in places.items():
+                now = _buffers(module)
+                for name in before.keys() | now.keys():
+                    if now.get(name) is not before.get(name):
+                        setattr(module, name, before.get(name))
             for buffer, value in values.items():
                 buffer.copy_(value)
+
+
+def _buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's own buffers by name, without those that are None."""
+    return dict(module.named_buffers(recurse=False, remove_duplicate=False))

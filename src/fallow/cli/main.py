@@ -369,7 +369,7 @@ def _refuse_of_an_arm(words: Sequence[str]) -> None:
 
 
 def _spelled(words: Sequence[str]) -> list[str]:
-    """Return ``--readmit-every`` as ``--readmit_every``, and a bare ``--stagger`` as ``--stagger=true``."""
+    """Return ``--save-steps`` as ``--save_steps``, and a bare ``--keep-rare`` as ``--keep_rare=true``."""
     if words[0] in COMMANDS:
         return list(words)
     every = (*fields(TrainOptions), *fields(CompareOptions))

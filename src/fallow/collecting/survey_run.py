@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from shlex import quote
 from typing import Any
 
@@ -91,7 +92,8 @@ class SurveyedRun:
             raise invalid(
                 "Gaps need a sound network.", f"{run.directory.path}, whose training diverged", step
             )
-        stored = whole_options(str(path))
+        kept = whole_options(str(path))
+        stored = _with_our_density(kept, console)
         if is_import_path(str(stored["data"])):
             step = "For data of your own use fallow.gaps.Surveyor, find_regions and choose in Python."
             raise invalid(
@@ -111,7 +113,8 @@ class SurveyedRun:
             data = read_data(options, console, run.data)
             assert isinstance(data, ImageData)
             data = in_order_of(data, run.data)
-            return _surveyed(run, options, data, weights, console)
+            density = run.directory.density_path if stored is kept else None
+            return _surveyed(run, options, data, weights, console, density)
 
     def held_out(self) -> Survey:
         """Return how the samples look that the run's accuracy is measured on."""
@@ -252,7 +255,12 @@ class _Reservoir:
 
 
 def _surveyed(
-    run: Run, options: TrainOptions, data: ImageData, weights: bytes, console: Console
+    run: Run,
+    options: TrainOptions,
+    data: ImageData,
+    weights: bytes,
+    console: Console,
+    density_path: Path | None,
 ) -> SurveyedRun:
     job = build(options, console, data, run.data)
     if found := Changes.of(run.data, job.data):
@@ -271,8 +279,7 @@ def _surveyed(
     device = torch.device("cuda" if gpu else "cpu")
     module.to(device)
     watch = job.monitor or ActivationDensity(network, seed=options.seed)
-    density_path = run.directory.density_path
-    if job.monitor is not None and density_path.exists():
+    if job.monitor is not None and density_path is not None and density_path.exists():
         try:
             watch.load_state_dict(parse(run.read_file(density_path), str(density_path)))
         except DamagedData:
@@ -295,6 +302,18 @@ def _surveyed(
         later = _shown(progress, len(data.train), total)
         training = surveyor.survey(_batches(data.train, prepare), training=True, progress=later)
     return SurveyedRun(run, options, data, surveyor, training, prepare)
+
+
+def _with_our_density(stored: dict[str, Any], console: Console) -> dict[str, Any]:
+    """Return stored options with our default density in the place of the user's own, and say so."""
+    if not is_import_path(str(stored.get("density", ""))):
+        return stored
+    usual = TrainOptions()
+    console.line(
+        f"The density of this run, {shown(stored['density'])}, is a class of your own: gaps are looked for "
+        f"with {usual.density}."
+    )
+    return {**stored, "density": usual.density, "density_args": usual.density_args}
 
 
 def _as_trained(module: ImageModule, run: Run) -> None:

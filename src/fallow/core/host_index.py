@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 
@@ -15,7 +14,12 @@ class HostIndex(Tensor):
     computed from it is an ordinary tensor.
     """
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Compute as for a plain tensor, so that the result is one."""
+        return Tensor.__torch_function__(func, (), args, kwargs)  # type: ignore[no-untyped-call]
 
     def to(self, *_: Any, **__: Any) -> HostIndex:
         """Return self, wherever the batch is sent."""

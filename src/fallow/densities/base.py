@@ -7,7 +7,7 @@ thin.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,20 @@ from torch import Tensor
 from ..errors import invalid, invalid_type, wrong_state
 
 Self = TypeVar("Self", bound="Density")
+
+
+class DensityLike(Protocol):
+    """Anything that learns a density from rows: an object of your own needs no base class.
+
+    It is fitted again and again while the network trains, each time to other rows. See
+    :class:`~fallow.densities.own.OwnDensity` for what else it may have.
+    """
+
+    def fit(self, x: Tensor) -> Any:
+        """Learn the density of rows, float32 ``(N, D)``; what it returns is not used."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return the logarithm of the density, in nats, of any float type: ``(B, D) -> (B,)``."""
 
 
 class Density(ABC):
@@ -40,7 +54,6 @@ class Density(ABC):
         self: Self,
         x: Tensor,
         *,
-        labels: Tensor | None = None,
         weights: Tensor | None = None,
         index: Tensor | None = None,
         together: bool = False,
@@ -49,7 +62,6 @@ class Density(ABC):
 
         Args:
             x: floats ``(N, D)``.
-            labels: class ids ``(N,)``, for a density that has classes; others do not look at them.
             weights: ``(N,)``, at least 0; 1 each by default.
             index: int64 ``(N,)``, names of the rows that are the same wherever they lie; their places by
                 default. Whatever is drawn is drawn by name.
@@ -71,7 +83,6 @@ class Density(ABC):
         self,
         x: Tensor,
         *,
-        labels: Tensor | None = None,
         weights: Tensor | None = None,
         index: Tensor | None = None,
     ) -> Tensor:
@@ -81,7 +92,6 @@ class Density(ABC):
 
         Args:
             x: floats ``(B, D)``, rows that were given to :meth:`fit`.
-            labels: ``(B,)``, as given there.
             weights: ``(B,)``, as given there.
             index: ``(B,)``, as given there.
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..arrays.distributed import sum_over_ranks
-from .base import check_sample, check_weights
-from .moments import Moments
+from ..errors import check_number, invalid
+from .base import Density, check_sample, check_weights
+from .moments import Moments, alone, moments_of
 from .shrinking import Shrunk
-from .shrunk_density import ShrunkDensity, alone, moments_of
 
+AUTO = "auto"
 _GRID = [10.0**power for power in range(-6, 4)]
 
 
-class Gaussian(ShrunkDensity):
+class Gaussian(Density):
     r"""A Gaussian with full covariance, shrunk towards a sphere of the same mean variance.
 
     .. math:: \Sigma = \frac{S + \nu \tau I}{n + \nu}
@@ -38,11 +39,17 @@ class Gaussian(ShrunkDensity):
 
     name: ClassVar[str] = "gaussian"
 
+    def __init__(self, shrinkage: float | str = AUTO) -> None:
+        if shrinkage != AUTO:
+            shrinkage = check_number("shrinkage", shrinkage, 0)
+        self.shrinkage = shrinkage
+        self._moments: Moments | None = None
+        self._shrunk: Shrunk | None = None
+
     def fit(
         self,
         x: Tensor,
         *,
-        labels: Tensor | None = None,
         weights: Tensor | None = None,
         index: Tensor | None = None,
         together: bool = False,
@@ -65,6 +72,10 @@ class Gaussian(ShrunkDensity):
         sphere = torch.eye(moments.dim, dtype=torch.float64, device=moments.origin.device)
         return Shrunk(moments.mean(), moments.inner(), moments.count, sphere, rows)
 
+    def _take(self, moments: Moments, rows: float) -> None:
+        self._moments, self._shrunk = moments, self._drawn(moments, rows)
+        self.dim, self.count = moments.dim, float(moments.count.sum())
+
     def log_prob(self, x: Tensor) -> Tensor:
         """See :meth:`Density.log_prob`."""
         x = self._rows(x)
@@ -75,7 +86,6 @@ class Gaussian(ShrunkDensity):
         self,
         x: Tensor,
         *,
-        labels: Tensor | None = None,
         weights: Tensor | None = None,
         index: Tensor | None = None,
     ) -> Tensor:
@@ -83,3 +93,24 @@ class Gaussian(ShrunkDensity):
         x = self._rows(x)
         assert self._shrunk is not None
         return self._shrunk.left_out(x, check_weights(weights, x))
+
+    def merge(self, other: Density) -> Gaussian:
+        """Return the density of the rows of both, with the shrinkage of the one with more rows."""
+        mine, theirs = self._moments, other._moments if isinstance(other, Gaussian) else None
+        if mine is None or theirs is None:
+            raise invalid("A Gaussian merges with a fitted Gaussian.", type(other).__name__)
+        more: Any = self if self.count >= other.count else other
+        merged = Gaussian(self.shrinkage)
+        merged._take(mine.plus(theirs), more._shrunk.rows)
+        return merged
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :meth:`Density.state_dict`."""
+        if self._moments is None or self._shrunk is None:
+            return {}
+        return {**self._moments.state_dict(), "rows": self._shrunk.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :meth:`Density.load_state_dict`."""
+        if state:
+            self._take(Moments.from_state_dict(state), float(state["rows"]))

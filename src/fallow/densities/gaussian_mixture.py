@@ -13,12 +13,10 @@ from ..arrays.distributed import sum_over_ranks
 from ..arrays.selection import blocks
 from ..errors import check_integer, check_number, invalid, wrong_state
 from .base import Density, check_sample
-from .class_gaussian import within
 from .k_means import distances, k_means
-from .moments import Moments
+from .moments import Moments, alone, moments_of
 from .naming import chosen
 from .shrinking import Shrunk
-from .shrunk_density import alone, moments_of
 
 SEEDED = 1 << 14
 """The start is chosen on at most so many rows."""
@@ -26,6 +24,10 @@ _DEAD = 0.1
 """A component with less than this part of its even share is moved."""
 _NEGLIGIBLE = 1e-14
 """A smaller share of a row in a component counts as none."""
+_RIDGE = 1e-6
+"""What is added to the pooled covariance, as a share of its mean variance."""
+_LEAST = 1e-9
+"""And as a share of the variance of all rows, if there is none within components."""
 _NEIGHBOURS = 5
 _RESEEDS = 3
 _STEP = 1 << 15
@@ -89,7 +91,6 @@ class GaussianMixture(Density):
         self,
         x: Tensor,
         *,
-        labels: Tensor | None = None,
         weights: Tensor | None = None,
         index: Tensor | None = None,
         together: bool = False,
@@ -268,3 +269,15 @@ def check_start(start: Tensor, x: Tensor) -> Tensor:
     if start.dim() != 2 or len(start) != len(x):
         raise invalid(f"`start` must be of shape ({len(x)}, K).", tuple(start.shape))
     return start.to(x.device, torch.float64)
+
+
+def within(moments: Moments, rows: float) -> Shrunk:
+    """Return the Gaussian of each group, drawn towards the covariance within groups, pooled over all."""
+    inner = moments.inner()
+    pooled = inner.sum(0) / moments.count.sum()
+    away = moments.sum.sum(0) / moments.count.sum()
+    spread = moments.scatter.sum(0).diagonal().mean() / moments.count.sum() - away.square().mean()
+    size = moments.origin.square().mean() + away.square().mean()
+    level = _RIDGE * pooled.diagonal().mean() + _LEAST * (spread.clamp_min(0) + _LEAST * (1 + size))
+    pooled = pooled + level * torch.eye(moments.dim, dtype=pooled.dtype, device=pooled.device)
+    return Shrunk(moments.mean(), inner, moments.count, pooled, rows)

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import invalid, invalid_type
-from .base import Density, check_sample
+from ..errors import invalid
+from .base import Density, DensityLike, check_sample
 from .naming import lots
+from .own import as_density
 
 AGREE = 0.7
 _HALVES = 0x4A1F
@@ -25,7 +26,7 @@ class Halves(Density):
     there for good, on any rank.
 
     Args:
-        density: of which kind.
+        density: of which kind: one of ours, or any object with ``fit(x)`` and ``log_prob(x)``.
         seed: of the halves.
 
     Attributes:
@@ -34,9 +35,8 @@ class Halves(Density):
 
     name: ClassVar[str] = "halves"
 
-    def __init__(self, density: Density, seed: int = 0) -> None:
-        if not isinstance(density, Density):
-            raise invalid_type("`density` must be a Density.", repr(density), "Try GaussianMixture().")
+    def __init__(self, density: DensityLike, seed: int = 0) -> None:
+        density = as_density(density, seed)
         self.halves = (deepcopy(density), deepcopy(density))
         self.seed = seed
 
@@ -48,7 +48,6 @@ class Halves(Density):
         self,
         x: Tensor,
         *,
-        labels: Tensor | None = None,
         weights: Tensor | None = None,
         index: Tensor | None = None,
         together: bool = False,
@@ -64,7 +63,6 @@ class Halves(Density):
                 options = {"start": start[own], "iterations": iterations}
             density.fit(
                 x[own],
-                labels=None if labels is None else labels[own],
                 weights=weights[own],
                 index=index[own],
                 together=together,
@@ -98,7 +96,6 @@ class Halves(Density):
         self,
         x: Tensor,
         *,
-        labels: Tensor | None = None,
         weights: Tensor | None = None,
         index: Tensor | None = None,
     ) -> Tensor:

@@ -139,3 +139,22 @@ class Moments:
     def from_state_dict(state: dict[str, Any]) -> Moments:
         """Return what :meth:`state_dict` was taken from."""
         return Moments(*(state[name].clone() for name in ("origin", "count", "sum", "scatter")))
+
+
+def moments_of(x: Tensor, weights: Tensor, shares: Tensor, total: Callable[[Tensor], Tensor]) -> Moments:
+    """Return the moments of rows of all ranks about their common mean, shared out over groups.
+
+    Args:
+        x: float64 ``(N, D)``.
+        weights: ``(N,)``.
+        shares: ``(N, K)``, of each group in each row.
+        total: sums over ranks.
+    """
+    start = total(torch.cat([(weights[:, None] * x).sum(0), weights.sum()[None]]))
+    moments = Moments.zeros(shares.shape[1], start[:-1] / start[-1])
+    return moments.add(x, shares * weights[:, None]).over_ranks(total)
+
+
+def alone(total: Tensor) -> Tensor:
+    """Return what one process has summed: there are no others."""
+    return total

@@ -50,7 +50,7 @@ class InputNovelty:
     Example:
         >>> draw = torch.Generator().manual_seed(0)
         >>> rows = torch.randn(800, 20, generator=draw) * torch.linspace(3, 0.1, 20)
-        >>> like = Likeness(rows[:700])
+        >>> like = InputNovelty(rows[:700])
         >>> bool((like(rows[700:]) < LIMIT).float().mean() > 0.95)
         True
         >>> bool((like(5 * torch.randn(100, 20, generator=draw)) < LIMIT).float().mean() > 0.05)

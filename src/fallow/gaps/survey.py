@@ -100,10 +100,10 @@ class Surveyor:
         """
         done, examples = 0, _Examples()
         with self._looking():
-            for inputs, labels in batches:
+            for inputs, _ in batches:
                 examples.add(inputs)
                 index = torch.arange(done, done + len(self.forward(inputs)))
-                self.watch.see(index, labels)
+                self.watch.see(index)
                 done += len(index)
                 if progress is not None:
                     progress(done)
@@ -139,7 +139,7 @@ class Surveyor:
                 outputs = self.forward(inputs)
                 count = len(outputs)
                 index = torch.arange(done, done + count) if training else None
-                looks = self.watch.look(index, labels if training else None)
+                looks = self.watch.look(index)
             done += count
             yield self._part(looks, outputs, labels, self._strangeness(inputs, looks))
             if progress is not None:

@@ -113,12 +113,6 @@ class SubsamplingCallback(Callback):
             raise invalid(
                 f"Trainer(max_epochs=...) must be {planned}, the epochs of the Schedule.", trainer.max_epochs
             )
-        if trainer.world_size > 1 and settings._accelerator_connector.use_distributed_sampler:
-            raise invalid(
-                "Lightning must not split the training loader again: each rank has its part already.",
-                "Trainer(use_distributed_sampler=True)",
-                "Pass Trainer(use_distributed_sampler=False); give the validation loader its own sampler.",
-            )
         datamodule = getattr(trainer, "datamodule", None)
         theirs = datamodule is None or (
             is_overridden(_HOOK, pl_module) and not is_overridden(_HOOK, datamodule)
@@ -144,16 +138,6 @@ class SubsamplingCallback(Callback):
                 "Give the module an attribute `sample_weights = None` and use it in the loss, "
                 "or choose a policy with weighted=False.",
             )
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let an error of the loader be seen, as that for a dataset that grew.
-
-        Lightning's clean-up asks for the length of a loader that could not be iterated, and its own error
-        would take the place of the first.
-        """
-        loop: Any = trainer.fit_loop
-        if getattr(getattr(loop, "_combined_loader", None), "_iterator", None) is None:
-            loop._data_fetcher = None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the module as it was."""
@@ -183,7 +167,7 @@ class SubsamplingCallback(Callback):
         assert self._index is not None
         losses, scores = self._read(outputs, len(self._index))
         if self.watch is not None:
-            scores = self.watch.scores(self._index, self._labels(self._index))
+            scores = self.watch.scores(self._index)
         self.subsampler.record(
             self._index,
             losses,
@@ -202,14 +186,6 @@ class SubsamplingCallback(Callback):
         if self.watch is not None:
             mask, rows = (getattr(module, name, None) for name in ("token_mask", "rows_of_passes"))
             self.watch.taps.expect(*(None if told is None else told(batch) for told in (mask, rows)))
-
-    def _labels(self, index: Tensor) -> Tensor | None:
-        """Return the labels of samples, numbered from 0, for a density that has classes."""
-        labels = self.subsampler.labels
-        if labels is None:
-            return None
-        numbers = self.subsampler.under_way.class_ids.encode(labels[index].numpy())
-        return torch.from_numpy(numbers.astype(np.int64))
 
     def _read(self, outputs: Any, batch: int) -> tuple[Tensor, Tensor | None]:
         """Return per-sample losses, and scores where they are something else."""
@@ -267,7 +243,7 @@ class SubsamplingCallback(Callback):
         found = self._scores_of(trainer, module, len(index), batch)
         if self.watch is None:
             return found
-        scores = self.watch.measure(index, self._labels(index))
+        scores = self.watch.measure(index)
         return (scores, found[1]) if isinstance(found, tuple) else scores
 
     def _scores_of(self, trainer: Trainer, module: LightningModule, count: int, batch: Any) -> Measured:
@@ -358,7 +334,8 @@ def _count_from(trainer: Trainer, epoch: int, step: int, loops: dict[str, Any]) 
     for steps in (automatic, loop.manual_optimization.optim_step_progress.total):
         steps.ready = steps.completed = step
     before = loops.get("fit_loop", {})
-    loop._batches_that_stepped = before.get("epoch_loop.state_dict", {}).get("_batches_that_stepped", step)
+    if isinstance(own := before.get("epoch_loop.state_dict"), dict):
+        loop.on_load_checkpoint(own)  # the steps that its loggers count
     done = before.get("epoch_loop.batch_progress", {}).get("total", {}).get("completed", step)
     _count(loop.batch_progress.total, done)
 

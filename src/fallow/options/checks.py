@@ -124,8 +124,10 @@ def _check_bounds(options: TrainOptions) -> None:
     for name in ("validation", "test_share"):
         if (share := getattr(options, name)) is not None and not 0 < share < 1:
             raise invalid(f"--{name} must be in (0, 1).", share, "Name a share, as 0.2.")
-    if not 0 <= options.rising_share < 1:
-        raise invalid("--rising_share must be in [0, 1).", options.rising_share)
+
+
+_LEFT = ("class-gaussian", "nearest", "flow")
+"""Densities of earlier versions."""
 
 
 def _check_density(options: TrainOptions) -> None:
@@ -141,7 +143,12 @@ def _check_density(options: TrainOptions) -> None:
             step = "Leave it out, or name --score density."
             raise invalid("--density goes with --score density.", f"--density {options.density}", step)
         return
-    if options.density not in DENSITIES:
+    if error := nearly_import_path(options.density):
+        raise error
+    if options.density in _LEFT:
+        step = "Name your own class as package.module:Class: see examples/flow_density.py."
+        raise invalid("--density must be one that fallow has.", f"{options.density}, which has left it", step)
+    if options.density not in DENSITIES and not is_import_path(options.density):
         raise unknown_name("density", options.density, DENSITIES)
     if options.policy in ("repb", "selective-backprop", "infobatch", "below-mean"):
         step = "Use soft, threshold or fraction."
@@ -150,16 +157,9 @@ def _check_density(options: TrainOptions) -> None:
 
 def _check_sides(options: TrainOptions) -> None:
     """Raise for options of a high side that there is not, or a low one that nothing audits."""
-    if high_side(options) is None:
-        for name, given in (("visits", options.visits), ("remeasure_every", options.remeasure_every)):
-            if given is not None:
-                step = "Set --high to a number or auto, or leave it out."
-                raise invalid(f"--{name} is for outliers, which need --high.", f"--{name} {given}", step)
-    if (
-        options.policy == "threshold"
-        and options.low == "auto"
-        and options.readmit_every == 0
-        and not options.readmit_at
-    ):
+    if high_side(options) is None and options.visits is not None:
+        step = "Set --high to a number or auto, or leave it out."
+        raise invalid("--visits is for outliers, which need --high.", f"--visits {options.visits}", step)
+    if options.policy == "threshold" and options.low == "auto" and options.readmit_every == 0:
         rule = "--low auto audits the samples that come back, so some must be re-admitted."
-        raise invalid(rule, "--readmit_every 0", "Leave it out, or list epochs in --readmit_at.")
+        raise invalid(rule, "--readmit_every 0", "Leave it out.")

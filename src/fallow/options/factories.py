@@ -22,6 +22,7 @@ from ..policies import (
     SeTa,
     Threshold,
 )
+from .own_classes import import_class, is_import_path
 from .resolve import high_side, resolve
 from .train_options import DENSITY, TrainOptions
 
@@ -94,7 +95,11 @@ def make_score(options: TrainOptions) -> Score:
 def make_density(options: TrainOptions) -> Density:
     """Return the density that the options name."""
     from .. import densities
+    from ..densities.own import METHODS, as_density
 
+    if is_import_path(options.density):
+        own = import_class(options.density, options.density_args, methods=METHODS, run=options.resume)
+        return as_density(own, options.seed)
     kinds: dict[str, Any] = {
         getattr(kind, "name", ""): kind for kind in vars(densities).values() if isinstance(kind, type)
     }
@@ -136,9 +141,6 @@ def make_schedule(options: TrainOptions, epochs: int) -> Schedule:
         epochs=epochs,
         warmup=options.warmup,
         readmit_every=every or None,
-        readmit_at=tuple(options.readmit_at),
-        stagger=options.stagger,
         full_tail=tail,
         outliers=options.outliers,
-        remeasure_every=options.remeasure_every,
     )

@@ -29,8 +29,8 @@ PLAIN_TRAINER = {
 PROCESSES_A_CORE = 4
 """A run that was trained with more processes than so many a core starts them only if they are named again."""
 _OF_A_SESSION = ("resume", "accept")
-_ALONE = {"devices": "auto", "num_nodes": 1}
-_UNSAID = {"data": "", "model": "auto"}
+_UNSAID = {"data": "", "model": "auto", "density": "gaussian-mixture"}
+_NOUNS = {"data": "data", "model": "network", "density": "density"}
 _LONGEST = 120
 
 
@@ -41,8 +41,8 @@ def usable(stored: Mapping[str, Any]) -> dict[str, Any]:
         found.pop(name)
     if _has_loading_arguments(stored):
         found.pop("model_args")
-    for name in _crowds(stored):
-        found.pop(name)
+    if _crowds(stored):
+        found.pop("devices")
     if _number(stored.get("workers")) > _room():
         found["workers"] = _room()  # however many there are, they change nothing in what is trained
     if _risky(stored):
@@ -74,11 +74,10 @@ def check_named(stored: Mapping[str, Any], given: TrainOptions, where: str, *, t
     if _has_loading_arguments(stored) and not given.model_args:
         lacking.append(("model_args", _word(stored["model_args"])))
         said.append(f"The model of {where} is loaded with arguments, which may run code of its repository.")
-    for name in _crowds(stored) if trains else ():
-        if getattr(given, name) == _ALONE[name]:
-            rule = f"{where} was trained by more processes than this machine has room for."
-            found = f"{name} {shown(stored[name])}"
-            raise invalid(rule, found, f"Add --{name} {shown(stored[name])} if that is what you want.")
+    if trains and _crowds(stored) and given.devices == "auto":
+        rule = f"{where} was trained by more processes than this machine has room for."
+        devices = shown(stored["devices"])
+        raise invalid(rule, f"devices {devices}", f"Add --devices {devices} if that is what you want.")
     risky = _risky(stored) if trains and "trainer" not in given.accepted else []
     said_again = _trainer({"trainer": given.trainer})
     if any(said_again.get(key) != _trainer(stored)[key] for key in risky):
@@ -103,7 +102,8 @@ def words_again(stored: Mapping[str, Any]) -> str:
         words.append(("model_args", _word(stored["model_args"])))
     if _risky(stored):
         words.append(("trainer", _word(stored["trainer"])))
-    words += [(name, shown(stored[name])) for name in _crowds(stored)]
+    if _crowds(stored):
+        words.append(("devices", shown(stored["devices"])))
     return "".join(f" --{name} {word}" for name, word in words)
 
 
@@ -126,14 +126,16 @@ def shown(value: Any) -> str:
 
 
 def _own(stored: Mapping[str, Any]) -> list[str]:
-    """Return which of data and network are classes of the user's own."""
+    """Return which of data, network and density are classes of the user's own."""
     return [name for name in _UNSAID if is_import_path(str(stored.get(name, "")))]
 
 
 def _classes(own: list[str], where: str) -> str:
-    if len(own) == 2:
-        return f"Data and network of {where} are classes of your own."
-    return f"The {'data set' if own == ['data'] else 'network'} of {where} is a class of your own."
+    nouns = [_NOUNS[name] for name in own]
+    if len(own) > 1:
+        said = f"{', '.join(nouns[:-1])} and {nouns[-1]}"
+        return f"{said[0].upper()}{said[1:]} of {where} are classes of your own."
+    return f"The {'data set' if own == ['data'] else nouns[0]} of {where} is a class of your own."
 
 
 def _has_loading_arguments(stored: Mapping[str, Any]) -> bool:
@@ -142,10 +144,9 @@ def _has_loading_arguments(stored: Mapping[str, Any]) -> bool:
     return model not in OUR_MODELS and not is_import_path(model) and bool(stored.get("model_args"))
 
 
-def _crowds(stored: Mapping[str, Any]) -> list[str]:
-    """Return the options that would start more processes than this machine has room for."""
-    most = {"devices": _room(), "num_nodes": 1}
-    return [name for name, limit in most.items() if _number(stored.get(name)) > limit]
+def _crowds(stored: Mapping[str, Any]) -> bool:
+    """Return whether more processes would be started than this machine has room for."""
+    return _number(stored.get("devices")) > _room()
 
 
 def _room() -> int:

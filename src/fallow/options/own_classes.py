@@ -37,20 +37,22 @@ def is_import_path(name: str) -> bool:
 def import_class(
     path: str,
     arguments: Mapping[str, Any],
-    kind: type,
+    kind: type = object,
     *,
+    methods: tuple[str, ...] = (),
     classes: int | None = None,
     run: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Return an instance of the class at ``package.module:Class``, from here or installed.
 
-    Nothing is called that is not known to be of the right kind: a subclass of ``kind``, or a function whose
-    annotation says that it returns one.
+    Nothing is called that is not known to be of the right kind: a subclass of ``kind`` with all ``methods``,
+    or a function whose annotation says that it returns one.
 
     Args:
         path: as the user has named it in this session.
         arguments: of the class.
         kind: what it must be.
+        methods: what it must have; without a ``kind`` they are all that is known of it.
         classes: how many there are, for a parameter of :data:`CLASS_COUNTS`; None if nobody knows.
         run: the folder of the run that goes on: nothing is imported from there.
 
@@ -59,9 +61,13 @@ def import_class(
     """
     found = _attribute(_module(path, run), path)
     made = _made_by(found)
-    if made is None or not issubclass(made, kind):
-        step = f"Name a subclass of {kind.__name__}, or a function whose annotation says that it returns one."
-        raise invalid(f"{path} must be of the kind {kind.__name__}. It was not called.", _told(found), step)
+    if made is None or not issubclass(made, kind) or _lacking(made, methods):
+        rule, wanted = f"of the kind {kind.__name__}", f"subclass of {kind.__name__}"
+        if kind is object:
+            wanted = f"class with {' and '.join(methods)}"
+            rule = f"a {wanted}"
+        step = f"Name a {wanted}, or a function whose annotation says that it returns one."
+        raise invalid(f"{path} must be {rule}. It was not called.", _told(found), step)
     given = dict(arguments)
     if classes is not None and not any(name in given for name in CLASS_COUNTS):
         given |= dict.fromkeys(_class_counts(found, made)[:1], classes)
@@ -80,10 +86,17 @@ def import_class(
             raise known from error
         said = f"{type(error).__name__}: {_line(error)}"
         raise invalid(f"{path} must be made without an error.", said, "Look at its arguments.") from error
-    if not isinstance(instance, kind):
-        raise invalid(f"{path} must give a {kind.__name__}.", type(instance).__name__)
-    _refuse_half_made(instance, kind, path)
+    promised = made if kind is object else kind
+    if not isinstance(instance, promised):
+        raise invalid(f"{path} must give a {promised.__name__}.", type(instance).__name__)
+    if kind is not object:
+        _refuse_half_made(instance, kind, path)
     return instance
+
+
+def _lacking(made: type, methods: tuple[str, ...]) -> list[str]:
+    """Return which methods a class does not have."""
+    return [name for name in methods if not callable(getattr(made, name, None))]
 
 
 def _refuse_half_made(instance: Any, kind: type, path: str) -> None:

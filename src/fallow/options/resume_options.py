@@ -8,7 +8,8 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..datasets.names import KNOWN, LEFT
+from ..datasets.names import KNOWN
+from ..datasets.names import LEFT as LEFT_DATA
 from ..errors import damaged, invalid, unknown_name
 from ..files import plain_yaml
 from ..files.regular_file import read_regular
@@ -17,7 +18,7 @@ from ..runs.directory import RunDirectory
 from ..runs.picks_file import MOST_BYTES
 from .naming import shown, usable
 from .resolve import planned_epochs
-from .train_options import FIXED, FREE, ON_DATA, OPTIONS, TrainOptions, lists, named
+from .train_options import FIXED, FREE, LEFT, ON_DATA, OPTIONS, TrainOptions, lists, named
 
 ADDED = "added"
 """Accepts samples after those that a run was begun with; ``--add`` does."""
@@ -55,7 +56,7 @@ def config_options(path: str) -> dict[str, Any]:
     Raises:
         DamagedData: where it cannot be read, or holds something else.
     """
-    found = _read_config(Path(path))
+    found = _without_left(_read_config(Path(path)), path)
     known = {field.name for field in fields(TrainOptions)}
     if not isinstance(found, Mapping) or set(found) - known:
         what = sorted(map(str, set(found) - known))[0] if isinstance(found, Mapping) else type(found).__name__
@@ -68,6 +69,7 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     known = {field.name for field in fields(TrainOptions)}
     state = search.found
     found = _read_config(run.config_path) if state is None else as_given(state.about)
+    found = _without_left(found, str(run.path))
     if not isinstance(found, Mapping) or not found.get("data"):
         step = "Begin the run anew, in another folder."
         raise damaged(f"{run.path} must hold the options of a run.", type(found).__name__, step)
@@ -77,6 +79,21 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     # As a run keeps its paths now; one of before kept .. in them.
     paths = {name: located(found[name]) for name in ("data", "model") if ".." in str(found.get(name))}
     return {**found, **paths, "add": _resolved(run, str(found.get("add") or ""))}
+
+
+def _without_left(found: Any, where: str) -> Any:
+    """Return stored options without those that have left fallow.
+
+    Raises:
+        DamagedData: if one of them has another value than its default.
+    """
+    if not isinstance(found, Mapping):
+        return found
+    for name, default in LEFT.items():
+        if name in found and found[name] != default:
+            step = "Use the version that wrote it."
+            raise damaged(f"{where} uses --{name}, which has left fallow.", shown(found[name]), step)
+    return {name: value for name, value in found.items() if name not in LEFT}
 
 
 def as_given(about: Mapping[str, Any]) -> Any:
@@ -89,7 +106,7 @@ def as_given(about: Mapping[str, Any]) -> Any:
     if not isinstance(options, Mapping) or not isinstance(defaults, list):
         return options
     # The data of a run of before may be a file by now, whose name does not tell which augmentation they had.
-    kept = {"augment"} if options.get("data") in LEFT else set[str]()
+    kept = {"augment"} if options.get("data") in LEFT_DATA else set[str]()
     found_anew = (ON_DATA & set(defaults)) - kept
     return {name: value for name, value in options.items() if name not in found_anew}
 

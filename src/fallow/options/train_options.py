@@ -13,7 +13,7 @@ POLICIES = (
 )  # fmt: skip
 SHARE_POLICIES = tuple(name for name in POLICIES if name not in ("threshold", "full"))
 """Policies that leave out a share of all samples."""
-LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow", "trackio")
+LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow")
 AUGMENTS = ("auto", "none", "crop", "crop-flip")
 TASKS = ("auto", "image", "text", "language-model", "autoencoder")
 TEXT_TASKS = ("text", "language-model")
@@ -21,7 +21,7 @@ IMAGE_TASKS = ("image", "autoencoder")
 IMAGE_MODELS = ("small-conv", "small-resnet", "resnet")
 OUR_MODELS = ("auto", *IMAGE_MODELS, "small-transformer", "small-gpt")
 DENSITY = "density"
-DENSITIES = ("gaussian-mixture", "gaussian", "class-gaussian", "nearest", "flow")
+DENSITIES = ("gaussian-mixture", "gaussian")
 
 DATA, MODEL, RULE, SCHEDULE = "The data", "The network", "What to leave out", "When to leave it out"
 TRAINING, RUN, MACHINE = "How to train", "The run", "The machine"
@@ -223,7 +223,8 @@ class TrainOptions:
     )
     density: str = option(
         "gaussian-mixture",
-        "With score density: gaussian-mixture (default), gaussian, class-gaussian, nearest or flow.",
+        "With score density: gaussian-mixture (default), gaussian, or your own class with fit(x) and "
+        "log_prob(x) as package.module:Class.",
         Option(RULE, EITHER, ACCEPT),
     )
     density_args: dict[str, Any] = option(
@@ -252,17 +253,6 @@ class TrainOptions:
         "Give removed samples back before every k-th epoch; 0 never. Default 5 with threshold.",
         Option(SCHEDULE, OWN, ACCEPT, common=True),
     )
-    readmit_at: list[int] = option(
-        list,
-        "Further epochs before which they come back, as [5,10]. Here they are numbered from 0, as in the "
-        "names of files: [5] is before the sixth.",
-        Option(SCHEDULE, OWN, ACCEPT),
-    )
-    stagger: bool = option(
-        False,
-        "Give back another 1/k of them each epoch instead of all at once.",
-        Option(SCHEDULE, OWN, ACCEPT),
-    )
     full_tail: float | None = option(
         None,
         "Last share of the epochs in which all learned samples train. Default 0.1 with threshold; 0.125 "
@@ -272,11 +262,6 @@ class TrainOptions:
     outliers: str = option(
         "remeasure",
         "remeasure (they come back by measurement only), readmit (with the others) or never.",
-        Option(SCHEDULE, OWN, ACCEPT),
-    )
-    remeasure_every: int | None = option(
-        None,
-        "Measure outliers before every k-th epoch. Default: whenever samples are re-admitted, else 5.",
         Option(SCHEDULE, OWN, ACCEPT),
     )
     min_kept: int | None = option(
@@ -305,11 +290,6 @@ class TrainOptions:
     weight_decay: float | None = option(
         None,
         "Of the weights. Default 5e-4; 0.05 for classes of texts, 0.1 for a language model.",
-        Option(TRAINING, EITHER, ACCEPT),
-    )
-    rising_share: float = option(
-        0.2,
-        "Share of the training in which the learning rate rises; then it falls to 0. Default 0.2.",
         Option(TRAINING, EITHER, ACCEPT),
     )
     augment: str = option(
@@ -402,11 +382,6 @@ class TrainOptions:
         "Lightning's: how many, or auto.",
         Option(MACHINE, NEVER, ACCEPT, common=True),
     )
-    num_nodes: int = option(
-        1,
-        "Lightning's: how many machines.",
-        Option(MACHINE, NEVER, ACCEPT),
-    )
     strategy: str = option(
         "auto",
         "Lightning's: auto, ddp.",
@@ -419,13 +394,8 @@ class TrainOptions:
     )
     logger: str = option(
         "none",
-        "none, csv, tensorboard, wandb, mlflow or trackio: scalars of each epoch, in RUN/logs unless the "
-        "tracker's own environment variables say otherwise. One that fails or hangs is left behind.",
-        Option(RUN, NEVER, FREE),
-    )
-    checkpoints: bool = option(
-        False,
-        "Keep Lightning's checkpoints in RUN/checkpoints.",
+        "none, csv, tensorboard, wandb or mlflow: scalars of each epoch, in RUN/logs unless the tracker's "
+        "own environment variables say otherwise. One that fails is switched off.",
         Option(RUN, NEVER, FREE),
     )
     trainer: dict[str, Any] = option(
@@ -450,6 +420,11 @@ class TrainOptions:
         return "test" if self.validation is None else "validation"
 
 
+LEFT: Mapping[str, Any] = {
+    "checkpoints": False, "num_nodes": 1, "readmit_at": [], "remeasure_every": None, "rising_share": 0.2,
+    "stagger": False,
+}  # fmt: skip
+"""Options of earlier versions, with the defaults that runs of these have stored."""
 HELP: Mapping[str, str] = {one.name: one.metadata["help"] for one in fields(TrainOptions)}
 """What each option means."""
 OPTIONS: Mapping[str, Option] = {one.name: one.metadata["option"] for one in fields(TrainOptions)}

@@ -24,10 +24,10 @@ __all__ = [
     "OrderDP",
     "Persistence",
     "Policy",
+    "PolicyInput",
     "RandomFraction",
     "RePB",
     "Reason",
     "SeTa",
-    "Standing",
     "Threshold",
 ]

@@ -173,7 +173,6 @@ def _module(
     recipe = Recipe(
         learning_rate=options.learning_rate or usual,
         weight_decay=5e-4 if options.weight_decay is None else options.weight_decay,
-        rising_share=options.rising_share,
         augment=augment,
         seed=options.seed,
     )

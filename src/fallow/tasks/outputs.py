@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from ..arrays.forward_only import forward_only
@@ -102,7 +101,7 @@ def _check_weights(network: nn.Module, name: str) -> None:
 
 def _check_values(found: Any, network: nn.Module, name: str) -> None:
     """Raise for outputs that nothing can be learned from: without a gradient, or no numbers at all."""
-    outputs = [part for part in tree_leaves(found) if isinstance(part, Tensor) and part.is_floating_point()]
+    outputs = [part for part in _tensors(found) if part.is_floating_point()]
     if not outputs:
         return  # what they must be is said by others
     if not any(part.requires_grad for part in outputs):
@@ -174,3 +173,11 @@ def _aside(network: nn.Module) -> Iterator[None]:
         for module, mode in modes:
             module.training = mode
         put_back(states)
+
+
+def _tensors(found: Any) -> list[Tensor]:
+    """Return the tensors in lists, tuples and mappings, at any depth."""
+    if isinstance(found, Tensor):
+        return [found]
+    parts = found.values() if isinstance(found, Mapping) else found
+    return [t for part in parts for t in _tensors(part)] if isinstance(found, Mapping | list | tuple) else []

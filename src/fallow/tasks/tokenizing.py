@@ -105,6 +105,5 @@ def recipe_of(options: TrainOptions, usual: float) -> Recipe:
     return Recipe(
         learning_rate=options.learning_rate or usual,
         weight_decay=0.0 if options.weight_decay is None else options.weight_decay,
-        rising_share=options.rising_share,
         seed=options.seed,
     )

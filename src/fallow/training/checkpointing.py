@@ -32,11 +32,18 @@ _ASK_EVERY = 32
 """Steps between two looks at whether any rank was told to stop, where there are several."""
 
 
+class TrainingStopped(BaseException):
+    """A training ends here, its state saved, on every rank by itself.
+
+    At a KeyboardInterrupt Lightning would kill the processes of the other ranks.
+    """
+
+
 class StateIO(TorchCheckpointIO):
     """Writes and reads the generations of a run; other checkpoints are Lightning's own, and are written only.
 
     Args:
-        keeper: writes them.
+        checkpointer: writes them.
         loaded: the state to go on from, or None.
     """
 
@@ -148,10 +155,7 @@ class Checkpointer(Callback):
         self._first = False
         if stop:
             self.stopped = stop
-            # All ranks end here by themselves. Lightning would kill the others and then, for their exit
-            # codes, this process, in the middle of what it leaves behind.
-            getattr(trainer.strategy.launcher, "procs", []).clear()
-            raise KeyboardInterrupt
+            raise TrainingStopped
 
     def save(self, trainer: Trainer) -> None:
         """Write a generation; all ranks call it."""

@@ -298,7 +298,7 @@ def _refuse_ours(options: TrainOptions) -> None:
         step = "Use fallow.step_rules in your training_step, and return `backward` from it."
         raise invalid("--policy selective-backprop is for our own training.", options.model, step)
     usual = resolve(TrainOptions(data=options.data, task=options.task))
-    for name in ("learning_rate", "augment", "weight_decay", "rising_share", "score"):
+    for name in ("learning_rate", "augment", "weight_decay", "score"):
         given = getattr(options, name)
         if given not in (None, DENSITY, getattr(usual, name)) and not _goes_on(options, name):
             raise invalid(f"--{name} is for our own training.", given, "Set it in your LightningModule.")
@@ -306,7 +306,7 @@ def _refuse_ours(options: TrainOptions) -> None:
 
 def _goes_on(options: TrainOptions, name: str) -> bool:
     """Return whether an option may come from a run of a version that took it and did not use it."""
-    return options.resume is not None and name in ("weight_decay", "rising_share", "score")
+    return options.resume is not None and name in ("weight_decay", "score")
 
 
 def _subsampler(

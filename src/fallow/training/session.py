@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from safetensors.torch import save
 from torch import nn
 
-from ..errors import NotWritten
+from ..errors import FallowError, NotWritten
 from ..files.state_file import dump
 from ..integrations.lightning import SubsamplingCallback
 from ..options.factories import make_score
@@ -30,8 +30,8 @@ from ..tasks.class_accuracy import ClassAccuracy
 from ..tasks.classifier import Classifier
 from ..tasks.console import Console
 from ..tasks.language_model import LanguageModelTask
-from ..tasks.launched import check_launched
-from .checkpointing import Checkpointer, StateIO
+from ..tasks.launched import check_launched, launched_rank
+from .checkpointing import Checkpointer, StateIO, TrainingStopped
 from .epoch_writer import EpochWriter, mend
 from .jobs import Job
 from .resume import Restored, taking_over
@@ -66,7 +66,7 @@ class Session:
 
     Attributes:
         used: the options with their defaults put in.
-        keeper: keeps the state.
+        checkpointer: saves the state.
     """
 
     def __init__(
@@ -159,6 +159,8 @@ class Session:
                 self._say_how_to_go_on()
                 raise
         if stopped is not None:
+            if launched_rank():
+                return summary  # at another exit code Lightning would kill the first process as it writes
             self._say_how_to_go_on()
             raise Stopped(stopped)
         return summary
@@ -175,6 +177,9 @@ class Session:
         try:
             fit(self.trainer, self.job, state)
         except Exception as error:
+            first = error.__context__
+            if isinstance(first, FallowError) and not isinstance(error, FallowError):
+                raise first from None  # then Lightning's clean-up failed, too
             if (known := clearer(self.options.model, error)) is not None:
                 raise known from error
             if state is None or self.checkpointer.begun:
@@ -183,6 +188,8 @@ class Session:
             assert checkpoint is not None
             with taking_over(self.run.checkpoints.state_path(checkpoint.number)):
                 raise error
+        except TrainingStopped:
+            return self.checkpointer.stopped
         except ENDINGS as error:
             cause = error.__context__
             if not isinstance(cause, KeyboardInterrupt):  # so Lightning ends a training on Ctrl-C
@@ -195,7 +202,7 @@ class Session:
     def _own(self) -> str:
         """Return the name of the user's own code in this training."""
         options = self.options
-        own = [name for name in (options.model, options.data) if is_import_path(name)]
+        own = [n for n in (options.model, options.data, options.density) if is_import_path(n)]
         return " or ".join(own) or "The code of this training"
 
     def _put_back(self) -> None:

@@ -232,10 +232,7 @@ def _times(settings: Mapping[str, Any]) -> str:
     found, few = settings["schedule"], settings["schedule"]["warmup"]
     parts = ["the first epoch is full" if few == 1 else f"the first {few} epochs are full"]
     if every := found["readmit_every"]:
-        back = f"1/{every} of what is left out comes back in each epoch"
-        parts.append(back if found["stagger"] else f"all come back in every {_place(every)}epoch")
-    if found["readmit_at"]:
-        parts.append(f"all come back in epochs {', '.join(str(epoch + 1) for epoch in found['readmit_at'])}")
+        parts.append(f"all come back in every {_place(every)}epoch")
     if found["full_tail"]:
         parts.append(f"the last {found['full_tail']:.0%} of the epochs are full")
     if settings["policy"].get("high") is not None:

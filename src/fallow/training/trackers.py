@@ -1,35 +1,39 @@
-"""Experiment trackers, by Lightning's own loggers, behind a guard: none can hurt a training."""
+"""Experiment trackers, by Lightning's own loggers: one that fails is switched off, and training goes on."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import os
-import random
-import secrets
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeAlias
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.loggers.logger import DummyLogger
 
+from ..arrays.distributed import rank_and_size
+from ..arrays.generators import generator_states, put_back
 from ..core.history import QUANTILES
 from ..errors import invalid, unknown_name
 from ..runs.directory import RunDirectory
+from ..terminal.streams import complain
 from .epoch_writer import EpochWriter
-from .guarded import FINISH_SECONDS, Guarded, Say
+
+Say: TypeAlias = Callable[[str], None]
+_NUMBERS = (
+    "accuracy", "train_accuracy", "test_loss", "kept", "learned", "outliers", "not_drawn", "bad",
+    "readmitted", "samples_backward", "samples_forward_only", "saved_fraction", "seconds",
+    "saved_fraction_so_far", "mean_score", "score_5", "score_50", "score_95", "record_seconds",
+)  # fmt: skip
 
 
 def make_logger(name: str, run: RunDirectory, say: Say | None = None) -> Logger | bool:
-    """Return the guarded tracker of that name, which is made when it is first used; False for ``none``.
+    """Return the tracker of that name, which is made when it is first used; False for ``none``.
 
-    What it writes goes to ``RUN/logs``, unless its own environment variables name another place. A run that
-    goes on writes beside what it wrote before, or goes on in the tracker's run; ``say`` prints warnings.
+    It writes to ``RUN/logs``, unless its own environment variables name another place. Each session of a run
+    is a run of the tracker. ``say`` prints warnings, to standard error by default.
 
     Raises:
         InvalidValue: for an unknown name, or a tracker that is not installed.
@@ -42,36 +46,89 @@ def make_logger(name: str, run: RunDirectory, say: Say | None = None) -> Logger 
     if packages and not any(importlib.util.find_spec(package) for package in packages):
         step = f"Run `pip install {name}`, or use --logger csv."
         raise invalid(f"--logger {name} needs its package.", f"no module named {packages[0]}", step)
-    before = run.path / "logs"
-    done = sum(path.is_dir() for path in before.glob("session-*"))
-    session = f"session-{done + 2}" if before.exists() else ""
-    let_go = _let_go_of_wandb if name == "wandb" else lambda: None
-    return Guarded(name, lambda: make(run, session), before, say, let_go)
+    logs = run.path / "logs"
+    done = sum(path.is_dir() for path in logs.glob("session-*"))
+    session = f"session-{done + 2}" if logs.exists() else ""
+    return Guarded(name, lambda: make(run, session), str(logs), say or complain)
 
 
-def _kept(run: RunDirectory, name: str) -> dict[str, Any]:
-    """Return what an earlier session noted of the tracker's run, or nothing."""
-    with suppress(OSError, ValueError, TypeError):
-        return dict(json.loads((run.path / "logs" / f"{name}.json").read_text(encoding="utf-8")))
-    return {}
+class Guarded(Logger):
+    """Hands calls to a tracker on the first rank, until one of them fails.
+
+    A call returns nothing, whatever the tracker returns, and leaves the random generators as they were.
+
+    Args:
+        tracker: its name.
+        make: makes it.
+        save_dir: the folder for what a training writes beside its scalars.
+        say: prints a warning.
+    """
+
+    name, version, save_dir = "", "", ""
+
+    def __init__(self, tracker: str, make: Callable[[], Any], save_dir: str, say: Say) -> None:
+        super().__init__()
+        self.name, self.save_dir = tracker, save_dir
+        self._make, self._say, self._off = make, say, False
+        self._made: Any = None
+
+    @property
+    def experiment(self) -> Any:
+        """The tracker's own object, such as a SummaryWriter; its calls return nothing."""
+        return _Calls(self, "experiment.")
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return _Calls(self, "").__getattr__(name)
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log scalars."""
+        self.call("log_metrics", dict(metrics), step=step)
+
+    def log_hyperparams(self, params: Any = None, *args: Any, **kwargs: Any) -> None:
+        """Log hyper-parameters."""
+        self.call("log_hyperparams", params, *args, **kwargs)
+
+    def save(self) -> None:
+        """Have the tracker save."""
+        self.call("save")
+
+    def finalize(self, status: str) -> None:
+        """End the tracker's run, if it has begun."""
+        if self._made is not None:
+            self.call("finalize", status)
+            self._made, self._off = None, True
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> None:
+        """Call the tracker; switch it off if it fails."""
+        if self._off or rank_and_size()[0]:
+            return
+        before = generator_states()
+        try:
+            if self._made is None:
+                self._made = self._make()
+            attrgetter(method)(self._made)(*arguments, **options)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: no tracker ends a training
+            self._off, found = True, type(error).__name__
+            with suppress(BaseException):  # what an error says of itself is the tracker's code, too
+                found = " ".join(f"{found}: {error}".split())[:300]
+            said = f"the tracker {self.name} failed and is switched off; training goes on."
+            self._say(f"Warning: {said} {found}")
+        finally:
+            put_back(before)
 
 
-def _keep(run: RunDirectory, name: str, noted: dict[str, Any]) -> None:
-    """Note what a later session needs to go on in the tracker's run."""
-    run.disk.make_folder(run.path / "logs")
-    run.disk.put(run.path / "logs" / f"{name}.json", (json.dumps(noted) + "\n").encode())
+class _Calls:
+    """Hands calls of any name to a tracker."""
 
+    def __init__(self, tracker: Guarded, owner: str) -> None:
+        self._tracker, self._owner = tracker, owner
 
-def _draw_apart(*modules: str) -> None:
-    """Give modules of a tracker a generator of their own in place of Python's, which data are drawn with."""
-    for module in map(importlib.import_module, modules):
-        setattr(module, "random", random.Random(secrets.randbits(64)))  # noqa: B010 - somebody else's
-
-
-def _let_go_of_wandb() -> None:
-    """Let the process end: W&B would wait for its service then, for ever where its server says nothing."""
-    with suppress(Exception):
-        sys.modules["wandb.sdk.wandb_setup"]._singleton._connection._cleanup()
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *arguments, **options: self._tracker.call(self._owner + name, *arguments, **options)
 
 
 class _Wandb(WandbLogger):
@@ -79,102 +136,33 @@ class _Wandb(WandbLogger):
 
     def finalize(self, status: str) -> None:
         super().finalize(status)
-        if self._experiment is not None:
-            self._experiment.finish(exit_code=int(status != "success"))
-            self._experiment = None
+        self.experiment.finish(exit_code=int(status != "success"))
 
 
 def _wandb(run: RunDirectory, session: str) -> Logger:
-    """Return W&B's logger: offline where nobody is logged in, as it would ask then."""
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would tell its makers of errors
-    wandb = importlib.import_module("wandb")
-    if not (mode := os.environ.get("WANDB_MODE")):
-        try:
-            mode = "online" if wandb.login(prompt=False, verify=False) else "offline"
-        except TypeError:  # a version that cannot be told not to ask
-            mode = "online" if wandb.api.api_key else "offline"
-    before, online = _kept(run, "wandb"), mode in ("online", "run")
-    again = online and bool(before.get("online"))  # W&B joins to a run only what is not written offline
-    identity = before["id"] if again else os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
-    _keep(run, "wandb", {"id": identity, "online": online})
-    patience = {} if "WANDB_FINISH_TIMEOUT" in os.environ else {"finish_timeout": FINISH_SECONDS}
+    """Return W&B's logger: offline if nobody is logged in, as it would ask then."""
+    import wandb
+
+    mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
     name = os.environ.get("WANDB_NAME") or run.path.resolve().name
     return _Wandb(
         project=os.environ.get("WANDB_PROJECT") or "fallow",
-        name=f"{name}-{session}" if session and not again else name,
+        name="-".join(filter(None, (name, session))),
         group=os.environ.get("WANDB_RUN_GROUP") or name,
         save_dir=os.environ.get("WANDB_DIR") or run.path / "logs",
-        version=identity,
         mode=mode,
-        settings=wandb.Settings(console="off", silent=True, **patience),
+        settings=wandb.Settings(console="off", silent=True),
     )
 
 
 def _mlflow(run: RunDirectory, session: str) -> Logger:
-    """Return MLflow's logger; without a server, it writes a database, or files where it lacks the means."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    _draw_apart("mlflow.utils.name_utils", "mlflow.utils.request_utils", "mlflow.utils.rest_utils")
-    logs, before = (run.path / "logs").resolve(), _kept(run, "mlflow")
-    run.disk.make_folder(logs)
-    place, artifacts = os.environ.get("MLFLOW_TRACKING_URI"), None
-    if not place and all(importlib.util.find_spec(name) for name in ("sqlalchemy", "alembic")):
-        place, artifacts = f"sqlite:///{logs / 'mlflow.db'}", (logs / "artifacts").as_uri()
-    elif not place:
+    """Return MLflow's logger, which writes files if no server is named."""
+    place = os.environ.get("MLFLOW_TRACKING_URI")
+    if not place:
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        place = (logs / "mlflow").as_uri()
+        place = (run.path / "logs" / "mlflow").resolve().as_uri()
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "fallow"
-    if before.get("place") == place:
-        logger = MLFlowLogger(experiment, tracking_uri=place, run_id=before.get("id"))
-        with suppress(Exception):  # somebody deleted it
-            logger.experiment.update_run(logger.run_id, status="RUNNING")
-            setattr(logger, "log_hyperparams", lambda params: None)  # noqa: B010 - it refuses other ones
-            return logger
-    name = "-".join(part for part in (run.path.resolve().name, session) if part)
-    logger = MLFlowLogger(experiment, name, place, artifact_location=artifacts)
-    _keep(run, "mlflow", {"id": logger.run_id, "place": place})
-    return logger
-
-
-class _Trackio(DummyLogger):
-    """Logs to Trackio, which has the calls of wandb; its run begins with the first scalars."""
-
-    def __init__(self, trackio: Any, project: str, run: str, goes_on: bool) -> None:
-        super().__init__()
-        self._trackio, self._run, self._goes_on, self._begun = trackio, (project, run), goes_on, False
-        self._config: dict[str, Any] = {}
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        self._config |= {key: value for key, value in params.items() if not key.startswith("_")}
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if not self._begun:
-            quiet = dict.fromkeys(("embed", "auto_log_cpu", "auto_log_gpu"), False)
-            resume, self._begun, self._goes_on = "allow" if self._goes_on else "never", True, True
-            self._trackio.init(*self._run, resume=resume, config=self._config, **quiet)
-        self._trackio.log(dict(metrics), step=step)
-
-    def finalize(self, status: str) -> None:
-        if self._begun:
-            self._begun = False
-            self._trackio.finish()
-
-
-def _trackio(run: RunDirectory, session: str) -> Logger:
-    """Return Trackio's logger. It asks once in a process for its folder, so it is told again here."""
-    theirs = os.environ.get("TRACKIO_DIR")
-    folder = Path(theirs) if theirs else (run.path / "logs" / "trackio").resolve()
-    os.environ["TRACKIO_DIR"] = str(folder)
-    trackio = importlib.import_module("trackio")
-    if not theirs:
-        del os.environ["TRACKIO_DIR"]
-    for module in [part for name, part in sys.modules.items() if name.split(".")[0] == "trackio"]:
-        if hasattr(module, "TRACKIO_DIR"):
-            setattr(module, "TRACKIO_DIR", folder)  # noqa: B010 - a module of somebody else's
-    project, name = os.environ.get("TRACKIO_PROJECT") or "fallow", run.path.resolve().name
-    noted = {"project": project, "name": name}
-    goes_on = _kept(run, "trackio") == noted
-    _keep(run, "trackio", noted)
-    return _Trackio(trackio, project, name, goes_on)
+    return MLFlowLogger(experiment, "-".join(filter(None, (run.path.resolve().name, session))), place)
 
 
 _TRACKERS: dict[str, tuple[tuple[str, ...], Callable[[RunDirectory, str], Logger]]] = {
@@ -182,21 +170,7 @@ _TRACKERS: dict[str, tuple[tuple[str, ...], Callable[[RunDirectory, str], Logger
     "tensorboard": (("tensorboard", "tensorboardX"), lambda run, at: TensorBoardLogger(run.path, "logs", at)),
     "wandb": (("wandb",), _wandb),
     "mlflow": (("mlflow",), _mlflow),
-    "trackio": (("trackio",), _trackio),
 }
-
-_NUMBERS: tuple[str, ...] = (
-    "accuracy",
-    "train_accuracy",
-    "test_loss",
-    "kept",
-    "learned",
-    "outliers",
-    "not_drawn",
-    "bad",
-)
-_NUMBERS += ("readmitted", "samples_backward", "samples_forward_only", "saved_fraction", "seconds")
-_NUMBERS += ("saved_fraction_so_far", "mean_score", "score_5", "score_50", "score_95", "record_seconds")
 
 
 def epoch_scalars(row: Mapping[str, Any]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from ..arrays.generators import generator_states, put_back
@@ -53,18 +53,15 @@ def make_trainer(
         rule = "--strategy must keep the whole network in each process, and start processes of their own."
         raise invalid(rule, options.strategy, "Use auto or ddp.")
     plugins = [*([] if io is None else [io]), *options.trainer.get("plugins", [])]
-    if options.checkpoints:
-        callbacks = [*callbacks, ModelCheckpoint(run.path / "checkpoints", save_last=True)]
     subsampler = next(c.subsampler for c in callbacks if isinstance(c, SubsamplingCallback))
     arguments: dict[str, Any] = {
         "max_epochs": subsampler.schedule.epochs,
         "accelerator": options.accelerator,
         "devices": _devices(options.devices),
-        "num_nodes": options.num_nodes,
         "strategy": options.strategy,
         "precision": options.precision,
         "logger": make_logger(options.logger, run, say),
-        "enable_checkpointing": options.checkpoints,
+        "enable_checkpointing": False,
         "default_root_dir": run.path,
         "callbacks": callbacks,
         "plugins": plugins,
