@@ -12,7 +12,7 @@ from .digits import load_digits
 from .fashion_mnist import load_fashion_mnist
 from .folder import load_folder
 from .images import ImageData, Progress
-from .names import IMAGES, not_found
+from .names import IMAGES, TEST_SHARE, not_found
 from .npz import load_npz
 from .pixel_range import NO_RANGES, PixelRanges
 
@@ -21,7 +21,7 @@ def load_images(
     data: str | os.PathLike[str],
     *,
     seed: int = 0,
-    test_share: float = 0.2,
+    test_share: float = TEST_SHARE,
     skip_corrupt: bool = False,
     image_size: int | None = None,
     ranges: PixelRanges = NO_RANGES,

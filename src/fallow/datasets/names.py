@@ -13,6 +13,12 @@ TEXTS = ("20newsgroups", "r8")
 CORPORA = ("shakespeare",)
 KNOWN = (*IMAGES, *TEXTS, *CORPORA)
 """Data sets that are known by name: images with classes, texts with classes, and texts without."""
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+"""Endings of files that are tables."""
+TOKENIZERS = ("bpe", "byte")
+"""What cuts texts into tokens."""
+TEST_SHARE, SHARE_OF_TEXT = 0.2, 0.1
+"""The share of data without a test part that is held out by default; of a FILE.txt."""
 
 
 def check_there(data: str) -> None:

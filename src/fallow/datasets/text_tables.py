@@ -15,7 +15,8 @@ from ..errors import check_share, invalid
 from ..files.regular_file import what_lies_at
 from .columns import Columns
 from .held_out import TEST, held_out_of_all, keyed
-from .table_files import SUFFIXES, read_file, read_hugging_face
+from .names import TABLES, TEST_SHARE
+from .table_files import read_file, read_hugging_face
 from .table_labels import classes_of, names_of, without_label
 from .texts import Corpus, Document, TextData, Texts, as_bytes, soft_labels
 
@@ -23,7 +24,7 @@ _HELD_OUT = ("test", "validation", "val", "dev")
 
 
 def load_text_table(
-    data: str | os.PathLike[str], text: str, labels: Sequence[str], *, test_share: float = 0.2
+    data: str | os.PathLike[str], text: str, labels: Sequence[str], *, test_share: float = TEST_SHARE
 ) -> TextData:
     """Read texts with a class each.
 
@@ -71,7 +72,7 @@ def load_text_table(
     return TextData(_name(os.fspath(data)), train, test, classes, notes, drawn)
 
 
-def load_documents(data: str | os.PathLike[str], text: str, *, test_share: float = 0.2) -> Corpus:
+def load_documents(data: str | os.PathLike[str], text: str, *, test_share: float = TEST_SHARE) -> Corpus:
     """Read a document a row that is not blank, for a language model; see :func:`load_text_table`."""
     parts = _Parts.of(os.fspath(data), [text], test_share)
     train, test = (
@@ -156,7 +157,7 @@ def _tables(folder: Path) -> dict[str, Path]:
     """Return the file of each part in a folder."""
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in SUFFIXES or file.stem not in ("train", *_HELD_OUT):
+        if file.suffix.lower() not in TABLES or file.stem not in ("train", *_HELD_OUT):
             continue
         if file.stem in found:
             both = f"{found[file.stem].name} and {file.name}"
