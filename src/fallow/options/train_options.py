@@ -33,8 +33,8 @@ FREE, ACCEPT, FIXED = "free", "accept", "fixed"
 """Whether a resumed run may change it: freely, with ``--accept``, or never."""
 CONSTANT, AS_GIVEN, NOTED, ANEW = "constant", "as given", "noted", "anew"
 """What an option is that was not given: the default of its field, or what :mod:`fallow.options.resolve`
-chooses. A run keeps that as if it had been given, or keeps it and notes that it was not, or has it chosen anew
-each time."""
+chooses. A run keeps that as if it had been given, or keeps it and notes that it was not, or has it chosen
+anew each time."""
 
 
 @dataclass(frozen=True)

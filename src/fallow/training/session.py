@@ -91,7 +91,8 @@ class Session:
             looks=job.shown,
             probed=lambda: watch.probed,
         )
-        about = {"options": plain(options), "defaults": options.noted}
+        unit = "" if job.subsampler.score is None else job.subsampler.score.unit
+        about = {"options": plain(options), "defaults": options.noted, "score_unit": unit}
         whole = uses_all_weights(job, options.model)
         self.keeper = Keeper(run, job.subsampler, self.writer, about, options.save_steps, whole=whole)
         watch.before_batch = self.keeper.before_batch
