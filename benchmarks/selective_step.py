@@ -44,7 +44,7 @@ def main() -> None:
     for name, size in (("small-conv", 256), ("small-conv", 64), ("resnet", 64)):
         subsampler = fallow.Subsampler(size, fallow.RandomFraction(0), fallow.Schedule(epochs=2))
         network = image_model(name, 1, (28, 28), 10)
-        mean, rule, recipe = torch.zeros(1), SelectiveBackprop(0.5), image.Recipe(0.1)
+        mean, rule, recipe = torch.zeros(1), SelectiveBackprop(0.5), image.Recipe(0.1, 5e-4, 0.2)
         task = image.ImageTask(network, mean, mean + 1, subsampler, recipe, None, rule)
         plain = image.ImageTask(network, mean, mean + 1, subsampler, recipe)
         batch = torch.rand(size, 1, 28, 28), torch.arange(size) % 10

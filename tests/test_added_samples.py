@@ -18,6 +18,7 @@ from PIL import Image
 from fallow.datasets import ImageData, ImageDataset
 from fallow.datasets.pixel_range import PixelRange, PixelRanges
 from fallow.errors import InvalidValue
+from fallow.options.resolve import as_given, resolve
 from fallow.options.resume_options import going_on, longer, plain, stored_options
 from fallow.options.train_options import TrainOptions
 from fallow.runs.data_file import DataFile
@@ -273,12 +274,12 @@ def test_files_are_named_where_those_of_the_training_samples_are(tmp_path, pool)
     assert np.array_equal(after.train.images[6:].numpy(), X[[0, 8]])
 
 
-STORED = plain(TrainOptions(data="digits", out="runs/a", epochs=4))
+STORED = plain(resolve(TrainOptions(data="digits", out="runs/a", epochs=4)))
 names = st.lists(st.sampled_from(["a.csv", "b.csv", "c d.csv", "e.csv"]), max_size=4)
 
 
 def resumed(stored=STORED, **given):
-    return going_on(stored, TrainOptions(**{**stored, "resume": "runs/a", **given}))
+    return going_on(stored, resolve(TrainOptions(**{**stored, "resume": "runs/a", **given})))
 
 
 @settings(deadline=None)
@@ -307,16 +308,17 @@ def test_a_list_lets_the_training_be_longer_but_nothing_else_be_changed():
 
 
 def run_at(path, epoch, **options):
-    stored = plain(TrainOptions(data="digits", **options))
+    resolved = resolve(TrainOptions(data="digits", **options))
+    about = {"epoch": epoch, "recorded": 0, "options": plain(resolved), "defaults": resolved.noted}
     with RunDirectory.create(path) as run:
-        run.checkpoints.write(b"a state", {"epoch": epoch, "recorded": 0, "options": stored}, {})
-    return run, stored
+        run.checkpoints.write(b"a state", about, {})
+    return run, plain(as_given(resolved))
 
 
 @pytest.mark.parametrize(
     ("epochs", "done", "given", "longest"),
     [(4, 4, {}, 6), (5, 5, {}, 8), (None, 30, {}, 45), (4, 3, {}, 4), (4, 4, {"epochs": 9}, 9),
-     (9, 4, {"epochs": 5}, 5), (None, 7, {}, None)],
+     (9, 4, {"epochs": 5}, 5), (None, 7, {}, 30)],
 )  # fmt: skip
 def test_a_finished_run_trains_half_as_long_again_or_to_what_is_said(tmp_path, epochs, done, given, longest):
     run, stored = run_at(tmp_path / "run", done, epochs=epochs)

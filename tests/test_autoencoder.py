@@ -34,7 +34,7 @@ def test_a_sample_s_loss_is_the_mean_error_of_its_pixels():
         def forward(self, images):
             return images + torch.arange(4.0).view(4, 1, 1, 1)
 
-    task = AutoencoderTask(Off(), torch.zeros(1), torch.ones(1), sub, Recipe(0.1))
+    task = AutoencoderTask(Off(), torch.zeros(1), torch.ones(1), sub, Recipe(0.1, 5e-4, 0.2))
     found = task.score_batch((torch.rand(4, 1, 5, 5), torch.zeros(4)))
     torch.testing.assert_close(found, torch.arange(4.0) ** 2)
 

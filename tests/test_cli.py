@@ -433,7 +433,7 @@ def test_columns_that_have_no_room_are_named(width, n, left_out):
     file = io.StringIO()
     console = Console(RichConsole(file=file, force_terminal=True, width=width, highlight=False))
     labels = torch.zeros(n, dtype=torch.int64)
-    subsampler = Subsampler(n, Fraction(0.5), Schedule(epochs=20), labels=labels)
+    subsampler = Subsampler(n, Fraction(0.5, exponent=0.5), Schedule(epochs=20), labels=labels)
     rows = [("Data", "pictures [/b] of a folder"), ("Run", "runs/" + "long" * 30)]
     console.begin(subsampler, 4, TrainOptions(data="digits", policy="soft"), rows)
     console.end()

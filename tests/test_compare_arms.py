@@ -35,7 +35,7 @@ def test_the_share_of_an_epoch_saves_what_the_run_is_to_save(name, saved, epochs
     base = TrainOptions(data="digits", epochs=epochs, warmup=warmup)
     options = arm(name, saved, base).options
     share = options.low if options.policy == "threshold" else options.fraction
-    schedule = make_schedule(options, epochs)
+    schedule = make_schedule(options)
     first = make_policy(options).first_epoch()
     full = [schedule.returns_all(epoch) or epoch < first for epoch in range(epochs)]
     assert np.mean(np.where(full, 0.0, share)) == pytest.approx(saved)
@@ -49,7 +49,7 @@ def test_what_the_names_stand_for():
     assert make_policy(soft).high is None
     assert make_policy(arm("default").options).high == "auto"
     threshold = arm("threshold").options
-    schedule = make_schedule(threshold, 20)
+    schedule = make_schedule(threshold)
     assert make_policy(threshold).quantiles
     assert (schedule.readmit_every, schedule.full_tail) == (5, 0.1)
     assert arm("default").options.policy == resolve(TrainOptions(data="digits")).policy == "soft"

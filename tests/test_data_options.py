@@ -6,7 +6,7 @@ from PIL import Image
 
 from fallow.errors import InvalidValue
 from fallow.options.checks import check
-from fallow.options.resolve import resolve
+from fallow.options.resolve import as_given, resolve
 from fallow.options.train_options import TrainOptions
 from fallow.tasks.console import Console
 from fallow.training.jobs import read_data
@@ -64,7 +64,7 @@ def test_what_is_of_use_is_taken(given):
 @pytest.mark.parametrize("given", [given for given, _ in UNUSED if given["data"] == "digits"], ids=told)
 def test_the_options_that_a_run_writes_are_taken_again(given):
     resolved = resolve(TrainOptions(data="digits", task=given.get("task", "auto")))
-    check(resolved)
+    check(as_given(resolved))
 
 
 def images(folder):
@@ -82,11 +82,11 @@ def rows(path):
 
 def test_a_share_of_a_folder_that_has_a_test_part(tmp_path):
     images(tmp_path / "train")
-    read_data(TrainOptions(data=str(tmp_path / "train"), test_share=0.5), Console.nowhere())
+    read_data(resolve(TrainOptions(data=str(tmp_path / "train"), test_share=0.5)), Console.nowhere())
     images(tmp_path / "test")
     with pytest.raises(InvalidValue, match=r"--test_share 0\.5, and --data .* has its own\. Leave it out"):
-        read_data(TrainOptions(data=str(tmp_path), test_share=0.5), Console.nowhere())
-    assert len(read_data(TrainOptions(data=str(tmp_path)), Console.nowhere()).test) == 8
+        read_data(resolve(TrainOptions(data=str(tmp_path), test_share=0.5)), Console.nowhere())
+    assert len(read_data(resolve(TrainOptions(data=str(tmp_path))), Console.nowhere()).test) == 8
 
 
 @pytest.mark.parametrize("task", ["text", "language-model"])
@@ -94,6 +94,6 @@ def test_a_share_of_tables_that_have_a_test_part(tmp_path, task):
     rows(tmp_path / "train.csv")
     rows(tmp_path / "test.csv")
     with pytest.raises(InvalidValue, match=r"--test_share 0\.5, and --data .* has its own\. Leave it out"):
-        read_data(TrainOptions(data=str(tmp_path), task=task, test_share=0.5), Console.nowhere())
+        read_data(resolve(TrainOptions(data=str(tmp_path), task=task, test_share=0.5)), Console.nowhere())
     one = TrainOptions(data=str(tmp_path / "train.csv"), task=task, test_share=0.5)
-    assert len(read_data(one, Console.nowhere()).test) == 10
+    assert len(read_data(resolve(one), Console.nowhere()).test) == 10

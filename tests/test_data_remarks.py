@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fallow.options.resolve import resolve
 from fallow.options.train_options import TrainOptions
 from fallow.runs.data_file import DataFile, held_out_arrays
 from fallow.training.data_remarks import data_remarks
@@ -100,7 +101,7 @@ def test_digits_have_one_line_at_most():
     told = Told()
     from fallow.training.jobs import build
 
-    job = build(TrainOptions(data="digits"), told)
+    job = build(resolve(TrainOptions(data="digits")), told)
     assert len(job.remarks) <= 1
 
 

@@ -1,12 +1,13 @@
 """From the options of the command line to the objects of the library."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
 from fallow.errors import InvalidValue
 from fallow.options.checks import check
 from fallow.options.factories import make_policy, make_schedule, make_score, make_step_rule
+from fallow.options.resolve import resolve
 from fallow.options.train_options import POLICIES, TrainOptions
 from fallow.policies import (
     IES,
@@ -15,10 +16,12 @@ from fallow.policies import (
     Fraction,
     Kakurenbo,
     OrderDP,
+    Policy,
     RandomFraction,
     RePB,
     SeTa,
     Threshold,
+    policy_names,
 )
 from fallow.scores import KLDivergence, RelativeToBatch, TotalVariation
 from fallow.step_rules import SelectiveBackprop
@@ -46,39 +49,38 @@ MADE = {
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_name_makes_its_rule_as_published_or_with_a_share_of_all_samples(name):
     own, shared = MADE[name]
-    assert make_policy(TrainOptions("digits", policy=name)) == own
-    options = TrainOptions("digits", policy=name, fraction=0.3)
+    assert policy_of(name) == own
     if shared is None:
         with pytest.raises(InvalidValue, match=f"--fraction goes with .* Found --policy {name}"):
-            check(options)
+            policy_of(name, fraction=0.3)
     else:
-        check(options)
-        assert make_policy(options) == shared
+        assert policy_of(name, fraction=0.3) == shared
 
 
 @pytest.mark.parametrize("name", [name for name, (_, shared) in MADE.items() if shared])
 def test_a_fraction_of_everything_raises(name):
-    options = TrainOptions("digits", policy=name, fraction=1.0)
+    options = resolve(TrainOptions("digits", policy=name, fraction=1.0))
     with pytest.raises(InvalidValue, match=r"must be in \[0, 1\)"):
         make_policy(options), make_step_rule(options)
 
 
 def test_only_selective_backprop_has_a_step_rule():
-    assert make_step_rule(TrainOptions("digits")) is None
-    options = TrainOptions("digits", policy="selective-backprop")
+    assert make_step_rule(resolve(TrainOptions("digits"))) is None
+    options = resolve(TrainOptions("digits", policy="selective-backprop"))
     assert make_step_rule(options) == SelectiveBackprop()
     options.fraction = 0.25
     assert make_step_rule(options) == SelectiveBackprop(keep=0.75)
 
 
 def test_only_repb_measures_against_the_batch():
-    assert make_score(TrainOptions("digits")) == KLDivergence()
-    assert make_score(TrainOptions("digits", policy="repb", score="tv")) == RelativeToBatch(TotalVariation())
+    assert make_score(resolve(TrainOptions("digits"))) == KLDivergence()
+    options = resolve(TrainOptions("digits", policy="repb", score="tv"))
+    assert make_score(options) == RelativeToBatch(TotalVariation())
 
 
 def test_infobatch_ends_on_full_epochs_unless_a_share_is_asked_for():
     tails = [
-        make_schedule(TrainOptions("digits", policy=name, **more), 40).full_tail
+        make_schedule(resolve(TrainOptions("digits", policy=name, **more))).full_tail
         for name, more in (
             ("infobatch", {}),
             ("infobatch", {"fraction": 0.3}),
@@ -90,13 +92,49 @@ def test_infobatch_ends_on_full_epochs_unless_a_share_is_asked_for():
     assert tails == [0.125, 0.0, 0.5, 0.0, 0.1]
 
 
+def test_a_policy_that_is_exported_needs_no_other_line(monkeypatch):
+    from fallow import policies
+    from fallow.comparison.arms import make_arms
+
+    @dataclass(frozen=True)
+    class Even(Policy):
+        name = "even"
+        budget: float = 0.5
+
+        def decide(self, standing):
+            raise NotImplementedError
+
+    with pytest.raises(InvalidValue, match=r"Unknown policy\. Found 'even'"):
+        policy_of("even")
+    monkeypatch.setattr(policies, "Even", Even, raising=False)
+    monkeypatch.setattr(policies, "__all__", [*policies.__all__, "Even"])
+    assert policy_of("even") == Even()
+    assert policy_of("even", fraction=0.3) == Even(0.3)
+    with pytest.raises(InvalidValue, match="--low goes with --policy threshold"):
+        policy_of("even", low=0.1)
+    (arm,) = make_arms({"even": None}, (0.4,), TrainOptions("digits", epochs=5))
+    assert (arm.options.policy, arm.options.fraction) == ("even", pytest.approx(0.5))
+
+
+def test_the_policies_that_come_with_fallow_are_named_in_help():
+    assert set(policy_names()) <= set(POLICIES)
+
+
+def test_a_policy_without_a_share_says_so():
+    with pytest.raises(InvalidValue, match=r"The policy threshold takes no share\. Found 0\.3"):
+        Threshold.with_share(0.3)
+
+
+def test_what_chance_leaves_out_is_called_not_drawn():
+    drawn = {name for name in POLICIES if policy_of(name).draws}
+    assert drawn == {"soft", "below-mean", "infobatch", "seta", "repb", "random"}
+
+
 # The high side, the low side, and when outliers are measured
 
 
 def policy_of(name, **options):
-    made = TrainOptions("digits", policy=name, **options)
-    check(made)
-    return make_policy(made)
+    return make_policy(check(TrainOptions("digits", policy=name, **options)))
 
 
 @pytest.mark.parametrize(
@@ -139,13 +177,13 @@ def test_sides_that_cannot_be_meant_raise(name, options, text):
 def test_the_default_never_lets_an_outlier_wait_for_ever():
     """There is an epoch in which outliers are measured, whatever the policy with a high side."""
     for name in ("soft", "fraction", "threshold"):
-        schedule = make_schedule(TrainOptions("digits", policy=name, high="auto"), 20)
+        schedule = make_schedule(resolve(TrainOptions("digits", policy=name, high="auto", epochs=20)))
         assert any(schedule.measures(epoch) for epoch in range(20))
 
 
 @pytest.mark.parametrize("policy", ["soft", "fraction", "threshold"])
 def test_no_visits_are_refused_and_not_taken_for_none_given(policy):
-    options = TrainOptions("digits", policy=policy, high="auto", visits=0)
+    options = resolve(TrainOptions("digits", policy=policy, high="auto", visits=0))
     with pytest.raises(InvalidValue, match="`visits` must be at least 1"):
         make_policy(options)
 

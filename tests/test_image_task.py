@@ -25,7 +25,7 @@ def make(rule=None, score=None, dropout=0.0):
             nn.Linear(64, CLASSES),
         )
     sub = Subsampler(B, Threshold(low=0.1), Schedule(epochs=2))
-    return ImageTask(network, torch.zeros(1), torch.ones(1), sub, Recipe(0.1), score, rule)
+    return ImageTask(network, torch.zeros(1), torch.ones(1), sub, Recipe(0.1, 5e-4, 0.2), score, rule)
 
 
 def batch():

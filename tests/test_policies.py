@@ -68,7 +68,7 @@ EXAMPLES = {
 FAMILY = [
     member
     for member in (getattr(policies, name) for name in policies.__all__)
-    if issubclass(member, Policy) and not isabstract(member)
+    if isinstance(member, type) and issubclass(member, Policy) and not isabstract(member)
 ]
 EVERY = [policy for member in FAMILY for policy in EXAMPLES[member]]
 HARD = [p for p in EVERY if isinstance(p, Threshold) or (isinstance(p, Fraction) and p.exponent is None)]

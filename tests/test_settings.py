@@ -15,7 +15,6 @@ from fallow.comparison.options import CompareOptions
 from fallow.comparison.running import make_plan
 from fallow.errors import InvalidValue
 from fallow.options.checks import check
-from fallow.options.resolve import resolve
 from fallow.options.resume_options import stored_options
 from fallow.options.train_options import ON_DATA, TrainOptions
 from fallow.runs.checkpoints import Checkpoints
@@ -64,9 +63,8 @@ def trained(tmp_path_factory):
 
 def session_of(options, folder):
     """A session as ``fallow train`` makes it, before it trains."""
-    options = resolve(TrainOptions(**options))
-    check(options)
-    return Session(options, build(options, Told()), RunDirectory(folder), Told())
+    job = build(check(TrainOptions(**options)), Told())
+    return Session(job.options, job, RunDirectory(folder), Told())
 
 
 KINDS = {
@@ -90,7 +88,7 @@ def test_what_is_written_is_read_back_and_means_the_same(data, tmp_path, monkeyp
     monkeypatch.chdir(data)
     options = KINDS[kind] | CPU
     first = session_of(options, tmp_path / "a")
-    read = yaml.safe_load(config_text(first.used, first.settings))
+    read = yaml.safe_load(config_text(first.options, first.settings))
     for name in ("epochs", "batch_size"):
         assert isinstance(read[name], int), name
     assert ("learning_rate" in read) == (kind != "own data")
@@ -101,7 +99,7 @@ def test_what_is_written_is_read_back_and_means_the_same(data, tmp_path, monkeyp
     assert by_default == sorted(chosen - options.keys())
     assert by_default
     assert again.settings == first.settings | {"by_default": []}
-    assert yaml.safe_load(config_text(again.used, again.settings)) == read
+    assert yaml.safe_load(config_text(again.options, again.settings)) == read
 
 
 @pytest.mark.parametrize(
@@ -114,7 +112,7 @@ def test_what_is_written_is_read_back_and_means_the_same(data, tmp_path, monkeyp
 def test_a_default_stands_there_as_it_is_used(data, tmp_path, monkeypatch, kind, option, value):
     monkeypatch.chdir(data)
     session = session_of(KINDS[kind] | CPU, tmp_path / "run")
-    assert getattr(session.used, option) == value
+    assert getattr(session.options, option) == value
     assert option in session.settings["by_default"]
 
 
@@ -206,7 +204,7 @@ def test_a_default_that_hangs_on_an_option_follows_it_when_a_run_goes_on(trained
 def test_a_run_that_was_killed_before_its_first_state_begins_by_its_config(tmp_path):
     with RunDirectory.create(tmp_path / "run") as run:
         session = session_of(BASE, run.path)
-        run.write_text(run.config_path, config_text(session.used, session.settings))
+        run.write_text(run.config_path, config_text(session.options, session.settings))
     stored = stored_options(str(run.path))
     train(TrainOptions(**{**stored, "resume": str(run.path)}), Told())
     assert json.loads(run.summary_path.read_text())["settings"]["batch_size"] == 64

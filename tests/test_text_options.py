@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from fallow.errors import InvalidType, InvalidValue
 from fallow.options.checks import check
 from fallow.options.factories import make_policy
-from fallow.options.resolve import TABLES, high_side, planned_epochs, resolve
-from fallow.options.text_checks import TOKENIZERS
+from fallow.options.resolve import as_given, high_side, resolve
 from fallow.options.train_options import TrainOptions
 
 IMAGE, TEXT, LANGUAGE = "image", "text", "language-model"
@@ -75,8 +74,8 @@ RESOLVED = [
 def test_what_hangs_on_the_task(data, model, decay, share, epochs):
     found = resolve(TrainOptions(data=data))
     assert (found.model, found.weight_decay, found.test_share) == (model, decay, share)
-    assert planned_epochs(found) == planned_epochs(TrainOptions(data=data)) == epochs
-    assert planned_epochs(TrainOptions(data=data, epochs=3)) == 3
+    assert found.epochs == epochs
+    assert resolve(TrainOptions(data=data, epochs=3)).epochs == 3
 
 
 @pytest.mark.parametrize(
@@ -94,29 +93,24 @@ def test_what_hangs_on_the_task(data, model, decay, share, epochs):
     ],
 )
 def test_the_policy_where_nothing_is_said(given, policy):
-    options = TrainOptions(**given)
-    check(options)
-    assert resolve(options).policy == policy
-    assert make_policy(options) == make_policy(resolve(options))
-    share = 0.25 if resolve(options).task == "language-model" else 0.5
+    options = check(TrainOptions(**given))
+    assert options.policy == policy
+    share = 0.25 if options.task == "language-model" else 0.5
     assert make_policy(options).fraction == (given.get("fraction") or share)
 
 
-def test_resolving_changes_nothing_else_and_is_done_once():
-    given = TrainOptions(data="a.csv", max_tokens=50, token_low=0.1, seed=4)
-    found = resolve(given)
-    assert resolve(found) is found
+def test_resolving_changes_nothing_that_was_given_and_is_done_once():
+    options = TrainOptions(data="a.csv", max_tokens=50, doubt=0.0, seed=4)
+    resolved = resolve(options)
+    assert resolve(resolved) is resolved
     named = {"task": TEXT, "model": "small-transformer", "weight_decay": 0.05, "test_share": 0.2}
-    named["policy"] = "soft"
-    assert found == replace(given, **named)
-    assert given == TrainOptions(data="a.csv", max_tokens=50, token_low=0.1, seed=4)
-
-
-def test_what_is_said_stays():
-    said = {"task": TEXT, "model": "distilbert-base-uncased", "weight_decay": 0.0, "test_share": 0.3}
-    said["policy"] = "soft"
-    options = TrainOptions(data="a.csv", **said)
-    assert resolve(options) is options
+    assert as_given(resolved) == replace(options, **named, policy="soft")
+    assert options == TrainOptions(data="a.csv", max_tokens=50, doubt=0.0, seed=4)
+    changed = {name for name, value in vars(options).items() if getattr(resolved, name) != value}
+    assert changed == resolved.chosen | named.keys() | {"policy"}
+    assert {"text", "label", "exponent", "epochs"} <= resolved.chosen
+    assert not {"max_tokens", "doubt", "seed"} & resolved.chosen
+    assert resolved.noted == ["epochs", "label", "text"]
 
 
 def test_a_high_side_looks_for_wrong_labels_where_there_are_labels():
@@ -261,14 +255,6 @@ def test_thresholds_of_tokens_are_those_that_the_rule_takes(low, high):
     else:
         with pytest.raises(InvalidValue, match=r"^--token_(low|high) must be "):
             check(options)
-
-
-def test_names_are_those_that_the_readers_know():
-    from fallow.datasets.text_tables import SUFFIXES
-    from fallow.datasets.tokenizing import KINDS
-
-    assert TABLES == SUFFIXES
-    assert sorted(TOKENIZERS) == sorted(KINDS)
 
 
 def test_options_are_resolved_and_checked_without_torch():

@@ -43,7 +43,13 @@ def text_task(n=60, *, pad=0, score=None, rule=None, by_length=False, spread=Tru
         return made
 
     task = TextTask(
-        network or seeded(make), pad, a_subsampler(n), Recipe(0.1), score, rule, by_length=by_length
+        network or seeded(make),
+        pad,
+        a_subsampler(n),
+        Recipe(0.1, 5e-4, 0.2),
+        score,
+        rule,
+        by_length=by_length,
     )
     return task.eval()
 
@@ -271,7 +277,7 @@ def language_task(n=8, *, rule=None, plain=False, ratio=1.0, vocabulary=VOCABULA
 
     network = seeded(make)
     network = Plain(network) if plain else network
-    return LanguageModelTask(network, ratio, a_subsampler(n), Recipe(0.1), rule)
+    return LanguageModelTask(network, ratio, a_subsampler(n), Recipe(0.1, 5e-4, 0.2), rule)
 
 
 def windows(n=8, *, seed=0, short=True):

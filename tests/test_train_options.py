@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -11,10 +11,15 @@ from fallow import models
 from fallow.cli.main import main
 from fallow.comparison.options import NOT_SHARED, OF_AN_ARM
 from fallow.errors import DamagedData
+from fallow.options import resolve as resolving
 from fallow.options import train_options as options
+from fallow.options.resolve import DataFacts, as_given, is_open, resolve, resolve_on_data
 from fallow.options.resume_options import config_options
 from fallow.options.train_options import (
     ACCEPT,
+    ANEW,
+    AS_GIVEN,
+    CONSTANT,
     EITHER,
     FIXED,
     FREE,
@@ -22,6 +27,7 @@ from fallow.options.train_options import (
     HELP,
     LEFT,
     NEVER,
+    NOTED,
     OPTIONS,
     OWN,
     POLICIES,
@@ -49,7 +55,8 @@ def test_everything_is_known_of_it(name):
     assert known.resume in (FREE, ACCEPT, FIXED)
     assert known.tasks
     assert set(known.tasks) <= set(TASKS)
-    assert set(known.policies) <= set(POLICIES)
+    assert set(known.policies) | set(known.without) <= set(POLICIES)
+    assert known.default in (CONSTANT, AS_GIVEN, NOTED, ANEW)
     assert f"{name}: {HELP[name]}" in TrainOptions.__doc__
 
 
@@ -60,6 +67,67 @@ def test_what_is_known_does_not_contradict_itself():
     assert not OF_AN_ARM & named(arm=SHARED)
     assert all(OPTIONS[name].arm == OWN for name, known in OPTIONS.items() if known.policies)
     assert 15 <= len(named(common=True)) <= 25
+
+
+READ = DataFacts(samples=500, classes=10, name="digits", side=8)
+FACTS = {
+    "small": READ,
+    "large, without labels": replace(READ, samples=50_000, classes=None, side=None),
+    "a pretrained network": replace(READ, pretrained=True, longest=64),
+    "a LightningModule": replace(READ, trains_itself=True),
+    "data of one's own": DataFacts(samples=500, classes=None, trains_itself=True, batch_size=20),
+}
+MADE = {
+    f"{task} {policy} {name}": resolve_on_data(resolve(TrainOptions("x.csv", task, policy=policy)), facts)
+    for task in TASKS[1:]
+    for policy in ("auto", *POLICIES)
+    for name, facts in FACTS.items()
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_after_both_steps_an_option_is_none_only_if_that_means_something(name):
+    known = OPTIONS[name]
+    for case, made in MADE.items():
+        needed = made.task in known.tasks and (not known.policies or made.policy in known.policies)
+        assert not (is_open(made, name) and needed and not known.none), case
+    if known.none:
+        assert any(is_open(made, name) for made in MADE.values()), "None never happens"
+
+
+def test_what_is_chosen_is_what_the_fields_say_is_chosen():
+    choices = [*resolving._BY_OPTIONS, *resolving._BY_DATA]
+    assert sorted(choices) == sorted(set(OPTIONS) - named(default=CONSTANT))
+    for case, made in MADE.items():
+        assert made.chosen <= named(default=NOTED) | named(default=ANEW), case
+        assert set(made.noted) == made.chosen & named(default=NOTED), case
+        assert not any(is_open(made, name) for name in named(default=AS_GIVEN)), case
+
+
+@pytest.mark.parametrize("task", TASKS[1:])
+def test_what_is_given_stays_through_both_steps_and_is_not_noted(task):
+    first = resolve_on_data(resolve(TrainOptions("x.csv", task)), READ)
+    values = {name: getattr(first, name) for name in first.chosen}
+    again = resolve_on_data(resolve(replace(as_given(first), **values)), FACTS["large, without labels"])
+    assert {name: getattr(again, name) for name in values} == values
+    assert not again.chosen & values.keys()
+    assert not again.noted
+
+
+def test_the_batch_is_that_of_the_data_and_the_rate_follows_it():
+    def chosen(task, facts, **given):
+        made = resolve_on_data(resolve(TrainOptions("x.csv", task, **given)), facts)
+        return made.batch_size, made.learning_rate
+
+    large = FACTS["large, without labels"]
+    assert chosen("image", READ) == (64, 0.075)
+    assert chosen("image", large) == (256, 0.3)
+    assert chosen("image", large, batch_size=128) == (128, 0.15)
+    assert chosen("text", READ) == (64, 2e-3)
+    assert chosen("text", FACTS["a pretrained network"]) == (16, 5e-5)
+    assert chosen("language-model", READ) == (16, 6e-3)
+    assert chosen("language-model", FACTS["a pretrained network"]) == (32, 5e-5)
+    assert chosen("image", FACTS["data of one's own"]) == (20, None)
 
 
 def test_help_shows_what_most_people_need_in_groups_and_all_of_it_on_request(capsys):

@@ -244,7 +244,7 @@ def check_loss(network):
     """Assert that loss, scores and gradients are the cross-entropy of the model's own logits."""
     model = network.model.double().train(False)
     sub = Subsampler(4, Threshold(low=0.1), Schedule(epochs=2))
-    task = LanguageModelTask(network, 1.0, sub, Recipe(0.1))
+    task = LanguageModelTask(network, 1.0, sub, Recipe(0.1, 5e-4, 0.2))
     windows = torch.randint(0, 32, (4, 13), generator=torch.Generator().manual_seed(3))
     found = task.measured(windows)
     logits = model(input_ids=windows[:, :-1], use_cache=False).logits

@@ -28,7 +28,7 @@ from ..gaps.regions import THIN
 from ..options.checks import check
 from ..options.naming import check_named, other_name, shown, usable
 from ..options.own_classes import is_import_path
-from ..options.resolve import resolve
+from ..options.resolve import ResolvedOptions
 from ..options.resume_options import whole_options
 from ..options.train_options import TEXT_TASKS, TrainOptions
 from ..runs.data_changes import Changes
@@ -61,7 +61,7 @@ class SurveyedRun:
     """
 
     run: Run
-    options: TrainOptions
+    options: ResolvedOptions
     data: ImageData
     surveyor: Surveyor
     training: Survey
@@ -104,17 +104,16 @@ class SurveyedRun:
         named = {} if model is None else {"model": model}
         options = TrainOptions(**{**usable(stored), **named, "resume": str(run.directory.path)})
         check_named(stored, options, str(run.directory.path), trains=False)
-        check(options)
-        options = resolve(options)
-        if options.task in TEXT_TASKS:
+        resolved = check(options)
+        if resolved.task in TEXT_TASKS:
             step = "Use fallow.gaps.Surveyor, find_regions and choose in Python."
             raise invalid("Gaps are found in images.", f"{options.data}, which is text", step)
-        with seeded(options.seed):
-            data = read_data(options, console, run.data)
+        with seeded(resolved.seed):
+            data = read_data(resolved, console, run.data)
             assert isinstance(data, ImageData)
             data = in_order_of(data, run.data)
             density = run.directory.density_path if stored is kept else None
-            return _surveyed(run, options, data, weights, console, density)
+            return _surveyed(run, resolved, data, weights, console, density)
 
     def held_out(self) -> Survey:
         """Return how the samples look that the run's accuracy is measured on."""
@@ -256,7 +255,7 @@ class _Reservoir:
 
 def _surveyed(
     run: Run,
-    options: TrainOptions,
+    options: ResolvedOptions,
     data: ImageData,
     weights: bytes,
     console: Console,

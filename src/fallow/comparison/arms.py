@@ -15,8 +15,9 @@ from ..core.plan import thin_epochs
 from ..errors import FallowError, invalid, unknown_name
 from ..options.checks import check
 from ..options.factories import make_policy, make_schedule
-from ..options.resolve import planned_epochs, resolve
-from ..options.train_options import SHARE_POLICIES, TrainOptions
+from ..options.resolve import ResolvedOptions, as_given, resolve
+from ..options.train_options import OPTIONS, POLICIES, TrainOptions
+from ..policies import policy_names
 from .options import OF_AN_ARM, read_saved
 
 FULL, FEWER, RANDOM = "full", "fewer-epochs", "random"
@@ -45,7 +46,7 @@ class Arm:
 
     name: str
     saved: float | None
-    options: TrainOptions
+    options: ResolvedOptions
 
     @property
     def label(self) -> str:
@@ -55,7 +56,8 @@ class Arm:
 
 def known_arms() -> tuple[str, ...]:
     """Return the names of all arms that need no options."""
-    return tuple(dict.fromkeys((FULL, FEWER, RANDOM, *_NAMED, "threshold", *SHARE_POLICIES)))
+    shares = (name for name in (*POLICIES, *policy_names()) if name not in OPTIONS["fraction"].without)
+    return tuple(dict.fromkeys((FULL, FEWER, RANDOM, *_NAMED, "threshold", *shares)))
 
 
 def make_arms(
@@ -81,7 +83,7 @@ def make_arms(
         elif name == FULL:
             if at:
                 raise invalid("Full training saves nothing.", word, f"Name it {FULL}, without @{alone}.")
-            arms.append(Arm(FULL, None, replace(base, policy="full")))
+            arms.append(full_arm(base))
         else:
             shares = read_saved(alone) if at else saved
             arms += [Arm(name, share, _solved(name, share, base)) for share in shares]
@@ -99,12 +101,12 @@ def _check(arm: Arm) -> None:
     try:
         check(arm.options)
         make_policy(arm.options)
-        make_schedule(arm.options, planned_epochs(arm.options))
+        make_schedule(arm.options)
     except FallowError as error:
         raise type(error)(f"The arm {arm.label}: {error}") from None
 
 
-def _own(name: str, own: dict[str, Any], base: TrainOptions) -> TrainOptions:
+def _own(name: str, own: dict[str, Any], base: TrainOptions) -> ResolvedOptions:
     """Return the options of an arm that the user has made up."""
     if name in known_arms():
         raise invalid("Your own arm needs a name of its own.", name, f"Call it my-{name}.")
@@ -114,22 +116,31 @@ def _own(name: str, own: dict[str, Any], base: TrainOptions) -> TrainOptions:
         if option.replace("-", "_") not in OF_AN_ARM:
             raise unknown_name(f"option of the arm {name}", option, OF_AN_ARM)
     given = {option.replace("-", "_"): value for option, value in own.items()}
-    return resolve(replace(base, **{"policy": "auto", **given}))
+    return _with(base, {"policy": "auto", **given})
 
 
-def _solved(name: str, saved: float, base: TrainOptions) -> TrainOptions:
+def _with(base: TrainOptions, own: dict[str, Any]) -> ResolvedOptions:
+    """Return the options of an arm that sets some of its own; what was not given is chosen for it."""
+    return resolve(replace(as_given(base), **own))
+
+
+def full_arm(base: TrainOptions) -> Arm:
+    """Return full training."""
+    return Arm(FULL, None, _with(base, {"policy": "full"}))
+
+
+def _solved(name: str, saved: float, base: TrainOptions) -> ResolvedOptions:
     """Return the options with which ``name`` saves the share ``saved`` of full training's samples."""
-    if planned_epochs(base) == 1:
+    epochs = full_arm(base).options.epochs
+    if epochs == 1:
         step = "Train for more epochs, or compare full alone."
         raise invalid("One epoch cannot save: the first is always full.", "--epochs 1", step)
     if name == FEWER:
-        return replace(base, policy="full", epochs=fewer_epochs(planned_epochs(base), saved))
-    options = resolve(replace(base, **_NAMED.get(name, {"policy": name})))
-    if options.policy == "threshold":
-        options = replace(options, quantiles=True, low=saved)
-        return replace(options, low=epoch_share(name, saved, options))
-    options = replace(options, fraction=saved)  # a schedule may depend on whether there is one
-    return replace(options, fraction=epoch_share(name, saved, options))
+        return _with(base, {"policy": "full", "epochs": fewer_epochs(epochs, saved)})
+    own = _NAMED.get(name, {"policy": name})
+    share, own = ("low", own | {"quantiles": True}) if name == "threshold" else ("fraction", own)
+    # A schedule may depend on whether there is a share, and the share depends on the schedule.
+    return _with(base, own | {share: epoch_share(name, saved, _with(base, own | {share: saved}))})
 
 
 def fewer_epochs(epochs: int, saved: float) -> int:
@@ -141,7 +152,7 @@ def fewer_epochs(epochs: int, saved: float) -> int:
     return max(1, math.ceil(epochs * (1 - saved) - 1e-9))
 
 
-def epoch_share(name: str, saved: float, options: TrainOptions) -> float:
+def epoch_share(name: str, saved: float, options: ResolvedOptions) -> float:
     r"""Return the share to leave out of each epoch so that the whole run saves ``saved``.
 
     :math:`f = s E / (E - F)`, where F of the E epochs are full: warm-up, full tail, re-admission, and
@@ -150,8 +161,8 @@ def epoch_share(name: str, saved: float, options: TrainOptions) -> float:
     Raises:
         InvalidValue: where that is more than all.
     """
-    epochs = planned_epochs(options)
-    thin = thin_epochs(make_policy(options), make_schedule(options, epochs))
+    epochs = options.epochs
+    thin = thin_epochs(make_policy(options), make_schedule(options))
     if saved * epochs >= thin:
         most = thin / epochs
         raise invalid(

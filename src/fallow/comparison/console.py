@@ -12,7 +12,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from ..options.resolve import planned_epochs
 from ..spelling import one_line
 from ..terminal.rich_console import RichConsole, cell
 from .measure import measure_in
@@ -77,7 +76,7 @@ class Console:
         if self._bars is None or self._all is None:
             return
         if event.kind == "began":
-            epochs = planned_epochs(event.run.options)
+            epochs = event.run.options.epochs
             self._tasks[name] = self._bars.add_task(one_line(name), total=epochs, left="epochs")
         elif event.kind == "epoch":
             self._bars.update(self._tasks[name], completed=event.epoch)
@@ -129,7 +128,7 @@ class _Work:
 
     def note(self, event: Event) -> None:
         """Take notice of an epoch or an end."""
-        epochs = planned_epochs(event.run.options)
+        epochs = event.run.options.epochs
         self._shares[event.run.name] = event.epoch / epochs if event.kind == "epoch" else 0.0
         if event.kind in ("done", "failed"):
             self._shares[event.run.name] = 1.0
@@ -147,7 +146,7 @@ class _Work:
 def weight(run: Run, n: int) -> float:
     """Return about how many samples a run will train on; at most, where a threshold decides."""
     saved = 0.0 if run.options.policy == "full" else run.arm.saved or run.options.fraction or 0.0
-    return planned_epochs(run.options) * n * (1 - saved)
+    return run.options.epochs * n * (1 - saved)
 
 
 def duration(seconds: float) -> str:

@@ -15,8 +15,8 @@ from ..errors import damaged, invalid, wrong_state
 from ..files.lock import RunLock, open_lock
 from ..files.regular_file import check_folder
 from ..options.factories import make_policy
-from ..options.resolve import planned_epochs
-from ..options.train_options import ON_DATA, OPTIONS, TrainOptions, named
+from ..options.resolve import ResolvedOptions, as_given
+from ..options.train_options import ON_DATA, OPTIONS, named
 from ..policies import Policy
 from ..runs.directory import RunDirectory
 from .arms import FULL, Arm
@@ -24,7 +24,7 @@ from .files import FORMAT, read_config, read_settings, read_summary
 from .options import NOT_SHARED
 
 _LOCK = ".lock"
-_DIALS = {name for name, known in OPTIONS.items() if known.policies} - {"fraction"}
+_DIALS = {name for name, known in OPTIONS.items() if known.policies}
 """Options that are fields of a policy and of nothing else; a fraction may be that of a step rule too."""
 
 
@@ -40,7 +40,7 @@ class Run:
 
     arm: Arm
     seed: int
-    options: TrainOptions
+    options: ResolvedOptions
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class Run:
         return self.summary() is None and RunDirectory(self.path).checkpoints.newest().found is not None
 
     @property
-    def session(self) -> TrainOptions:
+    def session(self) -> ResolvedOptions:
         """Return the options by which it is trained from here on."""
         return replace(self.options, out=None, resume=str(self.path)) if self.begun else self.options
 
@@ -68,7 +68,7 @@ class Run:
         if not (self.path / "usage.svg").exists() or not files.summary_path.exists():
             return None
         summary = read_summary(files.summary_path)
-        done = summary.get("finished", True) and len(summary["epochs"]) == planned_epochs(self.options)
+        done = summary.get("finished", True) and len(summary["epochs"]) == self.options.epochs
         return summary if done else None
 
 
@@ -84,7 +84,7 @@ class Plan:
         out: the folder.
     """
 
-    base: TrainOptions
+    base: ResolvedOptions
     arms: tuple[Arm, ...]
     saved: tuple[float, ...]
     seeds: tuple[int, ...]
@@ -104,8 +104,10 @@ class Plan:
     @property
     def settings(self) -> dict[str, Any]:
         """What must be equal for two comparisons to be one: the options that all runs share."""
-        shared = {name: value for name, value in asdict(self.base).items() if name not in NOT_SHARED}
-        return json.loads(json.dumps(shared | {"epochs": planned_epochs(self.base)}))  # type: ignore[no-any-return]
+        shared = {
+            name: value for name, value in asdict(as_given(self.base)).items() if name not in NOT_SHARED
+        }
+        return json.loads(json.dumps(shared))  # type: ignore[no-any-return]
 
     def check_folder(self) -> None:
         """Raise where the folder holds something else, or runs with other settings.
@@ -155,7 +157,7 @@ class Plan:
         if not path.exists():
             return
         before = read_config(path)
-        now = {name: value for name, value in asdict(run.options).items() if value is not None}
+        now = {name: value for name, value in asdict(as_given(run.options)).items() if value is not None}
         for name in ("out", *named(session=True)):
             before.pop(name, None)
             now.pop(name, None)

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from ..errors import DamagedData, InvalidValue, wrong_state
 from ..import_path import without_runs
-from ..options.resolve import planned_epochs
+from ..options.resolve import as_given
 from .arms import Arm
 from .plan import Run
 
@@ -199,7 +199,7 @@ class Pool:
         """
         for number, worker in enumerate(self._workers):
             checked = [full, *(arms if number == 0 else ())]
-            options = [[arm.label, asdict(arm.options)] for arm in checked]
+            options = [[arm.label, asdict(as_given(arm.options))] for arm in checked]
             worker.ask(do="probe", arms=options, seconds=seconds)
         found = [self._next("probed") for _ in self._workers]
         rates = [message["rate"] for message in found if message["rate"]]
@@ -225,7 +225,7 @@ class Pool:
                 continue
             run, worker.run = worker.run, None
             if message["say"] == "done":
-                yield Event("done", run, planned_epochs(run.options))
+                yield Event("done", run, run.options.epochs)
             else:
                 yield Event("failed", run, reason=_reason(worker, message))
             if message["say"] == "gone":
@@ -237,7 +237,7 @@ class Pool:
 
     def _give(self, worker: _Worker, run: Run) -> Event:
         worker.run = run
-        worker.ask(do="train", options=asdict(run.session))
+        worker.ask(do="train", options=asdict(as_given(run.session)))
         return Event("began", run)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..options.resolve import planned_epochs
+from ..options.resolve import as_given
 from .arms import CONTROLS, FULL
 from .files import FORMAT
 from .measure import ACCURACY, BITS, Measure, gain, measure_in
@@ -65,7 +65,7 @@ def _samples_of_full(summaries: Any, plan: Plan) -> int | None:
     """Return how many samples full training goes through."""
     for summary in summaries:
         if summary is not None:
-            return int(summary["epochs"][0]["samples_full"]) * planned_epochs(plan.base)
+            return int(summary["epochs"][0]["samples_full"]) * plan.base.epochs
     return None
 
 
@@ -75,7 +75,9 @@ def _run_row(
     row: dict[str, Any] = {"name": run.name, "arm": run.arm.name, "saved": run.arm.saved, "seed": run.seed}
     if summary is None or full_samples is None:
         return row | {"status": "failed" if reason else "not run", "reason": reason}
-    changed = {name: value for name, value in asdict(run.options).items() if value not in (None, [], {})}
+    changed = {
+        name: value for name, value in asdict(as_given(run.options)).items() if value not in (None, [], {})
+    }
     epochs = [{name: epoch[name] for name in _OF_AN_EPOCH} for epoch in summary["epochs"]]
     return (
         row
@@ -103,7 +105,7 @@ def _arms(plan: Plan, rows: Sequence[dict[str, Any]], measure: Measure) -> list[
                 "label": arm.label,
                 "n": len(own),
                 "seeds": [row["seed"] for row in own],
-                "epochs": planned_epochs(arm.options),
+                "epochs": arm.options.epochs,
                 "diverged": sum(bool(row.get("diverged")) for row in own),
                 ACCURACY.name: _values_of(own, ACCURACY.name),
                 BITS.name: _values_of(own, BITS.name),

@@ -11,13 +11,13 @@ from typing import Any
 
 from ..errors import check_integer, invalid, invalid_type, missing_extra, unknown_name
 from ..options.checks import check
-from ..options.resolve import planned_epochs, resolve
+from ..options.resolve import as_given, resolve
 from ..options.resume_options import located
 from ..options.train_options import TrainOptions
 from ..report.charts import save_frontier
 from ..runs.directory import RunDirectory
 from ..terminal.streams import say_json
-from .arms import CONTROLS, FEWER, FULL, Arm, make_arms
+from .arms import CONTROLS, FEWER, FULL, full_arm, make_arms
 from .measure import gains
 from .options import NOT_SHARED, CompareOptions, read_arms, read_saved, read_seeds
 from .plan import Plan, Run
@@ -122,15 +122,14 @@ def make_plan(options: CompareOptions, base: TrainOptions) -> Plan:
     Raises:
         InvalidValue: for options that cannot be meant.
     """
-    check(base)
-    base = resolve(base)
-    base = replace(base, epochs=planned_epochs(base), data=located(base.data))
+    found = check(base)
+    shared = resolve(replace(as_given(found), epochs=found.epochs, data=located(found.data)))
     if options.jobs is not None:
         check_integer("jobs", options.jobs, 1)
     saved, seeds = read_saved(options.saved), read_seeds(options.seeds)
-    name = base.data.replace(":", ".").strip("/").split("/")[-1]
+    name = shared.data.replace(":", ".").strip("/").split("/")[-1]
     out = Path(options.out or f"comparisons/{name}")
-    return Plan(base, tuple(make_arms(read_arms(options.arms), saved, base)), saved, seeds, out)
+    return Plan(shared, tuple(make_arms(read_arms(options.arms), saved, shared)), saved, seeds, out)
 
 
 def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool = False) -> Comparison | None:
@@ -168,7 +167,7 @@ def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool 
 
 def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: bool) -> dict[str, str]:
     """Look, say how long it takes, train; return why runs failed."""
-    first = Arm(FULL, None, replace(plan.base, policy="full", seed=plan.seeds[0]))
+    first = full_arm(replace(plan.base, seed=plan.seeds[0]))
     arms = [replace(arm, options=replace(arm.options, seed=plan.seeds[0])) for arm in plan.arms]
     probe = pool.probe(first, arms, PROBE_SECONDS)
     seconds = expected_seconds(missing, probe, int(pool.jobs or 1))
@@ -205,12 +204,12 @@ def expected_seconds(missing: list[Run], probe: Probe, jobs: int) -> float | Non
     from .console import weight
 
     samples = sum(weight(run, probe.n) for run in missing)
-    evaluations = sum(planned_epochs(run.options) for run in missing) * probe.test_seconds
+    evaluations = sum(run.options.epochs for run in missing) * probe.test_seconds
     together = samples / sum(probe.rates) + evaluations / jobs
     longest = max(
         (
             weight(run, probe.n) * len(probe.rates) / sum(probe.rates)
-            + planned_epochs(run.options) * probe.test_seconds
+            + run.options.epochs * probe.test_seconds
             for run in missing
         ),
         default=0.0,
@@ -234,7 +233,7 @@ def _off(plan: Plan) -> str:
     said = []
     for arm in plan.arms:
         if arm.name == FEWER and arm.saved is not None:
-            left, full = planned_epochs(arm.options), planned_epochs(plan.base)
+            left, full = arm.options.epochs, plan.base.epochs
             saved = 1 - left / full
             if abs(saved - arm.saved) > NEAR:
                 share = f"only {100 * saved:.0f} %" if left < full else "nothing"

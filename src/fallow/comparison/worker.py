@@ -17,7 +17,6 @@ import threading
 import time
 import traceback
 from contextlib import suppress
-from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -28,9 +27,8 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from ..core.history import EpochRecord
 from ..errors import FallowError
 from ..integrations.lightning import SubsamplingCallback
-from ..options.factories import make_score
 from ..options.own_classes import is_import_path
-from ..options.resolve import resolve
+from ..options.resolve import ResolvedOptions, resolve
 from ..options.train_options import TrainOptions, named
 from ..runs.directory import RunDirectory
 from ..tasks.console import Console
@@ -141,7 +139,7 @@ class Worker:
             traceback.print_exc()
             self.wire.say("error", message=f"{type(error).__name__}: {error}", kind="")
 
-    def _data(self, options: TrainOptions) -> Data | None:
+    def _data(self, options: ResolvedOptions) -> Data | None:
         """Return the data of a run, held from the run before where they are the same."""
         if is_import_path(options.data) or options.resume is not None:  # which is read as the run had it
             return None
@@ -151,7 +149,7 @@ class Worker:
             self._held = wanted, read_data(options, self.console)
         return self._held[1]
 
-    def _probe(self, arms: dict[str, TrainOptions], seconds: float) -> None:
+    def _probe(self, arms: dict[str, ResolvedOptions], seconds: float) -> None:
         """Build every arm, so that what is wrong is said now, and train the first for so many seconds."""
         self.console.notes.clear()
         options = next(iter(arms.values()))
@@ -167,10 +165,10 @@ class Worker:
             except FallowError as error:
                 raise type(error)(f"The arm {label}: {error}") from None
         watch = _Pace(job.subsampler.n / len(job.train), seconds)
-        callbacks = [SubsamplingCallback(job.subsampler, make_score(options)), watch]
+        callbacks = [SubsamplingCallback(job.subsampler, job.score), watch]
         with seeded(options.seed), tempfile.TemporaryDirectory() as folder, suppress(_Enough):
             trainer = make_trainer(options, RunDirectory(folder), callbacks)
-            said = shared(settings_of(replace(options, **job.defaults), job, trainer))
+            said = shared(settings_of(job.options, job, trainer))
             fit(trainer, job)
         rate = watch.samples / watch.seconds if watch.seconds else None
         notes = list(dict.fromkeys(filter(None, [*said, *self.console.notes])))

@@ -19,6 +19,7 @@ from .finding_ranges import crowding_notes, find_extremes, range_notes, ranges_o
 from .image_files import UNREAD_SUFFIXES
 from .images import ImageData, ImageDataset, LeftOutWarning, Progress
 from .listing import Listing, Part, counted, find_parts, hold_out, no_images, number
+from .names import TEST_SHARE
 from .pixel_range import NO_RANGES, PixelRanges
 from .walking import shown
 
@@ -30,7 +31,7 @@ def load_folder(
     folder: str | os.PathLike[str],
     *,
     seed: int = 0,
-    test_share: float = 0.2,
+    test_share: float = TEST_SHARE,
     skip_corrupt: bool = False,
     image_size: int | None = None,
     ranges: PixelRanges = NO_RANGES,

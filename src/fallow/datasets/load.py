@@ -10,7 +10,7 @@ from .digits import load_digits
 from .folder import load_folder
 from .hub_images import load_hub_images
 from .images import ImageData, Progress
-from .names import KNOWN, not_found
+from .names import KNOWN, TEST_SHARE, not_found
 from .npz import load_npz
 from .pixel_range import NO_RANGES, PixelRanges
 
@@ -19,7 +19,7 @@ def load_images(
     data: str | os.PathLike[str],
     *,
     seed: int = 0,
-    test_share: float = 0.2,
+    test_share: float = TEST_SHARE,
     skip_corrupt: bool = False,
     image_size: int | None = None,
     ranges: PixelRanges = NO_RANGES,

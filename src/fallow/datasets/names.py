@@ -12,6 +12,12 @@ KNOWN = ("digits",)
 """The data set that is known by name: images with classes, which scikit-learn carries."""
 LEFT = ("fashion-mnist", "cifar10", "cifar10n", "20newsgroups", "r8", "shakespeare")
 """Data sets that earlier versions fetched: a script beside the package writes each of them as a file."""
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+"""Endings of files that are tables."""
+TOKENIZERS = ("bpe", "byte")
+"""What cuts texts into tokens."""
+TEST_SHARE, SHARE_OF_TEXT = 0.2, 0.1
+"""The share of data without a test part that is held out by default; of a FILE.txt."""
 
 
 def check_there(data: str, *, resumed: bool = False) -> None:

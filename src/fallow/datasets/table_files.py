@@ -19,11 +19,11 @@ from ..files.regular_file import opened
 from .columns import Columns
 from .hub_names import load_parts
 from .json_lines import read_objects
+from .names import TABLES
 from .parquet_file import batches, check_expanded, opened_parquet
 from .table_labels import ClassName, is_nothing
 from .texts import not_utf8
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _NAME_THEM = "Name --text and --label."
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 LONGEST, _LONGEST_HEADER = 1 << 25, 1 << 20
@@ -46,8 +46,8 @@ def read_file(path: Path, columns: list[str], inside: Path | None = None) -> Col
         ModuleNotFoundError: without what reads it.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise invalid("Texts must be a table.", path, f"Name a file that ends in {', '.join(SUFFIXES)}.")
+    if suffix not in TABLES:
+        raise invalid("Texts must be a table.", path, f"Name a file that ends in {', '.join(TABLES)}.")
     rows: Sequence[int]
     unit = "line"
     try:

@@ -16,13 +16,14 @@ from ..files.regular_file import what_lies_at
 from .columns import Columns
 from .held_out import TEST, held_out_of_all, keyed
 from .hub_names import HELD_OUT
-from .table_files import SUFFIXES, read_file, read_hugging_face
+from .names import TABLES, TEST_SHARE
+from .table_files import read_file, read_hugging_face
 from .table_labels import classes_of, names_of, without_label
 from .texts import Corpus, Document, TextData, Texts, as_bytes, soft_labels
 
 
 def load_text_table(
-    data: str | os.PathLike[str], text: str, labels: Sequence[str], *, test_share: float = 0.2
+    data: str | os.PathLike[str], text: str, labels: Sequence[str], *, test_share: float = TEST_SHARE
 ) -> TextData:
     """Read texts with a class each.
 
@@ -70,7 +71,7 @@ def load_text_table(
     return TextData(_name(os.fspath(data)), train, test, classes, notes, drawn)
 
 
-def load_documents(data: str | os.PathLike[str], text: str, *, test_share: float = 0.2) -> Corpus:
+def load_documents(data: str | os.PathLike[str], text: str, *, test_share: float = TEST_SHARE) -> Corpus:
     """Read a document a row that is not blank, for a language model; see :func:`load_text_table`."""
     parts = _Parts.of(os.fspath(data), [text], test_share)
     train, test = (
@@ -155,7 +156,7 @@ def _tables(folder: Path) -> dict[str, Path]:
     """Return the file of each part in a folder."""
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in SUFFIXES or file.stem not in ("train", *HELD_OUT):
+        if file.suffix.lower() not in TABLES or file.stem not in ("train", *HELD_OUT):
             continue
         if file.stem in found:
             both = f"{found[file.stem].name} and {file.name}"

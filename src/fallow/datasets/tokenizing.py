@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import damaged, invalid, missing_extra, unknown_name
+from .names import TOKENIZERS
 
-KINDS = ("bpe", "byte")
 PAD, START = "<|pad|>", "<|start|>"
 LARGEST = 1_000_000
 """Tokens that are learned at most: memory is taken for all of them at once."""
@@ -67,8 +67,8 @@ class Tokenizer:
             InvalidValue: for another kind, or a vocabulary that is too small.
             ModuleNotFoundError: without the library.
         """
-        if kind not in KINDS:
-            raise unknown_name("tokenizer", kind, KINDS)
+        if kind not in TOKENIZERS:
+            raise unknown_name("tokenizer", kind, TOKENIZERS)
         special = [PAD, START]
         if kind == "bpe" and vocabulary < _BYTES + len(special):
             rule = f"A vocabulary must have room for all bytes: {_BYTES + len(special)}."

@@ -17,9 +17,8 @@ from pathlib import Path
 
 from ..errors import DamagedData, damaged
 
-_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-# Opening a FIFO waits for a writer otherwise. Regular files do not mind.
-_FLAGS |= getattr(os, "O_NONBLOCK", 0)
+# Without O_NONBLOCK opening a FIFO waits for a writer. Regular files do not mind.
+_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_BINARY", "O_NONBLOCK"))
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _BY_FOLDER = os.open in os.supports_dir_fd and bool(_NOFOLLOW)

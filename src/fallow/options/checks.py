@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..errors import invalid, unknown_name
 from .data_checks import check_data_options
 from .kinds import check_kinds
 from .own_classes import is_import_path, nearly_import_path
-from .resolve import high_side, resolve
+from .resolve import ResolvedOptions, as_given, high_side, resolve
 from .text_checks import check_texts
 from .train_options import (
     AUGMENTS,
@@ -25,17 +26,16 @@ from .train_options import (
 )
 
 
-def check(options: TrainOptions) -> None:
-    """Raise where options contradict each other; nothing has been read or made yet.
+def check(options: TrainOptions) -> ResolvedOptions:
+    """Return the options resolved; raise if they contradict each other. Nothing has been read or made yet.
 
     Raises:
         InvalidType: for an option of another kind than its annotation.
         InvalidValue: for an unknown name, or an option that its policy does not use.
     """
-    check_kinds(options)
-    if options.task in TASKS and resolve(options) is not options:
-        check(resolve(options))
-        return
+    check_kinds(as_given(options))
+    resolved = resolve(options)
+    options = as_given(resolved)  # what is chosen contradicts nothing, and no message names it
     if not options.data:
         step = "Name it, as --data digits, or go on with a run by --resume RUN."
         raise invalid("--data must say what to train on.", "none", step)
@@ -43,7 +43,7 @@ def check(options: TrainOptions) -> None:
         raise invalid("--accept goes with --resume.", f"--accept {options.accept}", "Leave it out.")
     for name, known in (
         ("task", TASKS),
-        ("policy", POLICIES),
+        ("policy", _policies(options)),
         ("augment", AUGMENTS),
         ("on_storage_error", ("warn", "stop")),
     ):
@@ -54,7 +54,7 @@ def check(options: TrainOptions) -> None:
         raise unknown_name("logger", options.logger, LOGGERS)
     _check_model(options)
     _check_use(options)
-    _check_sides(options)
+    _check_sides(options, resolved)
     _check_density(options)
     check_texts(options)
     check_data_options(options)
@@ -63,6 +63,7 @@ def check(options: TrainOptions) -> None:
         value = getattr(options, name)
         if isinstance(value, str) and value not in words:
             raise invalid(f"--{name} must be a number or {' or '.join(words)}.", value)
+    return resolved
 
 
 def _check_model(options: TrainOptions) -> None:
@@ -73,20 +74,31 @@ def _check_model(options: TrainOptions) -> None:
         raise unknown_name("model", options.model, IMAGE_MODELS)
 
 
+def _policies(options: TrainOptions) -> Iterable[str]:
+    """Return the names of all policies; those that come with fallow are known without importing any."""
+    if options.policy in POLICIES:
+        return POLICIES
+    from ..policies import policy_names
+
+    return dict.fromkeys((*POLICIES, *policy_names()))
+
+
 _USED_WITH: dict[tuple[str, ...], str] = {TEXT_TASKS: "texts", IMAGE_TASKS: "images"}
 
 
 def _check_use(options: TrainOptions) -> None:
     """Raise for an option that the task or the policy has no use for."""
     for name, known in OPTIONS.items():
-        given = getattr(options, name)
-        if options.task not in known.tasks and _is_given(given):
+        value = getattr(options, name)
+        if options.task not in known.tasks and _is_given(value):
             what = _USED_WITH.get(known.tasks, f"--task {' or '.join(known.tasks)}")
-            found = f"--{name} {given} with --task {options.task}"
+            found = f"--{name} {value} with --task {options.task}"
             raise invalid(f"--{name} goes with {what}.", found, "Leave it out.")
-        if known.policies and given is not None and options.policy not in known.policies:
+        fits = options.policy in known.policies if known.policies else options.policy not in known.without
+        if value is not None and not fits:
+            policies = known.policies or [policy for policy in POLICIES if policy not in known.without]
             raise invalid(
-                f"--{name} goes with --policy {' or '.join(known.policies)}.",
+                f"--{name} goes with --policy {' or '.join(policies)}.",
                 f"--policy {options.policy}",
                 f"Leave --{name} out, or choose another policy.",
             )
@@ -137,8 +149,8 @@ def _check_density(options: TrainOptions) -> None:
         raise invalid("An autoencoder has no labels to score by.", f"--score {options.score}", step)
     if not options.by_density:
         for name in ("density_args", "layers"):
-            if given := getattr(options, name):
-                raise invalid(f"--{name} goes with --score density.", given, "Leave it out.")
+            if value := getattr(options, name):
+                raise invalid(f"--{name} goes with --score density.", value, "Leave it out.")
         if options.density != DENSITIES[0] and options.resume is None:
             step = "Leave it out, or name --score density."
             raise invalid("--density goes with --score density.", f"--density {options.density}", step)
@@ -155,9 +167,9 @@ def _check_density(options: TrainOptions) -> None:
         raise invalid("--score density goes with rules that read one score a sample.", options.policy, step)
 
 
-def _check_sides(options: TrainOptions) -> None:
+def _check_sides(options: TrainOptions, resolved: ResolvedOptions) -> None:
     """Raise for options of a high side that there is not, or a low one that nothing audits."""
-    if high_side(options) is None and options.visits is not None:
+    if high_side(resolved) is None and options.visits is not None:
         step = "Set --high to a number or auto, or leave it out."
         raise invalid("--visits is for outliers, which need --high.", f"--visits {options.visits}", step)
     if options.policy == "threshold" and options.low == "auto" and options.readmit_every == 0:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..datasets.names import KNOWN
 from ..errors import InvalidValue, invalid
 from .own_classes import is_import_path
-from .resolve import usual_share
+from .resolve import ResolvedOptions, usual
 from .train_options import TrainOptions
 
 _FOR_LABELS = ("doubt", "keep_rare", "min_kept_per_class")
@@ -21,7 +21,7 @@ def check_data_options(options: TrainOptions) -> None:
     """Raise for options that data of this name have no use for.
 
     Args:
-        options: resolved ones.
+        options: those that were given, with what is kept as if it had been.
 
     Raises:
         InvalidValue: naming the option.
@@ -49,11 +49,11 @@ def check_data_options(options: TrainOptions) -> None:
         raise invalid("--task autoencoder has one model.", f"--model {options.model}", step)
 
 
-def check_share_is_used(options: TrainOptions, drawn: float | None) -> None:
+def check_share_is_used(options: ResolvedOptions, drawn: float | None) -> None:
     """Raise if a share to hold out was named and the data, as they were read, bring a test part of their own.
 
     Args:
-        options: resolved ones.
+        options: of the training.
         drawn: the share that was held out; None if the data brought their test part.
     """
     if drawn is None and options.resume is None and not options.data.lower().endswith(".txt"):
@@ -61,7 +61,7 @@ def check_share_is_used(options: TrainOptions, drawn: float | None) -> None:
 
 
 def _refuse_share(options: TrainOptions) -> None:
-    if options.test_share not in (None, usual_share(options.data)):
+    if options.test_share != usual(options, "test_share"):
         raise _own_part(options)
 
 

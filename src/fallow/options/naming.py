@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import InvalidValue, invalid
 from .own_classes import is_import_path
-from .train_options import OUR_MODELS, TrainOptions
+from .train_options import ONCE, OUR_MODELS, TrainOptions
 
 PLAIN_TRAINER = {
     "accumulate_grad_batches", "barebones", "benchmark", "check_val_every_n_epoch", "detect_anomaly",
@@ -28,7 +28,6 @@ PLAIN_TRAINER = {
 """Arguments of Lightning's Trainer that neither load code nor write: a run may store them, if plain."""
 PROCESSES_A_CORE = 4
 """A run that was trained with more processes than so many a core starts them only if they are named again."""
-_OF_A_SESSION = ("resume", "accept")
 _UNSAID = {"data": "", "model": "auto", "density": "gaussian-mixture"}
 _NOUNS = {"data": "data", "model": "network", "density": "density"}
 _LONGEST = 120
@@ -36,7 +35,7 @@ _LONGEST = 120
 
 def usable(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a run that may be taken from it; the others have to be named again."""
-    found = {name: value for name, value in stored.items() if name not in _OF_A_SESSION}
+    found = {name: value for name, value in stored.items() if name not in ONCE}
     for name in _own(stored):
         found.pop(name)
     if _has_loading_arguments(stored):

@@ -1,70 +1,121 @@
-"""What options become where nothing is said: by the task, the data and each other. Loads no torch."""
+"""What options become if they are not given. Loads no torch.
+
+There are two steps. :func:`resolve` chooses what follows from the options alone, once, where they enter: from
+the command line or Python, as an arm of a comparison, or with a run that is resumed. :func:`resolve_on_data`
+chooses the rest once the data have been read. After both an option is None only if that means something: see
+``none`` in :class:`~fallow.options.train_options.Option`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-from ..datasets.names import KNOWN
-from .train_options import OPTIONS, TEXT_TASKS, TrainOptions
+from ..datasets import names
+from .own_classes import is_import_path
+from .train_options import ANEW, AS_GIVEN, NOTED, OPTIONS, TEXT_MODELS, TEXT_TASKS, TrainOptions, named
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-USUAL_SHARE, SHARE_OF_TEXT = 0.2, 0.1
-"""The share that is held out where nothing is said; of a FILE.txt."""
-_MODELS = {"text": "small-transformer", "language-model": "small-gpt"}
-_WEIGHT_DECAY = {"text": 0.05, "language-model": 0.1}
-
-
-def resolve(options: TrainOptions) -> TrainOptions:
-    """Return the options with task, network, policy and what depends on them; itself if all are named."""
-    task = _task(options) if options.task == "auto" else options.task
-    model = _MODELS.get(task, "small-conv") if options.model == "auto" else options.model
-    share = usual_share(options.data) if options.test_share is None else options.test_share
-    decay = _WEIGHT_DECAY.get(task, 5e-4) if options.weight_decay is None else options.weight_decay
-    policy = _policy(options, task) if options.policy == "auto" else options.policy
-    found = replace(options, task=task, model=model, weight_decay=decay, test_share=share, policy=policy)
-    return options if found == options else found
+_DEFAULTS = vars(TrainOptions())
+_KEPT_AS_GIVEN = named(default=AS_GIVEN)
+_TOKENS = {"text": (256, 16_000), "language-model": (128, 1024)}
+"""How many tokens a text, or a window, has at most, and how many different ones there are."""
+_MANY = 10_000
+"""So many images are trained in large batches."""
 
 
-def planned_epochs(options: TrainOptions) -> int:
-    """Return how many epochs the training has, named or by default."""
-    usual = 10 if resolve(options).task in TEXT_TASKS else 20
-    return options.epochs or (30 if options.data == "digits" else usual)
+@dataclass
+class ResolvedOptions(TrainOptions):
+    """Options with everything chosen that follows from the options alone; :func:`resolve` makes them.
+
+    Whoever replaces an option of theirs replaces that one alone: what was chosen by it stays. To choose anew,
+    resolve what :func:`as_given` returns.
+
+    Args:
+        chosen: the options that were not given and that a run does not keep as if they had been.
+    """
+
+    epochs: int = 0
+    weight_decay: float = 0.0
+    test_share: float = 0.0
+    readmit_every: int = 0
+    full_tail: float = 0.0
+    chosen: frozenset[str] = frozenset()
+
+    @property
+    def noted(self) -> list[str]:
+        """The options that were not given and whose values a run keeps, sorted."""
+        return sorted(name for name in self.chosen if OPTIONS[name].default != ANEW)
 
 
-def high_side(options: TrainOptions) -> float | str | None:
-    """Return the bound above which samples are outliers; None for no such side."""
-    if options.high is None:
-        # Without labels nothing tells a wrong one from a rare one.
-        return "auto" if options.policy == "soft" and options.task != "language-model" else None
-    return None if options.high == "none" else options.high
+@dataclass(frozen=True)
+class DataFacts:
+    """What options depend on that only the data, and the network for them, can tell.
+
+    Args:
+        samples: how many there are to train on, before any are added.
+        classes: how many of them occur among the labels; None without labels.
+        name: of the data set, of images.
+        side: of images that were all made squares of one size; else None.
+        pretrained: whether the network comes from Hugging Face.
+        longest: how many tokens it takes at most; None if it sets no limit.
+        trains_itself: whether the network is a LightningModule of the user's own.
+        batch_size: of the user's own data module; None for data that fallow reads.
+    """
+
+    samples: int
+    classes: int | None
+    name: str = ""
+    side: int | None = None
+    pretrained: bool = False
+    longest: int | None = None
+    trains_itself: bool = False
+    batch_size: int | None = None
 
 
-def usual_share(data: str) -> float:
-    """Return the share that is held out of data of a name by default."""
-    return SHARE_OF_TEXT if data.lower().endswith(".txt") else USUAL_SHARE
+def resolve(options: TrainOptions) -> ResolvedOptions:
+    """Return the options with everything chosen that follows from them alone; itself if that is done."""
+    if isinstance(options, ResolvedOptions):
+        return options
+    resolved = ResolvedOptions(**{field.name: getattr(options, field.name) for field in fields(TrainOptions)})
+    return _choose(resolved, _BY_OPTIONS, lambda choice: choice(resolved))
 
 
-def _task(options: TrainOptions) -> str:
-    """Return what data are for, where nothing is said."""
-    name = options.data
-    if name.lower().endswith(".txt"):
-        return "language-model"
-    if name in KNOWN:
-        return "image"
-    if options.label is not None:
-        return "text"
-    if options.text is not None:
-        return "language-model"
-    table = name.startswith("hf:") or Path(name).suffix.lower() in TABLES
-    return "text" if table or _holds_tables(name) else "image"
+def resolve_on_data(options: ResolvedOptions, facts: DataFacts) -> ResolvedOptions:
+    """Return the options with everything chosen that depends on the data too."""
+    resolved = replace(options)
+    return _choose(resolved, _BY_DATA, lambda choice: choice(resolved, facts))
 
 
-def _policy(options: TrainOptions, task: str) -> str:
-    """Return which samples are left out where nothing is said: what did best in benchmarks/RESULTS.md."""
-    of_draws = (name for name, known in OPTIONS.items() if known.policies == ("soft",))
-    drawn = any(getattr(options, name) is not None for name in of_draws)
-    return "fraction" if task == "language-model" and options.score == "kl" and not drawn else "soft"
+def _choose(
+    resolved: ResolvedOptions, choices: Mapping[str, Callable[..., Any]], value_of: Callable[[Any], Any]
+) -> ResolvedOptions:
+    """Choose in turn each option that is open; one may depend on those before it."""
+    for name, choice in choices.items():
+        if is_open(resolved, name) and (value := value_of(choice)) is not None:
+            setattr(resolved, name, value)
+            resolved.chosen |= {name} - _KEPT_AS_GIVEN
+    return resolved
+
+
+def is_open(options: TrainOptions, name: str) -> bool:
+    """Return whether an option says nothing: it is None, or auto by default."""
+    value = getattr(options, name)
+    return value is None or (value == "auto" and OPTIONS[name].default in (AS_GIVEN, NOTED))
+
+
+def as_given(options: TrainOptions) -> TrainOptions:
+    """Return options as they were given, but for what a run keeps as if it had been; see ``AS_GIVEN``."""
+    if not isinstance(options, ResolvedOptions):
+        return options
+    values = {field.name: getattr(options, field.name) for field in fields(TrainOptions)}
+    return TrainOptions(**{**values, **{name: _DEFAULTS[name] for name in options.chosen}})
+
+
+def usual(options: TrainOptions, name: str) -> Any:
+    """Return what an option is if it is not given and the data have no say in it."""
+    return _BY_OPTIONS[name](options) if name in _BY_OPTIONS else _DEFAULTS[name]
 
 
 def is_table(name: str) -> bool:
@@ -72,9 +123,172 @@ def is_table(name: str) -> bool:
     return not name.lower().endswith(".txt")
 
 
+def high_side(options: ResolvedOptions) -> float | str | None:
+    """Return the bound above which samples are outliers; None for no such side."""
+    return None if options.high == "none" else options.high
+
+
+def _task(options: TrainOptions) -> str:
+    """Return what data are for."""
+    name = options.data
+    if name.lower().endswith(".txt"):
+        return "language-model"
+    if name in names.KNOWN:
+        return "image"
+    if options.label is not None:
+        return "text"
+    if options.text is not None:
+        return "language-model"
+    table = name.startswith("hf:") or Path(name).suffix.lower() in names.TABLES
+    return "text" if table or _holds_tables(name) else "image"
+
+
 def _holds_tables(name: str) -> bool:
     """Return whether a folder has a table named train."""
     try:
-        return any(Path(name, f"train{suffix}").is_file() for suffix in TABLES)
+        return any(Path(name, f"train{suffix}").is_file() for suffix in names.TABLES)
     except (OSError, ValueError):
         return False
+
+
+def _policy(options: TrainOptions) -> str:
+    """Return which samples are left out: what did best in benchmarks/RESULTS.md."""
+    of_draws = (name for name, known in OPTIONS.items() if known.policies == ("soft",))
+    drawn = any(getattr(options, name) is not None for name in of_draws)
+    of_tokens = options.task == "language-model" and options.score == "kl"
+    return "fraction" if of_tokens and not drawn else "soft"
+
+
+def _epochs(options: TrainOptions) -> int:
+    if options.data == "digits":
+        return 30
+    return 10 if options.task in TEXT_TASKS else 20
+
+
+def _weight_decay(options: TrainOptions) -> float:
+    return {"text": 0.05, "language-model": 0.1}.get(options.task, 5e-4)
+
+
+def _test_share(options: TrainOptions) -> float:
+    return names.SHARE_OF_TEXT if options.data.lower().endswith(".txt") else names.TEST_SHARE
+
+
+def _column(name: str, *tasks: str) -> Callable[[TrainOptions], str | None]:
+    """Return what chooses the column of a table: the one of this name."""
+
+    def choice(options: TrainOptions) -> str | None:
+        read = options.task in tasks and is_table(options.data) and not is_import_path(options.data)
+        return name if read else None
+
+    return choice
+
+
+def _with_policies(name: str, choice: Callable[[TrainOptions], Any]) -> Callable[[TrainOptions], Any]:
+    """Return a choice that leaves an option open unless the policy is one that uses it."""
+    return lambda options: choice(options) if options.policy in OPTIONS[name].policies else None
+
+
+def _high(options: TrainOptions) -> str:
+    # Without labels nothing tells a wrong one from a rare one.
+    return "auto" if options.policy == "soft" and options.task != "language-model" else "none"
+
+
+def _visits(options: TrainOptions) -> int:
+    return 1 if options.policy == "threshold" and options.high != "auto" else 3
+
+
+def _fraction(options: TrainOptions) -> float | None:
+    if options.policy not in ("soft", "fraction", "random", "ucb"):
+        return None  # what the rule's paper uses
+    return 0.25 if options.task == "language-model" else 0.5
+
+
+def _full_tail(options: TrainOptions) -> float:
+    if options.policy == "infobatch":
+        return 0.125 if options.fraction is None else 0.0
+    return 0.1 if options.policy == "threshold" else 0.0
+
+
+_BY_OPTIONS: Mapping[str, Callable[[TrainOptions], Any]] = {
+    "task": _task,
+    "model": lambda options: TEXT_MODELS.get(options.task, "small-conv"),
+    "policy": _policy,
+    "epochs": _epochs,
+    "weight_decay": _weight_decay,
+    "test_share": _test_share,
+    "text": _column("text", *TEXT_TASKS),
+    "label": _column("label", "text"),
+    "quantiles": _with_policies("quantiles", lambda options: False),
+    "low": _with_policies("low", lambda options: 0.3 if options.quantiles else 0.1),
+    "high": _with_policies("high", _high),
+    "visits": _with_policies("visits", _visits),
+    "fraction": _fraction,
+    "exponent": _with_policies("exponent", lambda options: 0.5),
+    "doubt": _with_policies("doubt", lambda options: 1.0),
+    "keep_rare": _with_policies("keep_rare", lambda options: True),
+    "calibrate": _with_policies("calibrate", lambda options: True),
+    "readmit_every": lambda options: 5 if options.policy == "threshold" else 0,
+    "full_tail": _full_tail,
+}
+"""How each option is chosen that follows from the others, in this order."""
+
+
+def _batch_size(options: TrainOptions, facts: DataFacts) -> int:
+    if facts.batch_size is not None:
+        return facts.batch_size
+    if options.task == "language-model":
+        return 32 if facts.pretrained else 16
+    if options.task == "text":
+        return 16 if facts.pretrained else 64
+    return 256 if facts.samples >= _MANY else 64
+
+
+def _learning_rate(options: TrainOptions, facts: DataFacts) -> float | None:
+    assert options.batch_size is not None
+    if facts.trains_itself:
+        return None
+    if facts.pretrained:
+        return 5e-5
+    usual = {"autoencoder": 2e-3, "text": 2e-3, "language-model": 6e-3}
+    return usual.get(options.task, 0.3 * options.batch_size / 256)
+
+
+def _augment(options: TrainOptions, facts: DataFacts) -> str | None:
+    if options.task in TEXT_TASKS or facts.trains_itself:
+        return None
+    return "none" if facts.name in names.KNOWN else "crop"
+
+
+def _max_tokens(options: TrainOptions, facts: DataFacts) -> int | None:
+    if options.task not in TEXT_TASKS or facts.batch_size is not None:
+        return None
+    most = _TOKENS[options.task][0]
+    return min(most, facts.longest or most)
+
+
+def _tokenizer(options: TrainOptions, facts: DataFacts) -> str | None:
+    learned = options.task in TEXT_TASKS and facts.batch_size is None and not facts.pretrained
+    return "bpe" if learned else None
+
+
+def _vocabulary(options: TrainOptions, facts: DataFacts) -> int | None:
+    return _TOKENS[options.task][1] if options.tokenizer == "bpe" else None
+
+
+def _min_kept_per_class(options: TrainOptions, facts: DataFacts) -> int:
+    assert options.batch_size is not None
+    return 0 if facts.classes is None else max(1, options.batch_size // facts.classes)
+
+
+_BY_DATA: Mapping[str, Callable[[TrainOptions, DataFacts], Any]] = {
+    "batch_size": _batch_size,
+    "learning_rate": _learning_rate,
+    "augment": _augment,
+    "image_size": lambda options, facts: facts.side,
+    "max_tokens": _max_tokens,
+    "tokenizer": _tokenizer,
+    "vocabulary": _vocabulary,
+    "min_kept": lambda options, facts: options.batch_size,
+    "min_kept_per_class": _min_kept_per_class,
+}
+"""How each option is chosen that depends on the data, in this order."""

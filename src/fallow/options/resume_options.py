@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..datasets.names import KNOWN
 from ..datasets.names import LEFT as LEFT_DATA
@@ -17,9 +17,10 @@ from ..runs.checkpoints import Search
 from ..runs.directory import RunDirectory
 from ..runs.picks_file import MOST_BYTES
 from .naming import shown, usable
-from .resolve import planned_epochs
-from .train_options import FIXED, FREE, LEFT, ON_DATA, OPTIONS, TrainOptions, lists, named
+from .resolve import ResolvedOptions, as_given
+from .train_options import ANEW, FIXED, FREE, LEFT, ON_DATA, ONCE, OPTIONS, TrainOptions, lists, named
 
+Options = TypeVar("Options", bound=TrainOptions)
 ADDED = "added"
 """Accepts samples after those that a run was begun with; ``--add`` does."""
 _MORE = {"data", "policy", "schedule", "seed", "history", ADDED}
@@ -61,14 +62,14 @@ def config_options(path: str) -> dict[str, Any]:
     if not isinstance(found, Mapping) or set(found) - known:
         what = sorted(map(str, set(found) - known))[0] if isinstance(found, Mapping) else type(found).__name__
         raise damaged(f"{path} must hold options of fallow train.", shown(what), "Write a file of your own.")
-    return {name: value for name, value in found.items() if name not in ("out", "resume", "accept")}
+    return {name: value for name, value in found.items() if name not in {*ONCE, "out"}}
 
 
 def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     """Return the options in a sound state, or in ``config.yaml`` where the run has none yet."""
     known = {field.name for field in fields(TrainOptions)}
     state = search.found
-    found = _read_config(run.config_path) if state is None else as_given(state.about)
+    found = _read_config(run.config_path) if state is None else given_of(state.about)
     found = _without_left(found, str(run.path))
     if not isinstance(found, Mapping) or not found.get("data"):
         step = "Begin the run anew, in another folder."
@@ -96,7 +97,7 @@ def _without_left(found: Any, where: str) -> Any:
     return {name: value for name, value in found.items() if name not in LEFT}
 
 
-def as_given(about: Mapping[str, Any]) -> Any:
+def given_of(about: Mapping[str, Any]) -> Any:
     """Return the options in a manifest without those that the run's ``defaults`` name.
 
     A default may hang on the other options, as the learning rate on the batch size, so that it is found
@@ -117,7 +118,7 @@ def _resolved(run: RunDirectory, add: str) -> str:
     return ",".join(str(own / name) if run.is_list(name) else name for name in lists(add))
 
 
-def with_own_lists(run: RunDirectory, options: TrainOptions) -> TrainOptions:
+def with_own_lists(run: RunDirectory, options: Options) -> Options:
     """Copy the lists of ``--add`` into the run, which then needs no other; return options that name these.
 
     Raises:
@@ -158,14 +159,13 @@ def _from_root(path: Path) -> Path:
 
 
 def plain(options: TrainOptions) -> dict[str, Any]:
-    """Return what is kept of options: all that are set, but not what concerns one session only."""
-    kept = {name: value for name, value in asdict(options).items() if value is not None}
-    for name in ("resume", "accept"):
-        kept.pop(name, None)
-    return kept
+    """Return what a run keeps of options: what is set, neither chosen anew nor of one session only."""
+    anew = options.chosen & named(default=ANEW) if isinstance(options, ResolvedOptions) else frozenset()
+    left_out = {*ONCE, *anew, "chosen"}
+    return {n: value for n, value in asdict(options).items() if value is not None and n not in left_out}
 
 
-def going_on(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
+def going_on(stored: Mapping[str, Any], given: Options) -> Options:
     """Return the options to go on with: those given, where they are accepted.
 
     Args:
@@ -182,7 +182,7 @@ def going_on(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
         if name not in may_be_accepted:
             raise unknown_name("name in --accept", name, may_be_accepted)
     before = plain(TrainOptions(**stored))
-    now = plain(given)
+    now = plain(as_given(given))
     for name in sorted(before.keys() | now.keys()):
         if OPTIONS[name].resume == FREE or before.get(name) == now.get(name):
             continue
@@ -197,7 +197,7 @@ def going_on(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
     return replace(given, out=given.resume)
 
 
-def _with_more(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
+def _with_more(stored: Mapping[str, Any], given: Options) -> Options:
     """Return the options with the lists of ``--add`` after those that the run has already.
 
     To add samples is to accept that there are more of them, and that training takes longer.
@@ -210,7 +210,7 @@ def _with_more(stored: Mapping[str, Any], given: TrainOptions) -> TrainOptions:
     return replace(given, add=add, accept=accept)
 
 
-def longer(run: RunDirectory, options: TrainOptions) -> TrainOptions:
+def longer(run: RunDirectory, options: ResolvedOptions) -> ResolvedOptions:
     """Return the options of a finished run that gets samples: half as many epochs more by default.
 
     Raises:
@@ -219,14 +219,17 @@ def longer(run: RunDirectory, options: TrainOptions) -> TrainOptions:
     state = run.checkpoints.newest().found
     if "add" not in options.accepted or state is None:
         return options
-    done, planned = int(state.about["epoch"]), planned_epochs(options)
-    if done < planned:
+    done = int(state.about["epoch"])
+    if done < options.epochs:
         return options
-    stored = as_given(state.about) or {}
-    if options.epochs != stored.get("epochs"):
+    stored = given_of(state.about) or {}
+    if as_given(options).epochs != stored.get("epochs"):
         step = "Name more, or leave it out to train half as long again."
-        raise invalid(f"--epochs must be more than the {done} that {run.path} has done.", planned, step)
-    return replace(options, epochs=planned + -(-planned // 2))
+        raise invalid(
+            f"--epochs must be more than the {done} that {run.path} has done.", options.epochs, step
+        )
+    more = options.epochs + -(-options.epochs // 2)
+    return replace(options, epochs=more, chosen=options.chosen - {"epochs"})
 
 
 def _shown(options: Mapping[str, Any], name: str) -> Any:

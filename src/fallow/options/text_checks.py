@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..datasets.names import TOKENIZERS
 from ..errors import invalid, unknown_name
 from .train_options import TEXT_TASKS, TrainOptions
 
-TOKENIZERS = ("bpe", "byte")
 _LONGEST = 1 << 16
 
 
@@ -13,7 +13,7 @@ def check_texts(options: TrainOptions) -> None:
     """Raise for options of texts that cannot be.
 
     Args:
-        options: resolved ones.
+        options: those that were given, with what is kept as if it had been.
 
     Raises:
         InvalidValue: naming the option.

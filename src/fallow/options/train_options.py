@@ -11,15 +11,15 @@ POLICIES = (
     "threshold", "soft", "fraction", "below-mean", "infobatch", "seta", "kakurenbo", "ucb", "repb",
     "order-dp", "ies", "selective-backprop", "random", "full",
 )  # fmt: skip
-SHARE_POLICIES = tuple(name for name in POLICIES if name not in ("threshold", "full"))
-"""Policies that leave out a share of all samples."""
+"""Those that come with fallow, in the order of help; every class in :mod:`fallow.policies` is one too."""
 LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow")
 AUGMENTS = ("auto", "none", "crop", "crop-flip")
 TASKS = ("auto", "image", "text", "language-model", "autoencoder")
 TEXT_TASKS = ("text", "language-model")
 IMAGE_TASKS = ("image", "autoencoder")
 IMAGE_MODELS = ("small-conv", "small-resnet", "resnet")
-OUR_MODELS = ("auto", *IMAGE_MODELS, "small-transformer", "small-gpt")
+TEXT_MODELS = {"text": "small-transformer", "language-model": "small-gpt"}
+OUR_MODELS = ("auto", *IMAGE_MODELS, *TEXT_MODELS.values())
 DENSITY = "density"
 DENSITIES = ("gaussian-mixture", "gaussian")
 
@@ -31,6 +31,10 @@ OWN, EITHER, SHARED, NEVER = "own", "either", "shared", "never"
 """What sets an option in a comparison: each arm for itself; an arm, or all together; all together; nobody."""
 FREE, ACCEPT, FIXED = "free", "accept", "fixed"
 """Whether a resumed run may change it: freely, with ``--accept``, or never."""
+CONSTANT, AS_GIVEN, NOTED, ANEW = "constant", "as given", "noted", "anew"
+"""What an option is that was not given: the default of its field, or what :mod:`fallow.options.resolve`
+chooses. A run keeps that as if it had been given, or keeps it and notes that it was not, or has it chosen
+anew each time."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,14 @@ class Option:
         arm: what sets it in a comparison.
         resume: whether a resumed run may change it.
         tasks: the tasks that have a use for it.
-        policies: the policies that have a use for it; all of them if there are none.
+        policies: the policies that have a use for it; all but ``without`` if there are none.
+        without: the policies that have no use for it.
         reads: whether it decides which samples are read.
-        by_data: whether its default depends on the data and on other options: a run keeps the value it used.
+        default: what it is if it was not given, and whether a run keeps that.
+        none: what None means once everything is chosen; empty if it is None only for a task or a policy that
+            has no use for it.
         session: whether it says how a run is kept, and changes nothing in what is trained.
+        once: whether it is of one session only: a run does not keep it.
         common: whether most people need it, so that ``--help`` shows it.
     """
 
@@ -54,9 +62,12 @@ class Option:
     resume: str
     tasks: tuple[str, ...] = TASKS[1:]
     policies: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     reads: bool = False
-    by_data: bool = False
+    default: str = CONSTANT
+    none: str = ""
     session: bool = False
+    once: bool = False
     common: bool = False
 
 
@@ -89,7 +100,7 @@ class TrainOptions:
         "token), or autoencoder, which learns to reconstruct images, uses no labels and scores by "
         "density. Default auto: what the data are for; of a table with --text and without --label a "
         "language model.",
-        Option(DATA, SHARED, FIXED, reads=True, common=True),
+        Option(DATA, SHARED, FIXED, reads=True, default=AS_GIVEN, common=True),
     )
     model: str = option(
         "auto",
@@ -100,7 +111,7 @@ class TrainOptions:
         "accuracy under a name that starts with test or val and holds acc. The class must be a subclass "
         "of nn.Module, or a function whose annotation names one: only then is it called. A classifier "
         "gives logits (B, classes), a language model (B, T, V); this is checked before the first step.",
-        Option(MODEL, EITHER, FIXED, common=True),
+        Option(MODEL, EITHER, FIXED, default=AS_GIVEN, common=True),
     )
     model_args: dict[str, Any] = option(
         dict,
@@ -117,40 +128,62 @@ class TrainOptions:
     text: str | None = option(
         None,
         "The column of texts of a table. Default text.",
-        Option(DATA, SHARED, ACCEPT, tasks=TEXT_TASKS, reads=True, by_data=True, common=True),
+        Option(
+            DATA,
+            SHARED,
+            ACCEPT,
+            tasks=TEXT_TASKS,
+            reads=True,
+            default=NOTED,
+            none="the data are no table",
+            common=True,
+        ),
     )
     label: str | None = option(
         None,
         "The column of classes of a table; several with commas between, one an annotator, make a soft "
         "label: the share of them that name each class; accuracy is then measured against the class that "
         "most of them name. Default label.",
-        Option(DATA, SHARED, ACCEPT, tasks=TEXT_TASKS, reads=True, by_data=True, common=True),
+        Option(
+            DATA,
+            SHARED,
+            ACCEPT,
+            tasks=TEXT_TASKS,
+            reads=True,
+            default=NOTED,
+            none="the data are no table with classes",
+            common=True,
+        ),
     )
     tokenizer: str | None = option(
         None,
         "bpe (byte pairs learned from the training texts) or byte. Default bpe; a Hugging Face model "
         "brings its own.",
-        Option(DATA, SHARED, FIXED, tasks=TEXT_TASKS, by_data=True),
+        Option(
+            DATA, SHARED, FIXED, tasks=TEXT_TASKS, default=NOTED, none="a pretrained model brings its own"
+        ),
     )
     vocabulary: int | None = option(
         None,
         "How many tokens bpe learns at most. Default 16000 for classes, 1024 for a language model.",
-        Option(DATA, SHARED, FIXED, tasks=TEXT_TASKS, by_data=True),
+        Option(DATA, SHARED, FIXED, tasks=TEXT_TASKS, default=NOTED, none="the tokenizer learns no tokens"),
     )
     max_tokens: int | None = option(
         None,
         "Texts are cut after so many tokens; a language model reads windows of so many. Default 256 and 128.",
-        Option(DATA, SHARED, FIXED, tasks=TEXT_TASKS, by_data=True),
+        Option(
+            DATA, SHARED, FIXED, tasks=TEXT_TASKS, default=NOTED, none="the data are a module of your own"
+        ),
     )
     token_low: float | None = option(
         None,
         "Tokens that score below get no gradient (language-model), in nats.",
-        Option(RULE, EITHER, ACCEPT, tasks=("language-model",)),
+        Option(RULE, EITHER, ACCEPT, tasks=("language-model",), none="no such bound"),
     )
     token_high: float | None = option(
         None,
         "Tokens that score above get no gradient: typing errors, rare names (language-model).",
-        Option(RULE, EITHER, ACCEPT, tasks=("language-model",)),
+        Option(RULE, EITHER, ACCEPT, tasks=("language-model",), none="no such bound"),
     )
     policy: str = option(
         "auto",
@@ -160,29 +193,29 @@ class TrainOptions:
         "control), full (leaves out nothing), or a rule of another paper: infobatch (or below-mean), "
         "seta, kakurenbo, ucb, repb, order-dp, ies, selective-backprop (leaves out backward passes only). "
         "Default auto: fraction for a language model, else soft.",
-        Option(RULE, OWN, ACCEPT, common=True),
+        Option(RULE, OWN, ACCEPT, default=AS_GIVEN, common=True),
     )
     low: float | str | None = option(
         None,
         "Samples that score below are learned (threshold): a number, or auto to have it held by an audit. "
         "Default 0.1; 0.3 with quantiles; 0 for no such side.",
-        Option(RULE, OWN, ACCEPT, policies=("threshold",), common=True),
+        Option(RULE, OWN, ACCEPT, policies=("threshold",), default=ANEW, common=True),
     )
     high: float | str | None = option(
         None,
         "Samples that score above, visit after visit, are outliers: a number, auto (where the data show "
         "two kinds of samples) or none. Default: auto with soft, none otherwise.",
-        Option(RULE, OWN, ACCEPT, policies=("soft", "fraction", "threshold"), common=True),
+        Option(RULE, OWN, ACCEPT, policies=("soft", "fraction", "threshold"), default=ANEW, common=True),
     )
     visits: int | None = option(
         None,
         "How many scores in a row must lie above high. Default 3 with soft, fraction and high auto, else 1.",
-        Option(RULE, OWN, ACCEPT, policies=("soft", "fraction", "threshold")),
+        Option(RULE, OWN, ACCEPT, policies=("soft", "fraction", "threshold"), default=ANEW),
     )
     quantiles: bool | None = option(
         None,
         "Read low and high as shares of all samples (threshold).",
-        Option(RULE, OWN, ACCEPT, policies=("threshold",)),
+        Option(RULE, OWN, ACCEPT, policies=("threshold",), default=ANEW),
     )
     fraction: float | None = option(
         None,
@@ -190,29 +223,37 @@ class TrainOptions:
         "full). Default: 0.5 with soft, fraction, random and ucb, of a language model 0.25; else what the "
         "rule's paper uses, which fixes no share with infobatch, seta, repb and ies. Epochs are topped up "
         "to whole batches.",
-        Option(RULE, OWN, ACCEPT, policies=SHARE_POLICIES, common=True),
+        Option(
+            RULE,
+            OWN,
+            ACCEPT,
+            without=("threshold", "full"),
+            default=ANEW,
+            none="the share that the rule's paper uses",
+            common=True,
+        ),
     )
     exponent: float | None = option(
         None,
         "How strongly the odds follow the score (soft). Default 0.5.",
-        Option(RULE, OWN, ACCEPT, policies=("soft",)),
+        Option(RULE, OWN, ACCEPT, policies=("soft",), default=ANEW),
     )
     doubt: float | None = option(
         None,
         "How fast a score loses weight with wrong predictions in a row (soft): it counts as score / (1 + "
         "wrong visits)^doubt. Default 1; 0 for not at all.",
-        Option(RULE, OWN, ACCEPT, policies=("soft",)),
+        Option(RULE, OWN, ACCEPT, policies=("soft",), default=ANEW),
     )
     keep_rare: bool | None = option(
         None,
         "Keep classes whole that have no more samples than an even share of those kept (soft). Default true.",
-        Option(RULE, OWN, ACCEPT, policies=("soft",)),
+        Option(RULE, OWN, ACCEPT, policies=("soft",), default=ANEW),
     )
     calibrate: bool | None = option(
         None,
         "Odds by the score that a sample is expected to have next, learned from those that trained again, "
         "instead of its last one (soft). Default true.",
-        Option(RULE, OWN, ACCEPT, policies=("soft",)),
+        Option(RULE, OWN, ACCEPT, policies=("soft",), default=ANEW),
     )
     score: str = option(
         "kl",
@@ -241,7 +282,7 @@ class TrainOptions:
     epochs: int | None = option(
         None,
         "How many epochs. Default: 30 for digits, 20 for other images, 10 for texts.",
-        Option(TRAINING, EITHER, ACCEPT, by_data=True, common=True),
+        Option(TRAINING, EITHER, ACCEPT, default=NOTED, common=True),
     )
     warmup: int = option(
         1,
@@ -251,13 +292,13 @@ class TrainOptions:
     readmit_every: int | None = option(
         None,
         "Give removed samples back before every k-th epoch; 0 never. Default 5 with threshold.",
-        Option(SCHEDULE, OWN, ACCEPT, common=True),
+        Option(SCHEDULE, OWN, ACCEPT, default=ANEW, common=True),
     )
     full_tail: float | None = option(
         None,
         "Last share of the epochs in which all learned samples train. Default 0.1 with threshold; 0.125 "
         "with infobatch where no fraction is given.",
-        Option(SCHEDULE, OWN, ACCEPT),
+        Option(SCHEDULE, OWN, ACCEPT, default=ANEW),
     )
     outliers: str = option(
         "remeasure",
@@ -267,59 +308,81 @@ class TrainOptions:
     min_kept: int | None = option(
         None,
         "Keep at least so many samples. Default: one batch.",
-        Option(RULE, EITHER, ACCEPT),
+        Option(RULE, EITHER, ACCEPT, default=ANEW),
     )
     min_kept_per_class: int | None = option(
         None,
         "Keep at least so many of each class; 0 for no such floor. Default: a batch's fair share, so that "
         "no epoch trains on one class only.",
-        Option(RULE, EITHER, ACCEPT),
+        Option(RULE, EITHER, ACCEPT, default=ANEW),
     )
     batch_size: int | None = option(
         None,
         "Samples a device and step. Default 256; 64 below 10,000 samples and for classes of texts, 16 for "
-        "a language model, 32 for a pretrained one.",
-        Option(TRAINING, EITHER, ACCEPT, by_data=True, common=True),
+        "a language model and for classes with a pretrained one, 32 for a pretrained language model.",
+        Option(TRAINING, EITHER, ACCEPT, default=NOTED, common=True),
     )
     learning_rate: float | None = option(
         None,
         "The highest. Default 0.3 for 256 images a step, in proportion; 2e-3 for classes of texts, 6e-3 "
         "for a language model, 5e-5 for pretrained ones.",
-        Option(TRAINING, EITHER, ACCEPT, by_data=True, common=True),
+        Option(
+            TRAINING,
+            EITHER,
+            ACCEPT,
+            default=NOTED,
+            none="the LightningModule is your own and sets it",
+            common=True,
+        ),
     )
     weight_decay: float | None = option(
         None,
         "Of the weights. Default 5e-4; 0.05 for classes of texts, 0.1 for a language model.",
-        Option(TRAINING, EITHER, ACCEPT),
+        Option(TRAINING, EITHER, ACCEPT, default=AS_GIVEN),
     )
     augment: str = option(
         "auto",
         "auto, none, crop (shifts by up to 1/28 of the side) or crop-flip. Default auto: none for digits, "
         "else crop.",
-        Option(TRAINING, EITHER, ACCEPT, tasks=IMAGE_TASKS, by_data=True),
+        Option(
+            TRAINING,
+            EITHER,
+            ACCEPT,
+            tasks=IMAGE_TASKS,
+            default=NOTED,
+            none="the LightningModule is your own and does it",
+        ),
     )
     image_size: int | None = option(
         None,
         "Side in pixels that the images of a folder get. Default: the size that half of them have, or "
         "else the median of their shorter sides, at most 64.",
-        Option(DATA, SHARED, ACCEPT, tasks=IMAGE_TASKS, reads=True, by_data=True),
+        Option(
+            DATA,
+            SHARED,
+            ACCEPT,
+            tasks=IMAGE_TASKS,
+            reads=True,
+            default=NOTED,
+            none="the images keep the size that they have",
+        ),
     )
     test_share: float | None = option(
         None,
         "Share of a folder without test/ or val/, or of a file of texts, that is held out: by its "
         "content, the same for every seed. Default 0.2; 0.1 for a FILE.txt.",
-        Option(DATA, SHARED, ACCEPT, reads=True),
+        Option(DATA, SHARED, ACCEPT, reads=True, default=AS_GIVEN),
     )
     samples: int | None = option(
         None,
         "Train on so many of the training samples only, drawn once for every seed. Default: all.",
-        Option(DATA, SHARED, ACCEPT, reads=True),
+        Option(DATA, SHARED, ACCEPT, reads=True, none="all"),
     )
     validation: float | None = option(
         None,
         "Cut this share off the training samples, the same for every seed, and report on it instead of on "
         "the test samples: for choosing settings.",
-        Option(DATA, SHARED, ACCEPT, reads=True, common=True),
+        Option(DATA, SHARED, ACCEPT, reads=True, none="nothing is cut off", common=True),
     )
     skip_corrupt: bool = option(
         False,
@@ -334,20 +397,20 @@ class TrainOptions:
     out: str | None = option(
         None,
         "The run directory. Default: runs/DATA-POLICY-TIME.",
-        Option(RUN, NEVER, FREE, common=True),
+        Option(RUN, NEVER, FREE, none="a new folder in runs/, named when it is made", common=True),
     )
     resume: str | None = option(
         None,
         "Go on with the run in this folder, exactly where it was stopped. Needs no other option; its own "
         "are used. To train it longer: --epochs 40 --accept epochs. Classes of your own have to be named "
         "again (--model, --data): nothing is imported from what a run has stored.",
-        Option(RUN, NEVER, FREE, session=True, common=True),
+        Option(RUN, NEVER, FREE, none="a new run", session=True, once=True, common=True),
     )
     accept: str = option(
         "",
         "What may differ from the run that goes on, as epochs,low: names of options; data for samples "
         "that were changed, added or relabelled since; history for past epochs whose files are damaged.",
-        Option(RUN, NEVER, FREE, session=True, common=True),
+        Option(RUN, NEVER, FREE, session=True, once=True, common=True),
     )
     add: str = option(
         "",
@@ -360,7 +423,7 @@ class TrainOptions:
         None,
         "Save the state after every k-th step too. It is saved before each epoch, at the end, and on "
         "Ctrl-C or SIGTERM.",
-        Option(RUN, NEVER, FREE, session=True),
+        Option(RUN, NEVER, FREE, session=True, none="not inside an epoch"),
     )
     on_storage_error: str = option(
         "warn",
@@ -444,8 +507,10 @@ def named(**wanted: Any) -> frozenset[str]:
     )
 
 
-ON_DATA = named(by_data=True)
+ON_DATA = named(default=NOTED)
 """Options whose defaults depend on the data and on other options: a run keeps the values that it used."""
+ONCE = named(once=True)
+"""Options of one session only."""
 
 
 def lists(text: str) -> list[str]:

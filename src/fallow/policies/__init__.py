@@ -1,5 +1,7 @@
 """Policies: they see the table, never a batch, and say which samples the next epoch leaves out."""
 
+from __future__ import annotations
+
 from .base import Policy as Policy
 from .base import PolicyInput as PolicyInput
 from .base import Reason as Reason
@@ -30,4 +32,18 @@ __all__ = [
     "Reason",
     "SeTa",
     "Threshold",
+    "policy_names",
 ]
+
+
+def policy_names() -> dict[str, type[Policy]]:
+    """Return the policies by command-line name.
+
+    Example:
+        >>> sorted(name for name, policy in policy_names().items() if policy is BelowMean)
+        ['below-mean', 'infobatch']
+    """
+    kinds = (globals()[public] for public in __all__)
+    policies = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Policy)]
+    named = [policy for policy in policies if policy is not Policy]
+    return {name: policy for policy in named for name in (policy.name, *policy.aliases)}

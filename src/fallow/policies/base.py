@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..errors import invalid
 
 
 class Reason(IntEnum):
@@ -74,11 +76,29 @@ class Policy(ABC):
 
     Attributes:
         name: as it is called on the command line.
+        aliases: other names there.
+        relative_to_batch: whether it reads scores less the mean of their batch.
         measures_removed: whether all removed samples are to be measured, forward only, in every epoch.
     """
 
     name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    relative_to_batch: ClassVar[bool] = False
     measures_removed: ClassVar[bool] = False
+
+    @classmethod
+    def with_share(cls, share: float | None) -> Policy:
+        """Return the rule as the command line makes it: one that leaves out ``share`` of all samples.
+
+        That is its field ``budget``, or else ``fraction``. None stands for the rule as it was published.
+        """
+        if share is None:
+            return cls()
+        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        for name in ("budget", "fraction"):
+            if name in known:
+                return cls(**{name: share})
+        raise invalid(f"The policy {cls.name} takes no share.", share, "Leave --fraction out.")
 
     @abstractmethod
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
@@ -98,6 +118,11 @@ class Policy(ABC):
     def kept_count(self, n: int) -> int | None:
         """Return how many of ``n`` scored samples are kept, where the policy fixes it."""
         return None
+
+    @property
+    def draws(self) -> bool:
+        """Whether chance decides which samples are left out: they are called not drawn, and not learned."""
+        return False
 
     @property
     def finds_outliers(self) -> bool:

@@ -153,6 +153,11 @@ class Fraction(Policy):
         """Raise where ``high`` lies where no score can."""
         check_within("high", self.high, low, high, score)
 
+    @property
+    def draws(self) -> bool:
+        """Return whether there is an exponent."""
+        return self.exponent is not None
+
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Choose anew among all samples, whether they were kept or not."""
         if self.exponent is not None:

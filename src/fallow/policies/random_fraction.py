@@ -45,6 +45,11 @@ class RandomFraction(Policy):
         """Return ``n - round(fraction * n)``, at least 1."""
         return n - min(round(self.fraction * n), max(0, n - 1))
 
+    @property
+    def draws(self) -> bool:
+        """Return whether any are left out."""
+        return self.fraction > 0
+
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Draw the subset of the planned epoch."""
         n, scores = len(inputs), inputs.scores

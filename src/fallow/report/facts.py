@@ -10,7 +10,6 @@ from ..core.history import FORWARD_SHARE
 from . import text, told
 from .source import Source
 
-_PLACES = {"out", "resume", "accept"}
 _TOLD = {"policy", "schedule", "score", "step_rule", "by_default", "kind"}
 """Settings that are shown in other words."""
 _SETTINGS = 60
@@ -195,7 +194,7 @@ def settings(source: Source) -> list[tuple[str, str]]:
     for name, value in options.items():
         if name == "density" and options.get("score") != "density" and options.get("task") != "autoencoder":
             continue
-        if name not in _PLACES and value not in (None, "", [], {}, ()):
+        if name != "out" and value not in (None, "", [], {}, ()):
             shown = text.passage(str(value), 400) + (" (by default)" if name in by_default else "")
             rows.append((f"--{text.name(str(name))}", shown))
     return rows

@@ -20,6 +20,7 @@ from . import text
 COLUMNS = 400
 """At most so many epochs are drawn one by one; of more, evenly spaced ones are."""
 _IN_NATS = {"kl", "reverse-kl", "js", "renyi"}
+"""Scores of runs that were stopped by a version whose states do not name the unit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +156,8 @@ def _summary(run: Run, epochs: int) -> dict[str, Any] | None:
 
 
 def _unit(run: Run) -> str:
-    """Return the unit of the scores: as the run says at its end; before it by its options."""
-    told = (run.summary or {}).get("score_unit")
+    """Return the unit of the scores, as the run's summary names it, or before its end the newest state."""
+    told = (run.summary or {}).get("score_unit", run.about.get("score_unit"))
     if isinstance(told, str):
         return "nats" if told == "nats" else ""
     return "nats" if _is_nats(run.options) else ""

@@ -36,7 +36,7 @@ class Manifest(Struct, frozen=True):
 
 
 class About(Struct, frozen=True):
-    """What a manifest says of the training: how far it is, its options, and which were not given."""
+    """What a manifest says of the training: how far it is, its options, those not given, its scores' unit."""
 
     data: Annotated[str, Meta(pattern=_DATA)] = "data.safetensors"
     epoch: Epochs = 0
@@ -47,6 +47,7 @@ class About(Struct, frozen=True):
     seconds: Seconds = 0.0
     options: dict[str, Any] = {}
     defaults: Annotated[list[Name], Meta(max_length=1 << 10)] = []
+    score_unit: Name | None = None
 
 
 class EpochHeader(Struct, frozen=True):

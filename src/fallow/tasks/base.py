@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..arrays.keyed import mix
 from ..core.subsampler import Subsampler
+from ..options.resolve import ResolvedOptions
 from ..runs.training_state import TASK
 
 
@@ -27,7 +28,7 @@ class Recipe:
     """
 
     learning_rate: float
-    weight_decay: float = 5e-4
+    weight_decay: float
     rising_share: float = 0.2
     augment: str = "none"
     seed: int = 0
@@ -37,6 +38,17 @@ class Recipe:
         rise = self.rising_share
         shape = progress / rise if progress < rise else (1 - progress) / (1 - rise)
         return self.learning_rate * shape
+
+
+def recipe_of(options: ResolvedOptions) -> Recipe:
+    """Return how the options train a network, once all of them are chosen."""
+    assert options.learning_rate is not None
+    return Recipe(
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        augment=options.augment,
+        seed=options.seed,
+    )
 
 
 class TaskModule(LightningModule):

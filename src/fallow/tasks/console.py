@@ -22,7 +22,6 @@ _COLUMNS = ("epoch", "kept", "learned", "outliers", "back", "measured", "loss", 
 _COUNTS = ("kept", "learned", "outliers", "back", "measured")
 _LEAST = ("train", "measured", "back", "outliers")
 """Columns that a narrow terminal goes without, in this order."""
-_DRAWN = ("soft", "below-mean", "infobatch", "seta", "repb", "random")
 
 
 class Console:
@@ -105,9 +104,9 @@ class Console:
         epochs = subsampler.schedule.epochs
         self.facts(opening)
         bits = "bits a character" if options.task == "language-model" else "accuracy"
-        loss = "mean loss" if options.policy == "repb" else "mean score"
+        loss = "mean loss" if subsampler.policy.relative_to_batch else "mean score"
         heads = {name: name for name in _COLUMNS}
-        heads |= {"learned": "not drawn"} if options.policy in _DRAWN else {}
+        heads |= {"learned": "not drawn"} if subsampler.policy.draws else {}
         heads |= {"test": "valid"} if options.validation is not None else {}
         left_out = self._make_room(heads, subsampler.n, epochs, has_classes=subsampler.labels is not None)
         legend = [f"loss: {loss} of the samples trained on"]

@@ -21,14 +21,15 @@ from ..datasets.pixel_range import PixelRanges
 from ..errors import invalid
 from ..models import SmallAutoencoder, image_model
 from ..options.factories import make_step_rule
-from ..options.train_options import TrainOptions
+from ..options.resolve import DataFacts, ResolvedOptions, resolve_on_data
 from ..runs.data_changes import Samples
 from ..runs.data_file import DataFile, held_out_arrays, held_out_order, readable
 from .added_samples import with_added
 from .autoencoder import AutoencoderTask
+from .base import recipe_of
 from .console import Console
 from .image import ImageTask
-from .image_base import ImageModule, Recipe
+from .image_base import ImageModule
 from .material import Material, as_before
 from .parts import chosen_parts
 
@@ -36,7 +37,7 @@ _TEST_BATCH = 512
 
 
 def read_images(
-    options: TrainOptions, console: Console, progress: Progress | None, before: DataFile | None = None
+    options: ResolvedOptions, console: Console, progress: Progress | None, before: DataFile | None = None
 ) -> ImageData:
     """Read the images that the options name, cut down as they say, and those that they add.
 
@@ -47,7 +48,7 @@ def read_images(
         warnings.simplefilter("ignore", LeftOutWarning)  # the notes say the same, as a person reads it
         data = load_images(
             options.data,
-            test_share=0.2 if options.test_share is None else options.test_share,
+            test_share=options.test_share,
             skip_corrupt=options.skip_corrupt,
             image_size=options.image_size,
             progress=progress,
@@ -66,12 +67,12 @@ def in_order_of(data: ImageData, before: DataFile) -> ImageData:
 
 
 def image_material(
-    options: TrainOptions, data: ImageData, own: Any, before: DataFile | None = None
+    options: ResolvedOptions, data: ImageData, own: Any, before: DataFile | None = None
 ) -> Material:
     """Return images as a training takes them.
 
     Args:
-        options: resolved ones.
+        options: of the training.
         data: the images.
         own: the user's network or LightningModule, or None.
         before: what the samples of a run were that goes on, or None: they stand where they stood.
@@ -83,11 +84,11 @@ def image_material(
         data, file = data.take(order), file.take(order)
     labels = None if options.task == "autoencoder" else data.train.labels
     collate = _as_floats if isinstance(own, LightningModule) else data.train.collate
+    options = resolve_on_data(options, _data_facts(options, data, labels, own))
 
-    def module(subsampler: Subsampler, batch_size: int) -> ImageModule:
-        return _module(options, data, subsampler, batch_size, own)
+    def module(subsampler: Subsampler) -> ImageModule:
+        return _module(options, data, subsampler, own)
 
-    n = len(data.train) - data.added
     return Material(
         data.train,
         data.test,
@@ -95,12 +96,11 @@ def image_material(
         labels,
         file,
         lambda index: {"pictures": data.train.pictures(index)},
-        256 if n >= 10_000 else 64,
         _TEST_BATCH,
+        options,
         module,
         held_out_name=_held_out_names(data, file),
         unlisted=unlisted,
-        usual=_usual(options, data),
         facts=_facts(data),
     )
 
@@ -117,14 +117,18 @@ def _held_out_names(data: ImageData, file: DataFile) -> Callable[[int], str]:
     return name
 
 
-def _usual(options: TrainOptions, data: ImageData) -> dict[str, Any]:
-    """Return the values of options that depend on the images."""
+def _data_facts(options: ResolvedOptions, data: ImageData, labels: Tensor | None, own: Any) -> DataFacts:
+    """Return what options depend on of the images."""
     height, width = data.train.images.shape[2:]
-    found: dict[str, Any] = {"augment": "none" if options.data in KNOWN else "crop"}
     sizes_differ = options.data.startswith("hf:") or Path(options.data).is_dir()
-    if height == width and sizes_differ and options.data not in KNOWN:
-        found["image_size"] = height
-    return found
+    squares = height == width and sizes_differ and options.data not in KNOWN
+    return DataFacts(
+        samples=len(data.train) - data.added,
+        classes=None if labels is None else np.unique(labels).size,
+        name=options.data,
+        side=height if squares else None,
+        trains_itself=isinstance(own, LightningModule),
+    )
 
 
 def _facts(data: ImageData) -> dict[str, Any]:
@@ -155,7 +159,7 @@ def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
 
 
 def _module(
-    options: TrainOptions, data: ImageData, subsampler: Subsampler, batch_size: int, own: nn.Module | None
+    options: ResolvedOptions, data: ImageData, subsampler: Subsampler, own: nn.Module | None
 ) -> ImageModule:
     shape = data.train.images.shape
     reconstructs = options.task == "autoencoder"
@@ -168,14 +172,7 @@ def _module(
         network = SmallAutoencoder(shape[1], (shape[2], shape[3]))
     else:
         network = image_model(options.model, shape[1], (shape[2], shape[3]), len(data.classes))
-    augment = _usual(options, data)["augment"] if options.augment == "auto" else options.augment
-    usual = 2e-3 if reconstructs else 0.3 * batch_size / 256
-    recipe = Recipe(
-        learning_rate=options.learning_rate or usual,
-        weight_decay=5e-4 if options.weight_decay is None else options.weight_decay,
-        augment=augment,
-        seed=options.seed,
-    )
+    recipe = recipe_of(options)
     mean, std = data.train.mean_std()
     if reconstructs:
         return AutoencoderTask(network, mean, std, subsampler, recipe)

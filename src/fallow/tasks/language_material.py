@@ -16,32 +16,27 @@ from ..datasets.tokenizing import Tokenizer
 from ..datasets.tokens import WindowDataset
 from ..errors import invalid
 from ..models import SmallGPT
-from ..options.train_options import TrainOptions
+from ..options.resolve import DataFacts, ResolvedOptions, resolve_on_data
 from ..runs.data_changes import Samples, sides
 from ..runs.data_file import DataFile, held_out_arrays, readable
 from ..runs.thumbnails_file import EXCERPT
 from ..step_rules import TokenThreshold
+from .base import recipe_of
 from .console import Console
 from .language_model import LanguageModelTask
 from .material import Material, as_before
 from .parts import chosen_documents, chosen_samples, parted_as_before
 from .tokenizing import (
-    SMALL,
     TOKENS_A_TEST_BATCH,
     is_pretrained,
     longest_of,
     made,
-    recipe_of,
     tokenizer_of,
-    usual_of,
 )
-
-VOCABULARY = 1024
-"""How many tokens are learned if the options name no number."""
 
 
 def language_material(
-    options: TrainOptions,
+    options: ResolvedOptions,
     corpus: Corpus,
     own: Any,
     kept: Path | None,
@@ -53,12 +48,20 @@ def language_material(
         step = "Name an nn.Module from token ids (B, T) to logits (B, T, V), or bring your own data module."
         raise invalid("Our windows go with our own training.", options.model, step)
     pretrained, inner, pad = None, None, 0
-    if own is None and is_pretrained(options, SMALL[1]):
+    if own is None and is_pretrained(options):
         from ..integrations.transformers import load_language_model
 
         pretrained, inner, pad = load_language_model(options.model, options.model_args)
-    length = longest_of(options, 128, pretrained)
-    tokenizer = tokenizer_of(options, [one.text for one in corpus.train], kept, VOCABULARY, inner, pad)
+    facts = DataFacts(
+        samples=len(corpus.train),
+        classes=None,
+        pretrained=pretrained is not None,
+        longest=longest_of(options, pretrained),
+    )
+    options = resolve_on_data(options, facts)
+    length = options.max_tokens
+    assert length is not None
+    tokenizer = tokenizer_of(options, [one.text for one in corpus.train], kept, inner, pad)
     if before is not None:
         corpus = _as_before(options, corpus, before, tokenizer, length)
     train, test = (
@@ -76,11 +79,11 @@ def language_material(
     console.line(f"{read} and {held_out} held out; a vocabulary of {len(tokenizer):,} tokens")
     ratio = float(test.sizes.sum()) / max(1, sum(len(one.text) for one in corpus.test))
 
-    def module(subsampler: Subsampler, batch_size: int) -> LanguageModelTask:
+    def module(subsampler: Subsampler) -> LanguageModelTask:
         network: nn.Module | None = own or pretrained
         if network is None:
             network = made(SmallGPT, len(tokenizer), length, arguments=options.model_args)
-        recipe = recipe_of(options, 5e-5 if pretrained else 6e-3)
+        recipe = recipe_of(options)
         return LanguageModelTask(network, ratio, subsampler, recipe, _token_rule(options))
 
     def texts(index: NDArray[np.int64]) -> dict[str, Any]:
@@ -93,12 +96,11 @@ def language_material(
         None,
         file,
         texts,
-        32 if pretrained else 16,
         max(1, TOKENS_A_TEST_BATCH // length),
+        options,
         module,
         tokenizer.dump(),
         tokens=len(tokenizer),
-        usual=usual_of(options, length, VOCABULARY, pretrained=pretrained is not None),
         facts={"kind": "windows", "vocabulary": len(tokenizer), "max_tokens": length},
     )
 
@@ -108,7 +110,7 @@ def _told(part: WindowDataset) -> str:
     return f"{windows:,} window{'s'[: windows != 1]} ({tokens:,} token{'s'[: tokens != 1]})"
 
 
-def _token_rule(options: TrainOptions) -> TokenThreshold | None:
+def _token_rule(options: ResolvedOptions) -> TokenThreshold | None:
     """Return what leaves tokens without a gradient, if the options ask for it."""
     if options.token_low is None and options.token_high is None:
         return None
@@ -116,7 +118,7 @@ def _token_rule(options: TrainOptions) -> TokenThreshold | None:
 
 
 def _as_before(
-    options: TrainOptions, corpus: Corpus, before: DataFile, tokenizer: Tokenizer, length: int
+    options: ResolvedOptions, corpus: Corpus, before: DataFile, tokenizer: Tokenizer, length: int
 ) -> Corpus:
     """Return the documents in the parts in which a run that goes on had them, told by their windows."""
 

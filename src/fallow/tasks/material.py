@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..core.subsampler import Subsampler
+from ..options.resolve import ResolvedOptions
 from ..runs.data_changes import Samples, known_first
 from ..runs.data_file import DataFile
 from .base import TaskModule
@@ -30,14 +31,13 @@ class Material:
         labels: class ids int64 ``(N,)`` of the samples to train on, or None.
         data: what the samples are, to tell later whether they have changed.
         shown: how samples look that a report shows.
-        batch_size: where none is named.
         test_batch_size: of the evaluation.
-        module: makes our LightningModule of a subsampler and a batch size.
+        options: those of the training, with all that was chosen for these samples.
+        module: makes our LightningModule of a subsampler.
         tokenizer: what cut texts into tokens, or None.
         tokens: how many tokens it knows, of a language model; None of others.
         held_out_name: how a held-out sample is called, by its place in ``data.held_out``; or None.
         unlisted: how many of the samples that are new to a run that goes on were not added by a list.
-        usual: the values of options that depend on the data, as they are used if the options name none.
         facts: what else a person wants to know of the samples, by name; ``kind`` is what they are called.
     """
 
@@ -47,14 +47,13 @@ class Material:
     labels: Tensor | None
     data: DataFile
     shown: Shown
-    batch_size: int
     test_batch_size: int
-    module: Callable[[Subsampler, int], TaskModule]
+    options: ResolvedOptions
+    module: Callable[[Subsampler], TaskModule]
     tokenizer: bytes | None = None
     tokens: int | None = None
     held_out_name: Callable[[int], str] | None = None
     unlisted: int = 0
-    usual: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 

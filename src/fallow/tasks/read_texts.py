@@ -15,48 +15,49 @@ from ..datasets.names import KNOWN
 from ..datasets.texts import not_utf8
 from ..errors import damaged, invalid
 from ..files.regular_file import read_regular, what_lies_at
-from ..options.resolve import is_table
-from ..options.train_options import TrainOptions
+from ..options.resolve import ResolvedOptions, is_table
 from ..runs.data_file import DataFile
 from .parts import beginning, chosen_documents, chosen_parts, cut_at_line
 
 
-def read_texts(options: TrainOptions, before: DataFile | None = None) -> TextData | Corpus:
+def read_texts(options: ResolvedOptions, before: DataFile | None = None) -> TextData | Corpus:
     """Read the texts that the options name; of a language model the documents.
 
     Args:
-        options: resolved ones.
+        options: of the training.
         before: what the samples of a run were that goes on, or None. Its parts stay; those of several
             documents are told by their tokens, and so only where these are at hand.
     """
-    name, share = options.data, 0.2 if options.test_share is None else options.test_share
+    name, share = options.data, options.test_share
     if name in KNOWN or Path(name).suffix.lower() == ".npz":
         raise invalid(
             f"--task {options.task} needs texts.", f"--data {name}", "Name texts, or another --task."
         )
     if not is_table(name) and (options.text is not None or options.label is not None):
         raise invalid("--text and --label name columns of a table.", name, "Leave them out.")
-    column = options.text or "text"
     if options.task == "text":
-        return chosen_parts(_classified(options, column, share), options.samples, options.validation, before)
+        return chosen_parts(_classified(options), options.samples, options.validation, before)
     if name.lower().endswith(".txt"):
         cut = None if before is None or options.validation is not None else before.cut
         train, test = cut_at_line(_text_file(Path(name)), share, cut)
         corpus = Corpus(Path(name).name, (train,), (test,), cut=beginning(test))
     else:
-        corpus = load_documents(name, column, test_share=share)
+        assert options.text is not None
+        corpus = load_documents(name, options.text, test_share=share)
     for part, held in ((corpus.train, "train on"), (corpus.test, "hold out")):
         if not part:
             raise invalid(f"{name} must hold texts to {held}.", "none that is not empty", "Add some.")
     return corpus if before is not None else chosen_documents(corpus, options.validation)
 
 
-def _classified(options: TrainOptions, column: str, share: float) -> TextData:
+def _classified(options: ResolvedOptions) -> TextData:
     if options.data.lower().endswith(".txt"):
         step = "Name a table, or --task language-model."
         raise invalid("--task text needs texts with a class each.", options.data, step)
-    labels = [name.strip() for name in (options.label or "label").split(",") if name.strip()]
-    data = load_text_table(options.data, column, labels, test_share=share)
+    assert options.text is not None
+    assert options.label is not None
+    labels = [name.strip() for name in options.label.split(",") if name.strip()]
+    data = load_text_table(options.data, options.text, labels, test_share=options.test_share)
     if not len(data.test):
         rule = f"{options.data} must hold a class with two rows: one to train, one to hold out."
         raise invalid(rule, f"{len(data.train):,} rows, each of a class of its own", "Check --label.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from ..core.subsampler import Subsampler
@@ -16,29 +17,24 @@ from ..datasets.tokenizing import Encoded
 from ..datasets.tokens import TokenDataset
 from ..models import SmallTransformer
 from ..options.factories import make_step_rule
-from ..options.train_options import TrainOptions
+from ..options.resolve import DataFacts, ResolvedOptions, resolve_on_data
 from ..runs.data_file import DataFile, held_out_arrays, held_out_order, readable
 from ..runs.thumbnails_file import EXCERPT
+from .base import recipe_of
 from .console import Console
 from .material import Material, as_before
 from .text import TextTask
 from .tokenizing import (
-    SMALL,
     TOKENS_A_TEST_BATCH,
     is_pretrained,
     longest_of,
     made,
-    recipe_of,
     tokenizer_of,
-    usual_of,
 )
-
-VOCABULARY = 16_000
-"""How many tokens are learned if the options name no number."""
 
 
 def text_material(
-    options: TrainOptions,
+    options: ResolvedOptions,
     data: TextData,
     own: Any,
     kept: Path | None,
@@ -48,7 +44,7 @@ def text_material(
     """Return texts with classes as a training takes them.
 
     Args:
-        options: resolved ones.
+        options: of the training.
         data: the texts.
         own: the user's network or LightningModule, or None.
         kept: the tokenizer of the run that goes on, or None.
@@ -59,12 +55,21 @@ def text_material(
     if (order := as_before(file, before)) is not None:
         data, file = data.take(order), file.take(order)
     pretrained, inner, pad = None, None, 0
-    if own is None and is_pretrained(options, SMALL[0]):
+    if own is None and is_pretrained(options):
         from ..integrations.transformers import load_classifier
 
         pretrained, inner, pad = load_classifier(options.model, data.classes, options.model_args)
-    longest = longest_of(options, 256, pretrained)
-    tokenizer = tokenizer_of(options, data.train.texts, kept, VOCABULARY, inner, pad)
+    facts = DataFacts(
+        samples=len(data.train),
+        classes=np.unique(data.train.labels).size,
+        pretrained=pretrained is not None,
+        longest=longest_of(options, pretrained),
+        trains_itself=isinstance(own, LightningModule),
+    )
+    options = resolve_on_data(options, facts)
+    longest = options.max_tokens
+    assert longest is not None
+    tokenizer = tokenizer_of(options, data.train.texts, kept, inner, pad)
     encoded = [tokenizer.encode(part.texts, longest) for part in (data.train, data.test)]
     for line in _remarks(data, len(tokenizer), encoded[0].cut, longest):
         console.line(line)
@@ -73,13 +78,13 @@ def text_material(
         for tokens, part in zip(encoded, (data.train, data.test), strict=True)
     )
 
-    def module(subsampler: Subsampler, batch_size: int) -> TextTask:
+    def module(subsampler: Subsampler) -> TextTask:
         network = own or pretrained
         if network is None:
             rarity = _rarity(encoded[0], len(tokenizer))
             size = (len(tokenizer), len(data.classes), longest, tokenizer.pad, rarity)
             network = made(SmallTransformer, *size, arguments=options.model_args)
-        recipe = recipe_of(options, 5e-5 if pretrained else 2e-3)
+        recipe = recipe_of(options)
         score = None if options.by_density else subsampler.score
         rule = make_step_rule(options)
         return TextTask(network, tokenizer.pad, subsampler, recipe, score, rule, by_length=own is None)
@@ -92,12 +97,11 @@ def text_material(
         torch.from_numpy(data.train.labels),
         file,
         lambda index: {"texts": tuple(texts[i][:EXCERPT] for i in index.tolist())},
-        64 if pretrained is None else 16,
         max(1, TOKENS_A_TEST_BATCH // longest),
+        options,
         module,
         tokenizer.dump(),
         held_out_name=_held_out_names(data.test),
-        usual=usual_of(options, longest, VOCABULARY, pretrained=pretrained is not None),
         facts={"kind": "texts", "vocabulary": len(tokenizer), "max_tokens": longest},
     )
 

@@ -15,17 +15,21 @@ from torch.utils.data import DataLoader, Dataset
 from ..activations import ActivationDensity
 from ..activations.taps import AUTO
 from ..core.loading import check_map_style
+from ..core.schedule import Schedule
 from ..core.subsampler import Subsampler
 from ..datasets import Corpus, ImageData, TextData
+from ..densities import Density
 from ..errors import invalid
 from ..options.data_checks import check_share_is_used
 from ..options.factories import make_density, make_policy, make_schedule, make_score
 from ..options.own_classes import import_class, is_import_path, nearly_import_path
 from ..options.own_errors import calling
-from ..options.resolve import planned_epochs, resolve
+from ..options.resolve import DataFacts, ResolvedOptions, resolve_on_data, usual
 from ..options.train_options import DENSITY, TEXT_TASKS, TrainOptions
+from ..policies import Policy
 from ..runs.data_file import DataFile, readable
 from ..runs.directory import RunDirectory
+from ..scores import Score
 from ..tasks.base import TaskModule
 from ..tasks.classifier import Classifier
 from ..tasks.console import Console
@@ -46,7 +50,9 @@ class Job:
     """What is trained, once the options have become objects.
 
     Attributes:
+        options: those of the training, with all that was chosen.
         subsampler: chooses the samples.
+        score: what is recorded, unless the user's module does that.
         module: the user's or ours.
         train, test: loaders; ``test`` may be None for an own data module without validation data.
         classes: names of the classes, or None.
@@ -58,11 +64,12 @@ class Job:
         unlisted: how many of the samples that are new to a run that goes on were not added by a list.
         notes: what was said of how the samples were read.
         remarks: what is worth knowing of the samples before they are trained on.
-        defaults: what is used for options that were not given, by name.
         facts: what else a person wants to know of the samples, by name.
     """
 
+    options: ResolvedOptions
     subsampler: Subsampler
+    score: Score
     module: LightningModule
     train: DataLoader[Any]
     test: Any
@@ -75,7 +82,6 @@ class Job:
     unlisted: int = 0
     notes: tuple[str, ...] = ()
     remarks: list[str] = field(default_factory=list)
-    defaults: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -86,12 +92,11 @@ def noun_of(options: TrainOptions) -> str:
     return {"text": "text", "language-model": "window"}.get(options.task or "", "image")
 
 
-def read_data(options: TrainOptions, console: Console, before: DataFile | None = None) -> Data:
+def read_data(options: ResolvedOptions, console: Console, before: DataFile | None = None) -> Data:
     """Read the samples that the options name, cut down as they say, and those that they add.
 
     ``before`` says what the samples of a run were that goes on: what it held out stays held out.
     """
-    options = resolve(options)
     with console.reading(options.data) as progress:
         data: Data
         if options.task in TEXT_TASKS:
@@ -104,7 +109,7 @@ def read_data(options: TrainOptions, console: Console, before: DataFile | None =
 
 
 def build(
-    options: TrainOptions, console: Console, data: Data | None = None, before: DataFile | None = None
+    options: ResolvedOptions, console: Console, data: Data | None = None, before: DataFile | None = None
 ) -> Job:
     """Return what the options stand for, ready to be trained.
 
@@ -117,13 +122,12 @@ def build(
     Raises:
         InvalidValue: for options or data that cannot be meant.
     """
-    options = resolve(options)
     for name in (options.data, options.model):
         if error := nearly_import_path(name):
             raise error
-    _try_out(options)
+    rules = _Rules.of(options)
     if is_import_path(options.data):
-        return _own_data(options, console)
+        return _own_data(options, rules, console)
     data = data or read_data(options, console, before)
     classes = _class_count(options, data)
     own = _own_network(options, nn.Module, classes) if is_import_path(options.model) else None
@@ -132,39 +136,59 @@ def build(
         _refuse_ours(options)
     with console.reading(f"{options.data}, to train on"):
         material = _material(options, data, own, console, before)
-    batch_size = options.batch_size or material.batch_size
-    subsampler = _subsampler(options, material.labels, len(material.train), batch_size, declared=not itself)  # type: ignore[arg-type]
+    options = material.options
+    assert options.batch_size is not None
+    subsampler = _subsampler(options, rules, material.labels, len(material.train), declared=not itself)  # type: ignore[arg-type]
     workers = _worker_options(options)
     collate = material.collate
-    loader = subsampler.loader(material.train, batch_size, full_batches=True, collate_fn=collate, **workers)
+    loader = subsampler.loader(
+        material.train, options.batch_size, full_batches=True, collate_fn=collate, **workers
+    )
     test = DataLoader(material.test, batch_size=material.test_batch_size, collate_fn=collate)
-    module = own if isinstance(own, LightningModule) else material.module(subsampler, batch_size)
+    module = own if isinstance(own, LightningModule) else material.module(subsampler)
     if own is not None and isinstance(module, TaskModule):
         _hold_against_classes(options, module, material, classes, console)
     return Job(
+        options,
         subsampler,
+        rules.score,
         module,
         loader,
         test,
         material.data.classes,
         material.data,
         material.shown,
-        monitor=_monitor(options, module),
+        monitor=_monitor(options, rules, module),
         tokenizer=material.tokenizer,
         unlisted=material.unlisted,
         notes=() if isinstance(data, Corpus) else data.notes,
         remarks=data_remarks(material.data, noun_of(options), material.held_out_name),
-        defaults=_defaults(options, batch_size, material, module),
         facts=material.facts,
     )
 
 
-def _try_out(options: TrainOptions) -> None:
-    """Make what needs only the options, so that a wrong one is found before all samples are read."""
-    make_policy(options).check_range(*make_score(options).range, options.score)
-    make_schedule(options, planned_epochs(options))
-    if options.by_density:
-        make_density(options)
+@dataclass(frozen=True)
+class _Rules:
+    """What needs only the options, made first, so that a wrong one is found before all samples are read.
+
+    Attributes:
+        policy: which samples are left out.
+        schedule: when.
+        score: what is recorded.
+        density: of the network's activations; None if the score is another one.
+    """
+
+    policy: Policy
+    schedule: Schedule
+    score: Score
+    density: Density | None
+
+    @staticmethod
+    def of(options: ResolvedOptions) -> _Rules:
+        policy, score = make_policy(options), make_score(options)
+        policy.check_range(*score.range, options.score)
+        density = make_density(options) if options.by_density else None
+        return _Rules(policy, make_schedule(options), score, density)
 
 
 def _class_count(options: TrainOptions, data: Data) -> int | None:
@@ -196,7 +220,7 @@ def _hold_against_classes(
 
 
 def _material(
-    options: TrainOptions, data: Data, own: Any, console: Console, before: DataFile | None
+    options: ResolvedOptions, data: Data, own: Any, console: Console, before: DataFile | None
 ) -> Material:
     if isinstance(data, ImageData):
         return image_material(options, data, own, before)
@@ -207,20 +231,7 @@ def _material(
     return text_material(options, data, own, tokenizer, console, before)
 
 
-def _defaults(
-    options: TrainOptions, batch_size: int, material: Material | None, module: LightningModule
-) -> dict[str, Any]:
-    """Return what is used for the options that were not given and that no constant stands for."""
-    usual: dict[str, Any] = {"epochs": planned_epochs(options), "batch_size": batch_size}
-    usual |= {} if material is None else material.usual
-    if isinstance(module, TaskModule):
-        usual["learning_rate"] = module.recipe.learning_rate
-    else:
-        usual.pop("augment", None)  # the user's LightningModule trains itself
-    return {name: value for name, value in usual.items() if getattr(options, name) in (None, "auto")}
-
-
-def _own_data(options: TrainOptions, console: Console) -> Job:
+def _own_data(options: ResolvedOptions, rules: _Rules, console: Console) -> Job:
     """Put a subsampler between the user's LightningDataModule and his module."""
     for name, given in (
         ("samples", options.samples),
@@ -240,15 +251,18 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
         raise invalid("train_dataloader() must return one DataLoader.", type(theirs).__name__)
     dataset: Dataset[Any] = theirs.dataset
     check_map_style(dataset)
-    batch_size = options.batch_size or theirs.batch_size or 1
     count = len(dataset)  # type: ignore[arg-type]
     labels, classes = offered_labels(dataset)
     if labels is None and (why := unused_labels(dataset)):
         console.line(why)
-    subsampler = _subsampler(options, labels, count, batch_size, declared=False)
+    ids = None if labels is None else np.unique(labels).size
+    facts = DataFacts(count, ids, trains_itself=True, batch_size=theirs.batch_size or 1)
+    options = resolve_on_data(options, facts)
+    assert options.batch_size is not None
+    subsampler = _subsampler(options, rules, labels, count, declared=False)
     loader = subsampler.loader(
         dataset,
-        batch_size,
+        options.batch_size,
         full_batches=True,
         collate_fn=theirs.collate_fn,
         drop_last=theirs.drop_last,
@@ -261,25 +275,26 @@ def _own_data(options: TrainOptions, console: Console) -> Job:
     classes = readable(classes)
     samples = DataFile(count, known, None, classes)
     return Job(
+        options,
         subsampler,
+        rules.score,
         module,
         loader,
         None,
         classes,
         samples,
         datamodule=found,
-        monitor=_monitor(options, module),
+        monitor=_monitor(options, rules, module),
         remarks=data_remarks(samples, "sample"),
-        defaults=_defaults(options, batch_size, None, module),
     )
 
 
-def _monitor(options: TrainOptions, module: LightningModule) -> ActivationDensity | None:
-    """Return what scores by the density of the network's activations, where the options ask for it."""
-    if not options.by_density:
+def _monitor(options: ResolvedOptions, rules: _Rules, module: LightningModule) -> ActivationDensity | None:
+    """Return what scores by the density of the network's activations, if the options ask for it."""
+    if rules.density is None:
         return None
     network = module.network if isinstance(module, TaskModule) else module
-    return ActivationDensity(network, options.layers or AUTO, make_density(options), seed=options.seed)
+    return ActivationDensity(network, options.layers or AUTO, rules.density, seed=options.seed)
 
 
 def _own_module(options: TrainOptions, classes: int | None) -> LightningModule:
@@ -297,11 +312,10 @@ def _refuse_ours(options: TrainOptions) -> None:
     if options.policy == "selective-backprop":
         step = "Use fallow.step_rules in your training_step, and return `backward` from it."
         raise invalid("--policy selective-backprop is for our own training.", options.model, step)
-    usual = resolve(TrainOptions(data=options.data, task=options.task))
     for name in ("learning_rate", "augment", "weight_decay", "score"):
-        given = getattr(options, name)
-        if given not in (None, DENSITY, getattr(usual, name)) and not _goes_on(options, name):
-            raise invalid(f"--{name} is for our own training.", given, "Set it in your LightningModule.")
+        value = getattr(options, name)
+        if value not in (None, DENSITY, usual(options, name)) and not _goes_on(options, name):
+            raise invalid(f"--{name} is for our own training.", value, "Set it in your LightningModule.")
 
 
 def _goes_on(options: TrainOptions, name: str) -> bool:
@@ -310,25 +324,23 @@ def _goes_on(options: TrainOptions, name: str) -> bool:
 
 
 def _subsampler(
-    options: TrainOptions, labels: Tensor | None, n: int, batch_size: int, *, declared: bool
+    options: ResolvedOptions, rules: _Rules, labels: Tensor | None, n: int, *, declared: bool
 ) -> Subsampler:
     """Return the subsampler; ``declared``: the losses that are recorded are known to be the score."""
-    per_class = options.min_kept_per_class
-    if per_class is None:
-        per_class = 0 if labels is None else max(1, batch_size // np.unique(labels).size)
-    epochs = planned_epochs(options)
-    if per_class and labels is None:
+    assert options.min_kept is not None
+    assert options.min_kept_per_class is not None
+    if options.min_kept_per_class and labels is None:
         step = "Give your training dataset an attribute `labels`, (N,) class ids, or leave it out."
         raise invalid("--min_kept_per_class needs labels.", "your own data", step)
     return Subsampler(
         n,
-        make_policy(options),
-        make_schedule(options, epochs),
+        rules.policy,
+        rules.schedule,
         seed=options.seed,
         labels=labels,
-        min_kept=min(n, batch_size if options.min_kept is None else options.min_kept),
-        min_kept_per_class=per_class,
-        score=make_score(options) if declared or options.by_density else None,
+        min_kept=min(n, options.min_kept),
+        min_kept_per_class=options.min_kept_per_class,
+        score=rules.score if declared or options.by_density else None,
     )
 
 

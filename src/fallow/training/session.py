@@ -15,12 +15,11 @@ from torch import nn
 from ..errors import FallowError, NotWritten
 from ..files.state_file import dump
 from ..integrations.lightning import SubsamplingCallback
-from ..options.factories import make_score
 from ..options.naming import words_again
 from ..options.own_classes import is_import_path
 from ..options.own_errors import ENDINGS, clearer, ended
+from ..options.resolve import ResolvedOptions
 from ..options.resume_options import plain
-from ..options.train_options import TrainOptions
 from ..runs.directory import RunDirectory
 from ..runs.training_state import CHECKPOINTER, WRITER
 from ..scores import RelativeToBatch
@@ -58,20 +57,19 @@ class Session:
     """Trains a job from its start, or from where it was stopped.
 
     Args:
-        options: of this session.
+        options: of this session, with all that was chosen.
         job: what is trained; where it goes on, with the state in its subsampler.
         run: where everything is written.
         console: where to print.
         restored: what it goes on from.
 
     Attributes:
-        used: the options with their defaults put in.
         checkpointer: saves the state.
     """
 
     def __init__(
         self,
-        options: TrainOptions,
+        options: ResolvedOptions,
         job: Job,
         run: RunDirectory,
         console: Console,
@@ -80,8 +78,7 @@ class Session:
         self.options, self.job, self.run, self.console = options, job, run, console
         self.restored = restored or Restored()
         self.step_rule = job.module.step_rule if isinstance(job.module, Classifier) else None
-        score = make_score(options)
-        watch = SubsamplingCallback(job.subsampler, None if job.monitor else score, watch=job.monitor)
+        watch = SubsamplingCallback(job.subsampler, None if job.monitor else job.score, watch=job.monitor)
         if job.datamodule is None and job.classes is not None:  # with data of their own some count others
             watch.classes = len(job.classes)
         self.writer = EpochWriter(
@@ -89,19 +86,19 @@ class Session:
             job.subsampler,
             console,
             self.step_rule,
-            by_loss=isinstance(score, RelativeToBatch) or job.monitor is not None,
+            by_loss=isinstance(job.score, RelativeToBatch) or job.monitor is not None,
             stop_on_storage_error=options.on_storage_error == "stop",
             looks=job.shown,
             probed=lambda: watch.probed,
         )
-        self.used = replace(options, **job.defaults)
-        about = {"options": plain(self.used), "defaults": sorted(job.defaults)}
+        unit = "" if job.subsampler.score is None else job.subsampler.score.unit
+        about = {"options": plain(options), "defaults": options.noted, "score_unit": unit}
         whole = uses_all_weights(job, options.model)
         self.checkpointer = Checkpointer(
             run, job.subsampler, self.writer, about, options.save_steps, whole=whole
         )
         watch.before_batch = self.checkpointer.before_batch
-        scalars = EpochScalars(self.writer, plain(self.used))
+        scalars = EpochScalars(self.writer, plain(options))
         callbacks = [watch, self.writer.stopwatch, self.writer, scalars, self.checkpointer]
         loaded = None if self.restored.state is None else self.restored.state.tree
         self.trainer: Trainer = make_trainer(
@@ -112,7 +109,7 @@ class Session:
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that is set, with the defaults."""
-        return settings_of(self.used, self.job, self.trainer)
+        return settings_of(self.options, self.job, self.trainer)
 
     def _settings_at_the_end(self) -> dict[str, Any]:
         """Return the settings with the count of an own data module's test samples, known by now."""

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.nn.parameter import is_lazy
 
 from ..options.own_classes import is_import_path
+from ..options.resolve import ResolvedOptions
 from ..options.resume_options import plain
 from ..options.train_options import TrainOptions
 from ..policies import Policy
@@ -34,11 +35,11 @@ def evaluated_on(options: TrainOptions, job: Job) -> str:
     return "test" if job.datamodule is None and options.validation is None else "validation"
 
 
-def settings_of(options: TrainOptions, job: Job, trainer: Trainer) -> dict[str, Any]:
+def settings_of(options: ResolvedOptions, job: Job, trainer: Trainer) -> dict[str, Any]:
     """Return everything that a training was set to, as it stands in ``summary.json`` under ``settings``.
 
     Args:
-        options: with their defaults put in.
+        options: with all that was chosen.
         job: what is trained.
         trainer: by which.
 
@@ -69,7 +70,7 @@ def settings_of(options: TrainOptions, job: Job, trainer: Trainer) -> dict[str, 
         "precision": options.precision,
         "workers": job.train.num_workers,
         **_device(trainer),
-        "by_default": sorted(job.defaults),
+        "by_default": options.noted,
     }
 
 
@@ -131,11 +132,11 @@ def _device(trainer: Trainer) -> dict[str, Any]:
     return found
 
 
-def config_text(options: TrainOptions, settings: Mapping[str, Any]) -> str:
+def config_text(options: ResolvedOptions, settings: Mapping[str, Any]) -> str:
     """Return ``config.yaml``: options that ``--config`` reads back; what is no option stands in comments.
 
     Args:
-        options: with their defaults put in.
+        options: with all that was chosen.
         settings: of :func:`settings_of`.
     """
     every, by_default = plain(options), settings["by_default"]

@@ -172,6 +172,12 @@ _TRACKERS: dict[str, tuple[tuple[str, ...], Callable[[RunDirectory, str], Logger
     "mlflow": (("mlflow",), _mlflow),
 }
 
+_NUMBERS = (
+    "accuracy", "train_accuracy", "test_loss", "kept", "learned", "outliers", "not_drawn", "bad",
+    "readmitted", "samples_backward", "samples_forward_only", "saved_fraction", "seconds",
+    "saved_fraction_so_far", "mean_score", "score_5", "score_50", "score_95", "record_seconds",
+)  # fmt: skip
+
 
 def epoch_scalars(row: Mapping[str, Any]) -> dict[str, float]:
     """Return what is logged of an epoch, from what ``summary.json`` says of it: finite numbers only."""

@@ -10,7 +10,7 @@ from ..errors import NotWritten
 from ..options.checks import check
 from ..options.naming import check_named
 from ..options.own_classes import is_import_path
-from ..options.resolve import resolve
+from ..options.resolve import ResolvedOptions
 from ..options.resume_options import going_on, located, longer, whole_options, with_own_lists
 from ..options.train_options import OUR_MODELS, TrainOptions, lists
 from ..runs.directory import RunDirectory
@@ -43,27 +43,25 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
     stored = None if options.resume is None else whole_options(options.resume)
     if stored is not None:
         check_named(stored, options, str(options.resume))
-    check(options)
-    options = resolve(options)
-    add = ",".join(map(located, lists(options.add)))
-    own = options.model in OUR_MODELS or is_import_path(options.model)
-    model = options.model if own else located(options.model)
-    options = replace(options, data=located(options.data), model=model, add=add)
+    resolved = check(options)
+    add = ",".join(map(located, lists(resolved.add)))
+    own = resolved.model in OUR_MODELS or is_import_path(resolved.model)
+    model = resolved.model if own else located(resolved.model)
+    resolved = replace(resolved, data=located(resolved.data), model=model, add=add)
     if stored is not None:
-        options = going_on(stored, options)
+        resolved = going_on(stored, resolved)
     console = console or Console.here()
-    with seeded(options.seed):
-        if options.resume is not None:
-            return _go_on(options, console, data)
+    with seeded(resolved.seed):
+        if resolved.resume is not None:
+            return _go_on(resolved, console, data)
         if (
-            options.out is not None and not launched_rank()
+            resolved.out is not None and not launched_rank()
         ):  # the first process makes it, maybe before another looks
-            RunDirectory(options.out).check_new()
-        job = build(options, console, data)
-        with _open_run(options) as run:
+            RunDirectory(resolved.out).check_new()
+        job = build(resolved, console, data)
+        with _open_run(resolved) as run:
             try:
-                options = _own_lists(run, options)
-                session = Session(options, job, run, console)
+                session = Session(_own_lists(run, job.options), job, run, console)
                 _describe(run, session)
                 for said in job.remarks:
                     console.passage(said)
@@ -74,7 +72,7 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
                 raise
 
 
-def _go_on(options: TrainOptions, console: Console, data: Data | None) -> dict[str, Any]:
+def _go_on(options: ResolvedOptions, console: Console, data: Data | None) -> dict[str, Any]:
     """Go on with a run that was stopped."""
     assert options.resume is not None
     with RunDirectory(options.resume) if launched_rank() else RunDirectory.reopen(options.resume) as run:
@@ -91,14 +89,13 @@ def _go_on(options: TrainOptions, console: Console, data: Data | None) -> dict[s
         except OSError as error:
             what = f"{error.filename or run.path} cannot be read or written: {error.strerror or error}."
             raise NotWritten(f"{what} Nothing was trained; mend it and repeat the command.") from None
-        options = _own_lists(run, options)
-        session = Session(options, job, run, console, restored)
+        session = Session(_own_lists(run, job.options), job, run, console, restored)
         if not session.finished:
             _describe(run, session, samples=restored.state is None)
         return session.train()
 
 
-def _own_lists(run: RunDirectory, options: TrainOptions) -> TrainOptions:
+def _own_lists(run: RunDirectory, options: ResolvedOptions) -> ResolvedOptions:
     """Keep the lists of what was added in the run."""
     if launched_rank() or not options.add:
         return options
@@ -115,7 +112,7 @@ def _describe(run: RunDirectory, session: Session, *, samples: bool = True) -> N
         return
     try:
         run.unseal()
-        run.write_text(run.config_path, config_text(session.used, settings))
+        run.write_text(run.config_path, config_text(session.options, settings))
         run.write_text(run.environment_path, environment_json(run.environment_path, settings))
         if samples:
             run.put(run.data_path, job.data.dump())

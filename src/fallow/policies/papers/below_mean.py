@@ -46,6 +46,7 @@ class BelowMean(Policy):
     """
 
     name: ClassVar[str] = "below-mean"
+    aliases: ClassVar[tuple[str, ...]] = ("infobatch",)
 
     fraction: float = 0.5
     weighted: bool = True
@@ -61,6 +62,11 @@ class BelowMean(Policy):
     def weighs(self) -> bool:
         """Whether ``weighted`` was asked for."""
         return self.weighted
+
+    @property
+    def draws(self) -> bool:
+        """Return True."""
+        return True
 
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Draw anew among all samples below the mean."""

@@ -70,6 +70,11 @@ class Kakurenbo(Policy):
             raise invalid(f"`steps` must be at most {len(DECAY) - 1} ascending shares.", self.steps)
         object.__setattr__(self, "steps", steps)
 
+    @classmethod
+    def with_share(cls, share: float | None) -> Kakurenbo:
+        """Return the rule as published, or with at most ``share`` of all samples hidden in each epoch."""
+        return cls() if share is None else cls(share, steps=())
+
     def check_range(self, low: float, high: float, score: str) -> None:
         """Raise where the score cannot be minus the logarithm of a probability."""
         if high < math.inf:

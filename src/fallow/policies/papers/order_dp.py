@@ -52,6 +52,12 @@ class OrderDP(Policy):
         object.__setattr__(self, "keep", check_part("keep", self.keep))
         object.__setattr__(self, "budget", check_budget(self.budget))
 
+    @classmethod
+    def with_share(cls, share: float | None) -> OrderDP:
+        """Return the rule as published, or one that leaves out ``share`` of all samples in each epoch."""
+        # Near its authors' pool of 0.8 where they leave out 0.7, and never less than what is kept.
+        return cls() if share is None else cls(pool=1 - share / 4, budget=share)
+
     def _drawn(self, n: int) -> int:
         """Return how many of ``n`` are in the pool."""
         drawn = max(min(n, 1), round(self.pool * n))

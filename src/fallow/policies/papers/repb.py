@@ -53,6 +53,7 @@ class RePB(Policy):
     """
 
     name: ClassVar[str] = "repb"
+    relative_to_batch: ClassVar[bool] = True
 
     rho: float = 0.5
     weighted: bool = True
@@ -85,6 +86,11 @@ class RePB(Policy):
     def weighs(self) -> bool:
         """Whether ``weighted`` was asked for."""
         return self.weighted
+
+    @property
+    def draws(self) -> bool:
+        """Return True."""
+        return True
 
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Judge the fresh scores below 0, and draw again for those that sat out."""

@@ -75,6 +75,11 @@ class SeTa(Policy):
         """Return ``n - round(budget * n)``, at least 1; None without a budget."""
         return None if self.budget is None else n - left_out(self.budget, n)
 
+    @property
+    def draws(self) -> bool:
+        """Return True."""
+        return True
+
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Draw and place the window of the planned epoch."""
         n, scores, there = len(inputs), inputs.scores, scored(inputs)
