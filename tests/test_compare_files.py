@@ -38,7 +38,9 @@ def test_damaged_summaries(text, tmp_path):
 def test_what_a_run_writes_is_read(tmp_path):
     path = tmp_path / "file"
     path.write_text(json.dumps(SUMMARY))
-    assert read_summary(path) == SUMMARY
+    found = read_summary(path)
+    assert found.plain == SUMMARY
+    assert (found.summary.samples_backward, found.summary.epochs[0].samples_full) == (9, 10)
     path.write_text(yaml.safe_dump({"epochs": 3}))
     assert read_config(path) == {"epochs": 3}
     path.write_text(json.dumps({"format": FORMAT, "options": {"epochs": 3}}))

@@ -15,6 +15,7 @@ from ..files.regular_file import read_regular
 from ..runs.checkpoints import Search
 from ..runs.directory import RunDirectory
 from ..runs.picks_file import MOST_BYTES
+from ..runs.schema import About
 from .naming import shown, usable
 from .resolve import planned_epochs
 from .train_options import FIXED, FREE, ON_DATA, OPTIONS, TrainOptions, lists, named
@@ -79,16 +80,13 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     return {**found, **paths, "add": _resolved(run, str(found.get("add") or ""))}
 
 
-def as_given(about: Mapping[str, Any]) -> Any:
+def as_given(about: About) -> dict[str, Any]:
     """Return the options in a manifest without those that the run's ``defaults`` name.
 
     A default may hang on the other options, as the learning rate on the batch size, so that it is found
     anew; a run of before has no such list, and in its options no default.
     """
-    options, defaults = about.get("options"), about.get("defaults")
-    if not isinstance(options, Mapping) or not isinstance(defaults, list):
-        return options
-    return {n: value for n, value in options.items() if n not in ON_DATA or n not in defaults}
+    return {n: v for n, v in about.options.items() if n not in ON_DATA or n not in about.defaults}
 
 
 def _resolved(run: RunDirectory, add: str) -> str:
@@ -199,11 +197,10 @@ def longer(run: RunDirectory, options: TrainOptions) -> TrainOptions:
     state = run.generations.newest().found
     if "add" not in options.accepted or state is None:
         return options
-    done, planned = int(state.about["epoch"]), planned_epochs(options)
+    done, planned = state.about.epoch, planned_epochs(options)
     if done < planned:
         return options
-    stored = as_given(state.about) or {}
-    if options.epochs != stored.get("epochs"):
+    if options.epochs != as_given(state.about).get("epochs"):
         step = "Name more, or leave it out to train half as long again."
         raise invalid(f"--epochs must be more than the {done} that {run.path} has done.", planned, step)
     return replace(options, epochs=planned + -(-planned // 2))

@@ -22,6 +22,7 @@ from ..options.own_errors import ENDINGS, clearer, ended
 from ..options.resume_options import plain
 from ..options.train_options import TrainOptions
 from ..runs.directory import RunDirectory
+from ..runs.schema import About
 from ..runs.training_state import CHECKPOINTER, WRITER
 from ..scores import RelativeToBatch
 from ..tasks.autoencoder import AutoencoderTask
@@ -95,7 +96,7 @@ class Session:
             probed=lambda: watch.probed,
         )
         self.used = replace(options, **job.defaults)
-        about = {"options": plain(self.used), "defaults": sorted(job.defaults)}
+        about = About(options=plain(self.used), defaults=sorted(job.defaults))
         whole = uses_all_weights(job, options.model)
         self.keeper = Keeper(run, job.subsampler, self.writer, about, options.save_steps, whole=whole)
         watch.before_batch = self.keeper.before_batch
@@ -251,7 +252,7 @@ class Session:
     def _how_to_complete(self, first: str = "Make room") -> str:
         """Return what to do where the disk refused, and what that will train again."""
         found = self.run.generations.newest().found
-        epochs, done = len(self.writer.epochs), 0 if found is None else int(found.about["epoch"])
+        epochs, done = len(self.writer.epochs), 0 if found is None else found.about.epoch
         again = (
             "nothing is trained again"
             if done == epochs
@@ -265,10 +266,12 @@ class Session:
     def _say_where_it_goes_on(self) -> None:
         generation = self.restored.generation
         assert generation is not None
-        epoch, recorded = int(generation.about["epoch"]), int(generation.about["recorded"])
-        inside = f", after {recorded:,} of its {generation.about['planned']:,} samples" if recorded else ""
+        about = generation.about
+        inside = f", after {about.recorded:,} of its {about.planned:,} samples" if about.recorded else ""
         epochs = self.job.subsampler.schedule.epochs
-        self.console.line(f"Going on in epoch {epoch + 1} of {epochs}{inside} (state {generation.number}).")
+        self.console.line(
+            f"Going on in epoch {about.epoch + 1} of {epochs}{inside} (state {generation.number})."
+        )
 
     def _say_how_to_go_on(self) -> None:
         if self.run.generations.numbers():
