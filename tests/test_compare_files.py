@@ -25,7 +25,8 @@ def without(name):
     + [json.dumps(without(name)) for name in SUMMARY]
     + [json.dumps(SUMMARY | {"epochs": wrong}) for wrong in ({}, [1], [{}], [EPOCH | {"accuracy": "high"}])]
     + [json.dumps(SUMMARY | {"samples_backward": True}), json.dumps(SUMMARY | {"accuracy": [1]})]
-    + [json.dumps(SUMMARY | {"bits_per_character": "few"})],
+    + [json.dumps(SUMMARY | {"bits_per_character": "few"}), json.dumps(SUMMARY | {"samples_evaluated": "x"})]
+    + [json.dumps(SUMMARY | {"cpu_seconds": []}), json.dumps(SUMMARY | {"settings": {"by_default": 3}})],
     ids=lambda text: str(text[:40]),
 )
 def test_damaged_summaries(text, tmp_path):

@@ -22,7 +22,6 @@ from fallow.collecting.terminal import tell_gaps
 from fallow.core.history import describe
 from fallow.core.table import TRAINED, Table
 from fallow.errors import DamagedData, InvalidValue
-from fallow.files.array_file import dump_headed
 from fallow.gaps import THIN
 from fallow.policies.base import Reason
 from fallow.report import facts, text, write_report
@@ -34,7 +33,7 @@ from fallow.runs.checkpoints import Generations
 from fallow.runs.data_file import DataFile
 from fallow.runs.directory import RunDirectory
 from fallow.runs.epoch_file import EpochFile
-from fallow.runs.gaps_file import FORMAT, GapsFile, gaps_of
+from fallow.runs.gaps_file import GapsFile, dump_gaps
 from fallow.runs.highlights import choose
 from fallow.runs.run import Run
 from fallow.runs.schema import About
@@ -615,8 +614,7 @@ def told_gaps(words=("plain",), gaps=2, thin=3):
 def put_gaps(path, told=None, wide=8, pictures=True):
     shape = (9, wide, wide, 3)
     drawn = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8) if pictures else None
-    file = GapsFile(gaps_of(told_gaps() if told is None else told), drawn)
-    (path / "gaps.safetensors").write_bytes(file.dump())
+    (path / "gaps.safetensors").write_bytes(dump_gaps(told_gaps() if told is None else told, drawn))
 
 
 def test_gaps_are_told(tmp_path):
@@ -721,7 +719,7 @@ def test_stray_values_in_gaps_are_damage_or_can_be_shown(tmp_path):
     for seed in range(300):
         draw = np.random.default_rng(seed)
         told = {key: strayed(value, draw, (0.0005, 0.002, 0.1)[seed % 3]) for key, value in sound.items()}
-        path.write_bytes(dump_headed({"pictures": pictures}, {"format": FORMAT, "told": told}))
+        path.write_bytes(dump_gaps(told, pictures))
         with suppress(DamagedData):
             source.run.__dict__["gaps"] = GapsFile.read(path)
             found = report_gaps.section(source)
@@ -737,7 +735,7 @@ def test_stray_values_in_gaps_are_damage_or_can_be_shown(tmp_path):
 def test_gaps_with_damaged_pictures_are_refused(tmp_path, shape):
     make_run(tmp_path / "run")
     path = tmp_path / "run" / "gaps.safetensors"
-    path.write_bytes(GapsFile(gaps_of(told_gaps()), np.zeros(shape, np.uint8)).dump())
+    path.write_bytes(dump_gaps(told_gaps(), np.zeros(shape, np.uint8)))
     with pytest.raises(DamagedData, match="sides of 1 to 96"):
         write_report(Run(tmp_path / "run"))
     path.write_bytes(b"cut short")

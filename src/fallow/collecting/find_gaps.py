@@ -17,7 +17,7 @@ from ..datasets.pools import open_pool
 from ..errors import DamagedData
 from ..gaps import LIMIT, Regions, Survey, find_regions
 from ..gaps.cards import Telling
-from ..runs.gaps_file import GapsFile, gaps_of
+from ..runs.gaps_file import dump_gaps
 from ..runs.run import Run
 from ..runs.schema import EarlierGaps
 from ..tasks.console import Console
@@ -175,7 +175,7 @@ def _keep(found: SurveyedRun, pool: Pool | None, told: dict[str, Any]) -> None:
         one["picture"] = shown.setdefault((one["of"], one["index"]), len(shown))
     pictures = _pictures(found, pool, list(shown))
     directory = found.run.directory
-    directory.disk.put(directory.gaps_path, GapsFile(gaps_of(told), pictures).dump())
+    directory.disk.put(directory.gaps_path, dump_gaps(told, pictures))
 
 
 def _pictures(

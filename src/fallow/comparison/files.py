@@ -37,8 +37,8 @@ def read_summary(path: Path) -> Finished:
     Raises:
         DamagedData: where it is not what a finished run writes.
     """
-    plain = _json(path, AGAIN)
-    return Finished(check_kind(FinishedSummary, finite(plain), str(path), AGAIN), plain)
+    plain = finite(_json(path, AGAIN))
+    return Finished(check_kind(FinishedSummary, plain, str(path), AGAIN), plain)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Figure:
 
 def heading(source: Source) -> dict[str, Any]:
     """Return the title, the facts beneath it, and the remarks."""
-    options, summary = source.run.shown_options, source.summary or Summary()
+    options, summary = source.run.shown_options, source.summary
     facts = [("Run", text.name(source.run.directory.path.resolve().name))]
     facts += [("Samples", text.count(source.n)), ("Standing", source.run.status)]
     part = summary.evaluated_on.capitalize()
@@ -126,7 +126,7 @@ def _value(value: float | str) -> str:
 
 def saved(source: Source) -> list[Figure]:
     """Return what was saved, each figure with its formula."""
-    summary = source.summary or Summary()
+    summary = source.summary
     backward = sum(record.backward for record in source.history)
     forward = summary.samples_forward_only  # a step rule's count is not in the history
     if forward is None:
@@ -173,7 +173,7 @@ def _times(summary: Summary) -> list[Figure]:
 
 def tokens(source: Source) -> str:
     """Return in a sentence what a step rule left out inside the windows; nothing where none did."""
-    summary = source.summary or Summary()
+    summary = source.summary
     every, learned, odd = summary.tokens, summary.tokens_learned, summary.tokens_outliers
     if not every or learned is None or odd is None:
         return ""
@@ -184,28 +184,17 @@ def tokens(source: Source) -> str:
 
 def settings(source: Source) -> list[tuple[str, str]]:
     """Return what was set, the options and their defaults too, and what the summary says of the rest."""
-    summary, options, shown_options = (
-        source.summary or Summary(),
-        source.run.options,
-        source.run.shown_options,
-    )
-    objects = {
-        "policy": summary.policy,
-        "schedule": summary.schedule,
-        "score": summary.score,
-        "step rule": summary.step_rule,
-    }
-    rows = _beside_options(summary.settings, options)
-    rows += [(f"{name} in full", text.passage(value, 400)) for name, value in objects.items() if value]
-    by_density = shown_options.score == "density" or shown_options.task == "autoencoder"
-    for name, value in options.items():
-        if name == "density" and not by_density:
+    summary, about, shown = source.summary, source.run.about, source.run.shown_options
+    objects = ("policy", summary.policy), ("schedule", summary.schedule), ("score", summary.score)
+    rows = _beside_options(summary.settings, about.options)
+    for name, value in (*objects, ("step rule", summary.step_rule)):
+        rows += [(f"{name} in full", text.passage(value, 400))] if value else []
+    for name, value in about.options.items():
+        if name == "density" and shown.score != "density" and shown.task != "autoencoder":
             continue
         if name not in _PLACES and value not in (None, "", [], {}, ()):
-            shown = text.passage(str(value), 400) + (
-                " (by default)" if name in source.run.about.defaults else ""
-            )
-            rows.append((f"--{text.name(name)}", shown))
+            by_default = " (by default)" if name in about.defaults else ""
+            rows.append((f"--{text.name(name)}", text.passage(str(value), 400) + by_default))
     return rows
 
 

@@ -35,7 +35,7 @@ class Source:
         labels: int32 ``(N,)``, -1 where unknown; or None.
         predicted: int32 ``(N,)``, -1 where unknown; or None.
         times: int32 ``(N,)``, in how many epochs each sample was trained on.
-        summary: what ``summary.json`` says; None where it is not of these epochs.
+        summary: what ``summary.json`` says; nothing if it is not of these epochs.
         shown: pictures or texts, or None.
         unit: of the scores.
     """
@@ -49,7 +49,7 @@ class Source:
     labels: NDArray[np.int32] | None
     predicted: NDArray[np.int32] | None
     times: NDArray[np.int32]
-    summary: Summary | None
+    summary: Summary
     shown: ShownFile | None
     unit: str
 
@@ -82,7 +82,7 @@ class Source:
             labels=run.labels,
             predicted=predicted,
             times=run.times_used,
-            summary=_summary(run, epochs),
+            summary=run.summary if run.summary and len(run.summary.epochs) == epochs else Summary(),
             shown=shown,
             unit=_unit(run),
         )
@@ -137,12 +137,6 @@ class Source:
             gone = text.plural(len(missing), "epoch is", "epochs are")
             said.append(f"{gone} missing from the history, the first of them epoch {missing[0] + 1}.")
         return " ".join(said)
-
-
-def _summary(run: Run, epochs: int) -> Summary | None:
-    """Return the summary where it tells of as many epochs as are finished."""
-    found = run.summary
-    return found if found is not None and len(found.epochs) == epochs else None
 
 
 def _unit(run: Run) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,13 +33,6 @@ class GapsFile:
     gaps: Gaps
     pictures: NDArray[np.uint8] | None = None
 
-    def dump(self) -> bytes:
-        """Return the bytes of the file."""
-        arrays = {"there": np.ones(1, np.uint8)}
-        if self.pictures is not None:
-            arrays["pictures"] = np.ascontiguousarray(self.pictures)
-        return dump_headed(arrays, {"format": FORMAT, "told": msgspec.to_builtins(self.gaps)})
-
     @staticmethod
     def read(path: Path) -> GapsFile:
         """Read the file.
@@ -66,6 +58,14 @@ class GapsFile:
             rule = f"{path} must hold pictures, uint8 (K, H, W, C) with C 1 or 3."
             raise damaged(rule, f"{pictures.dtype} {pictures.shape}", _STEP)
         return GapsFile(gaps, pictures)
+
+
+def dump_gaps(found: dict[str, Any], pictures: NDArray[np.uint8] | None = None) -> bytes:
+    """Return the bytes of the file, with all that ``fallow gaps --json`` prints."""
+    arrays = {"there": np.ones(1, np.uint8)}
+    if pictures is not None:
+        arrays["pictures"] = np.ascontiguousarray(pictures)
+    return dump_headed(arrays, {"format": FORMAT, "told": found})
 
 
 def gaps_of(found: dict[str, Any], name: str = "The list of gaps") -> Gaps:

@@ -249,7 +249,6 @@ class Summary(Struct, frozen=True):
     accuracy: Real | None = None
     train_accuracy: Real | None = None
     test_loss: Real | None = None
-    perplexity: Real | None = None
     bits_per_character: Real | None = None
     samples_backward: Count | None = None
     samples_forward_only: Count | None = None
@@ -300,6 +299,16 @@ class FinishedSummary(Summary, frozen=True, kw_only=True):
     test_loss: Real | None
     samples_backward: Count
     samples_forward_only: Count
+    samples_evaluated: Count | None = None
+    worst_class_accuracy: Real | None = None
+    steps: Count | None = None
+    cpu_seconds: Real | None = None
+
+
+class Environment(Struct, frozen=True):
+    """``environment.json``: machine and versions of each session, for people to read."""
+
+    sessions: list[dict[str, Any]]
 
 
 class CompareSettings(Struct, frozen=True):
