@@ -31,6 +31,7 @@ from fallow.runs.data_file import DataFile
 from fallow.runs.directory import RunDirectory
 from fallow.runs.epoch_file import EpochFile
 from fallow.runs.highlights import choose
+from fallow.runs.schema import About
 from fallow.runs.thumbnails_file import ThumbnailsFile
 
 CLASSES = 1_000
@@ -77,11 +78,8 @@ def make_run(path: Path, n: int, epochs: int) -> None:
     shown = ThumbnailsFile(epochs - 1, index, predicted[index], pictures)
     run.put(run.thumbnails_path, shown.dump())
     state = save({"~/subsampler/table/columns/predicted": predicted + 1})
-    about = {
-        "options": {"data": "synthetic", "policy": "threshold", "score": "kl"},
-        "epoch": epochs,
-        "epochs": epochs,
-    }
+    options = {"data": "synthetic", "policy": "threshold", "score": "kl"}
+    about = About(options=options, epoch=epochs, epochs=epochs)
     Checkpoints(path).write(state, about, run.needed(epochs))
     run.write_text(run.config_path, "data: synthetic\n")
     run.release()

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from fallow.files.array_file import dump_headed
 from fallow.files.disk import Digest
-from fallow.runs.checkpoints import Checkpoint, Checkpoints, _manifest
+from fallow.runs.checkpoints import Checkpoints, manifest_of
 
 Craft = Callable[[Path], None]
 CRAFTS: dict[str, Craft] = {}
@@ -62,20 +62,32 @@ def add(kind: str, name: str, function: Craft) -> None:
     craft(kind, name)(function)
 
 
-def newest(run: Path) -> Checkpoint:
-    """Return the newest generation as it stands, sound or not."""
-    numbers = Checkpoints(run).numbers()
-    return Checkpoints(run).manifest(numbers[-1])
+@dataclass(frozen=True)
+class PlainManifest:
+    """A manifest whose ``about`` may hold anything."""
+
+    number: int
+    about: dict[str, Any]
+    files: dict[str, Digest]
 
 
-def put_manifest(run: Path, checkpoint: Checkpoint) -> None:
+def newest(run: Path) -> PlainManifest:
+    """Return the newest manifest as it stands, sound or not."""
+    checkpoints = Checkpoints(run)
+    found = json.loads(checkpoints.manifest_path(checkpoints.numbers()[-1]).read_text())
+    files = {name: Digest(one["bytes"], one["sha256"]) for name, one in found["files"].items()}
+    return PlainManifest(found["number"], found["about"], files)
+
+
+def put_manifest(run: Path, manifest: PlainManifest) -> None:
     """Write a manifest with a right checksum, and remove the older generations: they would be used."""
     checkpoints = Checkpoints(run)
     for number in checkpoints.numbers():
-        if number != checkpoint.number:
+        if number != manifest.number:
             checkpoints.manifest_path(number).unlink(missing_ok=True)
             checkpoints.state_path(number).unlink(missing_ok=True)
-    checkpoints.manifest_path(checkpoint.number).write_bytes(_manifest(checkpoint))
+    data = manifest_of(manifest.number, manifest.about, manifest.files)
+    checkpoints.manifest_path(manifest.number).write_bytes(data)
 
 
 def reseal(run: Path) -> None:

@@ -24,6 +24,7 @@ from fallow.options.train_options import TrainOptions
 from fallow.runs.data_file import DataFile
 from fallow.runs.directory import RunDirectory
 from fallow.runs.picks_file import Pick, dump_picks
+from fallow.runs.schema import About
 from fallow.tasks.added_samples import lists, with_added
 from fallow.training.train import train
 from told_console import Told
@@ -309,7 +310,7 @@ def test_a_list_lets_the_training_be_longer_but_nothing_else_be_changed():
 
 def run_at(path, epoch, **options):
     resolved = resolve(TrainOptions(data="digits", **options))
-    about = {"epoch": epoch, "recorded": 0, "options": plain(resolved), "defaults": resolved.noted}
+    about = About(epoch=epoch, options=plain(resolved), defaults=resolved.noted)
     with RunDirectory.create(path) as run:
         run.checkpoints.write(b"a state", about, {})
     return run, plain(as_given(resolved))
@@ -359,7 +360,7 @@ def test_a_finished_run_goes_on_with_what_was_collected(tmp_path, monkeypatch):
     assert (stored["epochs"], stored["add"]) == (3, str(tmp_path / "run" / "added-000.csv"))
     assert "picks.csv: 1 of 4 picks" in "".join(console.said)
     assert "it trains on to epoch 3" in "".join(console.said)
-    data = DataFile.read(run.path / run.checkpoints.newest().found.about["data"])
+    data = DataFile.read(run.path / run.checkpoints.newest().found.about.data)
     assert data.labels.tolist() == [*labels[:90], 0, 0, 0]
     assert [f"{one:016x}" for one in data.content[90:]] == [pick.checksum for pick in picks]
     console = Told()

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from disks import RecordingDisk, RefusingDisk, after_power_cuts, lay_out
 from fallow.errors import DamagedData
 from fallow.files.disk import Digest, Disk
-from fallow.runs.checkpoints import Checkpoints, check_file
+from fallow.runs.checkpoints import Checkpoints, check_file, manifest_of
+from fallow.runs.schema import About
 
 
 def content(number):
@@ -26,7 +28,7 @@ def write(checkpoints, number, recorded=0, needs=()):
         path = checkpoints.run / "history" / f"epoch-{number:05d}"
         checkpoints.disk.make_folder(path.parent)
         needs[f"history/{path.name}"] = checkpoints.disk.put(path, b"epoch %d" % number)
-    made = checkpoints.write(content(number), {"epoch": number, "recorded": recorded}, needs)
+    made = checkpoints.write(content(number), About(epoch=number, recorded=recorded), needs)
     return made, needs
 
 
@@ -290,3 +292,18 @@ def test_a_manifest_is_json_for_everybody(tmp_path):
     assert told["format"] == "fallow-generation-1"
     assert told["files"]["state/000006.safetensors"]["bytes"] == 106
     assert np.all([len(file["sha256"]) == 64 for file in told["files"].values()])
+
+
+def test_what_another_version_says_of_the_training_is_kept_when_it_is_written_anew(tmp_path):
+    checkpoints, _ = several(tmp_path)
+    path = checkpoints.manifest_path(6)
+    digests = checkpoints.read(6).files
+    path.write_bytes(manifest_of(6, {"epoch": 6, "colour": ["red", 1.5]}, digests))
+    found = checkpoints.newest().found
+    assert (found.about.epoch, found.about.recorded, found.about.data) == (6, 0, "data.safetensors")
+    made = checkpoints.write(b"more", structs.replace(found.about, data="data-007.safetensors"), {})
+    told = json.loads(checkpoints.manifest_path(made.number).read_text())["about"]
+    assert told["colour"] == ["red", 1.5]
+    assert (told["epoch"], told["data"]) == (6, "data-007.safetensors")
+    assert "others" not in told
+    assert checkpoints.newest().found.about == made.about

@@ -10,8 +10,14 @@ from rich.console import Console
 from fallow.collecting.collect import Collected
 from fallow.collecting.terminal import print_gaps, print_picks, spark
 from fallow.report.gaps import not_judged
+from fallow.runs.gaps_file import gaps_of
 from fallow.runs.picks_file import Pick
+from fallow.runs.schema import Gaps
 from test_report import HOSTILE, told_gaps
+
+
+def printed_gaps(found, width=120):
+    return printed(print_gaps, gaps_of(found), width=width)
 
 
 def printed(tell, *given, width=120):
@@ -38,7 +44,7 @@ def told():
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_nothing_is_lost_at_any_width(width):
     found = told()
-    lines = printed(print_gaps, found, width=width)
+    lines = printed_gaps(found, width)
     said = flat(lines)
     for part in (
         f"runs/first: 30 training samples against 2,000 of {found['reference']}",
@@ -65,13 +71,13 @@ def test_held_out_samples_are_called_so():
     found = told_gaps(gaps=0, thin=1) | {"reference": None, "before": None, "strange_count": [2, 1]}
     unlabelled = {"error": None, "judged": 0, "error_elsewhere": None, "class": None}
     found["thin"][0] |= {"action": "relabel", "reason": "Look at them.", **unlabelled}
-    lines = printed(print_gaps, found)
+    lines = printed_gaps(found)
     assert lines[0].endswith("30 training samples against 2,000 held-out samples")
     assert "Nothing is missing as far as the held-out samples show." in lines
     assert "thin 1: relabel. Look at them." in lines
     assert "Outliers: 2 training and 1 held-out samples are made unlike the training samples." in lines
     assert not any("To fill it" in line for line in lines)
-    one = printed(print_gaps, told_gaps(gaps=1, thin=0) | {"reference": None, "alone_count": [0, 0]})
+    one = printed_gaps(told_gaps(gaps=1, thin=0) | {"reference": None, "alone_count": [0, 0]})
     assert "1 region of the held-out samples is missing in the training set" in one
     assert any("--pool POOL" in line for line in one)
     assert not any(line.startswith(("thin", "Outliers")) for line in one)
@@ -90,7 +96,7 @@ MARKUP = (
 @pytest.mark.parametrize("width", [60, 120])
 @pytest.mark.parametrize("words", [MARKUP, tuple(word[:300] for word in HOSTILE)], ids=["markup", "hostile"])
 def test_names_are_text(words, width):
-    lines = printed(print_gaps, told_gaps(words), width=width)
+    lines = printed_gaps(told_gaps(words), width)
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\u200f\udcff]", "".join(lines))
     said = flat(lines)
     shown = [word.encode("unicode_escape").decode() if "\x1b" in word else word for word in words]
@@ -129,7 +135,7 @@ def test_a_long_trend_keeps_its_ends():
     ("count", "said"), [(0, ""), (1, "1 file could not be read."), (2, "2 files could not be read.")]
 )
 def test_files_that_could_not_be_read_are_counted(count, said):
-    assert not_judged({"reference_unreadable": count}) == said
+    assert not_judged(Gaps([], [], reference_unreadable=count)) == said
 
 
 def test_nothing_is_called_covered_that_was_not_judged():
@@ -140,7 +146,7 @@ def test_nothing_is_called_covered_that_was_not_judged():
         "reference_judged": 0,
         "reference_unreadable": 2,
     }
-    said = flat(printed(print_gaps, found, width=100))
+    said = flat(printed_gaps(found, 100))
     assert "Toofewtotell" in said
     assert "Nothingismissing" not in said
     assert "100of100samplesaremadeunlikethetrainingsamples" in said

@@ -25,7 +25,8 @@ def without(name):
     + [json.dumps(without(name)) for name in SUMMARY]
     + [json.dumps(SUMMARY | {"epochs": wrong}) for wrong in ({}, [1], [{}], [EPOCH | {"accuracy": "high"}])]
     + [json.dumps(SUMMARY | {"samples_backward": True}), json.dumps(SUMMARY | {"accuracy": [1]})]
-    + [json.dumps(SUMMARY | {"bits_per_character": "few"})],
+    + [json.dumps(SUMMARY | {"bits_per_character": "few"}), json.dumps(SUMMARY | {"samples_evaluated": "x"})]
+    + [json.dumps(SUMMARY | {"cpu_seconds": []}), json.dumps(SUMMARY | {"settings": {"by_default": 3}})],
     ids=lambda text: str(text[:40]),
 )
 def test_damaged_summaries(text, tmp_path):
@@ -38,7 +39,9 @@ def test_damaged_summaries(text, tmp_path):
 def test_what_a_run_writes_is_read(tmp_path):
     path = tmp_path / "file"
     path.write_text(json.dumps(SUMMARY))
-    assert read_summary(path) == SUMMARY
+    found = read_summary(path)
+    assert found.plain == SUMMARY
+    assert (found.summary.samples_backward, found.summary.epochs[0].samples_full) == (9, 10)
     path.write_text(yaml.safe_dump({"epochs": 3}))
     assert read_config(path) == {"epochs": 3}
     path.write_text(json.dumps({"format": FORMAT, "options": {"epochs": 3}}))

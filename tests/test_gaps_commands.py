@@ -75,7 +75,7 @@ def test_a_gap_is_found_filled_and_seen_to_shrink(made, run, capsys):
     assert gap["action"] == "collect"
     assert gap["training"] < 5 < gap["reference"]
     kept = GapsFile.read(run / "gaps.safetensors")
-    assert kept.told["gaps"][0]["name"] == "gap 1"
+    assert kept.gaps.gaps[0].name == "gap 1"
     assert kept.pictures.shape[1:] == (8, 8, 1)
     assert not told(capsys, "verify", run)["damaged"]
 

@@ -7,20 +7,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from msgspec import to_builtins
 
 from fallow.errors import DamagedData
 from fallow.files.array_file import dump_headed
-from fallow.runs.gaps_file import FORMAT, GapsFile
+from fallow.runs.gaps_file import FORMAT, GapsFile, dump_gaps, gaps_of
+from fallow.runs.schema import Gaps
 from test_checkpoints import mutated
 
 TOLD = {
     "run": "runs/größe",
-    "gaps": [{"name": "gap 1", "size": 7, "error": None, "examples": [{"index": 3, "picture": 0}]}],
+    "gaps": [
+        {
+            "name": "gap 1",
+            "size": 7,
+            "error": None,
+            "examples": [{"of": "training", "index": 3, "picture": 0}],
+        }
+    ],
     "thin": [],
     "usual": 1.25,
 }
 PICTURES = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
-DATA = GapsFile(TOLD, PICTURES).dump()
+DATA = dump_gaps(TOLD, PICTURES)
 
 
 def read(data, folder):
@@ -31,8 +40,9 @@ def read(data, folder):
 
 @pytest.mark.parametrize("pictures", [None, PICTURES, PICTURES[..., :1], PICTURES[:0], PICTURES[:, ::2]])
 def test_it_is_read_as_it_was_written(pictures, tmp_path):
-    found = read(GapsFile(TOLD, pictures).dump(), tmp_path)
-    assert found.told == TOLD
+    found = read(dump_gaps(TOLD, pictures), tmp_path)
+    assert found.gaps == gaps_of(TOLD)
+    assert (found.gaps.run, found.gaps.gaps[0].examples[0].picture) == ("runs/größe", 0)
     if pictures is None:
         assert found.pictures is None
     else:
@@ -41,17 +51,16 @@ def test_it_is_read_as_it_was_written(pictures, tmp_path):
 
 
 def test_equal_gaps_give_equal_bytes():
-    assert GapsFile(json.loads(json.dumps(TOLD)), PICTURES.copy()).dump() == DATA
+    assert dump_gaps(json.loads(json.dumps(TOLD)), PICTURES.copy()) == DATA
 
 
 def check_changed(data, folder):
     """It is refused, or it is what a report can read: its manifest knows whether it was changed."""
     with suppress(DamagedData):
         found = read(data, folder)
-        assert isinstance(found.told["gaps"], list)
-        assert isinstance(found.told["thin"], list)
+        assert isinstance(found.gaps, Gaps)
         assert found.pictures is None or found.pictures.ndim == 4
-        json.dumps(found.told)
+        json.dumps(to_builtins(found.gaps))
 
 
 @settings(

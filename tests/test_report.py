@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
 import subprocess
@@ -13,9 +14,11 @@ from itertools import cycle
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import save
 
 from fallow.arrays.bitset import unpack
+from fallow.collecting.terminal import print_gaps
 from fallow.core.history import describe
 from fallow.core.table import TRAINED, Table
 from fallow.errors import DamagedData, InvalidValue
@@ -30,9 +33,10 @@ from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.data_file import DataFile
 from fallow.runs.directory import RunDirectory
 from fallow.runs.epoch_file import EpochFile
-from fallow.runs.gaps_file import GapsFile
+from fallow.runs.gaps_file import GapsFile, dump_gaps
 from fallow.runs.highlights import choose
 from fallow.runs.run import Run
+from fallow.runs.schema import About
 from fallow.runs.thumbnails_file import ThumbnailsFile
 
 HOSTILE = [
@@ -81,11 +85,8 @@ def make_run(
             reason[:] = 0
     told = draw.integers(0, max(classes, 1), n).astype(np.int32) if predicted else None
     state = save({"a/subsampler/table/columns/predicted": told + 1} if predicted else {"a": np.zeros(1)})
-    about = {
-        "options": {"data": "toy", "policy": "threshold", "low": 0.1, "high": 3.0, **(options or {})},
-        "epoch": epochs,
-        "epochs": planned or epochs,
-    }
+    every = {"data": "toy", "policy": "threshold", "low": 0.1, "high": 3.0, **(options or {})}
+    about = About(options=every, epoch=epochs, epochs=planned or epochs)
     Checkpoints(run.path).write(state, about, run.needed(epochs))
     run.write_text(run.config_path, "data: toy\n")
     if summary:
@@ -327,6 +328,10 @@ def test_summary_may_be_hostile_too(tmp_path):
 @pytest.mark.parametrize("wrong", [
     {"epochs": [3]}, {"epochs": [{"epoch": "<b>"}]}, {"epochs": [{"epoch": 1 << 40}]}, {"epochs": {}},
     {"epochs": [{"accuracy": [1]}]}, {"accuracy": ["<i>"]}, {"evaluated_on": HOSTILE[1]}, {"remarks": "x"},
+    {"settings": {"policy": []}}, {"settings": {"schedule": "x"}},
+    {"settings": {"policy": {"fraction": "<b>"}}},
+    {"settings": {"policy": {"fraction": 1e300}}}, {"settings": {"schedule": {"readmit_every": -1}}},
+    {"settings": {"by_default": {"a": 1}}}, {"tokens_learned": "<b>"},
     {"seconds": 10**400}, {"seconds": {"a": [1]}}, {"saved_fraction": "1"}, {"more": 10**400},
 ])  # fmt: skip
 def test_a_summary_of_other_kinds_is_refused(tmp_path, wrong):
@@ -373,7 +378,7 @@ def test_settings_stand_there_whether_given_or_not(tmp_path):
     path = tmp_path / "run" / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": SETTINGS}))
     source = Source.read(Run(tmp_path / "run"))
-    source.run.about["defaults"] = ["batch_size"]
+    source.run.about.defaults.append("batch_size")
     rows = facts.settings(source)
     names = [name for name, _ in rows]
     assert len(set(names)) == len(names)
@@ -390,9 +395,8 @@ def test_settings_stand_there_whether_given_or_not(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [
-    {"policy": [], "schedule": "x"}, {"policy": {"fraction": "<b>"}}, {"device": HOSTILE[0]},
-    {HOSTILE[0]: HOSTILE[1]}, {"policy": {"fraction": 1e300}, "schedule": {"readmit_every": -1}},
-    {str(place): place for place in range(5_000)}, {"image_size": [[[1]]], "by_default": {"a": 1}},
+    {"device": HOSTILE[0]}, {HOSTILE[0]: HOSTILE[1]}, {str(place): place for place in range(5_000)},
+    {"image_size": [[[1]]]}, {"policy": {"fraction": None, "name": HOSTILE[0]}},
 ])  # fmt: skip
 def test_settings_may_be_hostile(tmp_path, wrong):
     make_run(tmp_path / "run")
@@ -433,7 +437,7 @@ def test_tokens_without_a_gradient_are_told(tmp_path):
         "Of 2,000 tokens in the samples trained on, 404 (20.2%) were learned and 1 (0.1%) outliers: these "
         "passed without a gradient."
     ) in page_of(tmp_path / "run").words
-    for stray in ({"tokens": 0}, {"tokens_learned": "<b>"}, {"tokens_outliers": None}):
+    for stray in ({"tokens": 0}, {"tokens_outliers": None}):
         path.write_text(json.dumps({"tokens": 9, "tokens_learned": 1, "tokens_outliers": 1} | found | stray))
         assert "without a gradient" not in " ".join(page_of(tmp_path / "run").words)
 
@@ -610,8 +614,7 @@ def told_gaps(words=("plain",), gaps=2, thin=3):
 def put_gaps(path, told=None, wide=8, pictures=True):
     shape = (9, wide, wide, 3)
     drawn = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8) if pictures else None
-    file = GapsFile(told_gaps() if told is None else told, drawn)
-    (path / "gaps.safetensors").write_bytes(file.dump())
+    (path / "gaps.safetensors").write_bytes(dump_gaps(told_gaps() if told is None else told, drawn))
 
 
 def test_gaps_are_told(tmp_path):
@@ -708,28 +711,31 @@ def strayed(value, draw, odds):
     return value
 
 
-def test_stray_values_in_gaps_count_as_not_there(tmp_path):
+def test_stray_values_in_gaps_are_damage_or_can_be_shown(tmp_path):
     make_run(tmp_path / "run", n=8, epochs=2)
-    source, sound = Source.read(Run(tmp_path / "run")), told_gaps()
-    for seed in range(200):
+    source, sound, shown = Source.read(Run(tmp_path / "run")), told_gaps(), 0
+    pictures = np.zeros((4, 2, 2, 1), np.uint8)
+    path = tmp_path / "run" / "gaps.safetensors"
+    for seed in range(300):
         draw = np.random.default_rng(seed)
-        told = {key: strayed(value, draw, (0.01, 0.1, 0.4)[seed % 3]) for key, value in sound.items()}
-        lists = {key: told[key] if isinstance(told[key], list) else [] for key in ("gaps", "thin")}
-        source.run.__dict__["gaps"] = GapsFile(told | lists, np.zeros((4, 2, 2, 1), np.uint8))
-        found = report_gaps.section(source)
-        assert "nan" not in json.dumps(found, allow_nan=False)
-        if seed % 20 == 0:
-            cards = {key: [card for card in rows if isinstance(card, dict)] for key, rows in lists.items()}
-            put_gaps(tmp_path / "run", told | cards)
-            with suppress(DamagedData):  # a number of 400 digits
+        told = {key: strayed(value, draw, (0.0005, 0.002, 0.1)[seed % 3]) for key, value in sound.items()}
+        path.write_bytes(dump_gaps(told, pictures))
+        with suppress(DamagedData):
+            source.run.__dict__["gaps"] = GapsFile.read(path)
+            found = report_gaps.section(source)
+            assert "nan" not in json.dumps(found, allow_nan=False)
+            shown += 1
+            print_gaps(source.run.gaps.gaps, Console(file=io.StringIO()))
+            if shown % 20 == 0:
                 Page(render(Run(tmp_path / "run")))
+    assert 50 < shown < 250
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 8, 3), (2, 8, 97, 1)])
 def test_gaps_with_damaged_pictures_are_refused(tmp_path, shape):
     make_run(tmp_path / "run")
     path = tmp_path / "run" / "gaps.safetensors"
-    path.write_bytes(GapsFile(told_gaps(), np.zeros(shape, np.uint8)).dump())
+    path.write_bytes(dump_gaps(told_gaps(), np.zeros(shape, np.uint8)))
     with pytest.raises(DamagedData, match="sides of 1 to 96"):
         write_report(Run(tmp_path / "run"))
     path.write_bytes(b"cut short")

@@ -24,6 +24,7 @@ from fallow.options.train_options import TrainOptions
 from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.directory import RunDirectory
 from fallow.runs.run import Run
+from fallow.runs.schema import About
 from fallow.training.checkpointing import Checkpointer
 from fallow.training.session import Stopped
 from fallow.training.train import train
@@ -147,7 +148,7 @@ def test_a_second_and_a_third_stop_in_the_same_epoch(monkeypatch, tmp_path, fold
     for _ in range(2):
         options = TrainOptions(**{**stored_options(str(run)), "resume": str(run)})
         assert stopped_after(monkeypatch, 1, options)
-    assert Checkpoints(run).newest().found.about["recorded"] == 3 * 64
+    assert Checkpoints(run).newest().found.about.recorded == 3 * 64
     go_on(run)
     assert left(run) == want
 
@@ -158,7 +159,7 @@ def test_the_state_is_saved_every_so_many_steps(monkeypatch, tmp_path):
     assert stopped_after(monkeypatch, 3, TrainOptions(**BASE, out=str(run), save_steps=1))
     numbers = Checkpoints(run).numbers()
     assert len(numbers) == 3  # the newest two, and the one from before the epoch
-    assert [Checkpoints(run).read(n).about["steps"] for n in numbers] == [0, 2, 3]
+    assert [Checkpoints(run).read(n).about.steps for n in numbers] == [0, 2, 3]
 
 
 @pytest.mark.slow
@@ -409,7 +410,7 @@ def test_a_run_begun_with_dots_in_its_paths_goes_on(place):
     path = place / "work" / "run"
     kept = {"data": f"{place}/work/../data.npz", "model": f"{place}/work/../work", "add": "added-000.csv"}
     with RunDirectory.create(path) as run:
-        run.checkpoints.write(b"a state", {"epoch": 1, "recorded": 0, "options": kept}, {})
+        run.checkpoints.write(b"a state", About(epoch=1, options=kept), {})
         run.put(run.path / "added-000.csv", b"a list")
     stored = stored_options("../work/run")
     assert stored["data"] == str(place / "data.npz")
@@ -565,7 +566,7 @@ def test_a_signal_ends_a_training_after_a_whole_step(tmp_path, number, code):
     assert "Traceback" not in error
     assert f"Go on with: fallow train --resume {run}" in out
     about = Checkpoints(run).newest().found.about
-    assert about["steps"] > 0
+    assert about.steps > 0
     assert not json.loads((run / "summary.json").read_text())["finished"]
     assert main(["verify", str(run)]) == 0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from msgspec import structs
 from PIL import Image
 
 from fallow.comparison.options import CompareOptions
@@ -168,13 +169,13 @@ def of_before(run, folder):
     checkpoints = Checkpoints(folder)
     made = checkpoints.newest().found
     state = checkpoints.state_path(made.number).read_bytes()
-    about = {name: value for name, value in made.about.items() if name != "defaults"}
-    given = {k: v for k, v in about["options"].items() if k not in made.about["defaults"]}
+    about = made.about
+    given = {k: v for k, v in about.options.items() if k not in about.defaults} | {"augment": "auto"}
     needs = {name: digest for name, digest in made.files.items() if not name.startswith("state/")}
     shutil.rmtree(folder / "state")
-    Checkpoints(folder).write(state, about | {"options": given | {"augment": "auto"}}, needs)
+    Checkpoints(folder).write(state, structs.replace(about, options=given, defaults=[]), needs)
     (folder / "SHA256SUMS").unlink()
-    (folder / "config.yaml").write_text(yaml.safe_dump(given | {"augment": "auto"}))
+    (folder / "config.yaml").write_text(yaml.safe_dump(given))
     return folder
 
 

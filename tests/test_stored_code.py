@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from msgspec import structs
 from sklearn.datasets import load_digits
 
 import fallow
@@ -96,7 +97,7 @@ def craft(run, **options):
     """Change what a run has stored, in its newest state and in its config: all checksums are right."""
     checkpoints = Checkpoints(run)
     found = checkpoints.newest().found
-    about = {**found.about, "options": {**found.about["options"], **options}}
+    about = structs.replace(found.about, options={**found.about.options, **options})
     name = f"state/{found.number:06d}.safetensors"
     needs = {other: digest for other, digest in found.files.items() if other != name}
     checkpoints.write(checkpoints.state_path(found.number).read_bytes(), about, needs)

@@ -70,8 +70,8 @@ def _verify(parsed: Any) -> int:
     if run.search.found is None:
         say("No state is sound: put back a copy of the folder, or begin the run anew.")
     else:
-        epoch = run.about.get("epoch")
-        done = f"after epoch {epoch} of {run.about.get('epochs')}" if epoch else "from before the first epoch"
+        epoch, epochs = run.about.epoch, run.about.epochs
+        done = f"after epoch {epoch} of {epochs}" if epoch else "from before the first epoch"
         accept = "".join(
             f" --accept {word}"
             for word, part in (("history", "history/epoch-"), ("data", "data"))
@@ -93,7 +93,7 @@ def _inspect(parsed: Any) -> int:
     if parsed.json:
         say_json(json.dumps(found.to_dict(), indent=2))
     else:
-        for line in _history_lines(found, of_texts=run.options.get("task") in TEXT_TASKS):
+        for line in _history_lines(found, of_texts=run.shown_options.task in TEXT_TASKS):
             say(line)
     return DONE
 
@@ -173,8 +173,9 @@ def _gaps(parsed: Any) -> int:
         say_json(json.dumps(finite(told), indent=2))
         return DONE
     from ..collecting.terminal import print_gaps
+    from ..runs.gaps_file import gaps_of
 
-    print_gaps(told)
+    print_gaps(gaps_of(told))
     return DONE
 
 

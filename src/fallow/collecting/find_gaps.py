@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +17,9 @@ from ..datasets.pools import open_pool
 from ..errors import DamagedData
 from ..gaps import LIMIT, Regions, Survey, find_regions
 from ..gaps.cards import CardMaker
-from ..runs.gaps_file import GapsFile
+from ..runs.gaps_file import dump_gaps
 from ..runs.run import Run
+from ..runs.schema import EarlierGaps
 from ..tasks.console import Console
 from .survey_run import SurveyedPool, SurveyedRun
 
@@ -65,7 +67,7 @@ def find_gaps(
     maker = CardMaker(found.training, survey, data.classes, index, both, scores, held_out=pool is None)
     about = {
         "run": str(found.run.directory.path),
-        "epochs": found.run.about.get("epoch"),
+        "epochs": found.run.epochs_done,
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "reference": None if pool is None else pool.name,
         "training_samples": len(data.train),
@@ -77,7 +79,7 @@ def find_gaps(
     told = about | _told(maker, regions)
     earlier = _earlier(found.run)
     told["before"] = _before(told, earlier, survey, index)
-    told["earlier"] = [*earlier, _remembered(told)]
+    told["earlier"] = [*map(msgspec.to_builtins, earlier), _remembered(told)]
     try:
         _keep(found, pool, told)
     except OSError as error:
@@ -124,13 +126,11 @@ def _scores(run: Run) -> list[NDArray[np.float32]]:
     return found
 
 
-def _earlier(run: Run) -> list[dict[str, Any]]:
+def _earlier(run: Run) -> list[EarlierGaps]:
     """Return what was found before, the last times."""
-    path = run.directory.gaps_path
     try:
-        found = GapsFile.read(path).told.get("earlier", []) if path.exists() else []
-        return [dict(one) for one in found][-_REMEMBERED:]
-    except (DamagedData, TypeError, ValueError):
+        return [] if run.gaps is None else run.gaps.gaps.earlier[-_REMEMBERED:]
+    except DamagedData:
         return []
 
 
@@ -151,19 +151,19 @@ def _remembered(told: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _before(
-    told: Mapping[str, Any], earlier: list[dict[str, Any]], survey: Survey, index: NDArray[np.int64]
+    told: Mapping[str, Any], earlier: list[EarlierGaps], survey: Survey, index: NDArray[np.int64]
 ) -> dict[str, Any] | None:
     """Return how the gaps stand now that the same reference showed with other training samples."""
     for one in reversed(earlier):
-        same = all(one[name] == told[name] for name in ("reference", "reference_samples"))
-        if not same or not one["gaps"] or one["training_samples"] == told["training_samples"]:
+        same = (one.reference, one.reference_samples) == (told["reference"], told["reference_samples"])
+        if not same or not one.gaps or one.training_samples == told["training_samples"]:
             continue
         gaps = []
-        for gap in one["gaps"]:
-            at = np.flatnonzero(np.isin(index, gap["examples"]))
+        for gap in one.gaps:
+            at = np.flatnonzero(np.isin(index, gap.examples))
             now = float(np.median(survey.percentile[at])) if at.size else None
-            gaps.append({**gap, "now": now})
-        return {**one, "gaps": gaps}
+            gaps.append({**msgspec.to_builtins(gap), "now": now})
+        return {**msgspec.to_builtins(one), "gaps": gaps}
     return None
 
 
@@ -175,7 +175,7 @@ def _keep(found: SurveyedRun, pool: Pool | None, told: dict[str, Any]) -> None:
         one["picture"] = shown.setdefault((one["of"], one["index"]), len(shown))
     pictures = _pictures(found, pool, list(shown))
     directory = found.run.directory
-    directory.disk.put(directory.gaps_path, GapsFile(told, pictures).dump())
+    directory.disk.put(directory.gaps_path, dump_gaps(told, pictures))
 
 
 def _pictures(

@@ -87,7 +87,7 @@ class SurveyedRun:
             raise invalid(f"{run.directory.path} must hold a trained network.", "no model.safetensors", step)
         weights = run.read_file(model_path)  # before the data are read, which takes longer
         _check_weights(run)
-        if (run.summary or {}).get("diverged") is True:
+        if run.summary is not None and run.summary.diverged:
             step = "Train again, with a lower learning rate."
             raise invalid(
                 "Gaps need a sound network.", f"{run.directory.path}, whose training diverged", step
@@ -328,9 +328,9 @@ def _as_trained(module: ImageModule, run: Run) -> None:
 def _check_weights(run: Run) -> None:
     """Raise where a run has gone on since its weights were written."""
     path = run.directory.path
-    done, told = run.about.get("epoch"), run.summary
-    written = None if told is None else len(told.get("epochs", []))
-    if told is not None and done is not None and done != written:
+    done = run.epochs_done
+    written = None if run.summary is None else len(run.summary.epochs)
+    if None not in (done, written) and done != written:
         step = f"Wait for its end, or go on with it: fallow train --resume {quote(str(path))}"
         rule = f"The weights in {path} must be those of its last epoch."
         raise invalid(rule, f"those after {written} epochs, where {done} are done", step)

@@ -94,14 +94,15 @@ class Console:
             for line in others:  # indented, so that none looks like a line of ours
                 self.line(f"    {line}")
             return
-        summary = event.run.summary() or {}
-        measure = measure_in([summary])
-        value = summary.get(measure.name)
+        done = event.run.summary()
+        measure = measure_in([] if done is None else [done.plain])
+        value = None if done is None else getattr(done.summary, measure.name)
         shown = "done" if value is None else measure.show(value)
         left = self._work.seconds_left()
         rest = f", {duration(left)} left" if left and self._done < self._count else ""
-        shown += ", diverged" if summary.get("diverged") else ""
-        self.line(f"{place} {shown}, {summary.get('seconds', 0.0):.1f} s{rest}")
+        shown += ", diverged" if done is not None and done.summary.diverged else ""
+        seconds = 0.0 if done is None else done.summary.seconds or 0.0
+        self.line(f"{place} {shown}, {seconds:.1f} s{rest}")
 
     def end(self) -> None:
         """Take the bars away."""

@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import damaged
 from ..files import plain_yaml
-from ..files.checked_json import parse_json
+from ..files.checked_json import check_kind, finite, parse_json
 from ..files.regular_file import read_regular
+from ..runs.schema import CompareSettings, FinishedSummary
 
 FORMAT = "fallow-compare-1"
 AGAIN = "Remove the run's folder to train it again."
 """What to do about a damaged run."""
 _LARGEST = 1 << 26
-_NUMBERS = ("samples_backward", "samples_forward_only")
-_REACHED = ("accuracy", "test_loss", "bits_per_character")
-_OF_AN_EPOCH = ("accuracy", "test_loss", "samples_backward", "samples_forward_only", "samples_full")
 
 
-def read_summary(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Finished:
+    """What a finished run left behind.
+
+    Attributes:
+        summary: its ``summary.json``.
+        plain: all of that file, as it goes on into ``results.json``.
+    """
+
+    summary: FinishedSummary
+    plain: dict[str, Any]
+
+
+def read_summary(path: Path) -> Finished:
     """Return what ``summary.json`` of a run says.
 
     Raises:
         DamagedData: where it is not what a finished run writes.
     """
-    summary = _mapping(path, _json(path, AGAIN), AGAIN)
-    epochs = summary.get("epochs")
-    if not isinstance(epochs, list) or not all(isinstance(epoch, dict) for epoch in epochs):
-        raise damaged(f"{path} must list its epochs.", "none", AGAIN)
-    for name in _NUMBERS:
-        if not _number(summary.get(name)):
-            raise damaged(f"{path} must hold the number {name}.", repr(summary.get(name)), AGAIN)
-    lacking = [name for name in _OF_AN_EPOCH if any(name not in epoch for epoch in epochs)]
-    lacking += [name for name in ("accuracy", "test_loss") if name not in summary]
-    wrong = [epoch for epoch in epochs if not _number(epoch.get("samples_full"))]
-    wrong += [part for part in (summary, *epochs) if not all(map(_fits, map(part.get, _REACHED)))]
-    if lacking or wrong:
-        found = f"no {lacking[0]}" if lacking else "a value that is no number"
-        raise damaged(f"{path} must hold what a finished run writes.", found, AGAIN)
-    return summary
+    plain = finite(_json(path, AGAIN))
+    return Finished(check_kind(FinishedSummary, plain, str(path), AGAIN), plain)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def read_config(path: Path) -> dict[str, Any]:
         DamagedData: where it is not a mapping in YAML.
     """
     found = plain_yaml.parse_yaml(_bytes(path, plain_yaml.LARGEST, AGAIN), str(path), AGAIN)
-    return _mapping(path, found, AGAIN)
+    return check_kind(dict[str, Any], found, str(path), AGAIN)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -59,10 +58,10 @@ def read_settings(path: Path) -> dict[str, Any]:
         DamagedData: where it is not what this version of fallow writes.
     """
     step = "Name another folder with --out, or look for another copy of the file."
-    found = _mapping(path, _json(path, step), step)
-    if found.get("format") != FORMAT:
-        raise damaged(f"{path} must be of the format {FORMAT}.", repr(found.get("format")), step)
-    return _mapping(path, found.get("options"), step)
+    found = check_kind(CompareSettings, _json(path, step), str(path), step)
+    if found.format != FORMAT:
+        raise damaged(f"{path} must be of the format {FORMAT}.", repr(found.format), step)
+    return found.options
 
 
 def _json(path: Path, step: str) -> Any:
@@ -74,17 +73,3 @@ def _bytes(path: Path, limit: int, step: str) -> bytes:
         return read_regular(path, path.parent, limit)
     except OSError as error:
         raise damaged(f"{path} must be readable.", error.strerror, step) from None
-
-
-def _mapping(path: Path, found: Any, step: str) -> dict[str, Any]:
-    if not isinstance(found, dict):
-        raise damaged(f"{path} must map names to values.", type(found).__name__, step)
-    return found
-
-
-def _number(found: Any) -> bool:
-    return isinstance(found, int | float) and not isinstance(found, bool)
-
-
-def _fits(found: Any) -> bool:
-    return found is None or _number(found)

@@ -20,7 +20,7 @@ from ..options.train_options import ON_DATA, OPTIONS, named
 from ..policies import Policy
 from ..runs.directory import RunDirectory
 from .arms import FULL, Arm
-from .files import FORMAT, read_config, read_settings, read_summary
+from .files import FORMAT, Finished, read_config, read_settings, read_summary
 from .options import NOT_SHARED
 
 _LOCK = ".lock"
@@ -62,14 +62,14 @@ class Run:
         """Return the options by which it is trained from here on."""
         return replace(self.options, out=None, resume=str(self.path)) if self.begun else self.options
 
-    def summary(self) -> dict[str, Any] | None:
+    def summary(self) -> Finished | None:
         """Return what a finished run left behind; None where it is not finished."""
         files = RunDirectory(self.path)
         if not (self.path / "usage.svg").exists() or not files.summary_path.exists():
             return None
-        summary = read_summary(files.summary_path)
-        done = summary.get("finished", True) and len(summary["epochs"]) == self.options.epochs
-        return summary if done else None
+        found = read_summary(files.summary_path)
+        done = found.summary.finished and len(found.summary.epochs) == self.options.epochs
+        return found if done else None
 
 
 @dataclass(frozen=True)
@@ -161,12 +161,12 @@ class Plan:
         for name in ("out", *named(session=True)):
             before.pop(name, None)
             now.pop(name, None)
-        summary, policy = run.summary(), make_policy(run.options)
-        for name in _defaults(run, summary):
+        found, policy = run.summary(), make_policy(run.options)
+        for name in _defaults(run, found):
             if now.get(name) in (None, "auto"):  # not given now either
                 before.pop(name, None)
                 now.pop(name, None)
-        shown = None if summary is None else str(summary["policy"])
+        shown = None if found is None else found.summary.policy
         same = shown is not None and _is_rule(shown, policy)
         for name in _DIALS if same else ():  # of the same rule, whichever of them it was made from
             before.pop(name, None)
@@ -183,15 +183,12 @@ class Plan:
             raise invalid(rule, f"{what} {'; '.join(differences)}", step)
 
 
-def _defaults(run: Run, summary: dict[str, Any] | None) -> set[str]:
+def _defaults(run: Run, found: Finished | None) -> frozenset[str]:
     """Return the options in ``config.yaml`` that were not given and hang on the data and the others."""
-    if summary is not None:
-        settings = summary.get("settings")
-        found = settings.get("by_default") if isinstance(settings, dict) else None
-    else:
-        state = RunDirectory(run.path).checkpoints.newest().found
-        found = list(ON_DATA) if state is None else state.about.get("defaults")
-    return {name for name in ON_DATA if isinstance(found, list) and name in found}
+    if found is not None:
+        return ON_DATA & set(found.summary.used.by_default)
+    state = RunDirectory(run.path).checkpoints.newest().found
+    return ON_DATA if state is None else ON_DATA & set(state.about.defaults)
 
 
 def _remove(path: Path) -> None:

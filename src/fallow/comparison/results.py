@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ..options.resolve import as_given
 from .arms import CONTROLS, FULL
-from .files import FORMAT
+from .files import FORMAT, Finished
 from .measure import ACCURACY, BITS, Measure, gain, measure_in
 from .plan import Plan, Run
 from .sentences import NEAR
@@ -43,7 +43,7 @@ def gather(plan: Plan, jobs: int | None, failed: Mapping[str, str]) -> dict[str,
             "seeds": list(plan.seeds),
             "jobs": jobs,
         },
-        "settings_used": _shared([summary for summary in found.values() if summary is not None]),
+        "settings_used": _shared([done for done in found.values() if done is not None]),
         "samples_full": full_samples,
         "measure": measure.name,
         "arms": arms,
@@ -52,40 +52,38 @@ def gather(plan: Plan, jobs: int | None, failed: Mapping[str, str]) -> dict[str,
     }
 
 
-def _shared(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _shared(finished: Sequence[Finished]) -> dict[str, Any]:
     """Return the settings that all finished runs share, with the defaults that they used."""
-    found = [s for one in summaries if isinstance(s := one.get("settings"), dict)]
-    if not found or len(found) < len(summaries):  # runs of an older version do not tell
+    found = [done.summary.settings for done in finished]
+    if not found or not all(found):  # runs of an older version do not tell
         return {}
     first = {name: value for name, value in found[0].items() if name != "by_default"}
     return {n: value for n, value in first.items() if all(one.get(n) == value for one in found)}
 
 
-def _samples_of_full(summaries: Any, plan: Plan) -> int | None:
+def _samples_of_full(finished: Iterable[Finished | None], plan: Plan) -> int | None:
     """Return how many samples full training goes through."""
-    for summary in summaries:
-        if summary is not None:
-            return int(summary["epochs"][0]["samples_full"]) * plan.base.epochs
+    for done in finished:
+        if done is not None:
+            return done.summary.epochs[0].samples_full * plan.base.epochs
     return None
 
 
-def _run_row(
-    run: Run, summary: dict[str, Any] | None, full_samples: int | None, reason: str | None
-) -> dict[str, Any]:
+def _run_row(run: Run, done: Finished | None, full_samples: int | None, reason: str | None) -> dict[str, Any]:
     row: dict[str, Any] = {"name": run.name, "arm": run.arm.name, "saved": run.arm.saved, "seed": run.seed}
-    if summary is None or full_samples is None:
+    if done is None or full_samples is None:
         return row | {"status": "failed" if reason else "not run", "reason": reason}
     changed = {
         name: value for name, value in asdict(as_given(run.options)).items() if value not in (None, [], {})
     }
-    epochs = [{name: epoch[name] for name in _OF_AN_EPOCH} for epoch in summary["epochs"]]
+    epochs = [{name: getattr(epoch, name) for name in _OF_AN_EPOCH} for epoch in done.summary.epochs]
     return (
         row
         | {"status": "done", "reason": None, "options": changed}
-        | summary
+        | done.plain
         | {
             "samples_full": full_samples,
-            "saved_fraction": 1 - summary["samples_backward"] / full_samples,
+            "saved_fraction": 1 - done.summary.samples_backward / full_samples,
             "epochs": epochs,
         }
     )

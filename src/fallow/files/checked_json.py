@@ -24,6 +24,7 @@ Epochs = Annotated[int, Meta(ge=0, le=MAX_EPOCHS)]
 Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
 Seconds = Annotated[float, Meta(ge=0, lt=MOST_SECONDS)]
 Real = Annotated[float, Meta(ge=-1e300, le=1e300)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Name = Annotated[str, Meta(max_length=1 << 13)]
 
 Kind = TypeVar("Kind")

@@ -16,6 +16,7 @@ from ..files.regular_file import read_regular
 from ..runs.checkpoints import Search
 from ..runs.directory import RunDirectory
 from ..runs.picks_file import MOST_BYTES
+from ..runs.schema import About
 from .naming import shown, usable
 from .resolve import ResolvedOptions, as_given
 from .train_options import ANEW, FIXED, FREE, LEFT, ON_DATA, ONCE, OPTIONS, TrainOptions, lists, named
@@ -97,19 +98,16 @@ def _without_left(found: Any, where: str) -> Any:
     return {name: value for name, value in found.items() if name not in LEFT}
 
 
-def given_of(about: Mapping[str, Any]) -> Any:
+def given_of(about: About) -> dict[str, Any]:
     """Return the options in a manifest without those that the run's ``defaults`` name.
 
     A default may hang on the other options, as the learning rate on the batch size, so that it is found
     anew; a run of before has no such list, and in its options no default.
     """
-    options, defaults = about.get("options"), about.get("defaults")
-    if not isinstance(options, Mapping) or not isinstance(defaults, list):
-        return options
-    # The data of a run of before may be a file by now, whose name does not tell which augmentation they had.
-    kept = {"augment"} if options.get("data") in LEFT_DATA else set[str]()
-    found_anew = (ON_DATA & set(defaults)) - kept
-    return {name: value for name, value in options.items() if name not in found_anew}
+    # The data of an older run may be a file by now, whose name does not tell which augmentation they had.
+    kept = {"augment"} if about.options.get("data") in LEFT_DATA else set[str]()
+    chosen = (ON_DATA & set(about.defaults)) - kept
+    return {name: value for name, value in about.options.items() if name not in chosen}
 
 
 def _resolved(run: RunDirectory, add: str) -> str:
@@ -219,11 +217,10 @@ def longer(run: RunDirectory, options: ResolvedOptions) -> ResolvedOptions:
     state = run.checkpoints.newest().found
     if "add" not in options.accepted or state is None:
         return options
-    done = int(state.about["epoch"])
+    done = state.about.epoch
     if done < options.epochs:
         return options
-    stored = given_of(state.about) or {}
-    if as_given(options).epochs != stored.get("epochs"):
+    if as_given(options).epochs != given_of(state.about).get("epochs"):
         step = "Name more, or leave it out to train half as long again."
         raise invalid(
             f"--epochs must be more than the {done} that {run.path} has done.", options.epochs, step

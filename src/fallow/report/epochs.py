@@ -108,7 +108,7 @@ def accuracy(source: Source) -> dict[str, Any] | None:
     def drawn(line: list[tuple[int, float]]) -> str:
         return " ".join(f"{text.number(1000 * x)},{text.number(100 * y)}" for x, y in placed(line))
 
-    part = text.name(str((source.run.summary or {}).get("evaluated_on", "test")))
+    part = "test" if source.run.summary is None else source.run.summary.evaluated_on
     best = known[int(np.argmin(values) if bits else np.argmax(values))]
     name = "bits a character" if bits else "accuracy"
 
@@ -197,10 +197,10 @@ def _median(source: Source, first: float, last: float) -> str:
 
 def _thresholds(source: Source, height: Any) -> list[tuple[str, str]]:
     """Return where the thresholds lie that the options name as scores."""
-    options = source.run.options
-    if options.get("policy") != "threshold" or options.get("quantiles"):
+    options = source.run.shown_options
+    if options.policy != "threshold" or options.quantiles:
         return []
-    named = ((name, options.get(name)) for name in ("low", "high"))
+    named = ("low", options.low), ("high", options.high)
     known = [(n, float(v)) for n, v in named if isinstance(v, int | float) and v > 0]
     return [(text.percent(float(height(np.array([v]))[0])), f"{n} {v:g}") for n, v in known]
 

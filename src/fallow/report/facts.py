@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from ..core.history import FORWARD_SHARE
-from . import text, told
+from ..runs.schema import ShownOptions, Summary, UsedSettings
+from . import text
 from .source import Source
 
 _TOLD = {"policy", "schedule", "score", "step_rule", "by_default", "kind"}
@@ -42,37 +45,35 @@ class Figure:
 
 def heading(source: Source) -> dict[str, Any]:
     """Return the title, the facts beneath it, and the remarks."""
-    options, summary = source.run.options, source.summary or {}
+    options, summary = source.run.shown_options, source.summary
     facts = [("Run", text.name(source.run.directory.path.resolve().name))]
     facts += [("Samples", text.count(source.n)), ("Standing", source.run.status)]
-    accuracy = summary.get("accuracy")
-    part = text.name(str(summary.get("evaluated_on", "test"))).capitalize()
-    if isinstance(bits := summary.get("bits_per_character"), float):
-        facts.append((part, f"{bits:.4f} bits a character"))
-    elif isinstance(accuracy, float):
-        diverged = " of a network that diverged" if summary.get("diverged") is True else ""
-        facts.append((f"{part} accuracy", text.share(accuracy, 2) + diverged))
-    if (right := told.share(summary.get("train_accuracy"))) is not None:
-        facts.append(("Train accuracy", text.share(right, 2)))
-    if isinstance(summary.get("seconds"), float):
-        facts.append(("Time", text.seconds(summary["seconds"])))
-    remarks = _passages(summary.get("remarks"))
+    part = summary.evaluated_on.capitalize()
+    if summary.bits_per_character is not None:
+        facts.append((part, f"{summary.bits_per_character:.4f} bits a character"))
+    elif summary.accuracy is not None:
+        diverged = " of a network that diverged" if summary.diverged else ""
+        facts.append((f"{part} accuracy", text.share(summary.accuracy, 2) + diverged))
+    if summary.train_accuracy is not None:
+        facts.append(("Train accuracy", text.share(summary.train_accuracy, 2)))
+    if summary.seconds is not None:
+        facts.append(("Time", text.seconds(summary.seconds)))
+    remarks = _passages(summary.remarks)
     remarks += [text.passage(f"A newer state is damaged: {found}", 500) for found in source.run.search.damage]
     if source.spaced:
         remarks.append(source.spaced)
-    used = {name: value for name, value in _used_by_rule(summary).items() if options.get(name) is None}
     return {
-        "title": _title(str(options.get("data", source.run.directory.path.resolve().name))),
-        "policy": rule({**options, **used}, source.unit),
+        "title": _title(options.data or source.run.directory.path.resolve().name),
+        "policy": rule(_with_defaults(options, summary.used), source.unit),
         "facts": facts,
-        "diverged": remarks.pop(0) if remarks and summary.get("diverged") is True else "",
+        "diverged": remarks.pop(0) if remarks and summary.diverged else "",
         "remarks": remarks[:12],
-        "data": _passages(summary.get("data_remarks"))[:24],
+        "data": _passages(summary.data_remarks)[:24],
     }
 
 
-def _passages(said: Any) -> list[str]:
-    return [text.passage(str(remark), 500) for remark in (said if isinstance(said, list) else [])]
+def _passages(remarks: list[str]) -> list[str]:
+    return [text.passage(remark, 500) for remark in remarks]
 
 
 def _title(data: str) -> str:
@@ -81,9 +82,9 @@ def _title(data: str) -> str:
     return text.path((path.name if path.is_absolute() else "") or data, 48)
 
 
-def rule(options: dict[str, Any], unit: str) -> str:
+def rule(options: ShownOptions, unit: str) -> str:
     """Return in words what the options leave out."""
-    policy = options.get("policy")
+    policy = options.policy
     if policy is None:
         return "What was left out, and why, is told below."
     if policy == "threshold":
@@ -91,24 +92,24 @@ def rule(options: dict[str, Any], unit: str) -> str:
     elif policy in _RULES:
         said = _RULES[policy]
     else:
-        said = f"Samples are left out by the rule {text.name(str(policy))}."
-    if policy == "soft" and options.get("high") != "none" and options.get("task") != "language-model":
+        said = f"Samples are left out by the rule {text.name(policy)}."
+    if policy == "soft" and options.high != "none" and options.task != "language-model":
         said += (
             " What keeps scoring high, where the data show two kinds of samples, is left out as an outlier."
         )
-    if isinstance(share := options.get("fraction"), int | float):
-        said += f" The share is {text.share(share, 0)}."
-    every = options.get("readmit_every")
-    if every:
+    if options.fraction is not None:
+        said += f" The share is {text.share(options.fraction, 0)}."
+    if every := options.readmit_every:
         often = "epoch" if every == 1 else f"{_value(every)} epochs"
         said += f" They come back every {often}."
     return said
 
 
-def _thresholds(options: dict[str, Any], unit: str) -> str:
-    quantile = bool(options.get("quantiles"))
-    low, high = options.get("low", 0.3 if quantile else 0.1), options.get("high")
-    what = " as quantile" if quantile else f" {unit}".rstrip()
+def _thresholds(options: ShownOptions, unit: str) -> str:
+    low, high = options.low, options.high
+    if low is None:
+        low = 0.3 if options.quantiles else 0.1
+    what = " as quantile" if options.quantiles else f" {unit}".rstrip()
     shown = "a threshold that an audit holds" if low == "auto" else f"{_value(low)}{what}"
     said = f"A sample that scores below {shown} is learned and left out."
     if high == "auto":
@@ -118,16 +119,16 @@ def _thresholds(options: dict[str, Any], unit: str) -> str:
     return said
 
 
-def _value(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else text.name(str(value))
+def _value(value: float | str) -> str:
+    return text.name(value) if isinstance(value, str) else f"{value:g}"
 
 
 def saved(source: Source) -> list[Figure]:
     """Return what was saved, each figure with its formula."""
-    summary = source.summary or {}
+    summary = source.summary
     backward = sum(record.backward for record in source.history)
-    forward = summary.get("samples_forward_only")  # a step rule's count is not in the history
-    if not isinstance(forward, int):
+    forward = summary.samples_forward_only  # a step rule's count is not in the history
+    if forward is None:
         forward = sum(record.forward_only for record in source.history)
     full = source.possible
     cost = 1 - (backward + FORWARD_SHARE * forward) / full
@@ -143,15 +144,13 @@ def saved(source: Source) -> list[Figure]:
             f"1 − ({backward:,} trained on + ⅓ × {forward:,} measured only) / {full:,}",
         ),
     ]
-    return figures + (_times(source.summary) if source.summary is not None else [])
+    return figures + _times(summary)
 
 
-def _times(summary: dict[str, Any]) -> list[Figure]:
-    spent, recording, gained = (
-        summary.get(name) for name in ("seconds", "record_seconds", "time_saved_fraction")
-    )
+def _times(summary: Summary) -> list[Figure]:
+    spent, recording, gained = summary.seconds, summary.record_seconds, summary.time_saved_fraction
     figures = []
-    if isinstance(gained, int | float):
+    if gained is not None:
         figures.append(
             Figure(
                 "Time saved",
@@ -160,7 +159,7 @@ def _times(summary: dict[str, Any]) -> list[Figure]:
                 "median time for a sample trained on, plus the time spent evaluating",
             )
         )
-    if isinstance(spent, int | float) and isinstance(recording, int | float) and spent > 0:
+    if spent is not None and recording is not None and spent > 0:
         figures.append(
             Figure(
                 "Spent on recording scores",
@@ -173,8 +172,8 @@ def _times(summary: dict[str, Any]) -> list[Figure]:
 
 def tokens(source: Source) -> str:
     """Return in a sentence what a step rule left out inside the windows; nothing where none did."""
-    names = ("tokens", "tokens_learned", "tokens_outliers")
-    every, learned, odd = (told.whole((source.summary or {}).get(name)) for name in names)
+    summary = source.summary
+    every, learned, odd = summary.tokens, summary.tokens_learned, summary.tokens_outliers
     if not every or learned is None or odd is None:
         return ""
     parts = (f"{count:,} ({text.share(count / every)})" for count in (learned, odd))
@@ -184,42 +183,37 @@ def tokens(source: Source) -> str:
 
 def settings(source: Source) -> list[tuple[str, str]]:
     """Return what was set, the options and their defaults too, and what the summary says of the rest."""
-    summary, options = source.summary or {}, source.run.options
-    rows = [(name.replace("_", " "), text.passage(str(summary[name]), 400))
-            for name in ("policy", "schedule", "score", "step_rule") if summary.get(name)]  # fmt: skip
-    rows = [(f"{name} in full", value) for name, value in rows]
-    rows = _beside_options(summary, options) + rows
-    found = source.run.about.get("defaults")
-    by_default = found if isinstance(found, list) else []
-    for name, value in options.items():
-        if name == "density" and options.get("score") != "density" and options.get("task") != "autoencoder":
+    summary, about, shown = source.summary, source.run.about, source.run.shown_options
+    objects = ("policy", summary.policy), ("schedule", summary.schedule), ("score", summary.score)
+    rows = _beside_options(summary.settings, about.options)
+    for name, value in (*objects, ("step rule", summary.step_rule)):
+        rows += [(f"{name} in full", text.passage(value, 400))] if value else []
+    for name, value in about.options.items():
+        if name == "density" and shown.score != "density" and shown.task != "autoencoder":
             continue
         if name != "out" and value not in (None, "", [], {}, ()):
-            shown = text.passage(str(value), 400) + (" (by default)" if name in by_default else "")
-            rows.append((f"--{text.name(str(name))}", shown))
+            by_default = " (by default)" if name in about.defaults else ""
+            rows.append((f"--{text.name(name)}", text.passage(str(value), 400) + by_default))
     return rows
 
 
-def _beside_options(summary: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, str]]:
+def _beside_options(found: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the settings that no option names: sizes of data and network, optimiser, device."""
-    found = summary.get("settings")
     rows = []
-    for name, value in list(found.items() if isinstance(found, dict) else ())[:_SETTINGS]:
+    for name, value in list(found.items())[:_SETTINGS]:
         if isinstance(value, int | float | str | list) and name not in {*options, *_TOLD} - {"devices"}:
             shown = f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
             if name == "image_size" and isinstance(value, list):
                 shown = " × ".join(map(str, value[:2]))
-            rows.append((text.name(str(name).replace("_", " ")), text.passage(shown, 400)))
+            rows.append((text.name(name.replace("_", " ")), text.passage(shown, 400)))
     return rows
 
 
-def _used_by_rule(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return what the rule used for the share that it leaves out, and for when samples come back."""
-    found = summary.get("settings")
-    parts = found if isinstance(found, dict) else {}
-    policy, schedule = (told.rows([parts.get(name)], 1) for name in ("policy", "schedule"))
-    values = {
-        "fraction": told.share(policy[0].get("fraction")) if policy else None,
-        "readmit_every": told.whole(schedule[0].get("readmit_every")) if schedule else None,
-    }
-    return {name: value for name, value in values.items() if value}
+def _with_defaults(options: ShownOptions, used: UsedSettings) -> ShownOptions:
+    """Return the options with what the rule used: the share that it leaves out, when samples come back."""
+    fraction, every = used.policy.fraction or None, used.schedule.readmit_every
+    return structs.replace(
+        options,
+        fraction=fraction if options.fraction is None else options.fraction,
+        readmit_every=every if options.readmit_every is None else options.readmit_every,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from ..arrays.thumbnails import SIDE
 from ..errors import damaged
 from ..runs.gaps_file import GapsFile
-from . import text, told
+from ..runs.schema import GapCard, Gaps, GapSample, GapsBefore
+from . import text
 from .pictures import picture
 from .samples import file_names
 from .source import COLUMNS, Source
@@ -23,16 +24,9 @@ ENOUGH = 50
 """Nothing is said to be covered by fewer samples of a reference."""
 CARDS, OUTLIERS = 40, 50
 """At most so many regions of a kind, and outliers of a kind and a side, are shown."""
-ACTIONS = "collect", "relabel", "ignore"
 _EXAMPLES, _PROTOTYPES = 9, 3
 _REASON = 500
 _SIDES = "training", "reference"
-_OUTLIERS = (
-    ("alone", "lie by themselves, far from every group"),
-    ("strange", "are made unlike the training samples"),
-)
-
-Object = Mapping[str, Any]
 
 
 def section(source: Source) -> dict[str, Any] | None:
@@ -45,10 +39,14 @@ def section(source: Source) -> dict[str, Any] | None:
     if file is None:
         return None
     drawn = _Pictures(file)
-    found = file.told
+    found = file.gaps
     against = _Against(found, source.folder)
-    missing = [_card(one, f"gap {n}", drawn, against) for n, one in _numbered(found["gaps"])]
-    thin = [_card(one, f"thin {n}", drawn, against, slim=True) for n, one in _numbered(found["thin"])]
+    outliers = (
+        (found.alone, found.alone_count, "lie by themselves, far from every group"),
+        (found.strange, found.strange_count, "are made unlike the training samples"),
+    )
+    missing = [_card(one, f"gap {n}", drawn, against) for n, one in enumerate(found.gaps[:CARDS], 1)]
+    thin = [_card(one, f"thin {n}", drawn, against, slim=True) for n, one in enumerate(found.thin[:CARDS], 1)]
     return {
         "pool": against.pool,
         "compared": against.words,
@@ -57,8 +55,8 @@ def section(source: Source) -> dict[str, Any] | None:
         "missing": missing,
         "thin": thin,
         "thin_said": _of_thin(thin),
-        "outliers": [part for name, words in _OUTLIERS if (part := _outliers(found, name, words, against))],
-        "before": _before(found.get("before")),
+        "outliers": [part for kind in outliers if (part := _outliers(*kind, against))],
+        "before": _before(found.before),
         "pictured": any(one["pictured"] for one in (*missing, *thin)),
     }
 
@@ -86,12 +84,11 @@ class _Against:
         folders: from which the files of each side are shown.
     """
 
-    def __init__(self, found: Object, folder: str | None) -> None:
-        pool = found.get("reference")
-        self.folders = dict(zip(_SIDES, (folder, pool if isinstance(pool, str) else folder), strict=True))
-        self.pool = text.path(pool) if isinstance(pool, str) else None
-        ours, theirs = (told.whole(found.get(f"{side}_samples")) for side in _SIDES)
-        looked = told.whole(found.get("reference_looked_at"))
+    def __init__(self, found: Gaps, folder: str | None) -> None:
+        pool = found.reference
+        self.folders = dict(zip(_SIDES, (folder, folder if pool is None else pool), strict=True))
+        self.pool = None if pool is None else text.path(pool)
+        ours, theirs, looked = found.training_samples, found.reference_samples, found.reference_looked_at
         part = ""
         if looked is not None and theirs is not None and looked < theirs:
             part, theirs = f", drawn evenly from {theirs:,},", looked
@@ -111,43 +108,44 @@ class _Against:
         return self.side if side == _SIDES[1] else side
 
 
-def too_few(found: Object) -> bool:
+def too_few(found: Gaps) -> bool:
     """Return whether too few samples of the reference are made as the training samples are, to tell."""
-    judged = told.whole(found.get("reference_judged"))
-    return judged is not None and judged < ENOUGH
+    return found.reference_judged is not None and found.reference_judged < ENOUGH
 
 
-def judged(found: Object, whose: str) -> str:
+def judged(found: Gaps, whose: str) -> str:
     """Return how many samples of the reference say what they say: ``360 held-out samples``."""
-    count = told.whole(found.get("reference_judged"))
+    count = found.reference_judged
     if whose != "the reference":
         return "the held-out samples" if count is None else text.plural(count, "held-out sample")
     return f"the samples of {whose}" if count is None else f"{text.plural(count, 'sample')} of {whose}"
 
 
-def of_class(one: Object) -> str:
-    """Return the most frequent class of a region with its share; it must be known."""
-    part = told.share(one.get("class_share"))
-    how = "mostly" if part is not None and part > 0.5 else "most often"
-    how += " predicted as" if one.get("class_is_predicted") is True else ""
-    return f"{how} {one['class']}" + ("" if part is None else f" ({text.share(part, 0)})")
-
-
-def of_errors(one: Object, kind: str) -> str:
-    """Return the errors of a region and of samples elsewhere; ``kind``: ``training_`` or nothing."""
-    names = (f"{kind}wrong", f"{kind}judged")
-    wrong, known = (told.whole(one.get(name)) for name in names)
-    if not known or wrong is None or wrong > known:
+def of_class(card: GapCard, limit: int = text.NAME) -> str:
+    """Return the most frequent class of a region with its share; nothing if no class is known."""
+    if card.class_name is None:
         return ""
-    elsewhere = told.share(one.get(f"{kind}error_elsewhere"))
+    part = card.class_share
+    how = "mostly" if part is not None and part > 0.5 else "most often"
+    how += " predicted as" if card.class_is_predicted else ""
+    named = f"{how} {text.name(card.class_name, limit)}"
+    return named if part is None else f"{named} ({text.share(part, 0)})"
+
+
+def of_errors(card: GapCard, *, training: bool) -> str:
+    """Return the errors of a region and elsewhere, of training samples or else of the reference's."""
+    wrong, known, elsewhere = card.wrong, card.judged, card.error_elsewhere
+    if training:
+        wrong, known, elsewhere = card.training_wrong, card.training_judged, card.training_error_elsewhere
+    if not known or wrong > known:
+        return ""
     said = f"{wrong:,} of {known:,} here ({text.share(wrong / known, 0)})"
     return said if elsewhere is None else f"{said}, {text.share(elsewhere)} elsewhere"
 
 
-def not_judged(found: Object) -> str:
+def not_judged(found: Gaps) -> str:
     """Return a sentence where many samples of the reference could not be judged; else nothing."""
-    names = ("reference_looked_at", "reference_judged", "reference_unreadable")
-    looked, judged, unreadable = (told.whole(found.get(name)) for name in names)
+    looked, judged, unreadable = found.reference_looked_at, found.reference_judged, found.reference_unreadable
     said = f"{unreadable:,} file{'s'[: unreadable != 1]} could not be read." if unreadable else ""
     if looked is None or judged is None or looked - judged <= looked // 5:
         return said
@@ -155,12 +153,8 @@ def not_judged(found: Object) -> str:
     return f"{odd}: noise, other pictures, or the same ones taken in another way. {said}".strip()
 
 
-def _numbered(value: Any) -> list[tuple[int, Object]]:
-    return list(enumerate(told.rows(value, CARDS), 1))
-
-
-def _said(found: Object, shown: int, against: _Against) -> str:
-    count = len(found["gaps"])
+def _said(found: Gaps, shown: int, against: _Against) -> str:
+    count = len(found.gaps)
     if not shown and too_few(found):
         return "There are too few samples to tell whether anything is missing."
     if not shown:
@@ -170,11 +164,10 @@ def _said(found: Object, shown: int, against: _Against) -> str:
     return said if count <= shown else f"{said} These are the first of {count:,}."
 
 
-def _stale(source: Source, found: Object) -> str:
+def _stale(source: Source, found: Gaps) -> str:
     """Return a sentence where the run has gone on since its gaps were looked for."""
-    then, now = told.whole(found.get("epochs")), told.whole(source.run.about.get("epoch"))
-    size = told.whole(found.get("training_samples"))
-    if (then is None or now is None or then == now) and size in (None, source.n):
+    then, now = found.epochs, source.run.epochs_done
+    if (then is None or now is None or then == now) and found.training_samples in (None, source.n):
         return ""
     when = "" if then is None else f" after {text.plural(then, 'epoch')}"
     return f"They were looked for{when}, and the run has gone on since: call fallow gaps again."
@@ -189,9 +182,9 @@ class _Pictures:
             rule = f"The pictures of gaps.safetensors must have sides of 1 to {SIDE}."
             raise damaged(rule, f"shape {self._rows.shape}", "Call fallow gaps again.")
 
-    def of(self, one: Object) -> str | None:
+    def of(self, sample: GapSample) -> str | None:
         """Return the picture that a sample names, or None."""
-        place = told.whole(one.get("picture"))
+        place = sample.picture
         if self._rows is None or place is None or place >= len(self._rows):
             return None
         if place not in self._drawn:
@@ -200,82 +193,66 @@ class _Pictures:
 
 
 def _card(
-    one: Object, name: str, drawn: _Pictures, against: _Against, *, slim: bool = False
+    card: GapCard, name: str, drawn: _Pictures, against: _Against, *, slim: bool = False
 ) -> dict[str, Any]:
     """Return what is shown of a region."""
-    action = one.get("action")
-    examples = [_sample(row, against, drawn) for row in _samples(one.get("examples"), _EXAMPLES)]
-    prototypes = [_sample(row, against, drawn) for row in _samples(one.get("prototypes"), _PROTOTYPES)]
+    examples = [_sample(sample, against, drawn) for sample in card.examples[:_EXAMPLES]]
+    prototypes = [_sample(sample, against, drawn) for sample in card.prototypes[:_PROTOTYPES]]
     return {
-        "name": told.name(one.get("name")) or name,
-        "action": action if action in ACTIONS else None,
-        "reason": text.passage(reason, _REASON) if isinstance(reason := one.get("reason"), str) else "",
-        "facts": _facts(one, against, slim=slim),
-        "trend": _trend(one.get("trend")),
+        "name": text.name(card.name) or name,
+        "action": card.action,
+        "reason": text.passage(card.reason, _REASON),
+        "facts": _facts(card, against, slim=slim),
+        "trend": _trend(card.trend),
         "examples": examples,
         "prototypes": prototypes,
         "pictured": any(row["picture"] is not None for row in (*examples, *prototypes)),
     }
 
 
-def _facts(one: Object, against: _Against, *, slim: bool) -> list[tuple[str, str]]:
+def _facts(card: GapCard, against: _Against, *, slim: bool) -> list[tuple[str, str]]:
     """Return what is known of a region, each with its name."""
     rows: list[tuple[str, str]] = []
-    size, training, reference = (told.whole(one.get(name)) for name in ("size", *_SIDES))
-    if size is not None and training is not None and reference is not None:
-        rows.append(("Size", f"{size:,} thin samples: {training:,} of the training set, {reference:,} of "
-                     f"{against.whose}"))  # fmt: skip
-    if (thin := told.share(one.get("percentile"))) is not None:
-        rows.append(("How thin", f"{text.share(thin, 0)} of the training set lie denser"))
-    lacking = told.number(one.get("lacking"))
-    if lacking is not None and (lacking >= 0.5 or not slim):
-        rows.append(("Lacking", f"about {lacking:,.0f} such samples"))
-    times, least = told.number(one.get("times")), told.number(one.get("at_least"))
-    if times is not None:
-        bound = "" if least is None else f", {_times(least)} at least"
-        rows.append(("Share", f"{_times(times)} that of the training set{bound}"))
-    if not slim and (stable := told.share(one.get("stability"))) is not None:
-        rows.append(("Stability", f"{text.share(stable, 0)} of it found again in resampled data"))
-    return rows + _of_class(one, against)
-
-
-def _of_class(one: Object, against: _Against) -> list[tuple[str, str]]:
-    rows = []
-    if (name := told.name(one.get("class"))) is not None:
-        rows.append(("Class", of_class({**one, "class": name})))
-    for kind, words in (("", f"{against.side.capitalize()} error"), ("training_", "Training error")):
-        if error := of_errors(one, kind):
-            rows.append((words, error))
-    return rows
+    if card.size:
+        sides = f"{card.training:,} of the training set, {card.reference:,} of {against.whose}"
+        rows.append(("Size", f"{card.size:,} thin samples: {sides}"))
+    if card.percentile is not None:
+        rows.append(("How thin", f"{text.share(card.percentile, 0)} of the training set lie denser"))
+    if card.lacking is not None and (card.lacking >= 0.5 or not slim):
+        rows.append(("Lacking", f"about {card.lacking:,.0f} such samples"))
+    if card.times is not None:
+        bound = "" if card.at_least is None else f", {_times(card.at_least)} at least"
+        rows.append(("Share", f"{_times(card.times)} that of the training set{bound}"))
+    if not slim and card.stability is not None:
+        rows.append(("Stability", f"{text.share(card.stability, 0)} of it found again in resampled data"))
+    rows += [
+        ("Class", of_class(card)),
+        (f"{against.side.capitalize()} error", of_errors(card, training=False)),
+        ("Training error", of_errors(card, training=True)),
+    ]
+    return [(name, value) for name, value in rows if value]
 
 
 def _times(value: float) -> str:
     return f"{value:,.0f}\u00a0×" if abs(value) >= 100 else f"{value:.1f}\u00a0×"
 
 
-def _samples(value: Any, most: int) -> list[Object]:
-    found = told.rows(value, 4 * most)
-    there = [one for one in found if one.get("of") in _SIDES and told.whole(one.get("index")) is not None]
-    return there[:most]
-
-
-def _sample(one: Object, against: _Against, drawn: _Pictures | None = None) -> dict[str, Any]:
+def _sample(sample: GapSample, against: _Against, drawn: _Pictures | None = None) -> dict[str, Any]:
     """Return what is shown of a sample."""
-    given, predicted, file = told.name(one.get("label")), told.name(one.get("predicted")), one.get("file")
+    label, predicted = sample.label, sample.predicted
     return {
-        "of": against.of(one["of"]),
-        "index": text.count(one["index"]),
-        "given": given,
-        "predicted": predicted,
-        "wrong": None not in (given, predicted) and one.get("label") != one.get("predicted"),
-        **file_names(file if isinstance(file, str) else None, against.folders[one["of"]]),
-        "picture": None if drawn is None else drawn.of(one),
+        "of": against.of(sample.of),
+        "index": text.count(sample.index),
+        "given": None if label is None else text.name(label),
+        "predicted": None if predicted is None else text.name(predicted),
+        "wrong": None not in (label, predicted) and label != predicted,
+        **file_names(sample.file, against.folders[sample.of]),
+        "picture": None if drawn is None else drawn.of(sample),
     }
 
 
-def _trend(value: Any) -> dict[str, Any] | None:
+def _trend(values: list[float | None]) -> dict[str, Any] | None:
     """Return the line of a region's trend in a box of E x 40; None where nothing is known."""
-    values = [told.share(one) for one in value] if isinstance(value, list) else []
     known = [one for one in values if one is not None]
     if not known:
         return None
@@ -301,18 +278,17 @@ def _of_thin(cards: list[dict[str, Any]]) -> str:
         return ""
     count = text.plural(len(cards), "region is", "regions are")
     said = f"{count} thin in the training set too, but not missing"
-    todo = [f"{one['name']}: {one['action']}" for one in cards if one["action"] in ACTIONS[:2]]
+    todo = [f"{one['name']}: {one['action']}" for one in cards if one["action"] in ("collect", "relabel")]
     return f"{said}. Something to do: {', '.join(todo)}." if todo else f"{said}: nothing to do."
 
 
-def _outliers(found: Object, name: str, words: str, against: _Against) -> dict[str, Any] | None:
+def _outliers(
+    listed: list[GapSample], counts: tuple[int, int], words: str, against: _Against
+) -> dict[str, Any] | None:
     """Return the outliers of a kind; None where there are none."""
-    listed = _samples(found.get(name), 2 * OUTLIERS)
-    parts = [[_sample(one, against) for one in listed if one["of"] == side][:OUTLIERS] for side in _SIDES]
-    counts = found.get(f"{name}_count")
-    if not isinstance(counts, list) or len(counts) != 2:
-        counts = [None, None]
-    sizes = [max(told.whole(size) or 0, len(part)) for size, part in zip(counts, parts, strict=True)]
+    listed = listed[: 2 * OUTLIERS]
+    parts = [[_sample(one, against) for one in listed if one.of == side][:OUTLIERS] for side in _SIDES]
+    sizes = [max(size, len(part)) for size, part in zip(counts, parts, strict=True)]
     if not sum(sizes):
         return None
     lists = [
@@ -324,17 +300,16 @@ def _outliers(found: Object, name: str, words: str, against: _Against) -> dict[s
     return {"said": said, "lists": lists}
 
 
-def _before(value: Any) -> dict[str, Any] | None:
+def _before(before: GapsBefore | None) -> dict[str, Any] | None:
     """Return how gaps that were found with other training samples stand now; None without any."""
-    if not isinstance(value, dict):
+    if before is None:
         return None
     rows = []
-    for n, one in _numbered(value.get("gaps")):
-        was, now = told.share(one.get("percentile")), told.share(one.get("now"))
+    for n, gap in enumerate(before.gaps[:CARDS], 1):
+        was, now = gap.percentile, gap.now
         if was is None or now is None:
             continue
-        word = standing(was, now)
-        named = told.name(one.get("name")) or f"gap {n}"
-        rows.append((named, told.name(one.get("class")) or "–", text.share(was, 0), text.share(now, 0), word))
-    size = told.whole(value.get("training_samples"))
-    return {"size": "other" if size is None else f"{size:,}", "rows": rows} if rows else None
+        names = text.name(gap.name) or f"gap {n}", text.name(gap.class_name or "") or "–"
+        rows.append((*names, text.share(was, 0), text.share(now, 0), standing(was, now)))
+    size = f"{before.training_samples:,}" if before.training_samples else "other"
+    return {"size": size, "rows": rows} if rows else None

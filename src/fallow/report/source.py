@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +12,7 @@ from ..core.history import EpochRecord, fitted
 from ..policies.base import Reason
 from ..runs.epoch_file import EpochFile
 from ..runs.run import Run
+from ..runs.schema import ShownOptions, Summary, SummaryRow
 from ..runs.thumbnails_file import ThumbnailsFile
 from . import text
 
@@ -37,7 +36,7 @@ class Source:
         labels: int32 ``(N,)``, -1 where unknown; or None.
         predicted: int32 ``(N,)``, -1 where unknown; or None.
         times: int32 ``(N,)``, in how many epochs each sample was trained on.
-        summary: what ``summary.json`` says; None where it is not of these epochs.
+        summary: what ``summary.json`` says; nothing if it is not of these epochs.
         shown: pictures or texts, or None.
         unit: of the scores.
     """
@@ -51,7 +50,7 @@ class Source:
     labels: NDArray[np.int32] | None
     predicted: NDArray[np.int32] | None
     times: NDArray[np.int32]
-    summary: dict[str, Any] | None
+    summary: Summary
     shown: ThumbnailsFile | None
     unit: str
 
@@ -84,7 +83,7 @@ class Source:
             labels=run.labels,
             predicted=predicted,
             times=run.times_used,
-            summary=_summary(run, epochs),
+            summary=run.summary if run.summary and len(run.summary.epochs) == epochs else Summary(),
             shown=shown,
             unit=_unit(run),
         )
@@ -97,8 +96,7 @@ class Source:
     @property
     def folder(self) -> str | None:
         """The folder of the data, from which files are shown; None where the run does not name one."""
-        data = self.run.options.get("data")
-        return data if isinstance(data, str) else None
+        return self.run.shown_options.data
 
     @property
     def possible(self) -> int:
@@ -113,27 +111,21 @@ class Source:
     @property
     def accuracies(self) -> dict[int, float]:
         """The accuracy after each epoch that ``summary.json`` knows one of."""
-        return self._by_epoch("accuracy")
+        return self._by_epoch(lambda row: row.accuracy)
 
     @property
     def train_accuracies(self) -> dict[int, float]:
         """The accuracy on what each epoch trained on, as it was trained on."""
-        return self._by_epoch("train_accuracy")
+        return self._by_epoch(lambda row: row.train_accuracy)
 
     @property
     def bits(self) -> dict[int, float]:
         """The bits a character of a language model after each epoch; empty for every other task."""
-        return self._by_epoch("bits_per_character")
+        return self._by_epoch(lambda row: row.bits_per_character)
 
-    def _by_epoch(self, name: str) -> dict[int, float]:
-        rows = (self.run.summary or {}).get("epochs")
-        found = {}
-        for row in rows if isinstance(rows, list) else []:
-            match row:
-                case {"epoch": int(epoch)} if isinstance(value := row.get(name), int | float):
-                    if math.isfinite(value):
-                        found[epoch] = float(value)
-        return found
+    def _by_epoch(self, value_of: Callable[[SummaryRow], float | None]) -> dict[int, float]:
+        rows = [] if self.run.summary is None else self.run.summary.epochs
+        return {row.epoch: value for row in rows if (value := value_of(row)) is not None}
 
     @property
     def spaced(self) -> str:
@@ -148,27 +140,20 @@ class Source:
         return " ".join(said)
 
 
-def _summary(run: Run, epochs: int) -> dict[str, Any] | None:
-    """Return the summary where it tells of as many epochs as are finished."""
-    found = run.summary
-    rows = None if found is None else found.get("epochs")
-    return found if isinstance(rows, list) and len(rows) == epochs else None
-
-
 def _unit(run: Run) -> str:
-    """Return the unit of the scores, as the run's summary names it, or before its end the newest state."""
-    told = (run.summary or {}).get("score_unit", run.about.get("score_unit"))
-    if isinstance(told, str):
-        return "nats" if told == "nats" else ""
-    return "nats" if _is_nats(run.options) else ""
+    """Return the unit of the scores: of the run's summary, or before its end of the newest state."""
+    unit = run.about.score_unit if run.summary is None else run.summary.score_unit
+    if unit is not None:
+        return "nats" if unit == "nats" else ""
+    return "nats" if _is_nats(run.shown_options) else ""
 
 
-def _is_nats(options: dict[str, Any]) -> bool:
-    model = str(options.get("model", ""))
+def _is_nats(options: ShownOptions) -> bool:
+    model = options.model or ""
     if ":" in model and not model.startswith("hf:"):  # a class of the user's, whose losses may be anything
         return False
-    other = options.get("policy") == "repb" or options.get("task") == "autoencoder"
-    return options.get("score", "kl") in _IN_NATS and not other
+    other = options.policy == "repb" or options.task == "autoencoder"
+    return (options.score or "kl") in _IN_NATS and not other
 
 
 REASONS = tuple(Reason)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from ..errors import DamagedData, damaged
 from ..files.checked_json import check_kind, parse_json
 from ..files.disk import DISK, Digest, Disk
@@ -38,12 +40,12 @@ class Checkpoint:
 
     Attributes:
         number: counts up from 0.
-        about: how far the training was: plain values.
+        about: how far the training was.
         files: the checksum of each file it needs, by path within the run.
     """
 
     number: int
-    about: dict[str, Any]
+    about: About
     files: dict[str, Digest]
 
 
@@ -90,12 +92,12 @@ class Checkpoints:
         """Return the number of the next generation; none is given twice."""
         return max(self.numbers(), default=-1) + 1
 
-    def write(self, state: bytes, about: dict[str, Any], needs: Mapping[str, Digest]) -> Checkpoint:
+    def write(self, state: bytes, about: About, needs: Mapping[str, Digest]) -> Checkpoint:
         """Write the next generation, and then remove the old ones.
 
         Args:
             state: what :func:`fallow.files.state_file.dump` returned.
-            about: how far the training is; ``recorded`` is 0 between two epochs.
+            about: how far the training is.
             needs: files of the run that the state builds on.
 
         Raises:
@@ -113,7 +115,7 @@ class Checkpoints:
 
     def _remember(self, checkpoint: Checkpoint) -> None:
         sound = [*self._sound, checkpoint]
-        between = [one for one in sound if not one.about.get("recorded")][-1:]
+        between = [one for one in sound if not one.about.recorded][-1:]
         self._sound = [*(one for one in between if one not in sound[-KEPT:]), *sound[-KEPT:]]
 
     def _remove_old(self) -> None:
@@ -138,7 +140,7 @@ class Checkpoints:
             if number < checkpoint.number:
                 with suppress(DamagedData, FileNotFoundError):
                     older = self.read(number)
-                    if not older.about.get("recorded"):
+                    if not older.about.recorded:
                         self._remember(older)
                         break
         self._remember(checkpoint)
@@ -168,7 +170,7 @@ class Checkpoints:
         for number in numbers[: -_TRIES - 1 : -1]:
             try:
                 found = self.read(number)
-                if not (between and found.about.get("recorded")):
+                if not (between and found.about.recorded):
                     return Search(found, damage)
             except FileNotFoundError:
                 path = self.manifest_path(number)
@@ -266,10 +268,15 @@ def check_file(run: Path, name: str, digest: Digest | str) -> None:
 
 
 def _manifest(checkpoint: Checkpoint) -> bytes:
-    files = {
-        name: {"bytes": digest.size, "sha256": digest.sha256} for name, digest in checkpoint.files.items()
-    }
-    content = {"format": FORMAT, "number": checkpoint.number, "about": checkpoint.about, "files": files}
+    about = structs.asdict(checkpoint.about)
+    others = about.pop("others")
+    return manifest_of(checkpoint.number, about | others, checkpoint.files)
+
+
+def manifest_of(number: int, about: dict[str, Any], digests: Mapping[str, Digest]) -> bytes:
+    """Return the bytes of a manifest, with a checksum of itself."""
+    files = {name: {"bytes": digest.size, "sha256": digest.sha256} for name, digest in digests.items()}
+    content = {"format": FORMAT, "number": number, "about": about, "files": files}
     checksum = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return (json.dumps({**content, "checksum": checksum}, indent=1) + "\n").encode()
 
@@ -282,10 +289,10 @@ def _parsed(path: Path, data: bytes) -> Checkpoint:
         raise damaged(
             f"{path} must be of the format {FORMAT}.", f"{found!r:.60}", "A newer fallow may read it."
         )
-    said = check_kind(Manifest, plain, str(path), _STEP)
-    files = {name: Digest(one.bytes, one.sha256) for name, one in said.files.items()}
-    checkpoint = Checkpoint(said.number, said.about, files)
-    if _manifest(checkpoint) != data:
+    manifest = check_kind(Manifest, plain, str(path), _STEP)
+    about = plain["about"]
+    files = {name: Digest(one.bytes, one.sha256) for name, one in manifest.files.items()}
+    if manifest_of(manifest.number, about, files) != data:
         raise damaged(f"{path} is not as it was written.", "another checksum", _STEP)
-    check_kind(About, said.about, f"`about` in {path}", _STEP)
-    return checkpoint
+    others = {name: value for name, value in about.items() if name not in About.__struct_fields__}
+    return Checkpoint(manifest.number, structs.replace(manifest.about, others=others), files)

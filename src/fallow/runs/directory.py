@@ -231,7 +231,7 @@ class RunDirectory:
     def discard(self) -> None:
         """Take back what a run made that has not trained; nothing else is touched."""
         state = self.checkpoints.newest().found
-        if self.epochs() or (state is not None and (state.about.get("epoch") or state.about.get("recorded"))):
+        if self.epochs() or (state is not None and (state.about.epoch or state.about.recorded)):
             return
         ours = [
             self.config_path,

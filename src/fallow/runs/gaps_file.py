@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..errors import damaged
 from ..files.array_file import dump_headed, parse_headed, read_headed
-from ..files.checked_json import check_kind
-from .schema import GapsHeader, GapsTold
+from ..files.checked_json import check_kind, finite
+from .schema import Gaps, GapsHeader
 
 FORMAT = "fallow-gaps-1"
 _STEP = "Call fallow gaps again."
@@ -26,20 +25,13 @@ class GapsFile:
     """``gaps.safetensors``.
 
     Attributes:
-        told: what ``fallow gaps --json`` prints: an object whose ``gaps`` and ``thin`` are lists of cards.
+        gaps: what was found.
         pictures: uint8 ``(K, H, W, C)``, C 1 or 3, which the cards' examples and prototypes name by
             ``picture``; or None.
     """
 
-    told: Mapping[str, Any]
+    gaps: Gaps
     pictures: NDArray[np.uint8] | None = None
-
-    def dump(self) -> bytes:
-        """Return the bytes of the file."""
-        arrays = {"there": np.ones(1, np.uint8)}
-        if self.pictures is not None:
-            arrays["pictures"] = np.ascontiguousarray(self.pictures)
-        return dump_headed(arrays, {"format": FORMAT, "told": dict(self.told)})
 
     @staticmethod
     def read(path: Path) -> GapsFile:
@@ -58,11 +50,28 @@ class GapsFile:
             DamagedData: as :meth:`read`.
         """
         header, arrays = parse_headed(data, path, FORMAT, GapsHeader, _STEP)
-        check_kind(GapsTold, header.told, path, _STEP)
+        gaps = gaps_of(header.told, path)
         pictures = arrays.get("pictures")
         if pictures is not None and (
             pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] not in (1, 3)
         ):
             rule = f"{path} must hold pictures, uint8 (K, H, W, C) with C 1 or 3."
             raise damaged(rule, f"{pictures.dtype} {pictures.shape}", _STEP)
-        return GapsFile(header.told, pictures)
+        return GapsFile(gaps, pictures)
+
+
+def dump_gaps(found: dict[str, Any], pictures: NDArray[np.uint8] | None = None) -> bytes:
+    """Return the bytes of the file, with all that ``fallow gaps --json`` prints."""
+    arrays = {"there": np.ones(1, np.uint8)}
+    if pictures is not None:
+        arrays["pictures"] = np.ascontiguousarray(pictures)
+    return dump_headed(arrays, {"format": FORMAT, "told": found})
+
+
+def gaps_of(found: dict[str, Any], name: str = "The list of gaps") -> Gaps:
+    """Return what ``fallow gaps --json`` prints as an object; ``name`` names it in errors.
+
+    Raises:
+        DamagedData: if a value is of another type or out of range.
+    """
+    return check_kind(Gaps, finite(found), name, _STEP)

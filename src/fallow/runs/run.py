@@ -16,13 +16,13 @@ from safetensors import SafetensorError, safe_open
 
 from ..core.history import EpochRecord, fitted, times_used
 from ..errors import damaged, invalid
-from ..files.checked_json import check_kind, parse_json
+from ..files.checked_json import check_kind, finite, parse_json
 from .checkpoints import Search
 from .data_file import DataFile
 from .directory import RunDirectory
 from .epoch_file import EpochFile
 from .gaps_file import GapsFile
-from .schema import PREDICTED, Summary
+from .schema import PREDICTED, About, ShownOptions, Summary
 from .thumbnails_file import ThumbnailsFile
 
 _STEP = "Put back a copy of it."
@@ -60,22 +60,35 @@ class Run:
         return self.directory.checkpoints.newest()
 
     @cached_property
-    def about(self) -> dict[str, Any]:
-        """What the newest sound state says of the run: options, epoch, epochs, steps, seconds; or nothing."""
-        return {} if self.search.found is None else self.search.found.about
+    def about(self) -> About:
+        """What the newest sound state says of the run; the defaults without one."""
+        return About() if self.search.found is None else self.search.found.about
 
-    @cached_property
+    @property
+    def epochs_done(self) -> int | None:
+        """How many epochs the newest sound state has behind it; None without one."""
+        return None if self.search.found is None else self.about.epoch
+
+    @property
     def options(self) -> dict[str, Any]:
         """The options of ``fallow train``."""
-        found = self.about.get("options", {})
-        return dict(found) if isinstance(found, dict) else {}
+        return self.about.options
 
     @cached_property
-    def summary(self) -> dict[str, Any] | None:
+    def shown_options(self) -> ShownOptions:
+        """The options that reading commands name.
+
+        Raises:
+            DamagedData: if one is of another type.
+        """
+        return check_kind(ShownOptions, self.options, f"The options of {self.directory.path}", _STEP)
+
+    @cached_property
+    def summary(self) -> Summary | None:
         """What ``summary.json`` says; None before training has ended or was stopped.
 
         Raises:
-            DamagedData: where it is no JSON object.
+            DamagedData: if it is not as fallow writes it.
         """
         path = self.directory.summary_path
         limit = _SUMMARY + _A_ROW * len(self.epochs)
@@ -85,8 +98,7 @@ class Run:
             return None
         except OSError as error:
             raise damaged(f"{path} must be readable.", error.strerror, _STEP) from None
-        check_kind(Summary, found, str(path), _STEP)
-        return dict(found)
+        return check_kind(Summary, finite(found), str(path), _STEP)
 
     @cached_property
     def data(self) -> DataFile:
@@ -95,7 +107,7 @@ class Run:
         Raises:
             DamagedData: where that cannot be read.
         """
-        self.directory.data_name = str(self.about.get("data", self.directory.data_name))
+        self.directory.data_name = self.about.data
         path = self.directory.data_path
         found = DataFile.parse(self.read_file(path), str(path))
         self.directory.numbering = found.numbering
@@ -140,13 +152,12 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done."""
-        planned = self.about.get("epochs")
-        return planned is not None and self.about.get("epoch") == planned
+        return self.about.epochs is not None and self.about.epoch == self.about.epochs
 
     @property
     def status(self) -> str:
         """How the run stands, in words."""
-        done, planned = len(self.epochs), self.about.get("epochs")
+        done, planned = len(self.epochs), self.about.epochs
         if self.finished:
             return f"finished after {planned} epoch{'s'[: planned != 1]}"
         return f"{done} of {'unknown' if planned is None else planned} epoch{'s'[: planned != 1]} done"

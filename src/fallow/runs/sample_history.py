@@ -78,7 +78,7 @@ def sample_of(run: Run, name: str) -> int:
     if (files := run.data.files) is None:
         step = "samples.csv and the report list them."
         raise invalid("A sample of this run must be named by its index: it has no files.", name, step)
-    folder = str(run.options.get("data", ""))
+    folder = run.shown_options.data or ""
     try:
         return find(files, name, folder)
     except InvalidValue:

@@ -1,18 +1,20 @@
-"""The classes of what the JSON files of a run may hold: types, ranges and lengths.
+"""The classes that the JSON files of a run and of a comparison are decoded into: types, ranges, lengths.
 
 A run may come from anywhere, and its checksums prove only that whoever wrote a file wrote the checksum too.
-So the JSON in a manifest, in the header of an array file, in a summary and in stored options is checked
-against the classes here before a number in it sizes an array or names a file.
+So a file is decoded once, into one of these classes, before a number in it sizes an array or names a file,
+and its readers use the attributes. A field that older versions did not write has a default; a field that is
+not listed here is ignored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, convert, field
 
 from ..core.history import Aggregates
-from ..files.checked_json import MAX_EPOCHS, Count, Epoch, Epochs, Name, Real, Seconds
+from ..files.checked_json import MAX_EPOCHS, Count, Epoch, Epochs, Name, Real, Seconds, Share
 
 PREDICTED = "subsampler/table/columns/predicted"
 """The end of the name by which a state's file holds the classes last predicted, plus 1."""
@@ -26,18 +28,19 @@ class FileDigest(Struct, frozen=True):
     sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
-class Manifest(Struct, frozen=True):
-    """``state/000012.json``: a generation of the state."""
-
-    format: str
-    number: Annotated[int, Meta(ge=0, lt=1 << 31)]
-    about: dict[str, Any]
-    files: dict[Name, FileDigest]
-
-
 class About(Struct, frozen=True):
-    """What a manifest says of the training: how far it is, its options, those not given, its scores' unit."""
+    """What a manifest says of the training: how far it is, its options, those not given, its scores' unit.
 
+    Attributes:
+        data: the file that says what the samples are.
+        epoch, epochs: how many epochs are done and planned.
+        recorded, planned: how many samples of the epoch under way are recorded, and are to be; ``recorded``
+            is 0 between two epochs.
+        others: fields of another version of fallow, which are kept when the manifest is written anew.
+    """
+
+    options: dict[str, Any] = {}
+    defaults: Annotated[list[Name], Meta(max_length=1 << 10)] = []
     data: Annotated[str, Meta(pattern=_DATA)] = "data.safetensors"
     epoch: Epochs = 0
     epochs: Epochs | None = None
@@ -45,9 +48,35 @@ class About(Struct, frozen=True):
     planned: Count = 0
     steps: Count = 0
     seconds: Seconds = 0.0
-    options: dict[str, Any] = {}
-    defaults: Annotated[list[Name], Meta(max_length=1 << 10)] = []
     score_unit: Name | None = None
+    others: dict[str, Any] = {}
+
+
+class Manifest(Struct, frozen=True):
+    """``state/000012.json``: a generation of the state."""
+
+    format: str
+    number: Annotated[int, Meta(ge=0, lt=1 << 31)]
+    about: About
+    files: dict[Name, FileDigest]
+
+
+class ShownOptions(Struct, frozen=True):
+    """The stored options that reading commands name; :mod:`fallow.options.resume_options` reads all of them.
+
+    None stands for an option that was not given, also where the run itself used a default.
+    """
+
+    data: str | None = None
+    task: str | None = None
+    model: str | None = None
+    policy: str | None = None
+    score: str | None = None
+    fraction: Real | None = None
+    low: Real | str | None = None
+    high: Real | str | None = None
+    quantiles: bool | None = None
+    readmit_every: Count | None = None
 
 
 class EpochHeader(Struct, frozen=True):
@@ -68,11 +97,106 @@ class ShownHeader(Struct, frozen=True):
     epoch: Epoch
 
 
-class GapsTold(Struct, frozen=True):
-    """What ``fallow gaps`` found: lists of cards."""
+class GapSample(Struct, frozen=True):
+    """A sample in the list of gaps.
 
-    gaps: list[dict[str, Any]]
-    thin: list[dict[str, Any]]
+    Attributes:
+        of: whose it is.
+        index: where it stands in the training set or in the reference.
+        picture: which of the file's pictures shows it, or None.
+    """
+
+    of: Literal["training", "reference"]
+    index: Count
+    label: str | None = None
+    predicted: str | None = None
+    percentile: Share | None = None
+    file: str | None = None
+    picture: Count | None = None
+
+
+class GapCard(Struct, frozen=True):
+    """A region that is thin, as :mod:`fallow.gaps.cards` describes it."""
+
+    name: str = ""
+    size: Count = 0
+    training: Count = 0
+    reference: Count = 0
+    times: Real | None = None
+    at_least: Real | None = None
+    stability: Share | None = None
+    lacking: Real | None = None
+    percentile: Share | None = None
+    class_name: str | None = field(name="class", default=None)
+    class_share: Share | None = None
+    class_is_predicted: bool = False
+    wrong: Count = 0
+    judged: Count = 0
+    error_elsewhere: Share | None = None
+    training_wrong: Count = 0
+    training_judged: Count = 0
+    training_error_elsewhere: Share | None = None
+    action: Literal["collect", "relabel", "ignore"] | None = None
+    reason: str = ""
+    examples: list[GapSample] = []
+    prototypes: list[GapSample] = []
+    trend: list[Share | None] = []
+
+
+class EarlierGap(Struct, frozen=True):
+    """A gap of an earlier call, with the median percentile of its samples then."""
+
+    name: str = ""
+    class_name: str | None = field(name="class", default=None)
+    size: Count | None = None
+    lacking: Real | None = None
+    examples: list[Count] = []
+    percentile: Share | None = None
+
+
+class GapNow(EarlierGap, frozen=True):
+    """The same, with the median percentile of the same samples now."""
+
+    now: Share | None = None
+
+
+class EarlierGaps(Struct, frozen=True):
+    """What an earlier call of ``fallow gaps`` found."""
+
+    made: str = ""
+    epochs: Epochs | None = None
+    reference: str | None = None
+    reference_samples: Count = 0
+    training_samples: Count = 0
+    gaps: list[EarlierGap] = []
+
+
+class GapsBefore(Struct, frozen=True):
+    """How the gaps stand now that the same reference showed with other training samples."""
+
+    training_samples: Count = 0
+    gaps: list[GapNow] = []
+
+
+class Gaps(Struct, frozen=True):
+    """What ``fallow gaps`` found, as its ``--json`` prints it."""
+
+    gaps: list[GapCard]
+    thin: list[GapCard]
+    run: str = ""
+    epochs: Epochs | None = None
+    reference: str | None = None
+    training_samples: Count | None = None
+    reference_samples: Count | None = None
+    reference_looked_at: Count | None = None
+    reference_judged: Count | None = None
+    reference_unreadable: Count = 0
+    alone: list[GapSample] = []
+    alone_count: tuple[Count, Count] = (0, 0)
+    strange: list[GapSample] = []
+    strange_count: tuple[Count, Count] = (0, 0)
+    before: GapsBefore | None = None
+    earlier: list[EarlierGaps] = []
 
 
 class GapsHeader(Struct, frozen=True):
@@ -95,14 +219,37 @@ class SummaryRow(Struct, frozen=True):
     seconds: Real | None = None
 
 
-class Summary(Struct, frozen=True):
-    """``summary.json``: what a reader of it relies on; more may stand there."""
+class UsedPolicy(Struct, frozen=True):
+    """The parameters of the policy that reading commands name."""
 
-    epochs: Annotated[list[SummaryRow], Meta(max_length=MAX_EPOCHS)] = []
+    fraction: Share | None = None
+
+
+class UsedSchedule(Struct, frozen=True):
+    """The parameters of the schedule that reading commands name."""
+
+    readmit_every: Count | None = None
+
+
+class UsedSettings(Struct, frozen=True):
+    """What a run was set to, with its defaults: the part of ``settings`` that has a reader."""
+
+    policy: UsedPolicy = UsedPolicy()
+    schedule: UsedSchedule = UsedSchedule()
+    by_default: list[str] = []
+
+
+class Summary(Struct, frozen=True):
+    """``summary.json``.
+
+    Attributes:
+        settings: everything that was set, for people to read; :attr:`used` is what a program reads of it.
+    """
+
+    epochs: Annotated[Sequence[SummaryRow], Meta(max_length=MAX_EPOCHS)] = []
     accuracy: Real | None = None
     train_accuracy: Real | None = None
     test_loss: Real | None = None
-    perplexity: Real | None = None
     bits_per_character: Real | None = None
     samples_backward: Count | None = None
     samples_forward_only: Count | None = None
@@ -111,9 +258,62 @@ class Summary(Struct, frozen=True):
     time_saved_fraction: Real | None = None
     seconds: Real | None = None
     record_seconds: Real | None = None
+    tokens: Count = 0
+    tokens_learned: Count | None = None
+    tokens_outliers: Count | None = None
     evaluated_on: Literal["test", "validation"] = "test"
     diverged: bool = False
-    score_unit: Literal["nats", ""] = ""
+    finished: bool = True
+    score_unit: str | None = None
+    policy: str | None = None
+    schedule: str | None = None
+    score: str | None = None
+    step_rule: str | None = None
     remarks: list[str] = []
     data_remarks: list[str] = []
     settings: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        convert(self.settings, UsedSettings)  # refuses settings of another kind as the file is read
+
+    @property
+    def used(self) -> UsedSettings:
+        """The settings that a program reads."""
+        return convert(self.settings, UsedSettings)
+
+
+class FinishedRow(SummaryRow, frozen=True, kw_only=True):
+    """What a finished run of a comparison says of an epoch: no version left these out."""
+
+    accuracy: Real | None
+    test_loss: Real | None
+    samples_backward: Count
+    samples_forward_only: Count
+    samples_full: Count
+
+
+class FinishedSummary(Summary, frozen=True, kw_only=True):
+    """``summary.json`` of a finished run of a comparison."""
+
+    epochs: Annotated[Sequence[FinishedRow], Meta(min_length=1, max_length=MAX_EPOCHS)]
+    accuracy: Real | None
+    test_loss: Real | None
+    samples_backward: Count
+    samples_forward_only: Count
+    samples_evaluated: Count | None = None
+    worst_class_accuracy: Real | None = None
+    steps: Count | None = None
+    cpu_seconds: Real | None = None
+
+
+class Environment(Struct, frozen=True):
+    """``environment.json``: machine and versions of each session, for people to read."""
+
+    sessions: list[dict[str, Any]]
+
+
+class CompareSettings(Struct, frozen=True):
+    """``compare.json``: what all runs of a comparison share."""
+
+    format: str
+    options: dict[str, Any]

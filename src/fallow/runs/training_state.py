@@ -31,7 +31,7 @@ from ..errors import FallowError, damaged
 from ..files import state_file
 from ..files.checked_json import Count, Epochs, Real, Seconds, check_kind, finite
 from ..policies.base import Policy
-from .schema import SummaryRow
+from .schema import About, SummaryRow
 
 SUBSAMPLING, WRITER, CHECKPOINTER, STOPWATCH = "SubsamplingCallback", "EpochWriter", "Keeper", "Stopwatch"
 TASK = "image_task"
@@ -184,7 +184,7 @@ class TrainingState:
             {"used_bits": torch.from_numpy(record.used_bits), **record.aggregates()} for record in records
         ]
 
-    def check(self, path: Path, about: dict[str, Any], policy: Policy, *, density: bool) -> None:
+    def check(self, path: Path, about: About, policy: Policy, *, density: bool) -> None:
         """Raise if the state holds what no training leaves.
 
         Lightning takes over what it finds, and says nothing of what is missing.
@@ -246,15 +246,15 @@ class TrainingState:
                 rule = f"`pending` of {name} must hold files, as bytes."
                 raise damaged(rule, in_short(data), USE_OLDER)
 
-    def _check_agreement(self, path: Path, about: dict[str, Any]) -> None:
+    def _check_agreement(self, path: Path, about: About) -> None:
         """Raise if the parts, or the manifest, disagree on how far the training is."""
         epoch, step, recorded = self.subsampler["epoch"], self.tree["global_step"], self.recorded
         pairs = {
             "the epochs that it recorded": (len(self.record_seconds), epoch),
             "steps": (self.callbacks[CHECKPOINTER]["steps"], step),
-            "epoch": (about.get("epoch", epoch), epoch),
-            "recorded": (about.get("recorded", recorded), recorded),
-            "steps in its manifest": (about.get("steps", step), step),
+            "epoch": (about.epoch, epoch),
+            "recorded": (about.recorded, recorded),
+            "steps in its manifest": (about.steps, step),
         }
         for name, (one, other) in pairs.items():
             if type(one) is not type(other) or one != other:

@@ -148,7 +148,7 @@ def _readable(path: Path, read: Any, run: Run, found: Verification) -> None:
 
 def _state(run: Run, found: Verification) -> None:
     """Note where no state is there to go on from, or none that all its epochs need."""
-    directory, planned = run.directory, run.about.get("epochs")
+    directory, planned = run.directory, run.about.epochs
     told = any(name.startswith("state/") for name in found.damaged)
     if run.search.found is None:
         if not told:
@@ -161,13 +161,13 @@ def _state(run: Run, found: Verification) -> None:
         found.incomplete = True
         step = f"fallow train --resume {quote(str(directory.path))} trains the others again."
         found.remarks.append(
-            f"The last saved state is from after epoch {run.about['epoch']} of {planned}: {step}"
+            f"The last saved state is from after epoch {run.about.epoch} of {planned}: {step}"
         )
 
 
 def _numbering(run: Run, found: Verification) -> None:
     """Note past epochs without a file, and files of epochs that the newest state does not know."""
-    done = int(run.about.get("epoch", 0)) if run.about else 0
+    done = run.about.epoch
     lacking = sorted(set(range(done)) - set(run.epochs))
     if lacking:
         found.remarks.append(f"Epochs without a file, counted from 1: {_counted(lacking)}.")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from msgspec import structs
 
 from ..arrays.distributed import any_rank, gather_rows, rank_and_size
 from ..arrays.generators import generator_states, put_back
@@ -21,6 +22,7 @@ from ..errors import wrong_state
 from ..files.disk import Digest
 from ..files.state_file import dump, parse
 from ..runs.directory import RunDirectory
+from ..runs.schema import About
 from ..runs.training_state import CHECKPOINTER, TrainingState
 from .epoch_writer import EpochWriter
 from .resume_checks import check_optimizers
@@ -99,7 +101,7 @@ class Checkpointer(Callback):
         run: RunDirectory,
         subsampler: Subsampler,
         writer: EpochWriter,
-        about: dict[str, Any],
+        about: About,
         every: int | None = None,
         *,
         whole: bool = False,
@@ -118,7 +120,7 @@ class Checkpointer(Callback):
         self._generators: dict[str, Any] | None = None
         self._last_step: dict[str, Any] | None = None
         self._handlers: dict[int, Any] = {}
-        self._unwritten: tuple[bytes, dict[str, Any], dict[str, Digest]] | None = None
+        self._unwritten: tuple[bytes, About, dict[str, Digest]] | None = None
         self._loaded: dict[str, Any] | None = None
 
     @property
@@ -166,16 +168,16 @@ class Checkpointer(Callback):
     def write(self, checkpoint: dict[str, Any]) -> None:
         """Write what Lightning collected; on the first rank only."""
         state = TrainingState.collected(checkpoint)
-        about = {
-            **self.about,
-            "data": self.run.data_name,
-            "epoch": self.subsampler.epoch,
-            "epochs": self.subsampler.schedule.epochs,
-            "recorded": state.recorded,
-            "planned": int(self.subsampler.kept.sum()),
-            "steps": self.steps,
-            "seconds": round(self.seconds, 3),
-        }
+        about = structs.replace(
+            self.about,
+            data=self.run.data_name,
+            epoch=self.subsampler.epoch,
+            epochs=self.subsampler.schedule.epochs,
+            recorded=state.recorded,
+            planned=int(self.subsampler.kept.sum()),
+            steps=self.steps,
+            seconds=round(self.seconds, 3),
+        )
         written = len(self.subsampler.history) - len(self.writer.pending)
         self._unwritten = (state.dump(), about, self.run.needed(written))
         try:

@@ -15,17 +15,13 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from msgspec import Struct
 
 from ..files.checked_json import check_kind, parse_json
 from ..files.regular_file import read_regular
+from ..runs.schema import Environment
 from ..version import __version__
 
 _LARGEST = 1 << 20
-
-
-class _Sessions(Struct):
-    sessions: list[dict[str, Any]]
 
 
 _DEVICE = ("device", "device_name", "devices", "precision")
@@ -41,7 +37,7 @@ def environment_json(path: Path, settings: Mapping[str, Any]) -> str:
     sessions = []
     with suppress(OSError, ValueError):
         found = parse_json(read_regular(path, path.parent, _LARGEST), str(path))
-        sessions = check_kind(_Sessions, found, str(path)).sessions
+        sessions = check_kind(Environment, found, str(path)).sessions
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     sessions.append(
         {

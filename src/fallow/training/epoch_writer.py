@@ -22,7 +22,7 @@ from ..files.checked_json import check_kind, finite
 from ..runs.directory import RunDirectory
 from ..runs.epoch_file import EpochFile
 from ..runs.highlights import choose
-from ..runs.schema import SummaryRow
+from ..runs.schema import About, SummaryRow
 from ..runs.thumbnails_file import ThumbnailsFile
 from ..runs.training_state import WRITER
 from ..scores.base import is_no_score
@@ -215,7 +215,7 @@ class EpochWriter(Callback):
             NotWritten: where the training is to stop then.
         """
         found = self.run.checkpoints.newest().found
-        begun = found is not None and (found.about["epoch"] or found.about["recorded"])
+        begun = found is not None and (found.about.epoch or found.about.recorded)
         saved = (
             f"the last saved state is {_place(found.about)}" if found and begun else "no state is saved yet"
         )
@@ -264,17 +264,13 @@ class EpochWriter(Callback):
         return float(losses[there].mean()) if bool(there.any()) else None
 
 
-def _place(about: dict[str, Any]) -> str:
+def _place(about: About) -> str:
     """Return from when a saved state is; epochs count from 1.
 
-    >>> _place({"epoch": 2, "recorded": 0}), _place({"epoch": 2, "recorded": 640})
+    >>> _place(About(epoch=2)), _place(About(epoch=2, recorded=640))
     ('from after epoch 2', 'from within epoch 3')
     """
-    return (
-        f"from within epoch {about['epoch'] + 1}"
-        if about["recorded"]
-        else f"from after epoch {about['epoch']}"
-    )
+    return f"from within epoch {about.epoch + 1}" if about.recorded else f"from after epoch {about.epoch}"
 
 
 def mend(error: OSError) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from ..core.history import Aggregates, EpochRecord
@@ -76,7 +77,7 @@ def newest(run: RunDirectory, console: Console) -> Checkpoint | None:
         return None
     if search.damage:
         console.line(f"Going on from state {search.found.number}; what came after it is trained again.")
-    run.data_name = str(search.found.about.get("data", run.data_name))
+    run.data_name = search.found.about.data
     return search.found
 
 
@@ -124,7 +125,7 @@ def restore(
     checkpoint = _for_other_data(run, checkpoint, options, changes, console)
     wrong = run.checkpoints.unsound(checkpoint)
     _check_data(run, job, options, wrong, changes)
-    done = int(checkpoint.about["epoch"])
+    done = checkpoint.about.epoch
     if changes:
         _say(run, job, options, checkpoint, changes, console)
     path = run.checkpoints.state_path(checkpoint.number)
@@ -151,8 +152,8 @@ def _say(
     Raises:
         InvalidValue: where the run has finished, so that nothing is left to train on them.
     """
-    planned = job.subsampler.schedule.epochs
-    if checkpoint.about["epoch"] == checkpoint.about["epochs"] and planned <= checkpoint.about["epoch"]:
+    planned, about = job.subsampler.schedule.epochs, checkpoint.about
+    if planned <= about.epoch == about.epochs:
         step = "Begin a run on the new data, or train longer too: --epochs N --accept epochs,data."
         rule = f"{run.path} must have epochs left to train on other data."
         raise invalid(rule, f"none: all {planned} are done", step)
@@ -173,7 +174,7 @@ def _restored(
 ) -> Restored:
     data, state = saved_state
     wrong, changes, file = found
-    done, origin = int(checkpoint.about["epoch"]), changes.moved if changes else None
+    done, origin = checkpoint.about.epoch, changes.moved if changes else None
     _forget_foreign_checkpoints(state.callbacks, console)
     run.lost = _lost_epochs(run, checkpoint, wrong, options)
     if writes:
@@ -231,7 +232,7 @@ def _without_what_is_damaged(
 ) -> Checkpoint:
     """Write the state anew, so that nothing builds on the damaged files any more."""
     run.checkpoints.distrust()
-    about = {**checkpoint.about, "data": run.data_name}
+    about = structs.replace(checkpoint.about, data=run.data_name)
     return run.checkpoints.write(data, about, run.needed(state.written))
 
 
@@ -243,13 +244,13 @@ def _for_other_data(
     console: Console,
 ) -> Checkpoint:
     """Return the state to go on from: one from between two epochs, where other data are accepted."""
-    if not {"data", ADDED} & set(options.accepted) or not checkpoint.about.get("recorded"):
+    if not {"data", ADDED} & set(options.accepted) or not checkpoint.about.recorded:
         return checkpoint
     if changes is not None and not changes:
         return checkpoint
     between = run.checkpoints.newest(between=True).found
     # One that has another list of samples is not what the changes were told of.
-    if between is None or between.about.get("data") != checkpoint.about.get("data"):
+    if between is None or between.about.data != checkpoint.about.data:
         return checkpoint
     console.line(f"Other data join between two epochs: going on from state {between.number}.")
     return between
@@ -341,7 +342,7 @@ def _lost_epochs(
 ) -> set[int]:
     """Return the past epochs whose files are damaged; raise where that is not accepted."""
     lost = set()
-    for epoch in range(int(checkpoint.about["epoch"])):
+    for epoch in range(checkpoint.about.epoch):
         path = run.epoch_path(epoch)
         said = wrong.get(path.relative_to(run.path).as_posix())
         if said is None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import damaged
 from ..options.train_options import OUR_MODELS
+from ..runs.schema import About
 from ..runs.training_state import USE_OLDER, TrainingState, in_short
 from ..tasks.base import TaskModule
 from .jobs import Job
@@ -23,7 +24,7 @@ _SETTINGS = ("momentum", "weight_decay", "nesterov", "betas", "eps")
 """Settings of an optimizer that must be of the same type. Its learning rate may be a tensor."""
 
 
-def check_fits(state: TrainingState, path: Path, about: dict[str, Any], job: Job) -> None:
+def check_fits(state: TrainingState, path: Path, about: About, job: Job) -> None:
     """Raise if a state holds what no training of this job leaves.
 
     Args:

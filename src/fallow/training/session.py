@@ -21,6 +21,7 @@ from ..options.own_errors import ENDINGS, clearer, ended
 from ..options.resolve import ResolvedOptions
 from ..options.resume_options import plain
 from ..runs.directory import RunDirectory
+from ..runs.schema import About
 from ..runs.training_state import CHECKPOINTER, WRITER
 from ..scores import RelativeToBatch
 from ..tasks.autoencoder import AutoencoderTask
@@ -92,7 +93,7 @@ class Session:
             probed=lambda: watch.probed,
         )
         unit = "" if job.subsampler.score is None else job.subsampler.score.unit
-        about = {"options": plain(options), "defaults": options.noted, "score_unit": unit}
+        about = About(options=plain(options), defaults=options.noted, score_unit=unit)
         whole = uses_all_weights(job, options.model)
         self.checkpointer = Checkpointer(
             run, job.subsampler, self.writer, about, options.save_steps, whole=whole
@@ -257,7 +258,7 @@ class Session:
     def _how_to_complete(self, first: str = "Make room") -> str:
         """Return what to do where the disk refused, and what that will train again."""
         found = self.run.checkpoints.newest().found
-        epochs, done = len(self.writer.epochs), 0 if found is None else int(found.about["epoch"])
+        epochs, done = len(self.writer.epochs), 0 if found is None else found.about.epoch
         again = (
             "nothing is trained again"
             if done == epochs
@@ -271,10 +272,12 @@ class Session:
     def _say_where_it_goes_on(self) -> None:
         checkpoint = self.restored.checkpoint
         assert checkpoint is not None
-        epoch, recorded = int(checkpoint.about["epoch"]), int(checkpoint.about["recorded"])
-        inside = f", after {recorded:,} of its {checkpoint.about['planned']:,} samples" if recorded else ""
+        about = checkpoint.about
+        inside = f", after {about.recorded:,} of its {about.planned:,} samples" if about.recorded else ""
         epochs = self.job.subsampler.schedule.epochs
-        self.console.line(f"Going on in epoch {epoch + 1} of {epochs}{inside} (state {checkpoint.number}).")
+        self.console.line(
+            f"Going on in epoch {about.epoch + 1} of {epochs}{inside} (state {checkpoint.number})."
+        )
 
     def _say_how_to_go_on(self) -> None:
         if self.run.checkpoints.numbers():
