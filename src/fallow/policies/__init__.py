@@ -1,4 +1,4 @@
-"""Policies: they see the table, never a batch, and say which samples the next epoch leaves out."""
+"""Policies: each decides from the table of scores which samples the next epoch leaves out."""
 
 from .base import Policy as Policy
 from .base import PolicyInput as PolicyInput

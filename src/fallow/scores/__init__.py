@@ -1,4 +1,4 @@
-"""Scores: each measures how far a network's output is from a sample's label, and judges nothing."""
+"""Scores: each measures how far a network's output is from a sample's label."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ __all__ = [
 
 
 def score_names() -> dict[str, type[Score]]:
-    """Return the scores by command-line name: the class name in kebab case, and the short one.
+    """Return the score classes by command-line name: the class name in kebab case and the short name.
 
-    A score without a short name is made of others and has no name there.
+    A score without a short name, such as one that wraps another score, is not listed.
 
     Example:
         >>> sorted(name for name, score in score_names().items() if score is KLDivergence)
@@ -75,10 +75,10 @@ def score_names() -> dict[str, type[Score]]:
 
 
 def score_by_name(name: str, **options: Any) -> Score:
-    """Return the score with that command-line name, made with ``options``.
+    """Build the score with that command-line name from ``options``.
 
     Raises:
-        InvalidValue: for a name, or an option, that there is not.
+        InvalidValue: if the name or an option is unknown.
 
     Example:
         >>> score_by_name("renyi", alpha=2.0) == Renyi(2.0)

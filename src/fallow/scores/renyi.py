@@ -26,7 +26,7 @@ def renyi(
     .. math:: D_\alpha(q \,\|\, p) = \frac{1}{\alpha - 1} \log \sum_c q_c^\alpha \, p_c^{1 - \alpha}
 
     It grows with alpha and tends to :func:`kl_divergence` as alpha tends to 1. With class ids it is
-    :math:`-\log p_y` for every alpha; the orders differ for probabilities.
+    :math:`-\log p_y` for every alpha; alpha matters only for probabilities.
 
     References:
         On Measures of Entropy and Information (Rényi, 1961)
@@ -35,15 +35,15 @@ def renyi(
         logits: ``(B, C)`` or ``(B, C, *spatial)``, see :func:`kl_divergence`.
         targets: class ids ``(B, *spatial)`` or probabilities of the shape of ``logits``.
         alpha: the order, above 0 and not 1.
-        ignore_index: the target of positions to leave out.
-        bernoulli: each logit answers a yes-or-no question of its own; the mean over them.
+        ignore_index: the target value of positions to leave out.
+        bernoulli: treat each logit as a yes-or-no question; return the mean over them.
 
     Returns:
-        ``(B,)`` in nats; ``NO_SCORE`` for a sample of which every target is ignored.
+        ``(B,)`` in nats; ``NO_SCORE`` if all targets of the sample are ignored.
 
     Raises:
-        InvalidType: for a dtype that cannot be meant.
-        InvalidValue: for an alpha that is not above 0 or is 1, and as :func:`kl_divergence`.
+        InvalidType: if a dtype is invalid.
+        InvalidValue: if alpha is not positive or is 1, or as in :func:`kl_divergence`.
 
     Example:
         >>> p, q = torch.rand(2, 4, 3, dtype=torch.float64).softmax(2)
@@ -92,5 +92,5 @@ def _check_alpha(alpha: float) -> None:
         raise invalid(
             "`alpha` must be above 0, finite and not 1.",
             alpha,
-            "For alpha = 1 take the KL divergence.",
+            "For alpha = 1 use the KL divergence.",
         )
