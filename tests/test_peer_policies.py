@@ -138,7 +138,7 @@ def test_a_saved_run_goes_on_as_it_was(policy):
 @pytest.mark.parametrize("make", [BelowMean, SeTa, RePB, OrderDP, IES])
 def test_a_budget_is_a_share(make):
     for share in (-0.1, 1.0, float("nan")):
-        with pytest.raises(InvalidValue, match=r"`budget` must be in \[0, 1\)\..* None leaves the rule to its own parameter"):
+        with pytest.raises(InvalidValue, match=r"`budget` must be in \[0, 1\)\..* its own parameter"):
             make(budget=share)
     with pytest.raises(InvalidType, match="`budget`"):
         make(budget="0.3")

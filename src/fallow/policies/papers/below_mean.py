@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...arrays.selection import blocks, smallest
 from ...errors import check_flag, check_share
-from .._shares import capped, check_budget, uniform_draws, scored
+from .._shares import capped, check_budget, scored, uniform_draws
 from ..base import Policy, PolicyInput, Reason
 
 

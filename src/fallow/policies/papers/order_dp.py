@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arrays.selection import smallest
-from .._shares import check_budget, check_part, left_out, uniform_draws, scored
+from .._shares import check_budget, check_part, left_out, scored, uniform_draws
 from ..base import Policy, PolicyInput, Reason
 
 

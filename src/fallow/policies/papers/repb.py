@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...arrays.selection import smallest
 from ...errors import check_flag, check_share, invalid, invalid_type
-from .._shares import capped, check_budget, uniform_draws, scored
+from .._shares import capped, check_budget, scored, uniform_draws
 from ..base import Policy, PolicyInput, Reason
 
 _SAT_OUT = "repb_sat_out"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...arrays.selection import blocks, smallest
 from ...errors import check_integer, check_share
 from .._groups import group_edges
-from .._shares import check_budget, check_part, left_out, uniform_draws, scored
+from .._shares import check_budget, check_part, left_out, scored, uniform_draws
 from ..base import Policy, PolicyInput, Reason
 
 _BEGAN = "seta_began"
