@@ -347,7 +347,7 @@ def test_ucb_comes_back_to_what_it_has_not_seen_for_long():
 
 @pytest.mark.parametrize("exploration", [-1, math.inf, math.nan])
 def test_an_exploration_that_is_no_amount_raises(exploration):
-    with pytest.raises(InvalidValue, match="`exploration` must be at least 0 and finite"):
+    with pytest.raises(InvalidValue, match="`exploration` must be a number of at least 0"):
         UCB(0.3, exploration=exploration)
     with pytest.raises(InvalidType, match="`exploration` must be a number"):
         UCB(0.3, exploration="1")

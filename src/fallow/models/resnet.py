@@ -82,7 +82,7 @@ class Residual(nn.Module):
 def convolution(channels: int, outputs: int, *, pool: bool = False) -> nn.Sequential:
     """Return a 3×3 convolution with batch norm and ReLU, followed by a 2×2 max pool if ``pool``."""
     layers: list[nn.Module] = [
-        nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
+        nn.Conv2d(channels, outputs, 3, padding=1, bias=False),  # the batch norm has a bias
         BatchNorm(outputs),
         nn.ReLU(),
     ]

@@ -66,6 +66,7 @@ class SmallAutoencoder(nn.Module):
         """Return reconstructions of ``images (B, channels, H, W)``, of the same shape."""
         height, columns = images.shape[-2:]
         padding = -columns % self.factor, -height % self.factor
+        # PixelUnshuffle accepts only multiples of its factor.
         if any(padding):
             images = pad(images, (0, padding[0], 0, padding[1]))
         reconstruction = cast("Tensor", self.decoder(self.encoder(images)))

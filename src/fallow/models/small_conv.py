@@ -75,6 +75,7 @@ class SmallConvNet(nn.Module):
         """Return the logits ``(B, classes)`` of ``images (B, channels, H, W)``."""
         height, columns = images.shape[-2:]
         padding = -columns % self.factor, -height % self.factor
+        # PixelUnshuffle accepts only multiples of its factor.
         if any(padding):
             images = pad(images, (0, padding[0], 0, padding[1]))
         return cast("Tensor", self.head(self.convolutions(images)))

@@ -57,7 +57,8 @@ class SmallResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits ``(B, classes)`` of ``images (B, channels, H, W)``."""
         height, columns = images.shape[-2:]
-        missing = -columns % self.factor, -height % self.factor
-        if any(missing):
-            images = pad(images, (0, missing[0], 0, missing[1]))
+        padding = -columns % self.factor, -height % self.factor
+        # PixelUnshuffle accepts only multiples of its factor.
+        if any(padding):
+            images = pad(images, (0, padding[0], 0, padding[1]))
         return cast("Tensor", self.head(self.features(images).mean((2, 3))))

@@ -68,7 +68,7 @@ class SmallTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, 2, dropout) for _ in range(layers))
         self.norm, self.norm_of_sum = nn.LayerNorm(width), nn.LayerNorm(width)
         self.weigh = nn.Linear(width, 1)
-        nn.init.zeros_(self.weigh.weight)
+        nn.init.zeros_(self.weigh.weight)  # training starts with the plain mean
         rarity = torch.ones(vocabulary) if rarity is None else rarity.float()
         if rarity.shape != (vocabulary,):
             raise invalid(f"`rarity` must be ({vocabulary},).", tuple(rarity.shape))

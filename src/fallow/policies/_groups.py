@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUNDS = 300
+"""Maximum number of rounds; the algorithm nearly always converges earlier."""
 
 
 def group_edges(values: NDArray[np.float32], groups: int) -> NDArray[np.float32]:

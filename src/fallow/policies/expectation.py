@@ -18,7 +18,7 @@ FLOOR = 1e-6
 """Smaller scores count as this one, so that they have a logarithm and a chance in every draw."""
 GROUPS, FEWEST, PAIRS = 20, 4, 25
 _BLOCK = 1 << 16
-_BEFORE = "score_before"
+_BEFORE = "score_before"  # saved in states; do not rename
 # The cell of a float32 is its exponent and the top three bits of its fraction: eight cells per octave.
 _SHIFT, _CELLS, _INFINITE, _NAN = np.uint32(20), 1 << 11, 0x7F8, 0x7FC
 

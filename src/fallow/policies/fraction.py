@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.selection import Values, smallest
-from ..errors import check_flag, check_share, invalid, invalid_type
+from ..errors import check_flag, check_number, check_share, invalid, invalid_type
 from ._shares import left_out
 from .base import Policy, PolicyInput, Reason
 from .expectation import FLOOR, expectation
@@ -110,11 +110,7 @@ class Fraction(Policy):
 
     def _check_draw(self) -> None:
         """Check the options that need a soft draw with ``remove="lowest"``."""
-        if isinstance(self.doubt, bool) or not isinstance(self.doubt, int | float):
-            raise invalid_type("`doubt` must be a number.", repr(self.doubt), "0 is none.")
-        if not 0 <= self.doubt < math.inf:
-            raise invalid("`doubt` must be at least 0 and finite.", self.doubt, "0 is none.")
-        object.__setattr__(self, "doubt", float(self.doubt))
+        object.__setattr__(self, "doubt", check_number("doubt", self.doubt, 0.0, "Use 0 for no doubt."))
         for name in ("doubt", "keep_rare", "calibrate"):
             if getattr(self, name) and (self.exponent is None or self.remove == "highest"):
                 step = "exponent=0.5" if self.exponent is None else 'remove="lowest"'
@@ -130,12 +126,12 @@ class Fraction(Policy):
 
     @property
     def finds_outliers(self) -> bool:
-        """Whether there is a high side, or the highest scores are left out."""
+        """Whether there is a high threshold, or the highest scores are left out."""
         return self.high is not None or self._removes_outliers
 
     @property
     def reads_predictions(self) -> bool:
-        """Whether there is doubt, or a high side that finds itself."""
+        """Whether doubt or an automatic high threshold is used."""
         return self.doubt > 0 or self.high == AUTO
 
     @property
@@ -155,11 +151,13 @@ class Fraction(Policy):
         scored = n - int(np.count_nonzero(np.isnan(scores)))
         out = left_out(self.fraction, scored)
         keep = scored - out
+        # `visits_wrong` counts on each call: one call serves the outliers and doubt.
         wrong = visits_wrong(inputs) if self.reads_predictions else None
         if self.high is not None:
             outlier = Persistence(self.high, self.visits).find(inputs, out, wrong)
             decided[outlier] = Reason.OUTLIER
             out -= int(np.count_nonzero(outlier))
+            # Without a score, outliers take no part in the choice of the rest.
             scores = np.where(outlier, np.float32(np.nan), scores)
         if self.exponent is None:
             sign = np.float32(1.0 if self.remove == "lowest" else -1.0)
@@ -171,15 +169,12 @@ class Fraction(Policy):
         return decided
 
     def _sampling_keys(
-        self,
-        inputs: PolicyInput,
-        scores: NDArray[np.float32],
-        wrong: NDArray[np.uint8] | None,
-        keep: int,
+        self, inputs: PolicyInput, scores: NDArray[np.float32], wrong: NDArray[np.uint8] | None, keep: int
     ) -> Values:
         """Return each sample's sampling key; the ``keep`` smallest are kept, NaN is skipped."""
-        rare = self._rare(inputs.labels, keep)
         assert self.exponent is not None
+        power = np.float32(self.exponent if self.remove == "lowest" else -self.exponent)
+        rare = self._rare(inputs.labels, keep)
         doubt = np.float32(min(self.exponent * self.doubt, _MOST))
         expected = expectation(inputs, self.exponent) if self.calibrate else None
 
@@ -187,7 +182,10 @@ class Fraction(Policy):
             block = scores[start:stop]
             if expected is not None:
                 block = expected(block)
-            key = self._log_key(block, inputs.uniform(start, stop))
+            exponential = -np.log(inputs.uniform(start, stop))
+            log_score = np.log(np.maximum(block, np.float32(FLOOR)))
+            with np.errstate(divide="ignore"):  # a draw of exactly 1 gives log 0, which sorts first
+                key = np.asarray(np.log(exponential) - power * log_score, np.float32)
             if doubt and wrong is not None:
                 key += doubt * np.log1p(wrong[start:stop], dtype=np.float32)
             if rare is not None:
@@ -203,15 +201,6 @@ class Fraction(Policy):
         sizes = np.bincount(labels)
         rare = (sizes > 0) & (sizes * np.count_nonzero(sizes) <= keep)
         return rare[labels] if rare.any() else None
-
-    def _log_key(self, scores: NDArray[np.float32], draws: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return log(E / s^a) for a block of scores s and uniform draws; E is exponential."""
-        assert self.exponent is not None
-        score = np.maximum(scores, np.float32(FLOOR))
-        power = np.float32(self.exponent if self.remove == "lowest" else -self.exponent)
-        exponential = -np.log(draws)
-        with np.errstate(divide="ignore"):  # a draw of exactly 1 gives log 0, which sorts first
-            return np.asarray(np.log(exponential) - power * np.log(score), np.float32)
 
     def _check_odds(self, scores: NDArray[np.float32]) -> None:
         lowest = float(np.nanmin(scores, initial=np.inf))

@@ -20,6 +20,7 @@ DEPTH, FLAT, REACH = 0.55, 0.95, 0.4
 MARGIN = 0.5
 """Nats above chance level from which a sample counts as denied by the network."""
 _BLOCK = 1 << 16
+# Names of columns, which saved states hold: renaming one loses what resumed runs remember.
 _STREAK, _MEAN, _VISITS, _WRONG = "visits_above_high", "mean_score", "visits", "visits_wrong"
 
 

@@ -72,6 +72,7 @@ class Threshold(Policy):
     quantiles: bool = False
 
     def __post_init__(self) -> None:
+        # A frozen dataclass can replace its fields only through object.__setattr__.
         object.__setattr__(self, "quantiles", check_flag("quantiles", self.quantiles))
         if self.low is None and self.high is None:
             raise invalid("A Threshold needs `low`, `high` or both.", "neither", "Try low=0.05.")
@@ -131,6 +132,7 @@ class Threshold(Policy):
                 verdict = np.where(outlier[rows], np.uint8(Reason.OUTLIER), verdict)
             elif high < math.inf:
                 verdict = np.where(score > high, np.uint8(Reason.OUTLIER), verdict)
+            # Usually all samples of a block are fresh, and the verdict needs no merging.
             decided[rows] = verdict if fresh.all() else np.where(fresh, verdict, decided[rows])
         if self.low == AUTO:
             inputs.column(_LEARNED, np.bool_)[:] = decided == Reason.LEARNED
@@ -168,6 +170,7 @@ class Threshold(Policy):
         def at_rank(rank: int) -> float:
             return kth_smallest(lambda a, b: scores[a:b], scores.size, min(max(rank, 1), count))
 
+        # The comparison is strict, so a share of `count` needs the next larger score as its threshold.
         if self.low is not None:
             low = at_rank(round(low * count) + 1)
         if self.high is not None:

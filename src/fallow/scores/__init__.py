@@ -7,27 +7,16 @@ from inspect import isabstract, signature
 from typing import Any
 
 from ..errors import unknown_name
-from .base import NO_SCORE as NO_SCORE
-from .base import Score as Score
-from .base import is_no_score as is_no_score
-from .hellinger import Hellinger as Hellinger
-from .hellinger import hellinger as hellinger
-from .jensen_shannon import JensenShannon as JensenShannon
-from .jensen_shannon import jensen_shannon as jensen_shannon
-from .kl import KLDivergence as KLDivergence
-from .kl import kl_divergence as kl_divergence
-from .linear import Measured as Measured
-from .linear import linear_kl as linear_kl
-from .relative_to_batch import RelativeToBatch as RelativeToBatch
-from .renyi import Renyi as Renyi
-from .renyi import renyi as renyi
-from .reverse_kl import ReverseKL as ReverseKL
-from .reverse_kl import reverse_kl as reverse_kl
-from .sequence import SequenceKL as SequenceKL
-from .sequence import sequence_kl as sequence_kl
-from .sequence import token_kl as token_kl
-from .total_variation import TotalVariation as TotalVariation
-from .total_variation import total_variation as total_variation
+from .base import NO_SCORE, Score, is_no_score
+from .hellinger import Hellinger, hellinger
+from .jensen_shannon import JensenShannon, jensen_shannon
+from .kl import KLDivergence, kl_divergence
+from .linear import Measured, linear_kl
+from .relative_to_batch import RelativeToBatch
+from .renyi import Renyi, renyi
+from .reverse_kl import ReverseKL, reverse_kl
+from .sequence import SequenceKL, sequence_kl, token_kl
+from .total_variation import TotalVariation, total_variation
 
 __all__ = [
     "NO_SCORE",
@@ -68,6 +57,7 @@ def score_names() -> dict[str, type[Score]]:
     names: dict[str, type[Score]] = {}
     for public in __all__:
         score = globals()[public]
+        # Functions and base classes are exported too, but have no name on the command line.
         if isinstance(score, type) and issubclass(score, Score) and score.name and not isabstract(score):
             kebab = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", public).lower()
             names |= {kebab: score, score.name: score}

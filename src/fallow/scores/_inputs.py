@@ -46,6 +46,7 @@ def aligned(logits: Tensor, targets: Tensor, *, ignore_index: int, bernoulli: bo
     if logits.dtype != torch.float64:
         logits = logits.float()
     probabilities = targets.is_floating_point()
+    # The rounding error is that of the original dtype, so it is looked up before the conversion.
     tolerance = sum_tolerance(targets.dtype) if probabilities else 0.0
     targets = targets.detach().to(logits.dtype if probabilities else torch.int64)
     # Under torch.compile tensors are traced without values, so reading them would break the graph.
@@ -130,6 +131,7 @@ def _check_class_shapes(logits: Tensor, targets: Tensor) -> None:
 
 def sum_tolerance(dtype: torch.dtype) -> float:
     """Return how far the sum of a row of probabilities may be from 1."""
+    # bfloat16 has an epsilon of 0.008, so correct rows may miss 1 by more than the general tolerance.
     return max(_SUM_TOLERANCE, 2 * torch.finfo(dtype).eps)
 
 
@@ -160,6 +162,7 @@ def _check_unit_interval(targets: Tensor, ignore_index: int) -> None:
 def _check_probabilities(q: Tensor, ignore_index: int, tolerance: float) -> None:
     sums = q.sum(1)
     low, high = sums.aminmax()
+    # Valid rows, the usual case, take three reductions and no mask.
     if q.min().item() >= 0 and low.item() >= 1 - tolerance and high.item() <= 1 + tolerance:
         return
     counted = ~(q == ignore_index).all(1)

@@ -76,6 +76,7 @@ def is_no_score(scores: Tensor) -> Tensor:
 
 def weighed(weights: Tensor, values: Tensor) -> Tensor:
     """Return ``weights * values``; a weight of 0 gives 0 without a gradient, even for infinite values."""
+    # Masking the product instead would leave a NaN gradient, since backward multiplies 0 by infinity.
     return weights * values.masked_fill(weights == 0, 0.0)
 
 
@@ -113,6 +114,7 @@ def per_sample(
         if of_surprisal is not None:
             surprisal = F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
             return _mean(of_surprisal(surprisal), valid)
+        # `ignore_index` is no column, so ignored ids become class 0; `_mean` drops their values.
         q = torch.zeros_like(logits).scatter_(1, targets.where(valid, 0).unsqueeze(1), 1.0)
     values = between(q, logits.log_softmax(1))
     # Rounding may leave a divergence just below 0, which would be read as "no score".

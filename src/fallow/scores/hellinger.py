@@ -56,7 +56,8 @@ def _between(q: Tensor, log_p: Tensor) -> Tensor:
 
 
 def _of_surprisal(s: Tensor) -> Tensor:
-    squared = -torch.expm1(-s / 2)
+    squared = -torch.expm1(-s / 2)  # 1 - sqrt(p) without cancellation near p = 1
+    # Masking before and after keeps the infinite gradient of sqrt at 0 out of backward.
     equal = squared == 0
     return squared.masked_fill(equal, 1.0).sqrt().masked_fill(equal, 0.0)
 

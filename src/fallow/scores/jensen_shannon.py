@@ -53,7 +53,7 @@ def _between(q: Tensor, log_p: Tensor) -> Tensor:
 
 
 def _of_surprisal(s: Tensor) -> Tensor:
-    # m is (1 + p) / 2 = 1 - rest / 2 at y, and p_c / 2 elsewhere.
+    # m is (1 + p) / 2 = 1 - rest / 2 at y, and p_c / 2 elsewhere. expm1 and log1p stay exact near p = 1.
     p = torch.exp(-s)
     rest = -torch.expm1(-s)
     return (rest * math.log(2) - weighed(p, s) - (1 + p) * torch.log1p(-rest / 2)) / 2

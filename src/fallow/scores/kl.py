@@ -55,7 +55,7 @@ def kl_divergence(
         logits,
         targets,
         between=lambda q, log_p: weighed(q, q.log() - log_p).sum(1),
-        of_surprisal=lambda s: s,
+        of_surprisal=lambda s: s,  # the cross-entropy itself
         ignore_index=ignore_index,
         bernoulli=bernoulli,
     )

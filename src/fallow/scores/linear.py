@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -199,9 +199,12 @@ class _Work:
     def log_softmax(self, rows: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Return the log-probabilities of some hidden states, ``(n, D) -> (n, V)``."""
         z = rows @ weight.t()
-        z = z if bias is None else z + bias
+        if bias is not None:
+            z = z + bias
         z = z.to(dtype)
-        return (z if self.temperature == 1.0 else z.div_(self.temperature)).log_softmax(1)
+        if self.temperature != 1.0:
+            z = z.div_(self.temperature)
+        return z.log_softmax(1)
 
     def targets(self, rows: slice, dtype: torch.dtype) -> Tensor:
         """Return the targets of some tokens; a teacher gives probabilities ``(n, V)``."""
@@ -222,8 +225,10 @@ class _LinearKL(torch.autograd.Function):
         dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         cast = torch.is_autocast_enabled(device) and dtype != torch.float64
         product = torch.get_autocast_dtype(device) if cast else weight.dtype
+        # Autocast is off inside: it would cast the float32 sums and softmax too, not only the products.
         with torch.autocast(device, enabled=False):
-            parts = _Gradients.of(ctx.needs_input_grad if work.graph else (False,) * 3, hidden, weight, dtype)
+            needed = ctx.needs_input_grad if work.graph else (False,) * 3
+            parts = _Gradients(needed, hidden, weight, dtype)
             states, matrix = hidden.to(product), weight.to(product)
             offset = None if bias is None else bias.to(product)
             values = torch.zeros(len(hidden), dtype=dtype, device=hidden.device)
@@ -255,7 +260,8 @@ class _LinearKL(torch.autograd.Function):
         if ctx.parts is None:
             step = "Call linear_kl again: it hands its gradients out once, without keeping a copy."
             raise wrong_state("The loss of linear_kl went through backward before.", step)
-        parts, ctx.parts = ctx.parts, None
+        parts: _Gradients = ctx.parts
+        ctx.parts = None
         parts.scale(upstream)
         return parts.hidden, parts.weight, parts.bias, None  # autograd casts them to the inputs' dtypes
 
@@ -263,17 +269,11 @@ class _LinearKL(torch.autograd.Function):
 class _Gradients:
     """Running sums of the loss's gradients, in float32 or float64; None for those not needed."""
 
-    def __init__(self, hidden: Tensor | None, weight: Tensor | None, bias: Tensor | None) -> None:
-        self.hidden, self.weight, self.bias = hidden, weight, bias
-
-    @staticmethod
-    def of(wanted: tuple[bool, ...], hidden: Tensor, weight: Tensor, dtype: torch.dtype) -> _Gradients:
-        """Allocate those that are needed; ``add`` writes every row of the one for hidden states."""
-        return _Gradients(
-            torch.empty_like(hidden, dtype=dtype) if wanted[0] else None,
-            torch.zeros_like(weight, dtype=dtype) if wanted[1] else None,
-            torch.zeros(len(weight), dtype=dtype, device=weight.device) if wanted[2] else None,
-        )
+    def __init__(self, needed: Sequence[bool], hidden: Tensor, weight: Tensor, dtype: torch.dtype) -> None:
+        # `add` writes every row of the gradient of the hidden states, so it may start empty.
+        self.hidden = torch.empty_like(hidden, dtype=dtype) if needed[0] else None
+        self.weight = torch.zeros_like(weight, dtype=dtype) if needed[1] else None
+        self.bias = torch.zeros(len(weight), dtype=dtype, device=weight.device) if needed[2] else None
 
     @property
     def wanted(self) -> bool:
@@ -289,7 +289,7 @@ class _Gradients:
             # A state without weight may be NaN, and 0 times NaN would spoil the sum.
             states = (states * column).masked_fill_(column == 0, 0.0).to(p.dtype)
             if p.dtype == self.weight.dtype:
-                self.weight.addmm_(p.t(), states)
+                self.weight.addmm_(p.t(), states)  # without a second (V, D) tensor
             else:
                 self.weight += p.t() @ states
         if self.bias is not None:

@@ -40,6 +40,7 @@ class RelativeToBatch(Score):
         scores = self.score(outputs, targets)
         unscored = is_no_score(scores)
         counted = scores.isfinite() & ~unscored
+        # clamp_min serves a batch without a single finite score.
         mean = scores.where(counted, 0.0).sum() / counted.sum().clamp_min(1)
         relative = scores - mean
         # A difference just below 0 would be read as "no score", so it is rounded to 0.

@@ -14,12 +14,7 @@ from .base import Divergence, per_sample
 
 
 def renyi(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    alpha: float = 0.5,
-    ignore_index: int = -100,
-    bernoulli: bool = False,
+    logits: Tensor, targets: Tensor, *, alpha: float = 0.5, ignore_index: int = -100, bernoulli: bool = False
 ) -> Tensor:
     r"""Return the Rényi divergence of each sample.
 
@@ -54,6 +49,7 @@ def renyi(
     _check_alpha(alpha)
 
     def between(q: Tensor, log_p: Tensor) -> Tensor:
+        # For alpha > 1 a class with q = p = 0 would give -inf + inf.
         terms = (alpha * q.log() + (1 - alpha) * log_p).masked_fill(q == 0, -math.inf)
         return torch.logsumexp(terms, 1) / (alpha - 1)
 
@@ -79,18 +75,12 @@ class Renyi(Divergence):
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the divergence of each sample, ``(B,)`` in nats."""
         return renyi(
-            outputs,
-            targets,
-            alpha=self.alpha,
-            ignore_index=self.ignore_index,
-            bernoulli=self.bernoulli,
+            outputs, targets, alpha=self.alpha, ignore_index=self.ignore_index, bernoulli=self.bernoulli
         )
 
 
 def _check_alpha(alpha: float) -> None:
     if not 0 < alpha < math.inf or alpha == 1:
         raise invalid(
-            "`alpha` must be above 0, finite and not 1.",
-            alpha,
-            "For alpha = 1 use the KL divergence.",
+            "`alpha` must be above 0, finite and not 1.", alpha, "For alpha = 1 use the KL divergence."
         )

@@ -56,6 +56,7 @@ def reverse_kl(
     """
     _check_smoothing(smoothing)
 
+    # There is no `of_surprisal`: even for class ids the value depends on the entropy of p.
     def between(q: Tensor, log_p: Tensor) -> Tensor:
         log_q = ((1 - smoothing) * q + smoothing / q.shape[1]).log()
         return weighed(log_p.exp(), log_p - log_q).sum(1)

@@ -130,11 +130,7 @@ class SequenceKL(Score):
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the divergence of each sequence, ``(B,)`` in nats a token."""
         return sequence_kl(
-            outputs,
-            targets,
-            ignore_index=self.ignore_index,
-            shift=self.shift,
-            temperature=self.temperature,
+            outputs, targets, ignore_index=self.ignore_index, shift=self.shift, temperature=self.temperature
         )
 
 
@@ -173,10 +169,12 @@ class _TokenKL(torch.autograd.Function):
             normalisers[rows] = z.logsumexp(1)
             log_p = z.sub_(normalisers[rows, None])
             values[rows] = divergence(log_p, targets[rows], valid[rows])
+        # Backward computes the softmax again from the logits, which are in memory anyway.
         ctx.save_for_backward(logits, targets, valid, normalisers)
         ctx.temperature = temperature
         return values
 
+    # Autograd cannot differentiate the in-place operations below: a second derivative must raise.
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:

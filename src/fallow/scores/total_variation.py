@@ -46,7 +46,7 @@ def total_variation(
         logits,
         targets,
         between=lambda q, log_p: (q - log_p.exp()).abs().sum(1) / 2,
-        of_surprisal=lambda s: -torch.expm1(-s),
+        of_surprisal=lambda s: -torch.expm1(-s),  # 1 - p without cancellation near p = 1
         ignore_index=ignore_index,
         bernoulli=bernoulli,
     )

@@ -77,6 +77,7 @@ class BelowMean(Policy):
         """Return 1 / (share kept) for the samples below the mean, 1 for the others."""
         if not self.weighted:
             return None
+        # Samples removed by hand do not come back, so they are not part of the set to be estimated.
         low = (inputs.scores < self._mean(inputs.scores)) & (reason != Reason.BY_HAND)
         kept = int(np.count_nonzero(low & (reason == Reason.KEPT)))
         return np.where(low, np.float32(np.count_nonzero(low) / max(1, kept)), np.float32(1.0))

@@ -15,7 +15,7 @@ from .._shares import check_budget, left_out, scored
 from ..base import Policy, PolicyInput, Reason
 
 _LAST, _BEFORE, _COUNT = "ies_last", "ies_before", "ies_count"
-MAX_WINDOW = 16
+MAX_WINDOW = 16  # the window costs one float32 column per epoch in it
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class IES(Policy):
             np.copyto(before[rows], last[rows], where=update)
             np.copyto(last[rows], score, where=update)
             count[rows] += update & (count[rows] < MAX_WINDOW + 2)
+            # A running sum would be cheaper, but rounding errors would add up over the epochs.
             total = changes[0][rows].copy()
             for column in changes[1:]:
                 total += column[rows]

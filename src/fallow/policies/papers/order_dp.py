@@ -72,6 +72,7 @@ class OrderDP(Policy):
             return np.where(pool[start:stop], -inputs.scores[start:stop], np.float32(np.nan))
 
         decided = np.where(has_score, np.uint8(Reason.NOT_DRAWN), np.uint8(Reason.KEPT))
+        # Within the pool the score decides, outside it the draw: the reasons say which.
         decided[pool] = Reason.LEARNED
         decided[smallest(negated, n, self.kept_count(count), inputs.uniform)] = Reason.KEPT
         return decided

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arrays.selection import smallest
-from ...errors import check_flag, check_share, invalid, invalid_type
+from ...errors import check_flag, check_number, check_share, invalid
 from .._shares import capped, check_budget, scored, uniform_draws
 from ..base import Policy, PolicyInput, Reason
 
-_SAT_OUT = "repb_sat_out"
+_SAT_OUT = "repb_sat_out"  # the epochs in which a sample did not train
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,8 @@ class RePB(Policy):
         share = check_share("rho", self.rho, closed=False, step="To remove nothing, pass 0.")
         object.__setattr__(self, "rho", share)
         object.__setattr__(self, "budget", check_budget(self.budget))
-        if self.clip is None:
-            return
-        if isinstance(self.clip, bool) or not isinstance(self.clip, int | float):
-            raise invalid_type("`clip` must be a number or None.", repr(self.clip))
-        if not 1 <= self.clip < math.inf:
-            raise invalid("`clip` must be at least 1 and finite.", self.clip, "Use None for no limit.")
-        object.__setattr__(self, "clip", float(self.clip))
+        if self.clip is not None:
+            object.__setattr__(self, "clip", check_number("clip", self.clip, 1.0, "Use None for no limit."))
 
     def check_range(self, low: float, high: float, score: str) -> None:
         """Raise if scores cannot be negative: then they are not relative to their batch."""
@@ -96,7 +90,7 @@ class RePB(Policy):
         candidate = has_score & (sat_out | below)
         draws = uniform_draws(inputs, candidate)
         if self.budget is None:
-            out = np.less_equal(draws(0, n), np.float32(self.rho))
+            out = np.less_equal(draws(0, n), np.float32(self.rho))  # false for NaN: no candidate
         else:
             count = capped(self.budget, int(np.count_nonzero(has_score)), int(np.count_nonzero(candidate)))
             out = smallest(draws, n, count)

@@ -83,6 +83,7 @@ class SeTa(Policy):
         count = int(np.count_nonzero(has_score))
         keep = count - left_out(self.fraction if self.budget is None else self.budget, count)
         decided = np.where(has_score, np.uint8(Reason.NOT_DRAWN), np.uint8(Reason.KEPT))
+        # The window starts at the easiest group, however long the warm-up was.
         first_epoch = int(inputs.notes.setdefault(_BEGAN, float(inputs.epoch)))
         draws = uniform_draws(inputs, has_score)
         if not count:
@@ -104,6 +105,7 @@ class SeTa(Policy):
         return decided
 
     def _anneals(self, inputs: PolicyInput) -> bool:
+        # Halves round up; `round` would take them to the even number.
         return inputs.epoch >= inputs.epochs - math.floor(self.annealing * inputs.epochs + 0.5)
 
     def _window(self, groups: int, turn: int) -> tuple[int, int]:

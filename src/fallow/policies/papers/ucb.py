@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arrays.selection import blocks, smallest
-from ...errors import check_share, invalid, invalid_type
+from ...errors import check_number, check_share
 from .._shares import left_out, scored
 from ..base import Policy, PolicyInput, Reason
 
@@ -54,11 +54,7 @@ class UCB(Policy):
         share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
         object.__setattr__(self, "fraction", share)
         object.__setattr__(self, "smoothing", check_share("smoothing", self.smoothing, closed=False))
-        if isinstance(self.exploration, bool) or not isinstance(self.exploration, int | float):
-            raise invalid_type("`exploration` must be a number.", repr(self.exploration))
-        if not 0 <= self.exploration < math.inf:
-            raise invalid("`exploration` must be at least 0 and finite.", self.exploration)
-        object.__setattr__(self, "exploration", float(self.exploration))
+        object.__setattr__(self, "exploration", check_number("exploration", self.exploration, 0.0))
 
     def kept_count(self, n: int) -> int:
         """Return ``n - round(fraction * n)``, at least 1."""
@@ -73,6 +69,7 @@ class UCB(Policy):
         a = np.float32(self.smoothing)
         for start, stop in blocks(n, 1 << 16):
             rows = slice(start, stop)
+            # A score from before the first decision is not fresh, but is the first that is seen here.
             first = visits[rows] == 0
             update = has_score[rows] & (inputs.fresh[rows] | first)
             score = inputs.scores[rows]
