@@ -24,6 +24,17 @@ _BLOCK = 1 << 16
 _STREAK, _MEAN, _VISITS, _WRONG = "visits_above_high", "mean_score", "visits", "visits_wrong"
 
 
+def check_side(name: str, side: float | str | None) -> float | str | None:
+    """Return a threshold as a float, ``"auto"`` or None."""
+    if side is None or side == AUTO:
+        return side
+    if isinstance(side, bool) or not isinstance(side, int | float):
+        raise invalid_type(f'`{name}` must be a number, "auto" or None.', repr(side))
+    if not abs(side) <= float(np.finfo(np.float32).max):
+        raise invalid(f"`{name}` must be a finite float32.", side, "Use None for no threshold.")
+    return float(side)
+
+
 def check_high(high: float | str | None, visits: int) -> float | str | None:
     """Return ``high`` as a float, ``"auto"`` or None.
 
@@ -31,15 +42,9 @@ def check_high(high: float | str | None, visits: int) -> float | str | None:
         InvalidType, InvalidValue: if it is anything else, or ``visits`` is outside 1 to 255.
     """
     check_integer("visits", visits, 1)
-    if visits > 255:
+    if visits > 255:  # the columns that count visits are uint8
         raise invalid("`visits` must be at most 255.", visits)
-    if high is None or high == AUTO:
-        return high
-    if isinstance(high, bool) or not isinstance(high, int | float):
-        raise invalid_type('`high` must be a number, "auto" or None.', repr(high))
-    if not abs(high) <= float(np.finfo(np.float32).max):
-        raise invalid("`high` must be a finite float32.", high, "Use None for no threshold.")
-    return float(high)
+    return check_side("high", high)
 
 
 def check_within(name: str, side: float | str | None, low: float, high: float, score: str) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.selection import blocks, kth_smallest
-from ..errors import check_flag, check_share, invalid, invalid_type
+from ..errors import check_flag, check_share, invalid
 from ._shares import scored
 from .base import Policy, PolicyInput, Reason
-from .persistence import AUTO, Persistence, check_high, check_within
+from .persistence import AUTO, Persistence, check_high, check_side, check_within
 
 FIRST_LOW = 0.05
 """Initial threshold of ``low="auto"``, in nats: the label has a probability of 0.95."""
@@ -22,7 +22,6 @@ WRONG = (0.05, 0.075, 0.10)
 FEWEST = 30
 """Minimum number of re-admitted samples for an audit."""
 _LEARNED = "learned"
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,13 @@ class Threshold(Policy):
         object.__setattr__(self, "quantiles", check_flag("quantiles", self.quantiles))
         if self.low is None and self.high is None:
             raise invalid("A Threshold needs `low`, `high` or both.", "neither", "Try low=0.05.")
-        for name, value in (("low", self.low), ("high", self.high)):
-            if value is not None:
-                object.__setattr__(self, name, self._checked(name, value))
+        for name in ("low", "high"):
+            side = check_side(name, getattr(self, name))
+            if self.quantiles and side == AUTO:
+                raise invalid(f"`{name}` must be a share with quantiles=True.", repr(side))
+            if self.quantiles and side is not None:
+                check_share(name, side, closed=True, step="With quantiles=True both are shares.")
+            object.__setattr__(self, name, side)
         check_high(self.high, self.visits)
         if isinstance(self.low, float) and isinstance(self.high, float) and self.low >= self.high:
             raise invalid(
@@ -86,19 +89,6 @@ class Threshold(Policy):
                 f"low={self.low}, high={self.high}",
                 "Samples below `low` are learned, samples above `high` are outliers.",
             )
-
-    def _checked(self, name: str, value: float | str) -> float | str:
-        if value == AUTO:
-            if self.quantiles:
-                raise invalid(f"`{name}` must be a share with quantiles=True.", repr(value))
-            return value
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise invalid_type(f'`{name}` must be a number or "auto".', repr(value))
-        if not abs(value) <= _LARGEST:
-            raise invalid(f"`{name}` must be a finite float32.", value, "Use None for no threshold.")
-        if self.quantiles:
-            check_share(name, value, closed=True, step="With quantiles=True both are shares.")
-        return float(value)
 
     @property
     def finds_outliers(self) -> bool:

@@ -32,7 +32,7 @@ class Tokens:
 
     def counts(self) -> Tensor:
         """Return the number of valid tokens in each sample, int64 ``(samples,)``."""
-        # `group` is clamped to 0, so an empty batch needs a row to add to.
+        # `group` is clamped to 0, so there must be a row to add to even without samples.
         counts = torch.zeros(max(self.samples, 1), dtype=torch.int64, device=self.valid.device)
         return counts.index_add_(0, self.group, self.valid.to(torch.int64))[: self.samples]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...arrays.selection import smallest
-from ...errors import check_share, invalid, invalid_type
+from ...errors import InvalidValue, check_share, invalid, invalid_type
 from .._shares import left_out, scored
 from ..base import Policy, PolicyInput, Reason
 
@@ -86,16 +86,18 @@ class Kakurenbo(Policy):
     def check_labels(self, has_labels: bool) -> None:
         """Raise if there are no labels."""
         if not has_labels:
-            _refuse("labels")
+            raise _missing("labels")
 
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Hide the confident, correct ones among the lowest scores; keep all others."""
-        labels = _required("labels", inputs.labels)
-        predicted = _required("predicted", inputs.predicted)
+        if inputs.labels is None:
+            raise _missing("labels")
+        if inputs.predicted is None:
+            raise _missing("predicted")
         n, scores = len(inputs), inputs.scores
         most = left_out(self.largest(inputs), int(np.count_nonzero(scored(inputs))))
         hidden = smallest(lambda a, b: scores[a:b], n, most, inputs.uniform)
-        hidden &= predicted == labels
+        hidden &= inputs.predicted == inputs.labels
         if self.confidence > 0:
             hidden &= scores <= -math.log(self.confidence)
         return np.where(hidden, np.uint8(Reason.LEARNED), np.uint8(Reason.KEPT))
@@ -106,15 +108,8 @@ class Kakurenbo(Policy):
         return self.fraction * DECAY[passed]
 
 
-def _required(name: str, classes: NDArray[np.int32] | None) -> NDArray[np.int32]:
-    return _refuse(name) if classes is None else classes
-
-
-def _refuse(name: str) -> NoReturn:
-    if name == "labels":
-        step = "Pass `labels=` (n,) class ids to the Subsampler."
-    else:
-        step = (
-            "Pass `predicted=logits.argmax(1)` to `record`, and return it beside the scores when measuring."
-        )
-    raise invalid(f"Kakurenbo needs `{name}` to know which samples are predicted right.", "none", step)
+def _missing(name: str) -> InvalidValue:
+    step = "Pass `labels=` (n,) class ids to the Subsampler."
+    if name == "predicted":
+        step = "Pass `predicted=logits.argmax(1)` to `record`, and return it with the scores when measuring."
+    return invalid(f"Kakurenbo needs `{name}` to know which samples are predicted right.", "none", step)
