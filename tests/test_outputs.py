@@ -168,7 +168,7 @@ def test_the_number_of_outputs_is_held_against_the_classes(place, outputs):
 
 def test_a_single_output_is_told_of_the_softmax(place):
     assert "Found 1 output. " in (said := refused("Wide", model_args={"outputs": 1}))
-    assert "a single output, as for a sigmoid, says nothing" in said
+    assert "which a single sigmoid output does not fit" in said
 
 
 def test_a_number_that_was_given_is_named(place):

@@ -138,7 +138,7 @@ def test_a_saved_run_goes_on_as_it_was(policy):
 @pytest.mark.parametrize("make", [BelowMean, SeTa, RePB, OrderDP, IES])
 def test_a_budget_is_a_share(make):
     for share in (-0.1, 1.0, float("nan")):
-        with pytest.raises(InvalidValue, match=r"`budget` must be in \[0, 1\)\..* None leaves the rule"):
+        with pytest.raises(InvalidValue, match=r"`budget` must be in \[0, 1\)\..* its own parameter"):
             make(budget=share)
     with pytest.raises(InvalidType, match="`budget`"):
         make(budget="0.3")
@@ -347,7 +347,7 @@ def test_ucb_comes_back_to_what_it_has_not_seen_for_long():
 
 @pytest.mark.parametrize("exploration", [-1, math.inf, math.nan])
 def test_an_exploration_that_is_no_amount_raises(exploration):
-    with pytest.raises(InvalidValue, match="`exploration` must be at least 0 and finite"):
+    with pytest.raises(InvalidValue, match="`exploration` must be a number of at least 0"):
         UCB(0.3, exploration=exploration)
     with pytest.raises(InvalidType, match="`exploration` must be a number"):
         UCB(0.3, exploration="1")

@@ -655,7 +655,7 @@ def test_total_steps_with_a_high_side_are_the_counted_batches(policy):
 
 
 @pytest.mark.parametrize("high", [3, 3.0, np.float32(3).item(), -2, "auto", None])
-def test_bounds_that_can_be_meant(high):
+def test_valid_bounds(high):
     checked = check_high(high, 3)
     assert checked == high
     assert isinstance(checked, float | str) or checked is None
@@ -675,7 +675,7 @@ def test_bounds_that_can_be_meant(high):
         (None, 2.5, InvalidType, "`visits` must be a whole number"),
     ],
 )
-def test_what_cannot_be_meant_raises(high, visits, error, text):
+def test_invalid_bounds_raise(high, visits, error, text):
     with pytest.raises(error, match=text):
         check_high(high, visits)
     with pytest.raises(error, match=text):

@@ -83,7 +83,7 @@ class TestBoth:
     def test_a_row_that_is_too_long(self, make):
         model = make()
         with pytest.raises(
-            InvalidValue, match=rf"at most {LENGTH} tokens. Found {LENGTH + 1}. Cut them, or name"
+            InvalidValue, match=rf"at most {LENGTH} tokens. Found {LENGTH + 1}. Cut them, or set a larger"
         ):
             model(words(2, LENGTH + 1))
 

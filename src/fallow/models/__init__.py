@@ -1,4 +1,4 @@
-"""The small networks that fallow ships, for images and text."""
+"""Models: the small networks for images and texts that fallow ships."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ IMAGE_MODELS: dict[str, Callable[[int, int | tuple[int, int], int], nn.Module]] 
     "resnet": ResNet9,
     "small-resnet": SmallResNet,
 }
-"""By the name that the command line takes: ``(channels, size, classes) -> module``."""
+"""The image networks by command-line name: ``(channels, size, classes) -> module``."""
 
 
 def image_model(name: str, channels: int, size: int | tuple[int, int], classes: int) -> nn.Module:
@@ -43,7 +43,7 @@ def image_model(name: str, channels: int, size: int | tuple[int, int], classes: 
         classes: the number of classes.
 
     Raises:
-        InvalidValue: The name is not known, or the images are too small for the network.
+        InvalidValue: if the name is unknown, or the images are too small for the network.
 
     >>> type(image_model("small-conv", channels=1, size=28, classes=10)).__name__
     'SmallConvNet'

@@ -1,4 +1,4 @@
-"""Batch norm that also takes a batch of one."""
+"""Batch norm that also accepts a batch of one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class BatchNorm(_BatchNorm):
-    """Batch norm over any number of positions, also while training on a single value a channel.
+    """Batch norm over any number of positions, even for training on a single value per channel.
 
-    The kept samples of an epoch can leave a last batch of one. It has no variance, for which
-    torch's own layers raise an error; here such a batch is normalised by the running statistics
-    and leaves them as they are.
+    The kept samples of an epoch can leave a last batch of one. It has no variance, so torch's own
+    layers raise an error. This layer normalises such a batch by the running statistics and does not
+    update them.
 
     Shape:
         ``(B, C)`` or ``(B, C, H, W)`` to the same.
@@ -25,9 +25,10 @@ class BatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Return ``input``, normalised for each channel."""
         if self.training and input.numel() == self.num_features:
-            mean, variance = self.running_mean, self.running_var
-            return batch_norm(input, mean, variance, self.weight, self.bias, eps=self.eps)
+            return batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
         return super().forward(input)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Allow any number of dimensions."""
+        """Accept any number of dimensions; torch's abstract base class requires this method."""

@@ -10,9 +10,10 @@ from ..errors import check_integer, invalid
 from .batch_norm import BatchNorm
 
 SMALLEST = 8
-"""Pixels a side; three times halved, one position is left."""
+"""Minimum side in pixels: halved three times, it leaves one position."""
 
 LOGIT_SCALE = 0.125
+"""Factor of the logits: it keeps early steps small at high learning rates."""
 
 
 class ResNet9(nn.Module):
@@ -24,7 +25,7 @@ class ResNet9(nn.Module):
 
     Args:
         channels: channels of the images.
-        size: their side in pixels, or height and width; at least 8. Used for this check only.
+        size: side in pixels, or height and width; at least 8. It is only checked.
         classes: the number of classes.
         width: channels ``w`` after the first convolution.
 
@@ -32,7 +33,7 @@ class ResNet9(nn.Module):
         ``(B, channels, H, W)`` floats, normalised, to logits ``(B, classes)``.
 
     Raises:
-        InvalidValue: A number is too small.
+        InvalidValue: if a number is too small.
 
     Source: K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; the nine-layer
     form is that of D. Page, "How to Train Your ResNet", 2018.
@@ -49,7 +50,7 @@ class ResNet9(nn.Module):
         shorter = size if isinstance(size, int) else min(size)
         if shorter < SMALLEST:
             rule = f"Images for `resnet` must have at least {SMALLEST} pixels a side."
-            raise invalid(rule, shorter, "Take the model `small-conv`.")
+            raise invalid(rule, shorter, "Use the model `small-conv`.")
         self.features = nn.Sequential(
             convolution(channels, width),
             convolution(width, 2 * width, pool=True),
@@ -67,7 +68,7 @@ class ResNet9(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions, the result of which is added to what went in."""
+    """Two convolutions whose output is added to their input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -79,9 +80,9 @@ class Residual(nn.Module):
 
 
 def convolution(channels: int, outputs: int, *, pool: bool = False) -> nn.Sequential:
-    """Return a 3×3 convolution with batch norm and ReLU, and with a 2×2 maximum if ``pool``."""
+    """Return a 3×3 convolution with batch norm and ReLU, followed by a 2×2 max pool if ``pool``."""
     layers: list[nn.Module] = [
-        nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
+        nn.Conv2d(channels, outputs, 3, padding=1, bias=False),  # the batch norm has a bias
         BatchNorm(outputs),
         nn.ReLU(),
     ]

@@ -1,4 +1,4 @@
-"""An autoencoder small enough for a processor."""
+"""An autoencoder small enough for a CPU."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .small_conv import unshuffle_factor
 
 
 class SmallAutoencoder(nn.Module):
-    """Two convolutions on unshuffled pixels down to a code of a few numbers, and the same way back.
+    """Two convolutions on unshuffled pixels, a code of a few numbers, and the mirror image as decoder.
 
     Args:
         channels: channels of the images.
-        size: their side in pixels, or height and width.
+        size: side in pixels, or height and width.
         width: channels of the convolutions.
-        code: numbers in the middle.
+        code: size of the code.
 
     Shape:
         ``(B, channels, H, W)`` floats, normalised, to the same.
 
     Raises:
-        InvalidValue: A number is too small.
+        InvalidValue: if a number is too small.
 
     >>> import torch
     >>> SmallAutoencoder(channels=1, size=28)(torch.zeros(2, 1, 28, 28)).shape
@@ -65,7 +65,9 @@ class SmallAutoencoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return reconstructions of ``images (B, channels, H, W)``, of the same shape."""
         height, columns = images.shape[-2:]
-        missing = -columns % self.factor, -height % self.factor
-        padded = pad(images, (0, missing[0], 0, missing[1])) if any(missing) else images
-        made = cast("Tensor", self.decoder(self.encoder(padded)))
-        return made[..., :height, :columns]
+        padding = -columns % self.factor, -height % self.factor
+        # PixelUnshuffle accepts only multiples of its factor.
+        if any(padding):
+            images = pad(images, (0, padding[0], 0, padding[1]))
+        reconstruction = cast("Tensor", self.decoder(self.encoder(images)))
+        return reconstruction[..., :height, :columns]

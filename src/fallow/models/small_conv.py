@@ -1,4 +1,4 @@
-"""A convolutional network small enough for a processor: an epoch of Fashion-MNIST in seconds."""
+"""A convolutional network small enough for a CPU: an epoch of Fashion-MNIST takes seconds."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..errors import check_integer
 from .batch_norm import BatchNorm
 
 POOLED = 4
-"""Positions a side that the linear layers see at most."""
+"""Maximum number of positions per side in the input of the linear layers."""
 
 
 class SmallConvNet(nn.Module):
     """Two convolutions on unshuffled pixels, then two linear layers.
 
-    ``PixelUnshuffle(r)`` moves each r×r square of pixels into the channels, with r such that about
-    eight positions a side remain (28 or 32 pixels: r = 4; 8 pixels: r = 2; never above 8). So all
-    convolutions run on few positions, where they are cheap. Images that r does not divide get
-    zeros at the right and bottom; where more than 4×4 positions are left, they are averaged.
+    ``PixelUnshuffle(r)`` moves each r×r square of pixels into the channels; r leaves about eight
+    positions per side (28 or 32 pixels: r = 4; 8 pixels: r = 2; at most 8). So the convolutions run
+    on few positions, which is cheap. Images whose sides are not multiples of r are padded with zeros
+    at the right and bottom. If more than 4×4 positions are left, they are averaged down to 4×4.
 
     Args:
         channels: channels of the images.
-        size: their side in pixels, or height and width.
+        size: side in pixels, or height and width.
         classes: the number of classes.
         width: channels of the convolutions; the hidden linear layer has four times as many.
 
@@ -33,7 +33,7 @@ class SmallConvNet(nn.Module):
         ``(B, channels, H, W)`` floats, normalised, to logits ``(B, classes)``.
 
     Raises:
-        InvalidValue: A number is too small.
+        InvalidValue: if a number is too small.
 
     Source: PixelUnshuffle is the inverse of the sub-pixel layer of W. Shi et al., "Real-Time Single
     Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network",
@@ -74,14 +74,15 @@ class SmallConvNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits ``(B, classes)`` of ``images (B, channels, H, W)``."""
         height, columns = images.shape[-2:]
-        missing = -columns % self.factor, -height % self.factor
-        if any(missing):
-            images = pad(images, (0, missing[0], 0, missing[1]))
+        padding = -columns % self.factor, -height % self.factor
+        # PixelUnshuffle accepts only multiples of its factor.
+        if any(padding):
+            images = pad(images, (0, padding[0], 0, padding[1]))
         return cast("Tensor", self.head(self.convolutions(images)))
 
 
 def unshuffle_factor(size: int) -> int:
-    """Return how many pixels a side become one position, for images of ``size`` pixels a side.
+    """Return how many pixels per side become one position, for images of ``size`` pixels per side.
 
     >>> [unshuffle_factor(size) for size in (5, 8, 16, 28, 32, 64, 224)]
     [1, 2, 2, 4, 4, 8, 8]

@@ -1,4 +1,4 @@
-"""A language model small enough to be trained from scratch on a processor."""
+"""A language model small enough to train from scratch on a CPU."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class SmallGPT(nn.Module):
 
     Args:
         vocabulary: V.
-        length: positions there are; longer rows are refused.
+        length: maximum number of tokens in a row.
         width: D.
-        layers: how many blocks.
-        heads: of each.
-        dropout: share of what each block adds that a training step leaves out.
+        layers: number of blocks.
+        heads: number of attention heads in each block.
+        dropout: dropout rate of the output of each half block.
 
     Attributes:
         head: the output layer, ``(B, T, D) -> (B, T, V)``, without a bias.
@@ -29,7 +29,7 @@ class SmallGPT(nn.Module):
         token ids ``(B, T)`` to logits ``(B, T, V)``: position t predicts the token at t + 1.
 
     Raises:
-        InvalidValue: A number is too small, or a row too long.
+        InvalidValue: if a number is too small, or a row too long.
 
     Source: A. Radford et al., "Language Models are Unsupervised Multitask Learners", 2019; the shared weight
     is that of O. Press and L. Wolf, "Using the Output Embedding to Improve Language Models", EACL 2017.
@@ -48,8 +48,8 @@ class SmallGPT(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        named = {"vocabulary": vocabulary, "length": length, "layers": layers, "width": width}
-        for name, value in named.items():
+        sizes = {"vocabulary": vocabulary, "length": length, "layers": layers, "width": width}
+        for name, value in sizes.items():
             check_integer(name, value, 1)
         self.length = length
         self.embedding = nn.Embedding(vocabulary, width)
@@ -61,12 +61,11 @@ class SmallGPT(nn.Module):
         self.head.weight = self.embedding.weight
 
     def hidden(self, tokens: Tensor) -> Tensor:
-        """Return what the output layer gets, ``(B, T, D)``."""
+        """Return the input of the output layer, ``(B, T, D)``."""
         length = tokens.shape[1]
         if length > self.length:
-            raise invalid(
-                f"Rows must have at most {self.length} tokens.", length, "Cut them, or name a length."
-            )
+            step = "Cut them, or set a larger `length`."
+            raise invalid(f"Rows must have at most {self.length} tokens.", length, step)
         x = self.embedding(tokens) + self.position[:length]
         for block in self.blocks:
             x = block(x, causal=True)

@@ -1,4 +1,4 @@
-"""A residual network small enough for a processor."""
+"""A residual network small enough for a CPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .resnet import Residual, convolution
 
 
 class SmallResNet(nn.Module):
-    """Two residual blocks on unshuffled pixels: about a seventieth of the work of :class:`ResNet9`.
+    """Two residual blocks on unshuffled pixels, at about 1/70 of the cost of :class:`ResNet9`.
 
     ``PixelUnshuffle(r) → conv(w) → conv(2w), pool → residual → conv(4w), pool → residual →`` the mean of
     each channel ``→ linear``; each ``conv`` is 3×3 with batch norm and ReLU. The factor r leaves about
@@ -20,7 +20,7 @@ class SmallResNet(nn.Module):
 
     Args:
         channels: channels of the images.
-        size: their side in pixels, or height and width.
+        size: side in pixels, or height and width.
         classes: the number of classes.
         width: channels ``w`` after the first convolution.
 
@@ -28,7 +28,7 @@ class SmallResNet(nn.Module):
         ``(B, channels, H, W)`` floats, normalised, to logits ``(B, classes)``.
 
     Raises:
-        InvalidValue: A number is too small.
+        InvalidValue: if a number is too small.
 
     Source: K. He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
 
@@ -57,7 +57,8 @@ class SmallResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits ``(B, classes)`` of ``images (B, channels, H, W)``."""
         height, columns = images.shape[-2:]
-        missing = -columns % self.factor, -height % self.factor
-        if any(missing):
-            images = pad(images, (0, missing[0], 0, missing[1]))
+        padding = -columns % self.factor, -height % self.factor
+        # PixelUnshuffle accepts only multiples of its factor.
+        if any(padding):
+            images = pad(images, (0, padding[0], 0, padding[1]))
         return cast("Tensor", self.head(self.features(images).mean((2, 3))))

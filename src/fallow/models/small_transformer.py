@@ -1,4 +1,4 @@
-"""A transformer for classes of texts, small enough to be trained from scratch on a processor."""
+"""A transformer that classifies texts, small enough to train from scratch on a CPU."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from .transformer import Block, word_dropout
 
 
 class SmallTransformer(nn.Module):
-    """Two views of a text side by side: what attention makes of it, and the weighted sum of its words.
+    """Two representations of a text side by side: one from attention, one a weighted sum of its words.
 
-    The first is a mean over the outputs of the blocks, with learned weights; the second a sum of embeddings,
-    each times a learned weight of its token, which begins as how rare it is, and a norm.
+    The first is a mean over the outputs of the blocks with learned weights. The second is a normalised sum of
+    embeddings, each multiplied by a learned weight of its token, initially the token's rarity.
 
     Args:
         vocabulary: V.
         classes: the number of classes.
-        length: positions there are; longer texts are refused.
-        pad: the id that fills up a batch.
-        rarity: the weight that each token begins with, ``(V,)``; all 1 by default.
+        length: maximum number of tokens in a text.
+        pad: the id that pads texts to equal length.
+        rarity: the initial weight of each token, ``(V,)``; all 1 by default.
         width: D.
-        layers: how many blocks.
-        heads: of each.
-        dropout: share of what each block adds that a training step leaves out.
+        layers: number of blocks.
+        heads: number of attention heads in each block.
+        dropout: dropout rate of the output of each half block.
         word_dropout: share of the tokens that a training step leaves out.
 
     Shape:
-        token ids ``(B, T)``, filled up with ``pad``, to logits ``(B, classes)``.
+        token ids ``(B, T)``, padded with ``pad``, to logits ``(B, classes)``.
 
     Raises:
-        InvalidValue: A number is too small, or a text too long.
+        InvalidValue: if a number is too small, or a text too long.
 
     Source: the weighted sum is that of A. Joulin et al., "Bag of Tricks for Efficient Text Classification",
-    EACL 2017, with learned weights; leaving out words as in M. Iyyer et al., "Deep Unordered Composition
+    EACL 2017, with learned weights; word dropout follows M. Iyyer et al., "Deep Unordered Composition
     Rivals Syntactic Methods for Text Classification", ACL 2015.
 
     >>> SmallTransformer(vocabulary=50, classes=3, length=16)(torch.ones(2, 9, dtype=torch.long)).shape
@@ -58,9 +58,8 @@ class SmallTransformer(nn.Module):
     ) -> None:
         super().__init__()
         word_dropout = check_share("word_dropout", word_dropout, closed=False)
-        named = {"vocabulary": vocabulary, "classes": classes, "length": length, "layers": layers}
-        named["width"] = width
-        for name, value in named.items():
+        sizes = {"vocabulary": vocabulary, "classes": classes, "length": length, "layers": layers}
+        for name, value in {**sizes, "width": width}.items():
             check_integer(name, value, 1)
         self.pad, self.length, self.word_dropout = pad, length, word_dropout
         self.embedding = nn.Embedding(vocabulary, width)
@@ -69,7 +68,7 @@ class SmallTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, 2, dropout) for _ in range(layers))
         self.norm, self.norm_of_sum = nn.LayerNorm(width), nn.LayerNorm(width)
         self.weigh = nn.Linear(width, 1)
-        nn.init.zeros_(self.weigh.weight)
+        nn.init.zeros_(self.weigh.weight)  # training starts with the plain mean
         rarity = torch.ones(vocabulary) if rarity is None else rarity.float()
         if rarity.shape != (vocabulary,):
             raise invalid(f"`rarity` must be ({vocabulary},).", tuple(rarity.shape))
@@ -81,9 +80,8 @@ class SmallTransformer(nn.Module):
         """Return the logits ``(B, classes)`` of token ids ``(B, T)``."""
         length = tokens.shape[1]
         if length > self.length:
-            raise invalid(
-                f"Texts must have at most {self.length} tokens.", length, "Cut them, or name a length."
-            )
+            step = "Cut them, or set a larger `length`."
+            raise invalid(f"Texts must have at most {self.length} tokens.", length, step)
         mask = self.mask(tokens)
         if self.training and self.word_dropout:
             mask = word_dropout(mask, self.word_dropout)
@@ -93,13 +91,13 @@ class SmallTransformer(nn.Module):
             x = block(x, mask)
         x = self.norm(x)
         weights = self.weigh(x).squeeze(2).masked_fill(~mask, -torch.inf).softmax(1)
-        meant = (weights.unsqueeze(1) @ x).squeeze(1)
-        summed = ((self.rarity[tokens] * mask).unsqueeze(1) @ embedded).squeeze(1)
-        joined = torch.cat([meant, self.norm_of_sum(summed)], 1)
+        mean = (weights.unsqueeze(1) @ x).squeeze(1)
+        word_sum = ((self.rarity[tokens] * mask).unsqueeze(1) @ embedded).squeeze(1)
+        joined = torch.cat([mean, self.norm_of_sum(word_sum)], 1)
         return cast("Tensor", self.head(self.dropout(joined)))
 
     def mask(self, tokens: Tensor) -> Tensor:
         """Return which tokens count, bool ``(B, T)``; the first always does."""
-        found = tokens != self.pad
-        found[:, 0] = True
-        return found
+        mask = tokens != self.pad
+        mask[:, 0] = True  # attention over no token at all is NaN
+        return mask

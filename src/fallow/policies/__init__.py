@@ -1,21 +1,19 @@
-"""Policies: they see the table, never a batch, and say which samples the next epoch leaves out."""
+"""Policies: each decides from the table of scores which samples the next epoch leaves out."""
 
 from __future__ import annotations
 
-from .base import Policy as Policy
-from .base import PolicyInput as PolicyInput
-from .base import Reason as Reason
-from .fraction import Fraction as Fraction
-from .papers.below_mean import BelowMean as BelowMean
-from .papers.ies import IES as IES
-from .papers.kakurenbo import Kakurenbo as Kakurenbo
-from .papers.order_dp import OrderDP as OrderDP
-from .papers.repb import RePB as RePB
-from .papers.seta import SeTa as SeTa
-from .papers.ucb import UCB as UCB
-from .persistence import Persistence as Persistence
-from .random_fraction import RandomFraction as RandomFraction
-from .threshold import Threshold as Threshold
+from .base import Policy, PolicyInput, Reason
+from .fraction import Fraction
+from .papers.below_mean import BelowMean
+from .papers.ies import IES
+from .papers.kakurenbo import Kakurenbo
+from .papers.order_dp import OrderDP
+from .papers.repb import RePB
+from .papers.seta import SeTa
+from .papers.ucb import UCB
+from .persistence import Persistence
+from .random_fraction import RandomFraction
+from .threshold import Threshold
 
 __all__ = [
     "IES",

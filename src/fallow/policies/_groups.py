@@ -1,4 +1,4 @@
-"""K-means of numbers on a line: groups are stretches of the sorted values."""
+"""K-means in one dimension: each group is an interval of the sorted values."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUNDS = 300
+"""Maximum number of rounds; the algorithm nearly always converges earlier."""
 
 
 def group_edges(values: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
-    r"""Return the values that part ``values`` into at most ``groups`` groups by k-means, ascending.
+    r"""Return the edges that split ``values`` into at most ``groups`` groups by k-means, ascending.
 
-    Lloyd's algorithm on sorted values: a group is a stretch between two edges, an edge lies midway between
-    two means, and a mean is a difference of running sums, so that a round takes O(g log N) after one sort.
-    It runs from three starts (equal counts, equal widths, and between) and keeps the closest fit; nothing
-    is drawn. A group that ends empty is dropped, so equal values make one group. Value :math:`v` belongs to
+    Lloyd's algorithm on sorted values: a group is the interval between two edges, an edge is the midpoint of
+    two means, and a mean is a difference of running sums. So a round takes O(g log N) after one sort. The
+    algorithm starts from equal counts, from equal widths and from a compromise, and returns the best fit;
+    nothing is random. Empty groups are dropped, so equal values make one group. Value :math:`v` belongs to
     group ``searchsorted(edges, v, side="right")``.
 
     References:
@@ -22,7 +23,7 @@ def group_edges(values: NDArray[np.float32], groups: int) -> NDArray[np.float32]
 
     Args:
         values: ``(N,)``, finite, in any order, at least one.
-        groups: how many groups there may be.
+        groups: maximum number of groups.
 
     Returns:
         ``(g - 1,)``, the edges between the g groups.
@@ -36,19 +37,21 @@ def group_edges(values: NDArray[np.float32], groups: int) -> NDArray[np.float32]
     np.cumsum(ordered, dtype=np.float64, out=sums[1:])
     distinct = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])].astype(np.float64)
     k = min(groups, distinct.size)
-    middle = (np.arange(k) + 0.5) / k
-    even = distinct[0] + middle * (distinct[-1] - distinct[0])
-    dense = distinct[(middle * distinct.size).astype(np.int64)]
-    # The best k points lie as dense as the cube root of the values' density (Panter and Dite, 1951).
-    spread = np.cumsum(np.cbrt(np.square(np.diff(distinct))))
-    best = distinct[np.searchsorted(spread, middle * spread[-1])] if k > 1 else dense
-    return max((_lloyd(ordered, sums, start) for start in (dense, even, best)), key=lambda fit: fit[0])[1]
+    quantiles = (np.arange(k) + 0.5) / k
+    equal_widths = distinct[0] + quantiles * (distinct[-1] - distinct[0])
+    equal_counts = distinct[(quantiles * distinct.size).astype(np.int64)]
+    starts = [equal_counts, equal_widths]
+    if k > 1:
+        # The optimal density of k points is the cube root of the values' density (Panter and Dite, 1951).
+        spread = np.cumsum(np.cbrt(np.square(np.diff(distinct))))
+        starts.append(distinct[np.searchsorted(spread, quantiles * spread[-1])])
+    return max((_lloyd(ordered, sums, start) for start in starts), key=lambda fit: fit[0])[1]
 
 
 def _lloyd(
     ordered: NDArray[np.float32], sums: NDArray[np.float64], means: NDArray[np.float64]
 ) -> tuple[float, NDArray[np.float32]]:
-    """Return the spread between the groups, largest where that inside them is least, and the edges."""
+    """Return the variation between the groups, which is largest for the best fit, and the edges."""
     centre = sums[-1] / ordered.size
     bounds = np.zeros(0, np.int64)
     for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""What rules that leave out a share have in common: how many that is, and who takes part in a draw."""
+"""Shares: checks, counts and draws of the policies that leave out a share of the samples."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from ..errors import check_share, invalid
 from .base import PolicyInput
 
 LARGEST = 0.9
-"""A budget never drives the odds of being left out above this, so that every sample keeps a chance.
-
-InfoBatch holds its own dial there.
-"""
+"""Maximum probability of being left out under a budget; InfoBatch's own fraction has the same limit."""
 
 
 def check_budget(budget: Any) -> float | None:
     """Return ``budget`` as a share in [0, 1), or None."""
     if budget is None:
         return None
-    return check_share("budget", budget, closed=False, step="None leaves the rule to its own dial.")
+    return check_share("budget", budget, closed=False, step="None leaves the rule to its own parameter.")
 
 
 def check_part(name: str, value: Any) -> float:
@@ -34,22 +31,22 @@ def check_part(name: str, value: Any) -> float:
 
 
 def left_out(share: float, n: int) -> int:
-    """Return how many a share of ``n`` is, so that at least one is kept."""
+    """Return how many of ``n`` samples to leave out for ``share``; at least one is kept."""
     return min(round(share * n), max(0, n - 1))
 
 
 def capped(share: float, n: int, candidates: int) -> int:
-    """Return how many of the ``candidates`` to leave out for a share of ``n``, at most ``LARGEST``."""
+    """Return how many of ``candidates`` to leave out for a share of ``n``, at most ``LARGEST`` of them."""
     return min(left_out(share, n), int(LARGEST * candidates))
 
 
 def scored(inputs: PolicyInput) -> NDArray[np.bool_]:
     """Return which samples have a score: ``(N,)``."""
-    return np.equal(inputs.scores, inputs.scores)
+    return np.equal(inputs.scores, inputs.scores)  # NaN differs from itself
 
 
-def lots(inputs: PolicyInput, among: NDArray[np.bool_]) -> Values:
-    """Return the draws of the samples in ``among``; the others take no part."""
+def uniform_draws(inputs: PolicyInput, among: NDArray[np.bool_]) -> Values:
+    """Return uniform draws for the samples in ``among``, and NaN, which ``smallest`` skips, for others."""
 
     def draw(start: int, stop: int) -> NDArray[np.float32]:
         return np.where(among[start:stop], inputs.uniform(start, stop), np.float32(np.nan))

@@ -1,8 +1,7 @@
-"""What a policy is: it sees the table, never a batch, and says which samples the next epoch leaves out.
+"""The base class of policies: from the table, never a batch, to the samples that the next epoch leaves out.
 
-A policy is a small frozen object without a state. What it has to remember about a sample it keeps in
-``columns`` of the table, and single numbers in its ``notes``, so that both are saved and resumed with
-everything else.
+A policy is a small frozen object without state. It stores numbers per sample in columns of the table,
+and single numbers in ``notes``, so that both are saved and resumed with everything else.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from ..errors import invalid
 
 
 class Reason(IntEnum):
-    """Why a sample is left out; 0 is a sample that is kept."""
+    """Why a sample is left out; 0 if it is kept."""
 
     KEPT = 0
     LEARNED = 1
@@ -30,27 +29,27 @@ class Reason(IntEnum):
 
     @property
     def words(self) -> str:
-        """The reason as it is shown: ``not drawn``."""
+        """The reason as displayed, such as ``not drawn``."""
         return self.name.lower().replace("_", " ")
 
 
 @dataclass(frozen=True)
 class PolicyInput:
-    """What a policy is shown at the end of an epoch. ``N`` is the number of samples.
+    """The input of a policy at the end of an epoch. ``N`` is the number of samples.
 
     Attributes:
-        scores: float32 ``(N,)``, the last score of each sample; NaN where there is none.
-        fresh: bool ``(N,)``, scored in the epoch that just ended.
-        reason: uint8 ``(N,)``, the :class:`Reason` that held in that epoch.
-        epoch: the epoch that is being planned, of ``epochs``.
-        labels: int32 ``(N,)``, the class ids that the subsampler was given, or None.
-        predicted: int32 ``(N,)``, the class predicted for each sample on its last visit, -1 for none; or
-            None where none was ever recorded.
+        scores: float32 ``(N,)``, the last score of each sample; NaN if it has none.
+        fresh: bool ``(N,)``, whether the sample was scored in the epoch that just ended.
+        reason: uint8 ``(N,)``, the :class:`Reason` that applied in that epoch.
+        epoch: the epoch to plan, out of ``epochs``.
+        labels: int32 ``(N,)``, the class ids given to the subsampler, or None.
+        predicted: int32 ``(N,)``, the class predicted for each sample on its last visit, -1 for none; None if
+            no prediction was ever recorded.
         uniform: ``(start, stop) -> (stop - start,)`` draws in (0, 1], a pure function of seed, epoch
             and sample.
-        column: ``(name, dtype) -> (N,)``, the policy's own memory of each sample, zero at first.
-        notes: numbers that the policy remembers from one epoch to the next, such as a threshold that it
-            chose; the history keeps a copy for each epoch.
+        column: ``(name, dtype) -> (N,)``, the policy's own memory of each sample, initially zero.
+        notes: numbers that the policy remembers between epochs, such as a threshold that it chose; the
+            history keeps a copy for each epoch.
     """
 
     scores: NDArray[np.float32]
@@ -71,14 +70,14 @@ class PolicyInput:
 class Policy(ABC):
     """Decides from the scores which samples the next epoch leaves out.
 
-    One method is the whole role. ``decide`` writes nothing but its own columns and notes: the subsampler
-    applies what it returns, after re-admission, floors and by-hand choices.
+    Only ``decide`` is required. It writes to nothing but its own columns and notes; the subsampler applies
+    the result, after re-admission, floors and by-hand choices.
 
     Attributes:
-        name: as it is called on the command line.
+        name: name on the command line.
         aliases: other names there.
         relative_to_batch: whether it reads scores less the mean of their batch.
-        measures_removed: whether all removed samples are to be measured, forward only, in every epoch.
+        measures_removed: whether all removed samples are measured, forward only, in every epoch.
     """
 
     name: ClassVar[str]
@@ -104,19 +103,19 @@ class Policy(ABC):
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Return the :class:`Reason` of each sample for the planned epoch: uint8 ``(N,)``.
 
-        A sample that is kept and has no score (NaN) must stay kept.
+        A kept sample without a score (NaN) must stay kept.
         """
 
     def weights(self, inputs: PolicyInput, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """Return the loss weight of each sample, float32 ``(N,)``, or None where all are 1."""
+        """Return the loss weight of each sample, float32 ``(N,)``, or None if all are 1."""
         return None
 
     def first_epoch(self) -> int:
-        """Return the first epoch from which it can leave samples out, if each is measured in all epochs."""
+        """Return the first epoch that can leave samples out, if all samples are measured in each epoch."""
         return 1
 
     def kept_count(self, n: int) -> int | None:
-        """Return how many of ``n`` scored samples are kept, where the policy fixes it."""
+        """Return how many of ``n`` scored samples are kept, or None if the policy does not fix it."""
         return None
 
     @property
@@ -126,21 +125,21 @@ class Policy(ABC):
 
     @property
     def finds_outliers(self) -> bool:
-        """Whether the policy may leave samples out as outliers, which do not come back with the others."""
+        """Whether the policy may leave samples out as outliers, which are not re-admitted with the others."""
         return False
 
     @property
     def reads_predictions(self) -> bool:
-        """Whether predicted classes change what the policy decides, where there are labels."""
+        """Whether predicted classes change the decision, if there are labels."""
         return False
 
     @property
     def weighs(self) -> bool:
-        """Whether :meth:`weights` may return weights, which the loss must use."""
+        """Whether :meth:`weights` may return weights; the loss must use them."""
         return type(self).weights is not Policy.weights
 
     def check_labels(self, has_labels: bool) -> None:  # noqa: B027
-        """Raise where this policy needs class ids and the subsampler has none."""
+        """Raise if this policy needs class ids and the subsampler has none."""
 
     def check_range(self, low: float, high: float, score: str) -> None:  # noqa: B027
-        """Raise where this policy's parameters cannot mean anything for scores in ``[low, high]``."""
+        """Raise if this policy's parameters make no sense for scores in ``[low, high]``."""

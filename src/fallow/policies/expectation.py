@@ -1,4 +1,4 @@
-"""The score that a sample is expected to have next, by the one it had last."""
+"""The expected next score of a sample, given its last score."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ Expectation: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """The expected next scores of a block of scores: ``(n,)`` to ``(n,)``; NaN stays NaN."""
 
 FLOOR = 1e-6
-"""A smaller score counts as this one, so that it has a logarithm, and every sample a chance in a draw."""
+"""Smaller scores count as this one, so that they have a logarithm and a chance in every draw."""
 GROUPS, FEWEST, PAIRS = 20, 4, 25
 _BLOCK = 1 << 16
-_BEFORE = "score_before"
-# A float32 by its exponent and three bits of its fraction: eight cells an octave.
+_BEFORE = "score_before"  # saved in states; do not rename
+# The cell of a float32 is its exponent and the top three bits of its fraction: eight cells per octave.
 _SHIFT, _CELLS, _INFINITE, _NAN = np.uint32(20), 1 << 11, 0x7F8, 0x7FC
 
 
 def expectation(inputs: PolicyInput, power: float) -> Expectation | None:
     r"""Return the function :math:`s \mapsto E[s'^{\,p} \mid s]^{1/p}`, from the last score to the next.
 
-    A single score is a noisy reading, of the network at one moment and under one augmentation. One that is
-    far below the others will mostly be higher the next time, the more so the less the network knows; so it
-    says less than it seems to. How much, the data tell: the samples that trained in the epoch that just
-    ended and had a score before it are pairs :math:`(s, s')`. They are sorted by :math:`s` and parted into
-    up to ``GROUPS`` groups of like size, scores in the same eighth of an octave in the same group; the mean
-    :math:`s'^{\,p}` of each is made non-decreasing (isotonic regression), and between the middles of the
-    groups it is read off in logarithms. Beyond the first and the last middle it stays what it is there.
+    A single score is noisy: it comes from one state of the network and one augmentation. A very low score is
+    usually higher the next time, especially early in training (regression to the mean). The data show by how
+    much: each sample that trained in the epoch that just ended and had a score before it is a pair
+    :math:`(s, s')`. The pairs are sorted by :math:`s` and split into at most ``GROUPS`` groups of similar
+    size; scores in the same eighth of an octave share a group. Isotonic regression makes the group means of
+    :math:`s'^{\,p}` non-decreasing. Between group centres the result is interpolated in log-log space;
+    beyond the first and the last centre it is constant.
 
-    With odds :math:`\propto s^a` and p = a, these are the expected odds, which a few scores far above all
-    others move less than the mean. A power above 1, which they would move more, counts as 1.
+    With odds :math:`\propto s^a` and p = a, the result gives the expected odds; a few very high scores move
+    it less than the mean. A power above 1 would amplify them, so it counts as 1.
 
-    It reads and brings up to date a column of its own: ask once a decision. Scores must be at least 0; those
-    below ``FLOOR`` count as it, and infinite ones make no pair.
+    It updates a column, so call it once per decision. Scores must be at least 0; scores below ``FLOOR``
+    count as ``FLOOR``, and infinite ones make no pair.
 
     References:
         Transforming Classifier Scores into Accurate Multiclass Probability Estimates (Zadrozny and
         Elkan, 2002), who calibrate classifiers by isotonic regression
 
     Args:
-        inputs: what the policy sees.
+        inputs: the input of the policy.
         power: p, above 0.
 
     Returns:
-        The function, in the unit of the score; None while the pairs make fewer than ``FEWEST`` groups of
-        ``PAIRS`` pairs: a first decision, few samples, or nearly all with the same score.
+        The function, in the unit of the score. None if the pairs make fewer than ``FEWEST`` groups of
+        ``PAIRS`` pairs: on the first decision, with few samples, or if nearly all scores are equal.
     """
     power = min(power, 1.0)
     curve = _curve(*_pairs(inputs, power), power)
@@ -58,74 +58,80 @@ def expectation(inputs: PolicyInput, power: float) -> Expectation | None:
 
 
 def _cells(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Return the cell of each score, ascending with it: ``(n,)``; ``_NAN`` where there is none."""
+    """Return the cell of each score, ascending with the score: ``(n,)``; ``_NAN`` for NaN."""
+    # The bits of non-negative floats sort like the floats, so a shift makes logarithmic cells.
     cells = np.maximum(scores, np.float32(FLOOR)).view(np.uint32) >> _SHIFT
     cells[scores != scores] = _NAN
     return cells
 
 
 def _pairs(inputs: PolicyInput, power: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return how many pairs each cell of the score before has, and the sum of their powers: ``(_CELLS,)``.
+    """Return the number of pairs and the sum of their powers for each cell of previous scores: ``(_CELLS,)``.
 
-    Fresh scores then become the scores before. 0 stands for none. A sample that was only measured makes no
-    pair: it was left out for what it scored, and may have been measured in another mode.
+    Then store the fresh scores as the previous ones; 0 means none. A sample that was only measured makes no
+    pair: it was left out because of its score, and may have been measured in evaluation mode.
     """
     before = inputs.column(_BEFORE, np.float32)
     counts, sums = np.zeros(_CELLS, np.int64), np.zeros(_CELLS)
     for start, stop in blocks(len(inputs), _BLOCK):
         rows = slice(start, stop)
-        known, now = before[rows], np.maximum(inputs.scores[rows], np.float32(FLOOR))
-        fresh = inputs.fresh[rows] & np.isfinite(now)
-        pair = fresh & (known > 0) & (inputs.reason[rows] == Reason.KEPT)
-        cells = _cells(known[pair])
+        last = before[rows]
+        score = np.maximum(inputs.scores[rows], np.float32(FLOOR))
+        fresh = inputs.fresh[rows] & np.isfinite(score)
+        pair = fresh & (last > 0) & (inputs.reason[rows] == Reason.KEPT)
+        cells = _cells(last[pair])
         counts += np.bincount(cells, minlength=_CELLS)
-        sums += np.bincount(cells, now[pair].astype(np.float64) ** power, minlength=_CELLS)
-        np.copyto(known, now, where=fresh)
+        sums += np.bincount(cells, score[pair].astype(np.float64) ** power, minlength=_CELLS)
+        np.copyto(last, score, where=fresh)
     return counts, sums
 
 
 def _curve(counts: NDArray[np.int64], sums: NDArray[np.float64], power: float) -> NDArray[np.float32] | None:
-    """Return the expected score of each cell, non-decreasing: ``(_CELLS,)``; None where too little tells."""
+    """Return the expected score of each cell, non-decreasing: ``(_CELLS,)``; None for too few pairs."""
     used = np.flatnonzero(counts)
     group = _groups(counts[used])
     if group is None:
         return None
     finite = np.minimum(np.arange(_CELLS, dtype=np.uint32), np.uint32(_INFINITE - 1))
     middle = ((finite << _SHIFT) | (np.uint32(1) << (_SHIFT - np.uint32(1)))).view(np.float32)
-    place = np.log(np.maximum(middle, np.float32(FLOOR)), dtype=np.float64)
+    log_score = np.log(np.maximum(middle, np.float32(FLOOR)), dtype=np.float64)
     size = np.bincount(group, counts[used]).astype(np.float64)
     mean = np.bincount(group, sums[used]) / size
-    at = np.bincount(group, counts[used] * place[used]) / size
-    curve = np.exp(np.interp(place, at, np.log(isotonic(mean, size)) / power)).astype(np.float32)
+    centre = np.bincount(group, counts[used] * log_score[used]) / size
+    curve = np.exp(np.interp(log_score, centre, np.log(isotonic(mean, size)) / power)).astype(np.float32)
     curve[_NAN:] = np.nan
     return curve
 
 
 def _groups(counts: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Return the group of each cell, ascending, for the numbers of their pairs; None for too few groups.
+    """Return the group of each cell, ascending, given the number of pairs per cell; None if too few groups.
 
-    A group takes cells until it has its share of the pairs that are left, and ``PAIRS`` at least. So one
-    cell with most of the pairs is a group, and leaves the others to the rest.
+    A group takes cells until it has its share of the remaining pairs, and at least ``PAIRS``. So a cell with
+    most of the pairs becomes a group by itself and does not use up the number of groups.
     """
     group = np.zeros(counts.size, np.int64)
-    left, made, inside = int(counts.sum()), 0, 0
+    remaining = int(counts.sum())
+    current = 0
+    size = 0
     share = 0.0
     for cell, count in enumerate(counts.tolist()):
-        if inside == 0:
-            share = max(PAIRS, left / max(1, GROUPS - made))
-        group[cell] = made
-        inside, left = inside + count, left - count
-        if inside >= share and left >= PAIRS:
-            made, inside = made + 1, 0
-    return group if made + 1 >= FEWEST else None
+        if size == 0:
+            share = max(PAIRS, remaining / max(1, GROUPS - current))
+        group[cell] = current
+        size += count
+        remaining -= count
+        if size >= share and remaining >= PAIRS:
+            current += 1
+            size = 0
+    return group if current + 1 >= FEWEST else None
 
 
 def isotonic(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    r"""Return the non-decreasing numbers closest to ``values`` in weighted squares: ``(g,)``.
+    r"""Return the non-decreasing weighted least-squares fit to ``values``: ``(g,)``.
 
     .. math:: m_i = \max_{j \le i} \min_{k \ge i} \operatorname{mean}(v_j, \dots, v_k)
 
-    It takes :math:`O(g^2)`, which for a handful of groups is nothing.
+    It takes :math:`O(g^2)`, which is negligible for a few groups.
 
     References:
         Order Restricted Statistical Inference (Robertson, Wright and Dykstra, 1988)

@@ -10,66 +10,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.selection import Values, smallest
-from ..errors import check_flag, check_share, invalid, invalid_type
+from ..errors import check_flag, check_number, check_share, invalid, invalid_type
+from ._shares import left_out
 from .base import Policy, PolicyInput, Reason
 from .expectation import FLOOR, expectation
 from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong
 
 _MOST = 1e30
-"""A larger exponent of doubt counts as this one, which no sample outweighs."""
+"""Limit of the exponent of doubt: it already outweighs every draw, and more would overflow."""
 
 
 @dataclass(frozen=True)
 class Fraction(Policy):
-    r"""Leave out :math:`\mathrm{round}(f N)` samples, by the last score of every sample.
+    r"""Leave out :math:`\mathrm{round}(f N)` samples, chosen by the last score of every sample.
 
-    Hard (``exponent=None``): those with the lowest (or highest) scores. Soft: keep
-    :math:`K = N - \mathrm{round}(f N)`, drawn without replacement with odds
-    :math:`\propto s_i^{a}`: the K smallest of :math:`E_i / s_i^{a}`, where :math:`E_i` is a standard
-    exponential draw (the Gumbel top-K draw in other words), compared as logarithms so that no power
-    overflows. With ``remove="highest"`` the odds are :math:`s_i^{-a}`. N counts the samples that have a
-    score; one without is kept. Equal scores are told apart by lot.
+    Hard (``exponent=None``): leave out the lowest (or highest) scores. Soft: keep
+    :math:`K = N - \mathrm{round}(f N)` samples, drawn without replacement with odds
+    :math:`\propto s_i^{a}`. These are the K smallest of :math:`E_i / s_i^{a}` with standard exponential
+    draws :math:`E_i` (equivalent to Gumbel top-K), compared as logarithms so that no power overflows. With
+    ``remove="highest"`` the odds are :math:`s_i^{-a}`. N counts the samples with a score; samples without
+    one are kept. Ties are broken at random.
 
-    With ``calibrate`` the odds are those that a sample is expected to have by its next score,
-    :math:`E[s'^{\,a} \mid s]` (for a up to 1), instead of those by its last one: the mean over the samples
-    that scored alike and trained again in the epoch that just ended, see
-    :func:`fallow.policies.expectation.expectation`. The less the scores of one epoch tell of the next, the
-    closer that comes to a random subset. The high side and doubt see what they see without it. It begins
-    with the second draw, when there are scores to compare.
+    ``calibrate`` replaces the odds from the last score by the expected odds from the next one,
+    :math:`E[s'^{\,a} \mid s]` (for a up to 1): the mean over the samples that had a similar score and trained
+    again in the epoch that just ended, see :func:`fallow.policies.expectation.expectation`. If the scores of
+    one epoch say little about the next, the draw is close to a random subset. ``high`` and ``doubt`` are not
+    affected. Calibration starts with the second draw, when there are scores to compare.
 
-    With ``doubt`` d a score counts as :math:`s_i (1 + w_i)^{-d}` in a soft draw, where :math:`w_i` is on how
-    many of its last visits in a row the network predicted another class than the label: with d = 1, the
-    surprise is shared out over the visits that failed. A sample that is right now and then keeps its whole
-    score; one that stays wrong is drawn less often, and never left out for good. It takes ``labels=`` and
-    ``record(..., predicted=)``; without them w is 0.
+    ``doubt`` d counts a score as :math:`s_i (1 + w_i)^{-d}` in a soft draw; :math:`w_i` is the number of the
+    sample's last visits in a row on which the network predicted a class other than the label. A sample
+    predicted right on its last visit keeps its whole score; one that stays wrong is drawn less often, but is
+    never left out for good. It needs ``labels=`` and ``record(..., predicted=)``; without them w is 0.
 
-    With ``keep_rare`` a soft draw takes a class whole where it has no more samples than its even share of the
-    K, :math:`K / C` of C classes, whatever its samples score; the rest of the K is drawn from the other
-    classes. Of a balanced set no class is that small. It takes ``labels=``; without them no class is rare.
+    ``keep_rare`` keeps a class whole in a soft draw if it has at most its even share of the K,
+    :math:`K / C` samples of C classes, whatever their scores. The rest of the K is drawn from the other
+    classes. A balanced set has no rare class. It needs ``labels=``; without them no class is rare.
 
-    With ``high``, samples that score above it on ``visits`` visits in a row are outliers and left out
-    first, the highest before the others, at most :math:`\mathrm{round}(f N)` of them; the rest of the share
-    is taken from the other samples. ``"auto"`` finds the bound in the data, and none where there is none: see
-    :class:`fallow.policies.Persistence`. So the number of kept samples is the same with and without it.
+    ``high`` leaves out samples that score above it on ``visits`` visits in a row first, as outliers, the
+    highest first and at most :math:`\mathrm{round}(f N)` of them. The rest of the share comes from the other
+    samples, so the number of kept samples stays the same. ``"auto"`` derives the bound from the data, and
+    finds no outliers if the data show none, see :class:`fallow.policies.Persistence`.
 
     References:
         Weighted random sampling with a reservoir (Efraimidis and Spirakis, 2006);
         Stochastic Beams and Where to Find Them (Kool, van Hoof and Welling, 2019)
 
     Args:
-        fraction: the share that is left out, in [0, 1).
+        fraction: the share to leave out, in [0, 1).
         remove: ``"lowest"`` scores or ``"highest"``.
         exponent: how strongly the odds follow the score; None for the hard rule.
-        high: outliers score above it, in the unit of the score; ``"auto"``, or None for no such side.
-        visits: on so many visits in a row; 1 to 255.
-        doubt: how fast a score loses weight with the wrong predictions in a row; 0 for not at all.
-        keep_rare: whether classes with few samples are kept whole, outliers apart.
-        calibrate: whether the odds are those expected of the next score.
+        high: threshold of outliers, in the unit of the score; ``"auto"``, or None for no outliers.
+        visits: number of visits in a row that must exceed ``high``; 1 to 255.
+        doubt: how fast a score loses weight with wrong predictions in a row; 0 for not at all.
+        keep_rare: whether small classes are kept whole, except for outliers.
+        calibrate: whether the odds are those expected from the next score.
 
     Raises:
-        InvalidValue: for a share outside [0, 1), an unknown side, an exponent that is not positive, a
-            negative doubt, doubt, ``keep_rare`` or ``calibrate`` without an exponent, or what belongs to
-            ``"lowest"`` with ``remove="highest"``.
+        InvalidValue: if ``fraction`` is outside [0, 1), ``remove`` is unknown, ``exponent`` is not positive,
+            ``doubt`` is negative, ``doubt``, ``keep_rare`` or ``calibrate`` is used without an exponent, or
+            any of these or ``high`` with ``remove="highest"``.
 
     Example:
         >>> Fraction(0.5, exponent=0.5).kept_count(10)
@@ -101,7 +100,7 @@ class Fraction(Policy):
                 raise invalid(
                     "`exponent` must be positive.",
                     self.exponent,
-                    "None, on the command line --policy fraction, is the hard rule.",
+                    "For the hard rule use None, on the command line --policy fraction.",
                 )
             object.__setattr__(self, "exponent", float(self.exponent))
         object.__setattr__(self, "high", check_high(self.high, self.visits))
@@ -110,15 +109,8 @@ class Fraction(Policy):
         self._check_draw()
 
     def _check_draw(self) -> None:
-        """Check what only a soft draw of the lowest knows."""
-        if isinstance(self.doubt, bool) or not isinstance(self.doubt, int | float):
-            raise invalid_type("`doubt` must be a number.", repr(self.doubt), "0 is none.")
-        if not 0 <= self.doubt < math.inf:
-            raise invalid("`doubt` must be at least 0 and finite.", self.doubt, "0 is none.")
-        object.__setattr__(self, "doubt", float(self.doubt))
-        for name in ("keep_rare", "calibrate"):
-            if not isinstance(getattr(self, name), bool):
-                raise invalid_type(f"`{name}` must be True or False.", repr(getattr(self, name)), "Try True.")
+        """Check the options that need a soft draw with ``remove="lowest"``."""
+        object.__setattr__(self, "doubt", check_number("doubt", self.doubt, 0.0, "Use 0 for no doubt."))
         for name in ("doubt", "keep_rare", "calibrate"):
             if getattr(self, name) and (self.exponent is None or self.remove == "highest"):
                 step = "exponent=0.5" if self.exponent is None else 'remove="lowest"'
@@ -130,27 +122,24 @@ class Fraction(Policy):
 
     def kept_count(self, n: int) -> int | None:
         """Return ``n - round(fraction * n)``, at least 1; None for outliers, which may not be re-admitted."""
-        return None if self._removes_outliers else self._keep(n)
+        return None if self._removes_outliers else n - left_out(self.fraction, n)
 
     @property
     def finds_outliers(self) -> bool:
-        """Whether there is a high side, or the highest scores are left out."""
+        """Whether there is a high threshold, or the highest scores are left out."""
         return self.high is not None or self._removes_outliers
 
     @property
     def reads_predictions(self) -> bool:
-        """Whether there is doubt, or a high side that finds itself."""
+        """Whether doubt or an automatic high threshold is used."""
         return self.doubt > 0 or self.high == AUTO
 
     @property
     def _removes_outliers(self) -> bool:
         return self.remove == "highest" and self.exponent is None
 
-    def _keep(self, n: int) -> int:
-        return n - min(round(self.fraction * n), max(0, n - 1))
-
     def check_range(self, low: float, high: float, score: str) -> None:
-        """Raise where ``high`` lies where no score can."""
+        """Raise if ``high`` is outside the range of the score."""
         check_within("high", self.high, low, high, score)
 
     @property
@@ -159,68 +148,64 @@ class Fraction(Policy):
         return self.exponent is not None
 
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
-        """Choose anew among all samples, whether they were kept or not."""
+        """Choose among all samples, whether they were kept or not."""
         if self.exponent is not None:
             self._check_odds(inputs.scores)
         n, scores = len(inputs), inputs.scores
         decided = np.zeros(n, np.uint8)
         scored = n - int(np.count_nonzero(np.isnan(scores)))
-        keep, out = self._keep(scored), scored - self._keep(scored)
+        out = left_out(self.fraction, scored)
+        keep = scored - out
+        # `visits_wrong` counts on each call: one call serves the outliers and doubt.
         wrong = visits_wrong(inputs) if self.reads_predictions else None
         if self.high is not None:
             outlier = Persistence(self.high, self.visits).find(inputs, out, wrong)
             decided[outlier] = Reason.OUTLIER
             out -= int(np.count_nonzero(outlier))
+            # Without a score, outliers take no part in the choice of the rest.
             scores = np.where(outlier, np.float32(np.nan), scores)
         if self.exponent is None:
             sign = np.float32(1.0 if self.remove == "lowest" else -1.0)
             lowest = smallest(lambda a, b: sign * scores[a:b], n, out, inputs.uniform)
             decided[lowest] = Reason.OUTLIER if self._removes_outliers else Reason.LEARNED
             return decided
-        drawn = smallest(self._rings(inputs, scores, wrong, keep), n, keep)
+        drawn = smallest(self._sampling_keys(inputs, scores, wrong, keep), n, keep)
         decided[~(drawn | np.isnan(scores))] = Reason.NOT_DRAWN
         return decided
 
-    def _rings(
-        self,
-        inputs: PolicyInput,
-        scores: NDArray[np.float32],
-        wrong: NDArray[np.uint8] | None,
-        keep: int,
+    def _sampling_keys(
+        self, inputs: PolicyInput, scores: NDArray[np.float32], wrong: NDArray[np.uint8] | None, keep: int
     ) -> Values:
-        """Return when the clocks of the samples ring: the first ``keep`` are kept, NaN takes no part."""
-        rare = self._rare(inputs.labels, keep)
+        """Return each sample's sampling key; the ``keep`` smallest are kept, NaN is skipped."""
         assert self.exponent is not None
+        power = np.float32(self.exponent if self.remove == "lowest" else -self.exponent)
+        rare = self._rare(inputs.labels, keep)
         doubt = np.float32(min(self.exponent * self.doubt, _MOST))
         expected = expectation(inputs, self.exponent) if self.calibrate else None
 
-        def rings(start: int, stop: int) -> NDArray[np.float32]:
+        def keys(start: int, stop: int) -> NDArray[np.float32]:
             block = scores[start:stop]
-            ring = self._clock(block if expected is None else expected(block), inputs.uniform(start, stop))
+            if expected is not None:
+                block = expected(block)
+            exponential = -np.log(inputs.uniform(start, stop))
+            log_score = np.log(np.maximum(block, np.float32(FLOOR)))
+            with np.errstate(divide="ignore"):  # a draw of exactly 1 gives log 0, which sorts first
+                key = np.asarray(np.log(exponential) - power * log_score, np.float32)
             if doubt and wrong is not None:
-                ring += doubt * np.log1p(wrong[start:stop], dtype=np.float32)
+                key += doubt * np.log1p(wrong[start:stop], dtype=np.float32)
             if rare is not None:
-                ring[rare[start:stop] & ~np.isnan(ring)] = -np.inf
-            return ring
+                key[rare[start:stop] & ~np.isnan(key)] = -np.inf
+            return key
 
-        return rings
+        return keys
 
     def _rare(self, labels: NDArray[np.int32] | None, keep: int) -> NDArray[np.bool_] | None:
-        """Return which samples are of a class that is kept whole, ``(N,)``; None where there is none."""
+        """Return which samples belong to a rare class, which is kept whole, ``(N,)``; None if none does."""
         if labels is None or not self.keep_rare:
             return None
         sizes = np.bincount(labels)
         rare = (sizes > 0) & (sizes * np.count_nonzero(sizes) <= keep)
         return rare[labels] if rare.any() else None
-
-    def _clock(self, scores: NDArray[np.float32], draws: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the logarithms of a block's exponential clocks: the first to ring are kept."""
-        assert self.exponent is not None
-        score = np.maximum(scores, np.float32(FLOOR))
-        power = np.float32(self.exponent if self.remove == "lowest" else -self.exponent)
-        ring = -np.log(draws)
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(ring) - power * np.log(score), np.float32)
 
     def _check_odds(self, scores: NDArray[np.float32]) -> None:
         lowest = float(np.nanmin(scores, initial=np.inf))
@@ -228,5 +213,5 @@ class Fraction(Policy):
             raise invalid(
                 "A soft Fraction needs scores of at least 0, since they are odds.",
                 f"{lowest:g} at sample {int(np.nanargmin(scores))}",
-                "Pass `scores=` to `record` that are not negative, or use exponent=None.",
+                "Pass non-negative `scores=` to `record`, or use exponent=None.",
             )

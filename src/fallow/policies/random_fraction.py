@@ -1,4 +1,4 @@
-"""A random subset each epoch: a control that no rule may claim to beat without showing it."""
+"""A random subset each epoch: the baseline that every other policy must beat."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from numpy.typing import NDArray
 
 from ..arrays.selection import smallest
 from ..errors import check_share
+from ._shares import left_out, scored, uniform_draws
 from .base import Policy, PolicyInput, Reason
 
 
 @dataclass(frozen=True)
 class RandomFraction(Policy):
-    r"""Leave out :math:`\mathrm{round}(f N)` samples drawn anew each epoch, whatever they score.
+    r"""Leave out :math:`\mathrm{round}(f N)` samples, drawn again each epoch, whatever their scores.
 
-    N counts the samples that have a score; one without is kept.
+    N counts the samples with a score; samples without one are kept.
 
     References:
         Repeated Random Sampling for Minimizing the Time-to-Accuracy of Learning (Okanovic et al., 2024)
 
     Args:
-        fraction: the share that is left out, in [0, 1).
+        fraction: the share to leave out, in [0, 1).
 
     Raises:
-        InvalidValue: for a share outside [0, 1).
+        InvalidValue: if a share is outside [0, 1).
 
     Example:
         >>> RandomFraction(0.3).kept_count(10)
@@ -43,7 +44,7 @@ class RandomFraction(Policy):
 
     def kept_count(self, n: int) -> int:
         """Return ``n - round(fraction * n)``, at least 1."""
-        return n - min(round(self.fraction * n), max(0, n - 1))
+        return n - left_out(self.fraction, n)
 
     @property
     def draws(self) -> bool:
@@ -52,14 +53,9 @@ class RandomFraction(Policy):
 
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Draw the subset of the planned epoch."""
-        n, scores = len(inputs), inputs.scores
-        scored = n - int(np.count_nonzero(np.isnan(scores)))
-
-        def lottery(start: int, stop: int) -> NDArray[np.float32]:
-            draw = inputs.uniform(start, stop)
-            return np.where(np.isnan(scores[start:stop]), np.float32(np.nan), draw)
-
+        n = len(inputs)
+        has_score = scored(inputs)
+        out = left_out(self.fraction, int(np.count_nonzero(has_score)))
         decided = np.zeros(n, np.uint8)
-        out = smallest(lottery, n, scored - self.kept_count(scored))
-        decided[out] = Reason.NOT_DRAWN
+        decided[smallest(uniform_draws(inputs, has_score), n, out)] = Reason.NOT_DRAWN
         return decided

@@ -10,53 +10,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.selection import blocks, kth_smallest
-from ..errors import check_flag, check_share, invalid, invalid_type
+from ..errors import check_flag, check_share, invalid
 from ._shares import scored
 from .base import Policy, PolicyInput, Reason
-from .persistence import AUTO, Persistence, check_high, check_within
+from .persistence import AUTO, Persistence, check_high, check_side, check_within
 
 FIRST_LOW = 0.05
-"""Where ``low="auto"`` begins, in nats: a probability of the label of 0.95."""
+"""Initial threshold of ``low="auto"``, in nats: the label has a probability of 0.95."""
 WRONG = (0.05, 0.075, 0.10)
-"""The share of removals that may turn out wrong: least, aimed at, most."""
+"""Accepted share of wrong removals: minimum, target, maximum."""
 FEWEST = 30
-"""An audit needs so many re-admitted samples."""
+"""Minimum number of re-admitted samples for an audit."""
 _LEARNED = "learned"
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Threshold(Policy):
-    r"""Leave out what scores under ``low`` (learned) or, visit after visit, over ``high`` (outlier).
+    r"""Leave out samples below ``low`` (learned), and those above ``high`` on several visits (outliers).
 
     .. math::
         s_i < \text{low} \Rightarrow \text{learned}, \qquad
         s_i > \text{high} \text{ on } v \text{ visits in a row} \Rightarrow \text{outlier}
 
-    Only a score of the epoch that just ended decides; a sample that was not measured stays as it was.
+    Only scores of the epoch that just ended count; a sample that was not measured stays as it was.
 
-    ``low="auto"`` holds the low threshold by an audit that costs nothing. Whenever learned samples came
-    back, by the schedule or for a floor, their fresh scores tell how many of the removals were wrong: the
-    share w of them that now score above the mean of all fresh scores, and so surprise more than the average
-    sample does. Outside 5 to 10 % the threshold is multiplied by :math:`0.075 / w`, at least by 1/2 and at
-    most by 2. It begins at 0.05 nats and needs a schedule that re-admits; fewer than 30 samples that came
-    back move nothing.
-    ``high="auto"`` finds persistent outliers where the data show two kinds of samples, see
-    :class:`fallow.policies.Persistence`. What was chosen stands in the ``notes`` of the history:
-    ``low``, ``high`` where there is one, and ``wrong_removals``, the share w, where an audit was made.
+    ``low="auto"`` controls the low threshold by an audit that costs nothing. Whenever learned samples come
+    back, by the schedule or for a floor, their fresh scores show which removals were wrong: those that now
+    score above the mean of all fresh scores. If their share w is outside 5 to 10 %, the threshold is
+    multiplied by :math:`0.075 / w`, at least by 1/2 and at most by 2. It starts at 0.05 nats and needs a
+    schedule that re-admits. Fewer than 30 re-admitted samples change nothing.
+
+    ``high="auto"`` finds persistent outliers if the data show two kinds of samples, see
+    :class:`fallow.policies.Persistence`. The ``notes`` of the history hold the values in use: ``low``,
+    ``high`` if there is one, and ``wrong_removals``, the share w, if an audit was made.
 
     References:
         Subsampling training data during artificial neural network training (US 2020/0302273 A1)
 
     Args:
-        low: in the unit of the score; ``"auto"``, or None for no low side.
-        high: in the unit of the score; ``"auto"``, or None for no high side.
-        visits: how many scores in a row must lie over ``high``; 1 to 255.
-        quantiles: read ``low`` and ``high`` as shares of all last scores instead.
+        low: in the unit of the score; ``"auto"``, or None for no low threshold.
+        high: in the unit of the score; ``"auto"``, or None for no high threshold.
+        visits: number of scores in a row that must be above ``high``; 1 to 255.
+        quantiles: whether ``low`` and ``high`` are quantiles of all last scores instead.
 
     Raises:
-        InvalidValue: where both sides are None, crossed, not finite, or no shares with ``quantiles``.
-        InvalidType: where a side is neither a number nor ``"auto"``.
+        InvalidValue: if both are None, ``low`` is not below ``high``, or one is not finite, or not in [0, 1]
+            with ``quantiles``.
+        InvalidType: if a threshold is neither a number nor ``"auto"``.
 
     Example:
         >>> Threshold(low=0.05, high=3.0)
@@ -71,51 +71,43 @@ class Threshold(Policy):
     quantiles: bool = False
 
     def __post_init__(self) -> None:
+        # A frozen dataclass can replace its fields only through object.__setattr__.
         object.__setattr__(self, "quantiles", check_flag("quantiles", self.quantiles))
         if self.low is None and self.high is None:
             raise invalid("A Threshold needs `low`, `high` or both.", "neither", "Try low=0.05.")
-        for name, value in (("low", self.low), ("high", self.high)):
-            if value is not None:
-                object.__setattr__(self, name, self._checked(name, value))
+        for name in ("low", "high"):
+            side = check_side(name, getattr(self, name))
+            if self.quantiles and side == AUTO:
+                raise invalid(f"`{name}` must be a share with quantiles=True.", repr(side))
+            if self.quantiles and side is not None:
+                check_share(name, side, closed=True, step="With quantiles=True both are shares.")
+            object.__setattr__(self, name, side)
         check_high(self.high, self.visits)
         if isinstance(self.low, float) and isinstance(self.high, float) and self.low >= self.high:
             raise invalid(
                 "`low` must be below `high`.",
                 f"low={self.low}, high={self.high}",
-                "Samples under `low` are learned, samples over `high` are outliers.",
+                "Samples below `low` are learned, samples above `high` are outliers.",
             )
-
-    def _checked(self, name: str, value: float | str) -> float | str:
-        if value == AUTO:
-            if self.quantiles:
-                raise invalid(f"`{name}` must be a share with quantiles=True.", repr(value))
-            return value
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise invalid_type(f'`{name}` must be a number or "auto".', repr(value))
-        if not abs(value) <= _LARGEST:
-            raise invalid(f"`{name}` must be a finite float32.", value, "Use None for no such side.")
-        if self.quantiles:
-            check_share(name, value, closed=True, step="With quantiles=True both are shares.")
-        return float(value)
 
     @property
     def finds_outliers(self) -> bool:
-        """Whether there is a high side."""
+        """Whether there is a high threshold."""
         return self.high is not None
 
     @property
     def reads_predictions(self) -> bool:
-        """Whether the high side finds itself."""
+        """Whether the high threshold is automatic."""
         return self.high == AUTO
 
     def check_range(self, low: float, high: float, score: str) -> None:
-        """Raise where a threshold lies where no score can: it would remove all or nothing."""
+        """Raise if a threshold is outside the range of the score."""
         if not self.quantiles:
             check_within("low", self.low, low, high, score)
             check_within("high", self.high, low, high, score)
 
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
-        """Judge the fresh scores; leave every other sample as it was."""
+        """Decide by the fresh scores; leave every other sample as it was."""
         low, high = self._limits(inputs)
         outlier = None
         if self.high == AUTO or (self.visits > 1 and high < math.inf):
@@ -125,52 +117,56 @@ class Threshold(Policy):
             rows = slice(start, stop)
             score = inputs.scores[rows]
             fresh = inputs.fresh[rows] & (score == score)
-            verdict = (score < low).view(np.uint8)  # 1 is Reason.LEARNED
+            verdict = (score < low).view(np.uint8)  # True is 1, and so is Reason.LEARNED: no copy
             if outlier is not None:
                 verdict = np.where(outlier[rows], np.uint8(Reason.OUTLIER), verdict)
             elif high < math.inf:
                 verdict = np.where(score > high, np.uint8(Reason.OUTLIER), verdict)
+            # Usually all samples of a block are fresh, and the verdict needs no merging.
             decided[rows] = verdict if fresh.all() else np.where(fresh, verdict, decided[rows])
         if self.low == AUTO:
             inputs.column(_LEARNED, np.bool_)[:] = decided == Reason.LEARNED
         return decided
 
     def _audited(self, inputs: PolicyInput) -> float:
-        """Return the low threshold, corrected by what became of the samples that were re-admitted."""
+        """Return the low threshold, adjusted by the fresh scores of re-admitted samples."""
         notes, scores = inputs.notes, inputs.scores
         low = notes.setdefault("low", FIRST_LOW)
         notes.pop("wrong_removals", None)
         fresh = inputs.fresh & scored(inputs)
-        back = fresh & inputs.column(_LEARNED, np.bool_)
-        count = int(np.count_nonzero(back))
+        readmitted = fresh & inputs.column(_LEARNED, np.bool_)
+        count = int(np.count_nonzero(readmitted))
         if count < FEWEST:
             return low
         mean = np.float32(scores.mean(dtype=np.float64, where=fresh))
-        wrong = int(np.count_nonzero(back & (scores > mean))) / count
+        wrong = int(np.count_nonzero(readmitted & (scores > mean))) / count
         notes["wrong_removals"] = wrong
-        least, aim, most = WRONG
+        least, target, most = WRONG
         if not least <= wrong <= most:
-            notes["low"] = low = low * min(max(aim / max(wrong, 1e-9), 0.5), 2.0)
+            notes["low"] = low = low * min(max(target / max(wrong, 1e-9), 0.5), 2.0)
         return low
 
     def _limits(self, inputs: PolicyInput) -> tuple[float, float]:
-        """Return both thresholds in the unit of the score; an automatic high one is not among them."""
+        """Return both thresholds in the unit of the score; an automatic high one counts as infinite."""
         low = self._audited(inputs) if self.low == AUTO else _number(self.low, -math.inf)
         high = _number(self.high, math.inf)
         if not self.quantiles:
             return low, high
-        scores, count = inputs.scores, int(np.count_nonzero(scored(inputs)))
+        scores = inputs.scores
+        count = int(np.count_nonzero(scored(inputs)))
         if not count:
             return -math.inf, math.inf
 
-        def at(rank: int) -> float:
+        def at_rank(rank: int) -> float:
             return kth_smallest(lambda a, b: scores[a:b], scores.size, min(max(rank, 1), count))
 
-        low = low if self.low is None else at(round(low * count) + 1)
-        high = high if self.high is None else at(round(high * count))
+        # The comparison is strict, so a share of `count` needs the next larger score as its threshold.
+        if self.low is not None:
+            low = at_rank(round(low * count) + 1)
+        if self.high is not None:
+            high = at_rank(round(high * count))
         return low, high
 
 
-def _number(side: float | str | None, without: float) -> float:
-    """Return a threshold that is a number, or what stands for none."""
-    return side if isinstance(side, float) else without
+def _number(side: float | str | None, default: float) -> float:
+    return side if isinstance(side, float) else default

@@ -1,12 +1,12 @@
-r"""What a score is, and the mathematics that all divergences share.
+r"""The base class of scores, and the mathematics that all divergences share.
 
 A divergence compares the label distribution q with the softmax output p at each *position* (a
-sample, or a pixel of it), and a sample's score is the mean over its valid positions. Against a
-class id y, q is one at y and zero elsewhere, and most divergences are a function of the surprisal
+sample, or a pixel of it). A sample's score is the mean over its valid positions. For a class id y,
+q is one at y and zero elsewhere, and most divergences depend on the surprisal alone:
 
 .. math:: s = -\log p_y
 
-alone, and nothing of the size of the logits has to be built but the softmax itself.
+Then only the softmax needs a tensor of the size of the logits.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ._inputs import aligned
 
 
 class Score(ABC):
-    """Measures each sample of a batch: one float a sample, low where the network is not surprised.
+    """A measure of each sample in a batch: one float per sample, low if the network is not surprised.
 
     Attributes:
-        name: the short name on the command line, beside the class name in kebab case.
+        name: the short name on the command line; the class name in kebab case works too.
         unit: "nats", or "" for a pure number.
-        range: the least and the greatest value that the score can take.
+        range: the smallest and the largest possible score.
     """
 
     name: ClassVar[str] = ""
@@ -46,11 +46,11 @@ class Score(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence(Score):
-    """The options that every divergence between labels and outputs has.
+    """A divergence between labels and outputs, with the options that all of them share.
 
     Args:
-        ignore_index: the target that stands for "not labelled".
-        bernoulli: whether each logit is a yes-or-no question of its own.
+        ignore_index: the target value that means "not labelled".
+        bernoulli: whether each logit is a separate yes-or-no question.
     """
 
     unit: ClassVar[str] = "nats"
@@ -61,10 +61,10 @@ class Divergence(Score):
 
 
 def is_no_score(scores: Tensor) -> Tensor:
-    """Return where ``scores`` say "no score": a bool tensor of the same shape.
+    """Return which entries of ``scores`` mean "no score": a bool tensor of the same shape.
 
-    Any value in (-1e-30, 0), both ends excluded, is read so, so that a weight does not hide it.
-    Zero of either sign is a score.
+    Any value in the open interval (-1e-30, 0) counts, so the mark survives multiplication by a
+    weight. Zero of either sign is a score.
 
     Example:
         >>> import torch
@@ -75,7 +75,8 @@ def is_no_score(scores: Tensor) -> Tensor:
 
 
 def weighed(weights: Tensor, values: Tensor) -> Tensor:
-    """Return ``weights * values``, where 0 times infinity is 0 and has no gradient."""
+    """Return ``weights * values``; a weight of 0 gives 0 without a gradient, even for infinite values."""
+    # Masking the product instead would leave a NaN gradient, since backward multiplies 0 by infinity.
     return weights * values.masked_fill(weights == 0, 0.0)
 
 
@@ -92,13 +93,13 @@ def per_sample(
 
     Args:
         logits: see :func:`fallow.scores.kl_divergence`.
-        targets: likewise. They are constants: no gradient flows into them.
+        targets: see :func:`fallow.scores.kl_divergence`; no gradient flows into them.
         between: (q, log p) -> divergence, ``(B, C, *spatial)`` twice -> ``(B, *spatial)``.
-        of_surprisal: the same divergence against class ids, as a function of ``-log p_y``, both
-            ``(B, *spatial)``. Without it the ids are written out as one-hot rows.
-        ignore_index: the target of a position to leave out. Probabilities are left out where all
-            C of them are equal to it.
-        bernoulli: whether each logit is a distribution of its own.
+        of_surprisal: the same divergence for class ids, as a function of ``-log p_y``, both
+            ``(B, *spatial)``. Without it, class ids are expanded to one-hot rows.
+        ignore_index: the target value of a position to leave out. A position with probabilities is
+            left out if all C of them equal it.
+        bernoulli: whether each logit is a separate yes-or-no question.
 
     Returns:
         ``(B,)``; ``NO_SCORE`` for a sample without a valid position.
@@ -106,21 +107,22 @@ def per_sample(
     logits, targets = aligned(logits, targets, ignore_index=ignore_index, bernoulli=bernoulli)
     if targets.is_floating_point():
         valid = (targets != ignore_index).any(1)
-        # Uniform where ignored: any distribution will do that has a finite gradient.
+        # Ignored positions become uniform: NaN gradients would spread through the masked mean.
         q = targets.where(valid.unsqueeze(1), 1 / logits.shape[1])
     else:
         valid = targets != ignore_index
         if of_surprisal is not None:
             surprisal = F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
             return _mean(of_surprisal(surprisal), valid)
+        # `ignore_index` is no column, so ignored ids become class 0; `_mean` drops their values.
         q = torch.zeros_like(logits).scatter_(1, targets.where(valid, 0).unsqueeze(1), 1.0)
     values = between(q, logits.log_softmax(1))
-    # Rounding may leave a divergence a hair below 0, where it would be read as "no score".
+    # Rounding may leave a divergence just below 0, which would be read as "no score".
     return _mean(values.masked_fill(is_no_score(values), 0.0), valid)
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean of the valid values, ``(B, *spatial) -> (B,)``, or that there are none."""
+    """Return the mean of the valid values, ``(B, *spatial) -> (B,)``, or ``NO_SCORE``."""
     if values.dim() > 1:
         count = valid.flatten(1).sum(1)
         values = values.where(valid, 0.0).flatten(1).sum(1) / count.clamp_min(1)

@@ -19,7 +19,7 @@ def hellinger(
 
     .. math:: \tfrac{1}{\sqrt 2} \|\sqrt q - \sqrt p\|_2 = (1 - \sum_c \sqrt{q_c p_c})^{1/2}
 
-    With class ids it is :math:`(1 - \sqrt{p_y})^{1/2}`. Where p = q the gradient is taken as zero.
+    With class ids it is :math:`(1 - \sqrt{p_y})^{1/2}`. The gradient at p = q is taken as zero.
 
     References:
         Neue Begründung der Theorie quadratischer Formen von unendlichvielen Veränderlichen
@@ -28,15 +28,15 @@ def hellinger(
     Args:
         logits: ``(B, C)`` or ``(B, C, *spatial)``, see :func:`kl_divergence`.
         targets: class ids ``(B, *spatial)`` or probabilities of the shape of ``logits``.
-        ignore_index: the target of positions to leave out.
-        bernoulli: each logit answers a yes-or-no question of its own; the mean over them.
+        ignore_index: the target value of positions to leave out.
+        bernoulli: treat each logit as a yes-or-no question; return the mean over them.
 
     Returns:
-        ``(B,)`` in [0, 1], no unit; ``NO_SCORE`` for a sample of which every target is ignored.
+        ``(B,)`` in [0, 1], no unit; ``NO_SCORE`` if all targets of the sample are ignored.
 
     Raises:
-        InvalidType: for a dtype that cannot be meant.
-        InvalidValue: as :func:`kl_divergence`.
+        InvalidType: if a dtype is invalid.
+        InvalidValue: if a shape or value is invalid, as in :func:`kl_divergence`.
 
     Example:
         >>> p, q = torch.rand(2, 4, 3, dtype=torch.float64).softmax(2)
@@ -50,13 +50,14 @@ def hellinger(
 
 
 def _between(q: Tensor, log_p: Tensor) -> Tensor:
-    # The norm's gradient at zero is zero in torch, where that of a square root is infinite.
+    # At zero, torch gives the norm a zero gradient, but a square root an infinite one.
     norm: Tensor = torch.linalg.vector_norm(q.sqrt() - (log_p / 2).exp(), dim=1)
     return norm / math.sqrt(2)
 
 
 def _of_surprisal(s: Tensor) -> Tensor:
-    squared = -torch.expm1(-s / 2)
+    squared = -torch.expm1(-s / 2)  # 1 - sqrt(p) without cancellation near p = 1
+    # Masking before and after keeps the infinite gradient of sqrt at 0 out of backward.
     equal = squared == 0
     return squared.masked_fill(equal, 1.0).sqrt().masked_fill(equal, 0.0)
 

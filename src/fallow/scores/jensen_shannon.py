@@ -25,15 +25,15 @@ def jensen_shannon(
     Args:
         logits: ``(B, C)`` or ``(B, C, *spatial)``, see :func:`kl_divergence`.
         targets: class ids ``(B, *spatial)`` or probabilities of the shape of ``logits``.
-        ignore_index: the target of positions to leave out.
-        bernoulli: each logit answers a yes-or-no question of its own; the mean over them.
+        ignore_index: the target value of positions to leave out.
+        bernoulli: treat each logit as a yes-or-no question; return the mean over them.
 
     Returns:
-        ``(B,)`` in nats, in [0, log 2]; ``NO_SCORE`` for a sample of which every target is ignored.
+        ``(B,)`` in nats, in [0, log 2]; ``NO_SCORE`` if all targets of the sample are ignored.
 
     Raises:
-        InvalidType: for a dtype that cannot be meant.
-        InvalidValue: as :func:`kl_divergence`.
+        InvalidType: if a dtype is invalid.
+        InvalidValue: if a shape or value is invalid, as in :func:`kl_divergence`.
 
     Example:
         >>> p, q = torch.rand(2, 4, 3, dtype=torch.float64).softmax(2)
@@ -47,14 +47,15 @@ def jensen_shannon(
 
 def _between(q: Tensor, log_p: Tensor) -> Tensor:
     p = log_p.exp()
-    # Where m underflows both weights are 0; the floor keeps its logarithm's gradient finite.
+    # If m underflows, both weights are 0; the floor keeps the gradient of its logarithm finite.
     log_m = ((p + q) / 2).clamp_min(torch.finfo(p.dtype).tiny).log()
     return (weighed(q, q.log() - log_m) + weighed(p, log_p - log_m)).sum(1) / 2
 
 
 def _of_surprisal(s: Tensor) -> Tensor:
-    # m is (1 + p) / 2 = 1 - rest / 2 at y, and p_c / 2 elsewhere.
-    p, rest = torch.exp(-s), -torch.expm1(-s)
+    # m is (1 + p) / 2 = 1 - rest / 2 at y, and p_c / 2 elsewhere. expm1 and log1p stay exact near p = 1.
+    p = torch.exp(-s)
+    rest = -torch.expm1(-s)
     return (rest * math.log(2) - weighed(p, s) - (1 + p) * torch.log1p(-rest / 2)) / 2
 
 

@@ -13,38 +13,37 @@ from .base import Divergence, per_sample, weighed
 def kl_divergence(
     logits: Tensor, targets: Tensor, *, ignore_index: int = -100, bernoulli: bool = False
 ) -> Tensor:
-    r"""Return the Kullback-Leibler divergence of each sample, loss and score in one.
+    r"""Return the Kullback-Leibler divergence of each sample: loss and score in one.
 
     .. math:: D(q \,\|\, p) = \sum_c q_c (\log q_c - \log p_c)
 
-    With class ids it is the cross-entropy to the last bit, and so is its gradient. With
-    probabilities it is the cross-entropy less the label's own entropy, which no network can get
-    below: 0 is a perfect answer with label smoothing, mixup or several annotators too, and the
-    gradient is the cross-entropy's.
+    With class ids, value and gradient equal those of the cross-entropy, to the last bit. With
+    probabilities, it is the cross-entropy minus the entropy of the label, which no network can
+    undercut. So 0 is a perfect answer under label smoothing, mixup or several annotators too, and
+    the gradient is still that of the cross-entropy.
 
     References:
         On Information and Sufficiency (Kullback and Leibler, 1951)
 
     Args:
-        logits: ``(B, C)`` before the softmax, or ``(B, C, *spatial)``, where a sample's score is
-            the mean over its valid positions. Half precision is computed in float32.
+        logits: ``(B, C)`` before the softmax, or ``(B, C, *spatial)``; then a sample's score is the
+            mean over its valid positions. Half precision is computed in float32.
         targets: class ids ``(B, *spatial)`` of any integer dtype, or probabilities of the shape of
-            ``logits``. They are constants: no gradient flows into them.
-        ignore_index: the target of positions to leave out. Probabilities are left out where all C
-            of them are equal to it.
-        bernoulli: each logit answers a yes-or-no question of its own: logits ``(B, *any)``,
-            targets of the same shape in [0, 1] (floats, bools or integers). The score is the *mean*
-            over the logits of a sample. Logits of shape ``(B,)`` are always read so.
+            ``logits``. No gradient flows into them.
+        ignore_index: the target value of positions to leave out. A position with probabilities is
+            left out if all C of them equal it.
+        bernoulli: treat each logit as a yes-or-no question: logits ``(B, *any)``, targets of the
+            same shape in [0, 1] (floats, bools or integers). The score is the *mean* over the
+            logits of a sample. Logits of shape ``(B,)`` are always treated this way.
 
     Returns:
         ``(B,)`` in nats, float32, or float64 for float64 logits; ``NO_SCORE`` (see
-        :func:`~fallow.scores.is_no_score`) for a sample of which every target is ignored.
+        :func:`~fallow.scores.is_no_score`) if all targets of the sample are ignored.
 
     Raises:
-        InvalidType: for a dtype that cannot be meant.
-        InvalidValue: for shapes that do not fit, and, where the targets live on the host, for a
-            value out of range. On an accelerator that cannot be known without waiting, so there it
-            is left to torch.
+        InvalidType: if a dtype is invalid.
+        InvalidValue: if shapes do not match, or a target on the host is out of range. Targets on an
+            accelerator are left to torch, since checking them would wait for the device.
 
     Example:
         >>> import torch
@@ -56,7 +55,7 @@ def kl_divergence(
         logits,
         targets,
         between=lambda q, log_p: weighed(q, q.log() - log_p).sum(1),
-        of_surprisal=lambda s: s,
+        of_surprisal=lambda s: s,  # the cross-entropy itself
         ignore_index=ignore_index,
         bernoulli=bernoulli,
     )

@@ -1,8 +1,8 @@
-"""Kullback-Leibler divergence of sequences, from hidden states and the weight of the output layer."""
+"""Kullback-Leibler divergence of sequences, from hidden states and the output layer's weight."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -15,22 +15,20 @@ from ._tokens import Tokens, check_temperature, read_tokens
 from .sequence import chunks, divergence, excess
 
 CHUNK = 1 << 25
-"""Logits that are made in one go at most, 128 MiB in float32; else an eighth of a batch's."""
+"""Maximum number of logits computed at a time, 128 MiB in float32; the target is 1/8 of the batch."""
 LEAST = 1 << 21
-"""And at least so many, 8 MiB: smaller products are slow."""
+"""Minimum number of logits at a time, 8 MiB: smaller products are slow."""
 Keep: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Measured(NamedTuple):
-    """What one pass over a batch of sequences gives.
+    """Loss and scores of a batch of sequences, from one pass.
 
     Attributes:
-        loss: the mean over the samples, ``()``; only it has a gradient.
-        scores: of each sample, ``(B,)``, in nats a token, without a graph.
-        tokens: the divergence of each token, ``(B, T)``, without a graph; ``NO_SCORE`` where there is no
-            target.
-        predicted: the likeliest token at each position, int64 ``(B, T)``, of a pass without gradients; else
-            None.
+        loss: the mean over the samples, ``()``; the only part with a gradient.
+        scores: the score of each sample, ``(B,)``, in nats a token, detached.
+        tokens: the divergence of each token, ``(B, T)``, detached; ``NO_SCORE`` for a token without a target.
+        predicted: the likeliest token at each position, int64 ``(B, T)``; None if gradients are enabled.
     """
 
     loss: Tensor
@@ -54,52 +52,52 @@ def linear_kl(
     documents: Tensor | None = None,
     samples: int | None = None,
 ) -> Measured:
-    r"""Return the loss of a batch of sequences and their scores, and never hold all of its logits.
+    r"""Return the loss and the scores of a batch of sequences without holding all of its logits.
 
     .. math:: z_{bt} = W h_{bt} + c, \qquad
         L = \frac{1}{B} \sum_b \frac{w_b}{|V_b|} \sum_{t \in V_b} k_{bt} \, s_{bt}
 
-    with :math:`s_{bt}` as in :func:`~fallow.scores.token_kl`. Logits are made for some thousand tokens at a
-    time, and their share of the gradient is added up in the same pass, so no logit is computed twice: three
-    products of 2 T V D operations as without chunks, and beside the gradients two blocks of logits. So the
-    weight of each token must be known before, and it is the loss that has a gradient, not the scores::
+    with :math:`s_{bt}` as in :func:`~fallow.scores.token_kl`. Logits are computed for a few thousand tokens
+    at a time, and their gradients are accumulated in the same pass, so no logit is computed twice. The cost
+    is three products of 2 T V D operations, as without blocks; the memory is the gradients and two blocks of
+    logits. The token weights must therefore be known in advance, and only the loss has a gradient::
 
         weights = subsampler.weights(index)
-        found = fallow.linear_kl(hidden, head.weight, tokens, shift=True, weights=weights)
-        subsampler.record(index, found.scores)
-        found.loss.backward()
+        result = fallow.linear_kl(hidden, head.weight, tokens, shift=True, weights=weights)
+        subsampler.record(index, result.scores)
+        result.loss.backward()
 
-    Under autocast products are computed in its type; sums, the softmax and the gradient of the weight are in
-    float32.
+    Under autocast, products are computed in its dtype; sums, the softmax and the gradient of the weight are
+    computed in float32.
 
     Args:
-        hidden: ``(B, T, D)``, what the output layer gets.
-        weight: ``(V, D)``, of the output layer; it may be shared with the embedding.
+        hidden: ``(B, T, D)``, the input of the output layer.
+        weight: ``(V, D)``, weight of the output layer; it may be shared with the embedding.
         targets: token ids ``(B, T)``, or probabilities ``(B, T, V)``.
-        bias: ``(V,)``, of the output layer.
-        weights: of each sample, ``(B,)``; all 1 by default.
+        bias: ``(V,)``, bias of the output layer.
+        weights: the weight of each sample, ``(B,)``; all 1 by default.
         keep: ``(N,) token divergences -> (N,) bool``, which tokens are trained on, see
-            :class:`~fallow.step_rules.TokenThreshold`. The others count in the scores. It is asked block by
-            block, so each token must be judged by itself.
-        teacher: hidden states ``(B, T, D')`` and output weight ``(V, D')`` of a teacher, whose softmax at the
-            same temperature takes the place of the targets; where ``targets`` are ignored it is too.
-        ignore_index: the target of tokens to leave out.
-        shift: position t predicts the target of position t + 1. A teacher's states stay where they are.
-        temperature: of the softmax.
+            :class:`~fallow.step_rules.TokenThreshold`. The others still count in the scores. It is called
+            block by block, so it must judge each token by itself.
+        teacher: hidden states ``(B, T, D')`` and output weight ``(V, D')`` of a teacher. Its softmax at the
+            same temperature replaces the targets, except where ``targets`` are ignored.
+        ignore_index: the target value of tokens to leave out.
+        shift: position t predicts the target of position t + 1. A teacher's states are not shifted.
+        temperature: temperature of the softmax.
         documents: the document of each token, ``(B, T)``, see :func:`~fallow.sequence_kl`.
-        samples: how many documents there are.
+        samples: the number of documents.
 
     Returns:
         The loss, the scores and the divergence of each token.
 
     Raises:
-        InvalidType: for a dtype that cannot be meant.
-        InvalidValue: for shapes that do not fit, and, where they live on the host, for values out of range.
+        InvalidType: if a dtype is invalid.
+        InvalidValue: if shapes do not match, or a value on the host is out of range.
 
     Example:
         >>> hidden = torch.zeros(2, 5, 4, requires_grad=True)
-        >>> found = linear_kl(hidden, torch.zeros(8, 4), torch.ones(2, 5, dtype=torch.long))
-        >>> found.scores.exp().round().tolist()
+        >>> result = linear_kl(hidden, torch.zeros(8, 4), torch.ones(2, 5, dtype=torch.long))
+        >>> result.scores.exp().round().tolist()
         [8.0, 8.0]
     """
     _check_kinds(hidden, weight)
@@ -122,8 +120,8 @@ def linear_kl(
             or teacher[0].shape[:2] != hidden.shape[:2]
             or len(teacher[1]) != len(weight)
         ):
-            found = f"{tuple(teacher[0].shape)} and {tuple(teacher[1].shape)}"
-            raise invalid("A teacher's states and weight must be (B, T, D') and (V, D').", found)
+            shapes = f"{tuple(teacher[0].shape)} and {tuple(teacher[1].shape)}"
+            raise invalid("A teacher's states and weight must be (B, T, D') and (V, D').", shapes)
         teacher = teacher[0].detach().flatten(0, 1), teacher[1].detach()
     shares = _shares(tokens, weights, torch.float64 if hidden.dtype == torch.float64 else torch.float32)
     graph = torch.is_grad_enabled()
@@ -134,7 +132,10 @@ def linear_kl(
     )
     with torch.no_grad():
         scores = tokens.mean(values)
-    predicted = None if graph else torch.cat([tokens.group[:0], *work.predicted]).view(tokens.shape)
+    predicted = None
+    if not graph:
+        # The empty slice gives an empty batch its int64 dtype and device.
+        predicted = torch.cat([tokens.group[:0], *work.predicted]).view(tokens.shape)
     return Measured(loss, scores, values.where(tokens.valid, NO_SCORE).view(tokens.shape), predicted)
 
 
@@ -155,28 +156,28 @@ def _check_layer(hidden: Tensor, weight: Tensor, bias: Tensor | None, name: str)
 
 
 def _shares(tokens: Tokens, weights: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Return the weight of each token in the loss, ``(N,)``: that of its sample's mean in the batch's."""
+    """Return the weight of each token in the loss, ``(N,)``: the mean over samples of token means."""
     counts = tokens.counts()
-    of_samples = 1.0 / (counts.clamp_min(1) * (counts > 0).sum().clamp_min(1)).to(dtype)
+    sample_shares = 1.0 / (counts.clamp_min(1) * (counts > 0).sum().clamp_min(1)).to(dtype)
     if weights is not None:
         if weights.shape != counts.shape:
             raise invalid(f"`weights` must be ({len(counts)},), one a sample.", tuple(weights.shape))
-        of_samples = of_samples * weights.detach().to(of_samples.device, dtype)
+        sample_shares = sample_shares * weights.detach().to(sample_shares.device, dtype)
     if not tokens.samples:
         return torch.zeros(len(tokens.group), dtype=dtype, device=tokens.group.device)
-    return of_samples[tokens.group].where(tokens.valid, 0.0)
+    return sample_shares[tokens.group].where(tokens.valid, 0.0)
 
 
 class _Work:
     """The part of a pass that has no gradient.
 
     Args:
-        tokens: what is predicted.
-        shares: of each token in the loss, ``(N,)``.
-        keep: which tokens are trained on, by their divergence; None for all.
+        tokens: the tokens to predict.
+        shares: weight of each token in the loss, ``(N,)``.
+        keep: which tokens are trained on, given their divergence; None for all.
         teacher: states ``(N, D')`` and weight ``(V, D')``, or None.
-        temperature: of the softmax.
-        graph: whether gradients are wanted.
+        temperature: temperature of the softmax.
+        graph: whether gradients are needed.
     """
 
     def __init__(
@@ -191,19 +192,22 @@ class _Work:
         self.tokens, self.shares, self.keep, self.graph = tokens, shares, keep, graph
         self.teacher, self.temperature = teacher, temperature
         self.predicted: list[Tensor] = []
-        # Relative to the largest, so that half precision does not lose them.
+        # Shares are divided by the largest for the products, since half precision would underflow.
         tiny = torch.finfo(shares.dtype).tiny
         self.largest = shares.abs().max().clamp_min(tiny) if shares.numel() else shares.sum()
 
     def log_softmax(self, rows: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Return the log-probabilities of some hidden states, ``(n, D) -> (n, V)``."""
         z = rows @ weight.t()
-        z = z if bias is None else z + bias
+        if bias is not None:
+            z = z + bias
         z = z.to(dtype)
-        return (z if self.temperature == 1.0 else z.div_(self.temperature)).log_softmax(1)
+        if self.temperature != 1.0:
+            z = z.div_(self.temperature)
+        return z.log_softmax(1)
 
     def targets(self, rows: slice, dtype: torch.dtype) -> Tensor:
-        """Return the targets of some tokens; those of a teacher as probabilities ``(n, V)``."""
+        """Return the targets of some tokens; a teacher gives probabilities ``(n, V)``."""
         if self.teacher is None:
             return self.tokens.targets[rows]
         states, weight = self.teacher
@@ -211,7 +215,7 @@ class _Work:
 
 
 class _LinearKL(torch.autograd.Function):
-    """Loss and divergences of tokens; the gradients are made on the way and kept for the backward pass."""
+    """Loss and divergences of tokens; gradients are computed in forward and kept for the backward pass."""
 
     @staticmethod
     def forward(
@@ -221,8 +225,10 @@ class _LinearKL(torch.autograd.Function):
         dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         cast = torch.is_autocast_enabled(device) and dtype != torch.float64
         product = torch.get_autocast_dtype(device) if cast else weight.dtype
+        # Autocast is off inside: it would cast the float32 sums and softmax too, not only the products.
         with torch.autocast(device, enabled=False):
-            parts = _Gradients.of(ctx.needs_input_grad if work.graph else (False,) * 3, hidden, weight, dtype)
+            needed = ctx.needs_input_grad if work.graph else (False,) * 3
+            parts = _Gradients(needed, hidden, weight, dtype)
             states, matrix = hidden.to(product), weight.to(product)
             offset = None if bias is None else bias.to(product)
             values = torch.zeros(len(hidden), dtype=dtype, device=hidden.device)
@@ -232,12 +238,12 @@ class _LinearKL(torch.autograd.Function):
                 valid, shares = work.tokens.valid[rows], work.shares[rows]
                 log_p = work.log_softmax(states[rows], matrix, offset, dtype)
                 targets = work.targets(rows, dtype)
-                values[rows] = found = divergence(log_p, targets, valid)
+                values[rows] = block = divergence(log_p, targets, valid)
                 if not work.graph:
                     work.predicted.append(log_p.argmax(1))
                 if work.keep is not None:
-                    shares = shares.where(work.keep(found), 0.0)
-                loss += (found * shares).where(shares != 0, 0.0).sum()
+                    shares = shares.where(work.keep(block), 0.0)
+                loss += (block * shares).where(shares != 0, 0.0).sum()
                 if parts.wanted:
                     p = excess(log_p.exp_(), targets, valid).masked_fill_((shares == 0)[:, None], 0.0)
                     parts.add(rows, p.to(product), states[rows], matrix, shares / work.largest)
@@ -252,50 +258,45 @@ class _LinearKL(torch.autograd.Function):
         ctx: Any, upstream: Tensor, _: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         if ctx.parts is None:
-            step = "Call linear_kl again: its gradients are handed out once, so that no copy of them is held."
+            step = "Call linear_kl again: it hands its gradients out once, without keeping a copy."
             raise wrong_state("The loss of linear_kl went through backward before.", step)
-        parts, ctx.parts = ctx.parts, None
+        parts: _Gradients = ctx.parts
+        ctx.parts = None
         parts.scale(upstream)
-        return parts.hidden, parts.weight, parts.bias, None  # autograd brings them to the inputs' types
+        return parts.hidden, parts.weight, parts.bias, None  # autograd casts them to the inputs' dtypes
 
 
 class _Gradients:
-    """The gradients of the loss as they are added up, in float32 or float64; None where not wanted."""
+    """Running sums of the loss's gradients, in float32 or float64; None for those not needed."""
 
-    def __init__(self, hidden: Tensor | None, weight: Tensor | None, bias: Tensor | None) -> None:
-        self.hidden, self.weight, self.bias = hidden, weight, bias
-
-    @staticmethod
-    def of(wanted: tuple[bool, ...], hidden: Tensor, weight: Tensor, dtype: torch.dtype) -> _Gradients:
-        """Return zeros for those that are wanted, of hidden states, weight and bias."""
-        return _Gradients(
-            torch.empty_like(hidden, dtype=dtype) if wanted[0] else None,
-            torch.zeros_like(weight, dtype=dtype) if wanted[1] else None,
-            torch.zeros(len(weight), dtype=dtype, device=weight.device) if wanted[2] else None,
-        )
+    def __init__(self, needed: Sequence[bool], hidden: Tensor, weight: Tensor, dtype: torch.dtype) -> None:
+        # `add` writes every row of the gradient of the hidden states, so it may start empty.
+        self.hidden = torch.empty_like(hidden, dtype=dtype) if needed[0] else None
+        self.weight = torch.zeros_like(weight, dtype=dtype) if needed[1] else None
+        self.bias = torch.zeros(len(weight), dtype=dtype, device=weight.device) if needed[2] else None
 
     @property
     def wanted(self) -> bool:
-        """Whether there is any."""
+        """Whether any gradient is needed."""
         return any(part is not None for part in (self.hidden, self.weight, self.bias))
 
     def add(self, rows: slice, p: Tensor, states: Tensor, matrix: Tensor, shares: Tensor) -> None:
-        """Add what some tokens give, whose softmax less the targets is ``p (n, V)``."""
+        """Add the part of some tokens; ``p (n, V)`` is their softmax minus the targets."""
         column = shares.unsqueeze(1)
         if self.hidden is not None:
             self.hidden[rows] = (p @ matrix).to(self.hidden.dtype) * column
         if self.weight is not None:
-            # A state that does not count may be NaN, and 0 times NaN would go into the sum.
+            # A state without weight may be NaN, and 0 times NaN would spoil the sum.
             states = (states * column).masked_fill_(column == 0, 0.0).to(p.dtype)
             if p.dtype == self.weight.dtype:
-                self.weight.addmm_(p.t(), states)
+                self.weight.addmm_(p.t(), states)  # without a second (V, D) tensor
             else:
                 self.weight += p.t() @ states
         if self.bias is not None:
             self.bias += shares.to(self.bias.dtype) @ p.to(self.bias.dtype)
 
     def scale(self, factor: Tensor) -> None:
-        """Multiply all by a number, in place."""
+        """Multiply all of them by ``factor``, in place."""
         for part in (self.hidden, self.weight, self.bias):
             if part is not None:
                 part.mul_(factor.to(part.dtype))

@@ -1,4 +1,4 @@
-"""A score less the mean of its batch."""
+"""A score minus the mean of its batch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from .base import NO_SCORE, Score, is_no_score
 
 @dataclass(frozen=True)
 class RelativeToBatch(Score):
-    r"""Another score less its mean over the batch, :math:`s_i - \frac{1}{B} \sum_j s_j`, in its unit.
+    r"""Another score minus its mean over the batch, :math:`s_i - \frac{1}{B} \sum_j s_j`, in its unit.
 
-    All scores of a batch come from one state of the network, so they compare with each other where the scores
-    of an epoch's first and last batch do not. The mean goes over the rows that have a finite score; rows
-    without a score keep ``NO_SCORE``, and a bad row stays bad and alone. With several ranks the batch is the
-    rank's own.
+    All scores of a batch come from the same state of the network, so they are comparable; those of an epoch's
+    first and last batch are not. The mean covers the rows with a finite score. Rows without a score keep
+    ``NO_SCORE``; a non-finite row stays so and affects no other. Each rank uses its own batch.
 
-    Its rows see each other: the same sample scores otherwise in another batch.
+    A sample's score therefore depends on the batch that it is in.
 
     References:
         Inconsistency Biases in Dynamic Data Pruning (Zhou et al., 2026)
 
     Args:
-        score: what is measured.
+        score: the score to compare within the batch.
 
     Example:
         >>> import torch
@@ -41,7 +40,8 @@ class RelativeToBatch(Score):
         scores = self.score(outputs, targets)
         unscored = is_no_score(scores)
         counted = scores.isfinite() & ~unscored
+        # clamp_min serves a batch without a single finite score.
         mean = scores.where(counted, 0.0).sum() / counted.sum().clamp_min(1)
         relative = scores - mean
-        # A difference a hair below 0 would be read as "no score"; 0 is a score, and not below the mean.
+        # A difference just below 0 would be read as "no score", so it is rounded to 0.
         return relative.masked_fill(is_no_score(relative), 0.0).masked_fill(unscored, NO_SCORE)

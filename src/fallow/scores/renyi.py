@@ -14,19 +14,14 @@ from .base import Divergence, per_sample
 
 
 def renyi(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    alpha: float = 0.5,
-    ignore_index: int = -100,
-    bernoulli: bool = False,
+    logits: Tensor, targets: Tensor, *, alpha: float = 0.5, ignore_index: int = -100, bernoulli: bool = False
 ) -> Tensor:
     r"""Return the Rényi divergence of each sample.
 
     .. math:: D_\alpha(q \,\|\, p) = \frac{1}{\alpha - 1} \log \sum_c q_c^\alpha \, p_c^{1 - \alpha}
 
     It grows with alpha and tends to :func:`kl_divergence` as alpha tends to 1. With class ids it is
-    :math:`-\log p_y` for every alpha; the orders differ for probabilities.
+    :math:`-\log p_y` for every alpha; alpha matters only for probabilities.
 
     References:
         On Measures of Entropy and Information (Rényi, 1961)
@@ -35,15 +30,15 @@ def renyi(
         logits: ``(B, C)`` or ``(B, C, *spatial)``, see :func:`kl_divergence`.
         targets: class ids ``(B, *spatial)`` or probabilities of the shape of ``logits``.
         alpha: the order, above 0 and not 1.
-        ignore_index: the target of positions to leave out.
-        bernoulli: each logit answers a yes-or-no question of its own; the mean over them.
+        ignore_index: the target value of positions to leave out.
+        bernoulli: treat each logit as a yes-or-no question; return the mean over them.
 
     Returns:
-        ``(B,)`` in nats; ``NO_SCORE`` for a sample of which every target is ignored.
+        ``(B,)`` in nats; ``NO_SCORE`` if all targets of the sample are ignored.
 
     Raises:
-        InvalidType: for a dtype that cannot be meant.
-        InvalidValue: for an alpha that is not above 0 or is 1, and as :func:`kl_divergence`.
+        InvalidType: if a dtype is invalid.
+        InvalidValue: if alpha is not positive or is 1, or as in :func:`kl_divergence`.
 
     Example:
         >>> p, q = torch.rand(2, 4, 3, dtype=torch.float64).softmax(2)
@@ -54,6 +49,7 @@ def renyi(
     _check_alpha(alpha)
 
     def between(q: Tensor, log_p: Tensor) -> Tensor:
+        # For alpha > 1 a class with q = p = 0 would give -inf + inf.
         terms = (alpha * q.log() + (1 - alpha) * log_p).masked_fill(q == 0, -math.inf)
         return torch.logsumexp(terms, 1) / (alpha - 1)
 
@@ -79,18 +75,12 @@ class Renyi(Divergence):
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the divergence of each sample, ``(B,)`` in nats."""
         return renyi(
-            outputs,
-            targets,
-            alpha=self.alpha,
-            ignore_index=self.ignore_index,
-            bernoulli=self.bernoulli,
+            outputs, targets, alpha=self.alpha, ignore_index=self.ignore_index, bernoulli=self.bernoulli
         )
 
 
 def _check_alpha(alpha: float) -> None:
     if not 0 < alpha < math.inf or alpha == 1:
         raise invalid(
-            "`alpha` must be above 0, finite and not 1.",
-            alpha,
-            "For alpha = 1 take the KL divergence.",
+            "`alpha` must be above 0, finite and not 1.", alpha, "For alpha = 1 use the KL divergence."
         )

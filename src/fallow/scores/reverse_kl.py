@@ -19,16 +19,16 @@ def reverse_kl(
     ignore_index: int = -100,
     bernoulli: bool = False,
 ) -> Tensor:
-    r"""Return the reverse Kullback-Leibler divergence of each sample, which is bounded.
+    r"""Return the reverse Kullback-Leibler divergence of each sample; it is bounded.
 
     .. math::
 
         D(p \,\|\, q') = \sum_c p_c (\log p_c - \log q'_c), \qquad
         q' = (1 - \epsilon) q + \epsilon / C
 
-    Against a label without doubt the divergence itself is infinite, hence the smoothing. A wrong
-    label costs at most :math:`\log(C / \epsilon)`, so this score is calmer under label noise than
-    :func:`kl_divergence`. It is zero where p = q'; where p = q it is about :math:`\epsilon`.
+    The smoothing keeps the divergence finite for one-hot labels. A wrong label costs at most
+    :math:`\log(C / \epsilon)`, so label noise moves this score less than :func:`kl_divergence`. It
+    is zero for p = q', and about :math:`\epsilon` for p = q.
 
     References:
         Symmetric Cross Entropy for Robust Learning with Noisy Labels (Wang et al., 2019)
@@ -36,17 +36,17 @@ def reverse_kl(
     Args:
         logits: ``(B, C)`` or ``(B, C, *spatial)``, see :func:`kl_divergence`.
         targets: class ids ``(B, *spatial)`` or probabilities of the shape of ``logits``.
-        smoothing: the share :math:`\epsilon` of the uniform distribution in q', in (0, 1). At 0.01
-            a learned sample scores 0.01 and a hopeless one 4.6 + log C.
-        ignore_index: the target of positions to leave out.
-        bernoulli: each logit answers a yes-or-no question of its own; the mean over them.
+        smoothing: the share :math:`\epsilon` of the uniform distribution in q', in (0, 1). At 0.01,
+            a learned sample scores 0.01 and a confidently wrong one 4.6 + log C.
+        ignore_index: the target value of positions to leave out.
+        bernoulli: treat each logit as a yes-or-no question; return the mean over them.
 
     Returns:
-        ``(B,)`` in nats; ``NO_SCORE`` for a sample of which every target is ignored.
+        ``(B,)`` in nats; ``NO_SCORE`` if all targets of the sample are ignored.
 
     Raises:
-        InvalidType: for a dtype that cannot be meant.
-        InvalidValue: for a smoothing outside (0, 1), and as :func:`kl_divergence`.
+        InvalidType: if a dtype is invalid.
+        InvalidValue: if the smoothing is outside (0, 1), or as in :func:`kl_divergence`.
 
     Example:
         >>> import math, torch
@@ -56,6 +56,7 @@ def reverse_kl(
     """
     _check_smoothing(smoothing)
 
+    # There is no `of_surprisal`: even for class ids the value depends on the entropy of p.
     def between(q: Tensor, log_p: Tensor) -> Tensor:
         log_q = ((1 - smoothing) * q + smoothing / q.shape[1]).log()
         return weighed(log_p.exp(), log_p - log_q).sum(1)

@@ -1,4 +1,4 @@
-"""Kullback-Leibler divergence of sequences, from logits: a token's, and its mean over a sequence."""
+"""Kullback-Leibler divergence of tokens, and its mean over a sequence, from logits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._tokens import Tokens, check_temperature, read_tokens
 from .base import Score, is_no_score
 
 CHUNK = 1 << 23
-"""Logits that are looked at in one go: 32 MiB in float32."""
+"""Number of logits processed at a time: 32 MiB in float32."""
 
 
 def token_kl(
@@ -30,26 +30,26 @@ def token_kl(
 
     .. math:: s_{bt} = \sum_v q_{btv} (\log q_{btv} - \log p_{btv}), \qquad p = \mathrm{softmax}(z / \tau)
 
-    With token ids it is the token's surprisal, the cross-entropy. No second tensor of the size of the logits
-    is made but their gradient, which is written block by block.
+    With token ids it is the token's surprisal, the cross-entropy. The gradient is the only other tensor of
+    the size of the logits, and it is written block by block.
 
     Args:
         logits: ``(B, T, V)`` before the softmax. Half precision is computed in float32.
-        targets: token ids ``(B, T)``, or probabilities ``(B, T, V)``, as of a teacher. They are constants.
-        ignore_index: the target of tokens to leave out; of probabilities where all V are equal to it.
-        shift: position t predicts the target of position t + 1, as where ``targets`` are the input.
-        temperature: :math:`\tau`, of the network's softmax; a teacher's probabilities come at theirs. The
-            gradient falls with :math:`1 / \tau`; where the loss is mixed with another, multiply it by
-            :math:`\tau^2`.
+        targets: token ids ``(B, T)``, or probabilities ``(B, T, V)``, such as a teacher's. No gradient flows
+            into them.
+        ignore_index: the target value of tokens to leave out; with probabilities, all V must equal it.
+        shift: position t predicts the target of position t + 1. Use it if ``targets`` are the input.
+        temperature: :math:`\tau` of the network's softmax; a teacher's probabilities must already have their
+            own. The gradient is proportional to :math:`1 / \tau`; to mix the loss with another, multiply it
+            by :math:`\tau^2`.
 
     Returns:
-        ``(B, T)``, float32, or float64 for float64 logits; ``NO_SCORE`` where there is no target. With
-        ``shift`` it stands at the position that predicts.
+        ``(B, T)``, float32, or float64 for float64 logits; ``NO_SCORE`` for a token without a target. With
+        ``shift``, each value is at the position that predicts the token.
 
     Raises:
-        InvalidType: for a dtype that cannot be meant.
-        InvalidValue: for shapes that do not fit, and, where the targets live on the host, for a value out of
-            range.
+        InvalidType: if a dtype is invalid.
+        InvalidValue: if shapes do not match, or a target on the host is out of range.
 
     References:
         Distilling the Knowledge in a Neural Network (Hinton, Vinyals and Dean, 2015), for the temperature.
@@ -74,29 +74,28 @@ def sequence_kl(
     documents: Tensor | None = None,
     samples: int | None = None,
 ) -> Tensor:
-    r"""Return the mean divergence over the tokens of each sequence, loss and score in one.
+    r"""Return the mean divergence over the tokens of each sequence: loss and score in one.
 
     .. math:: s_b = \frac{1}{|V_b|} \sum_{t \in V_b} s_{bt}, \qquad \mathrm{perplexity}_b = e^{s_b}
 
-    where :math:`V_b` are the tokens of a sequence that have a target.
+    :math:`V_b` are the tokens of sequence b that have a target.
 
     Args:
         logits: see :func:`token_kl`.
-        targets: likewise.
-        ignore_index: likewise.
-        shift: likewise; nothing is predicted across the end of a document.
-        temperature: likewise.
-        documents: for rows that hold several documents: the number of each token's document in the batch,
-            ``(B, T)`` from 0, -1 for padding. Then a sample is a document, and not a row.
-        samples: how many documents there are; needed where ``documents`` lie on an accelerator.
+        targets: see :func:`token_kl`.
+        ignore_index: see :func:`token_kl`.
+        shift: see :func:`token_kl`; nothing is predicted across the end of a document.
+        temperature: see :func:`token_kl`.
+        documents: for rows that hold several documents: the document of each token, ``(B, T)``, counted from
+            0 in the batch, -1 for padding. Then each document is a sample.
+        samples: the number of documents; required if ``documents`` are on an accelerator.
 
     Returns:
-        ``(B,)``, or ``(samples,)`` with ``documents``; ``NO_SCORE`` for a sample without a token that has a
-        target.
+        ``(B,)``, or ``(samples,)`` with ``documents``; ``NO_SCORE`` for a sample without a target.
 
     Raises:
-        InvalidType: for a dtype that cannot be meant.
-        InvalidValue: for shapes that do not fit, and, where they live on the host, for values out of range.
+        InvalidType: if a dtype is invalid.
+        InvalidValue: if shapes do not match, or a value on the host is out of range.
 
     Example:
         >>> packed, labels = torch.zeros(1, 4, 8), torch.tensor([[5, 6, 7, 1]])
@@ -112,9 +111,9 @@ class SequenceKL(Score):
     """The mean divergence over the tokens of a sequence, see :func:`sequence_kl`.
 
     Args:
-        ignore_index: the target of tokens to leave out.
+        ignore_index: the target value of tokens to leave out.
         shift: whether position t predicts the target of position t + 1.
-        temperature: of the network's softmax.
+        temperature: temperature of the network's softmax.
 
     Example:
         >>> SequenceKL(shift=True)(torch.zeros(2, 4, 8), torch.ones(2, 4, dtype=torch.long)).shape
@@ -131,11 +130,7 @@ class SequenceKL(Score):
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the divergence of each sequence, ``(B,)`` in nats a token."""
         return sequence_kl(
-            outputs,
-            targets,
-            ignore_index=self.ignore_index,
-            shift=self.shift,
-            temperature=self.temperature,
+            outputs, targets, ignore_index=self.ignore_index, shift=self.shift, temperature=self.temperature
         )
 
 
@@ -155,14 +150,14 @@ def _read(
 
 def _per_token(logits: Tensor, tokens: Tokens, temperature: float) -> Tensor:
     flat = logits.reshape(-1, logits.shape[-1])
-    found: Tensor = _TokenKL.apply(  # type: ignore[no-untyped-call]
+    values: Tensor = _TokenKL.apply(  # type: ignore[no-untyped-call]
         flat, tokens.targets, tokens.valid, check_temperature(temperature)
     )
-    return found
+    return values
 
 
 class _TokenKL(torch.autograd.Function):
-    """Divergences of tokens; what is kept for the backward pass is one number a token."""
+    """Divergences of tokens; only one number per token is saved for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, valid: Tensor, temperature: float) -> Tensor:
@@ -174,10 +169,12 @@ class _TokenKL(torch.autograd.Function):
             normalisers[rows] = z.logsumexp(1)
             log_p = z.sub_(normalisers[rows, None])
             values[rows] = divergence(log_p, targets[rows], valid[rows])
+        # Backward computes the softmax again from the logits, which are in memory anyway.
         ctx.save_for_backward(logits, targets, valid, normalisers)
         ctx.temperature = temperature
         return values
 
+    # Autograd cannot differentiate the in-place operations below: a second derivative must raise.
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
@@ -193,29 +190,29 @@ class _TokenKL(torch.autograd.Function):
 
 
 def chunks(rows: int, classes: int, size: int = CHUNK) -> list[slice]:
-    """Return slices of ``rows`` that hold about ``size`` logits each, none of them much smaller.
+    """Split ``rows`` into slices of nearly equal length with about ``size`` logits each.
 
     >>> chunks(10, 4, 16)
     [slice(0, 4, None), slice(4, 7, None), slice(7, 10, None)]
     """
-    number = -(-rows // max(1, size // classes))
-    edges = [-(-rows * place // max(1, number)) for place in range(number + 1)]
+    count = -(-rows // max(1, size // classes))  # -(-a // b) rounds up
+    edges = [-(-rows * i // max(1, count)) for i in range(count + 1)]
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def divergence(log_p: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
-    """Return the divergence of rows from their log-probabilities ``(N, V)``: ``(N,)``, 0 where not valid."""
+    """Return the divergence of rows with log-probabilities ``(N, V)``: ``(N,)``, 0 for invalid rows."""
     if targets.is_floating_point():
         q = targets.to(log_p.dtype).where(valid.unsqueeze(1), 0.0)
-        found = (q.xlogy(q) - (q * log_p).masked_fill_(q == 0, 0.0)).sum(1)
-        return found.masked_fill(is_no_score(found), 0.0)
-    at = targets.where(valid, 0).unsqueeze(1)
-    return log_p.gather(1, at).squeeze(1).neg().where(valid, 0.0)
+        values = (q.xlogy(q) - (q * log_p).masked_fill_(q == 0, 0.0)).sum(1)
+        return values.masked_fill(is_no_score(values), 0.0)
+    ids = targets.where(valid, 0).unsqueeze(1)  # gather cannot take ignore_index
+    return log_p.gather(1, ids).squeeze(1).neg().where(valid, 0.0)
 
 
 def excess(p: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
-    """Return ``p - q`` in place of ``p (N, V)``: the divergence's gradient in the logits."""
+    """Return ``p - q``, in place in ``p (N, V)``: the divergence's gradient with respect to the logits."""
     if targets.is_floating_point():
         return p.sub_(targets.to(p.dtype))
-    at = targets.where(valid, 0).unsqueeze(1)
-    return p.scatter_add_(1, at, p.new_full((1, 1), -1.0).expand_as(at))
+    ids = targets.where(valid, 0).unsqueeze(1)
+    return p.scatter_add_(1, ids, p.new_full((1, 1), -1.0).expand_as(ids))

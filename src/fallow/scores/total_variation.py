@@ -14,7 +14,7 @@ from .base import Divergence, per_sample
 def total_variation(
     logits: Tensor, targets: Tensor, *, ignore_index: int = -100, bernoulli: bool = False
 ) -> Tensor:
-    r"""Return the total variation distance of each sample: the probability in the wrong place.
+    r"""Return the total variation distance of each sample: the share of misplaced probability.
 
     .. math:: \tfrac12 \sum_c |q_c - p_c|
 
@@ -26,15 +26,15 @@ def total_variation(
     Args:
         logits: ``(B, C)`` or ``(B, C, *spatial)``, see :func:`kl_divergence`.
         targets: class ids ``(B, *spatial)`` or probabilities of the shape of ``logits``.
-        ignore_index: the target of positions to leave out.
-        bernoulli: each logit answers a yes-or-no question of its own; the mean over them.
+        ignore_index: the target value of positions to leave out.
+        bernoulli: treat each logit as a yes-or-no question; return the mean over them.
 
     Returns:
-        ``(B,)`` in [0, 1], no unit; ``NO_SCORE`` for a sample of which every target is ignored.
+        ``(B,)`` in [0, 1], no unit; ``NO_SCORE`` if all targets of the sample are ignored.
 
     Raises:
-        InvalidType: for a dtype that cannot be meant.
-        InvalidValue: as :func:`kl_divergence`.
+        InvalidType: if a dtype is invalid.
+        InvalidValue: if a shape or value is invalid, as in :func:`kl_divergence`.
 
     Example:
         >>> logits, ids = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
@@ -46,7 +46,7 @@ def total_variation(
         logits,
         targets,
         between=lambda q, log_p: (q - log_p.exp()).abs().sum(1) / 2,
-        of_surprisal=lambda s: -torch.expm1(-s),
+        of_surprisal=lambda s: -torch.expm1(-s),  # 1 - p without cancellation near p = 1
         ignore_index=ignore_index,
         bernoulli=bernoulli,
     )

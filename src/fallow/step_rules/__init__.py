@@ -1,4 +1,4 @@
-"""Step rules: they act inside a batch and say which of its rows, or tokens, a step trains on."""
+"""Step rules: each decides which rows or tokens of a batch a training step uses."""
 
 from .base import StepRule as StepRule
 from .base import chosen_rows as chosen_rows

@@ -1,8 +1,8 @@
-"""What a step rule is: it sees the scores of one batch, never the table, and says which rows to train on.
+"""The base class of step rules: from the scores of one batch, never the table, to the rows to train on.
 
-A policy decides once an epoch, from the table, which samples the next epoch leaves out altogether. A step
-rule decides in each step, from scores measured a moment ago by a forward pass, which rows of the batch get a
-backward pass. So it saves backward passes only, and both may be used together.
+A policy decides once per epoch, from the table, which samples the next epoch leaves out. A step rule decides
+in each step, from scores that a forward pass just measured, which rows of the batch get a backward pass. So
+it saves only backward passes. Both can be combined.
 
 >>> # with forward_only():
 >>> #     losses = fallow.kl_divergence(model(x), y)
@@ -24,38 +24,39 @@ from torch import Tensor
 class StepRule(ABC):
     """Chooses the rows of a batch that a step trains on.
 
-    How many are chosen depends on the size of the batch alone, so that nothing has to wait for the device;
-    what is random in the choice is a pure function of the key.
+    The number of chosen rows depends only on the size of the batch, so that nothing waits for the device.
+    Randomness is a pure function of the key.
 
     Attributes:
-        name: as it is called on the command line.
+        name: name on the command line.
     """
 
     name: ClassVar[str]
 
     @abstractmethod
     def count(self, batch: int) -> int:
-        """Return how many rows of a batch of that size are chosen, at least 1."""
+        """Return how many rows of a batch of size ``batch`` to choose, at least 1."""
 
     @abstractmethod
     def choose(self, scores: Tensor, key: int) -> Tensor:
         """Return which rows to train on: bool ``(B,)`` with ``count(B)`` of them True.
 
         Args:
-            scores: ``(B,)``, without a graph, on any device.
-            key: any integer, another for each step; best made by :func:`fallow.arrays.keyed.mix`.
+            scores: ``(B,)``, detached, on any device.
+            key: any integer, different for each step; best made by :func:`fallow.arrays.keyed.mix`.
         """
 
     def acts(self, progress: float) -> bool:
-        """Return whether the rule acts at that progress of the training, in [0, 1]; else all rows train."""
+        """Return whether the rule applies at this training progress, in [0, 1]; if not, all rows train."""
         return True
 
 
 def chosen_rows(chosen: Tensor, count: int) -> Tensor:
-    """Return the positions of the ``count`` rows that are True, ascending: int64 ``(count,)``; no waiting.
+    """Return the positions of the ``count`` True rows, ascending: int64 ``(count,)``.
 
     Example:
         >>> chosen_rows(torch.tensor([False, True, True, False]), 2).tolist()
         [1, 2]
     """
+    # `nonzero` would wait for the device, as its size depends on the values.
     return torch.argsort(~chosen, stable=True)[:count]

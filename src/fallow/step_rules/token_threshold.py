@@ -12,26 +12,25 @@ from ..errors import check_number, check_share, invalid
 
 @dataclass(frozen=True)
 class TokenThreshold:
-    r"""Leave out of the gradient the tokens that are learned, and those that look like mistakes.
+    r"""Leave tokens that are learned, and those that look like mistakes, out of the gradient.
 
-    A token that scores below ``low`` is learned, one above ``high`` an outlier, as a sample is under
-    :class:`~fallow.Threshold`. It is measured in the same forward pass, which goes over all tokens of a kept
-    sequence in any case: so there is nothing to re-admit, and what is saved is not time but whose gradient
-    counts. The loss
-    stays a mean over all tokens: those that are left out count as 0 in it, and the others weigh what they
-    weighed.
+    A token that scores below ``low`` is learned, one above ``high`` is an outlier, like a sample under
+    :class:`~fallow.Threshold`. The forward pass covers all tokens of a kept sequence anyway and measures all
+    of them, so nothing has to be re-admitted. The rule saves no time; it only changes which tokens have a
+    gradient. The loss stays a mean over all tokens: tokens left out count as 0, and the weight of the others
+    does not change.
 
     References:
-        Rho-1: Not All Tokens Are What You Need (Lin et al., 2024), which takes a share by another model's
-        score.
+        Rho-1: Not All Tokens Are What You Need (Lin et al., 2024), which selects a share by the score of
+        another model.
 
     Args:
-        low: in the unit of the score, nats; None for no such side.
-        high: likewise.
-        start: the progress of the training from which the rule acts, in [0, 1).
+        low: in nats; None for no threshold.
+        high: in nats; None for no threshold.
+        start: training progress from which the rule applies, in [0, 1).
 
     Raises:
-        InvalidValue: where ``low`` is not below ``high``.
+        InvalidValue: if ``low`` is not below ``high``, or ``start`` is outside [0, 1).
 
     Example:
         >>> import torch
@@ -54,11 +53,11 @@ class TokenThreshold:
             raise invalid("`low` must be below `high`.", f"low={self.low}, high={self.high}")
 
     def acts(self, progress: float) -> bool:
-        """Return whether the rule acts at that progress of the training, in [0, 1]; else all tokens train."""
+        """Return whether the rule applies at this training progress, in [0, 1]; if not, all tokens train."""
         return progress >= self.start
 
     def __call__(self, scores: Tensor) -> Tensor:
-        """Return which tokens are trained on: bool, of the shape of ``scores``."""
+        """Return which tokens to train on: bool, of the shape of ``scores``."""
         return ~(self.learned(scores) | self.outliers(scores))
 
     def learned(self, scores: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""The rules of papers, each as published, to compare with: they stand in :mod:`fallow.policies`."""
+"""The rules of papers, each as published, for comparison; exported by :mod:`fallow.policies`."""

@@ -1,4 +1,4 @@
-"""IES's rule: leave out what no longer changes."""
+"""IES's rule: leave out samples whose loss no longer changes its slope."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from .._shares import check_budget, left_out, scored
 from ..base import Policy, PolicyInput, Reason
 
 _LAST, _BEFORE, _COUNT = "ies_last", "ies_before", "ies_count"
-MAX_WINDOW = 16
+MAX_WINDOW = 16  # the window costs one float32 column per epoch in it
 
 
 @dataclass(frozen=True)
 class IES(Policy):
-    r"""Leave out samples whose loss runs straight on: their second difference is small.
+    r"""Leave out samples whose loss follows a straight line: its second difference is small.
 
     .. math:: d_t = |s_t - 2 s_{t-1} + s_{t-2}|, \qquad \bar d = \frac{1}{w} \sum_{k=0}^{w-1} d_{t-k}
 
-    A sample with :math:`\bar d <` ``threshold`` is left out. It is measured in every epoch by a forward
-    pass, so it returns when its score begins to move. The average needs w + 2 scores in a row, so nothing is
-    left out before epoch w + 2; a non-finite score begins the row anew. Weights stay 1.
+    A sample with :math:`\bar d <` ``threshold`` is left out. A forward pass measures it in every epoch, so it
+    returns when its score starts to move. The average needs w + 2 scores in a row, so nothing is left out
+    before epoch w + 2; after a non-finite score the row starts again. Weights stay 1.
 
-    With a ``budget`` b, instead of those under a threshold the :math:`\mathrm{round}(b N)` samples with the
-    lowest averages are left out, or all that have one if they are fewer; N counts the samples with a score,
-    and equal averages are told apart by lot.
+    A ``budget`` b replaces the threshold: the :math:`\mathrm{round}(b N)` samples with the lowest averages
+    are left out, or all that have one if these are fewer. N counts the samples with a score; ties are broken
+    at random.
 
     References:
         Instance-dependent Early Stopping (Yuan et al., 2025)
 
     Args:
-        threshold: in the unit of the score; the paper's 1e-3 is for CIFAR-10, 2e-3 for CIFAR-100. A budget
-            takes its place.
-        window: w, over how many epochs the average goes, 1 to 16.
-        budget: the share of all scored samples to leave out of each epoch, in [0, 1); None for ``threshold``.
+        threshold: in the unit of the score; the paper uses 1e-3 for CIFAR-10 and 2e-3 for CIFAR-100. A
+            budget replaces it.
+        window: w, the number of epochs in the average, 1 to 16.
+        budget: the share of all scored samples to leave out each epoch, in [0, 1); None for ``threshold``.
 
     Raises:
-        InvalidValue: for a threshold that is not positive, a window or a budget out of range.
+        InvalidValue: if the threshold is not positive, or the window or the budget is out of range.
 
     Example:
         >>> IES(budget=0.3)
@@ -68,13 +68,13 @@ class IES(Policy):
         object.__setattr__(self, "budget", check_budget(self.budget))
 
     def first_epoch(self) -> int:
-        """Return ``window + 2``: so many scores make one average."""
+        """Return ``window + 2``, the number of scores in one average."""
         return self.window + 2
 
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
-        """Take the fresh scores in, and leave out what has come to rest."""
+        """Store the fresh scores and leave out the samples that no longer change."""
         n = len(inputs)
-        change = self._take(inputs)
+        change = self._average_change(inputs)
         if self.budget is None:
             out = change < np.float32(self.threshold)
         else:
@@ -83,8 +83,8 @@ class IES(Policy):
             out = smallest(lambda a, b: change[a:b], n, count, inputs.uniform)
         return np.where(out, np.uint8(Reason.LEARNED), np.uint8(Reason.KEPT))
 
-    def _take(self, inputs: PolicyInput) -> NDArray[np.float32]:
-        """Move the fresh scores into the columns; return the average change, NaN where there is none yet."""
+    def _average_change(self, inputs: PolicyInput) -> NDArray[np.float32]:
+        """Store the fresh scores in the columns; return the average change, NaN if there is none yet."""
         last, before = inputs.column(_LAST, np.float32), inputs.column(_BEFORE, np.float32)
         count = inputs.column(_COUNT, np.uint8)
         changes = [inputs.column(f"ies_change_{k}", np.float32) for k in range(self.window)]
@@ -92,19 +92,20 @@ class IES(Policy):
         for start, stop in blocks(len(inputs), 1 << 16):
             rows = slice(start, stop)
             score, fresh = inputs.scores[rows], inputs.fresh[rows]
-            sound = score == score
-            news = fresh & sound
-            count[rows][fresh & ~sound] = 0
+            finite = score == score  # the table holds NaN for every non-finite score
+            update = fresh & finite
+            count[rows][fresh & ~finite] = 0
             change = np.abs(score - 2 * last[rows] + before[rows])
             for k in range(self.window - 1):
-                np.copyto(changes[k][rows], changes[k + 1][rows], where=news)
-            np.copyto(changes[-1][rows], change, where=news)
-            np.copyto(before[rows], last[rows], where=news)
-            np.copyto(last[rows], score, where=news)
-            count[rows] += news & (count[rows] < MAX_WINDOW + 2)
+                np.copyto(changes[k][rows], changes[k + 1][rows], where=update)
+            np.copyto(changes[-1][rows], change, where=update)
+            np.copyto(before[rows], last[rows], where=update)
+            np.copyto(last[rows], score, where=update)
+            count[rows] += update & (count[rows] < MAX_WINDOW + 2)
+            # A running sum would be cheaper, but rounding errors would add up over the epochs.
             total = changes[0][rows].copy()
             for column in changes[1:]:
                 total += column[rows]
-            ready = sound & (count[rows] >= self.window + 2)
+            ready = finite & (count[rows] >= self.window + 2)
             average[rows] = np.where(ready, total / np.float32(self.window), np.float32(np.nan))
         return average

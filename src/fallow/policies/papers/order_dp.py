@@ -9,32 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arrays.selection import smallest
-from .._shares import check_budget, check_part, left_out, lots, scored
+from .._shares import check_budget, check_part, left_out, scored, uniform_draws
 from ..base import Policy, PolicyInput, Reason
 
 
 @dataclass(frozen=True)
 class OrderDP(Policy):
-    r"""Draw a pool of samples uniformly, and keep its highest scores.
+    r"""Draw a pool of samples uniformly and keep those with its highest scores.
 
-    The pool holds :math:`S = \mathrm{round}(\text{pool} \cdot N)` samples;
-    :math:`\mathrm{round}(\text{keep} \cdot S)` of them are kept, at least 1, by their last scores; equal
-    scores are told apart by lot. N counts the samples that have a score; one without is kept. Weights stay 1.
+    The pool has :math:`S = \mathrm{round}(\text{pool} \cdot N)` samples. The
+    :math:`\mathrm{round}(\text{keep} \cdot S)` with the highest last scores are kept, at least 1; ties are
+    broken at random. N counts the samples with a score; samples without one are kept. Weights stay 1.
 
-    With a ``budget`` b, :math:`N - \mathrm{round}(b N)` are kept of the pool, and of a larger pool where
-    that is more than it holds.
+    A ``budget`` b keeps :math:`N - \mathrm{round}(b N)` samples of the pool; a pool that is too small for
+    this is enlarged.
 
     References:
         OrderDP: A Theoretically Guaranteed Lossless Dynamic Data Pruning Framework (Xu et al., 2026)
 
     Args:
-        pool: the share that is drawn, in (0, 1].
-        keep: the share of the pool that is kept, in (0, 1].
-
-        budget: the share of all scored samples to leave out of each epoch, in [0, 1); None for ``keep``.
+        pool: the share to draw, in (0, 1].
+        keep: the share of the pool to keep, in (0, 1].
+        budget: the share of all scored samples to leave out each epoch, in [0, 1); None for ``keep``.
 
     Raises:
-        InvalidValue: for a share outside its interval.
+        InvalidValue: if a share is outside its interval.
 
     Example:
         >>> OrderDP(pool=0.8, keep=0.5).kept_count(10)
@@ -58,8 +57,7 @@ class OrderDP(Policy):
         # Near its authors' pool of 0.8 where they leave out 0.7, and never less than what is kept.
         return cls() if share is None else cls(pool=1 - share / 4, budget=share)
 
-    def _drawn(self, n: int) -> int:
-        """Return how many of ``n`` are in the pool."""
+    def _pool_size(self, n: int) -> int:
         drawn = max(min(n, 1), round(self.pool * n))
         return drawn if self.budget is None else max(drawn, self.kept_count(n))
 
@@ -67,18 +65,20 @@ class OrderDP(Policy):
         """Return ``round(keep * round(pool * n))``, or ``n - round(budget * n)``; at least 1."""
         if self.budget is not None:
             return n - left_out(self.budget, n)
-        return max(min(n, 1), round(self.keep * self._drawn(n)))
+        return max(min(n, 1), round(self.keep * self._pool_size(n)))
 
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Draw the pool of the planned epoch and rank it."""
-        n, there = len(inputs), scored(inputs)
-        count = int(np.count_nonzero(there))
-        pool = smallest(lots(inputs, there), n, self._drawn(count))
+        n = len(inputs)
+        has_score = scored(inputs)
+        count = int(np.count_nonzero(has_score))
+        pool = smallest(uniform_draws(inputs, has_score), n, self._pool_size(count))
 
-        def ease(start: int, stop: int) -> NDArray[np.float32]:
+        def negated(start: int, stop: int) -> NDArray[np.float32]:
             return np.where(pool[start:stop], -inputs.scores[start:stop], np.float32(np.nan))
 
-        decided = np.where(there, np.uint8(Reason.NOT_DRAWN), np.uint8(Reason.KEPT))
+        decided = np.where(has_score, np.uint8(Reason.NOT_DRAWN), np.uint8(Reason.KEPT))
+        # Within the pool the score decides, outside it the draw: the reasons say which.
         decided[pool] = Reason.LEARNED
-        decided[smallest(ease, n, self.kept_count(count), inputs.uniform)] = Reason.KEPT
+        decided[smallest(negated, n, self.kept_count(count), inputs.uniform)] = Reason.KEPT
         return decided

@@ -1,8 +1,7 @@
-"""RePB's rule: compare a sample with its own batch only."""
+"""RePB's rule: compare a sample only with its own batch."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,42 +9,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...arrays.selection import smallest
-from ...errors import check_flag, check_share, invalid, invalid_type
-from .._shares import capped, check_budget, lots, scored
+from ...errors import check_flag, check_number, check_share, invalid
+from .._shares import capped, check_budget, scored, uniform_draws
 from ..base import Policy, PolicyInput, Reason
 
-_SAT_OUT = "repb_sat_out"
+_SAT_OUT = "repb_sat_out"  # the epochs in which a sample did not train
 
 
 @dataclass(frozen=True)
 class RePB(Policy):
-    r"""Leave out, with probability :math:`\rho`, what scored below the mean of its own batch.
+    r"""Leave out, with probability :math:`\rho`, samples that scored below the mean of their own batch.
 
-    A sample that was trained on in the epoch that ended and whose score relative to its batch is negative
-    sits out the next one with probability :math:`\rho`; one that sat out returns with probability
-    :math:`1 - \rho`. Scores of one batch come from one state of the network, so nothing stale is
+    A sample that trained in the epoch that ended, with a negative score relative to its batch, sits out the
+    next epoch with probability :math:`\rho`; a sample that sat out returns with probability
+    :math:`1 - \rho`. All scores of a batch come from the same state of the network, so no stale scores are
     compared. Record them with :class:`fallow.scores.RelativeToBatch`.
 
-    The weights are :math:`E / N_i`: the epochs so far over those in which the sample was trained on. That is
-    the inverse of an observed frequency, not of a probability; its expectation is above the inverse of the
-    frequency's expectation, and a sample that returns late gets a weight far above its stationary one of
-    at most :math:`1 / (1 - \rho)`. So weights end at ``clip``. Their mean over an epoch is above 1.
+    The weights are :math:`E / N_i`: the number of epochs so far over the number in which the sample trained.
+    This is the inverse of an observed frequency, not of a probability. It is biased upwards, and a sample
+    that returns late gets a weight far above the stationary one of at most :math:`1 / (1 - \rho)`. So
+    ``clip`` limits the weights. Their mean over an epoch is above 1.
 
-    With a ``budget`` b, exactly :math:`\mathrm{round}(b N)` samples are drawn to sit out, from all that
-    scored below their batch's mean and all that sat out before: each of these n sits out with one probability
-    :math:`\rho = b N / n`, at most 0.9. Where that is too little, fewer are left out.
+    A ``budget`` b draws exactly :math:`\mathrm{round}(b N)` samples to sit out, from the n samples that
+    scored below their batch's mean or sat out before. Each of them sits out with the same probability
+    :math:`\rho = b N / n`, at most 0.9. If n is too small, fewer are left out.
 
     References:
         Inconsistency Biases in Dynamic Data Pruning (Zhou et al., 2026)
 
     Args:
-        rho: the probability of sitting out, in [0, 1); a budget takes its place.
-        weighted: False leaves every weight at 1.
-        clip: the largest weight, at least 1; None for no end.
-        budget: the share of all scored samples to leave out of each epoch, in [0, 1); None for ``rho``.
+        rho: the probability of sitting out, in [0, 1); a budget replaces it.
+        weighted: whether to weigh samples; without, every weight is 1.
+        clip: the largest weight, at least 1; None for no limit.
+        budget: the share of all scored samples to leave out each epoch, in [0, 1); None for ``rho``.
 
     Raises:
-        InvalidValue: for a share outside [0, 1) or a clip below 1.
+        InvalidValue: if a share is outside [0, 1), or the clip is below 1.
 
     Example:
         >>> RePB(budget=0.3)
@@ -65,16 +64,11 @@ class RePB(Policy):
         share = check_share("rho", self.rho, closed=False, step="To remove nothing, pass 0.")
         object.__setattr__(self, "rho", share)
         object.__setattr__(self, "budget", check_budget(self.budget))
-        if self.clip is None:
-            return
-        if isinstance(self.clip, bool) or not isinstance(self.clip, int | float):
-            raise invalid_type("`clip` must be a number or None.", repr(self.clip))
-        if not 1 <= self.clip < math.inf:
-            raise invalid("`clip` must be at least 1 and finite.", self.clip, "None is no end.")
-        object.__setattr__(self, "clip", float(self.clip))
+        if self.clip is not None:
+            object.__setattr__(self, "clip", check_number("clip", self.clip, 1.0, "Use None for no limit."))
 
     def check_range(self, low: float, high: float, score: str) -> None:
-        """Raise where no score can lie below 0: they are not relative to their batch."""
+        """Raise if scores cannot be negative: then they are not relative to their batch."""
         if low >= 0:
             raise invalid(
                 "RePB needs scores relative to their batch, some of them below 0.",
@@ -84,7 +78,7 @@ class RePB(Policy):
 
     @property
     def weighs(self) -> bool:
-        """Whether ``weighted`` was asked for."""
+        """The option ``weighted``."""
         return self.weighted
 
     @property
@@ -93,18 +87,19 @@ class RePB(Policy):
         return True
 
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
-        """Judge the fresh scores below 0, and draw again for those that sat out."""
-        n, there = len(inputs), scored(inputs)
+        """Draw from the fresh scores below 0 and from the samples that sat out."""
+        n = len(inputs)
+        has_score = scored(inputs)
         sat_out = (inputs.reason != Reason.KEPT) & (inputs.reason != Reason.BY_HAND)
         inputs.column(_SAT_OUT, np.uint16)[:] += inputs.reason != Reason.KEPT
         below = inputs.fresh & (inputs.scores < 0) & (inputs.reason == Reason.KEPT)
-        among = there & (sat_out | below)
-        lot = lots(inputs, among)
+        candidate = has_score & (sat_out | below)
+        draws = uniform_draws(inputs, candidate)
         if self.budget is None:
-            out = np.less_equal(lot(0, n), np.float32(self.rho))
+            out = np.less_equal(draws(0, n), np.float32(self.rho))  # false for NaN: no candidate
         else:
-            count = capped(self.budget, int(np.count_nonzero(there)), int(np.count_nonzero(among)))
-            out = smallest(lot, n, count)
+            count = capped(self.budget, int(np.count_nonzero(has_score)), int(np.count_nonzero(candidate)))
+            out = smallest(draws, n, count)
         return np.where(out, np.uint8(Reason.NOT_DRAWN), np.uint8(Reason.KEPT))
 
     def weights(self, inputs: PolicyInput, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:
