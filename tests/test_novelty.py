@@ -201,13 +201,13 @@ def test_training_inputs_that_are_not_finite_do_not_count():
     assert torch.equal(InputNovelty(some)(FRESH), InputNovelty(rest)(FRESH))
     few = torch.cat([KNOWN[:63], torch.full((9, 1, 8, 8), float("nan"))])
     with pytest.raises(
-        InvalidValue, match=r"takes 64 training inputs that are finite\. Found 63\. Give more"
+        InvalidValue, match=r"needs at least 64 finite training inputs\. Found 63\. Give more"
     ):
         InputNovelty(few)
 
 
 def test_few_inputs_and_other_kinds_are_refused():
-    with pytest.raises(InvalidValue, match=r"takes 64 training inputs that are finite\. Found 63"):
+    with pytest.raises(InvalidValue, match=r"needs at least 64 finite training inputs\. Found 63"):
         InputNovelty(torch.rand(63, 4))
     for rows in (torch.zeros(100, 4, dtype=torch.uint8), torch.rand(100), torch.rand(100, 0, 3)):
         assert not InputNovelty.judges(rows)

@@ -81,7 +81,7 @@ class Session:
         self.restored = restored or Restored()
         self.step_rule = job.module.step_rule if isinstance(job.module, Classifier) else None
         score = make_score(options)
-        watch = SubsamplingCallback(job.subsampler, None if job.monitor else score, watch=job.monitor)
+        watch = SubsamplingCallback(job.subsampler, None if job.monitor else score, monitor=job.monitor)
         if job.datamodule is None and job.classes is not None:  # with data of their own some count others
             watch.classes = len(job.classes)
         self.writer = EpochWriter(
