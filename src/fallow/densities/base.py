@@ -79,13 +79,7 @@ class Density(ABC):
             WrongState: before it is fitted.
         """
 
-    def left_out(
-        self,
-        x: Tensor,
-        *,
-        weights: Tensor | None = None,
-        index: Tensor | None = None,
-    ) -> Tensor:
+    def left_out(self, x: Tensor, *, weights: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """Return the log density of fitted rows, each under the density of the other rows.
 
         A row pulls the density towards itself, so :meth:`log_prob` is too high for fitted rows.

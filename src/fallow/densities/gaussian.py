@@ -48,12 +48,7 @@ class Gaussian(Density):
         self._shrunk: ShrunkGaussians | None = None
 
     def fit(
-        self,
-        x: Tensor,
-        *,
-        weights: Tensor | None = None,
-        index: Tensor | None = None,
-        together: bool = False,
+        self, x: Tensor, *, weights: Tensor | None = None, index: Tensor | None = None, together: bool = False
     ) -> Gaussian:
         """See :meth:`Density.fit`."""
         x, weights, _ = check_sample(x, weights, index, least=0 if together else 2)
@@ -84,13 +79,7 @@ class Gaussian(Density):
         assert self._shrunk is not None
         return self._shrunk.log_prob(x)[:, 0]
 
-    def left_out(
-        self,
-        x: Tensor,
-        *,
-        weights: Tensor | None = None,
-        index: Tensor | None = None,
-    ) -> Tensor:
+    def left_out(self, x: Tensor, *, weights: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """See :meth:`Density.left_out`."""
         x = self._rows(x)
         assert self._shrunk is not None

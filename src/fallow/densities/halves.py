@@ -88,13 +88,7 @@ class Halves(Density):
         both = torch.stack([density.log_prob(x) for density in self.halves], dim=1)
         return (both + shares.log()).logsumexp(1)
 
-    def left_out(
-        self,
-        x: Tensor,
-        *,
-        weights: Tensor | None = None,
-        index: Tensor | None = None,
-    ) -> Tensor:
+    def left_out(self, x: Tensor, *, weights: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """See :meth:`Density.left_out`: the log density under the half without the row.
 
         With ``index`` on the host nothing waits for the device.

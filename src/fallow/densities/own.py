@@ -52,12 +52,7 @@ class OwnDensity(Density):
         self._copy()
 
     def fit(
-        self,
-        x: Tensor,
-        *,
-        weights: Tensor | None = None,
-        index: Tensor | None = None,
-        together: bool = False,
+        self, x: Tensor, *, weights: Tensor | None = None, index: Tensor | None = None, together: bool = False
     ) -> OwnDensity:
         """See :meth:`Density.fit`; all weights must be 1."""
         x, weights, index = check_sample(x, weights, index, least=0 if together else 2)

@@ -65,12 +65,7 @@ class Plan:
 
 
 def choose(
-    training: Survey,
-    pool: Survey,
-    budget: int,
-    *,
-    even: NDArray[np.bool_] | None = None,
-    seed: int = 0,
+    training: Survey, pool: Survey, budget: int, *, even: NDArray[np.bool_] | None = None, seed: int = 0
 ) -> Plan:
     r"""Choose candidates that would fill what the training set lacks.
 
