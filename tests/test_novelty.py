@@ -266,7 +266,7 @@ def test_many_channels_are_taken_in_parts(monkeypatch):
     whole = InputNovelty(images)(images)
     monkeypatch.setattr(novelty, "_VALUES", 40_000)
     found = InputNovelty(images)
-    patches = found._views[0][1]
+    patches = found._half_bands[0][1]
     assert max(len(part) for part in patches._parts(images)) < 10
     assert len(patches._some_patches(images)) < 500
     assert patches._some_patches(images[:3]).shape[1] == 180
@@ -275,7 +275,7 @@ def test_many_channels_are_taken_in_parts(monkeypatch):
 
 def test_patches_are_the_same_in_any_parts(monkeypatch):
     monkeypatch.setattr(novelty, "_PATCHES", 1000)
-    patches = GREY._views[0][1]
+    patches = GREY._half_bands[0][1]
     found = patches._some_patches(KNOWN)
     monkeypatch.setattr(novelty, "_VALUES", 4000)
     few = patches._some_patches(KNOWN[:100])

@@ -177,7 +177,7 @@ class ActivationDensity:
         self._add_to_panel(index)
 
     def survey(self, index: Tensor | None = None) -> list[LayerSurvey]:
-        """Return what each layer says of the last forward pass. The panel stays as it is.
+        """Return the survey of the last forward pass by each layer. The panel stays as it is.
 
         Set ``monitor.taps.in_evaluation`` for a network in evaluation mode.
 

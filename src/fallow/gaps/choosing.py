@@ -104,6 +104,7 @@ def choose(
     if alike.all():
         counts = f"{junk:,} samples unlike the training inputs and {duplicates:,} near-duplicates of them"
         raise invalid("The pool must hold a candidate.", counts, "Name another pool.")
+    # A stream of its own: regions draw from the same seed.
     draw = np.random.default_rng((seed, 0xC0117EC7))
     among = np.arange(valid.size) if even is None else np.flatnonzero(even[valid])
     regions = _renumbered(find_regions(training, candidates[among], seed=seed), among)
@@ -113,6 +114,7 @@ def choose(
     spread.fill_missing(budget - at_random)
     spread.fill_thin(budget - at_random - len(spread.choices))
     rest = np.setdiff1d(np.arange(valid.size), among)
+    # Candidates outside the even sample come last, so that the random tenth is drawn from it.
     for row in np.concatenate([draw.permutation(among), draw.permutation(rest)]).tolist():
         if len(spread.choices) == budget:
             break
@@ -143,6 +145,7 @@ class _Spread:
         fitted = torch.from_numpy(known[:: max(1, len(known) // _FITTED)])
         sample = self.places[:: max(1, len(pool) // _FITTED)]
         in_training = GaussianMixture().fit(fitted).log_prob(self.places)
+        # A density needs two rows; with one candidate there is nothing to rank.
         in_pool = GaussianMixture().fit(sample).log_prob(self.places) if len(sample) > 1 else in_training
         self.score = (in_pool - in_training).numpy()
         for number, region in enumerate([*regions.missing, *regions.thin]):

@@ -209,6 +209,7 @@ class _Thin:
 
     def ratio(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the ratio of the reference's share to the training share, ``(k, 2) -> (k,)``."""
+        # The half keeps the ratio finite for a node without training samples.
         shares = (counts + 0.5) / np.array(self.totals)
         ratios: NDArray[np.float64] = shares[:, 1] / shares[:, 0]
         return ratios
@@ -227,6 +228,7 @@ class _Thin:
 
     def critical(self, tree: Tree, draw: np.random.Generator) -> float:
         """Return the z that no node reaches, with confidence, if origins are random."""
+        # The largest z of all nodes, as every node is tested: one node's own quantile would find too many.
         shuffled = np.stack([draw.permutation(self.origin) for _ in range(_SHUFFLED)], 1).astype(np.float64)
         reference, every = tree.sums(shuffled), tree.sums(np.ones((len(self.origin), 1)))
         training = every - reference

@@ -77,6 +77,7 @@ class Tree:
             gains: ``(2 n - 1,)``, of each node, at least 0.
         """
         n = self.rows
+        # Parts come before the groups they join, so one pass up and one pass down find the optimum.
         best = gains.copy()
         taken = gains > 0
         for node, (first, second) in enumerate(self.parts, n):
