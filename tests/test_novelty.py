@@ -268,17 +268,17 @@ def test_many_channels_are_taken_in_parts(monkeypatch):
     found = InputNovelty(images)
     patches = found._half_bands[0][1]
     assert max(len(part) for part in patches._parts(images)) < 10
-    assert len(patches._some_patches(images)) < 500
-    assert patches._some_patches(images[:3]).shape[1] == 180
+    assert len(patches._sample_patches(images)) < 500
+    assert patches._sample_patches(images[:3]).shape[1] == 180
     torch.testing.assert_close(found(images).median(), whole.median(), rtol=0.3, atol=0.3)
 
 
 def test_patches_are_the_same_in_any_parts(monkeypatch):
     monkeypatch.setattr(novelty, "_PATCHES", 1000)
     patches = GREY._half_bands[0][1]
-    found = patches._some_patches(KNOWN)
+    found = patches._sample_patches(KNOWN)
     monkeypatch.setattr(novelty, "_VALUES", 4000)
-    few = patches._some_patches(KNOWN[:100])
+    few = patches._sample_patches(KNOWN[:100])
     assert torch.equal(few, patches._patches(KNOWN[:100]).flatten(0, 1)[::5])
     assert torch.equal(found, patches._patches(KNOWN).flatten(0, 1)[::36])
 
