@@ -38,7 +38,7 @@ def train(images: Tensor, labels: Tensor, seed: int) -> tuple[nn.Module, Activat
     """Train a network on coarse labels, watched; SGD, the rate up and down linearly."""
     torch.manual_seed(seed)
     network = image_model("small-conv", images.shape[1], tuple(images.shape[2:]), 2)
-    watch = ActivationDensity(network, seed=seed)
+    monitor = ActivationDensity(network, seed=seed)
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     steps = EPOCHS * (len(images) // BATCH)
     rates = torch.optim.lr_scheduler.OneCycleLR(
@@ -49,20 +49,20 @@ def train(images: Tensor, labels: Tensor, seed: int) -> tuple[nn.Module, Activat
         order = torch.randperm(len(images), generator=draw)
         for batch in order[: len(order) // BATCH * BATCH].split(BATCH):
             loss = kl_divergence(network(images[batch]), labels[batch]).mean()
-            watch.scores(batch)
+            monitor.scores(batch)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             rates.step()
     # Each sample is seen once more as it is in evaluation.
     network.eval()
-    watch.taps.looking = True
+    monitor.taps.in_evaluation = True
     with torch.no_grad():
         for batch in torch.arange(len(images)).split(512):
             network(images[batch])
-            watch.see(batch)
-    watch.refresh()
-    return network, watch
+            monitor.see(batch)
+    monitor.refresh()
+    return network, monitor
 
 
 def features(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,13 +96,15 @@ def compare(images: Tensor, labels: Tensor, tested: Tensor, theirs: Tensor, hidd
     images, labels = images[kept], labels[kept]
     mean, std = images.mean(), images.std()
     images, tested = (images - mean) / std, (tested - mean) / std
-    network, watch = train(images, coarse(labels), seed)
+    network, monitor = train(images, coarse(labels), seed)
     with torch.no_grad():
         parts = []
         for part in tested.split(512):
             network(part)
             parts.append(
-                torch.stack([watch.surprise(looks := watch.look()), watch.surprise(looks, off=False)])
+                torch.stack(
+                    [monitor.surprise(surveys := monitor.survey()), monitor.surprise(surveys, off=False)]
+                )
             )
     ours = torch.cat(parts, 1)
     seen, _ = features(network, images)

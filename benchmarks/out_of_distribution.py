@@ -111,8 +111,8 @@ def ours(network: nn.Module, seen: Tensor, labels: Tensor, asked: Tensor, seed: 
     training, found = surveyor.survey(batches(seen, labels), training=True), surveyor.survey(batches(asked))
     layers = []
     for images, _ in batches(asked):
-        pairs = zip(surveyor.watch.views, looks(surveyor, images), strict=True)
-        layers.append(torch.stack([view.surprise(look) for view, look in pairs], 1))
+        pairs = zip(surveyor.monitor.layers, surveys(surveyor, images), strict=True)
+        layers.append(torch.stack([layer.surprise(survey) for layer, survey in pairs], 1))
     by_layer = torch.cat(layers)
 
     def rank(name: str) -> Tensor:
@@ -121,7 +121,7 @@ def ours(network: nn.Module, seen: Tensor, labels: Tensor, asked: Tensor, seed: 
 
     novelty = torch.from_numpy(found.novelty.astype(np.float64))
     ties = novelty.argsort().argsort() / len(novelty)  # beyond all training samples ranks are equal
-    both = rank("surprise") + rank("strangeness") + 1e-6 * ties
+    both = rank("surprise") + rank("novelty") + 1e-6 * ties
     return {
         "ours: surprise": torch.from_numpy(found.surprise),
         "ours: first layer": by_layer[:, 0],
@@ -131,11 +131,11 @@ def ours(network: nn.Module, seen: Tensor, labels: Tensor, asked: Tensor, seed: 
     }
 
 
-def looks(surveyor: Surveyor, images: Tensor) -> list:
-    """Return how images look to each layer."""
-    with surveyor._looking():
+def surveys(surveyor: Surveyor, images: Tensor) -> list:
+    """Return what each layer says of images."""
+    with surveyor._evaluation_mode():
         surveyor.forward(images)
-        return surveyor.watch.look()
+        return surveyor.monitor.survey()
 
 
 def main() -> None:

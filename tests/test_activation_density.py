@@ -97,8 +97,8 @@ def test_a_group_that_is_not_in_the_training_set_scores_high():
     for _ in range(3):
         epoch(watch, x)
     watch.taps.model(torch.cat([blobs(200, seed=5), blobs(200, seed=6) + 7]))
-    looks = watch.look()
-    surprise = watch.surprise(looks)
+    surveys = watch.survey()
+    surprise = watch.surprise(surveys)
     assert roc_auc_score([0] * 200 + [1] * 200, surprise) > 0.95
     assert watch.percentile(surprise[200:]).median() > 0.99
 
@@ -162,7 +162,7 @@ def test_junk_scores_above_a_rare_group():
 def test_few_samples_are_told_and_none_has_a_score():
     watch = ActivationDensity(Same(), "inner", GaussianMixture(16), dim=6, panel=200)
     x = torch.randn(150, 6)
-    with pytest.warns(UserWarning, match=r"Two halves of the panel agree by .* too few samples"):
+    with pytest.warns(UserWarning, match=r"two halves of the panel agree by .* too few samples"):
         scores = [epoch(watch, x, batch=50) for _ in range(60)][-1]
     assert is_no_score(scores).all()
 
@@ -186,7 +186,7 @@ def test_every_call_counts_each_sample_once():
     net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
     plain, busy = ActivationDensity(net, panel=500), ActivationDensity(net, panel=500)
     x = blobs(500)
-    plain.taps.looking = False
+    plain.taps.in_evaluation = False
     for start in range(0, 500, 50):
         index = torch.arange(start, start + 50)
         out = checkpoint(net, x[index], use_reentrant=False)
@@ -259,7 +259,7 @@ def test_activations_far_from_zero_score_as_others_do(mean):
     for _ in range(4):
         scores = epoch(watch, x)
     assert watch.ready
-    assert watch.views[0].subspace.dim in (8, 32)
+    assert watch.layers[0].subspace.dim in (8, 32)
     assert scores.mean() == pytest.approx(0.5, abs=0.06)
 
 
@@ -319,7 +319,7 @@ def on_rank(rank, size, place):
     x, y = blobs(600).double(), torch.arange(600) % 4
     optimizer = torch.optim.SGD(net.parameters(), 0.05)
     net.eval()  # batch norm would see other batches on other numbers of ranks
-    watch.taps.looking = True
+    watch.taps.in_evaluation = True
     for turn in range(5):
         scores = torch.zeros(600)
         order = torch.randperm(600, generator=torch.Generator().manual_seed(turn))
@@ -334,7 +334,7 @@ def on_rank(rank, size, place):
             optimizer.step()
     torch.save(
         {"values": watch.percentile.values, "index": torch.from_numpy(watch.panel.index), "scores": scores,
-         "means": watch.views[0].density.halves[0].means, "refreshes": watch.refreshes},
+         "means": watch.layers[0].density.halves[0].means, "refreshes": watch.refreshes},
         f"{place}/{size}-{rank}.pt",
     )  # fmt: skip
 
@@ -415,7 +415,7 @@ def test_wrong_use():
     with pytest.raises(WrongState, match="No forward pass"):
         watched().scores(torch.arange(3))
     with pytest.raises(WrongState, match="There is no density yet"):
-        watched().look()
+        watched().survey()
     with pytest.raises(WrongState, match="A density scores activations"):
         ActivationDensity.score(torch.zeros(2, 2), torch.zeros(2))
     assert ActivationDensity.score.range == (0.0, 1.0)

@@ -148,9 +148,8 @@ def test_what_the_training_set_lacks_is_collected():
     told = card(training, reference, one)
     assert told["action"] == "collect"
     assert told["reason"] == (
-        "23.1% of the held-out samples lie here and 2.0% of the training set: "
-        "7.0 times too few, 2.5 at least; of the 60 held-out samples here 0 are wrong, and 0.0% of those "
-        "elsewhere."
+        "23.1% of the held-out samples lie here, but only 2.0% of the training set: 7.0 times too few "
+        "(at least 2.5); of the 60 held-out samples here 0 are wrong, and 0.0% of those elsewhere."
     )
     assert "samples of the reference" in card(training, reference, one, held_out=False)["reason"]
 
@@ -160,7 +159,7 @@ def test_training_samples_that_the_network_calls_otherwise_are_relabelled():
     told = card(training, reference, one)
     assert told["action"] == "relabel"
     assert told["reason"].startswith(
-        "The network calls 100% of the 20 training samples here by another class"
+        "The network predicts another class than the label for 100% of the 20 training samples here"
     )
     missing = region(one.training, one.reference, factor=7.0, least=2.5)
     assert card(training, reference, missing)["action"] == "relabel"
@@ -172,7 +171,7 @@ def test_where_the_network_errs_though_it_learned_something_is_collected():
     assert told["action"] == "collect"
     assert told["reason"] == (
         "The network errs here: of the 40 held-out samples here 40 are wrong, and 0.0% of those elsewhere. "
-        "Few training samples say what they are."
+        "There are few training samples to learn from."
     )
 
 
@@ -268,8 +267,8 @@ def test_samples_without_labels():
     assert (told["class"], told["class_share"], told["error"], told["error_elsewhere"]) == (None,) * 4
     assert told["action"] == "ignore"
     assert told["reason"] == (
-        "Rare, and not shown to be missing: 20 training samples here; none of the held-out samples here can "
-        "be called right or wrong."
+        "Rare, and not shown to be missing: 20 training samples here; none of the held-out samples here has "
+        "a label and a prediction."
     )
     assert {shown["label"] for shown in told["examples"]} == {None}
 
@@ -283,7 +282,7 @@ def test_predictions_stand_for_labels_that_are_unknown():
 def test_a_network_without_classes_makes_no_errors():
     told = card(*made(20, 30, mine=(0, -1), theirs=(1, -1), other=(0, -1)))
     assert (told["class"], told["error"], told["error_elsewhere"]) == ("dog", None, None)
-    assert "can be called right or wrong" in told["reason"]
+    assert "has a label and a prediction" in told["reason"]
 
 
 def test_the_trend_is_where_the_nearest_training_samples_stood():

@@ -359,6 +359,6 @@ def test_scores_are_higher_where_the_training_set_has_little():
     assert missing > random + 5
 
 
-def test_without_any_region_nothing_is_assigned():
+def test_without_any_region_nothing_is_regions_of():
     few = survey(POOL.places[:5], np.ones(5, bool))
-    assert (choosing._assigned(TRAINING, few, Regions()) == -1).all()
+    assert (choosing._regions_of(TRAINING, few, Regions()) == -1).all()

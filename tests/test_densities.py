@@ -170,7 +170,7 @@ def test_wrong_rows(make, x, error, words):
 
 @every_density
 def test_wrong_use(make):
-    with pytest.raises(WrongState, match="has not learned anything"):
+    with pytest.raises(WrongState, match="is not fitted"):
         make().log_prob(rows())
     density = make().fit(rows())
     with pytest.raises(InvalidValue, match="must have 3 numbers"):

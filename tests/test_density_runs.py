@@ -236,7 +236,7 @@ def test_a_module_without_labels_and_without_per_sample_losses(tmp_path):
         torch.manual_seed(0)
         module = Unlabelled()
     watch = ActivationDensity(module.network, density=GaussianMixture(3))
-    callback = SubsamplingCallback(subsampler, watch=watch)
+    callback = SubsamplingCallback(subsampler, monitor=watch)
     trainer = Trainer(
         max_epochs=6, accelerator="cpu", callbacks=[callback], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,

@@ -258,7 +258,7 @@ def test_a_progress_that_is_no_number_is_left_alone(data):
 
 def test_a_module_without_weights_is_told_before_anything_is_trained(data):
     watch = Watch()
-    with pytest.raises(fallow.FallowError, match="weighs samples, and the module does not"):
+    with pytest.raises(fallow.FallowError, match="weights samples, and the module does not"):
         fit(Own(), data, fallow.policies.BelowMean(0.5), fallow.Schedule(epochs=3), watch)
     assert watch.batches == []
     fit(Own(), data, fallow.policies.BelowMean(0.5, weighted=False), fallow.Schedule(epochs=1), watch)
@@ -316,3 +316,10 @@ def test_a_training_of_ones_own_goes_on_from_the_end_of_an_epoch(data, tmp_path)
     assert torch.equal(resumed.scores, subsampler.scores)
     for found, expected in zip(other.parameters(), module.parameters(), strict=True):
         assert torch.equal(found, expected)
+
+
+def test_the_former_name_of_the_monitor_warns():
+    subsampler = fallow.Subsampler(N, fallow.RandomFraction(0.5), fallow.Schedule(epochs=2))
+    monitor = fallow.ActivationDensity(torch.nn.Linear(4, 3))
+    with pytest.warns(DeprecationWarning, match=r"SubsamplingCallback\(monitor="):
+        assert SubsamplingCallback(subsampler, watch=monitor).monitor is monitor

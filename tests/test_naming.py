@@ -4,22 +4,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.densities.naming import chosen, lots
+from fallow.densities.naming import draw_rows, random_keys
 
 
 def test_lots_look_like_draws():
-    found = lots(torch.arange(100_000), 1).double() / 2.0**63
+    found = random_keys(torch.arange(100_000), 1).double() / 2.0**63
     assert abs(found.mean()) < 0.01
     assert abs(found.var() - 1 / 3) < 0.01
     assert len(found.unique()) > 99_990
     neighbours = torch.stack([found[:-1], found[1:]])
     assert abs(torch.corrcoef(neighbours)[0, 1]) < 0.01
-    parity = lots(torch.arange(100_000), 1) & 1
+    parity = random_keys(torch.arange(100_000), 1) & 1
     assert abs(parity.double().mean() - 0.5) < 0.01
 
 
 def test_another_seed_draws_others():
-    assert (lots(torch.arange(1000), 1) != lots(torch.arange(1000), 2)).all()
+    assert (random_keys(torch.arange(1000), 1) != random_keys(torch.arange(1000), 2)).all()
 
 
 @given(st.lists(st.integers(-(2**62), 2**62), unique=True, max_size=60), st.integers(1, 40), st.randoms())
@@ -28,8 +28,8 @@ def test_the_same_rows_in_any_order(names, most, random):
     rows = index.double()[:, None]
     order = list(range(len(names)))
     random.shuffle(order)
-    one = chosen((rows,), index, most, 5)
-    two = chosen((rows[order],), index[order], most, 5)
+    one = draw_rows((rows,), index, most, 5)
+    two = draw_rows((rows[order],), index[order], most, 5)
     assert torch.equal(one[0], two[0])
     assert torch.equal(one[1], two[1])
     assert len(one[1]) == min(most, len(names))

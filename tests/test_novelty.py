@@ -201,13 +201,13 @@ def test_training_inputs_that_are_not_finite_do_not_count():
     assert torch.equal(InputNovelty(some)(FRESH), InputNovelty(rest)(FRESH))
     few = torch.cat([KNOWN[:63], torch.full((9, 1, 8, 8), float("nan"))])
     with pytest.raises(
-        InvalidValue, match=r"takes 64 training inputs that are finite\. Found 63\. Give more"
+        InvalidValue, match=r"needs at least 64 finite training inputs\. Found 63\. Give more"
     ):
         InputNovelty(few)
 
 
 def test_few_inputs_and_other_kinds_are_refused():
-    with pytest.raises(InvalidValue, match=r"takes 64 training inputs that are finite\. Found 63"):
+    with pytest.raises(InvalidValue, match=r"needs at least 64 finite training inputs\. Found 63"):
         InputNovelty(torch.rand(63, 4))
     for rows in (torch.zeros(100, 4, dtype=torch.uint8), torch.rand(100), torch.rand(100, 0, 3)):
         assert not InputNovelty.judges(rows)
@@ -266,19 +266,19 @@ def test_many_channels_are_taken_in_parts(monkeypatch):
     whole = InputNovelty(images)(images)
     monkeypatch.setattr(novelty, "_VALUES", 40_000)
     found = InputNovelty(images)
-    patches = found._views[0][1]
+    patches = found._half_bands[0][1]
     assert max(len(part) for part in patches._parts(images)) < 10
-    assert len(patches._some_patches(images)) < 500
-    assert patches._some_patches(images[:3]).shape[1] == 180
+    assert len(patches._sample_patches(images)) < 500
+    assert patches._sample_patches(images[:3]).shape[1] == 180
     torch.testing.assert_close(found(images).median(), whole.median(), rtol=0.3, atol=0.3)
 
 
 def test_patches_are_the_same_in_any_parts(monkeypatch):
     monkeypatch.setattr(novelty, "_PATCHES", 1000)
-    patches = GREY._views[0][1]
-    found = patches._some_patches(KNOWN)
+    patches = GREY._half_bands[0][1]
+    found = patches._sample_patches(KNOWN)
     monkeypatch.setattr(novelty, "_VALUES", 4000)
-    few = patches._some_patches(KNOWN[:100])
+    few = patches._sample_patches(KNOWN[:100])
     assert torch.equal(few, patches._patches(KNOWN[:100]).flatten(0, 1)[::5])
     assert torch.equal(found, patches._patches(KNOWN).flatten(0, 1)[::36])
 

@@ -84,7 +84,7 @@ def test_a_state_gives_the_same_density(make):
 
 @pytest.mark.parametrize("make", [Lazy, lambda: Kept(forgets=True)], ids=["lazy", "forgets"])
 def test_a_state_that_is_not_whole_is_found_at_the_first_fit(make):
-    with pytest.raises(InvalidValue, match=r"load_state_dict\(state\) must give a new object what state_di"):
+    with pytest.raises(InvalidValue, match=r"load_state_dict\(state\) must restore what state_dict"):
         OwnDensity(make()).fit(rows())
 
 

@@ -133,7 +133,7 @@ def test_every_thin_sample_is_somewhere_and_only_once():
     found = find_regions(training, reference)
     for side, of in (("training", training), ("reference", reference)):
         place = side == "reference"
-        every = np.concatenate([members(found, side), found.alone[place], found.strange[place]])
+        every = np.concatenate([members(found, side), found.alone[place], found.novel[place]])
         thin = np.flatnonzero((of.percentile > THIN) | ~(of.novelty <= LIMIT))
         assert np.sort(every).tolist() == thin.tolist()
     assert np.isin(np.arange(2015, 2020), found.alone[0]).all()
@@ -143,7 +143,7 @@ def test_strange_samples_are_in_no_region():
     strange = np.r_[np.full(1000, 0.5), np.full(60, LIMIT + 0.1)]
     found = find_regions(world(2000, 0), world(1000, 1, cluster(1, 60, draw()), novelty=strange))
     assert not found.missing
-    assert found.strange[1].tolist() == list(range(1000, 1060))
+    assert found.novel[1].tolist() == list(range(1000, 1060))
     assert not np.isin(np.arange(1000, 1060), np.r_[members(found, "reference"), found.alone[1]]).any()
 
 
@@ -155,7 +155,7 @@ def test_what_is_not_finite_is_in_no_region(value):
     unknown[1005:1010] = value
     found = find_regions(world(2000, 0), replace(reference, novelty=unknown))
     assert [region.reference.tolist() for region in found.missing] == [list(range(1010, 1060))]
-    assert found.strange[1].tolist() == list(range(1000, 1010))
+    assert found.novel[1].tolist() == list(range(1000, 1010))
 
 
 @pytest.mark.parametrize("count", [SMALLEST - 1, SMALLEST, SMALLEST + 3])

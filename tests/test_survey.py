@@ -67,7 +67,7 @@ def test_training_samples_are_scored_without_themselves():
 def test_each_layer_is_scaled_alike():
     x, _ = blobs(500)
     train = (found := surveyor()).learn(batches(x)).survey(batches(x), training=True)
-    squares = (train.places**2).reshape(500, len(found.watch.views), -1).sum(2).mean(0)
+    squares = (train.places**2).reshape(500, len(found.monitor.layers), -1).sum(2).mean(0)
     assert squares == pytest.approx(1, rel=1e-4)
 
 
@@ -113,7 +113,7 @@ def test_the_network_is_as_it_was():
     assert [module.training for module in net] == [True, True, True, False, True, True, True]
     list(parts)
     assert all(torch.equal(before[name], now) for name, now in net.state_dict().items())
-    assert not found.watch.taps.looking
+    assert not found.monitor.taps.in_evaluation
 
 
 def test_a_forward_pass_that_fails_leaves_the_network_as_it_was():
@@ -122,15 +122,15 @@ def test_a_forward_pass_that_fails_leaves_the_network_as_it_was():
     with pytest.raises(RuntimeError):
         found.learn(batches(torch.zeros(10, 5)))
     assert net.training
-    assert not found.watch.taps.looking
+    assert not found.monitor.taps.in_evaluation
 
 
 def test_what_was_learned_in_training_is_where_it_begins():
     x, _ = blobs(600)
     found = surveyor().learn(batches(x))
-    before = found.watch.views[0].density.halves[0].means.clone()
+    before = found.monitor.layers[0].density.halves[0].means.clone()
     found.learn(batches(x))
-    assert torch.allclose(found.watch.views[0].density.halves[0].means, before, atol=0.1)
+    assert torch.allclose(found.monitor.layers[0].density.halves[0].means, before, atol=0.1)
 
 
 def test_too_few_samples_are_refused():

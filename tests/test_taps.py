@@ -193,7 +193,7 @@ def test_an_evaluation_leaves_no_trace():
     net.eval()(torch.randn(9, 4))
     net.train()
     torch.testing.assert_close(taps.take(5)[0], net[1](net[0](x)).detach())
-    taps.looking = True
+    taps.in_evaluation = True
     net.eval()(torch.randn(9, 4))
     assert len(taps.take(9)[0]) == 9
 

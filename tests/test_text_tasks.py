@@ -126,7 +126,7 @@ class TestTextsByLength:
         for apart in (True, False):
             task = text_task(by_length=apart)
             taps = Taps(task.network, ["norm", "head"])
-            taps.looking = True
+            taps.in_evaluation = True
             parts = task.rows_of_passes(batch)
             assert (parts is None) != apart
             taps.expect(task.token_mask(batch), parts)

@@ -288,10 +288,8 @@ class TestFolders:
         name = name.format(file=tmp_path / "file")
         with pytest.raises(InvalidValue) as refused:
             load_language_model(name, {})
-        found = "a file" if "file" in name else "none"
-        assert str(refused.value) == (
-            f"--model {name}: there must be such a folder. Found {found}. Check the path."
-        )
+        found = "a file" if "file" in name else "no such folder"
+        assert str(refused.value) == f"--model {name} must be a folder. Found {found}. Check the path."
 
     def test_a_name_of_the_hub_is_no_folder(self):
         for name in ("none", "a/none"):

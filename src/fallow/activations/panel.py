@@ -1,4 +1,4 @@
-"""A fixed part of the training set, drawn by name, whose latest activations are held."""
+"""The panel: a fixed random part of the training set whose latest activations are held."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..arrays.distributed import gather_rows, rank_and_size
-from ..densities.naming import lots
+from ..densities.naming import random_keys
 
-_PANEL = 0x9A4E1
+_DOMAIN = 0x9A4E1
+_LARGEST = np.iinfo(np.int64).max
 
 
 class Panel:
-    """The samples with the smallest lots of all that were seen, at most ``size``, and their latest rows.
+    """The ``size`` samples with the smallest random keys of all samples seen, and their latest rows.
 
-    Whether a sample belongs to it is drawn by its name, so that it is the same for any number of ranks and
-    any order, and stays so: its density is that of the whole training set, however much of it is left out.
-    What is not seen again keeps its row.
+    The key of a sample depends on its index and the seed only. So the panel is the same for any order and
+    any number of ranks, and represents the whole training set, however much of it is left out. A sample that
+    is not seen again keeps its row.
 
     Args:
-        size: how many samples at most.
-        seed: of the lots.
+        size: the largest number of samples.
+        seed: of the keys.
 
     Attributes:
         index: int64 ``(R,)``, the samples, ascending.
@@ -34,28 +35,29 @@ class Panel:
     """
 
     def __init__(self, size: int, seed: int = 0) -> None:
-        self.size, self.seed = size, seed
+        self.size = size
+        self.seed = seed
         self.index: NDArray[np.int64] = np.zeros(0, np.int64)
         self.rows: list[Tensor] = []
         self._calls = 0
-        self._most = np.iinfo(np.int64).max
+        self._most = _LARGEST  # the largest key in the panel, once it is full
         self._new: list[_Part] = []
         self._waiting = 0
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def lots(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the lot of each sample."""
-        found: NDArray[np.int64] = lots(torch.from_numpy(index), self.seed ^ _PANEL).numpy()
-        return found
+    def keys(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the random key of each sample."""
+        keys: NDArray[np.int64] = random_keys(torch.from_numpy(index), self.seed ^ _DOMAIN).numpy()
+        return keys
 
     def members(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the places of the samples that belong to it, as far as is known."""
-        return np.flatnonzero(self.lots(index) <= self._most)
+        """Return the positions of the samples that belong to the panel, given the samples seen so far."""
+        return np.flatnonzero(self.keys(index) <= self._most)
 
     def add(self, index: NDArray[np.int64], rows: list[Tensor]) -> None:
-        """Take the rows of the members of a batch; nothing is copied from their device.
+        """Add the rows of the members in a batch; the rows stay on their device.
 
         Args:
             index: ``(B,)``.
@@ -69,60 +71,57 @@ class Panel:
         kept = [layer.index_select(0, at) for layer in rows]
         self._new.append(_Part(index[places], kept, self._calls))
         self._waiting += places.size
-        if self._waiting > 4 * self.size:
+        if self._waiting > 4 * self.size:  # bounds the memory of rows that wait for settle()
             self._new = [self._latest(self._new)]
             self._waiting = len(self._new[0].index)
 
     def settle(self, *, together: bool = False) -> None:
-        """Put what was added in its place: the latest row of each member, of all ranks if ``together``."""
+        """Merge the rows added since, the latest of each member; those of all ranks if ``together``."""
         new = self._latest(self._new) if self._new else None
         if together and rank_and_size()[1] > 1:
             new = self._of_all_ranks(new)
         if new is None:
             return
         held = _Part(self.index, self.rows or [rows[:0] for rows in new.rows], 0)
-        whole = self._latest([held, new])
-        self.index, self.rows = whole.index, whole.rows
-        self._new, self._waiting = [], 0
+        merged = self._latest([held, new])
+        self.index = merged.index
+        self.rows = merged.rows
+        self._new = []
+        self._waiting = 0
 
     def _latest(self, parts: list[_Part]) -> _Part:
-        """Return the latest row of each sample in parts, of the ``size`` with the smallest lots."""
+        """Return the latest row of each sample in the parts, for the ``size`` smallest keys."""
         device = parts[-1].rows[0].device
         index = np.concatenate([part.index for part in parts])
         calls = np.concatenate([np.broadcast_to(part.call, len(part.index)) for part in parts])
         order = np.lexsort((calls, index))
         places = order[np.flatnonzero(np.diff(index[order], append=-1))]
         if len(places) > self.size:
-            lot = self.lots(index[places])
-            first = np.argsort(lot, kind="stable")[: self.size]
-            self._most = min(self._most, int(lot[first[-1]]))
+            keys = self.keys(index[places])
+            first = np.argsort(keys, kind="stable")[: self.size]
+            self._most = min(self._most, int(keys[first[-1]]))
             places = places[np.sort(first)]
-        at = torch.from_numpy(places)
+        at = torch.from_numpy(places).to(device)
         layers = zip(*(part.rows for part in parts), strict=True)
-        rows = [
-            torch.cat([one.to(device) for one in layer]).index_select(0, at.to(device)) for layer in layers
-        ]
+        rows = [torch.cat([x.to(device) for x in layer]).index_select(0, at) for layer in layers]
         return _Part(index[places], rows, calls[places])
 
     def _of_all_ranks(self, new: _Part | None) -> _Part | None:
-        """Return what all ranks have added; the call is collective."""
-        widths = [rows.shape[1] for rows in (new.rows if new else self.rows)]
-        index = np.zeros(0, np.int64) if new is None else new.index
-        calls = np.zeros(0, np.int64) if new is None else np.asarray(new.call, np.int64)
-        layers = [np.zeros((0, width), np.float32) for width in widths]
-        layers = layers if new is None else [rows.cpu().numpy() for rows in new.rows]
-        found = [
-            _Part(part[0], [torch.from_numpy(rows) for rows in part[2:]], part[1])
-            for part in gather_rows(index, calls, *layers)
-        ]
-        if not any(len(part.index) for part in found):
+        """Return the rows added on all ranks; the call is collective."""
+        if new is None:  # the others may have rows, so this rank takes part with none
+            empty = np.zeros(0, np.int64)
+            new = _Part(empty, [rows[:0] for rows in self.rows], empty)
+        calls = np.asarray(new.call, np.int64)
+        gathered = gather_rows(new.index, calls, *(rows.cpu().numpy() for rows in new.rows))
+        parts = [_Part(index, [torch.from_numpy(x) for x in rows], call) for index, call, *rows in gathered]
+        if not any(len(part.index) for part in parts):
             return None
-        device = (new.rows if new else self.rows)[0].device
-        whole = self._latest(found)
-        return _Part(whole.index, [rows.to(device) for rows in whole.rows], whole.call)
+        device = new.rows[0].device
+        merged = self._latest(parts)
+        return _Part(merged.index, [rows.to(device) for rows in merged.rows], merged.call)
 
     def renumber(self, origin: NDArray[np.int64]) -> None:
-        """Take note that samples stand elsewhere now: sample i stood at ``origin[i]``, -1 for a new one."""
+        """Follow a new numbering of the samples: sample i was ``origin[i]``, -1 for a new one."""
         self.settle()
         now = np.flatnonzero(np.isin(origin, self.index))
         now = now[self.members(now)]
@@ -131,41 +130,44 @@ class Panel:
         self.rows = [rows.index_select(0, at.to(rows.device)) for rows in self.rows]
 
     def population(self) -> int:
-        """Return about how many different samples were seen."""
-        if self._most == np.iinfo(np.int64).max:
+        """Return an estimate of the number of distinct samples seen."""
+        if self._most == _LARGEST:
             return len(self)
+        # The keys are uniform over 2^64 values: the panel holds the share of them up to the largest key.
         return round(len(self) * 2.0**64 / (self._most + 2.0**63 + 1))
 
     def finite(self) -> tuple[Tensor, list[Tensor]]:
         """Return index and rows of the samples whose rows are finite, on the rows' device."""
         if not self.rows:
             return torch.from_numpy(self.index), []
-        sound = torch.stack([layer.isfinite().all(1) for layer in self.rows]).all(0)
-        device = self.rows[0].device
-        index = torch.from_numpy(self.index).to(device)
-        return index[sound], [layer[sound] for layer in self.rows]
+        finite = torch.stack([layer.isfinite().all(1) for layer in self.rows]).all(0)
+        index = torch.from_numpy(self.index).to(self.rows[0].device)
+        return index[finite], [layer[finite] for layer in self.rows]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is held; nothing is settled by it."""
-        held = copy(self)
-        held.settle()
-        return held._state()
-
-    def _state(self) -> dict[str, Any]:
-        return {"index": torch.from_numpy(self.index), "rows": self.rows, "most": int(self._most),
-                "calls": self._calls}  # fmt: skip
+        """Return the panel with the rows added since; the panel itself does not settle."""
+        settled = copy(self)
+        settled.settle()
+        return {
+            "index": torch.from_numpy(settled.index),
+            "rows": settled.rows,
+            "most": int(settled._most),
+            "calls": settled._calls,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned."""
+        """Load what :meth:`state_dict` returned."""
         self.index = state["index"].numpy()
-        self.rows, self._most = list(state["rows"]), state["most"]
+        self.rows = list(state["rows"])
+        self._most = state["most"]
         self._calls = state["calls"]
-        self._new, self._waiting = [], 0
+        self._new = []
+        self._waiting = 0
 
 
 @dataclass
 class _Part:
-    """Rows of some samples: which, a tensor a layer, and in which calls they came."""
+    """Rows of some samples: their index, a tensor a layer, and the calls that added them."""
 
     index: NDArray[np.int64]
     rows: list[Tensor]

@@ -1,4 +1,4 @@
-"""Where a value stands among those of a panel, also beyond its largest."""
+"""The percentile of a value among those of a panel, also beyond the largest of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _TAIL = 0.1
 
 @dataclass
 class Percentiles:
-    r"""How a number is distributed over a panel: its values, and an exponential tail above the 90 % quantile.
+    r"""The distribution of a number over a panel: its values, with an exponential tail above their 90 %.
 
     .. math:: u(x) = \begin{cases} \#\{x' < x\} / R & x \le q \\
         1 - 0.1\, e^{-(x - q) / m} & x > q \end{cases}
 
-    with the quantile q and the mean excess m of what lies above it. So what lies beyond all of the panel
-    still has an order. The *surprise* is :math:`-\log (1 - u)`, in nats: of the panel it is distributed as a
-    standard exponential, and of independent numbers it adds up.
+    with the quantile q and the mean excess m of the values above it. The tail keeps values beyond the whole
+    panel in order. The *surprise* is :math:`-\log (1 - u)`, in nats: a standard exponential over the panel,
+    and additive for independent numbers.
 
     Args:
         values: of the panel, float64, ascending.
@@ -49,16 +49,16 @@ class Percentiles:
         return Percentiles(ordered, edge, excess)
 
     def surprise(self, values: Tensor) -> Tensor:
-        """Return -log(1 - u), float64 ``(B,)``; NaN for what is not finite."""
+        """Return -log(1 - u), float64 ``(B,)``; NaN for a value that is not finite."""
         values = values.double()
         below = torch.searchsorted(self.values, values.contiguous()) / len(self.values)
         inside = -torch.log1p(-below.clamp_max(1 - _TAIL))
         tail = -math.log(_TAIL) + (values - self.edge) / self.excess
-        found = torch.where(values > self.edge, tail, inside)
-        return found.masked_fill(~values.isfinite(), torch.nan)
+        surprise = torch.where(values > self.edge, tail, inside)
+        return surprise.masked_fill(~values.isfinite(), torch.nan)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Return u, float32 ``(B,)``, in [0, 1]; NaN for what is not finite."""
+        """Return u, float32 ``(B,)``, in [0, 1]; NaN for a value that is not finite."""
         return -torch.expm1(-self.surprise(values)).float()
 
     def state_dict(self) -> dict[str, Any]:

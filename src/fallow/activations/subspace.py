@@ -1,4 +1,4 @@
-"""A layer's rows in few numbers: the directions in which they vary, and what lies off them."""
+"""A layer's rows in few numbers: the directions in which they vary, and the energy off them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 WIDE = 512
 """Longer rows are multiplied by a random matrix first."""
 _NULL = 1e-6
-"""A direction with less than this part of the largest variance is none."""
+"""Directions with less than this share of the largest variance do not count."""
 
 
 @dataclass
@@ -24,10 +24,10 @@ class Subspace:
     Rows of more than 512 numbers are first multiplied by a fixed random matrix with orthogonal columns.
 
     Args:
-        mean: ``(D,)``; like V, of the kind of the rows.
+        mean: ``(D,)``; it and V have the dtype of the rows.
         directions: V, ``(D, p)``.
-        rest: how many directions vary and are left out.
-        mixing: ``(wide, D)``, the random matrix; None where rows are as they come.
+        rest: the number of varying directions that are left out.
+        mixing: ``(wide, D)``, the random matrix; None if rows are used as they are.
 
     References:
         Probabilistic principal component analysis (Tipping and Bishop, 1999)
@@ -40,7 +40,7 @@ class Subspace:
 
     @staticmethod
     def of(rows: Tensor, dim: int, mixing: Tensor | None = None) -> Subspace:
-        """Return the subspace of rows ``(N, D)``, of at most ``dim`` directions that vary."""
+        """Return the subspace of rows ``(N, D)`` with at most ``dim`` directions."""
         z = rows.double()
         mean = z.mean(0)
         values, vectors = torch.linalg.eigh((z - mean).T @ (z - mean) / len(z))
@@ -52,29 +52,29 @@ class Subspace:
 
     @property
     def dim(self) -> int:
-        """p, how many directions there are."""
+        """p, the number of directions."""
         return int(self.directions.shape[1])
 
     def mixed(self, rows: Tensor) -> Tensor:
-        """Return rows of the layer as the subspace sees them, ``(B, wide) -> (B, D)``."""
+        """Return rows of the layer times the random matrix, if there is one: ``(B, wide) -> (B, D)``."""
         return rows if self.mixing is None else rows @ self.mixing
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return y ``(B, p)`` and the residual energy ``(B,)`` of rows ``(B, D)``."""
-        away = rows - self.mean
-        y = away @ self.directions
-        residual = (away.square().sum(1) - y.square().sum(1)).clamp_min(0)
+        centred = rows - self.mean
+        y = centred @ self.directions
+        residual = (centred.square().sum(1) - y.square().sum(1)).clamp_min(0)
         return y, residual
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all but the random matrix, which is drawn again."""
+        """Return the state without the random matrix, which is drawn again from the seed."""
         return {"mean": self.mean, "directions": self.directions, "rest": self.rest}
 
 
 def mixing_matrix(wide: int, seed: int) -> Tensor | None:
-    r"""Return the random matrix ``(wide, 512)`` for rows of more than 512 numbers; None for others.
+    r"""Return the random matrix ``(wide, 512)`` for rows of more than 512 numbers; None for shorter rows.
 
-    Its columns are orthogonal and of length :math:`\sqrt{wide / 512}`, so that distances stay in the mean.
+    Its columns are orthogonal and of length :math:`\sqrt{wide / 512}`: distances are kept on average.
     """
     if wide <= WIDE:
         return None

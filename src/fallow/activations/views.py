@@ -1,4 +1,4 @@
-"""One layer of a network, as its rows are scored: a subspace, a density in it, and where a panel lies."""
+"""The density of one layer: a subspace, a density in it, and the percentiles of a panel."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .percentiles import Percentiles
 from .subspace import Subspace, mixing_matrix
 
 FOLLOWING = 3
-"""So many steps of a mixture's fit follow what has changed since the one before."""
+"""Iterations with which a mixture follows the changes since its last fit."""
 GATE = 0.995
-"""What lies off the subspace counts by this quantile of the panel's residuals."""
+"""The quantile of the panel's residuals that novelty is measured against."""
 
 
 @dataclass
-class Look:
-    """What one layer sees of B rows.
+class LayerSurvey:
+    """B rows under the density of one layer.
 
     Attributes:
-        places: ``(B, p)``, in the subspace.
+        places: ``(B, p)``, the coordinates in the subspace.
         inside: ``(B,)``, the log density within the subspace.
         residual: ``(B,)``, the energy off it.
-        strangeness: ``(B,)``, that energy as a multiple of the panel's 99.5 % quantile.
-        spread: the root of the panel's mean square of places.
+        novelty: ``(B,)``, that energy as a multiple of the panel's 99.5 % quantile.
+        spread: the root mean square of the panel's places.
     """
 
     places: Tensor
@@ -39,17 +39,17 @@ class Look:
     spread: float
 
 
-class View:
-    """One layer.
+class LayerDensity:
+    """The density of one layer.
 
     Args:
-        density: which kind; a copy is fitted.
-        dim: directions of the subspace at most.
-        seed: of the random matrix where rows are wide.
+        density: a copy of it is fitted.
+        dim: the largest number of directions of the subspace.
+        seed: of the random matrix for wide rows.
 
     Attributes:
-        inside: how the log density within the subspace is distributed over the panel, its sign turned.
-        off: how the energy off the subspace is.
+        inside: the distribution over the panel of the negative log density within the subspace.
+        off: the distribution over the panel of the energy off the subspace.
     """
 
     inside: Percentiles
@@ -57,14 +57,16 @@ class View:
 
     def __init__(self, density: Density, dim: int, seed: int) -> None:
         self.density = deepcopy(density)
-        self.dim, self.seed = dim, seed
+        self.dim = dim
+        self.seed = seed
         self.subspace: Subspace | None = None
         self._edge = self._spread = 1.0
         self._index: Tensor | None = None
-        self._component, self._groups = torch.zeros(0, dtype=torch.int64), 0
+        self._component = torch.zeros(0, dtype=torch.int64)
+        self._groups = 0
 
-    def fit(self, rows: Tensor, index: Tensor) -> Look:
-        """Learn the density of a panel's rows ``(R, D)``, and return how they look to it, each left out."""
+    def fit(self, rows: Tensor, index: Tensor) -> LayerSurvey:
+        """Fit to a panel's rows ``(R, D)``, and return their survey, each row left out."""
         x = rows.float()
         mixing = self.subspace.mixing if self.subspace else mixing_matrix(rows.shape[1], self.seed)
         mixing = None if mixing is None else mixing.to(x.device)
@@ -76,22 +78,24 @@ class View:
         self._spread = max(float(y.square().sum(1).mean().sqrt()), 1e-30)
         self._edge = max(float(residual.quantile(GATE)), 1e-30) if self._has_rest else 1.0
         self.inside, self.off = Percentiles.of(-inside), Percentiles.of(residual)
-        return self._look(y, residual, inside)
+        return self._measured(y, residual, inside)
 
-    def surprise(self, look: Look, *, off: bool = True) -> Tensor:
-        """Return the surprise of rows, float64 ``(B,)``, in nats: within the subspace, and off it.
+    def surprise(self, survey: LayerSurvey, *, off: bool = True) -> Tensor:
+        """Return the surprise of rows within the subspace and off it, float64 ``(B,)``, in nats.
 
-        The two are standard exponentials over the panel, so that neither drowns the other, however many
-        directions are left out.
+        Both parts are standard exponentials over the panel, so neither dominates, however many directions
+        are left out.
         """
-        found = self.inside.surprise(-look.inside)
-        return found + self.off.surprise(look.residual) if off and self._has_rest else found
+        surprise = self.inside.surprise(-survey.inside)
+        if off and self._has_rest:
+            surprise = surprise + self.off.surprise(survey.residual)
+        return surprise
 
-    def by_halves(self, look: Look) -> tuple[Tensor, Tensor] | None:
-        """Return the surprise of rows under either half, ``(B,)`` each; None where there are no halves."""
+    def by_halves(self, survey: LayerSurvey) -> tuple[Tensor, Tensor] | None:
+        """Return the surprise of rows under either half, ``(B,)`` each; None without halves."""
         if not isinstance(self.density, Halves):
             return None
-        halves = (replace(look, inside=half.log_prob(look.places)) for half in self.density.halves)
+        halves = (replace(survey, inside=half.log_prob(survey.places)) for half in self.density.halves)
         first, second = map(self.surprise, halves)
         return first, second
 
@@ -100,7 +104,7 @@ class View:
         return self.subspace is not None and self.subspace.rest > 0
 
     def _fit(self, y: Tensor, index: Tensor) -> None:
-        """Fit the density; a mixture begins with the components that its samples belonged to before.
+        """Fit the density; a mixture starts from the components of its samples in the last fit.
 
         So components keep their samples while the subspace turns.
         """
@@ -122,18 +126,18 @@ class View:
         self._component = torch.where(half == 0, first.component(y), second.component(y))
         self._index, self._groups = index, max(len(first.shares), len(second.shares))
 
-    def look(self, rows: Tensor, index: Tensor | None = None) -> Look:
-        """Return how rows look: those of the training set by name, others without an ``index``."""
+    def survey(self, rows: Tensor, index: Tensor | None = None) -> LayerSurvey:
+        """Return the survey of rows; training samples have an ``index`` and are scored without themselves."""
         assert self.subspace is not None
         y, residual = self.subspace(self.subspace.mixed(rows))
         inside = self.density.log_prob(y) if index is None else self.density.left_out(y, index=index)
-        return self._look(y, residual, inside)
+        return self._measured(y, residual, inside)
 
-    def _look(self, y: Tensor, residual: Tensor, inside: Tensor) -> Look:
-        return Look(y, inside, residual, residual / self._edge, self._spread)
+    def _measured(self, y: Tensor, residual: Tensor, inside: Tensor) -> LayerSurvey:
+        return LayerSurvey(y, inside, residual, residual / self._edge, self._spread)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that was learned."""
+        """Return everything learned."""
         if self.subspace is None:
             return {}
         return {
@@ -150,13 +154,17 @@ class View:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned."""
+        """Load what :meth:`state_dict` returned."""
         if not state:
             return
         mixing = mixing_matrix(state["wide"], self.seed)
         mixing = None if mixing is None else mixing.to(state["subspace"]["mean"].device)
         self.subspace = Subspace(**state["subspace"], mixing=mixing)
         self.density.load_state_dict(state["density"])
-        self.inside, self.off = Percentiles(**state["inside"]), Percentiles(**state["off"])
-        self._edge, self._spread, self._index = state["edge"], state["spread"], state["index"]
-        self._component, self._groups = state["component"], state["groups"]
+        self.inside = Percentiles(**state["inside"])
+        self.off = Percentiles(**state["off"])
+        self._edge = state["edge"]
+        self._spread = state["spread"]
+        self._index = state["index"]
+        self._component = state["component"]
+        self._groups = state["groups"]

@@ -96,9 +96,9 @@ def _told(maker: CardMaker, regions: Regions) -> dict[str, Any]:
         "gaps": missing,
         "thin": thin,
         "alone": _samples(maker, *regions.alone),
-        "strange": _samples(maker, *regions.strange),
+        "strange": _samples(maker, *regions.novel),
         "alone_count": [part.size for part in regions.alone],
-        "strange_count": [part.size for part in regions.strange],
+        "strange_count": [part.size for part in regions.novel],
     }
 
 

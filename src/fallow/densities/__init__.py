@@ -1,4 +1,4 @@
-"""Densities of activation maps: how well the training set covers a point. One file each."""
+"""Densities of activations: how well the training set covers a point. One density a file."""
 
 from .base import Density as Density
 from .base import DensityLike as DensityLike
@@ -7,7 +7,7 @@ from .gaussian_mixture import GaussianMixture as GaussianMixture
 from .halves import Halves as Halves
 
 LEFT = ("ClassGaussian", "Flow", "NearestNeighbours")
-"""Densities of earlier versions."""
+"""Densities of version 0.1; their names get an error that says what to use instead."""
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""One Gaussian, its covariance drawn towards a sphere."""
+"""One Gaussian with its covariance shrunk towards a sphere."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from ..arrays.distributed import sum_over_ranks
 from ..errors import check_number, invalid
 from .base import Density, check_sample, check_weights
-from .moments import Moments, alone, moments_of
-from .shrinking import Shrunk
+from .moments import Moments, moments_of, one_rank
+from .shrinking import ShrunkGaussians
 
 AUTO = "auto"
 _GRID = [10.0**power for power in range(-6, 4)]
@@ -23,8 +23,9 @@ class Gaussian(Density):
     .. math:: \Sigma = \frac{S + \nu \tau I}{n + \nu}
 
     with the scatter S of n rows and the mean variance :math:`\tau`: the sphere counts as :math:`\nu` rows. By
-    default :math:`\nu / D` is the power of ten with the highest leave-one-out likelihood, so that many rows
-    are hardly shrunk and few rows do not break it. The leave-one-out densities are exact, in closed form.
+    default :math:`\nu / D` is the power of ten with the highest leave-one-out likelihood: many rows are
+    hardly shrunk, and few rows do not make the covariance singular. The leave-one-out densities are exact,
+    in closed form.
 
     Args:
         shrinkage: :math:`\nu`, or ``"auto"``.
@@ -44,37 +45,33 @@ class Gaussian(Density):
             shrinkage = check_number("shrinkage", shrinkage, 0)
         self.shrinkage = shrinkage
         self._moments: Moments | None = None
-        self._shrunk: Shrunk | None = None
+        self._shrunk: ShrunkGaussians | None = None
 
     def fit(
-        self,
-        x: Tensor,
-        *,
-        weights: Tensor | None = None,
-        index: Tensor | None = None,
-        together: bool = False,
+        self, x: Tensor, *, weights: Tensor | None = None, index: Tensor | None = None, together: bool = False
     ) -> Gaussian:
         """See :meth:`Density.fit`."""
         x, weights, _ = check_sample(x, weights, index, least=0 if together else 2)
-        total = sum_over_ranks if together else alone
+        total = sum_over_ranks if together else one_rank
         moments = moments_of(x, weights, torch.ones_like(weights)[:, None], total)
         rows = self.shrinkage
         if isinstance(rows, str):
             grid = [moments.dim * step for step in _GRID]
-            fits = total(self._drawn(moments, 0.0).fit_left_out(x, weights, 0, grid))
-            rows = grid[int(fits.argmax())]
+            likelihoods = total(self._shrink(moments, 0.0).fit_left_out(x, weights, 0, grid))
+            rows = grid[int(likelihoods.argmax())]
         self._take(moments, rows)
         return self
 
     @staticmethod
-    def _drawn(moments: Moments, rows: float) -> Shrunk:
-        """Return the Gaussian, drawn towards a sphere."""
+    def _shrink(moments: Moments, rows: float) -> ShrunkGaussians:
         sphere = torch.eye(moments.dim, dtype=torch.float64, device=moments.origin.device)
-        return Shrunk(moments.mean(), moments.inner(), moments.count, sphere, rows)
+        return ShrunkGaussians(moments.mean(), moments.inner(), moments.count, sphere, rows)
 
     def _take(self, moments: Moments, rows: float) -> None:
-        self._moments, self._shrunk = moments, self._drawn(moments, rows)
-        self.dim, self.count = moments.dim, float(moments.count.sum())
+        self._moments = moments
+        self._shrunk = self._shrink(moments, rows)
+        self.dim = moments.dim
+        self.count = float(moments.count.sum())
 
     def log_prob(self, x: Tensor) -> Tensor:
         """See :meth:`Density.log_prob`."""
@@ -82,13 +79,7 @@ class Gaussian(Density):
         assert self._shrunk is not None
         return self._shrunk.log_prob(x)[:, 0]
 
-    def left_out(
-        self,
-        x: Tensor,
-        *,
-        weights: Tensor | None = None,
-        index: Tensor | None = None,
-    ) -> Tensor:
+    def left_out(self, x: Tensor, *, weights: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """See :meth:`Density.left_out`."""
         x = self._rows(x)
         assert self._shrunk is not None
@@ -96,12 +87,11 @@ class Gaussian(Density):
 
     def merge(self, other: Density) -> Gaussian:
         """Return the density of the rows of both, with the shrinkage of the one with more rows."""
-        mine, theirs = self._moments, other._moments if isinstance(other, Gaussian) else None
-        if mine is None or theirs is None:
+        if not isinstance(other, Gaussian) or self._moments is None or other._moments is None:
             raise invalid("A Gaussian merges with a fitted Gaussian.", type(other).__name__)
-        more: Any = self if self.count >= other.count else other
+        larger: Any = self if self.count >= other.count else other
         merged = Gaussian(self.shrinkage)
-        merged._take(mine.plus(theirs), more._shrunk.rows)
+        merged._take(self._moments.plus(other._moments), larger._shrunk.rows)
         return merged
 
     def state_dict(self) -> dict[str, Any]:

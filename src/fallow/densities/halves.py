@@ -1,4 +1,4 @@
-"""Rows scored by the half of the rows that they are not in."""
+"""A density in two halves: each row is scored by the half that does not contain it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from torch import Tensor
 
 from ..errors import invalid
 from .base import Density, DensityLike, check_sample
-from .naming import lots
+from .naming import random_keys
 from .own import as_density
 
 AGREE = 0.7
+"""Least rank correlation of the two halves at which the density may remove samples."""
 _HALVES = 0x4A1F
 
 
 class Halves(Density):
-    r"""Two densities of a kind, each of one half of the rows; a row's own density is that of the other half.
+    r"""Two copies of a density, each fitted to one half of the rows.
+
+    A fitted row is scored by the half that does not contain it (:meth:`left_out`). For other rows
 
     .. math:: p(x) = \frac{n_0 p_0(x) + n_1 p_1(x)}{n_0 + n_1}
 
-    for rows that were not among them. Which half a row belongs to is drawn by its name, so that it stays
-    there for good, on any rank.
+    The half of a row is drawn by its index, so a sample stays in its half in every fit and on every rank.
 
     Args:
-        density: of which kind: one of ours, or any object with ``fit(x)`` and ``log_prob(x)``.
+        density: a :class:`Density`, or any object with ``fit(x)`` and ``log_prob(x)``; copies are fitted.
         seed: of the halves.
 
     Attributes:
-        halves: the two.
+        halves: the two densities.
     """
 
     name: ClassVar[str] = "halves"
@@ -41,8 +43,8 @@ class Halves(Density):
         self.seed = seed
 
     def half(self, index: Tensor) -> Tensor:
-        """Return the half that each row belongs to, 0 or 1, by name."""
-        return lots(index, self.seed ^ _HALVES) & 1
+        """Return the half of each sample, 0 or 1."""
+        return random_keys(index, self.seed ^ _HALVES) & 1
 
     def fit(
         self,
@@ -56,19 +58,14 @@ class Halves(Density):
     ) -> Halves:
         """See :meth:`Density.fit`; ``start`` and ``iterations`` are for mixtures."""
         x, weights, index = check_sample(x, weights, index, least=0 if together else 4)
-        half, options = self.half(index), {}
-        for which, density in enumerate(self.halves):
-            own = half == which
+        half = self.half(index)
+        options = {}
+        for number, density in enumerate(self.halves):
+            own = half == number
             if start is not None:
                 options = {"start": start[own], "iterations": iterations}
-            density.fit(
-                x[own],
-                weights=weights[own],
-                index=index[own],
-                together=together,
-                **options,
-            )
-        self._measure()
+            density.fit(x[own], weights=weights[own], index=index[own], together=together, **options)
+        self._update_size()
         return self
 
     def agreement(self, x: Tensor) -> float:
@@ -79,46 +76,40 @@ class Halves(Density):
         first, second = (density.log_prob(x) for density in self.halves)
         return rank_correlation(first, second)
 
-    def _measure(self) -> None:
+    def _update_size(self) -> None:
         self.dim = self.halves[0].dim
         self.count = self.halves[0].count + self.halves[1].count
 
     def log_prob(self, x: Tensor) -> Tensor:
         """See :meth:`Density.log_prob`."""
         x = self._rows(x)
-        counts = torch.tensor(
-            [density.count for density in self.halves], dtype=torch.float64, device=x.device
-        )
+        counts = [density.count for density in self.halves]
+        shares = torch.tensor(counts, dtype=torch.float64, device=x.device) / self.count
         both = torch.stack([density.log_prob(x) for density in self.halves], dim=1)
-        return (both + (counts / self.count).log()).logsumexp(1)
+        return (both + shares.log()).logsumexp(1)
 
-    def left_out(
-        self,
-        x: Tensor,
-        *,
-        weights: Tensor | None = None,
-        index: Tensor | None = None,
-    ) -> Tensor:
-        """See :meth:`Density.left_out`: under the half without the row.
+    def left_out(self, x: Tensor, *, weights: Tensor | None = None, index: Tensor | None = None) -> Tensor:
+        """See :meth:`Density.left_out`: the log density under the half without the row.
 
         With ``index`` on the host nothing waits for the device.
         """
         x = self._rows(x)
         half = self.half(torch.arange(len(x)) if index is None else index)
-        found = x.new_empty(len(x), dtype=torch.float64)
-        for which, density in enumerate(self.halves):
-            others = (half != which).nonzero()[:, 0].to(x.device, non_blocking=True)
-            found[others] = density.log_prob(x[others])
-        return found
+        log_prob = x.new_empty(len(x), dtype=torch.float64)
+        for number, density in enumerate(self.halves):
+            # nonzero() on the device would wait for it, to learn the size of its result.
+            others = (half != number).nonzero()[:, 0].to(x.device, non_blocking=True)
+            log_prob[others] = density.log_prob(x[others])
+        return log_prob
 
     def merge(self, other: Density) -> Halves:
-        """Return the halves of the rows of both."""
+        """Return the two halves, each merged with its like."""
         if not isinstance(other, Halves) or other.seed != self.seed:
             raise invalid("Halves merge with Halves of the same seed.", type(other).__name__)
         merged = Halves(self.halves[0], self.seed)
         pairs = zip(self.halves, other.halves, strict=True)
-        merged.halves = tuple(mine.merge(theirs) for mine, theirs in pairs)  # type: ignore[assignment]
-        merged._measure()
+        merged.halves = tuple(half.merge(second) for half, second in pairs)  # type: ignore[assignment]
+        merged._update_size()
         return merged
 
     def state_dict(self) -> dict[str, Any]:
@@ -131,7 +122,7 @@ class Halves(Density):
         self.seed = state["seed"]
         for density, name in zip(self.halves, ("first", "second"), strict=True):
             density.load_state_dict(state[name])
-        self._measure()
+        self._update_size()
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:

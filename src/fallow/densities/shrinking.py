@@ -1,4 +1,4 @@
-r"""Gaussians whose covariance is drawn towards a common shape, and each row's density without that row.
+r"""Gaussians with a covariance shrunk towards a common shape, and leave-one-out densities in closed form.
 
 With the scatter S of n rows about their mean, in D dimensions, and a target shape T,
 
@@ -6,9 +6,9 @@ With the scatter S of n rows about their mean, in D dimensions, and a target sha
     \tau = \frac{\operatorname{tr}(T^{-1} S) + D}{D (n + 1)}
 
 the target counts as :math:`\nu` rows, at the scale :math:`\tau` of the rows (one row of scale 1 is added, so
-that it is there for a group of one). In a basis B with :math:`B^\top T B = 1` and
-:math:`B^\top S B = \operatorname{diag}(m)`, everything is a sum over D numbers, and taking a row of weight w
-out is exact:
+that a group of one row has a scale too). In a basis B with :math:`B^\top T B = 1` and
+:math:`B^\top S B = \operatorname{diag}(m)`, everything is a sum over D numbers, and removing a row of weight
+w is exact:
 
 .. math:: S' = S - \tfrac{n w}{n - w} d d^\top, \quad n' = n - w, \quad x - \mu' = \tfrac{n}{n - w} d, \quad
     d = x - \mu
@@ -24,25 +24,28 @@ from torch import Tensor
 from ..arrays.selection import blocks
 
 LOG_2_PI = math.log(2 * math.pi)
-CHUNK = 1 << 22
-"""So many numbers are held at a time while rows are scored."""
+_CHUNK = 1 << 22
+"""Numbers held in memory at a time while rows are scored."""
 _THIN = 1e-12
 """The least variance in any direction, as a share of the largest."""
 
 
-class Shrunk:
-    """K Gaussians, ready to be scored, each in the basis where target and scatter are diagonal.
+class ShrunkGaussians:
+    """K Gaussians, ready to score rows, each in the basis in which target and scatter are diagonal.
 
     Args:
         mean: ``(K, D)``.
         scatter: S, ``(K, D, D)``.
-        count: n, ``(K,)``; one without rows has the density 0.
+        count: n, ``(K,)``; a group without rows has the density 0.
         target: T, ``(D, D)``, positive definite.
-        rows: the weight of the target.
+        rows: nu, the weight of the target.
     """
 
     def __init__(self, mean: Tensor, scatter: Tensor, count: Tensor, target: Tensor, rows: float) -> None:
-        self.mean, self.count, self.rows = mean, count, rows
+        self.mean = mean
+        self.count = count
+        self.rows = rows
+        # Whitening by the target's Cholesky factor turns the generalised eigenproblem into an ordinary one.
         factor = torch.linalg.cholesky(target)
         half = torch.linalg.solve_triangular(factor, scatter, upper=False)
         whitened = torch.linalg.solve_triangular(factor, half.mT.contiguous(), upper=False)
@@ -66,19 +69,19 @@ class Shrunk:
     def log_prob(self, x: Tensor) -> Tensor:
         """Return the log density of rows ``(B, D)`` under each Gaussian, float64 ``(B, K)``.
 
-        Rows of float32 are multiplied in float32, about the mean of all, and summed in float64.
+        Rows of float32 are multiplied in float32 about the mean of all groups, and summed in float64.
         """
-        factors, offsets, centre = self._scaled(x.dtype)
+        factors, offsets, centre = self._unit_bases(x.dtype)
         k = len(self.count)
-        found = torch.empty(len(x), k, dtype=torch.float64, device=x.device)
-        for start, stop in blocks(len(x), max(1, CHUNK // len(offsets))):
+        log_prob = torch.empty(len(x), k, dtype=torch.float64, device=x.device)
+        for start, stop in blocks(len(x), max(1, _CHUNK // len(offsets))):
             z = torch.addmm(offsets, x[start:stop] - centre, factors).view(-1, k, self.dim)
             distance = torch.linalg.vector_norm(z, dim=2, dtype=torch.float64).square_()
-            torch.add(self._constant, distance, alpha=-0.5, out=found[start:stop])
-        return found
+            torch.add(self._constant, distance, alpha=-0.5, out=log_prob[start:stop])
+        return log_prob
 
-    def _scaled(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the bases with unit variance, ``(D, K D)``, the means in them, ``(K D,)``, the centre."""
+    def _unit_bases(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the bases with unit variance ``(D, K D)``, the means in them ``(K D,)``, and the centre."""
         if dtype not in self._factors:
             factors = self.basis / self._variance.sqrt()[:, None, :]
             offsets = ((self._centre - self.mean)[:, None, :] @ factors).flatten()
@@ -92,22 +95,24 @@ class Shrunk:
         return half @ half.mT
 
     def left_out(self, x: Tensor, weights: Tensor, group: int = 0, rows: float | None = None) -> Tensor:
-        """Return the log density of rows of a group under its Gaussian, each without itself.
+        """Return the log density of the rows of a group under its Gaussian, each without itself.
 
         Args:
             x: ``(B, D)``.
-            weights: ``(B,)``, as they were counted.
-            group: which Gaussian.
+            weights: ``(B,)``, as in ``count``.
+            group: the number of the Gaussian.
             rows: another weight of the target.
 
         Returns:
-            float64 ``(B,)``; -inf for the only row.
+            float64 ``(B,)``; -inf for the only row of a group.
         """
-        rows, n, spread = self.rows if rows is None else rows, self.count[group], self.spread[group]
+        rows = self.rows if rows is None else rows
+        n = self.count[group]
+        spread = self.spread[group]
         squares = ((x.double() - self.mean[group]) @ self.basis[group]).square()
         rest = n - weights
-        some = rest > n * 1e-12
-        rest = rest.where(some, 1.0)
+        has_others = rest > n * 1e-12  # rounding leaves a little
+        rest = rest.where(has_others, 1.0)
         factor = n * weights / rest
         trace = (spread.sum() - factor * squares.sum(1)).clamp_min(0)
         scale = (trace + self.dim) / (self.dim * (rest + 1))
@@ -116,13 +121,12 @@ class Shrunk:
         kept = (1 - factor * form).clamp_min(1e-300)
         distance = (rest + rows) * (n / rest).square() * form / kept
         log_inner = inner.log().sum(1) + kept.log() - self.dim * (rest + rows).log()
-        found = -0.5 * (distance + log_inner + self._log_target + self.dim * LOG_2_PI)
-        left: Tensor = found.where(some, -math.inf)
-        return left
+        log_prob = -0.5 * (distance + log_inner + self._log_target + self.dim * LOG_2_PI)
+        left_out: Tensor = log_prob.where(has_others, -math.inf)
+        return left_out
 
     def fit_left_out(self, x: Tensor, weights: Tensor, group: int, candidates: list[float]) -> Tensor:
         """Return, for each weight of the target, the sum of w log p over rows, each without itself."""
         if self.count[group] <= weights.max():
             return x.new_zeros(len(candidates))
-        found = [(weights * self.left_out(x, weights, group, rows)).sum() for rows in candidates]
-        return torch.stack(found)
+        return torch.stack([(weights * self.left_out(x, weights, group, rows)).sum() for rows in candidates])

@@ -1,4 +1,4 @@
-"""Where data are missing, and what to collect: how samples look to a trained network and its density."""
+"""Find where data are missing, and choose what to collect, by a trained network and its density."""
 
 from .choosing import Choice, Plan, choose
 from .novelty import LIMIT, InputNovelty

@@ -1,4 +1,4 @@
-"""What a person is told of a region: its size, how thin it is, its class, error, neighbours and examples."""
+"""Cards that describe regions: size, density, class, error, neighbours, examples and advice."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .regions import SMALLEST, TIMES, Region, Regions
 from .survey import Survey
 
 EXAMPLES, PROTOTYPES, SHOWN = 9, 3, 8
-"""Examples and prototypes of a card; thin regions that are told of."""
+"""Examples and prototypes on a card; thin regions with a card."""
 _WRONG, _WORSE, _CHANCE = 0.3, 2.0, 0.005
-"""An error calls for something if it is so large a share, so many times that of the samples elsewhere, and so
-unlikely to be as large by chance; several regions are looked at, so this is less than the usual 0.05."""
+"""An error is high if it is at least this share, this multiple of the share elsewhere, and less likely by
+chance than this. The last is below the usual 0.05, as several regions are tested."""
 _TREND, _CHUNK = 20, 8192
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors of one kind of samples, of the training set or of the reference: in a region and elsewhere.
+    """Errors among training samples or reference samples, in a region and elsewhere.
 
     Attributes:
-        wrong, judged: how many of the region's are wrong, of those with a label and a prediction.
-        wrong_elsewhere, judged_elsewhere: the same of all others.
+        wrong, judged: the wrong samples in the region, and those with a label and a prediction.
+        wrong_elsewhere, judged_elsewhere: the same numbers for all other samples.
     """
 
     wrong: int
@@ -39,49 +39,55 @@ class Errors:
 
     @staticmethod
     def of(inside: Survey, every: Survey) -> Errors:
-        """Count those of a region, and what is left of every sample of the kind."""
-        (here, known), (all_, together) = _counts(inside), _counts(every)
-        return Errors(here, known, all_ - here, together - known)
+        """Count the errors in a region, and in the rest of all samples."""
+        wrong, judged = _count_wrong(inside)
+        wrong_in_all, judged_in_all = _count_wrong(every)
+        return Errors(wrong, judged, wrong_in_all - wrong, judged_in_all - judged)
 
     @property
     def share(self) -> float | None:
-        """The share of wrong ones in the region; None if none is judged."""
+        """The share of wrong samples in the region; None if none is judged."""
         return self.wrong / self.judged if self.judged else None
 
     @property
     def elsewhere(self) -> float | None:
-        """The share of wrong ones elsewhere; None if none is judged."""
+        """The share of wrong samples elsewhere; None if none is judged."""
         return self.wrong_elsewhere / self.judged_elsewhere if self.judged_elsewhere else None
 
     @property
     def high(self) -> bool:
-        """Whether the region's share is so much higher that it calls for something, and not by chance."""
-        here, there = self.share, self.elsewhere
-        if here is None or there is None or here < max(_WRONG, _WORSE * there):
+        """Whether the region's share is large, much larger than elsewhere, and not so by chance."""
+        if self.share is None or self.elsewhere is None:
             return False
-        return self.sure
+        return self.share >= max(_WRONG, _WORSE * self.elsewhere) and self.significant
 
     @property
-    def sure(self) -> bool:
-        """Whether chance hardly puts so many wrong ones into the region."""
+    def significant(self) -> bool:
+        """Whether chance is unlikely to put as many wrong samples into the region."""
         counts = (self.wrong, self.judged, self.wrong_elsewhere, self.judged_elsewhere)
         return self.judged >= SMALLEST and chance_of_as_many(*counts) < _CHANCE
 
     @property
     def lower(self) -> bool:
-        """Whether the region's share is below that of the others."""
-        here, there = self.share, self.elsewhere
-        return here is not None and there is not None and self.judged >= SMALLEST and here < there
+        """Whether the region's share is below the share elsewhere."""
+        if self.share is None or self.elsewhere is None:
+            return False
+        return self.judged >= SMALLEST and self.share < self.elsewhere
 
-    def sentence(self, what: str) -> str:
-        """Return in words how many are wrong here, and which share elsewhere; ``what``: held-out samples."""
+    def sentence(self, kind: str) -> str:
+        """Return in words how many samples are wrong here, and which share elsewhere.
+
+        Args:
+            kind: the plural of the samples: "held-out samples".
+        """
         if not self.judged:
-            return f"none of the {what} here can be called right or wrong"
-        wrong = "1 is" if self.wrong == 1 else f"{self.wrong:,} are"
-        said = f"of the {self.judged:,} {what} here {wrong} wrong"
+            return f"none of the {kind} here has a label and a prediction"
         if self.judged == 1:
-            said = f"the only one of the {what} here is {'wrong' if self.wrong else 'right'}"
-        return said if self.elsewhere is None else f"{said}, and {self.elsewhere:.1%} of those elsewhere"
+            here = f"the only one of the {kind} here is {'wrong' if self.wrong else 'right'}"
+        else:
+            verb = "is" if self.wrong == 1 else "are"
+            here = f"of the {self.judged:,} {kind} here {self.wrong:,} {verb} wrong"
+        return here if self.elsewhere is None else f"{here}, and {self.elsewhere:.1%} of those elsewhere"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +95,12 @@ class CardMaker:
     """Makes cards.
 
     Attributes:
-        training, reference: as they look.
+        training, reference: surveys of the two sets.
         names: names of the classes, or None.
-        files: of the training samples and of the reference, by row; or None.
-        index: int64, where each row of the reference stands in its pool.
-        scores: of each epoch ``(N,)``, NaN where none, for the trend.
-        held_out: whether the reference is what the run's accuracy is measured on.
+        files: the file names of the training samples and of the reference, by row; or None.
+        index: int64, the position of each row of the reference in its pool.
+        scores: ``(N,)`` for each epoch, NaN for *no score*; for the trend.
+        held_out: whether the reference is the held-out set of the run.
     """
 
     training: Survey
@@ -106,10 +112,15 @@ class CardMaker:
     held_out: bool = True
 
     def cards(self, regions: Regions) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Return the cards of what is missing, and of the thin regions that most need a look."""
-        thin = [(region, self._facts(region)) for region in regions.thin]
-        urgent = {"relabel": 0, "collect": 1, "ignore": 2}
-        thin.sort(key=lambda one: (urgent[one[1]["action"]], -_worst(one[1]), -one[1]["size"]))
+        """Return the cards of missing regions, and of the most urgent thin regions."""
+        urgency = {"relabel": 0, "collect": 1, "ignore": 2}
+
+        def rank(region_and_facts: tuple[Region, dict[str, Any]]) -> tuple[int, float, int]:
+            facts = region_and_facts[1]
+            worst = max(facts["error"] or 0.0, facts["training_error"] or 0.0)
+            return urgency[facts["action"]], -worst, -facts["size"]
+
+        thin = sorted(((region, self._facts(region)) for region in regions.thin), key=rank)
         missing = [(region, self._facts(region)) for region in regions.missing]
         return self._cards("gap", missing), self._cards("thin", thin[:SHOWN])
 
@@ -126,34 +137,37 @@ class CardMaker:
         ]
 
     def _facts(self, region: Region) -> dict[str, Any]:
-        t, r = self.training[region.training], self.reference[region.reference]
-        both = Survey.joined([t, r])
-        known = both.labels >= 0
-        classes = np.where(known, both.labels, both.predicted)
-        there = classes[classes >= 0]
-        ids, counts = np.unique(there, return_counts=True)
+        training = self.training[region.training]
+        reference = self.reference[region.reference]
+        both = Survey.joined([training, reference])
+        labelled = both.labels >= 0
+        classes = np.where(labelled, both.labels, both.predicted)
+        classes = classes[classes >= 0]
+        ids, counts = np.unique(classes, return_counts=True)
         top = int(ids[counts.argmax()]) if counts.size else None
         facts = {
             "size": len(region),
-            "training": int(t.surprise.size),
-            "reference": int(r.surprise.size),
-            "share_of_training": t.surprise.size / max(1, len(self.training)),
-            "share_of_reference": r.surprise.size / max(1, len(self.reference)),
+            "training": len(training),
+            "reference": len(reference),
+            "share_of_training": len(training) / max(1, len(self.training)),
+            "share_of_reference": len(reference) / max(1, len(self.reference)),
             "times": region.factor,
             "at_least": region.least,
             "stability": region.stability,
             "lacking": max(0.0, region.lack),
             "percentile": float(np.median(both.percentile)),
             "class": None if top is None else self._name(top),
-            "class_share": None if top is None else float(counts.max() / there.size),
-            "class_is_predicted": bool(not known.all()),
+            "class_share": None if top is None else float(counts.max() / classes.size),
+            "class_is_predicted": bool(not labelled.all()),
         }
-        learned, met = Errors.of(t, self.training), Errors.of(r, self.reference)
-        for name, errors in (("", met), ("training_", learned)):
-            facts[f"{name}error"] = errors.share
-            facts[f"{name}wrong"], facts[f"{name}judged"] = errors.wrong, errors.judged
-            facts[f"{name}error_elsewhere"] = errors.elsewhere
-        action, reason = self._advice(region, facts, learned, met)
+        training_errors = Errors.of(training, self.training)
+        reference_errors = Errors.of(reference, self.reference)
+        for prefix, errors in (("", reference_errors), ("training_", training_errors)):
+            facts[f"{prefix}error"] = errors.share
+            facts[f"{prefix}wrong"] = errors.wrong
+            facts[f"{prefix}judged"] = errors.judged
+            facts[f"{prefix}error_elsewhere"] = errors.elsewhere
+        action, reason = self._advice(region, facts, training_errors, reference_errors)
         return {**facts, "action": action, "reason": reason}
 
     def _name(self, label: int) -> str | None:
@@ -166,12 +180,14 @@ class CardMaker:
         return [np.sort(scores[np.isfinite(scores)]) for scores in self.scores]
 
     def sample(self, row: int, of: str) -> dict[str, Any]:
-        """Return what is told of one sample; ``of``: ``training`` or ``reference``."""
-        survey, files = (
-            (self.training, self.files[0]) if of == "training" else (self.reference, self.files[1])
-        )
-        index = row if of == "training" else int(self.index[row])
-        percentile, file = float(survey.percentile[row]), None
+        """Return the description of one sample; ``of``: ``training`` or ``reference``."""
+        files: Sequence[str] | Mapping[int, str] | None
+        if of == "training":
+            survey, files, index = self.training, self.files[0], row
+        else:
+            survey, files, index = self.reference, self.files[1], int(self.index[row])
+        percentile = float(survey.percentile[row])
+        file = None
         if files is not None:
             file = files.get(index) if isinstance(files, Mapping) else files[index]
         return {
@@ -184,7 +200,7 @@ class CardMaker:
         }
 
     def _examples(self, region: Region) -> list[dict[str, Any]]:
-        """Return the sample nearest to the centre, then those that lie farthest from the ones before."""
+        """Return the sample nearest to the centre, then in turn the one farthest from those before."""
         rows = [(int(row), "reference") for row in region.reference]
         rows += [(int(row), "training") for row in region.training]
         places = np.concatenate(
@@ -199,91 +215,83 @@ class CardMaker:
         return [self.sample(*rows[place]) for place in order]
 
     def _prototypes(self, region: Region) -> list[dict[str, Any]]:
-        """Return the nearest training samples that lie dense, with their distance from the centre."""
+        """Return the nearest well-covered training samples, with their distance from the centre."""
         dense = np.flatnonzero(self.training.percentile < 0.5)
-        far = _distances(self.training.places[dense], region.centre)
-        nearest = np.argsort(far, kind="stable")[:PROTOTYPES]
+        apart = _distances(self.training.places[dense], region.centre)
         return [
-            {**self.sample(int(dense[place]), "training"), "distance": float(far[place])} for place in nearest
+            {**self.sample(int(dense[place]), "training"), "distance": float(apart[place])}
+            for place in np.argsort(apart, kind="stable")[:PROTOTYPES]
         ]
 
     def _trend(self, region: Region) -> list[float | None]:
-        """Return in which share of the scores of each epoch the nearest training samples lay, on average."""
+        """Return the mean percentile of the nearest training samples among the scores of each epoch."""
         if not self.scores:
             return []
         nearest = np.argsort(_distances(self.training.places, region.centre), kind="stable")[:_TREND]
         return [
-            _standing(scores, finite, nearest)
+            _mean_percentile(scores, finite, nearest)
             for scores, finite in zip(self.scores, self._sorted, strict=True)
         ]
 
     def _advice(
-        self, region: Region, facts: Mapping[str, Any], learned: Errors, met: Errors
+        self, region: Region, facts: Mapping[str, Any], training: Errors, reference: Errors
     ) -> tuple[str, str]:
-        """Return what to do, and why.
-
-        Training samples and those of the reference are each held against others of their kind, as a network
-        errs less on what it was trained on.
-        """
-        what = "held-out samples" if self.held_out else "samples of the reference"
-        if learned.high:
+        """Return the action and its reason."""
+        # Each kind is compared with others of its kind: a network errs less on what it was trained on.
+        kind = "held-out samples" if self.held_out else "samples of the reference"
+        if training.high:
             return "relabel", (
-                f"The network calls {learned.share:.0%} of the {learned.judged} training samples here by "
-                f"another class than their label, and {learned.elsewhere:.1%} of those elsewhere: look at "
-                "their labels."
+                f"The network predicts another class than the label for {training.share:.0%} of the "
+                f"{training.judged} training samples here, and for {training.elsewhere:.1%} of those "
+                "elsewhere: check their labels."
             )
-        said = met.sentence(what)
+        errors = reference.sentence(kind)
         if region.missing:
-            theirs, ours = facts["share_of_reference"], facts["share_of_training"]
-            found = (
-                f"{theirs:.1%} of the {what} lie here and {ours:.1%} of the training set: "
-                f"{region.factor:.1f} times too few, {region.least:.1f} at least."
+            shares = (
+                f"{facts['share_of_reference']:.1%} of the {kind} lie here, but only "
+                f"{facts['share_of_training']:.1%} of the training set: {region.factor:.1f} times too few "
+                f"(at least {region.least:.1f})"
             )
-            if met.lower:
-                return "ignore", f"{found} Yet the network does not err more here: {said}."
-            return "collect", f"{found[:-1]}; {said}." if met.judged else found
-        if met.high:
-            return "collect", f"The network errs here: {said}. Few training samples say what they are."
-        unsure = ": too few to tell" if (met.share or 0) > (met.elsewhere or 0) and not met.sure else ""
+            if reference.lower:
+                return "ignore", f"{shares}. Yet the network does not err more here: {errors}."
+            return "collect", f"{shares}; {errors}." if reference.judged else f"{shares}."
+        if reference.high:
+            return (
+                "collect",
+                f"The network errs here: {errors}. There are few training samples to learn from.",
+            )
+        count = facts["training"]
+        samples = "1 training sample" if count == 1 else f"{count:,} training samples"
         if region.factor >= TIMES:
             return "ignore", (
-                f"Rare, and too few to tell whether any are missing: {_counted(facts['training'])} and "
-                f"{facts['reference']} {what} lie here; {said}."
+                f"Rare, and too few to tell whether any are missing: {samples} and "
+                f"{facts['reference']} {kind} lie here; {errors}."
             )
-        return (
-            "ignore",
-            f"Rare, and not shown to be missing: {_counted(facts['training'])} here; {said}{unsure}.",
-        )
+        higher = (reference.share or 0) > (reference.elsewhere or 0)
+        doubt = ": too few to tell" if higher and not reference.significant else ""
+        return "ignore", f"Rare, and not shown to be missing: {samples} here; {errors}{doubt}."
 
 
-def _counted(training: int) -> str:
-    return "1 training sample" if training == 1 else f"{training:,} training samples"
-
-
-def _worst(facts: Mapping[str, Any]) -> float:
-    """Return the higher error of a region, of those that are known."""
-    return max(facts["error"] or 0.0, facts["training_error"] or 0.0)
-
-
-def _counts(survey: Survey) -> tuple[int, int]:
-    """Return how many are wrong of the samples with a label and a prediction, and how many these are."""
-    known = int(((survey.labels >= 0) & (survey.predicted >= 0)).sum())
-    return int(survey.wrong.sum()), known
+def _count_wrong(survey: Survey) -> tuple[int, int]:
+    """Return the number of wrong samples, and of samples with a label and a prediction."""
+    judged = int(((survey.labels >= 0) & (survey.predicted >= 0)).sum())
+    return int(survey.wrong.sum()), judged
 
 
 def _distances(places: NDArray[np.float32], centre: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the distance of each place to one, ``(N,)``; infinite where it is none."""
-    far = np.empty(len(places))
+    """Return the distance of each place from a centre, ``(N,)``; infinite for a place with NaN."""
+    apart = np.empty(len(places))
     for start in range(0, len(places), _CHUNK):
         part = places[start : start + _CHUNK]
-        far[start : start + _CHUNK] = np.sqrt(((part - centre.astype(np.float64)) ** 2).sum(1))
-    return np.where(np.isnan(far), np.inf, far)
+        apart[start : start + _CHUNK] = np.sqrt(((part - centre.astype(np.float64)) ** 2).sum(1))
+    return np.where(np.isnan(apart), np.inf, apart)
 
 
-def _standing(scores: NDArray[np.float32], finite: NDArray[np.float32], rows: Rows) -> float | None:
-    """Return the mean share of the finite scores, sorted, that lie below those of rows; None without any."""
-    mine = scores[rows[rows < scores.size]]
-    mine = mine[np.isfinite(mine)]
-    if not mine.size:
+def _mean_percentile(scores: NDArray[np.float32], finite: NDArray[np.float32], rows: Rows) -> float | None:
+    """Return the mean percentile of some rows among the sorted finite scores; None without a score."""
+    # Samples that joined later have no place in the scores of earlier epochs.
+    asked = scores[rows[rows < scores.size]]
+    asked = asked[np.isfinite(asked)]
+    if not asked.size:
         return None
-    return float((np.searchsorted(finite, mine) / finite.size).mean())
+    return float((np.searchsorted(finite, asked) / finite.size).mean())

@@ -1,4 +1,4 @@
-"""How samples look to a trained network: where they lie, how surprising they are, what it says of them."""
+"""Survey samples by a trained network: their places, surprise, input novelty and predictions."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..activations import ActivationDensity
-from ..activations.views import Look
+from ..activations.views import LayerSurvey
 from ..arrays.forward_only import forward_only
 from ..errors import invalid
 from .novelty import LEAST, LIMIT, InputNovelty
 
 Batch: TypeAlias = tuple[Any, Tensor | None]
-"""Inputs of the network, and class ids ``(B,)``, -1 where unknown, or None."""
+"""Inputs of the network, and class ids ``(B,)``, -1 for unknown ones, or None."""
 Progress: TypeAlias = Callable[[int], None]
-"""Called with the number of samples that were looked at."""
+"""Called with the number of samples done."""
 _EXAMPLES, _VALUES = 2048, 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """N samples as a network and its density see them.
+    """N samples under a network and its density.
 
     Attributes:
-        places: float32 ``(N, p)``, where they lie: the subspaces of all layers side by side, each scaled so
-            that training samples have the mean square 1.
+        places: float32 ``(N, p)``, the coordinates in the subspaces of all layers, each layer scaled so that
+            training samples have the mean square 1.
         surprise: float64 ``(N,)``, nats, over all layers; training samples without themselves.
         percentile: float32 ``(N,)``, the share of the training set that is less surprising.
-        strangeness: float32 ``(N,)``, how unlike the training inputs they are made, as a multiple of what
-            nine of ten of these stay below: by :class:`~fallow.gaps.novelty.InputNovelty`; for inputs that it
-            cannot judge twice the energy off the subspace over its 99.5 % quantile, the largest over layers.
-        labels: int64 ``(N,)``, -1 where unknown.
-        predicted: int64 ``(N,)``, the class with the highest output, -1 where the network has no classes.
+        novelty: float32 ``(N,)``, how unlike the training inputs they are, as a multiple of the 90 % quantile
+            of these, by :class:`~fallow.gaps.novelty.InputNovelty`. For inputs of another form it is twice
+            the energy off the subspace over its 99.5 % quantile, the largest over layers.
+        labels: int64 ``(N,)``, -1 for unknown ones.
+        predicted: int64 ``(N,)``, the class with the highest output; -1 if the network has no classes.
     """
 
     places: NDArray[np.float32]
@@ -52,64 +52,65 @@ class Survey:
         return len(self.surprise)
 
     def __getitem__(self, rows: Any) -> Survey:
-        """Return some of the samples, as numpy would index them."""
+        """Return some of the samples, by any index of numpy."""
         return Survey(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
     @staticmethod
     def joined(parts: Iterable[Survey]) -> Survey:
-        """Return surveys, one at least, one after the other."""
+        """Concatenate surveys, at least one."""
         every = list(parts)
         names = Survey.__dataclass_fields__
         return Survey(*(np.concatenate([getattr(part, name) for part in every]) for name in names))
 
     @property
     def wrong(self) -> NDArray[np.bool_]:
-        """Which samples the network calls by another class than their label."""
+        """The samples whose predicted class is not their label."""
         known = (self.labels >= 0) & (self.predicted >= 0)
-        found: NDArray[np.bool_] = known & (self.labels != self.predicted)
-        return found
+        wrong: NDArray[np.bool_] = known & (self.labels != self.predicted)
+        return wrong
 
 
 @dataclass(eq=False)
 class Surveyor:
-    """Looks at samples through a network in evaluation mode; nothing of the network changes.
+    """Surveys samples by a network in evaluation mode; the network does not change.
 
     Args:
-        watch: whose density and layers count; see :meth:`learn`.
-        forward: makes the forward pass of a batch's inputs, and returns the outputs; class scores are
+        monitor: the density and its layers; :meth:`learn` fits it.
+        forward: makes the forward pass of a batch's inputs and returns the outputs; class scores are
             ``(B, classes)``.
         classes: whether the outputs are class scores.
 
     Attributes:
-        likeness: how unlike the training inputs others are made; None before :meth:`learn`, and for inputs
-            that cannot be judged.
+        input_novelty: how unlike the training inputs an input is; None before :meth:`learn`, and for inputs
+            of a form that it does not take.
     """
 
-    watch: ActivationDensity
+    monitor: ActivationDensity
     forward: Callable[[Any], Tensor]
     classes: bool = True
     input_novelty: InputNovelty | None = field(default=None, init=False)
 
     def learn(self, batches: Iterable[Batch], progress: Progress | None = None) -> Surveyor:
-        """Learn the density anew of the whole training set as it looks in evaluation, batch after batch.
+        """Fit the density to the whole training set in evaluation mode.
 
-        Where the watch has learned while the network trained, its components are where this begins.
+        If the monitor learned during training, the fit starts from its components.
 
         Raises:
-            InvalidValue: where there are fewer samples than a density needs.
+            InvalidValue: if there are fewer samples than a density needs.
         """
-        done, examples = 0, _Examples()
-        with self._looking():
+        done = 0
+        examples = _Examples()
+        with self._evaluation_mode():
             for inputs, _ in batches:
                 examples.add(inputs)
                 index = torch.arange(done, done + len(self.forward(inputs)))
-                self.watch.see(index)
+                self.monitor.see(index)
                 done += len(index)
                 if progress is not None:
                     progress(done)
-        before = self.watch.refreshes
-        self.watch.refresh()
-        if self.watch.refreshes == before:
+        before = self.monitor.refreshes
+        self.monitor.refresh()
+        if self.monitor.refreshes == before:
             if done < 64:
                 raise invalid("A density needs at least 64 training samples.", done, "Train on more.")
             step = "Did the training diverge? Train again, with a lower learning rate."
@@ -120,11 +121,11 @@ class Surveyor:
     def survey(
         self, batches: Iterable[Batch], *, training: bool = False, progress: Progress | None = None
     ) -> Survey:
-        """Return how samples look.
+        """Return the survey of samples.
 
         Args:
-            batches: the samples; where ``training``, in the order in which :meth:`learn` saw them.
-            training: score each without itself.
+            batches: the samples; those of the training set in the order of :meth:`learn`.
+            training: whether they are the training set; each is then scored without itself.
             progress: called after each batch.
         """
         return Survey.joined(self.parts(batches, training=training, progress=progress))
@@ -132,80 +133,83 @@ class Surveyor:
     def parts(
         self, batches: Iterable[Batch], *, training: bool = False, progress: Progress | None = None
     ) -> Iterator[Survey]:
-        """Yield how samples look, batch by batch."""
+        """Yield the survey of each batch; see :meth:`survey`."""
         done = 0
         for inputs, labels in batches:
-            with self._looking():
+            with self._evaluation_mode():
                 outputs = self.forward(inputs)
                 count = len(outputs)
                 index = torch.arange(done, done + count) if training else None
-                looks = self.watch.look(index)
+                layers = self.monitor.survey(index)
             done += count
-            yield self._part(looks, outputs, labels, self._strangeness(inputs, looks))
+            yield self._joined(layers, outputs, labels, self._novelty(inputs, layers))
             if progress is not None:
                 progress(done)
 
-    def _strangeness(self, inputs: Any, looks: list[Look]) -> Tensor:
+    def _novelty(self, inputs: Any, layers: list[LayerSurvey]) -> Tensor:
         if self.input_novelty is not None:
             return self.input_novelty(inputs.cpu())
-        return LIMIT * torch.stack([look.novelty for look in looks]).amax(0)
+        return LIMIT * torch.stack([layer.novelty for layer in layers]).amax(0)
 
-    def _part(self, looks: list[Look], outputs: Tensor, labels: Tensor | None, novelty: Tensor) -> Survey:
-        surprise = self.watch.surprise(looks)
-        places = torch.cat([look.places / look.spread for look in looks], 1)
-        none = np.full(len(surprise), -1, np.int64)
-        predicted = outputs.argmax(1).cpu().numpy() if self.classes and outputs.dim() == 2 else none
-        given = none if labels is None else labels.cpu().numpy().astype(np.int64)
-        percentile = self.watch.percentile(surprise)
+    def _joined(
+        self, layers: list[LayerSurvey], outputs: Tensor, labels: Tensor | None, novelty: Tensor
+    ) -> Survey:
+        surprise = self.monitor.surprise(layers)
+        places = torch.cat([layer.places / layer.spread for layer in layers], 1)
+        unknown = np.full(len(surprise), -1, np.int64)
+        has_classes = self.classes and outputs.dim() == 2
         return Survey(
-            places.float().cpu().numpy(),
-            surprise.cpu().numpy(),
-            percentile.cpu().numpy(),
-            novelty.float().cpu().numpy(),
-            given,
-            predicted,
+            places=places.float().cpu().numpy(),
+            surprise=surprise.cpu().numpy(),
+            percentile=self.monitor.percentile(surprise).cpu().numpy(),
+            novelty=novelty.float().cpu().numpy(),
+            labels=unknown if labels is None else labels.cpu().numpy().astype(np.int64),
+            predicted=outputs.argmax(1).cpu().numpy() if has_classes else unknown,
         )
 
     @contextmanager
-    def _looking(self) -> Iterator[None]:
-        """Put the network into evaluation mode for a while, and look at it all the same."""
-        model: nn.Module = self.watch.taps.model
+    def _evaluation_mode(self) -> Iterator[None]:
+        """Put the network into evaluation mode, with its layers still recorded."""
+        model: nn.Module = self.monitor.taps.model
+        # model.train() at the end would also put layers into training mode that the user froze.
         modes = [(module, module.training) for module in model.modules()]
-        before = self.watch.taps.looking
+        before = self.monitor.taps.in_evaluation
         model.eval()
-        self.watch.taps.looking = True
+        self.monitor.taps.in_evaluation = True
         try:
             with forward_only():
                 yield
         finally:
-            self.watch.taps.looking = before
+            self.monitor.taps.in_evaluation = before
             for module, mode in modes:
                 module.training = mode
 
 
 class _Examples:
-    """Evenly spaced inputs out of a stream, as many as :class:`InputNovelty` has use for."""
+    """Evenly spaced inputs of a stream, enough for :class:`InputNovelty`."""
 
     def __init__(self) -> None:
         self._rows: list[Tensor] = []
-        self._seen, self._step, self._judged = 0, 1, True
+        self._seen = 0
+        self._step = 1
+        self._judged = True
 
     def add(self, inputs: Any) -> None:
-        """Take what is due of a batch."""
+        """Take every n-th input of a batch."""
         self._judged = self._judged and InputNovelty.judges(inputs)
         if not self._judged:
             self._rows = []
             return
         first = -self._seen % self._step
         rows = inputs[first :: self._step].cpu()
-        self._rows += [
-            row.clone() for row in rows if bool(row.isfinite().all())
-        ]  # not views of whole batches
+        # A slice would keep its whole batch in memory.
+        self._rows += [row.clone() for row in rows if bool(row.isfinite().all())]
         self._seen += len(inputs)
         most = max(LEAST, min(_EXAMPLES, _VALUES // max(1, inputs[0].numel())))
         while len(self._rows) > 2 * most:
-            self._rows, self._step = self._rows[::2], 2 * self._step
+            self._rows = self._rows[::2]
+            self._step *= 2
 
     def input_novelty(self) -> InputNovelty | None:
-        """Return what judges inputs by these; None where there are too few or of another kind."""
+        """Return the input novelty against these; None if there are too few or of another form."""
         return InputNovelty(torch.stack(self._rows)) if len(self._rows) >= LEAST else None

@@ -1,4 +1,4 @@
-"""Groups at every scale: the tree in which Ward's method joins rows."""
+"""Groups of rows at every scale, by the tree of Ward's method."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..errors import missing_extra
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """n rows and the n - 1 groups in which they join, each after the two that it is made of.
+    """A tree of n rows and n - 1 groups; each group follows the two nodes that it joins.
 
-    Node i is row i below n, and group i - n above.
+    Node i is row i if i < n, and group i - n otherwise.
 
     Attributes:
-        parts: int64 ``(n - 1, 2)``, the two nodes that each group joins.
-        linkage: as scipy has it.
+        parts: int64 ``(n - 1, 2)``, the two nodes of each group.
+        linkage: the linkage matrix of scipy.
     """
 
     parts: NDArray[np.int64]
@@ -26,7 +26,7 @@ class Tree:
 
     @staticmethod
     def of(places: NDArray[np.float64]) -> Tree:
-        """Join rows ``(n, p)``, 2 at least; time and memory grow with n squared.
+        """Join rows ``(n, p)``, at least 2; time and memory grow with n squared.
 
         References:
             Hierarchical grouping to optimize an objective function (Ward, 1963)
@@ -40,48 +40,53 @@ class Tree:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows, n."""
         return len(self.parts) + 1
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sums over the rows of each node: ``(n, ...) -> (2 n - 1, ...)``."""
         n = self.rows
-        found = np.concatenate([values, np.zeros((n - 1, *values.shape[1:]), values.dtype)])
+        sums = np.concatenate([values, np.zeros((n - 1, *values.shape[1:]), values.dtype)])
         for node, (first, second) in enumerate(self.parts, n):
-            found[node] = found[first] + found[second]
-        return found
+            sums[node] = sums[first] + sums[second]
+        return sums
 
     def members(self, node: int) -> NDArray[np.int64]:
         """Return the rows of a node, ascending."""
-        rows, open_nodes = [], [int(node)]
+        rows = []
+        open_nodes = [int(node)]  # not by recursion: a tree may be as deep as it has rows
         while open_nodes:
-            at = open_nodes.pop()
-            if at < self.rows:
-                rows.append(at)
+            current = open_nodes.pop()
+            if current < self.rows:
+                rows.append(current)
             else:
-                open_nodes += self.parts[at - self.rows].tolist()
+                open_nodes += self.parts[current - self.rows].tolist()
         return np.sort(np.array(rows, np.int64))
 
     def groups(self, count: int) -> NDArray[np.int64]:
-        """Return a group a row, int64 ``(n,)`` from 0: ``count`` groups, or fewer."""
+        """Return the group of each row, int64 ``(n,)`` from 0, for at most ``count`` groups."""
         from scipy.cluster.hierarchy import fcluster
 
-        found: NDArray[np.int64] = fcluster(self.linkage, max(1, count), "maxclust").astype(np.int64) - 1
-        return found
+        groups: NDArray[np.int64] = fcluster(self.linkage, max(1, count), "maxclust").astype(np.int64) - 1
+        return groups
 
     def best(self, gains: NDArray[np.float64]) -> list[int]:
-        """Return the nodes, none inside another, with the largest sum of gains; none without a gain.
+        """Return the nodes with the largest sum of gains, none inside another and each with a gain.
 
         Args:
             gains: ``(2 n - 1,)``, of each node, at least 0.
         """
         n = self.rows
-        best, taken = gains.copy(), gains > 0
+        # Parts come before the groups they join, so one pass up and one pass down find the optimum.
+        best = gains.copy()
+        taken = gains > 0
         for node, (first, second) in enumerate(self.parts, n):
             inside = best[first] + best[second]
             if inside > gains[node]:
-                best[node], taken[node] = inside, False
-        chosen, open_nodes = [], [2 * n - 2]
+                best[node] = inside
+                taken[node] = False
+        chosen = []
+        open_nodes = [2 * n - 2]
         while open_nodes:
             node = open_nodes.pop()
             if taken[node]:

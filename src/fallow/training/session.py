@@ -79,7 +79,8 @@ class Session:
         self.options, self.job, self.run, self.console = options, job, run, console
         self.restored = restored or Restored()
         self.step_rule = job.module.step_rule if isinstance(job.module, Classifier) else None
-        watch = SubsamplingCallback(job.subsampler, None if job.monitor else job.score, watch=job.monitor)
+        score = None if job.monitor else job.score
+        watch = SubsamplingCallback(job.subsampler, score, monitor=job.monitor)
         if job.datamodule is None and job.classes is not None:  # with data of their own some count others
             watch.classes = len(job.classes)
         self.writer = EpochWriter(
