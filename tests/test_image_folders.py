@@ -346,7 +346,7 @@ class TestKnownByContent:
         for part in ("train", "val", "test"):
             for name in ("a", "b"):
                 picture(tmp_path / part / name / "0.png")
-        with pytest.warns(LeftOutWarning, match=r"Left out val/: what is held out lies in test/"):
+        with pytest.warns(LeftOutWarning, match=r"Left out val/: test/ is held out"):
             assert len(load_images(tmp_path).test) == 2
 
     def test_a_run_prints_the_notes_and_no_python_warning(self, folder, capsys):

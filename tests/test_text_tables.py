@@ -204,7 +204,7 @@ class TestFiles:
         path = write(tmp_path / f"x.{kind}", text=cells, label=["a", "b"] * 3)
         with pytest.raises(InvalidValue) as error:
             load(path)
-        says(error, f"x.{kind} must hold texts to train on. Found none that is not empty.", "by --text.")
+        says(error, f"x.{kind} must hold texts to train on. Found only empty ones.", "by --text.")
 
 
 class TestHeldOut:

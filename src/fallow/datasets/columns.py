@@ -1,27 +1,23 @@
-"""The columns of a table that are wanted, whatever kind of file they come from."""
+"""Selected columns of a table, whatever kind of file they come from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a part that are wanted.
+    """The selected columns of a table.
 
     Attributes:
-        name: what the part is called, for errors.
-        texts: of its rows.
-        labels: of each column of labels, the cells of its rows.
-        rows: the numbers that people give its rows: of a file of text the line in which each begins, else its
-            place, from 0.
-        unit: what they number, ``"line"`` or ``"row"``.
-        classes: names of the classes where the table knows them, by id; else None.
+        name: of the table, for errors.
+        texts: the text of each row.
+        labels: for each column of labels, the cells of all rows.
+        rows: the number of each row: in a text file the line in which it begins, else its position, from 0.
+        unit: what ``rows`` counts, ``"line"`` or ``"row"``.
+        classes: names of the classes, by id, if the table holds them.
     """
 
     name: str
@@ -31,14 +27,7 @@ class Columns:
     unit: str
     classes: tuple[str, ...] | None = None
 
-    def take(self, rows: NDArray[np.int64]) -> Columns:
-        """Return some of the rows."""
-        picked = rows.tolist()
-        labels = [[column[row] for row in picked] for column in self.labels]
-        texts, numbers = [self.texts[row] for row in picked], [self.rows[row] for row in picked]
-        return replace(self, texts=texts, labels=labels, rows=numbers)
-
     def titles(self) -> list[str]:
-        """Return what each row is called: ``x.csv:7`` by its line, or ``x.parquet, row 5``."""
+        """Return the title of each row: ``x.csv:7`` by its line, or ``x.parquet, row 5``."""
         between = ":" if self.unit == "line" else ", row "
         return [f"{self.name}{between}{row}" for row in self.rows]

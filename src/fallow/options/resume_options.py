@@ -8,8 +8,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..datasets.names import KNOWN
-from ..datasets.names import LEFT as LEFT_DATA
+from ..datasets.names import KNOWN, REMOVED
 from ..errors import damaged, invalid, unknown_name
 from ..files import plain_yaml
 from ..files.regular_file import read_regular
@@ -106,7 +105,7 @@ def as_given(about: Mapping[str, Any]) -> Any:
     if not isinstance(options, Mapping) or not isinstance(defaults, list):
         return options
     # The data of a run of before may be a file by now, whose name does not tell which augmentation they had.
-    kept = {"augment"} if options.get("data") in LEFT_DATA else set[str]()
+    kept = {"augment"} if options.get("data") in REMOVED else set[str]()
     found_anew = (ON_DATA & set(defaults)) - kept
     return {name: value for name, value in options.items() if name not in found_anew}
 
