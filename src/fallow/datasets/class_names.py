@@ -137,6 +137,7 @@ def _order(name: str) -> tuple[int, int, str]:
 def _words(name: str, array: NDArray[np.generic], start: int) -> NDArray[np.generic]:
     if array.ndim != 1:
         raise _wrong_shape(name, array.shape)
+    # Fixed-width text takes the length of the longest name for every sample.
     if array.dtype.itemsize > LONGEST * (4 if array.dtype.kind == "U" else 1):
         raise invalid(f"A class name in `{name}` has at most {LONGEST} characters.", array.dtype)
     rule = f"`{name}` must hold words as text."

@@ -144,6 +144,7 @@ def choose_shape(headers: Sequence[Header], image_size: int | None = None) -> Sh
     channels = 1 if all(header.grey for header in headers) else 3
     sizes = Counter((header.height, header.width) for header in headers)
     (height, width), count = sizes.most_common(1)[0]
+    # The common size changes no pixels of the images that have it.
     if image_size is None and 2 * count < len(headers):
         shorter = median_low(min(header.height, header.width) for header in headers)
         image_size = min(DEFAULT_SIDE, shorter)
@@ -179,12 +180,8 @@ def decode(
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Decode image files into one array.
 
-    Args:
-        paths: the files.
-        shape: the common shape of the images.
-        progress: called with the number of images decoded and their total.
-        ranges: the ranges by which deep pixels are scaled.
-        inside: a folder that is not trusted and contains the files: no links are followed below it.
+    Deep pixels are scaled by ``ranges``. If ``inside`` is given, the files lie in this folder, which is not
+    trusted: no links are followed below it.
 
     Returns:
         The images ``(N, C, H, W)`` in uint8, and the reason for each row that could not be read.
@@ -199,6 +196,7 @@ def decode_opened(
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Decode image files as :func:`decode` does; each is opened when it is read, by a call."""
+    # Rows that cannot be read stay black; the caller takes them out.
     images = np.zeros((len(files), *shape), dtype=np.uint8)
 
     def fill(row: int) -> None:
@@ -265,6 +263,7 @@ def _each(work: Callable[[int], T], count: int, progress: Progress | None = None
         return [attempt(row) for row in range(start, min(start + BLOCK, count))]
 
     Image.init()  # not safe on several threads
+    # Threads suffice, because Pillow releases the interpreter while it decodes.
     workers = min(8, os.cpu_count() or 1)
     done: list[list[T | str]] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:

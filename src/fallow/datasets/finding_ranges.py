@@ -23,10 +23,6 @@ def find_extremes(training: Sequence[Path], headers: Mapping[Path, Header]) -> d
     """Return the extremes of the training images, for each kind of deep pixels that they have.
 
     An image that cannot be decoded is skipped here and reported when it is decoded.
-
-    Args:
-        training: the files.
-        headers: the headers of these and other files.
     """
     extremes: dict[Depth, Extremes] = {}
     for depth in _KINDS:
@@ -74,10 +70,7 @@ def crowding_notes(
 ) -> list[str]:
     """Return a note for each kind of deep pixels if a few of them make the range too wide for the others.
 
-    Args:
-        images: the training images, scaled, ``(N, C, H, W)``.
-        training: their files.
-        headers: the headers of these and other files.
+    The images are those of ``training``, scaled, ``(N, C, H, W)``.
     """
     notes = []
     for depth in _KINDS:

@@ -47,15 +47,7 @@ def load_folder(
     that are not read. Classes and files are sorted by name without regard to case.
     :mod:`fallow.datasets.decoding` describes how colours and sizes are converted.
 
-    Args:
-        folder: the folder.
-        seed: draws the images that are held out; another seed holds out others.
-        test_share: the share of each class that is held out, in (0, 1).
-        skip_corrupt: leave unreadable images out, with a warning, instead of raising an error.
-        image_size: the side in pixels to which all images are scaled.
-        ranges: the ranges by which pixels of more than 8 bits are scaled; found in the training images by
-            default.
-        progress: called with the number of images decoded and their total.
+    The arguments are those of :func:`~fallow.datasets.load_images`.
 
     Raises:
         InvalidValue: if a class or an image is missing or unreadable, or all would not fit 4 GiB.
@@ -85,6 +77,7 @@ def load_folder(
     _check_trains(classes, parts[0])
     left_out = _left_out_notes(contents, listing)
     for note in left_out:
+        # The warning names the line that called `load_images`.
         warnings.warn(note, LeftOutWarning, stacklevel=3)
     notes = (
         *left_out,
@@ -130,11 +123,7 @@ class Contents:
 
 
 def _read_headers(listing: Listing) -> Contents:
-    """Read the header of every file.
-
-    Raises:
-        InvalidValue: if a class folder holds nothing that is meant to be an image.
-    """
+    """Read the header of every file; raise if a class folder holds nothing that is meant to be an image."""
     contents = Contents(unreadable=dict(listing.refused))
     for root, part in zip(listing.roots, listing.parts, strict=True):
         rows = []

@@ -115,11 +115,13 @@ def _smallest(keys: Keys, wanted: int, least: int, most: int) -> NDArray[np.int6
     is 0 or 1, the smallest group is taken, and cut if it is larger than ``most``.
     """
     order = np.argsort(keys, kind="stable").astype(np.int64)
+    # A key differs from its complement, so the first key starts a group.
     starts = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]]))
     sizes = np.diff(starts, append=keys.size)
     taken = np.zeros(sizes.size, np.bool_)
     left = wanted
     groups = np.flatnonzero(sizes <= left)
+    # Groups are taken in the order of their keys up to one that is too large, then the smaller ones after it.
     while groups.size and left:
         first = groups[: int(np.searchsorted(np.cumsum(sizes[groups]), left, side="right"))]
         taken[first] = True

@@ -37,12 +37,7 @@ def load_hub_images(
     The part train is trained on, and the first of test, validation, val and dev that exists is held out.
     If there is none, ``test_share`` of each class is held out, drawn by the pixels.
 
-    Args:
-        data: a name that ``datasets`` loads, or a folder that it has saved.
-        test_share: the share of each class that is held out if there is no such part, in (0, 1).
-        skip_corrupt: leave out images that cannot be decoded, with a note, instead of raising an error.
-        image_size: the side in pixels to which all images are scaled.
-        progress: called with the number of images decoded and their total.
+    The arguments are those of :func:`~fallow.datasets.load_images`.
 
     Raises:
         InvalidValue: if the data do not exist, or do not have one column of images and one of classes.
@@ -141,6 +136,7 @@ def _classes(tables: list[_Table]) -> tuple[list[NDArray[np.int64]], tuple[str, 
     ids = []
     for table in tables:
         cells = list(table.labels)
+        # `datasets` writes -1 for a missing label of a column with class names.
         empty = [row for row, cell in enumerate(cells) if cell is None or (table.names and cell < 0)]
         if empty or not cells:
             count = f"none in row {empty[0]}" if empty else "no rows"

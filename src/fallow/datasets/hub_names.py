@@ -74,6 +74,7 @@ def check_hub_name(datasets: Any, name: str) -> None:
     Raises:
         InvalidValue: with a name to use instead.
     """
+    # The list has no public name; in a version without it no name is refused here.
     readers = getattr(getattr(datasets, "packaged_modules", None), "_PACKAGED_DATASETS_MODULES", {})
     if name in readers:
         step = "Name a data set as hf:OWNER/NAME, or a file or folder itself."

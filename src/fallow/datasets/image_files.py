@@ -19,6 +19,7 @@ from .pixel_range import LARGEST, Depth, PixelRanges
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
+# EPS is not on the list, because its decoder runs Ghostscript.
 FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000")
 
 
@@ -99,6 +100,7 @@ def open_image(file: IO[bytes]) -> Picture:
     from PIL import Image, UnidentifiedImageError
 
     try:
+        # AVIF, WebP and JPEG 2000 are missing from some builds of Pillow.
         image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError:
         file.seek(0)
@@ -242,6 +244,7 @@ def _deep_colours(image: Picture, file: IO[bytes], raw: str) -> tuple[NDArray[An
 
 def _as_raw(image: Picture, raw: str) -> Any:
     """Return an image whose bytes are unpacked in another raw mode when it is loaded."""
+    # Pillow has no public way to choose how bytes are unpacked; `tile` is what its own plugins set.
     tiles = [
         tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:]))
         for tile in image.tile  # type: ignore[attr-defined]

@@ -103,6 +103,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         """
         count, channels, height, width = self.images.shape
         unit = 255.0 if self.images.dtype == torch.uint8 else 1.0
+        # float32 would lose digits over millions of pixels.
         total, squares = torch.zeros(2, channels, dtype=torch.float64)
         step = max(1, BLOCK // (channels * height * width))
         for start in range(0, count, step):

@@ -57,6 +57,7 @@ def _object(path: Path, line: str, number: int, step: str) -> dict[str, Any]:
 
 
 def _check_nesting(line: str, wrong: Any) -> None:
+    # Brackets inside texts do not nest.
     depth = count = 0
     for mark in re.findall(r"[\[\]{}]", _TEXT.sub("", line)):
         depth += 1 if mark in "[{" else -1

@@ -40,14 +40,11 @@ class Part:
         return Part([self.paths[row] for row in index], self.labels[index], sums)
 
     def with_checksums(self) -> Part:
-        """Return the part with the checksums of its files.
-
-        Raises:
-            DamagedData: if a file is not a regular one.
-            OSError: if a file cannot be read.
-        """
+        """Return the part with the checksums of its files."""
+        # hashlib releases the interpreter while it reads a piece.
         with ThreadPoolExecutor(READERS) as pool:
             digests = b"".join(pool.map(_digest, self.paths, chunksize=64))
+        # Of fixed byte order, so that all machines hold out the same files.
         return replace(self, sums=np.frombuffer(digests, "<u8").astype(np.uint64))
 
 

@@ -91,6 +91,7 @@ def load_digits() -> ImageData:
     images = np.rint(source.images[:, None] * (255 / 16)).astype(np.uint8)
     labels = source.target
     held_out = np.zeros(len(labels), dtype=bool)
+    # Stable, because the order of equal labels would otherwise depend on the version of numpy.
     held_out[np.argsort(labels, kind="stable")[::5]] = True
     train = images[~held_out], labels[~held_out]
     test = images[held_out], labels[held_out]

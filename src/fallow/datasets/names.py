@@ -17,12 +17,9 @@ REMOVED = ("fashion-mnist", "cifar10", "cifar10n", "20newsgroups", "r8", "shakes
 def check_exists(data: str, *, resumed: bool = False) -> None:
     """Raise if ``data`` is neither a known name nor a file or a folder.
 
-    Args:
-        data: the name that the user gave.
-        resumed: whether a run that is resumed was started with it.
-
     Raises:
-        InvalidValue: with the nearest name, or the kind of thing at that path.
+        InvalidValue: with the nearest name, the kind of thing at that path, or, for data of a run that is
+            resumed, the way to get them.
     """
     if data not in KNOWN and not os.path.exists(data):
         raise not_found(Path(data), data, resumed=resumed)

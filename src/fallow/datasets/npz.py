@@ -105,6 +105,7 @@ def _named(file: NpzFile, ids: list[str]) -> list[str]:
 
 def _images(file: NpzFile, header: ArrayHeader) -> np.ndarray:
     """Return checked images ``(N, C, H, W)``."""
+    # The memory below is reserved for the claimed size.
     if header.size > LARGE and header.size > _THIN * header.packed:
         file.check(header)
     if header.fortran:
@@ -138,11 +139,7 @@ def _notes(train: NDArray[np.int64], test: NDArray[np.int64], names: list[str]) 
 
 
 def check_images(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raise if an array of this shape and type cannot be images.
-
-    Raises:
-        InvalidValue: if the shape or the type is not allowed.
-    """
+    """Raise :class:`~fallow.InvalidValue` if an array of this shape and type cannot be images."""
     _channels_first(shape, name)
     if math.prod(shape) == 0:
         raise invalid(f"`{name}` must hold images.", f"shape {shape}", "Add some.")

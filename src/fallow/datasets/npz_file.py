@@ -25,6 +25,7 @@ from .messages import error_text
 
 MOST = 1 << 25
 """Bytes read at a time; a longer row is read at once."""
+# Deflate packs constant data some 1,000 times, but real images only a few times.
 LARGE, RATIO = 1 << 26, 200
 """An array above LARGE bytes is refused if it is more than RATIO times as large as its packed bytes."""
 PIECE = 1 << 20
@@ -34,6 +35,7 @@ _HEADER = 1024
 _VERSIONS = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
 """The versions of numpy's format, and the number of bytes in which each stores the length of a header."""
 _COPY = "The file is damaged: save or copy it again."
+# zipfile can also read the others, but numpy does not write them.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _OTHERS = {9: "deflate64", 12: "bzip2", 14: "lzma", 93: "zstd", 95: "xz"}
 
@@ -61,14 +63,7 @@ class ArrayHeader:
 
 
 class NpzFile:
-    """An open numpy archive.
-
-    Args:
-        path: for errors.
-        archive: the zip archive.
-        size: of the file, in bytes.
-        save: the next step in errors: how such a file is saved.
-    """
+    """An open numpy archive of ``size`` bytes; see :func:`open_npz`."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, size: int, save: str) -> None:
         self.path = path
@@ -102,9 +97,7 @@ class NpzFile:
     def blocks(self, header: ArrayHeader, rows: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
         """Yield blocks of the rows of an array, each with the position of its first row.
 
-        Args:
-            header: of the array, which must not be in Fortran order.
-            rows: of a block; by default as many as fit 32 MB.
+        The array must not be in Fortran order. By default a block has as many rows as fit 32 MB.
 
         Raises:
             DamagedData: if the bytes do not match the header.
@@ -260,14 +253,10 @@ class _Bounded:
 
 @contextmanager
 def open_npz(path: Path, save: str) -> Iterator[NpzFile]:
-    """Open a numpy archive.
-
-    Args:
-        path: a regular file.
-        save: the next step in errors: how such a file is saved.
+    """Open a numpy archive; ``save`` is the next step in errors: how such a file is saved.
 
     Raises:
-        DamagedData: if it is not a numpy archive.
+        DamagedData: if it is not a regular file, or not a numpy archive.
     """
     rule = f"{path} must be a numpy archive (.npz)."
     with opened(path) as file:

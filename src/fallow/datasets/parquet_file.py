@@ -52,16 +52,11 @@ class Page:
 
 @contextmanager
 def opened_parquet(path: Path, user: str, inside: Path | None = None) -> Iterator[tuple[Any, BinaryIO]]:
-    """Open a file; yield the ``pyarrow.parquet.ParquetFile`` and the bytes.
-
-    Args:
-        path: of the file.
-        user: the part of fallow that needs pyarrow, for the error if it is missing.
-        inside: a folder above it that is not trusted; see :func:`~fallow.files.regular_file.opened`.
+    """Open a file as :func:`~fallow.files.regular_file.opened`; yield the ``ParquetFile`` and the bytes.
 
     Raises:
         DamagedData: if it is not a regular file, or not Parquet.
-        ModuleNotFoundError: if pyarrow is missing.
+        ModuleNotFoundError: if pyarrow is missing, naming ``user``, which needs it.
     """
     try:
         import pyarrow.parquet as parquet
@@ -80,18 +75,14 @@ def batches(
 ) -> Iterator[Any]:
     """Yield the record batches of some columns, at most ``rows`` at a time.
 
-    Args:
-        path: for errors.
-        table: the ``ParquetFile`` of :func:`opened_parquet`.
-        file: its bytes.
-        columns: their names.
-        rows: of a batch, at most; fewer if values may be long.
-        most: maximum number of values in a column of one row, such as pixels.
+    A batch has fewer rows if values may be long. A column of one row has at most ``most`` values, such as
+    pixels. ``table`` and ``file`` are those of :func:`opened_parquet`.
 
     Raises:
         DamagedData: if the file claims, or holds, more than its length allows, or cannot be read.
     """
     try:
+        # pyarrow decodes whole pages for each batch, and each value may be as long as the page.
         largest = _largest_page(path, file, table.metadata, columns, most)
         yield from table.iter_batches(max(1, min(rows, _BATCH // max(1, largest))), columns=columns)
     except FallowError:

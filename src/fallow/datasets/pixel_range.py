@@ -47,13 +47,9 @@ class PixelRange:
 
     @staticmethod
     def around(low: float, high: float, depth: Depth, largest: int = LARGEST) -> PixelRange:
-        """Return the range of images, rounded outwards.
+        """Return the range of images with values from ``low`` to ``high``, rounded outwards.
 
-        Args:
-            low: the smallest value.
-            high: the largest value.
-            depth: the kind of the values.
-            largest: the largest value of their type, if they are whole numbers.
+        Whole numbers are of a type whose largest value is ``largest``.
 
         >>> PixelRange.around(12, 3871, "whole")
         PixelRange(low=0, high=4095)
@@ -85,6 +81,7 @@ class PixelRange:
     def scaled(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """Return values of any type as uint8; those outside the range are clipped."""
         scaled = np.empty(values.shape, np.uint8)
+        # In blocks, because float64 takes eight times the memory of the result.
         rows = max(1, BLOCK // max(1, values[:1].size))
         for start in range(0, len(values), rows):
             block = values[start : start + rows].astype(np.float64)

@@ -140,6 +140,7 @@ class Kind:
 
         A number is the name of a class if the names of all classes are numbers, else its id.
         """
+        # A bool is an int in Python, but a name in tables.
         if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and not self._numbered:
             return int(value) if 0 <= value < len(self.classes) else UNKNOWN
         return self._ids.get("" if value is None else str(value), UNKNOWN)

@@ -154,6 +154,7 @@ class HuggingFacePool:
         if index is not None and self.total is not None:
             positions = index[index < self.total].tolist()
             rows = zip(positions, self._rows.select(positions), strict=True) if positions else ()
+        # A stream has no index: it is read up to the last selected row.
         selected = None if index is None else set(index.tolist())
         last = max(selected or (), default=-1)
         try:

@@ -16,11 +16,10 @@ from typing import Any
 
 from ..errors import damaged, invalid
 from ..files.regular_file import opened
-from .columns import Columns
 from .hub_names import load_parts
 from .json_lines import read_objects
 from .parquet_file import batches, check_expanded, opened_parquet
-from .table_labels import ClassName, is_missing
+from .table_labels import ClassName, Columns, is_missing
 from .texts import not_utf8
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -146,6 +145,7 @@ def _csv(
     limit = csv.field_size_limit(LONGEST)  # global in the module, so it is put back
     try:
         with _text(path, inside, "") as text:
+            # Without `strict` a quotation mark that is not closed swallows the rest of the file.
             reader = csv.reader(text, delimiter=mark, strict=True)
             header = next(filter(None, reader))
             _check_columns(str(path), header, columns)
@@ -174,11 +174,7 @@ def _text(path: Path, inside: Path | None, newline: str | None) -> Iterator[Iter
 
 
 def _lines(path: Path, text: TextIOWrapper) -> Iterator[str]:
-    """Yield the lines of a text.
-
-    Raises:
-        DamagedData: if a line is too long.
-    """
+    """Yield the lines of a text; raise if one is too long."""
     for number, line in enumerate(iter(lambda: text.readline(LONGEST + 1), ""), 1):
         if len(line) > LONGEST:
             rule = f"{path} must have lines of at most {LONGEST:,} characters."

@@ -24,13 +24,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
 from typing import Any
 
 from ..errors import FallowError, invalid
 from .class_names import name_notes, quoted
-from .columns import Columns
 
 LONGEST = 10_000
 """Maximum number of characters of the name of a class."""
@@ -52,6 +52,32 @@ _SHOWN = 3
 _NAN = ("nan", "-nan")
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 _INFINITE_NAMES = {"inf", "-inf"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The selected columns of a table.
+
+    Attributes:
+        name: of the table, for errors.
+        texts: the text of each row.
+        labels: for each column of labels, the cells of all rows.
+        rows: the number of each row: in a text file the line in which it begins, else its position, from 0.
+        unit: what ``rows`` counts, ``"line"`` or ``"row"``.
+        classes: names of the classes, by id, if the table holds them.
+    """
+
+    name: str
+    texts: list[str]
+    labels: list[list[Any]]
+    rows: Sequence[int]
+    unit: str
+    classes: tuple[str, ...] | None = None
+
+    def titles(self) -> list[str]:
+        """Return the title of each row: ``x.csv:7`` by its line, or ``x.parquet, row 5``."""
+        between = ":" if self.unit == "line" else ", row "
+        return [f"{self.name}{between}{row}" for row in self.rows]
 
 
 class ClassName(str):
@@ -99,6 +125,7 @@ def classes_of(part: Columns) -> tuple[tuple[str, ...], tuple[str, ...]]:
             raise invalid(f"The classes of {part.name} must have different names.", f"{repeated[0]!r} twice")
         notes = [*_odd_names(counts), *name_notes(names)]
     else:
+        # Longer numbers sort as text: the time of `int` grows with the square of the length.
         numbers = {name: int(name) for name in counts if len(name) < 20 and _INTEGER.fullmatch(name)}
         names = sorted(counts, key=lambda name: (name not in numbers, numbers.get(name, 0), name))
         notes = [*_odd_counts(part, counts), *_odd_names(counts), *name_notes(names), *_missing(part)]
@@ -146,6 +173,7 @@ def _of_text(text: str) -> str | None:
         return ""
     if text == "-0":
         return "0"
+    # Exact, unlike floats above 2**53.
     if _WITH_POINT.fullmatch(text) or _WITH_POWER.fullmatch(text):
         number = Decimal(text)
         if number != number.to_integral_value():

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from ..arrays.checksums import checksums
 from ..errors import check_share, invalid
 from ..files.regular_file import what_lies_at
-from .columns import Columns
 from .held_out import TEST, held_out_of_all, keyed
 from .hub_names import HELD_OUT
 from .table_files import SUFFIXES, read_file, read_hugging_face
-from .table_labels import classes_of, names_of, without_label
+from .table_labels import Columns, classes_of, names_of, without_label
 from .texts import Corpus, Document, TextData, Texts, as_bytes, soft_labels
 
 
@@ -156,6 +155,7 @@ def _tables(folder: Path) -> dict[str, Path]:
 
 
 def _texts(part: Columns, classes: tuple[str, ...], ids: dict[str, int]) -> Texts:
+    # -1 is the missing rating of `soft_labels`.
     ratings = np.full((len(part.texts), len(part.labels)), -1, np.int64)
     for annotator, column in enumerate(part.labels):
         for row, name in enumerate(names_of(part, column)):

@@ -60,6 +60,7 @@ class Texts:
 
     def checksums(self) -> NDArray[np.uint64]:
         """Return a 64-bit checksum (BLAKE2b) of each text with its soft label: ``(N,)``."""
+        # Two copies of a text with other soft labels are two samples.
         soft = [b""] * len(self) if self.soft is None else [row.tobytes() for row in self.soft]
         return checksums(as_bytes(text) + label for text, label in zip(self.texts, soft, strict=True))
 

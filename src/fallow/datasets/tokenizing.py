@@ -37,15 +37,7 @@ class Encoded:
 
 
 class Tokenizer:
-    """Cuts texts into tokens.
-
-    Args:
-        inner: a ``tokenizers.Tokenizer``.
-        pad: the id that fills up a batch.
-
-    Attributes:
-        inner, pad: as given.
-    """
+    """A ``tokenizers.Tokenizer`` and the id of its padding token."""
 
     def __init__(self, inner: Any, pad: int) -> None:
         self.inner, self.pad = inner, pad
@@ -97,11 +89,7 @@ class Tokenizer:
 
     @staticmethod
     def parse(data: bytes, name: str) -> Tokenizer:
-        """Return the tokenizer that :meth:`dump` has written.
-
-        Raises:
-            DamagedData: if the bytes are not a tokenizer.
-        """
+        """Return the tokenizer that :meth:`dump` has written; other bytes are damaged data."""
         step = "Put back a copy of it."
         try:
             inner = _library().Tokenizer.from_buffer(data)

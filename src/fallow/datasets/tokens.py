@@ -60,6 +60,7 @@ class TokenDataset(Dataset[tuple[Tensor, Tensor]]):
         at = np.arange(width)
         inside = at < lengths[:, None]
         places = np.where(inside, starts[:, None] + at, 0)
+        # `where` evaluates both branches, so there must be an id even if all texts are empty.
         ids = self.encoded.ids if self.encoded.ids.size else np.zeros(1, np.int32)
         tokens = np.where(inside, ids[places], self.pad)
         return torch.from_numpy(tokens.astype(np.int64)), self.labels[torch.from_numpy(index)]

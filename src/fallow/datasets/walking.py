@@ -81,6 +81,7 @@ def walk(root: Path, *, follow: bool, above: Iterable[Path] = ()) -> Walk:
                     _sort(entry, contents, folders, linked, follow)
         except OSError as error:
             contents.refused[place] = f"a folder that cannot be read: {error.strerror or error}"
+        # The system lists links in any order, but the first one to a folder decides the paths below it.
         linked.sort(reverse=True)
     return contents
 
