@@ -160,7 +160,7 @@ class TestNpz:
         ("names", "found"),
         [
             (["eel", "cat"], "2 different names for the classes 0, 1, 2"),
-            (["eel", "cat", "eel"], "2 different ones"),
+            (["eel", "cat", "eel"], "2 different names"),
             ([1, 2, 3], r"hold words \(C,\). Found int64 \(3,\)"),
             ([["eel", "cat", "dog"]], r"hold words \(C,\). Found <U3 \(1, 3\)"),
         ],
