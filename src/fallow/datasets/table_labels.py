@@ -117,8 +117,8 @@ def classes_of(part: Columns) -> tuple[tuple[str, ...], tuple[str, ...]]:
         InvalidValue: if a cell is no class, or the column looks like the target of a regression.
     """
     counts: Counter[str] = Counter()
-    for rows in zip(*(names_of(part, column) for column in part.labels), strict=True):
-        counts.update({name for name in rows if name is not None})
+    for row in zip(*(names_of(part, column) for column in part.labels), strict=True):
+        counts.update({name for name in row if name is not None})
     if part.classes is not None:
         names: Sequence[str] = part.classes
         if repeated := [name for name, count in Counter(names).items() if count > 1]:
