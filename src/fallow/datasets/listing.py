@@ -17,7 +17,7 @@ from ..files.regular_file import opened
 from .held_out import TEST, held_out_by_class, keyed
 from .image_files import SUFFIXES
 from .messages import plural, shown
-from .walking import litter, walk
+from .walking import by_name, litter, walk
 
 HELD_OUT = ("test", "val", "valid", "validation")
 """Names of the folder that is held out beside ``train/``; the first that exists is taken."""
@@ -113,7 +113,7 @@ def _list_classes(root: Path) -> tuple[list[str], dict[Path, str], list[Path]]:
     folders = []
     beside = []
     refused: dict[Path, str] = {}
-    for path in _sorted(path for path in root.iterdir() if litter(path.name) is None):
+    for path in sorted((path for path in root.iterdir() if litter(path.name) is None), key=by_name):
         try:
             if path.is_dir():
                 folders.append(path.name)
@@ -175,7 +175,7 @@ def _part(root: Path, listing: Listing) -> Part:
     counts = []
     for name in listing.classes:
         contents = walk(root / name, follow=True, above=above)
-        paths += _sorted(contents.files)
+        paths += contents.files
         counts.append(len(contents.files))
         listing.refused |= contents.refused
         listing.litter += contents.litter
@@ -183,7 +183,3 @@ def _part(root: Path, listing: Listing) -> Part:
             count = plural(len(links), "link")
             listing.notes.append(f"Left out {count} to folders that are read already: {shown(links[0])}.")
     return Part(paths, np.repeat(np.arange(len(counts), dtype=np.int64), counts))
-
-
-def _sorted(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: (path.as_posix().casefold(), path.as_posix()))

@@ -57,14 +57,13 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
         raise invalid("A pool must be readable.", f"{error.strerror} for {text}", _STEP) from None
     if is_folder:
         contents = walk(path, follow=False)
-        files = sorted(contents.files, key=lambda file: (file.as_posix().casefold(), file.as_posix()))
-        tables = [file for file in files if _is_parquet(file)]
-        if tables or not files:
+        tables = [file for file in contents.files if _is_parquet(file)]
+        if tables or not contents.files:
             # Without one of its files the rows of a table would have other numbers, so none is left out.
             for file in filter(_is_parquet, (*contents.refused, *contents.links)):
                 with opened(file, path):
                     pass
-        return ParquetPool(path, tables, kind) if tables else _Folder(path, files, contents, kind)
+        return ParquetPool(path, tables, kind) if tables else _Folder(path, contents, kind)
     # The two readers of files refuse what is not a regular file.
     if _is_parquet(path) and path.exists():
         return ParquetPool(path, [path], kind)
@@ -122,15 +121,17 @@ class _Folder:
 
     notes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, files: list[Path], contents: Walk, kind: Kind) -> None:
+    def __init__(self, path: Path, contents: Walk, kind: Kind) -> None:
         self.name = str(path.absolute())
         self._kind = kind
         self._root = path
-        self._files = [file for file in files if file.suffix.lower() in SUFFIXES or _is_image(file, path)]
+        self._files = [
+            file for file in contents.files if file.suffix.lower() in SUFFIXES or _is_image(file, path)
+        ]
         self.total: int | None = len(self._files)
-        self.notes = tuple(_left_out(set(files) - set(self._files), contents))
+        self.notes = tuple(_left_out(set(contents.files) - set(self._files), contents))
         if not self._files:
-            others = counted(Counter(map(kind_by_name, files)) + contents.litter)
+            others = counted(Counter(map(kind_by_name, contents.files)) + contents.litter)
             step = f"Known are {', '.join(sorted(SUFFIXES))}."
             raise invalid(f"{path} must hold images.", f"none, but {others}" if others else "none", step)
 

@@ -35,7 +35,7 @@ class Walk:
     """The contents of a folder.
 
     Attributes:
-        files: regular files, in no order.
+        files: regular files, sorted by name.
         refused: the reason for each entry that is neither a regular file nor a folder, or cannot be listed.
         links: links that were not followed, or that lead to a folder that was walked already.
         litter: the number of hidden files and folders, and of pieces of litter, by kind.
@@ -66,7 +66,8 @@ def walk(root: Path, *, follow: bool, above: Iterable[Path] = ()) -> Walk:
     """
     contents = Walk()
     seen = {_identity(folder) for folder in above}
-    folders, linked = [root], list[Path]()
+    folders = [root]
+    linked: list[Path] = []
     while folders or linked:
         # Links wait until every real folder is walked, so that a file keeps its real path.
         place = folders.pop() if folders else linked.pop()
@@ -83,7 +84,13 @@ def walk(root: Path, *, follow: bool, above: Iterable[Path] = ()) -> Walk:
             contents.refused[place] = f"a folder that cannot be read: {error.strerror or error}"
         # The system lists links in any order, but the first one to a folder decides the paths below it.
         linked.sort(reverse=True)
+    contents.files.sort(key=by_name)
     return contents
+
+
+def by_name(path: Path) -> tuple[str, str]:
+    """Return the key by which paths are sorted, without regard to case."""
+    return path.as_posix().casefold(), path.as_posix()
 
 
 def _identity(folder: Path) -> tuple[int, int]:
