@@ -159,8 +159,8 @@ class TestNpz:
     @pytest.mark.parametrize(
         ("names", "found"),
         [
-            (["eel", "cat"], "2 different ones for the classes 0, 1, 2"),
-            (["eel", "cat", "eel"], "2 different ones"),
+            (["eel", "cat"], "2 different names for the classes 0, 1, 2"),
+            (["eel", "cat", "eel"], "2 different names"),
             ([1, 2, 3], r"hold words \(C,\). Found int64 \(3,\)"),
             ([["eel", "cat", "dog"]], r"hold words \(C,\). Found <U3 \(1, 3\)"),
         ],

@@ -159,7 +159,7 @@ class TestDeepPixels:
         after = load_images(tmp_path, ranges=before.train.ranges)
         assert torch.equal(before.train.images, after.train.images[:8])
         assert (after.train.images[8] == 255).all()
-        assert "0 to 1,023 becomes 0 to 255, as before, and what lies outside is clipped" in after.notes[0]
+        assert "0 to 1,023 becomes 0 to 255, as before, and values outside are clipped" in after.notes[0]
         assert load_images(tmp_path).train.ranges != before.train.ranges
 
     def test_a_few_pixels_that_spoil_the_range_are_named(self, tmp_path):

@@ -9,7 +9,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from fallow.datasets import load_documents, load_text_table
-from fallow.datasets.parquet_pages import read_head
+from fallow.datasets.parquet_file import read_page_header
 from fallow.datasets.table_files import LONGEST
 from fallow.errors import DamagedData, FallowError, InvalidValue
 from saved_sets import saved_by_hand
@@ -159,9 +159,9 @@ class TestParquet:
             stop = start + chunk.total_compressed_size
             expanded = 0
             while start < stop:
-                page = read_head(data[start:])
-                expanded += page.expanded + page.head
-                start += page.head + page.packed
+                page = read_page_header(data[start:])
+                expanded += page.expanded + page.header
+                start += page.header + page.packed
             assert start == stop
             assert expanded == chunk.total_uncompressed_size
 
@@ -250,7 +250,7 @@ class TestParquet:
     )
     def test_bytes_that_are_no_head(self, data):
         with pytest.raises((ValueError, IndexError)):
-            read_head(data)
+            read_page_header(data)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ OWNERS = {
     },
     "rich.console.Console": {"terminal/rich_console.py"},
     "scipy": {"comparison/statistics.py", "gaps/tree.py"},
-    "sklearn": {"datasets/digits.py"},
+    "sklearn": {"datasets/load.py"},
     "PIL": {"datasets", "report"},
     "jinja2": {"report/page.py"},
     "pyarrow": {"runs/export.py", "datasets/pool_tables.py", "datasets/parquet_file.py"},

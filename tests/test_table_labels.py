@@ -133,7 +133,7 @@ def test_dates_that_are_text_are_named(tmp_path, kind, end):
     days = [f"2020-01-0{1 + i % 2}{end}" for i in range(6)]
     data = load(tmp_path, kind, label=days)
     assert data.classes == tuple(days[:2])
-    said = f"The labels are 2 different dates, as {days[0]}. Name the column of classes by --label."
+    said = f"The labels are 2 different dates, such as {days[0]}. Name the column of classes by --label."
     assert data.notes == (said,)
     assert not load(tmp_path, kind, label=[*days, "cat", "cat"]).notes
 
@@ -153,7 +153,7 @@ def test_names_that_differ_in_unicode_forms_alone_are_named_so_that_they_can_be_
 
 
 NOTES = {
-    "a word for no end": "`inf` is a class of 4 rows: it is taken for a word",
+    "a word for no end": "`inf` is a class of 4 rows: it is read as a word",
     "truth beside numbers": "`True` is a class of 4 rows, which is no number.",
     "zeros before": "`001`, `01`, `1` are 3 classes of nearly the same name",
     "signs": "`1`, `+1` are 2 classes of nearly the same name",
@@ -187,12 +187,12 @@ def test_a_row_whose_label_counts_as_none_says_so(tmp_path, kind):
     ("cells", "said"),
     [
         ([i / 7 for i in range(1, 60)], r"Found '?0\.14285714285714285'? in .*one of 51 different fractions"),
-        ([1000 + 37 * i for i in range(60)], "Found 60 different numbers in 60 rows, as 1000 and 1037"),
+        ([1000 + 37 * i for i in range(60)], "Found 60 different numbers in 60 rows, such as 1000 and 1037"),
         ([float(1000 + 37 * i) for i in range(60)], "Found 60 different numbers in 60 rows"),
         (list(range(60)), "Found 60 different numbers in 60 rows"),
         ([1000 + 37 * (i % 35) for i in range(60)], "Found 35 different numbers in 60 rows"),
-        ([f"{i},5" for i in range(60)], "Found 60 different numbers in 60 rows, as 0,5 and 1,5"),
-        ([f"{i} %" for i in range(60)], "Found 60 different numbers in 60 rows, as 0 % and 1 %"),
+        ([f"{i},5" for i in range(60)], "Found 60 different numbers in 60 rows, such as 0,5 and 1,5"),
+        ([f"{i} %" for i in range(60)], "Found 60 different numbers in 60 rows, such as 0 % and 1 %"),
     ],
 )
 def test_what_a_regression_predicts_is_refused(tmp_path, kind, cells, said):
@@ -222,7 +222,7 @@ def test_ids_of_classes_are_not_doubted(tmp_path, kind, cells):
 def test_numbers_that_may_be_amounts_are_said(tmp_path):
     notes = load(tmp_path, "csv", label=[1000 + 37 * (i % 60) for i in range(300)]).notes
     assert notes == (
-        "The labels are 60 different numbers in 300 rows, as 1000 and 1037. If they are amounts, not "
+        "The labels are 60 different numbers in 300 rows, such as 1000 and 1037. If they are amounts, not "
         "classes, cut them into a few classes first.",
     )
     notes = load(tmp_path, "csv", label=[f"title {i}" for i in range(60)]).notes

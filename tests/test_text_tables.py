@@ -204,7 +204,7 @@ class TestFiles:
         path = write(tmp_path / f"x.{kind}", text=cells, label=["a", "b"] * 3)
         with pytest.raises(InvalidValue) as error:
             load(path)
-        says(error, f"x.{kind} must hold texts to train on. Found none that is not empty.", "by --text.")
+        says(error, f"x.{kind} must hold texts to train on. Found only empty ones.", "by --text.")
 
 
 class TestHeldOut:
@@ -537,7 +537,7 @@ class TestWrongFiles:
             ("bare.csv", "text,label\nu,a\n".encode("utf-16-le"), "UTF-8. Found zero bytes in its header."),
             ("bare.jsonl", '{"text": "u"}\n'.encode("utf-16-le"), "Found no JSON at character 2 of line 1."),
             ("nothing.csv", b"\0\0\0", "Found zero bytes in its header. Save it as UTF-8."),
-            ("blank.csv", b"\n\r\n \n", "Found an empty file. Save it with a line of names"),
+            ("blank.csv", b"\n\r\n \n", "Found an empty file. Save it with a line of column names"),
             (
                 "more.csv",
                 b'text,label\n"u\nu",a\n\nw,a,b,c\n',
@@ -572,11 +572,11 @@ class TestWrongFiles:
                 b'{"text": "u"}\n\n{"text": "v",\n',
                 "at character 15 of line 3. Mend line 3, or leave",
             ),
-            ("deep.jsonl", b"[" * 100_000, "Found more than 100 levels in line 1. Save it as an object a"),
+            ("deep.jsonl", b"[" * 100_000, "Found more than 100 levels in line 1. Save it as one object per"),
             (
                 "list.jsonl",
                 b'[{"text": "u", "label": 1}]',
-                "Found no object in line 1. Save it as an object a",
+                "Found no object in line 1. Save it as one object per",
             ),
             (
                 "word.jsonl",

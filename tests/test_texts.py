@@ -38,7 +38,7 @@ def texts(n=4, **changes):
 class TestTexts:
     @pytest.mark.parametrize("part", ["texts", "labels", "soft", "names"])
     def test_parts_of_another_length(self, part):
-        with pytest.raises(InvalidValue, match=r"must be as many. Found 3 and 4\."):
+        with pytest.raises(InvalidValue, match=r"must have the same length. Found 3 and 4\."):
             texts(**{part: getattr(texts(3), part)})
 
     @given(st.lists(st.integers(0, 3), max_size=9))

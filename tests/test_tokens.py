@@ -72,9 +72,7 @@ class TestTokenDataset:
         assert empty.__getitems__([1, 0])[0].tolist() == [[PAD], [PAD]]
 
     def test_as_many_labels_as_texts(self):
-        with pytest.raises(
-            InvalidValue, match=r"Labels must be as many as the texts. Found 2 labels and 3 texts"
-        ):
+        with pytest.raises(InvalidValue, match=r"Each text must have one label. Found 2 labels and 3 texts"):
             TokenDataset(named([1, 1, 1]), torch.zeros(2), PAD)
 
     def test_beyond_the_end(self):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from fallow.datasets.walking import shown, walk
+from fallow.datasets.walking import walk
 
 
 @pytest.fixture
@@ -64,9 +64,3 @@ def test_what_is_no_file_is_refused(tree, follow):
 def test_a_folder_that_is_gone_is_refused(tmp_path):
     (refused,) = walk(tmp_path / "gone", follow=True).refused.values()
     assert refused == "a folder that cannot be read: No such file or directory"
-
-
-def test_a_path_is_shown_in_one_line_of_bounded_length():
-    assert shown("a" * 300) == "..." + "a" * 200
-    assert shown(os.fsdecode(b"\x1b[31m\xe9")) == "\\x1b[31m\\udce9"
-    assert shown("caf\u00e9") == "caf\u00e9"

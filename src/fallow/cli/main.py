@@ -153,13 +153,13 @@ def _read(command: str, parsed: Any) -> int:
 
 def _check_data(options: TrainOptions) -> None:
     """Raise if there are no such data: nothing slow has been loaded yet."""
-    from ..datasets.names import check_there
+    from ..datasets.names import check_exists
     from ..options.own_classes import is_import_path, nearly_import_path
 
     if error := nearly_import_path(options.data):
         raise error
     if not is_import_path(options.data) and not options.data.startswith("hf:"):
-        check_there(options.data, resumed=options.resume is not None)
+        check_exists(options.data, resumed=options.resume is not None)
 
 
 def _train(options: TrainOptions) -> int:

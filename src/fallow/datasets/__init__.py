@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from .texts import Texts as Texts
     from .texts import soft_labels as soft_labels
 
-_HOMES = {
+_MODULES = {
     "images": ["ImageData", "ImageDataset"],
     "load": ["load_images"],
     "text_tables": ["load_documents", "load_text_table"],
     "texts": ["Corpus", "Document", "TextData", "Texts", "soft_labels"],
 }
-_LEFT = (
+# Loaded on first use: `fallow --help` needs `datasets.names`, and must not load torch for it.
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+_REMOVED = (
     "load_newsgroups",
     "load_reuters",
     "load_shakespeare",
@@ -29,16 +31,14 @@ _LEFT = (
     "load_fashion_mnist",
     "load_cifar10",
 )
-"""Readers of known data sets, which are files now; see :data:`fallow.datasets.names.LEFT`."""
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME)
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f".{_HOME[name]}", __name__), name)
-    if name in _LEFT:
+    if name in _MODULE_OF:
+        return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    if name in _REMOVED:
         raise AttributeError(
             f"fallow.datasets.{name} has left the package: `python -m benchmarks.data NAME --out FOLDER` in "
             "a checkout of fallow writes the data set as a file, which load_images, load_text_table and "

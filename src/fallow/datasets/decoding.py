@@ -1,10 +1,9 @@
-"""Image files become one array: find a common shape, decode on a few threads, check everything.
+"""Decoding of image files into one array: a common shape is chosen, and a few threads decode.
 
-Pixels: grey only where all images are grey, else RGB. Transparent parts are laid on white, as a
-page shows them; pixels of more than 8 bits are scaled by the range of the training images
-(:mod:`~fallow.datasets.pixel_range`); of an animation or a file of many pages the first frame is taken;
-images are turned as their EXIF orientation says. An image of another size is scaled until it
-covers the common one (bilinear, averaging where it shrinks) and cropped around its centre.
+Pixels are grey if all images are grey, else RGB. Transparent parts are laid on white. Pixels of more than 8
+bits are scaled by the range of the training images (:mod:`~fallow.datasets.pixel_range`). The first frame of
+an animation or of a file of many pages is taken. Images are turned by their EXIF orientation. An image of
+another size is scaled to cover the common one (bilinear, averaging if it shrinks) and cropped at its centre.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from itertools import chain
 from math import isqrt
 from pathlib import Path
@@ -34,10 +32,10 @@ from .image_files import (
     RAW_SUFFIXES,
     SUFFIXES,
     NotAnImage,
-    called,
     deep_values,
     depth_of,
     has_more,
+    kind_by_name,
     largest_of,
     lies_on_its_side,
     open_image,
@@ -46,8 +44,8 @@ from .image_files import (
     upright,
 )
 from .images import Progress
+from .messages import LONGEST, shown
 from .pixel_range import NO_RANGES, Depth, Extremes, PixelRanges
-from .walking import LONGEST, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -65,12 +63,12 @@ BLOCK = 32
 
 @dataclass(frozen=True)
 class Header:
-    """What an image file says before its pixels are decoded.
+    """The properties of an image file that are known before its pixels are decoded.
 
     Attributes:
-        width, height: as the image is shown.
+        width, height: as the image is displayed.
         grey: whether it has no colours.
-        depth: what its pixels are if they have more than 8 bits, else None.
+        depth: the kind of its pixels if they have more than 8 bits, else None.
         several: whether more frames or pages follow the first.
     """
 
@@ -83,17 +81,17 @@ class Header:
 
 @dataclass(frozen=True)
 class Other:
-    """A file that is no image, or one of a format that is not read, and is not called as those that are.
+    """A file that is no image, or an image of a format that is not read, and whose name says so.
 
     Attributes:
-        kind: what to call such files, as ``.txt``.
+        kind: the name of such files in messages, such as ``.txt``.
     """
 
     kind: str
 
 
 def read_headers(paths: Sequence[Path]) -> list[Header | Other | str]:
-    """Return the header of each image, what each file that is none is, or the reason why one has none."""
+    """Return the header of each image, the kind of each other file, or why an image cannot be read."""
 
     def header(row: int) -> Header | Other:
         path = paths[row]
@@ -102,10 +100,10 @@ def read_headers(paths: Sequence[Path]) -> list[Header | Other | str]:
             try:
                 image = open_image(file)
             except (NotAnImage, ValueError, OSError, EOFError):
-                # A text may begin as an image does: only what is called an image has to be one.
+                # A text may begin as an image does, so only files with the suffix of an image must be one.
                 if suffix in SUFFIXES:
                     raise
-                return Other(called(path))
+                return Other(kind_by_name(path))
             with image:
                 if suffix in RAW_SUFFIXES and image.format == "TIFF":
                     return Other(suffix)  # only the preview of a raw photo can be read
@@ -115,7 +113,7 @@ def read_headers(paths: Sequence[Path]) -> list[Header | Other | str]:
 
 
 def headers_of(files: Sequence[Opener]) -> list[Header | str]:
-    """Return the header of each image, or the reason why one has none; each is opened by a call."""
+    """Return the header of each image, or why it cannot be read."""
 
     def header(row: int) -> Header:
         with files[row]() as file, open_image(file) as image:
@@ -132,13 +130,13 @@ def _header(image: Picture, file: IO[bytes]) -> Header:
 
 
 def choose_shape(headers: Sequence[Header], image_size: int | None = None) -> Shape:
-    """Return the shape that all images get.
+    """Return the common shape of all images.
 
-    With ``image_size`` a square of that side. Else the most common size, where at least half of
-    the images have it; else a square of the median shorter side, at most 64.
+    It is a square of the side ``image_size``, if given. Else it is the most common size if at least half of
+    the images have it, or else a square of the median shorter side, at most 64.
 
     Raises:
-        InvalidValue: All images in that shape take more than 4 GiB.
+        InvalidValue: if all images in that shape take more than 4 GiB.
 
     >>> choose_shape([Header(32, 24, True), Header(32, 24, True), Header(500, 400, False)])
     (3, 24, 32)
@@ -146,6 +144,7 @@ def choose_shape(headers: Sequence[Header], image_size: int | None = None) -> Sh
     channels = 1 if all(header.grey for header in headers) else 3
     sizes = Counter((header.height, header.width) for header in headers)
     (height, width), count = sizes.most_common(1)[0]
+    # The common size changes no pixels of the images that have it.
     if image_size is None and 2 * count < len(headers):
         shorter = median_low(min(header.height, header.width) for header in headers)
         image_size = min(DEFAULT_SIDE, shorter)
@@ -161,7 +160,7 @@ def choose_shape(headers: Sequence[Header], image_size: int | None = None) -> Sh
 
 
 def read_extremes(paths: Sequence[Path]) -> list[Extremes | str]:
-    """Return the extremes of each image of deep pixels, or why it has none."""
+    """Return the extremes of each image of deep pixels, or why it cannot be read."""
 
     def extremes(row: int) -> Extremes:
         with opened(paths[row]) as file, open_image(file) as image:
@@ -181,24 +180,13 @@ def decode(
 ) -> tuple[np.ndarray, dict[int, str]]:
     """Decode image files into one array.
 
-    Args:
-        paths: of the files.
-        shape: what all images get.
-        progress: called with the number of images decoded and their total.
-        ranges: by which deep pixels are scaled.
-        inside: a folder that is not trusted, in which the files have to lie: no links are followed below it.
+    Deep pixels are scaled by ``ranges``. If ``inside`` is given, the files lie in this folder, which is not
+    trusted: no links are followed below it.
 
     Returns:
-        The images ``(N, C, H, W)`` in uint8, and for each row that could not be read the reason.
+        The images ``(N, C, H, W)`` in uint8, and the reason for each row that could not be read.
     """
-    return _decoded([partial(opened, path, inside) for path in paths], shape, ranges, progress)
-
-
-def decode_bytes(
-    files: Sequence[bytes], shape: Shape, ranges: PixelRanges = NO_RANGES
-) -> tuple[np.ndarray, dict[int, str]]:
-    """Decode the bytes of image files, as :func:`decode` does."""
-    return _decoded([partial(BytesIO, data) for data in files], shape, ranges)
+    return decode_opened([partial(opened, path, inside) for path in paths], shape, ranges, progress)
 
 
 def decode_opened(
@@ -207,13 +195,8 @@ def decode_opened(
     ranges: PixelRanges = NO_RANGES,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, dict[int, str]]:
-    """Decode image files as :func:`decode` does; each is opened by a call, when it is its turn."""
-    return _decoded(files, shape, ranges, progress)
-
-
-def _decoded(
-    files: Sequence[Opener], shape: Shape, ranges: PixelRanges, progress: Progress | None = None
-) -> tuple[np.ndarray, dict[int, str]]:
+    """Decode image files as :func:`decode` does; each is opened when it is read, by a call."""
+    # Rows that cannot be read stay black; the caller takes them out.
     images = np.zeros((len(files), *shape), dtype=np.uint8)
 
     def fill(row: int) -> None:
@@ -230,8 +213,7 @@ def _pixels(image: Picture, file: IO[bytes], shape: Shape, ranges: PixelRanges) 
 
     channels, height, width = shape
     if image.format in PHOTO_FORMATS:
-        # A JPEG decoder can shrink by 2, 4 or 8 at almost no cost; twice the size stays for the
-        # bilinear filter.
+        # A JPEG decoder shrinks by 2, 4 or 8 at almost no cost. The bilinear filter needs twice the size.
         side = 2 * max(height, width)
         image.draft(None, (side, side))
     depth = depth_of(image)
@@ -240,7 +222,7 @@ def _pixels(image: Picture, file: IO[bytes], shape: Shape, ranges: PixelRanges) 
         image.load()
     else:
         picture = shallow(image, file, ranges, depth)
-    # Now that it is loaded: a TIFF file is upright then, a PNG file has told all it says.
+    # Only after loading is a TIFF file upright, and the metadata behind the pixels of a PNG file known.
     picture = upright(picture, orientation(image))
     if picture.mode == "LAB":
         picture = _from_lab(picture)
@@ -254,6 +236,7 @@ def _pixels(image: Picture, file: IO[bytes], shape: Shape, ranges: PixelRanges) 
 
 
 def _from_lab(picture: Picture) -> Picture:
+    # `convert` refuses LAB.
     from PIL import ImageCms
 
     profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
@@ -263,7 +246,7 @@ def _from_lab(picture: Picture) -> Picture:
 
 
 def _each(work: Callable[[int], T], count: int, progress: Progress | None = None) -> list[T | str]:
-    """Return ``work(row)`` of each row below ``count``, or in its place why it failed."""
+    """Return ``work(row)`` for each row below ``count``, or the reason why it failed."""
     try:
         from PIL import Image
     except ModuleNotFoundError:
@@ -273,17 +256,18 @@ def _each(work: Callable[[int], T], count: int, progress: Progress | None = None
         try:
             return work(row)
         except Exception as error:  # decoders raise many kinds on damaged bytes
-            said = (isinstance(error, OSError) and error.strerror) or " ".join(f"{error}".split())
-            return shown(said[:LONGEST]) or type(error).__name__
+            message = (isinstance(error, OSError) and error.strerror) or " ".join(f"{error}".split())
+            return shown(message[:LONGEST]) or type(error).__name__
 
     def block(start: int) -> list[T | str]:
         return [attempt(row) for row in range(start, min(start + BLOCK, count))]
 
     Image.init()  # not safe on several threads
+    # Threads suffice, because Pillow releases the interpreter while it decodes.
     workers = min(8, os.cpu_count() or 1)
     done: list[list[T | str]] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
-        # What Pillow warns of names no file: damage is found by decoding, the rest is harmless.
+        # Pillow's warnings name no file. Damage is found by decoding, and the rest is harmless.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for results in pool.map(block, range(0, count, BLOCK)):

@@ -1,4 +1,4 @@
-"""The range of deep pixels, found over the training images, and how it is said."""
+"""The range of deep pixels, found in the training images, and the notes on it."""
 
 from __future__ import annotations
 
@@ -9,74 +9,68 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decoding import Header, read_extremes
-from .listing import number
+from .messages import plural
 from .pixel_range import NO_RANGES, Depth, Extremes, PixelRange, PixelRanges, joined
 
 _KINDS: tuple[Depth, ...] = ("whole", "floats")
 _BLOCK = 1024
-"""Images that are counted at a time."""
+"""Images counted at a time."""
 _RARE, _FEW, _WIDE = 0.001, 16, 64
-"""It is said if all pixels but a small share at either end lie in few levels of a wide range."""
+"""A range of WIDE levels is crowded if all pixels but this share at either end lie in less than FEW."""
 
 
 def find_extremes(training: Sequence[Path], headers: Mapping[Path, Header]) -> dict[Depth, Extremes]:
     """Return the extremes of the training images, for each kind of deep pixels that they have.
 
-    An image that cannot be decoded counts for nothing here; whoever decodes it finds out why.
-
-    Args:
-        training: the files.
-        headers: of these, and of others.
+    An image that cannot be decoded is skipped here and reported when it is decoded.
     """
-    found: dict[Depth, Extremes] = {}
+    extremes: dict[Depth, Extremes] = {}
     for depth in _KINDS:
         deep = [path for path in training if headers[path].depth == depth]
         pairs = joined(pair for pair in read_extremes(deep) if not isinstance(pair, str)) if deep else None
         if pairs is not None:
-            found[depth] = pairs
-    return found
+            extremes[depth] = pairs
+    return extremes
 
 
 def ranges_of(extremes: Mapping[Depth, Extremes], kept: PixelRanges = NO_RANGES) -> PixelRanges:
-    """Return by which ranges images are scaled: those that are kept, else those found.
+    """Return the ranges by which images are scaled: those that are kept, else those of the extremes.
 
     >>> ranges_of({"whole": (3, 1000, 65535)}).whole
     PixelRange(low=0, high=1023)
     """
-    found = {depth: PixelRange.around(low, high, depth, top) for depth, (low, high, top) in extremes.items()}
-    return PixelRanges(kept.whole or found.get("whole"), kept.floats or found.get("floats"))
+    ranges = {depth: PixelRange.around(low, high, depth, top) for depth, (low, high, top) in extremes.items()}
+    return PixelRanges(kept.whole or ranges.get("whole"), kept.floats or ranges.get("floats"))
 
 
 def range_notes(
     extremes: Mapping[Depth, Extremes], ranges: PixelRanges, headers: Mapping[Path, Header]
 ) -> list[str]:
-    """Return a sentence on each kind of deep pixels: how many images, the range found, what becomes of it."""
+    """Return a note on each kind of deep pixels: the number of images, their range, and its scaling."""
     notes = []
-    eight = sum(header.depth is None for header in headers.values())
+    eight_bits = sum(header.depth is None for header in headers.values())
     for depth, (low, high, _) in extremes.items():
         used = ranges.of(depth)
         count = sum(header.depth == depth for header in headers.values())
         kind = "pixels of more than 8 bits" if depth == "whole" else "floats for pixels"
-        what = f"{number(count, 'image')} with {kind}"
-        seen = f"{PixelRange(low, high)} found in those to train on"
-        same = (used.low, used.high) == (0, 255)
-        done = "they stay as they are" if same else f"{used} becomes 0 to 255"
+        unchanged = (used.low, used.high) == (0, 255)
+        scaling = "they stay as they are" if unchanged else f"{used} becomes 0 to 255"
         if low < used.low or high > used.high:
-            done += ", as before, and what lies outside is clipped"
-        rest = f"; the {eight:,} of 8 bits stay as they are" if eight else ""
-        notes.append(f"{what}: {seen}, so {done}{rest}.")
+            scaling += ", as before, and values outside are clipped"
+        rest = f"; the {eight_bits:,} of 8 bits stay as they are" if eight_bits else ""
+        notes.append(
+            f"{plural(count, 'image')} with {kind}: {PixelRange(low, high)} found in those to train on, "
+            f"so {scaling}{rest}."
+        )
     return notes
 
 
 def crowding_notes(
     images: NDArray[np.uint8], training: Sequence[Path], headers: Mapping[Path, Header]
 ) -> list[str]:
-    """Return a sentence for each kind of deep pixels of which a few make the range too wide for the others.
+    """Return a note for each kind of deep pixels if a few of them make the range too wide for the others.
 
-    Args:
-        images: ``(N, C, H, W)``, those to train on, as they are read.
-        training: their files.
-        headers: of these, and of others.
+    The images are those of ``training``, scaled, ``(N, C, H, W)``.
     """
     notes = []
     for depth in _KINDS:
@@ -91,9 +85,9 @@ def crowding_notes(
         shares = counts.cumsum() / counts.sum()
         low, high = np.searchsorted(shares, [_RARE, 1 - _RARE])
         if used[-1] - used[0] >= _WIDE and high - low < _FEW:
-            share = f"{1 - 2 * _RARE:.1%} of their pixels"
             notes.append(
-                f"{share} lie between {low} and {high} of 0 to 255: a few others make the range so wide. "
-                "Mend these images, or save all of them with 8 bits, if there is more to see."
+                f"{1 - 2 * _RARE:.1%} of their pixels lie between {low} and {high} of 0 to 255: a few others "
+                "make the range so wide. If there is more to see, mend these images, or save all of "
+                "them with 8 bits."
             )
     return notes

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +21,7 @@ from .images import ImageData, ImageDataset, Progress
 from .pool_part import opener
 
 LABELS = ("label", "labels", "y")
-"""Columns of classes, if not just one column has names for its numbers."""
+"""Names of the column of classes, unless exactly one column is of the type ClassLabel."""
 
 
 def load_hub_images(
@@ -34,18 +34,13 @@ def load_hub_images(
 ) -> ImageData:
     """Read the images of ``hf:NAME`` or ``hf:FOLDER`` into memory.
 
-    The part named train is trained on; test, validation, val or dev, the first that is there, is held out.
-    Without one, ``test_share`` of each class is, drawn by the pixels.
+    The part train is trained on, and the first of test, validation, val and dev that exists is held out.
+    If there is none, ``test_share`` of each class is held out, drawn by the pixels.
 
-    Args:
-        data: what ``datasets`` loads by a name, or has saved in a folder.
-        test_share: the share of each class that is held out if there is no such part, in (0, 1).
-        skip_corrupt: leave out images that cannot be decoded, and say so in the notes.
-        image_size: the side in pixels that all images get.
-        progress: called with the number of images decoded and their total.
+    The arguments are those of :func:`~fallow.datasets.load_images`.
 
     Raises:
-        InvalidValue: if there is no such data, or no one column of images and of classes.
+        InvalidValue: if the data do not exist, or do not have one column of images and one of classes.
         DamagedData: if an image cannot be decoded.
     """
     if image_size is not None:
@@ -53,37 +48,41 @@ def load_hub_images(
     check_share("test_share", test_share, closed=False, step="Name a share above 0 and below 1.")
     parts = load_parts(data)
     if "train" not in parts:
-        found = ", ".join(sorted(parts)) or "none"
-        raise invalid(f"{data} must hold a part named train.", found, "Save it with one.")
+        names = ", ".join(sorted(parts)) or "none"
+        raise invalid(f"{data} must hold a part named train.", names, "Save it with one.")
     held_out = next((name for name in HELD_OUT if name in parts), None)
-    wanted = ["train"] if held_out is None else ["train", held_out]
-    tables = [_Table(f"{data} {name}", parts[name], saved_at(data)) for name in wanted]
+    selected = ["train"] if held_out is None else ["train", held_out]
+    tables = [_Table(f"{data} {name}", parts[name], saved_at(data)) for name in selected]
     labels, classes = _classes(tables)
-    headers = [table.headers() for table in tables]
-    shape = choose_shape([one for part in headers for one in part if isinstance(one, Header)], image_size)
-    total, done = sum(map(len, tables)), 0
-    pictures, notes = [], list(name_notes(classes))
-    for place, table in enumerate(tables):
+    headers = [header for table in tables for header in headers_of(table.openers())]
+    shape = choose_shape([header for header in headers if isinstance(header, Header)], image_size)
+    total = len(headers)
+    before = 0
+    pictures = []
+    notes = list(name_notes(classes))
+    for part, table in enumerate(tables):
 
-        def further(now: int, _: int, before: int = done) -> None:
+        def report(done: int, _: int, before: int = before) -> None:
             if progress is not None:
-                progress(before + now, total)
+                progress(before + done, total)
 
-        images, reasons = decode_opened(table.openers(), shape, progress=further)
-        done += len(table)
+        images, reasons = decode_opened(table.openers(), shape, progress=report)
+        before += len(table)
         if reasons:
-            row, why = next(iter(reasons.items()))
-            found = f"{len(reasons):,} that cannot be decoded, first row {row} ({why})"
+            row, reason = next(iter(reasons.items()))
+            corrupt = f"{len(reasons):,} that cannot be decoded, first row {row} ({reason})"
             if not skip_corrupt:
-                raise damaged(f"{table.name} must hold images.", found, "Mend them, or add --skip_corrupt.")
-            notes.append(f"Left out of {table.name}: {found}.")
+                raise damaged(f"{table.name} must hold images.", corrupt, "Mend them, or add --skip_corrupt.")
+            notes.append(f"Left out of {table.name}: {corrupt}.")
             kept = np.setdiff1d(np.arange(len(table)), list(reasons))
-            images, labels[place] = images[kept], labels[place][kept]
+            images = images[kept]
+            labels[part] = labels[part][kept]
         pictures.append(images)
     drawn = held_out is None
     if drawn:
         out = held_out_by_class(keyed(row_checksums(pictures[0]), TEST, 0), labels[0], test_share)
-        pictures, labels = ([part[0][~out], part[0][out]] for part in (pictures, labels))
+        pictures = [pictures[0][~out], pictures[0][out]]
+        labels = [labels[0][~out], labels[0][out]]
     if len(np.unique(labels[0])) < 2 or not len(labels[1]):
         counts = f"{len(np.unique(labels[0]))} classes to train on, {len(labels[1]):,} images to hold out"
         rule = f"{data} must hold images of two classes or more, and some to hold out."
@@ -97,24 +96,27 @@ def load_hub_images(
 
 
 class _Table:
-    """A part of a data set: its column of images, opened one at a time, and its column of classes."""
+    """A part of a data set: a column of images, which are opened one at a time, and a column of classes."""
 
     def __init__(self, name: str, part: Any, folder: Path | None) -> None:
         import datasets
 
-        self.name, self._folder = name, folder
+        self.name = name
+        self._folder = folder
         images = [key for key, kind in part.features.items() if isinstance(kind, datasets.Image)]
         named = [key for key, kind in part.features.items() if isinstance(kind, datasets.ClassLabel)]
         labels = named if len(named) == 1 else [key for key in LABELS if key in part.features][:1]
-        for columns, what, known in ((images, "images", "image"), (labels, "classes", "label")):
+        for columns, content, title in ((images, "images", "image"), (labels, "classes", "label")):
             if len(columns) != 1:
-                found = ", ".join(f"{key} ({type(kind).__name__})" for key, kind in part.features.items())
-                step = f"Save it with one that is called {known}, and name the folder as hf:FOLDER."
-                raise invalid(f"{name} must have one column of {what}.", found[:300] or "no columns", step)
-        self._column, label = images[0], labels[0]
+                present = ", ".join(f"{key} ({type(kind).__name__})" for key, kind in part.features.items())
+                step = f"Save it with one that is called {title}, and name the folder as hf:FOLDER."
+                rule = f"{name} must have one column of {content}."
+                raise invalid(rule, present[:300] or "no columns", step)
+        self._column = images[0]
+        label = labels[0]
         self.names = getattr(part.features[label], "names", None)
         self.labels = part.with_format(None)[label]
-        # As they are saved: decoding here would trust the paths that a table may hold.
+        # Not decoded: `datasets` would open the paths that a table may hold.
         rows = part.select_columns([self._column]).with_format(None)
         self._rows = rows.cast_column(self._column, datasets.Image(decode=False))
 
@@ -122,20 +124,11 @@ class _Table:
         return len(self._rows)
 
     def openers(self) -> list[Any]:
-        """Return what opens each image when it is its turn."""
-        return [self._opener(row) for row in range(len(self))]
+        """Return for each image a function that opens it."""
+        return [partial(self._open, row) for row in range(len(self))]
 
-    def headers(self) -> list[Header | str]:
-        """Return the header of each image, or why it has none."""
-        return headers_of(self.openers())
-
-    def _opener(self, row: int) -> Any:
-        @contextmanager
-        def opened() -> Iterator[IO[bytes]]:
-            with opener(self._rows[row][self._column], self._folder, self._folder)() as file:
-                yield file
-
-        return opened
+    def _open(self, row: int) -> AbstractContextManager[IO[bytes]]:
+        return opener(self._rows[row][self._column], self._folder, self._folder)()
 
 
 def _classes(tables: list[_Table]) -> tuple[list[NDArray[np.int64]], tuple[str, ...]]:
@@ -143,16 +136,16 @@ def _classes(tables: list[_Table]) -> tuple[list[NDArray[np.int64]], tuple[str, 
     ids = []
     for table in tables:
         cells = list(table.labels)
+        # `datasets` writes -1 for a missing label of a column with class names.
         empty = [row for row, cell in enumerate(cells) if cell is None or (table.names and cell < 0)]
         if empty or not cells:
-            found = f"none in row {empty[0]}" if empty else "no rows"
-            raise invalid(f"Every image of {table.name} must have a class.", found, "Leave it out.")
+            count = f"none in row {empty[0]}" if empty else "no rows"
+            raise invalid(f"Every image of {table.name} must have a class.", count, "Leave it out.")
         ids.append(as_ids(table.name, np.array(cells)))
     first = tables[0].names
     if any(table.names != first for table in tables):
-        raise invalid(
-            "All parts must name the same classes.", f"others in {tables[-1].name}", "Save them alike."
-        )
+        others = f"others in {tables[-1].name}"
+        raise invalid("All parts must name the same classes.", others, "Save them alike.")
     if first:
         return [each.astype(np.int64) for each in ids], tuple(first)
     numbers, names = number_classes(*ids)

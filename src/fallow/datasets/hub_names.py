@@ -1,29 +1,47 @@
-"""Names of data sets of Hugging Face: of data alone, never of a program that reads some."""
+"""Data sets of Hugging Face, by their name on the hub or saved in a folder.
+
+Only data are loaded: no script is run, and no file outside a saved folder is opened.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidValue, invalid, missing_extra
-from .npz_file import said
-from .saved_folder import check_saved
+from ..errors import DamagedData, InvalidValue, damaged, invalid, missing_extra
+from ..files.regular_file import check_folder, opened, read_regular
+from .messages import error_text
 
 HELD_OUT = ("test", "validation", "val", "dev")
-"""Names of the part that is held out; the first that is there is taken."""
+"""Names of the part that is held out; the first that exists is taken."""
 NO_CODE = {"trust_remote_code": False}
-"""An argument of ``load_dataset``: some versions run a script that lies beside the data otherwise."""
-
-
+"""Arguments of ``load_dataset``: by default some versions run a script that lies beside the data."""
 _LOGGERS = ("huggingface_hub", "datasets", "fsspec")
+_LARGEST = 1 << 26
+"""Maximum size of a JSON file in a saved folder, in bytes."""
+
+
+def hub_library() -> Any:
+    """Return the module ``datasets``.
+
+    Raises:
+        ModuleNotFoundError: if it is missing.
+    """
+    try:
+        import datasets
+    except ModuleNotFoundError:
+        raise missing_extra("A Hugging Face data set", "datasets", "hf") from None
+    return datasets
 
 
 @contextmanager
 def quiet_hub() -> Iterator[None]:
-    """Keep the libraries from writing a line for each try: what is wrong is said once, by the error."""
+    """Keep the libraries from logging each attempt: the error that is raised says what failed."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     try:
@@ -35,27 +53,41 @@ def quiet_hub() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def check_hub_name(datasets: Any, place: str) -> None:
-    """Raise for a name that is no data set: one of ``datasets``' own readers, or a script.
+@contextmanager
+def loading(data: str) -> Iterator[None]:
+    """Raise any error of the libraries as :class:`~fallow.InvalidValue`, and keep them quiet."""
+    try:
+        with quiet_hub():
+            yield
+    except InvalidValue:
+        raise
+    except Exception as error:  # the hub, the disk and the builders raise many kinds
+        rule = f"{data[:200]} must be a data set that can be loaded."
+        raise invalid(rule, error_text(error), "Check its name.") from None
 
-    A reader without files takes those of the working folder; that of pandas unpickles them.
+
+def check_hub_name(datasets: Any, name: str) -> None:
+    """Raise if a name is one of the readers in ``datasets``, or a script.
+
+    Without files, a reader takes those of the working folder, and that of pandas unpickles them.
 
     Raises:
-        InvalidValue: saying what to name instead.
+        InvalidValue: with a name to use instead.
     """
+    # The list has no public name; in a version without it no name is refused here.
     readers = getattr(getattr(datasets, "packaged_modules", None), "_PACKAGED_DATASETS_MODULES", {})
-    if place in readers:
+    if name in readers:
         step = "Name a data set as hf:OWNER/NAME, or a file or folder itself."
-        raise invalid(f"hf:{place} must be a data set.", "a reader of files", step)
-    if place.endswith(".py"):
-        raise invalid(f"hf:{place} must be a data set.", "a script", "Name a data set that needs none.")
+        raise invalid(f"hf:{name} must be a data set.", "a reader of files", step)
+    if name.endswith(".py"):
+        raise invalid(f"hf:{name} must be a data set.", "a script", "Name a data set that needs none.")
 
 
 def saved_at(data: str) -> Path | None:
-    """Return the folder that ``hf:FOLDER`` names; None for ``hf:NAME``."""
-    place = Path(data.removeprefix("hf:"))
+    """Return the folder of ``hf:FOLDER``; None for ``hf:NAME``."""
+    folder = Path(data.removeprefix("hf:"))
     try:
-        return place if data != "hf:" and place.is_dir() else None
+        return folder if data != "hf:" and folder.is_dir() else None
     except (OSError, ValueError):
         return None
 
@@ -65,29 +97,60 @@ def load_parts(data: str) -> dict[str, Any]:
 
     Raises:
         InvalidValue: if it cannot be loaded.
-        DamagedData: if a file of the folder is no regular one, or names one that lies elsewhere.
-        ModuleNotFoundError: without ``datasets``.
+        DamagedData: if a file of the folder is not a regular one, or names a file outside the folder.
+        ModuleNotFoundError: if ``datasets`` is missing.
     """
-    try:
-        import datasets
-    except ModuleNotFoundError:
-        raise missing_extra("A Hugging Face data set", "datasets", "hf") from None
-    place, folder = data.removeprefix("hf:"), saved_at(data)
-    rule = f"{data[:200]} must be a data set that can be loaded."
-    if not place:
-        raise invalid(rule, "no name", "Check its name.")
-    if folder is not None:
+    datasets = hub_library()
+    name = data.removeprefix("hf:")
+    folder = saved_at(data)
+    if not name:
+        raise invalid(f"{data} must be a data set that can be loaded.", "no name", "Check its name.")
+    if folder is None:
+        check_hub_name(datasets, name)
+        with loading(data):
+            loaded = datasets.load_dataset(name, **NO_CODE)
+    else:
         check_saved(folder)
-    try:
-        if folder is None:
-            check_hub_name(datasets, place)
-        with quiet_hub():
-            found = (
-                datasets.load_dataset(place, **NO_CODE) if folder is None else datasets.load_from_disk(place)
-            )
-    except InvalidValue:
-        raise
-    except Exception as error:  # the hub, the disk and the builders raise many kinds
-        raise invalid(rule, said(error), "Check its name.") from None
-    parts = found if isinstance(found, datasets.DatasetDict) else {"train": found}
+        with loading(data):
+            loaded = datasets.load_from_disk(name)
+    parts = loaded if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}
     return {str(name): part for name, part in parts.items()}
+
+
+def check_saved(folder: Path) -> None:
+    """Raise if a file in a saved folder is not a regular one, or names a file outside its own folder.
+
+    Raises:
+        DamagedData: for the first such file.
+    """
+    for parent, folders, names in os.walk(folder):
+        for name in sorted(folders):
+            check_folder(Path(parent, name), folder)
+        for name in sorted(names):
+            path = Path(parent, name)
+            with opened(path, folder):
+                pass
+            # `load_from_disk` opens whatever these two files name.
+            if name == "state.json":
+                files = _read_object(path, folder).get("_data_files")
+                for file in files if isinstance(files, list) else []:
+                    _check_name(path, file.get("filename") if isinstance(file, dict) else file)
+            if name == "dataset_dict.json":
+                for split in _read_object(path, folder).get("splits") or ():
+                    _check_name(path, split)
+
+
+def _read_object(path: Path, folder: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(read_regular(path, folder, _LARGEST))
+    except DamagedData:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise damaged(f"{path} must be JSON.", type(error).__name__, "Save the data set again.") from None
+    return value if isinstance(value, dict) else {}
+
+
+def _check_name(path: Path, name: Any) -> None:
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+        rule = f"{path} must name files of its own folder."
+        raise damaged(rule, repr(name)[:200], "Save the data set again.")

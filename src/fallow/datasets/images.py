@@ -1,4 +1,4 @@
-"""What every reader returns: images and labels in memory, a train and a test part."""
+"""Images and labels in memory, as a train and a test part: the result of every reader of images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` while images are read."""
 
 BLOCK = 2**22
-"""Values that are widened to float64 at a time."""
+"""Values widened to float64 at a time."""
 
 
 class LeftOutWarning(UserWarning):
@@ -31,16 +31,16 @@ class LeftOutWarning(UserWarning):
 class ImageDataset(Dataset[tuple[Tensor, int]]):
     """Images and labels in memory, handed out a batch at a time.
 
-    The images stay as they were read; dividing by 255 and normalising belong to the model's side,
-    where a whole batch is on the device.
+    The images stay as they were read. The model divides by 255 and normalises, a whole batch at a time on
+    the device.
 
     Args:
         images: ``(N, C, H, W)``, uint8 in 0..255 or float32 in [0, 1].
         labels: class ids ``(N,)``, int64.
-        ranges: by which pixels of more than 8 bits were scaled, and those of other images have to be.
+        ranges: the ranges by which pixels of more than 8 bits were scaled; images added later need the same.
 
     Raises:
-        InvalidValue: A shape, a type or the two lengths do not fit.
+        InvalidValue: if a shape, a type or the two lengths do not fit.
 
     >>> data = ImageDataset(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([4, 5, 6]))
     >>> images, labels = data.__getitems__([0, 2])
@@ -68,8 +68,8 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def __getitems__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
         """Return the batch ``(images (B, C, H, W), labels (B,))`` of ``indices`` in one gather.
 
-        torch's fetcher calls this in place of B times ``__getitem__`` and hands the result to the
-        loader's ``collate_fn``, which must be :meth:`collate`.
+        torch's fetcher calls this instead of B times ``__getitem__`` and hands the result to the loader's
+        ``collate_fn``, which must be :meth:`collate`.
         """
         index = torch.as_tensor(indices, dtype=torch.int64)
         return self.images[index], self.labels[index]
@@ -85,7 +85,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
 
     @staticmethod
     def collate(batch: Any) -> tuple[Tensor, Tensor]:
-        """Return ``batch`` as it is when it is one already; stack a list of single samples."""
+        """Return ``batch`` itself if it is one already, and a list of single samples stacked."""
         if isinstance(batch, tuple):
             return cast("tuple[Tensor, Tensor]", batch)
         images, labels = default_collate(batch)
@@ -94,8 +94,8 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def mean_std(self) -> tuple[Tensor, Tensor]:
         """Return the mean and the standard deviation of each channel, ``(C,)`` float32 each.
 
-        The unit is [0, 1], whatever the images are stored in. A channel that never changes gets
-        the deviation 1, so that dividing by it is safe.
+        The unit is [0, 1], whatever the type of the images. A constant channel gets the deviation 1, so that
+        it is safe to divide by it.
 
         >>> images = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1)
         >>> ImageDataset(images, torch.tensor([0, 1])).mean_std()
@@ -103,6 +103,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         """
         count, channels, height, width = self.images.shape
         unit = 255.0 if self.images.dtype == torch.uint8 else 1.0
+        # float32 would lose digits over millions of pixels.
         total, squares = torch.zeros(2, channels, dtype=torch.float64)
         step = max(1, BLOCK // (channels * height * width))
         for start in range(0, count, step):
@@ -122,18 +123,18 @@ class ImageData:
     """A train part and a test part, with the names of the classes.
 
     Attributes:
-        name: what was asked for: a known name, or the name of the folder or file.
+        name: a known name, or the name of the folder or file.
         train: the samples to train on.
         test: the samples held out.
         classes: the name of each class, in the order of the labels.
         files: for a folder of images the path of each train sample, else None.
         skipped: the images that could not be read and were left out.
-        added: how many of the train samples, the last ones, were collected later.
-        notes: what to tell a person of how the data were read, a sentence each.
+        added: the number of train samples, the last ones, that were collected later.
+        notes: a sentence on each thing about the data that a person should know.
         test_files: for a folder of images the path of each test sample, else None.
-        identity: uint64 ``(N,)`` and ``(M,)``, a checksum of what each train and test sample was made of;
-            None where that is its pixels.
-        test_share: the share of each class that was drawn as the test part; None where the data brought one.
+        identity: uint64 ``(N,)`` and ``(M,)``, a checksum of the file of each train and test sample; None if
+            its pixels identify it.
+        test_share: the share of each class that was drawn as the test part; None if the data have one.
     """
 
     name: str
@@ -149,7 +150,7 @@ class ImageData:
     test_share: float | None = None
 
     def identities(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Return a checksum by which each train and each test sample is known, ``(N,)`` and ``(M,)``."""
+        """Return a checksum that identifies each train and each test sample, ``(N,)`` and ``(M,)``."""
         if self.identity is not None:
             return self.identity
         train, test = (row_checksums(part.images.numpy()) for part in (self.train, self.test))
@@ -161,23 +162,21 @@ class ImageData:
         return replace(self, train=self.train.take(rows), files=_some(self.files, rows), identity=identity)
 
     def with_held_out(self, out: NDArray[np.bool_]) -> ImageData:
-        """Return the data with some train samples, a mask ``(N,)``, in the place of the test samples."""
-        rows, kept = np.flatnonzero(out), np.flatnonzero(~out)
-        data, identity = self.take(kept), None
-        if self.identity is not None:
-            identity = (self.identity[0][kept], self.identity[0][rows])
-        files = _some(self.files, rows)
-        return replace(data, test=self.train.take(rows), test_files=files, identity=identity)
+        """Return the data with the train samples of the mask ``(N,)`` as the test samples."""
+        rows = np.flatnonzero(out)
+        kept = np.flatnonzero(~out)
+        identity = None if self.identity is None else (self.identity[0][kept], self.identity[0][rows])
+        test_files = _some(self.files, rows)
+        return replace(self.take(kept), test=self.train.take(rows), test_files=test_files, identity=identity)
 
     def joined(self) -> ImageData:
-        """Return the data with the test samples among the train samples, after them."""
-        parts = self.train, self.test
-        images, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels"))
+        """Return the data with the test samples appended to the train samples."""
+        images = torch.cat([self.train.images, self.test.images])
+        labels = torch.cat([self.train.labels, self.test.labels])
+        train = ImageDataset(images, labels, self.train.ranges)
         files = None if self.files is None or self.test_files is None else self.files + self.test_files
         identity = None if self.identity is None else (np.concatenate(self.identity), self.identity[1])
-        return replace(
-            self, train=ImageDataset(images, labels, self.train.ranges), files=files, identity=identity
-        )
+        return replace(self, train=train, files=files, identity=identity)
 
 
 def _some(names: tuple[str, ...] | None, rows: NDArray[np.int64]) -> tuple[str, ...] | None:

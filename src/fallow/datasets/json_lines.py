@@ -1,4 +1,4 @@
-"""Tables of JSON lines: an object a line, as it stands; no text is taken for a date."""
+"""Tables of JSON lines: one object per line, read strictly; no text becomes a date."""
 
 from __future__ import annotations
 
@@ -11,77 +11,79 @@ from typing import Any
 from ..errors import DamagedData, damaged
 
 DEEPEST, MOST = 100, 1_000_000
-"""Lists and objects inside each other, and in a line, at most."""
-_AN_OBJECT_A_LINE = "Save it as an object a line, in UTF-8."
+"""Maximum depth of nested lists and objects, and their maximum number in a line."""
+_ONE_PER_LINE = "Save it as one object per line, in UTF-8."
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
-class _Unfit(ValueError):
-    """JSON that has no one meaning."""
+class _Ambiguous(ValueError):
+    """JSON that programs read in different ways."""
 
 
 def read_objects(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the objects of a file with the numbers of their lines, from 1; blank lines are passed over.
+    """Yield the objects of a file with the numbers of their lines, from 1; blank lines are skipped.
 
     Raises:
-        DamagedData: for the first line that holds none, or no line at all.
+        DamagedData: if a line holds no object, or all lines are blank.
     """
     first = True
     for number, line in enumerate(lines, 1):
         if line.strip():
-            step = _AN_OBJECT_A_LINE if first else f"Mend line {number}, or leave it out."
+            step = _ONE_PER_LINE if first else f"Mend line {number}, or leave it out."
             yield number, _object(path, line, number, step)
             first = False
     if first:
-        raise damaged(f"{path} must be readable.", "an empty file", _AN_OBJECT_A_LINE)
+        raise damaged(f"{path} must be readable.", "an empty file", _ONE_PER_LINE)
 
 
 def _object(path: Path, line: str, number: int, step: str) -> dict[str, Any]:
-    def wrong(found: str) -> DamagedData:
-        return damaged(f"{path} must be readable.", f"{found} line {number}", step)
+    def wrong(fault: str) -> DamagedData:
+        return damaged(f"{path} must be readable.", f"{fault} line {number}", step)
 
+    # Python's reader recurses, and a list takes far more memory than its two characters.
     if line.count("[") + line.count("{") > DEEPEST:
         _check_nesting(line, wrong)
     try:
-        found = json.loads(line, object_pairs_hook=_once, parse_float=_finite, parse_int=_whole)
+        value = json.loads(line, object_pairs_hook=_once, parse_float=_finite, parse_int=_whole)
     except json.JSONDecodeError as error:
         raise wrong(f"no JSON at character {error.pos + 1} of") from None
-    except _Unfit as error:
+    except _Ambiguous as error:
         raise wrong(f"{error} in") from None
     except RecursionError:
         raise wrong("no JSON at") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise wrong("no object in")
-    return found
+    return value
 
 
 def _check_nesting(line: str, wrong: Any) -> None:
+    # Brackets inside texts do not nest.
     depth = count = 0
     for mark in re.findall(r"[\[\]{}]", _TEXT.sub("", line)):
         depth += 1 if mark in "[{" else -1
         count += mark in "[{"
         if depth > DEEPEST or count > MOST:
-            more = f"more than {DEEPEST} levels" if depth > DEEPEST else f"more than {MOST:,} lists"
-            raise wrong(f"{more} in")
+            limit = f"{DEEPEST} levels" if depth > DEEPEST else f"{MOST:,} lists"
+            raise wrong(f"more than {limit} in")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise _Unfit(f"the name {name[:60]!r} twice")
-    return found
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            raise _Ambiguous(f"the name {name[:60]!r} twice")
+        members[name] = value
+    return members
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise _Unfit(f"the number {text[:40]}, which is too large,")
+        raise _Ambiguous(f"the number {text[:40]}, which is too large,")
     return value
 
 
 def _whole(text: str) -> int:
-    if len(text) > DEEPEST:
-        raise _Unfit(f"a number of {len(text.lstrip('-')):,} digits")
+    if len(text) > DEEPEST:  # the time to read it grows with the square of its length
+        raise _Ambiguous(f"a number of {len(text.lstrip('-')):,} digits")
     return int(text)

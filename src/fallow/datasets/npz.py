@@ -20,26 +20,25 @@ from .npz_file import LARGE, ArrayHeader, NpzFile, open_npz
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 CHANNELS = (1, 3, 4)
 BLOCK = 1024
-"""Samples that are checked at a time."""
+"""Samples checked at a time."""
 _SAVE = f"Save it with `numpy.savez(path, {', '.join(f'{name}=...' for name in ARRAYS)})`."
 MANY, FEW = 100, 5
 """More classes than MANY with fewer than FEW samples each look like measurements."""
 _THIN = 20
-"""A large array that is packed so many times is read once before there is room made for it."""
+"""A large array that is packed more than this many times is checked before memory is reserved for it."""
 
 
 def load_npz(path: str | os.PathLike[str]) -> ImageData:
     """Read a numpy archive; other arrays in it are ignored.
 
-    Images are ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` with 1, 3 or 4 channels, in
-    uint8, or floats in [0, 1], which are kept as float32. Labels are names, ``(N,)``: any whole numbers or
-    words. Classes are numbered in the order of their names, numbers before words. A column ``(N, 1)`` and
-    one-hot rows ``(N, C)`` serve too. Words in ``class_names``, ``(C,)``, name the classes 0 to C - 1.
+    Images are ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)`` with 1, 3 or 4 channels, in uint8, or
+    floats in [0, 1], which are kept as float32. Labels are whole numbers or words, ``(N,)``, a column
+    ``(N, 1)`` of these, or one-hot rows ``(N, C)``. Classes are numbered in the order of their names, numbers
+    before words. Words in ``class_names``, ``(C,)``, name the classes 0 to C - 1.
 
     Raises:
-        InvalidValue: An array is missing or holds what the rules above do not allow; the arrays
-            take more than 4 GiB.
-        DamagedData: The file is none, or an array is not what it says.
+        InvalidValue: if an array is missing or breaks these rules, or the arrays take more than 4 GiB.
+        DamagedData: if the file is not a numpy archive, or an array does not match its header.
     """
     path = Path(path)
     with open_npz(path, _SAVE) as file:
@@ -57,7 +56,7 @@ def load_npz(path: str | os.PathLike[str]) -> ImageData:
 
 
 def _check(headers: dict[str, ArrayHeader]) -> None:
-    """Hold what the arrays say of themselves against each other, before any is read."""
+    """Compare the headers of the arrays with each other, before any array is read."""
     for part in ("train", "test"):
         x, y = headers[f"x_{part}"], headers[f"y_{part}"]
         check_images(x.name, x.shape, x.dtype)
@@ -83,30 +82,30 @@ def _check(headers: dict[str, ArrayHeader]) -> None:
 
 def _labels(file: NpzFile, header: ArrayHeader) -> NDArray[np.generic]:
     """Return class ids ``(N,)``: whole numbers, or words."""
-    if header.fortran:
+    if header.fortran:  # its rows are not contiguous, so that it cannot be read in blocks
         return as_ids(header.name, file.whole(header))
     return np.concatenate([as_ids(header.name, block, start) for start, block in file.blocks(header)])
 
 
 def _named(file: NpzFile, ids: list[str]) -> list[str]:
-    """Return the names of classes: those in ``class_names`` at the places of their ids, if it is there."""
+    """Return the names of the classes: those in ``class_names`` for their ids, if there is such an array."""
     if "class_names" not in file.names:
         return ids
     (header,) = file.headers(["class_names"])
+    step = "Save one name for each class, or leave the array out."
     if header.dtype.kind not in "US" or len(header.shape) != 1 or header.shape[0] > WIDEST:
-        rule, found = "`class_names` must hold words (C,).", f"{header.dtype} {header.shape}"
-        raise invalid(rule, found, "Save one name for each class, or leave the array out.")
-    known = as_ids(header.name, file.whole(header)).tolist()
-    places = {str(place): name for place, name in enumerate(known)}
-    if len(set(known)) < len(known) or any(one not in places for one in ids):
-        found = f"{len(set(known)):,} different ones for the classes {', '.join(ids[:12])}"
-        rule = "`class_names` must name the classes 0 to C - 1, each by another name."
-        raise invalid(rule, found, "Save one name for each class, or leave the array out.")
-    return [places[one] for one in ids]
+        raise invalid("`class_names` must hold words (C,).", f"{header.dtype} {header.shape}", step)
+    names = as_ids(header.name, file.whole(header)).tolist()
+    by_id = {str(position): name for position, name in enumerate(names)}
+    if len(set(names)) < len(names) or any(name not in by_id for name in ids):
+        found = f"{len(set(names)):,} different names for the classes {', '.join(ids[:12])}"
+        raise invalid("`class_names` must name the classes 0 to C - 1, each by another name.", found, step)
+    return [by_id[name] for name in ids]
 
 
 def _images(file: NpzFile, header: ArrayHeader) -> np.ndarray:
     """Return checked images ``(N, C, H, W)``."""
+    # The memory below is reserved for the claimed size.
     if header.size > LARGE and header.size > _THIN * header.packed:
         file.check(header)
     if header.fortran:
@@ -120,14 +119,14 @@ def _images(file: NpzFile, header: ArrayHeader) -> np.ndarray:
 
 
 def _notes(train: NDArray[np.int64], test: NDArray[np.int64], names: list[str]) -> tuple[str, ...]:
-    """Return what a person should know of the labels before a training."""
+    """Return a sentence on each thing about the labels that a person should know before training."""
     notes = list(name_notes(names))
     known = np.isin(test, train)
     if not known.all():
-        there = np.unique(test[~known])
-        listed = ", ".join(names[number] for number in there[:5]) + (", ..." if there.size > 5 else "")
+        unknown = np.unique(test[~known])
+        listed = ", ".join(names[number] for number in unknown[:5]) + (", ..." if unknown.size > 5 else "")
         notes.append(
-            f"`y_test` holds {there.size:,} {'class' if there.size == 1 else 'classes'} that `y_train` "
+            f"`y_test` holds {unknown.size:,} {'class' if unknown.size == 1 else 'classes'} that `y_train` "
             f"lacks: {listed}. Their {np.count_nonzero(~known):,} of {test.size:,} samples count as wrong."
         )
     count = np.unique(train).size
@@ -140,11 +139,7 @@ def _notes(train: NDArray[np.int64], test: NDArray[np.int64], names: list[str]) 
 
 
 def check_images(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raise if no array of a shape and type can be images.
-
-    Raises:
-        InvalidValue: The shape or the type is not allowed.
-    """
+    """Raise :class:`~fallow.InvalidValue` if an array of this shape and type cannot be images."""
     _channels_first(shape, name)
     if math.prod(shape) == 0:
         raise invalid(f"`{name}` must hold images.", f"shape {shape}", "Add some.")
@@ -156,16 +151,16 @@ def check_images(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Non
 def as_images(name: str, array: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
     """Return ``array`` as checked images ``(N, C, H, W)``, uint8 or float32.
 
-    Channels come last where the last of four lengths is 1, 3 or 4, first where the second is.
-    Where both are, the reading that makes the images square is taken, else channels last.
+    Channels are the last axis if its length is 1, 3 or 4, and the second axis if that has such a length. If
+    both have one, the reading with square images is taken, else channels last.
 
     Args:
         name: the array's name, for errors.
         array: uint8, or floats in [0, 1].
-        rows: the sample that each is, for errors; by default they count from 0.
+        rows: the position of each sample, for errors; by default they count from 0.
 
     Raises:
-        InvalidValue: The shape, the type or a value is not allowed.
+        InvalidValue: if the shape, the type or a value is not allowed.
 
     >>> as_images("x", np.zeros((5, 28, 28, 3), np.uint8)).shape
     (5, 3, 28, 28)
@@ -186,7 +181,7 @@ def as_images(name: str, array: np.ndarray, rows: np.ndarray | None = None) -> n
 
 
 def _channels_first(shape: tuple[int, ...], name: str = "x") -> tuple[int, int, int, int]:
-    """Return the shape ``(N, C, H, W)`` that images of some shape get."""
+    """Return the shape of images as ``(N, C, H, W)``."""
     if len(shape) == 3:
         return shape[0], 1, shape[1], shape[2]
     if len(shape) == 4 and _channels_last(shape):
@@ -205,7 +200,7 @@ def _channels_last(shape: tuple[int, ...]) -> bool:
 
 
 def _check_unit(name: str, block: np.ndarray, start: int, rows: np.ndarray | None) -> None:
-    # NaN compares as false, so that it is caught here as well.
+    # NaN compares as false, so that it is found here too.
     inside = (block >= 0) & (block <= 1)
     for row in np.flatnonzero(~inside.all(axis=(1, 2, 3)))[:1]:
         value = block[row][~inside[row]][0]

@@ -1,13 +1,15 @@
-"""Which values of deep pixels are black and white: grey of 10, 12, 16 or 32 bits, and floats.
+"""The values of deep pixels that become black and white: grey of 10, 12, 16 or 32 bits, and floats.
 
-The bits that a file reserves say nothing about the values in it: a 12-bit camera saves 16 bits a pixel, and
-so does a program that means 0 to 255. The range is therefore found over the training images. It is rounded
-outwards, so that an image more or less leaves it as it is:
+The bit depth of a file says nothing about its values: a 12-bit camera saves 16 bits a pixel, and so do some
+programs for 0 to 255. So the range is found in the training images. It is rounded outwards, so that an image
+more or less does not change it:
 
-- to 0 and the next of 255, 1023, 4095, 16383, 65535, ..., which are what cameras mean (floats: also 1; a type
-  with a sign: at most its own largest value, as 32767);
-- if the values fill less than a quarter of that, as a thermal camera's do, or some are below 0: to steps of
-  an eighth to a quarter of what they fill. Whole numbers in 0..255 are 8-bit pixels and stay as they are.
+- to 0 and the next of 255, 1023, 4095, 16383, 65535, ..., the ranges of cameras (floats: also 1; a type with
+  a sign: at most its own largest value, such as 32767);
+- to steps of an eighth to a quarter of the range of the values, if they fill less than a quarter of the range
+  above, as those of a thermal camera do, or some are negative.
+
+Whole numbers in 0..255 are 8-bit pixels and stay as they are.
 """
 
 from __future__ import annotations
@@ -21,15 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Depth = Literal["whole", "floats"]
-"""What deep pixels are: whole numbers of more than 8 bits, or floats."""
+"""The kind of deep pixels: whole numbers of more than 8 bits, or floats."""
 BITS = (8, 10, 12, 14, 16, 20, 24, 32)
 LARGEST = 2**32 - 1
-"""The largest whole number of a file that has no signs."""
+"""The largest whole number without a sign that a file can hold."""
 Extremes = tuple[float, float, int]
-"""The smallest and the largest value of some images, and the largest that the type in their files has."""
+"""The smallest and the largest value of some images, and the largest value of the type in their files."""
 FILLED = 1 / 4
 BLOCK = 1 << 22
-"""Values that are widened to float64 at a time."""
+"""Values widened to float64 at a time."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,9 @@ class PixelRange:
 
     @staticmethod
     def around(low: float, high: float, depth: Depth, largest: int = LARGEST) -> PixelRange:
-        """Return the range of images whose smallest and largest value are given, rounded outwards.
+        """Return the range of images with values from ``low`` to ``high``, rounded outwards.
 
-        Args:
-            low: the smallest value.
-            high: the largest.
-            depth: what they are.
-            largest: the largest value that their type has, if they are whole numbers.
+        Whole numbers are of a type whose largest value is ``largest``.
 
         >>> PixelRange.around(12, 3871, "whole")
         PixelRange(low=0, high=4095)
@@ -74,6 +72,7 @@ class PixelRange:
             return PixelRange(0, top)
         if span == 0:
             return PixelRange(min(low, 0), high if top is None else top)
+        # Not below the smallest normal number: `low / step` would be infinite.
         step = max(2.0 ** (ceil(log2(span)) - 3), float(np.finfo(np.float64).tiny))
         if depth == "whole":
             step = max(1, round(step))
@@ -82,6 +81,7 @@ class PixelRange:
     def scaled(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """Return values of any type as uint8; those outside the range are clipped."""
         scaled = np.empty(values.shape, np.uint8)
+        # In blocks, because float64 takes eight times the memory of the result.
         rows = max(1, BLOCK // max(1, values[:1].size))
         for start in range(0, len(values), rows):
             block = values[start : start + rows].astype(np.float64)
@@ -105,28 +105,28 @@ class PixelRanges:
         """Return the range of one kind of pixels.
 
         Raises:
-            ValueError: saying that no training image tells it.
+            ValueError: if no training image has such pixels.
         """
-        found = self.whole if depth == "whole" else self.floats
-        if found is None:
+        pixel_range = self.whole if depth == "whole" else self.floats
+        if pixel_range is None:
             kind = "floats" if depth == "floats" else "more than 8 bits deep"
             raise ValueError(f"its pixels are {kind}, and no training image tells which value is white")
-        return found
+        return pixel_range
 
     def dump(self) -> NDArray[np.float64] | None:
-        """Return the ends of the two ranges, ``(4,)``, NaN for one that is missing; None if both are.
+        """Return the ends of the two ranges, ``(4,)``, NaN for a missing one; None if both are missing.
 
         >>> PixelRanges(PixelRange(0, 4095)).dump().tolist()
         [0.0, 4095.0, nan, nan]
         """
         if self == NO_RANGES:
             return None
-        ends = [(np.nan, np.nan) if one is None else (one.low, one.high) for one in (self.whole, self.floats)]
-        return np.array(ends, np.float64).ravel()
+        ranges = [part or PixelRange(np.nan, np.nan) for part in (self.whole, self.floats)]
+        return np.array([(part.low, part.high) for part in ranges], np.float64).ravel()
 
     @staticmethod
     def restore(ends: NDArray[np.float64] | None) -> PixelRanges:
-        """Return the ranges that :meth:`dump` gave.
+        """Return the ranges that :meth:`dump` has written.
 
         >>> PixelRanges.restore(PixelRanges(PixelRange(0, 4095)).dump())
         PixelRanges(whole=PixelRange(low=0.0, high=4095.0), floats=None)
@@ -134,6 +134,7 @@ class PixelRanges:
         if ends is None:
             return NO_RANGES
         pairs = [(float(low), float(high)) for low, high in ends.reshape(2, 2)]
+        # NaN is not below NaN.
         whole, floats = (PixelRange(low, high) if low < high else None for low, high in pairs)
         return PixelRanges(whole, floats)
 
@@ -142,7 +143,7 @@ NO_RANGES = PixelRanges()
 
 
 def joined(extremes: Iterable[Extremes]) -> Extremes | None:
-    """Return the extremes of many images from those of each, or None.
+    """Return the joint extremes of many images, or None if there are no images.
 
     >>> joined([(3, 9, 127), (1, 4, 32767)])
     (1, 9, 32767)

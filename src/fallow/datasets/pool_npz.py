@@ -1,4 +1,4 @@
-"""A pool in a numpy archive, read as a stream."""
+"""A pool in a numpy archive, read in blocks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ _SAVE = "Save it with `numpy.savez(path, x=...)`."
 
 
 class NpzPool:
-    """``x`` of a numpy archive read as a stream, and ``y`` beside it if its values are classes of the run."""
+    """``x`` of a numpy archive, and ``y`` if all its values are classes of the run."""
 
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, kind: Kind) -> None:
-        self.name, self._path, self._kind = str(path.absolute()), path, kind
+        self.name = str(path.absolute())
+        self._path = path
+        self._kind = kind
         with open_npz(path, _SAVE) as file:
             (x,) = file.headers(["x"])
             if x.fortran or len(x.shape) < 3:
@@ -35,10 +37,10 @@ class NpzPool:
                 raise invalid(f"`x` in {path} must hold images.", f"shape {x.shape}", _SAVE)
             kind.check("x", x.shape, x.dtype)
             self.total: int | None = x.shape[0]
-            why = self._unfit(file, x)
-        self._labelled = why is None
-        if why:
-            self.notes = (f"`y` in {path} is not used: {why}.",)
+            reason = self._unusable(file, x)
+        self._labelled = reason is None
+        if reason:
+            self.notes = (f"`y` in {path} is not used: {reason}.",)
 
     def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
         """See :class:`Pool`."""
@@ -47,22 +49,23 @@ class NpzPool:
             size = math.prod(x.shape[1:]) * x.dtype.itemsize
             widths = [math.prod(y.shape[1:]) * y.dtype.itemsize for y in labels]
             step = max(1, min(PART, MOST // max([size, *widths])))
-            ids: Iterator[Any] = (
-                (block for _, block in file.blocks(labels[0], step)) if labels else repeat(None)
-            )
-            for (start, block), given in zip(file.blocks(x, step), ids, strict=False):
+            # Of equal step, so that the blocks of both arrays hold the same samples.
+            ids: Iterator[Any] = repeat((0, None))
+            if labels:
+                ids = file.blocks(labels[0], step)
+            for (start, block), (_, given) in zip(file.blocks(x, step), ids, strict=False):
                 if index is not None and start > index.max(initial=-1):
                     return
                 rows = np.arange(start, start + len(block))
                 if index is not None:
                     rows = index[(index >= start) & (index < start + len(block))]
                 if rows.size:
-                    known = np.full(len(block), UNKNOWN) if given is None else self._known(given, start)
+                    classes = np.full(len(block), UNKNOWN) if given is None else self._classes(given, start)
                     images = self._kind.images("x", block[rows - start], rows)
-                    yield PoolPart(rows, images, known[rows - start])
+                    yield PoolPart(rows, images, classes[rows - start])
 
-    def _unfit(self, file: NpzFile, x: ArrayHeader) -> str | None:
-        """Return why ``y`` does not tell the classes of ``x``: nothing if there is none, None if it does."""
+    def _unusable(self, file: NpzFile, x: ArrayHeader) -> str | None:
+        """Return why ``y`` cannot be used as the classes of ``x``: "" if it is missing, None if it can."""
         if "y" not in file.names:
             return ""
         try:
@@ -72,7 +75,7 @@ class NpzPool:
             if y.fortran:
                 return "it is in Fortran order"
             for start, block in file.blocks(y):
-                unknown = np.flatnonzero(self._known(block, start) < 0)
+                unknown = np.flatnonzero(self._classes(block, start) < 0)
                 if unknown.size:
                     value = as_ids("y", block, start)[unknown[0]]
                     return f"{str(value)!r} at sample {start + unknown[0]} is no class of the run"
@@ -82,7 +85,7 @@ class NpzPool:
             return str(error).removesuffix(".")
         return None
 
-    def _known(self, block: NDArray[np.generic], start: int) -> NDArray[np.int64]:
-        """Return the class of the run of each label, -1 where it is none."""
-        ids, place = np.unique(as_ids("y", block, start), return_inverse=True)
-        return np.array([self._kind.label(value) for value in ids.tolist()], np.int64)[place]
+    def _classes(self, block: NDArray[np.generic], start: int) -> NDArray[np.int64]:
+        """Return the class of each label, -1 for one that the run does not have."""
+        ids, inverse = np.unique(as_ids("y", block, start), return_inverse=True)
+        return np.array([self._kind.label(value) for value in ids.tolist()], np.int64)[inverse]

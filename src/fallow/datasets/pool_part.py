@@ -1,4 +1,4 @@
-"""What candidates are, whatever they are read from: some samples at a time, made like the training images."""
+"""Candidates in parts of some samples, converted to the shape and kind of the training images."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..errors import InvalidValue, damaged, invalid
 from ..files.regular_file import opened
 from .decoding import Opener, Shape, decode_opened
 from .images import ImageDataset
+from .messages import error_text
 from .npz import as_images
-from .npz_file import said as said
 
 PART = 512
-"""Samples that are in memory at a time."""
+"""Samples in memory at a time."""
 UNKNOWN = -1
 LARGEST = 1 << 28
-"""Bytes of an image file that a table names, at most."""
+"""Maximum size of an image file that a table names, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +35,11 @@ class PoolPart:
     """Some samples of a pool.
 
     Attributes:
-        index: int64 ``(B,)``, where they stand in the pool.
+        index: int64 ``(B,)``, their positions in the pool.
         images: ``(B, C, H, W)``, of the shape and kind of the training images.
-        labels: int64 ``(B,)``, class ids of the run, -1 where unknown.
-        files: where each lies; None where they are no files.
-        unreadable: what was left out, and why.
+        labels: int64 ``(B,)``, class ids of the run, -1 if unknown.
+        files: the path of each; None if they are no files.
+        unreadable: the reason for each sample that was left out.
     """
 
     index: NDArray[np.int64]
@@ -53,12 +53,12 @@ class PoolPart:
 
 
 class Pool(Protocol):
-    """Samples that are read part by part, as often as is asked.
+    """Samples that can be read part by part, several times.
 
     Attributes:
-        name: what was named, from the root where it is a path.
-        total: how many samples there are; None where only reading tells.
-        notes: what to tell a person of what was left out before any was read, a sentence each.
+        name: the name that the user gave; a path is absolute.
+        total: the number of samples; None if it is known only after reading.
+        notes: a sentence on each thing that was left out before reading.
     """
 
     name: str
@@ -66,17 +66,17 @@ class Pool(Protocol):
     notes: tuple[str, ...]
 
     def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
-        """Yield all samples in order, or those of ``index``, ascending, alone.
+        """Yield all samples in order, or only those of the ascending ``index``.
 
         Raises:
-            InvalidValue, DamagedData: where one is not of the kind of the training images.
+            InvalidValue, DamagedData: if a sample is not of the kind of the training images.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """What samples of a pool are made to be.
+    """The kind of images and labels to which samples of a pool are converted.
 
     Attributes:
         like: the training images.
@@ -93,13 +93,14 @@ class Kind:
         return channels, height, width
 
     def check(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Raise, before any are read, where no array of a shape ``(N, ...)`` and type can be such images.
+        """Raise, before any are read, if an array of this shape ``(N, ...)`` and type cannot be such images.
 
         Raises:
             InvalidValue: for another shape or type.
         """
         if math.prod(shape[1:]) != math.prod(self.shape):
-            raise self._of_another_shape(name, shape[1:])
+            raise self._wrong_shape(name, shape[1:])
+        # One blank image passes through the rules for all the others.
         self.images(name, np.zeros((1, *shape[1:]), dtype), np.zeros(1, np.int64))
 
     def images(self, name: str, array: NDArray[Any], rows: NDArray[np.int64]) -> Tensor:
@@ -108,7 +109,7 @@ class Kind:
         Args:
             name: of the array, for errors.
             array: as :func:`~fallow.datasets.npz.as_images` takes it, or flat, ``(B, C * H * W)``.
-            rows: where they stand in the pool, for errors.
+            rows: their positions in the pool, for errors.
 
         Raises:
             InvalidValue: for another shape, or values that are no pixels.
@@ -118,16 +119,16 @@ class Kind:
         if flat and images[0].numel() == math.prod(self.shape):
             images = images.reshape(-1, *self.shape)
         if tuple(images.shape[1:]) != self.shape:
-            raise self._of_another_shape(name, array.shape[1:])
-        return self.of_kind(images)
+            raise self._wrong_shape(name, array.shape[1:])
+        return self.converted(images)
 
-    def _of_another_shape(self, name: str, shape: tuple[int, ...]) -> InvalidValue:
-        found, wanted = (" x ".join(map(str, lengths)) for lengths in (shape, self.shape))
-        rule = f"`{name}` must hold images as the training set does, {wanted}."
-        return invalid(rule, found, "Scale them as the training images were.")
+    def _wrong_shape(self, name: str, shape: tuple[int, ...]) -> InvalidValue:
+        required = " x ".join(map(str, self.shape))
+        rule = f"`{name}` must hold images as the training set does, {required}."
+        return invalid(rule, " x ".join(map(str, shape)), "Scale them as the training images were.")
 
-    def of_kind(self, images: Tensor) -> Tensor:
-        """Return uint8 or float images as the training images are."""
+    def converted(self, images: Tensor) -> Tensor:
+        """Return uint8 or float images in the type of the training images."""
         if images.dtype == self.like.images.dtype:
             return images
         if images.dtype == torch.uint8:
@@ -135,17 +136,19 @@ class Kind:
         return (images * 255).round().to(torch.uint8)
 
     def label(self, value: Any) -> int:
-        """Return the class of a label, a number or a name; -1 where it is none of the run's.
+        """Return the class id of a label, a number or a name; -1 if the run has no such class.
 
-        A number is the name of a class if all classes have numbers for names, else its place.
+        A number is the name of a class if the names of all classes are numbers, else its id.
         """
+        # A bool is an int in Python, but a name in tables.
         if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and not self._numbered:
             return int(value) if 0 <= value < len(self.classes) else UNKNOWN
-        return self._places.get("" if value is None else str(value), UNKNOWN)
+        return self._ids.get("" if value is None else str(value), UNKNOWN)
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {name: place for place, name in reversed(list(enumerate(self.classes)))}
+    def _ids(self) -> dict[str, int]:
+        # In reverse, so that the first of two classes of the same name wins.
+        return {name: number for number, name in reversed(list(enumerate(self.classes)))}
 
     @cached_property
     def _numbered(self) -> bool:
@@ -168,30 +171,33 @@ def of_columns(
     folder: Path | None = None,
     root: Path | None = None,
 ) -> PoolPart:
-    """Return the samples of some rows of a table; those without an image that can be decoded are left out.
+    """Return the samples of some rows of a table; samples without an image that can be decoded are left out.
 
     Args:
-        kind: what they are made to be.
+        kind: the kind to which they are converted.
         name: of the column of images.
-        rows: where they stand in the pool.
-        values: of that column: encoded images, or lists of pixels; None where there is none.
-        labels: a number or a name each, or None.
-        names: what the numbers stand for; None where they are class ids of the run.
-        folder: where paths of images begin that the table names; None where there are none to follow.
-        root: the folder of the pool, which no path leads out of, by ``..``, from the root or by a link.
+        rows: their positions in the pool.
+        values: of that column: encoded images, lists of pixels, or None.
+        labels: for each a number, a name or None.
+        names: the names of the numbers; None if these are class ids of the run.
+        folder: the folder to which paths of images in the table are relative; None if paths are refused.
+        root: the folder of the pool, which a path must not leave, by ``..``, by a link or as an absolute one.
 
     Raises:
-        InvalidValue: where pixels are not of the kind of the training images.
+        InvalidValue: if pixels are not of the kind of the training images.
     """
     unreadable: dict[str, str] = {}
     if any(isinstance(value, (list, tuple, np.ndarray)) for value in values):
-        kept = np.array([place for place, value in enumerate(values) if value is not None], np.int64)
-        images = kind.images(name, _pixels([values[place] for place in kept], kind), rows[kept])
+        kept = np.array([at for at, value in enumerate(values) if value is not None], np.int64)
+        images = kind.images(name, _pixels([values[at] for at in kept], kind), rows[kept])
     else:
-        images, kept, reasons = _decoded([opener(value, folder, root) for value in values], kind)
-        unreadable = {_called(values[at], int(rows[at])): reason for at, reason in reasons.items()}
-    known = np.array([kind.label(_named(label, names)) for label in labels], np.int64)
-    return PoolPart(rows[kept], images, known[kept], unreadable=unreadable)
+        openers = [opener(value, folder, root) for value in values]
+        decoded, reasons = decode_opened(openers, kind.shape, kind.like.ranges)
+        kept = np.array([at for at in range(len(values)) if at not in reasons], np.int64)
+        images = kind.converted(torch.from_numpy(decoded[kept]))
+        unreadable = {_title(values[at], int(rows[at])): reason for at, reason in reasons.items()}
+    ids = np.array([kind.label(_named(label, names)) for label in labels], np.int64)
+    return PoolPart(rows[kept], images, ids[kept], unreadable=unreadable)
 
 
 def _named(label: Any, names: list[str] | None) -> Any:
@@ -201,7 +207,7 @@ def _named(label: Any, names: list[str] | None) -> Any:
 
 
 def opener(value: Any, folder: Path | None, root: Path | None) -> Opener:
-    """Return what opens an encoded image: bytes, or what Hugging Face writes, ``{bytes, path}``."""
+    """Return a function that opens an encoded image: bytes, or Hugging Face's ``{bytes, path}``."""
     if isinstance(value, dict):
         path = value.get("path")
         if value.get("bytes") is None and isinstance(path, str):
@@ -212,7 +218,7 @@ def opener(value: Any, folder: Path | None, root: Path | None) -> Opener:
 
 @contextmanager
 def _by_path(path: str, folder: Path | None, root: Path | None) -> Iterator[BinaryIO]:
-    """Open an image that a table names by its path, which must not lead out of the pool."""
+    """Open an image by its path in a table, which must not leave the pool."""
     rule = "The path of an image must lie in the pool's folder."
     if folder is None or root is None:
         raise damaged(rule, "a pool without a folder")
@@ -226,26 +232,19 @@ def _by_path(path: str, folder: Path | None, root: Path | None) -> Iterator[Bina
         yield file
 
 
-def _decoded(values: list[Opener], kind: Kind) -> tuple[Tensor, NDArray[np.int64], dict[int, str]]:
-    """Return the images that can be decoded, which of the values they are, and why the others cannot."""
-    images, reasons = decode_opened(values, kind.shape, kind.like.ranges)
-    kept = np.array([place for place in range(len(values)) if place not in reasons], np.int64)
-    return kind.of_kind(torch.from_numpy(images[kept])), kept, reasons
-
-
-def _called(value: Any, row: int) -> str:
-    """Return what to call a value of a table: by its row, and its path if it has no more."""
+def _title(value: Any, row: int) -> str:
+    """Return the title of a sample in messages: its row, and its path if it has no bytes."""
     path = value.get("path") if isinstance(value, dict) and value.get("bytes") is None else None
     return f"row {row}, {path}" if isinstance(path, str) else f"row {row}"
 
 
 def _pixels(values: list[Any], kind: Kind) -> NDArray[Any]:
-    """Return lists of pixels as ``(B, ...)``, as uint8 where they are whole numbers in 0..255."""
+    """Return lists of pixels as ``(B, ...)``, as uint8 if they are whole numbers in 0..255."""
     try:
         array = np.array(values)
     except ValueError as error:
         rule = f"Pixels must be {' x '.join(map(str, kind.shape))} numbers a sample."
-        raise invalid(rule, said(error), "Scale them as the training images were.") from None
+        raise invalid(rule, error_text(error), "Scale them as the training images were.") from None
     if np.issubdtype(array.dtype, np.integer) and array.min() >= 0 and array.max() <= 255:
         return array.astype(np.uint8)
     return array

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import damaged, invalid, missing_extra
-from .hub_names import NO_CODE, check_hub_name, quiet_hub
-from .parquet_file import batches, opened_parquet
-from .parquet_pages import check_rows
-from .pool_part import PART, Kind, PoolPart, of_columns, said
-from .saved_folder import check_saved
+from ..errors import damaged, invalid
+from .hub_names import NO_CODE, check_hub_name, check_saved, hub_library, loading, quiet_hub, saved_at
+from .messages import error_text
+from .parquet_file import batches, check_rows, opened_parquet
+from .pool_part import PART, Kind, PoolPart, of_columns
 
 _MORE = 16
-"""So many times as many pixels as a sample has are read, to say what shape they are of."""
+"""Up to this multiple of the pixels of a sample are read, so that an error can name a wrong shape."""
 IMAGES, LABELS = ("image", "img", "x", "pixels"), ("label", "labels", "y")
 
 
@@ -29,27 +28,30 @@ class ParquetPool:
     notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, files: list[Path], kind: Kind) -> None:
-        self.name, self._kind = str(path.absolute()), kind
+        self.name = str(path.absolute())
+        self._kind = kind
         self._root = path if path.is_dir() else path.parent
-        # A file that a person named may be a link, what lies in a folder may not.
+        # A file that the user named may be a link, but a file in a folder may not.
         self._inside = self._root if path.is_dir() else None
         self._files: list[tuple[Path, int]] = []
-        for place, file in enumerate(files):
-            with opened_parquet(file, "A pool in Parquet", self._inside) as (found, data):
-                schema, rows = found.schema_arrow, found.metadata.num_rows
-                check_rows(file, data, found.metadata)
-            if not place:
+        for number, file in enumerate(files):
+            with opened_parquet(file, "A pool in Parquet", self._inside) as (table, data):
+                schema = table.schema_arrow
+                rows = table.metadata.num_rows
+                check_rows(file, data, table.metadata)
+            if number == 0:
                 self._images = next((name for name in IMAGES if self._holds_images(schema, name)), "")
                 self._labels = next((name for name in LABELS if name in schema.names), None)
                 self._names = _class_names(schema.metadata, self._labels)
             if not self._images:
                 rule = f"{file} must have a column image (encoded) or x (pixels)."
-                raise invalid(rule, _shown(schema), "Rename the column.")
-            if lacking := [name for name in self._columns if name not in schema.names]:
-                rule = f"{file} must have the columns of {files[0].name}."
-                raise invalid(rule, f"no {lacking[0]}", "Make all files of one folder alike.")
+                raise invalid(rule, _fields(schema), "Rename the column.")
             for name in self._columns:
-                if (count := schema.names.count(name)) > 1:
+                count = schema.names.count(name)
+                if not count:
+                    rule = f"{file} must have the columns of {files[0].name}."
+                    raise invalid(rule, f"no {name}", "Make all files of one folder alike.")
+                if count > 1:
                     step = "Take one of them out, or rename it."
                     raise invalid(f"{file} must have one column {name}.", f"{count} of them", step)
             self._files.append((file, rows))
@@ -58,7 +60,7 @@ class ParquetPool:
             raise invalid(f"{path} must hold samples.", "none", "Add some.")
 
     def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
-        """See :class:`Pool`; what cannot be decoded is left out."""
+        """See :class:`Pool`; samples that cannot be decoded are left out."""
         first = 0
         for file, count in self._files:
             start, first = first, first + count
@@ -87,15 +89,15 @@ class ParquetPool:
 
     def _batches(self, file: Path) -> Iterator[Any]:
         pixels = _MORE * math.prod(self._kind.shape)
-        with opened_parquet(file, "A pool in Parquet", self._inside) as (found, data):
-            yield from batches(file, found, data, self._columns, PART, pixels)
+        with opened_parquet(file, "A pool in Parquet", self._inside) as (table, data):
+            yield from batches(file, table, data, self._columns, PART, pixels)
 
     def _part(self, batch: Any, rows: NDArray[np.int64], folder: Path) -> PoolPart:
         try:
             values = batch.column(self._images).to_pylist()
             labels = batch.column(self._labels).to_pylist() if self._labels else [None] * len(values)
         except ValueError as error:  # text that is not UTF-8
-            raise damaged(f"{self.name} must be readable.", said(error), "Copy it again.") from None
+            raise damaged(f"{self.name} must be readable.", error_text(error), "Copy it again.") from None
         return of_columns(self._kind, self._images, rows, values, labels, self._names, folder, self._root)
 
 
@@ -105,46 +107,39 @@ class HuggingFacePool:
     notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, kind: Kind) -> None:
-        try:
-            import datasets
-        except ModuleNotFoundError:
-            raise missing_extra("A Hugging Face data set", "datasets", "hf") from None
+        datasets = hub_library()
         self._kind = kind
-        place = name.removeprefix("hf:")
-        folder = Path(place)
-        saved = bool(place) and folder.is_dir()
-        self._folder = folder if saved else None
-        if saved:
-            check_saved(folder)
+        self._folder = saved_at(name)
+        if self._folder is None:
+            self.name = name
+            check_hub_name(datasets, name.removeprefix("hf:"))
+            with loading(name):
+                rows = _streamed(datasets, name.removeprefix("hf:"))
         else:
-            check_hub_name(datasets, place)
-        self.name = f"hf:{folder.absolute()}" if saved else name
-        try:
-            with quiet_hub():
-                rows = _saved(datasets, folder) if saved else _streamed(datasets, place)
-        except Exception as error:  # the hub, the disk and the builders raise many kinds
-            rule, step = f"{name} must be a data set that can be loaded.", "Check its name."
-            raise invalid(rule, said(error), step) from None
+            self.name = f"hf:{self._folder.absolute()}"
+            check_saved(self._folder)
+            with loading(name):
+                rows = _saved(datasets, self._folder)
         features = rows.features or {}
         encoded = [key for key, feature in features.items() if isinstance(feature, datasets.Image)]
         self._images = next(iter(encoded), next((key for key in IMAGES if key in features), ""))
         if not self._images:
-            found = ", ".join(features) or "no columns"
-            raise invalid(f"{name} must have a column of images.", found, "Rename it to image.")
+            columns = ", ".join(features) or "no columns"
+            raise invalid(f"{name} must have a column of images.", columns, "Rename it to image.")
         self._labels = next((key for key in LABELS if key in features), None)
         self._names = getattr(features[self._labels], "names", None) if self._labels else None
-        # Others may need packages to be decoded, or be damaged.
+        # Other columns may be damaged, or need packages to be decoded.
         rows = rows.select_columns([self._images] + ([self._labels] if self._labels else []))
         self._rows = rows.cast_column(self._images, datasets.Image(decode=False)) if encoded else rows
-        self.total: int | None = len(self._rows) if saved else None
+        self.total: int | None = len(self._rows) if self._folder else None
 
     def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
-        """See :class:`Pool`; what cannot be decoded is left out."""
+        """See :class:`Pool`; samples that cannot be decoded are left out."""
         rows: list[int] = []
         values: list[Any] = []
         labels: list[Any] = []
-        for place, row in self._wanted(index):
-            rows.append(place)
+        for position, row in self._selected(index):
+            rows.append(position)
             values.append(row[self._images])
             labels.append(row[self._labels] if self._labels else None)
             if len(rows) == PART:
@@ -153,23 +148,24 @@ class HuggingFacePool:
         if rows:
             yield self._part(rows, values, labels)
 
-    def _wanted(self, index: NDArray[np.int64] | None) -> Iterator[tuple[int, Any]]:
-        """Yield the rows of an index, or all, each with its place."""
-        found: Iterable[tuple[int, Any]] = enumerate(self._rows)
+    def _selected(self, index: NDArray[np.int64] | None) -> Iterator[tuple[int, Any]]:
+        """Yield the rows of an index, or all rows, each with its position."""
+        rows: Iterable[tuple[int, Any]] = enumerate(self._rows)
         if index is not None and self.total is not None:
-            places = index[index < self.total].tolist()
-            found = zip(places, self._rows.select(places), strict=True) if places else ()
-        wanted = None if index is None else set(index.tolist())
-        last = max(wanted or (), default=-1)
+            positions = index[index < self.total].tolist()
+            rows = zip(positions, self._rows.select(positions), strict=True) if positions else ()
+        # A stream has no index: it is read up to the last selected row.
+        selected = None if index is None else set(index.tolist())
+        last = max(selected or (), default=-1)
         try:
             with quiet_hub():
-                for place, row in found:
-                    if wanted is None or place in wanted:
-                        yield place, row
-                    if wanted is not None and place >= last:
+                for position, row in rows:
+                    if selected is None or position in selected:
+                        yield position, row
+                    if selected is not None and position >= last:
                         return
         except Exception as error:  # the network, the disk and the decoders raise many kinds
-            raise damaged(f"{self.name} must be readable.", said(error), "Try again.") from None
+            raise damaged(f"{self.name} must be readable.", error_text(error), "Try again.") from None
 
     def _part(self, rows: list[int], values: list[Any], labels: list[Any]) -> PoolPart:
         index = np.array(rows, np.int64)
@@ -178,29 +174,30 @@ class HuggingFacePool:
 
 
 def _saved(datasets: Any, folder: Path) -> Any:
-    found = datasets.load_from_disk(str(folder))
-    if not isinstance(found, datasets.DatasetDict):
-        return found
-    if "train" not in found:
-        step = f"Name one, as hf:{folder}/{min(found, default='train')}."
-        raise invalid("A folder of parts must hold train.", ", ".join(found) or "none", step)
-    return found["train"]
+    parts = datasets.load_from_disk(str(folder))
+    if not isinstance(parts, datasets.DatasetDict):
+        return parts
+    if "train" not in parts:
+        step = f"Name one, as hf:{folder}/{min(parts, default='train')}."
+        raise invalid("A folder of parts must hold train.", ", ".join(parts) or "none", step)
+    return parts["train"]
 
 
-def _streamed(datasets: Any, place: str) -> Any:
-    name, _, split = place.rpartition("/") if place.count("/") == 2 else (place, "", "train")
+def _streamed(datasets: Any, name: str) -> Any:
+    split = "train"
+    if name.count("/") == 2:
+        name, _, split = name.rpartition("/")
     return datasets.load_dataset(name, split=split, streaming=True, **NO_CODE)
 
 
-def _shown(schema: Any) -> str:
+def _fields(schema: Any) -> str:
     return ", ".join(f"{field.name} ({field.type})" for field in list(schema)[:8])[:200] or "no columns"
 
 
 def _class_names(metadata: dict[bytes, bytes] | None, column: str | None) -> list[str] | None:
     """Return the names of classes that Hugging Face writes into a Parquet file, or None."""
     try:
-        found = json.loads((metadata or {}).get(b"huggingface", b"{}"))
-        names = found["info"]["features"][column]["names"]
-        return [str(name) for name in names]
+        description = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+        return [str(name) for name in description["info"]["features"][column]["names"]]
     except (ValueError, LookupError, TypeError):
         return None

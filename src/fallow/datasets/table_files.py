@@ -1,7 +1,7 @@
 """Columns of tables: CSV, JSON lines and Parquet files, and data sets of Hugging Face.
 
-Nothing that is read is trusted: a table is a regular file, and what it says of its sizes is held against its
-length before anything is allocated.
+No file is trusted: a table must be a regular file, and the sizes that it claims are compared with its length
+before memory is reserved.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from typing import Any
 
 from ..errors import damaged, invalid
 from ..files.regular_file import opened
-from .columns import Columns
 from .hub_names import load_parts
 from .json_lines import read_objects
 from .names import TABLES
 from .parquet_file import batches, check_expanded, opened_parquet
-from .table_labels import ClassName, is_nothing
+from .table_labels import ClassName, Columns, is_missing
 from .texts import not_utf8
 
 _NAME_THEM = "Name --text and --label."
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 LONGEST, _LONGEST_HEADER = 1 << 25, 1 << 20
-"""Characters of a line, or of a text in quotation marks, and of a header, at most."""
-_AT_ONCE = 1024
-_HALF = re.compile("[\ud800-\udfff]")
+"""Maximum number of characters of a line or a quoted text, and of a header."""
+_BATCH = 1024
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_file(path: Path, columns: list[str], inside: Path | None = None) -> Columns:
@@ -38,12 +37,12 @@ def read_file(path: Path, columns: list[str], inside: Path | None = None) -> Col
     Args:
         path: of the file.
         columns: their names.
-        inside: a folder above it that is not to be trusted; see :func:`~fallow.files.regular_file.opened`.
+        inside: a folder above it that is not trusted; see :func:`~fallow.files.regular_file.opened`.
 
     Raises:
-        InvalidValue: where it lacks a column, or a text.
-        DamagedData: where it is no regular file, or cannot be read.
-        ModuleNotFoundError: without what reads it.
+        InvalidValue: if a column or a text is missing.
+        DamagedData: if it is not a regular file, or cannot be read.
+        ModuleNotFoundError: if the package that reads it is missing.
     """
     suffix = path.suffix.lower()
     if suffix not in TABLES:
@@ -71,7 +70,7 @@ def read_hugging_face(data: str, columns: list[str]) -> dict[str, Columns]:
 
 
 def _of_part(name: str, part: Any, columns: list[str]) -> Columns:
-    """Return the columns of a part; ids of classes that have names become these, -1 none."""
+    """Return the columns of a part; ids of named classes become their names, and -1 becomes None."""
     pictures = [key for key, kind in part.features.items() if type(kind).__name__ == "Image"]
     if pictures and columns[0] not in part.column_names:
         step = "Add --task image to train on them, or name a column of texts by --text."
@@ -79,86 +78,89 @@ def _of_part(name: str, part: Any, columns: list[str]) -> Columns:
     _check_columns(name, part.column_names, columns)
     for column in columns:
         kind = type(part.features[column]).__name__
-        if kind not in ("Value", "ClassLabel"):  # others may open files, by the paths that they hold
+        if kind not in ("Value", "ClassLabel"):  # other kinds may open files, by paths in the cells
             rule = f"{name} must have texts and classes in its columns."
             raise invalid(rule, f"{column}, which is of kind {kind}", _NAME_THEM)
-    cells = [list(part[column]) for column in columns]
+    texts, *labels = [list(part[column]) for column in columns]
     names = [
-        [one.strip() for one in getattr(part.features[column], "names", None) or ()] for column in columns[1:]
+        tuple(title.strip() for title in getattr(part.features[column], "names", None) or ())
+        for column in columns[1:]
     ]
-    for place, known in enumerate(names, 1):
-        if known:
-            cells[place] = _of_ids(name, cells[place], [ClassName(one) for one in known])
-    first, rows = next(iter(names), None), range(len(part))
-    classes = tuple(first) if first and all(one == first for one in names) else None
-    return Columns(name, _checked(name, cells[0], rows, "row"), cells[1:], rows, "row", classes)
+    for at, titles in enumerate(names):
+        if titles:
+            labels[at] = _class_names(name, labels[at], [ClassName(title) for title in titles])
+    rows = range(len(part))
+    classes = names[0] if names and names[0] and len(set(names)) == 1 else None
+    return Columns(name, _checked(name, texts, rows, "row"), labels, rows, "row", classes)
 
 
-def _of_ids(name: str, cells: list[Any], names: list[ClassName]) -> list[ClassName | None]:
-    for row, place in enumerate(cells):
-        if place is not None and place >= len(names):
-            rule = f"A label in {name} must be below {len(names)}, as many classes as it names."
-            raise invalid(rule, f"{place} in row {row}", "Relabel the row, or leave it out.")
-    return [names[place] if place is not None and place >= 0 else None for place in cells]
+def _class_names(name: str, ids: list[int | None], names: list[ClassName]) -> list[ClassName | None]:
+    for row, number in enumerate(ids):
+        if number is not None and number >= len(names):
+            rule = f"A label in {name} must be below {len(names)}, the number of its classes."
+            raise invalid(rule, f"{number} in row {row}", "Relabel the row, or leave it out.")
+    return [names[number] if number is not None and number >= 0 else None for number in ids]
 
 
 def _json_lines(path: Path, columns: list[str], inside: Path | None) -> tuple[list[list[Any]], list[int]]:
     cells: list[list[Any]] = [[] for _ in columns]
     rows: list[int] = []
-    known: dict[str, None] = {}
+    names: dict[str, None] = {}  # each line may have others
     with _text(path, inside, None) as text:
-        for number, found in read_objects(path, text):
-            known |= dict.fromkeys(found)
+        for number, members in read_objects(path, text):
+            names |= dict.fromkeys(members)
             rows.append(number)
-            for cell, name in zip(cells, columns, strict=True):
-                cell.append(found.get(name))
-    _check_columns(str(path), list(known), columns)
+            for column, name in zip(cells, columns, strict=True):
+                column.append(members.get(name))
+    _check_columns(str(path), list(names), columns)
     return cells, rows
 
 
 def _parquet(path: Path, columns: list[str], inside: Path | None) -> list[list[Any]]:
     cells: list[list[Any]] = [[] for _ in columns]
-    with opened_parquet(path, "A Parquet table", inside) as (found, file):
-        _check_columns(str(path), found.schema_arrow.names, columns)
+    with opened_parquet(path, "A Parquet table", inside) as (table, file):
+        _check_columns(str(path), table.schema_arrow.names, columns)
         check = check_expanded(path, file.seek(0, 2))
-        for batch in batches(path, found, file, columns, _AT_ONCE):
-            for cell, name in zip(cells, columns, strict=True):
-                more = batch.column(name).to_pylist()
-                check(sum(len(one) for one in more if isinstance(one, str)))
-                cell += more
+        for batch in batches(path, table, file, columns, _BATCH):
+            for column, name in zip(cells, columns, strict=True):
+                values = batch.column(name).to_pylist()
+                check(sum(len(value) for value in values if isinstance(value, str)))
+                column += values
     return cells
 
 
 def _csv(
     path: Path, columns: list[str], marks: str, inside: Path | None
 ) -> tuple[list[list[Any]], list[int]]:
-    """Read a table whose cells stay the text that they are, and the line in which each row begins.
+    """Return the cells of a table, as text, and the line in which each row begins.
 
-    The first of ``marks`` that the header has separates the cells: spreadsheets save semicolons where the
-    comma is decimal.
+    The first of ``marks`` in the header separates the cells: spreadsheets save semicolons in countries with a
+    decimal comma.
     """
     cells: list[list[Any]] = [[] for _ in columns]
     lines: list[int] = []
     with _text(path, inside, "") as text:
         mark = _separator(path, text, marks)
-    begin, limit = 1, csv.field_size_limit(LONGEST)
+    begin = 1
+    limit = csv.field_size_limit(LONGEST)  # global in the module, so it is put back
     try:
         with _text(path, inside, "") as text:
+            # Without `strict` a quotation mark that is not closed swallows the rest of the file.
             reader = csv.reader(text, delimiter=mark, strict=True)
             header = next(filter(None, reader))
             _check_columns(str(path), header, columns)
-            places = [header.index(column) for column in columns]
+            positions = [header.index(column) for column in columns]
             begin = reader.line_num + 1
             for row in reader:
                 if row:
                     _check_cells(path, len(header), len(row), begin, mark)
                     lines.append(begin)
-                    for cell, place in zip(cells, places, strict=True):
-                        cell.append(row[place])
+                    for column, position in zip(cells, positions, strict=True):
+                        column.append(row[position])
                 begin = reader.line_num + 1
     except csv.Error:
-        found = f"a quotation mark that is not closed or not doubled, in the row of line {begin}"
-        raise damaged(f"{path} must be readable.", found, 'Inside a quoted text write it as "".') from None
+        fault = f"a quotation mark that is not closed or not doubled, in the row of line {begin}"
+        raise damaged(f"{path} must be readable.", fault, 'Inside a quoted text write it as "".') from None
     finally:
         csv.field_size_limit(limit)
     return cells, lines
@@ -172,14 +174,8 @@ def _text(path: Path, inside: Path | None, newline: str | None) -> Iterator[Iter
 
 
 def _lines(path: Path, text: TextIOWrapper) -> Iterator[str]:
-    """Yield the lines of a text, each of a bounded length.
-
-    Raises:
-        DamagedData: for a longer one.
-    """
-    number = 0
-    while line := text.readline(LONGEST + 1):
-        number += 1
+    """Yield the lines of a text; raise if one is too long."""
+    for number, line in enumerate(iter(lambda: text.readline(LONGEST + 1), ""), 1):
         if len(line) > LONGEST:
             rule = f"{path} must have lines of at most {LONGEST:,} characters."
             raise damaged(rule, f"a longer one in line {number}", "Cut it, or save the texts as Parquet.")
@@ -188,39 +184,41 @@ def _lines(path: Path, text: TextIOWrapper) -> Iterator[str]:
 
 def _separator(path: Path, lines: Iterable[str], marks: str) -> str:
     header = next((line for line in lines if line.strip()), None)
+    step = "Save it with a line of column names, and a row for each text."
     if header is None:
-        step = "Save it with a line of names of columns, and a row a text."
         raise damaged(f"{path} must be readable.", "an empty file", step)
-    if "\0" in header:  # as UTF-16 without its mark has them
+    if "\0" in header:  # as in UTF-16 without a byte order mark
         raise damaged(f"{path} must be UTF-8.", "zero bytes in its header", "Save it as UTF-8.")
     if len(header) > _LONGEST_HEADER:
         rule = f"{path} must have a header of at most {_LONGEST_HEADER:,} characters."
-        raise damaged(rule, f"{len(header):,}", "Save it with a line of names of columns, and a row a text.")
+        raise damaged(rule, f"{len(header):,}", step)
     return next((mark for mark in marks if mark in header), marks[0])
 
 
-def _check_cells(path: Path, wanted: int, found: int, line: int, mark: str) -> None:
-    if found != wanted:
-        rule = f"{path} must have as many cells in every row as in its header, {wanted}."
+def _check_cells(path: Path, in_header: int, in_row: int, line: int, mark: str) -> None:
+    if in_row != in_header:
+        rule = f"{path} must have as many cells in every row as in its header, {in_header}."
         step = f'Put a text with {_MARKS[mark]} or new lines between quotation marks (").'
-        raise damaged(rule, f"{found} in the row of line {line}", step)
+        raise damaged(rule, f"{in_row} in the row of line {line}", step)
 
 
 def _check_columns(name: str, known: Sequence[str], columns: list[str]) -> None:
     for column in columns:
         if list(known).count(column) != 1:
-            found = ", ".join(list(known)[:12]) or "no columns"
-            raise invalid(f"{name} must have one column {column}.", found, _NAME_THEM)
+            present = ", ".join(list(known)[:12]) or "no columns"
+            raise invalid(f"{name} must have one column {column}.", present, _NAME_THEM)
 
 
 def _checked(name: str, cells: list[Any], rows: Sequence[int], unit: str) -> list[str]:
-    """Return the cells as texts: nothing is an empty one, in every kind of file."""
-    texts = ["" if is_nothing(cell) else cell for cell in cells]
+    """Return the cells as texts; an empty cell is an empty text, in every kind of file."""
+    texts = ["" if is_missing(cell) else cell for cell in cells]
     for row, text in zip(rows, texts, strict=True):
+        fault = None
         if not isinstance(text, str):
-            rule, found = f"Every row of {name} must hold a text.", f"{type(text).__name__} in {unit} {row}"
-            raise invalid(rule, found, "Mend it, or leave the row out.")
-        if not text.isascii() and _HALF.search(text):
-            rule, found = f"Every row of {name} must hold a text.", f"half a character in {unit} {row}"
-            raise invalid(rule, found, "Mend it, or leave the row out.")
+            fault = type(text).__name__
+        elif not text.isascii() and _SURROGATE.search(text):
+            fault = "half a character"
+        if fault:
+            rule = f"Every row of {name} must hold a text."
+            raise invalid(rule, f"{fault} in {unit} {row}", "Mend it, or leave the row out.")
     return texts

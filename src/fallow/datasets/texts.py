@@ -16,16 +16,16 @@ from ..files.regular_file import opened
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """Texts with what people say of each.
+    """Texts with their labels.
 
     Attributes:
-        texts: N of them.
-        labels: class ids, int64 ``(N,)``; of several annotators the class that most of them name.
-        soft: float32 ``(N, C)``, the share of annotators that name each class; None where each has one label.
-        names: where each text comes from, or None.
+        texts: N texts.
+        labels: class ids, int64 ``(N,)``; with several annotators the class that most of them name.
+        soft: float32 ``(N, C)``, the share of annotators that name each class; None for single labels.
+        names: the origin of each text, or None.
 
     Raises:
-        InvalidValue: where the lengths do not fit.
+        InvalidValue: if the lengths do not match.
     """
 
     texts: tuple[str, ...]
@@ -36,14 +36,16 @@ class Texts:
     def __post_init__(self) -> None:
         lengths = {len(part) for part in (self.texts, self.labels, self.soft, self.names) if part is not None}
         if len(lengths) != 1:
-            raise invalid("Texts and labels must be as many.", " and ".join(map(str, sorted(lengths))))
+            raise invalid(
+                "Texts and labels must have the same length.", " and ".join(map(str, sorted(lengths)))
+            )
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
     def empty(self) -> int:
-        """How many of the texts are empty or blank."""
+        """The number of texts that are empty or blank."""
         return sum(not text.strip() for text in self.texts)
 
     def take(self, rows: NDArray[np.int64]) -> Texts:
@@ -57,17 +59,19 @@ class Texts:
         )
 
     def checksums(self) -> NDArray[np.uint64]:
-        """Return a 64-bit checksum (BLAKE2b) of each text and of what its annotators say: ``(N,)``."""
+        """Return a 64-bit checksum (BLAKE2b) of each text with its soft label: ``(N,)``."""
+        # Two copies of a text with other soft labels are two samples.
         soft = [b""] * len(self) if self.soft is None else [row.tobytes() for row in self.soft]
-        return checksums(as_bytes(text) + said for text, said in zip(self.texts, soft, strict=True))
+        return checksums(as_bytes(text) + label for text, label in zip(self.texts, soft, strict=True))
 
     def identities(self) -> NDArray[np.uint64]:
         """Return a 64-bit checksum (BLAKE2b) of each text alone: ``(N,)``."""
         return checksums(map(as_bytes, self.texts))
 
-    def beside(self, other: Texts) -> Texts:
-        """Return these texts and others after them."""
-        soft, names = None, None
+    def joined(self, other: Texts) -> Texts:
+        """Return these texts, followed by others."""
+        soft = None
+        names = None
         if self.soft is not None and other.soft is not None:
             soft = np.concatenate([self.soft, other.soft])
         if self.names is not None and other.names is not None:
@@ -80,12 +84,12 @@ class TextData:
     """Texts with one class each, as a train part and a test part.
 
     Attributes:
-        name: what was asked for.
+        name: the name of the file, folder or data set.
         train: the texts to train on.
         test: the texts held out.
         classes: the name of each class, in the order of the ids.
-        notes: what to tell a person of how the data were read, a sentence each.
-        test_share: the share of all texts that was drawn as the test part; None where the data brought one.
+        notes: a sentence on each thing about the data that a person should know.
+        test_share: the share of all texts that was drawn as the test part; None if the data have one.
     """
 
     name: str
@@ -104,24 +108,18 @@ class TextData:
         return replace(self, train=self.train.take(rows))
 
     def with_held_out(self, out: NDArray[np.bool_]) -> TextData:
-        """Return the data with some train samples, a mask ``(N,)``, in the place of the test samples."""
-        return replace(
-            self, train=self.train.take(np.flatnonzero(~out)), test=self.train.take(np.flatnonzero(out))
-        )
+        """Return the data with the train samples of the mask ``(N,)`` as the test samples."""
+        train, test = (self.train.take(np.flatnonzero(mask)) for mask in (~out, out))
+        return replace(self, train=train, test=test)
 
     def joined(self) -> TextData:
-        """Return the data with the test samples among the train samples, after them."""
-        return replace(self, train=self.train.beside(self.test))
+        """Return the data with the test samples appended to the train samples."""
+        return replace(self, train=self.train.joined(self.test))
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text that stands for itself: a play, a file, a row of a table.
-
-    Attributes:
-        title: what it is called.
-        text: what it says.
-    """
+    """A text of its own: a play, a file, a row of a table."""
 
     title: str
     text: str
@@ -132,12 +130,12 @@ class Corpus:
     """Documents for a language model.
 
     Attributes:
-        name: what was asked for.
+        name: the name of the file, folder or data set.
         train: the documents to train on.
-        test: those held out.
-        test_share: the share of the documents that was drawn as the test part; None where the data brought
-            one, or it is the end of a single text.
-        cut: uint64 ``(2,)``, of a single text: length and checksum of what its held-out end begins with; or
+        test: the documents held out.
+        test_share: the share of the documents that was drawn as the test part; None if the data have one, or
+            if it is the end of a single text.
+        cut: uint64 ``(2,)``, for a single text the length and checksum of the start of its held-out end; or
             None.
     """
 
@@ -148,12 +146,9 @@ class Corpus:
     cut: NDArray[np.uint64] | None = None
 
     def with_held_out(self, out: NDArray[np.bool_]) -> Corpus:
-        """Return the corpus with some train documents, a mask ``(N,)``, in the place of those held out."""
-        parts = [
-            tuple(document for document, held in zip(self.train, out.tolist(), strict=True) if held == wanted)
-            for wanted in (False, True)
-        ]
-        return replace(self, train=parts[0], test=parts[1])
+        """Return the corpus with the train documents of the mask ``(N,)`` as those held out."""
+        train, test = (tuple(self.train[row] for row in np.flatnonzero(mask)) for mask in (~out, out))
+        return replace(self, train=train, test=test)
 
 
 def soft_labels(ratings: NDArray[np.integer], classes: int, *, missing: int = -1) -> NDArray[np.float32]:
@@ -162,15 +157,15 @@ def soft_labels(ratings: NDArray[np.integer], classes: int, *, missing: int = -1
     .. math:: q_{ic} = \frac{|\{r : y_{ir} = c\}|}{|\{r : y_{ir} \ne \text{missing}\}|}
 
     Args:
-        ratings: class ids ``(N, R)``, one column an annotator.
+        ratings: class ids ``(N, R)``, one column per annotator.
         classes: C.
-        missing: the id of a rating that was not given.
+        missing: the id of a missing rating.
 
     Returns:
-        float32 ``(N, C)``, each row with the sum 1: targets for any score.
+        float32 ``(N, C)``, rows with the sum 1: targets for any score.
 
     Raises:
-        InvalidValue: for a class id outside [0, C), or a sample without a rating.
+        InvalidValue: if a class id is outside [0, C), or a sample has no rating.
 
     Example:
         >>> soft_labels(np.array([[0, 0, 1, -1]]), 2).round(2).tolist()
@@ -179,29 +174,27 @@ def soft_labels(ratings: NDArray[np.integer], classes: int, *, missing: int = -1
     ratings = np.asarray(ratings)
     if ratings.ndim != 2 or ratings.dtype.kind not in "iu":
         raise invalid("`ratings` must be whole numbers (N, R).", f"{ratings.dtype} {ratings.shape}")
-    there = ratings != missing
-    wrong = np.argwhere(there & ((ratings < 0) | (ratings >= classes)))
-    if wrong.size:
-        row, column = wrong[0].tolist()
+    given = ratings != missing
+    for row, column in np.argwhere(given & ((ratings < 0) | (ratings >= classes)))[:1].tolist():
         raise invalid(f"Ratings must be in [0, {classes}).", f"{ratings[row, column]} of sample {row}")
-    if not there.any(1).all():
-        row = int(np.flatnonzero(~there.any(1))[0])
+    for row in np.flatnonzero(~given.any(1))[:1].tolist():
         raise invalid("Every sample must have a rating.", f"none of sample {row}", "Leave it out.")
     counts = np.zeros((len(ratings), classes), np.float32)
-    at = np.nonzero(there)
-    np.add.at(counts, (at[0], ratings[at]), 1)
-    found: NDArray[np.float32] = counts / counts.sum(1, keepdims=True)
-    return found
+    rows, columns = np.nonzero(given)
+    np.add.at(counts, (rows, ratings[rows, columns]), 1)
+    shares: NDArray[np.float32] = counts / counts.sum(1, keepdims=True)
+    return shares
 
 
 def as_bytes(text: str) -> bytes:
-    """Return a text as UTF-8; a half of a surrogate pair, which has none, as its number."""
+    """Return a text as UTF-8; half of a surrogate pair is encoded too, unlike by ``str.encode``."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def not_utf8(path: Path, inside: Path | None = None) -> DamagedData:
     """Return the error for a file of text that cannot be decoded."""
-    found, start = "UTF-16", 0
+    found = "UTF-16"
+    start = 0
     with opened(path, inside) as lines:
         for number, line in enumerate(lines, 1):
             if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):

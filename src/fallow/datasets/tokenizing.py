@@ -1,4 +1,4 @@
-"""From texts to token ids and back, by the `tokenizers` library."""
+"""Token ids of texts and texts of token ids, by the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .names import TOKENIZERS
 
 PAD, START = "<|pad|>", "<|start|>"
 LARGEST = 1_000_000
-"""Tokens that are learned at most: memory is taken for all of them at once."""
+"""Maximum size of a vocabulary: the library reserves memory for all of it at once."""
 _BYTES = 256
-_AT_ONCE = 4096
+_BATCH = 4096
 _LONGEST = 512
-"""Bytes of a word that are learned together, at most."""
+"""Maximum length of a piece of a word that is learned at once, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Encoded:
     Attributes:
         ids: int32 ``(M,)``.
         edges: int64 ``(N + 1,)``: text i has ``ids[edges[i]:edges[i + 1]]``.
-        cut: how many of the texts were longer than allowed.
+        cut: the number of texts that were longer than allowed.
     """
 
     ids: NDArray[np.int32]
@@ -37,35 +37,27 @@ class Encoded:
 
 
 class Tokenizer:
-    """Cuts texts into tokens.
-
-    Args:
-        inner: a ``tokenizers.Tokenizer``.
-        pad: the id that fills up a batch.
-
-    Attributes:
-        inner, pad: as given.
-    """
+    """A ``tokenizers.Tokenizer`` and the id of its padding token."""
 
     def __init__(self, inner: Any, pad: int) -> None:
         self.inner, self.pad = inner, pad
 
     @staticmethod
     def train(kind: str, texts: Iterable[str], vocabulary: int) -> Tokenizer:
-        """Return a tokenizer learned from texts; every byte has a token, so that nothing is unknown.
+        """Return a tokenizer learned from texts; every byte has a token, so that no text has unknown parts.
 
         A word of more than 512 bytes is cut into pieces of that length: the time to learn a word grows with
         the square of its length, and DNA, base64 or minified code have words as long as the text.
 
         Args:
             kind: ``"bpe"``, byte pair encoding (Sennrich, Haddow and Birch, 2016) over bytes; or ``"byte"``,
-                one token a byte, which learns nothing.
-            texts: to learn from.
-            vocabulary: how many tokens there are at most, at least 258: all bytes, a start and a filling.
+                one token per byte, which learns nothing.
+            texts: the texts to learn from.
+            vocabulary: maximum number of tokens, at least 258: all bytes, a start and a padding token.
 
         Raises:
-            InvalidValue: for another kind, or a vocabulary that is too small.
-            ModuleNotFoundError: without the library.
+            InvalidValue: if the kind is unknown, or the vocabulary is too small or too large.
+            ModuleNotFoundError: if the library is missing.
         """
         if kind not in TOKENIZERS:
             raise unknown_name("tokenizer", kind, TOKENIZERS)
@@ -74,13 +66,12 @@ class Tokenizer:
             rule = f"A vocabulary must have room for all bytes: {_BYTES + len(special)}."
             raise invalid(rule, vocabulary, "Name a larger --vocabulary, or --tokenizer byte.")
         if vocabulary > LARGEST:
-            raise invalid(
-                f"A vocabulary must be at most {LARGEST:,}.", f"{vocabulary:,}", "Name a smaller one."
-            )
+            rule = f"A vocabulary must be at most {LARGEST:,}."
+            raise invalid(rule, f"{vocabulary:,}", "Name a smaller one.")
         library = _library()
         letters = sorted(library.pre_tokenizers.ByteLevel.alphabet())
-        named = {name: place for place, name in enumerate([*special, *letters])}
-        inner = library.Tokenizer(library.models.BPE(vocab=named, merges=[]))
+        ids = {name: number for number, name in enumerate([*special, *letters])}
+        inner = library.Tokenizer(library.models.BPE(vocab=ids, merges=[]))
         inner.pre_tokenizer = _words(library)
         inner.decoder = library.decoders.ByteLevel()
         if kind == "bpe":
@@ -90,19 +81,15 @@ class Tokenizer:
                 show_progress=False,
                 initial_alphabet=letters,
             )
-            inner.train_from_iterator(map(_whole, texts), trainer)
+            inner.train_from_iterator(map(_encodable, texts), trainer)
         else:
             inner.add_special_tokens(special)
-        inner.encode_special_tokens = True  # a text that spells one stays text
+        inner.encode_special_tokens = True  # a text that contains `<|pad|>` stays text
         return Tokenizer(inner, int(inner.token_to_id(PAD)))
 
     @staticmethod
     def parse(data: bytes, name: str) -> Tokenizer:
-        """Return the tokenizer that :meth:`dump` wrote.
-
-        Raises:
-            DamagedData: where it is none.
-        """
+        """Return the tokenizer that :meth:`dump` has written; other bytes are damaged data."""
         step = "Put back a copy of it."
         try:
             inner = _library().Tokenizer.from_buffer(data)
@@ -124,20 +111,23 @@ class Tokenizer:
 
     @property
     def start(self) -> int | None:
-        """The id that stands before a text, or None where there is none."""
-        found = self.inner.token_to_id(START)
-        return None if found is None else int(found)
+        """The id of the token before each text, or None if there is none."""
+        token = self.inner.token_to_id(START)
+        return None if token is None else int(token)
 
     def encode(self, texts: Sequence[str], longest: int | None = None) -> Encoded:
-        """Return the tokens of texts, of each the first ``longest``; those with a start begin with it."""
-        start, parts, cut = self.start, [], 0
-        if start is None and longest is not None:  # a pretrained one keeps its mark at the end
+        """Return at most the first ``longest`` tokens of each text, after the start token if there is one."""
+        start = self.start
+        parts = []
+        cut = 0
+        if start is None and longest is not None:
+            # Truncated by the library, which keeps the end token of a pretrained tokenizer.
             self.inner.enable_truncation(longest)
-        for place in range(0, len(texts), _AT_ONCE):
-            some = [_whole(text) for text in texts[place : place + _AT_ONCE]]
-            for found in self.inner.encode_batch_fast(some):
-                ids = found.ids if start is None else [start, *found.ids]
-                cut += bool(found.overflowing) or (longest is not None and len(ids) > longest)
+        for first in range(0, len(texts), _BATCH):
+            batch = [_encodable(text) for text in texts[first : first + _BATCH]]
+            for encoding in self.inner.encode_batch_fast(batch):
+                ids = encoding.ids if start is None else [start, *encoding.ids]
+                cut += bool(encoding.overflowing) or (longest is not None and len(ids) > longest)
                 parts.append(np.asarray(ids[:longest], np.int32))
         self.inner.no_truncation()
         edges = np.zeros(len(parts) + 1, np.int64)
@@ -145,19 +135,20 @@ class Tokenizer:
         return Encoded(np.concatenate([*parts, np.zeros(0, np.int32)]), edges, cut)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of tokens, without those that stand for no text."""
+        """Return the text of tokens, without special tokens."""
         return str(self.inner.decode(list(ids), skip_special_tokens=True))
 
 
 def _words(library: Any) -> Any:
-    """Return what cuts a text into words, and a long word into pieces; together they are the text."""
-    words = library.pre_tokenizers.ByteLevel(add_prefix_space=False)  # no line feed is left: `.` is any byte
+    """Return a pre-tokenizer that splits a text into words, and long words into pieces, without loss."""
+    words = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # The first one maps line feeds to other characters, so that `.` matches any of them.
     pieces = library.pre_tokenizers.Split(library.Regex(f".{{1,{_LONGEST}}}"), "isolated")
     return library.pre_tokenizers.Sequence([words, pieces])
 
 
-def _whole(text: str) -> str:
-    """Return a text that UTF-8 can hold: half of a surrogate pair becomes a question mark."""
+def _encodable(text: str) -> str:
+    """Return a text with a question mark for each half of a surrogate pair, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode() if not text.isascii() else text
 
 

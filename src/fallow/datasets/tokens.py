@@ -1,8 +1,9 @@
-"""Datasets of token ids: texts of any length with a class each, and windows of a stream of text."""
+"""Datasets of token ids: texts with a class each, and windows of documents."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ from ..arrays.checksums import row_checksums
 from ..errors import check_integer, invalid
 from .tokenizing import Encoded
 
-_AT_ONCE = 1 << 14
+_BATCH = 1 << 14
 STEP = 16
-"""Batches are filled up to a multiple of so many tokens, so that few shapes come up."""
+"""Batches are padded to a multiple of this many tokens: a compiled model has to handle few shapes."""
 
 
 class TokenDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -26,17 +27,19 @@ class TokenDataset(Dataset[tuple[Tensor, Tensor]]):
     Args:
         encoded: the tokens of N texts.
         labels: class ids int64 ``(N,)``, or probabilities float32 ``(N, C)``.
-        pad: the id that fills up a batch.
+        pad: the id of the padding token.
 
     Raises:
-        InvalidValue: where the lengths do not fit.
+        InvalidValue: if the lengths do not match.
     """
 
     def __init__(self, encoded: Encoded, labels: Tensor, pad: int) -> None:
         if len(labels) != len(encoded.edges) - 1:
-            found = f"{len(labels)} labels and {len(encoded.edges) - 1} texts"
-            raise invalid("Labels must be as many as the texts.", found, "Encode the texts that they are of.")
-        self.encoded, self.labels, self.pad = encoded, labels, pad
+            lengths = f"{len(labels)} labels and {len(encoded.edges) - 1} texts"
+            raise invalid("Each text must have one label.", lengths, "Encode the texts of these labels.")
+        self.encoded = encoded
+        self.labels = labels
+        self.pad = pad
         self._longest = max(1, int(np.diff(encoded.edges).max(initial=1)))
 
     def __len__(self) -> int:
@@ -49,48 +52,51 @@ class TokenDataset(Dataset[tuple[Tensor, Tensor]]):
         return tokens[0], labels[0]
 
     def __getitems__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``(tokens (B, T), labels (B,) or (B, C))``, T the longest, filled up to a multiple of 16."""
+        """Return ``(tokens (B, T), labels (B,) or (B, C))``, T rounded up to a multiple of 16."""
         index = np.asarray(indices, dtype=np.int64)
-        starts, stops = self.encoded.edges[index], self.encoded.edges[index + 1]
-        lengths = stops - starts
+        starts = self.encoded.edges[index]
+        lengths = self.encoded.edges[index + 1] - starts
         width = min(self._longest, -(-int(lengths.max(initial=1)) // STEP) * STEP)
         at = np.arange(width)
         inside = at < lengths[:, None]
         places = np.where(inside, starts[:, None] + at, 0)
+        # `where` evaluates both branches, so there must be an id even if all texts are empty.
         ids = self.encoded.ids if self.encoded.ids.size else np.zeros(1, np.int32)
         tokens = np.where(inside, ids[places], self.pad)
         return torch.from_numpy(tokens.astype(np.int64)), self.labels[torch.from_numpy(index)]
 
     @staticmethod
     def collate(batch: Any) -> tuple[Tensor, Tensor]:
-        """Return a batch as it is; the dataset has made one already."""
+        """Return a batch unchanged, because ``__getitems__`` has collated it."""
         tokens, labels = batch
         return tokens, labels
 
 
 class WindowDataset(Dataset[Tensor]):
-    """Windows of ``length + 1`` tokens out of documents.
+    """Windows of ``length + 1`` tokens of documents.
 
-    Each begins with the last token of the one before, so that every token of a document but its first is
-    predicted once. The last of a document may be shorter; -100 fills it up, where nothing is to be predicted.
+    Each window begins with the last token of the one before, so that every token of a document except the
+    first is predicted once. The last window of a document may be shorter and is padded with -100, the targets
+    that losses ignore.
 
     Args:
         encoded: the tokens of the documents.
-        length: tokens that a window predicts.
+        length: number of tokens that a window predicts.
 
     Attributes:
-        starts: int64 ``(N,)``, where each window begins in ``encoded.ids``.
-        sizes: int64 ``(N,)``, how many tokens each predicts.
-        document: int64 ``(N,)``, the document that each is part of.
+        starts: int64 ``(N,)``, the position of each window in ``encoded.ids``.
+        sizes: int64 ``(N,)``, the number of tokens that each window predicts.
+        document: int64 ``(N,)``, the document of each window.
 
     Raises:
-        InvalidValue: where no document has two tokens.
+        InvalidValue: if no document has two tokens.
     """
 
     IGNORED = -100
 
     def __init__(self, encoded: Encoded, length: int) -> None:
-        self.encoded, self.length = encoded, check_integer("length", length, 1)
+        self.encoded = encoded
+        self.length = check_integer("length", length, 1)
         edges = encoded.edges
         count = np.maximum(-(-(np.diff(edges) - 1) // length), 0)
         self.document = np.repeat(np.arange(len(count)), count)
@@ -98,9 +104,8 @@ class WindowDataset(Dataset[Tensor]):
         self.starts = edges[:-1][self.document] + within * length
         self.sizes = np.minimum(edges[1:][self.document] - 1 - self.starts, length)
         if not len(self.starts):
-            raise invalid(
-                "A text must have two tokens or more.", f"{encoded.ids.size} in all", "Name a longer one."
-            )
+            size = f"{encoded.ids.size} in all"
+            raise invalid("A text must have two tokens or more.", size, "Name a longer one.")
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -109,7 +114,7 @@ class WindowDataset(Dataset[Tensor]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int] | Tensor) -> Tensor:
-        """Return windows of tokens ``(B, length + 1)``, int64; -100 after the end of a document."""
+        """Return windows of tokens ``(B, length + 1)``, int64, -100 after the end of a document."""
         index = np.asarray(indices, dtype=np.int64)
         at = np.arange(self.length + 1)
         inside = at <= self.sizes[index][:, None]
@@ -118,23 +123,23 @@ class WindowDataset(Dataset[Tensor]):
 
     @staticmethod
     def collate(batch: Any) -> Tensor:
-        """Return a batch as it is; the dataset has made one already."""
+        """Return a batch unchanged, because ``__getitems__`` has collated it."""
         windows: Tensor = batch
         return windows
 
     def take(self, rows: NDArray[np.int64]) -> WindowDataset:
         """Return a dataset of some of the windows."""
-        part = WindowDataset.__new__(WindowDataset)
-        part.encoded, part.length = self.encoded, self.length
-        part.starts, part.sizes = self.starts[rows], self.sizes[rows]
+        part = copy(self)  # the windows of `encoded` must not be computed again
+        part.starts = self.starts[rows]
+        part.sizes = self.sizes[rows]
         part.document = self.document[rows]
         return part
 
     def checksums(self) -> NDArray[np.uint64]:
         """Return a 64-bit checksum (BLAKE2b) of each window: ``(N,)``."""
         parts = [np.zeros(0, np.uint64)]
-        for start in range(0, len(self), _AT_ONCE):
-            rows = range(start, min(start + _AT_ONCE, len(self)))
+        for start in range(0, len(self), _BATCH):
+            rows = range(start, min(start + _BATCH, len(self)))
             parts.append(row_checksums(self.__getitems__(rows).numpy()))
         return np.concatenate(parts)
 

@@ -1,8 +1,8 @@
-"""What lies in a folder, at any depth: regular files, and by name what is something else.
+"""The regular files in a folder, at any depth, and the reasons why other entries are refused.
 
-Nothing is opened here but folders. A FIFO, device or socket, a link that leads nowhere, and a folder that
-cannot be listed are refused, with the reason. Hidden files and the litter of other systems are counted. Links
-are followed if the caller trusts the folder, but no folder is walked twice, so that links in a circle end.
+Only folders are opened here. A FIFO, device or socket, a dangling link, and a folder that cannot be listed
+are refused, with the reason. Hidden files and the litter of other systems are counted. Links are followed if
+the caller trusts the folder, but no folder is walked twice, so that a circle of links ends.
 """
 
 from __future__ import annotations
@@ -28,19 +28,17 @@ SYSTEM = {
 }
 """Litter of other systems, by its name in lower case."""
 HIDDEN = "hidden"
-LONGEST = 200
-"""Characters of a path that a message shows."""
 
 
 @dataclass
 class Walk:
-    """What a folder holds.
+    """The contents of a folder.
 
     Attributes:
-        files: regular files, in no order.
-        refused: what is no regular file nor folder, or cannot be listed, and why.
+        files: regular files, sorted by name.
+        refused: the reason for each entry that is neither a regular file nor a folder, or cannot be listed.
         links: links that were not followed, or that lead to a folder that was walked already.
-        litter: how many hidden files and folders, and pieces of litter, by kind.
+        litter: the number of hidden files and folders, and of pieces of litter, by kind.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -50,7 +48,7 @@ class Walk:
 
 
 def litter(name: str) -> str | None:
-    """Return what kind of litter a name stands for, or None.
+    """Return the kind of litter that a name stands for, or None.
 
     >>> litter("._photo.jpg"), litter("Thumbs.db"), litter("photo.jpg")
     ('hidden', 'Thumbs.db', None)
@@ -59,82 +57,78 @@ def litter(name: str) -> str | None:
 
 
 def walk(root: Path, *, follow: bool, above: Iterable[Path] = ()) -> Walk:
-    """Return what a folder holds.
+    """Return the contents of a folder.
 
     Args:
-        root: the folder; a link to one is followed, as somebody named it.
+        root: the folder; if it is a link, it is followed, because the user named it.
         follow: whether links below it are followed.
-        above: folders that it may not lead back to.
+        above: folders to which links must not lead back.
     """
-    found = Walk()
+    contents = Walk()
     seen = {_identity(folder) for folder in above}
-    folders, linked = [root], list[Path]()
+    folders = [root]
+    linked: list[Path] = []
     while folders or linked:
         # Links wait until every real folder is walked, so that a file keeps its real path.
-        by_link = not folders
-        place = linked.pop() if by_link else folders.pop()
+        place = folders.pop() if folders else linked.pop()
         try:
             identity = _identity(place)
             if identity in seen:
-                found.links.append(place)
+                contents.links.append(place)
                 continue
             seen.add(identity)
             with os.scandir(place) as entries:
                 for entry in entries:
-                    _sort(entry, found, folders, linked, follow)
+                    _sort(entry, contents, folders, linked, follow)
         except OSError as error:
-            found.refused[place] = f"a folder that cannot be read: {error.strerror or error}"
+            contents.refused[place] = f"a folder that cannot be read: {error.strerror or error}"
+        # The system lists links in any order, but the first one to a folder decides the paths below it.
         linked.sort(reverse=True)
-    return found
+    contents.files.sort(key=by_name)
+    return contents
 
 
-def shown(path: Path | str) -> str:
-    r"""Return a path as a message may show it: one line of printable characters, of a bounded length.
-
-    >>> shown("a\nb\udce9.png")
-    'a\\nb\\udce9.png'
-    """
-    text = str(path)
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= LONGEST else f"...{text[-LONGEST:]}"
+def by_name(path: Path) -> tuple[str, str]:
+    """Return the key by which paths are sorted, without regard to case."""
+    return path.as_posix().casefold(), path.as_posix()
 
 
-def _identity(place: Path) -> tuple[int, int]:
-    about = os.stat(place)
-    return about.st_dev, about.st_ino
+def _identity(folder: Path) -> tuple[int, int]:
+    # Not the path: bind mounts and links give one folder several paths.
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _sort(
-    entry: os.DirEntry[str], found: Walk, folders: list[Path], linked: list[Path], follow: bool
+    entry: os.DirEntry[str], contents: Walk, folders: list[Path], linked: list[Path], follow: bool
 ) -> None:
     kind = litter(entry.name)
     path = Path(entry.path)
     if kind is not None:
-        found.litter[kind] += 1
+        contents.litter[kind] += 1
     elif entry.is_symlink():
         if follow:
-            _follow(path, found, linked)
+            _follow(path, contents, linked)
         else:
-            found.links.append(path)
+            contents.links.append(path)
     elif entry.is_file(follow_symlinks=False):
-        found.files.append(path)
+        contents.files.append(path)
     elif entry.is_dir(follow_symlinks=False):
         folders.append(path)
     else:
-        found.refused[path] = kind_of(entry.stat(follow_symlinks=False).st_mode)
+        contents.refused[path] = kind_of(entry.stat(follow_symlinks=False).st_mode)
 
 
-def _follow(path: Path, found: Walk, linked: list[Path]) -> None:
+def _follow(path: Path, contents: Walk, linked: list[Path]) -> None:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        nowhere = isinstance(error, FileNotFoundError)
-        found.refused[path] = "a link to nothing" if nowhere else f"a link: {error.strerror or error}"
+        dangling = isinstance(error, FileNotFoundError)
+        contents.refused[path] = "a link to nothing" if dangling else f"a link: {error.strerror or error}"
         return
     if stat.S_ISDIR(mode):
         linked.append(path)
     elif stat.S_ISREG(mode):
-        found.files.append(path)
+        contents.files.append(path)
     else:
-        found.refused[path] = f"a link to {kind_of(mode)}"
+        contents.refused[path] = f"a link to {kind_of(mode)}"

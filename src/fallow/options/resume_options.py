@@ -8,8 +8,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..datasets.names import KNOWN
-from ..datasets.names import LEFT as LEFT_DATA
+from ..datasets.names import KNOWN, REMOVED
 from ..errors import damaged, invalid, unknown_name
 from ..files import plain_yaml
 from ..files.regular_file import read_regular
@@ -105,7 +104,7 @@ def given_of(about: About) -> dict[str, Any]:
     anew; a run of before has no such list, and in its options no default.
     """
     # The data of an older run may be a file by now, whose name does not tell which augmentation they had.
-    kept = {"augment"} if about.options.get("data") in LEFT_DATA else set[str]()
+    kept = {"augment"} if about.options.get("data") in REMOVED else set[str]()
     chosen = (ON_DATA & set(about.defaults)) - kept
     return {name: value for name, value in about.options.items() if name not in chosen}
 
