@@ -291,7 +291,7 @@ def test_a_wrong_dataset_raises(dataset, error, words):
 
 @pytest.mark.parametrize("name", ["sampler", "batch_sampler"])
 def test_a_sampler_raises_and_says_what_to_use(name):
-    with pytest.raises(InvalidValue, match=f"`{name}` is not for this loader.*shuffle=False"):
+    with pytest.raises(InvalidValue, match=f"`{name}` must not be set.*shuffle=False"):
         subsampler().loader(Plain(), 8, **{name: [[0]]})
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import InvalidValue, invalid, unknown_name
-from ..files.regular_file import what_lies_at
+from ..files.regular_file import kind_at
 
 KNOWN = ("digits",)
 """The data set that is known by name: images with classes, which scikit-learn carries."""
@@ -40,7 +40,7 @@ def not_found(path: Path, data: str, *, resumed: bool = False) -> InvalidValue:
             data,
             "Or name a folder of images; texts are for --task text.",
         )
-    if found := what_lies_at(path):
+    if found := kind_at(path):
         return invalid(f"The data {data} must be a folder or a file.", found, "Check the path.")
     if path.suffix or len(path.parts) > 1:
         return invalid(f"The data {data} must exist.", "no such file or folder", "Check the path.")

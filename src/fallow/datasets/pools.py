@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import DamagedData, invalid
-from ..files.regular_file import opened, what_lies_at
+from ..files.regular_file import kind_at, opened
 from .decoding import decode
 from .image_files import RAW_SUFFIXES, SUFFIXES, begins_as_image, called
 from .images import ImageDataset
@@ -68,7 +68,7 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
         return ParquetPool(path, [path], kind)
     if path.suffix.lower() == ".npz" and path.exists():
         return NpzPool(path, kind)
-    if not is_file and text and (found_there := what_lies_at(path)):
+    if not is_file and text and (found_there := kind_at(path)):
         raise invalid(f"The pool {path} must be a folder or a regular file.", found_there, _STEP)
     if not is_file:
         step = how_to_get(text, option="--pool") if text in LEFT else _STEP

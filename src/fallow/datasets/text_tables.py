@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..arrays.checksums import checksums
 from ..errors import check_share, invalid
-from ..files.regular_file import what_lies_at
+from ..files.regular_file import kind_at
 from .columns import Columns
 from .held_out import TEST, held_out_of_all, keyed
 from .hub_names import HELD_OUT
@@ -142,7 +142,7 @@ def _path(data: str) -> Path:
     except (OSError, ValueError):
         there = False
     if not there:
-        found = what_lies_at(path) or "no such file or folder"
+        found = kind_at(path) or "no such file or folder"
         raise invalid(f"The data {data[:200]} must exist.", found, "Check the path.")
     return path
 
