@@ -489,7 +489,7 @@ def test_values_that_are_no_real_numbers_are_refused(name, values, found):
 
 def test_whole_losses_are_refused_before_they_are_stored():
     sub = subsampler()
-    with pytest.raises(InvalidType, match=r"floating type\. Found torch\.int64"):
+    with pytest.raises(InvalidType, match=r"floating-point numbers\. Found torch\.int64"):
         sub.record(torch.arange(3), torch.ones(3, dtype=torch.int64))
     assert sub.scores.isnan().all()
 

@@ -271,7 +271,7 @@ class SizedStream(Stream):
 @pytest.mark.parametrize(
     ("dataset", "error", "words"),
     [
-        (Stream(), InvalidType, "map-style.*Found Stream.*no indices"),
+        (Stream(), InvalidType, "map-style.*Found Stream.*a stream does not have"),
         (SizedStream(), InvalidType, "map-style.*Found SizedStream"),
         (DataLoader(Plain()), InvalidType, r"Found a DataLoader.*`\.dataset`"),
         (Subset(Plain(), range(7)), InvalidValue, "training set of 45 samples.*Found 7 samples.*validation"),

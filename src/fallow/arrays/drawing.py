@@ -35,11 +35,9 @@ def drawing_by(key: int) -> Iterator[None]:
         True
     """
     generator = torch.default_generator
-    torch_state, numpy_bits, python_state = (
-        generator.get_state(),
-        _numpy.get_bit_generator(),
-        random.getstate(),
-    )
+    torch_state = generator.get_state()
+    numpy_bits = _numpy.get_bit_generator()
+    python_state = random.getstate()
     generator.set_state(torch.Generator().manual_seed(key & (1 << 63) - 1).get_state())
     _KEYED.seed([key >> 32 & 0xFFFFFFFF, key & 0xFFFFFFFF])
     _numpy.set_bit_generator(_BITS)

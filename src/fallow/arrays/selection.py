@@ -50,7 +50,6 @@ def _reader(values: Values, n: int) -> Callable[[], Iterable[tuple[int, NDArray[
 
 
 def _value(ordered: int) -> float:
-    """Return the float32 of an ordered integer."""
     bits = ordered ^ (0x80000000 if ordered & 0x80000000 else 0xFFFFFFFF)
     return float(np.array(bits, np.uint32).view(np.float32))
 

@@ -68,9 +68,7 @@ def check_rows(name: str, values: Any, count: int) -> None:
     if values.shape != (count,):
         step = 'Compute them with reduction="none".' if values.ndim == 0 else ""
         raise invalid(
-            f"{name} must have one value per sample, ({count},).",
-            f"shape {tuple(values.shape)}",
-            step,
+            f"{name} must have one value per sample, ({count},).", f"shape {tuple(values.shape)}", step
         )
     if count == 0:
         raise invalid(f"{name} must not be empty.", "no sample")

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arrays.bitset import Bitset
 from ..arrays.distributed import rank_and_size
@@ -143,10 +142,6 @@ class Epoch:
             return 1.0
         _, size = rank_and_size()
         return min(1.0, (before + recorded * size) / (before + all_ranks))
-
-    def used_here(self) -> NDArray[np.bool_] | None:
-        """Return a mask of this rank's samples recorded since the epoch began or was resumed, or None."""
-        return self.scores.recorded_here()
 
     def check_running(self) -> None:
         """Raise if all epochs are done."""

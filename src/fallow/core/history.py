@@ -197,8 +197,7 @@ def _spread(table: Table, epoch: int) -> tuple[float, NDArray[np.int64]]:
     return (total / count if count else float("nan")), fine
 
 
-def _value(fine_bin: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Return the middle of each fine bin."""
+def _bin_middle(fine_bin: NDArray[np.integer]) -> NDArray[np.float32]:
     middle = (fine_bin.astype(np.uint32) << _FINE) + np.uint32(1 << 15)
     return np.where(fine_bin == 0, np.float32(0), middle.view(np.float32))
 
@@ -208,10 +207,10 @@ def _quantiles(fine: NDArray[np.int64]) -> tuple[float, ...]:
     if not up_to[-1]:
         return tuple(float("nan") for _ in QUANTILES)
     at = np.searchsorted(up_to, np.asarray(QUANTILES) * up_to[-1])
-    return tuple(float(v) for v in _value(at))
+    return tuple(float(v) for v in _bin_middle(at))
 
 
 def _coarse(fine: NDArray[np.int64]) -> NDArray[np.int64]:
     used = np.flatnonzero(fine)
-    at = np.searchsorted(EDGES, _value(used), side="right") - 1
+    at = np.searchsorted(EDGES, _bin_middle(used), side="right") - 1
     return np.bincount(at, weights=fine[used], minlength=len(EDGES)).astype(np.int64)

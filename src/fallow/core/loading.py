@@ -143,7 +143,7 @@ class EpochBatches(Sampler[list[int]]):
         if self._dataset is not None:
             check_length(self._dataset, self._n)
         self.epoch.check_open(self.planned()[0])
-        return self._batches(self.epoch.order(shuffle=self.shuffle), self.epoch.used_here())
+        return self._batches(self.epoch.order(shuffle=self.shuffle), self.epoch.scores.recorded_here())
 
     def _batches(self, order: Order, used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
         rank, size = rank_and_size()
@@ -162,7 +162,6 @@ class EpochBatches(Sampler[list[int]]):
             yield from self._unused(order.at(np.arange(count) + whole * width + start), used)
 
     def _unused(self, index: NDArray[np.int64], used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
-        """Yield the batch without the samples already used, or nothing if none is left."""
         left = index if used is None else index[~used[index]]
         if left.size:
             yield KeyedBatch.of(left, self.epoch.key(_FETCH, int(left[0])))

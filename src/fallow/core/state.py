@@ -52,7 +52,7 @@ def pack(
     return {
         "version": VERSION,
         "settings": settings | {name: describe(settings[name]) for name in _DESCRIBED},
-        "labels": None if labels is None else _tensor(labels.astype(_smallest(labels))),
+        "labels": None if labels is None else _tensor(labels.astype(_smallest_type(labels))),
         **({} if ids is None else {"class_ids": _tensor(ids)}),
         "epoch": plan.epoch,
         "part": _pack_part(scores) if local and size > 1 else None,
@@ -249,8 +249,7 @@ def _adapted(
     return replace(plan, weights=weights)
 
 
-def _smallest(labels: NDArray[Any]) -> type[np.integer[Any]]:
-    """Return the smallest type that holds all ids."""
+def _smallest_type(labels: NDArray[Any]) -> type[np.integer[Any]]:
     low, high = labels.min(initial=0), labels.max(initial=0)
     kinds: list[type[np.integer[Any]]] = [np.uint8, np.uint16, np.int32]
     for kind in kinds:
@@ -260,7 +259,6 @@ def _smallest(labels: NDArray[Any]) -> type[np.integer[Any]]:
 
 
 def _pack_part(scores: EpochScores) -> dict[str, Any]:
-    """Return this rank's own part of a local state, without its table."""
     resumed = scores.resumed
     return {
         "rank_and_size": list(rank_and_size()),

@@ -83,7 +83,9 @@ def check_state(saved: Any, policy: Policy, *, without_history: bool = False) ->
     if type(saved["measured"]) is not bool:
         raise _wrong_kind("measured", "true or false", saved["measured"])
     if saved["labels"] is not None:
-        _check_integers("labels", saved["labels"], n)
+        labels = _array("labels", saved["labels"], None, n)
+        if labels.dtype.kind not in "iu":
+            raise _wrong_kind("labels", "whole numbers", saved["labels"].dtype)
     ids = saved.get("class_ids")
     if ids is not None:
         values = _array("class_ids", ids, np.int64, None)
@@ -244,7 +246,6 @@ def _as_json(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_names(name: str, value: Any, wanted: Collection[str], *, optional: Collection[str] = ()) -> None:
-    """Raise if a mapping has not exactly the wanted names."""
     _check_mapping(name or "state", value)
     missing = sorted(set(wanted) - value.keys())
     if missing:
@@ -302,11 +303,6 @@ def _array(name: str, value: Any, kind: type[np.generic] | None, size: int | Non
         wanted = f"{'' if kind is None else kind.__name__} ({'K' if size is None else size},)".strip()
         raise invalid(f"The state must hold `{name}`, {wanted}.", f"{array.dtype} {array.shape}", _STEP)
     return array
-
-
-def _check_integers(name: str, value: Any, size: int) -> None:
-    if _array(name, value, None, size).dtype.kind not in "iu":
-        raise _wrong_kind(name, "whole numbers", value.dtype)
 
 
 def _bits(name: str, value: Any, n: int) -> NDArray[np.uint8]:

@@ -485,12 +485,10 @@ class Subsampler:
         return self.under_way.scores.table
 
     def _ids(self) -> NDArray[Any] | None:
-        """Return the class ids in the type in which they are kept."""
         labels, class_ids = self.under_way.floors.labels, self.under_way.class_ids
         return class_ids.decode(labels) if labels is not None and class_ids.renumbered else labels
 
     def _settings(self) -> dict[str, Any]:
-        """Return the settings that a state is compared with."""
         floors = self.under_way.floors
         return {
             "n": self.n,
