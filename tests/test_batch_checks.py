@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import TensorDataset
 
 from fallow import NO_SCORE, Fraction, KLDivergence, Schedule, Subsampler, Threshold, kl_divergence
-from fallow.core.batch_checks import check_index, check_labels, mean_loss, only
+from fallow.core.batch_checks import check_index, check_labels, masked_losses, mean_loss
 from fallow.errors import InvalidType, InvalidValue, WrongState
 from fallow.policies import BelowMean
 
@@ -143,7 +143,7 @@ def test_the_weights_of_below_mean_are_applied():
 
 def test_a_batch_without_any_row_to_train_on_costs_nothing():
     losses = torch.tensor([1.0, 2.0], requires_grad=True)
-    mean = mean_loss(only(losses, torch.tensor([False, False])), None)
+    mean = mean_loss(masked_losses(losses, torch.tensor([False, False])), None)
     assert mean.item() == 0.0
     mean.backward()
     assert losses.grad.tolist() == [0.0, 0.0]
@@ -238,8 +238,8 @@ WRONG_INDEX = [
     (np.array([0, 2**64 - 1, 1], np.uint64), InvalidValue, "Found 18446744073709551615"),
     (torch.tensor([[0, 1, 2]]), InvalidValue, r"one row.*\(1, 3\)"),
     (torch.tensor(1), InvalidValue, r"one row.*shape \(\)"),
-    (torch.arange(4), InvalidValue, r"losses must have one value a sample, \(4,\)\. Found shape \(3,\)"),
-    (torch.arange(0), InvalidValue, r"losses must have one value a sample, \(0,\)"),
+    (torch.arange(4), InvalidValue, r"losses must have one value per sample, \(4,\)\. Found shape \(3,\)"),
+    (torch.arange(0), InvalidValue, r"losses must have one value per sample, \(0,\)"),
     (["a", "b", "c"], InvalidType, "whole numbers"),
     (None, InvalidType, "whole numbers"),
 ]
@@ -489,7 +489,7 @@ def test_values_that_are_no_real_numbers_are_refused(name, values, found):
 
 def test_whole_losses_are_refused_before_they_are_stored():
     sub = subsampler()
-    with pytest.raises(InvalidType, match=r"floating type\. Found torch\.int64"):
+    with pytest.raises(InvalidType, match=r"floating-point numbers\. Found torch\.int64"):
         sub.record(torch.arange(3), torch.ones(3, dtype=torch.int64))
     assert sub.scores.isnan().all()
 

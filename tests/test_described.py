@@ -8,7 +8,7 @@ import torch
 
 import fallow
 from fallow import Fraction, Policy, Schedule, Subsampler, Threshold
-from fallow.core.described import describe, same, shown
+from fallow.core.described import as_code, describe, same
 from fallow.errors import InvalidValue
 from fallow.policies import Kakurenbo
 from fallow.policies.persistence import Persistence
@@ -43,7 +43,7 @@ class TestOurs:
             assert defaults[name] != value
 
     def test_it_is_shown_as_code_that_makes_it(self, settings):
-        assert eval(shown(describe(settings)), {type(settings).__name__: type(settings)}) == settings
+        assert eval(as_code(describe(settings)), {type(settings).__name__: type(settings)}) == settings
 
     def test_a_field_that_is_added_later_changes_nothing_by_default(self, settings):
         kind = type(settings)

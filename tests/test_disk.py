@@ -7,7 +7,7 @@ import os
 import pytest
 
 from disks import RecordingDisk, RefusingDisk
-from fallow.files.disk import Digest, Disk, forget_temporaries
+from fallow.files.disk import Digest, Disk, remove_temporaries
 
 REFUSALS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EMFILE]
 
@@ -55,6 +55,6 @@ def test_folders_are_made_with_those_above_and_their_names_are_safe(tmp_path):
 def test_only_what_a_killed_writer_left_is_forgotten(tmp_path):
     for name in (".file.77.tmp", "file.tmp", ".hidden"):
         (tmp_path / name).write_bytes(b"x")
-    forget_temporaries(tmp_path)
+    remove_temporaries(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"file.tmp", ".hidden"}
-    forget_temporaries(tmp_path / "nowhere")
+    remove_temporaries(tmp_path / "nowhere")

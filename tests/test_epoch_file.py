@@ -80,5 +80,5 @@ def test_parts_that_do_not_fit_are_named(arrays, words):
 def test_the_file_of_another_epoch_is_refused(tmp_path):
     with pytest.raises(DamagedData, match=r"must hold epoch number 7, from 0\. Found number 1"):
         EpochFile.parse(DATA, "epoch-00007", 7)
-    with pytest.raises(DamagedData, match="must be there"):
+    with pytest.raises(DamagedData, match="must exist"):
         EpochFile.read(tmp_path / "epoch-00001.safetensors", 1)

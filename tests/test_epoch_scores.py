@@ -39,7 +39,7 @@ def test_scores_arrive_averaged_whenever_the_ledger_is_read(parts, read_at):
         if at == read_at:
             under_way.flush()
     under_way.flush()
-    under_way.table.settle()
+    under_way.table.average_repeats()
     rows = [row for part in parts for row in part]
     np.testing.assert_allclose(under_way.table.scores, averages(rows), rtol=1e-6, atol=1e-30)
     assert under_way.table.recorded == len(rows)
@@ -58,7 +58,7 @@ def test_the_order_of_batches_does_not_matter(parts, places):
             fill(there, parts[place])
     for under_way in (here, there):
         under_way.flush()
-        under_way.table.settle()
+        under_way.table.average_repeats()
     assert here.table.scores.tobytes() == there.table.scores.tobytes()
 
 
@@ -86,7 +86,7 @@ def test_one_bad_visit_of_two_leaves_no_score():
     fill(under_way, [(0, 1.0), (1, 1.0)])
     fill(under_way, [(0, float("nan"))])
     under_way.flush()
-    under_way.table.settle()
+    under_way.table.average_repeats()
     assert np.isnan(under_way.table.scores).tolist() == [True, False]
 
 
@@ -118,14 +118,14 @@ def test_measured_samples_are_not_trained_ones():
 
 def test_unbegun_until_something_is_recorded_or_measured():
     under_way = EpochScores(4)
-    assert under_way.unbegun
+    assert under_way.untouched
     assert under_way.recorded_here() is None
     under_way.measure(Pages(4), Pages(4, torch.int32))
-    assert not under_way.unbegun
+    assert not under_way.untouched
     under_way.begin(1)
-    assert under_way.unbegun
+    assert under_way.untouched
     fill(under_way, [(0, 1.0)])
-    assert not under_way.unbegun
+    assert not under_way.untouched
 
 
 def test_predictions_without_any_make_no_column():
@@ -145,7 +145,7 @@ def test_recorded_here_is_without_what_was_resumed():
     under_way.recorded = 0
     under_way.resume()
     assert under_way.resumed.tolist() == [True, True, False, False]
-    assert not under_way.unbegun
+    assert not under_way.untouched
     assert under_way.recorded_here() is None
     fill(under_way, [(3, 1.0)])
     assert under_way.recorded_here().tolist() == [False, False, False, True]
@@ -193,7 +193,7 @@ def test_a_full_page_on_a_device_waits():
     pages = Pages(3 * PAGE)
     for start in range(0, 3 * PAGE, PAGE):
         pages.append(np.arange(start, start + PAGE), torch.ones(PAGE, device="meta"))
-        assert not pages.ripe
+        assert not pages.can_flush
 
 
 def test_drained_values_are_the_readers_own():
@@ -335,13 +335,13 @@ def test_classes_are_whole_numbers():
 
 def test_it_is_ripe_when_a_page_on_the_host_is_full():
     pages = Pages(10**6)
-    assert not pages.ripe
+    assert not pages.can_flush
     pages.append(*batch(0, PAGE))
-    assert not pages.ripe
+    assert not pages.can_flush
     pages.append(*batch(PAGE, 1))
-    assert pages.ripe
+    assert pages.can_flush
     pages.drain()
-    assert not pages.ripe
+    assert not pages.can_flush
 
 
 def test_values_wait_on_their_own_device():
@@ -349,7 +349,7 @@ def test_values_wait_on_their_own_device():
     pages.append(*batch(0, 3))
     pages.append(np.arange(3), torch.ones(3, device="meta"))
     pages.append(*batch(3, 3))
-    assert not pages.ripe
+    assert not pages.can_flush
 
 
 def test_an_empty_batch_leaves_no_trace():

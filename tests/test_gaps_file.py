@@ -117,7 +117,7 @@ def test_a_file_of_another_format_is_refused(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(DamagedData, match="must be there"):
+    with pytest.raises(DamagedData, match="must exist"):
         GapsFile.read(tmp_path / "gaps.safetensors")
     with pytest.raises(DamagedData, match=r"must be a regular file\. Found a folder"):
         GapsFile.read(tmp_path)

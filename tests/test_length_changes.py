@@ -55,13 +55,11 @@ def test_growth_is_noticed_before_the_next_epoch_and_extend_mends_it(kind, worke
     loader, other = sub.loader(data, 10, **workers), sub.loader(kind(100), 10)
     one_epoch(sub, loader)
     data.values += range(100, 150)
-    with pytest.raises(
-        InvalidValue, match=r"100 samples that .*Found 150 samples.*extend\(50\).*loader anew"
-    ):
+    with pytest.raises(InvalidValue, match=r"100 samples that .*Found 150 samples.*extend\(50\).*new loader"):
         iter(loader)
     assert len(list(other)) == 5, "another loader has a dataset of its own"
     sub.extend(50)
-    with pytest.raises(WrongState, match=r"from 100 to 150 samples. Make the loader anew"):
+    with pytest.raises(WrongState, match=r"from 100 to 150 samples. Make a new loader"):
         iter(loader)
     assert set(range(100, 150)) <= set(one_epoch(sub, sub.loader(data, 10, **workers)))
 
@@ -108,12 +106,12 @@ def test_a_length_that_cannot_be_told(said):
     if said is None:
         data.values = None
     for call in (lambda s: s.loader(data, 10), lambda s: s.remeasure(data, lambda index, batch: batch)):
-        with pytest.raises(InvalidType, match=r"len\(dataset\) must tell.*__len__"):
+        with pytest.raises(InvalidType, match=r"len\(dataset\) must be the number.*__len__"):
             call(subsampler())
     data, sub = Living(100), subsampler()
     loader = sub.loader(data, 10)
     data.says, data.values = said, None if said is None else data.values
-    with pytest.raises(InvalidType, match=r"len\(dataset\) must tell"):
+    with pytest.raises(InvalidType, match=r"len\(dataset\) must be the number"):
         iter(loader)
 
 

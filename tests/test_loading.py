@@ -271,7 +271,7 @@ class SizedStream(Stream):
 @pytest.mark.parametrize(
     ("dataset", "error", "words"),
     [
-        (Stream(), InvalidType, "map-style.*Found Stream.*no indices"),
+        (Stream(), InvalidType, "map-style.*Found Stream.*a stream does not have"),
         (SizedStream(), InvalidType, "map-style.*Found SizedStream"),
         (DataLoader(Plain()), InvalidType, r"Found a DataLoader.*`\.dataset`"),
         (Subset(Plain(), range(7)), InvalidValue, "training set of 45 samples.*Found 7 samples.*validation"),
@@ -291,7 +291,7 @@ def test_a_wrong_dataset_raises(dataset, error, words):
 
 @pytest.mark.parametrize("name", ["sampler", "batch_sampler"])
 def test_a_sampler_raises_and_says_what_to_use(name):
-    with pytest.raises(InvalidValue, match=f"`{name}` is not for this loader.*shuffle=False"):
+    with pytest.raises(InvalidValue, match=f"`{name}` must not be set.*shuffle=False"):
         subsampler().loader(Plain(), 8, **{name: [[0]]})
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from fallow.arrays.bitset import Bitset
-from fallow.core.order import BLOCK, Order, Rest
+from fallow.core.order import BLOCK, Order, RemainingOrder
 from fallow.errors import InvalidType, InvalidValue
 
 examples = settings(max_examples=60, deadline=None)
@@ -86,7 +86,7 @@ def test_the_order_is_the_frozen_one():
 def test_the_rest_of_an_order_is_the_order_without_the_used(mask, seed, shuffle):
     used = np.random.default_rng(seed).random(mask.size) < 0.4
     whole = Order(Bitset(mask), seed, epoch=1, shuffle=shuffle)
-    rest = Rest(whole, used)
+    rest = RemainingOrder(whole, used)
     expected = [index for index in whole if not used[index]]
     assert len(rest) == len(expected)
     assert list(rest) == rest[:].tolist() == expected

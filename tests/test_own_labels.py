@@ -58,7 +58,7 @@ def test_what_is_something_else_is_left_alone(found):
 @pytest.mark.parametrize(
     ("found", "why"),
     [
-        ([0, 1, 2], r"one class id a sample, \(6,\)\. Found shape \(3,\)"),
+        ([0, 1, 2], r"one class id per sample, \(6,\)\. Found shape \(3,\)"),
         (["cat", "dog"] * 3, "must hold class ids"),
         (np.array([0, 1, 2, 2**63, 0, 1], np.uint64), "Found 9223372036854775808 at sample 3"),
     ],

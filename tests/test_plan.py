@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow import Subsampler
-from fallow.core.plan import Floors, due, hold, plan_epoch, planned_counts, readmit
+from fallow.core.plan import Floors, apply_floors, due, plan_epoch, planned_counts, readmit
 from fallow.core.schedule import Schedule
 from fallow.core.table import MEASURED, PREDICTED, Table
 from fallow.errors import InvalidValue, WrongState
@@ -28,7 +28,7 @@ def table_of(scores, *, epoch=0, reason=None, kind=1):
         table.reason[:] = reason
     index = np.array([i for i, score in enumerate(scores) if score is not None], np.int64)
     table.write(index, np.float32([scores[i] for i in index]), epoch, kind)
-    table.settle()
+    table.average_repeats()
     return table
 
 
@@ -344,7 +344,7 @@ def test_min_kept_takes_the_highest_learned_then_the_lowest_outliers():
     back = []
     for floor in range(8):
         reason = reasons(*held)
-        hold(reason, scores, Floors(kept=floor))
+        apply_floors(reason, scores, Floors(kept=floor))
         back.append(np.flatnonzero(reason == KEPT).tolist())
     assert back == [
         [],
@@ -362,7 +362,7 @@ def test_min_kept_takes_the_highest_learned_then_the_lowest_outliers():
 def test_a_multiple_is_filled_with_learned_samples_only(multiple, expected):
     scores = np.float32([9, 9, 9, 0.1, 0.3, 0.2, 5.0, 5.0])
     reason = reasons(KEPT, KEPT, KEPT, LEARNED, LEARNED, LEARNED, OUTLIER, BY_HAND)
-    hold(reason, scores, Floors(multiple=multiple))
+    apply_floors(reason, scores, Floors(multiple=multiple))
     assert np.count_nonzero(reason == KEPT) == expected
     assert reason[6:].tolist() == [OUTLIER, BY_HAND]
     if expected > 3:
@@ -377,7 +377,7 @@ def test_floors_hold_and_give_back_no_more_than_needed(n, kept, multiple, per_cl
     scores = rng.exponential(size=n).astype(np.float32)
     before = rng.integers(0, 5, n).astype(np.uint8)
     reason = before.copy()
-    hold(reason, scores, Floors(labels, kept, per_class, multiple))
+    apply_floors(reason, scores, Floors(labels, kept, per_class, multiple))
     back = reason != before
     assert (reason[back] == KEPT).all()
     assert (before[back] != BY_HAND).all()
@@ -400,7 +400,9 @@ def test_floors_hold_and_give_back_no_more_than_needed(n, kept, multiple, per_cl
 
 def test_a_class_takes_back_its_learned_before_its_outliers():
     reason = reasons(LEARNED, OUTLIER, LEARNED, OUTLIER)
-    hold(reason, np.float32([-1.0, 0.5, -2.0, 0.1]), Floors(np.zeros(4, np.int32), kept=0, per_class=3))
+    apply_floors(
+        reason, np.float32([-1.0, 0.5, -2.0, 0.1]), Floors(np.zeros(4, np.int32), kept=0, per_class=3)
+    )
     assert reason.tolist() == [KEPT, OUTLIER, KEPT, KEPT]
 
 

@@ -122,11 +122,11 @@ def test_the_users_collate_and_loader_options_are_used():
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
     [
-        (lambda part, batch: batch[:3], InvalidValue, r"score_batch returns .* \(8,\)\. Found shape \(3,\)"),
-        (lambda part, batch: batch.mean(), InvalidValue, r"score_batch returns .*shape \(\).*reduction="),
-        (lambda part, batch: batch.tolist(), InvalidType, "score_batch returns must be a tensor. Found list"),
-        (lambda part, batch: [batch, part], InvalidType, "score_batch returns must be a tensor. Found list"),
-        (lambda part, batch: None, InvalidType, "score_batch returns must be a tensor. Found NoneType"),
+        (lambda part, batch: batch[:3], InvalidValue, r"of score_batch .* \(8,\)\. Found shape \(3,\)"),
+        (lambda part, batch: batch.mean(), InvalidValue, r"of score_batch .*shape \(\).*reduction="),
+        (lambda part, batch: batch.tolist(), InvalidType, "score_batch must be a tensor. Found list"),
+        (lambda part, batch: [batch, part], InvalidType, "score_batch must be a tensor. Found list"),
+        (lambda part, batch: None, InvalidType, "score_batch must be a tensor. Found NoneType"),
         (lambda part, batch: (batch, part[:2]), InvalidValue, r"classes of score_batch .*shape \(2,\)"),
         (lambda part, batch: (batch, batch), InvalidType, r"hold class ids\. Found torch.float32.*argmax"),
         (lambda part, batch: (batch, part > 2), InvalidType, r"must hold class ids\. Found torch.bool"),

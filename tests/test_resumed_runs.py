@@ -525,7 +525,7 @@ def test_a_second_writer_is_told_who_holds_the_run(tmp_path, finished):
     holder = subprocess.Popen([sys.executable, "-c", code, str(run)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(WrongState, match=f"Another training writes in .*process {holder.pid} on "):
+        with pytest.raises(WrongState, match=f"Another training writes to .*process {holder.pid} on "):
             go_on(run)
         assert main(["verify", str(run)]) == 0  # readers need no lock
     finally:

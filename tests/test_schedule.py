@@ -108,7 +108,7 @@ def test_without_stagger_a_turn_is_everybodys_or_nobodys():
         ({"epochs": 0}, InvalidValue, "`epochs` must be at least 1. Found 0"),
         ({"epochs": MAX_EPOCHS + 1}, InvalidValue, "`epochs` must be at most 65,534. Found 65535"),
         ({"epochs": 2.0}, InvalidType, "`epochs` must be a whole number. Found 2.0"),
-        ({"warmup": 0}, InvalidValue, "`warmup` must be at least 1. Found 0. Nothing is known"),
+        ({"warmup": 0}, InvalidValue, "`warmup` must be at least 1. Found 0. No scores are known"),
         ({"warmup": None}, InvalidType, "`warmup` must be a whole number"),
         (
             {"readmit_every": 0},

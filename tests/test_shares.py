@@ -3,7 +3,7 @@
 import pytest
 from scipy.stats import fisher_exact
 
-from fallow.arrays.shares import chance_of_as_many, error_of_share
+from fallow.arrays.shares import error_of_share, fisher_p_value
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from fallow.arrays.shares import chance_of_as_many, error_of_share
 def test_it_is_the_tail_of_fishers_test(counts):
     hits, size, other, rest = counts
     expected = fisher_exact([[hits, size - hits], [other, rest - other]], alternative="greater").pvalue
-    assert chance_of_as_many(*counts) == pytest.approx(expected, rel=1e-9)
+    assert fisher_p_value(*counts) == pytest.approx(expected, rel=1e-9)
 
 
 def test_all_right_of_a_few_is_not_sure():

@@ -313,7 +313,9 @@ def test_what_score_batch_returns_is_checked_and_an_error_stores_nothing():
     sub = with_outliers(readmit_every=2)
     sub.record(torch.arange(4, N), OUTLYING[4:])
     before = sub.scores
-    with pytest.raises(InvalidValue, match=r"score_batch returns must have one value a sample, \(4,\)"):
+    with pytest.raises(
+        InvalidValue, match=r"the scores of score_batch must have one value per sample, \(4,\)"
+    ):
         sub.remeasure(range(N), lambda index, batch: torch.ones(3))
     with pytest.raises(ZeroDivisionError):
         sub.remeasure(range(N), lambda index, batch: 1 / 0)

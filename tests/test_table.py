@@ -46,7 +46,7 @@ def test_scores_of_an_epoch_are_averaged_whatever_their_order_and_chunks(news, c
     for chunk in in_chunks(mixed, cuts):
         write(shuffled, chunk)
     for table in (straight, shuffled):
-        table.settle()
+        table.average_repeats()
     assert np.array_equal(straight.scores, shuffled.scores, equal_nan=True)
     assert np.array_equal(straight.scored_in, shuffled.scored_in)
     assert straight.bad == shuffled.bad == sum(not np.isfinite(s) for _, s in news)
@@ -67,14 +67,14 @@ def test_repeats_carried_over_settle_to_the_same(news, cuts):
     resumed.repeat(*half.repeated())
     write(resumed, parts[-1])
     for table in (whole, resumed):
-        table.settle()
+        table.average_repeats()
     assert np.array_equal(whole.scores, resumed.scores, equal_nan=True)
 
 
 def test_a_sample_recorded_once_keeps_its_score_to_the_bit():
     table, scores = Table(5), np.float32([0.1, 1e-30, 3e38, 0.0, 7])
     table.write(np.arange(5), scores, 0)
-    table.settle()
+    table.average_repeats()
     assert np.array_equal(table.scores, scores)
     assert table.repeated()[0].size == 0
 
@@ -82,7 +82,7 @@ def test_a_sample_recorded_once_keeps_its_score_to_the_bit():
 def test_the_average_does_not_lose_small_scores_beside_large_ones():
     table = Table(1)
     write(table, [(0, 2.0**24), *[(0, 1.0)] * 8])
-    table.settle()
+    table.average_repeats()
     assert table.scores[0] == np.float32((2.0**24 + 8) / 9)
 
 
@@ -92,7 +92,7 @@ def test_scores_that_cancel_average_to_the_same_in_every_order():
         table = Table(1)
         for score in order:
             write(table, [(0, score)])
-        table.settle()
+        table.average_repeats()
         found.add(float(table.scores[0]))
     assert len(found) == 1
 
@@ -115,7 +115,7 @@ def test_a_bad_score_leaves_the_sample_without_one(bad):
     table.begin_epoch()
     write(table, [(0, bad), (1, 4.0), (1, bad), (2, 1.0)], epoch=1)
     assert table.bad == 2
-    table.settle()
+    table.average_repeats()
     assert np.isnan(table.scores).tolist() == [True, True, False]
     assert table.scored_in.tolist() == [2, 2, 2]
 
@@ -126,7 +126,7 @@ def test_no_score_changes_no_score_but_the_sample_was_seen(value):
     write(table, [(0, 1.0)])
     table.begin_epoch()
     write(table, [(0, value), (1, value)], epoch=1)
-    table.settle()
+    table.average_repeats()
     assert table.scores[0] == 1.0
     assert np.isnan(table.scores[1])
     assert table.scored_in.tolist() == [1, 0]
@@ -145,7 +145,7 @@ def test_what_is_a_score_though_it_lies_near_no_score(value):
 def test_a_no_score_beside_a_score_does_not_enter_the_average():
     table = Table(1)
     write(table, [(0, NO_SCORE), (0, 4.0), (0, NO_SCORE), (0, 2.0)])
-    table.settle()
+    table.average_repeats()
     assert table.scores[0] == 3.0
 
 
@@ -165,7 +165,7 @@ def test_indices_beyond_those_a_float_can_hold():
     table = Table(n)
     index = np.array([2**24 - 1, 2**24, 2**24 + 1, 2**24 + 3, n - 1, 2**24 + 1], np.int64)
     table.write(index, np.float32([1, 2, 3, 4, 5, 7]), 0)
-    table.settle()
+    table.average_repeats()
     assert np.flatnonzero(table.scored_in).tolist() == sorted(set(index.tolist()))
     assert table.scores[2**24 - 1 :].tolist()[:3] == [1, 2, 5]
     assert table.scores[[2**24 + 3, n - 1]].tolist() == [4, 5]

@@ -74,7 +74,7 @@ def test_parts_that_do_not_fit(tmp_path, change):
 
 def test_damage_is_found(tmp_path):
     path = tmp_path / "shown.safetensors"
-    with pytest.raises(DamagedData, match="must be there"):
+    with pytest.raises(DamagedData, match="must exist"):
         ThumbnailsFile.read(path)
     whole = some(3, texts=True).dump()
     draw = np.random.default_rng(0)

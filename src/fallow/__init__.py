@@ -1,14 +1,14 @@
 """Train on what still surprises the network.
 
-While a network trains, fallow measures how much each training sample still surprises it, leaves out of the
-following epochs the samples that no longer teach it anything (and, if asked, those that look like
-outliers or wrong labels), and brings them back on a schedule so that they are measured again.
+While a network trains, fallow measures how much each training sample still surprises it. Samples that no
+longer teach it anything (and, if asked, those that look like outliers or wrong labels) are left out of the
+following epochs. They come back on a schedule, so that they are measured again.
 
 More policies, scores and densities are in :mod:`fallow.policies`, :mod:`fallow.scores` and
-:mod:`fallow.densities`. Names are imported when they are first used, so ``import fallow`` loads no torch.
+:mod:`fallow.densities`. Names are imported on first use, so ``import fallow`` loads no torch.
 """
 
-from . import import_path as import_path  # first of all: it decides where all others come from
+from . import import_path as import_path  # must be first: it removes run folders from the import path
 
 # isort: split
 import warnings
@@ -72,7 +72,7 @@ _MOVED = {
     ],
     "step_rules": ["SelectiveBackprop"],
 }  # fmt: skip
-"""Names that stood here in version 0.1, and where they are now."""
+"""Names that were exported here in version 0.1, by their new module."""
 _ROOMS = (
     "activations",
     "comparison",
@@ -89,7 +89,7 @@ _ROOMS = (
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _NEW_HOME = {name: home for home, names in _MOVED.items() for name in names}
 _LEFT = dict.fromkeys(("ClassGaussian", "Flow", "NearestNeighbours"), "densities")
-"""Names of earlier versions: their room says what to use instead."""
+"""Removed densities: the module raises an error that says what to use instead."""
 
 __all__ = sorted(_HOME)
 
@@ -102,7 +102,7 @@ def __getattr__(name: str) -> Any:
     if name in _NEW_HOME:
         home = f"fallow.{_NEW_HOME[name]}"
         warnings.warn(
-            f"fallow.{name} is {home}.{name} now, and leaves the front in the next version.",
+            f"fallow.{name} is now {home}.{name}; the old name will be removed in the next version.",
             DeprecationWarning,
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""``python -m fallow``, for torchrun and for machines without scripts on the path."""
+"""``python -m fallow``: for torchrun, and for machines whose PATH lacks the script."""
 
 import sys
 

@@ -17,35 +17,35 @@ from .spelling import one_line
 
 
 class FallowError(Exception):
-    """An error that a user can mend; its text says how."""
+    """An error that the user can fix; its message says how."""
 
 
 class InvalidValue(FallowError, ValueError):
-    """A value is outside what the rule in the message allows."""
+    """A value breaks the rule in the message."""
 
 
 class InvalidType(FallowError, TypeError):
-    """A value is of a kind that the call cannot take."""
+    """A value has the wrong type."""
 
 
 class WrongState(FallowError, RuntimeError):
-    """The call came at a moment when it cannot be carried out."""
+    """The call is not possible in the present state."""
 
 
 class DamagedData(InvalidValue):
-    """A file is missing, cut short, or holds something else than its name says."""
+    """A file is missing, truncated, or not what its name says."""
 
 
 class NotWritten(FallowError, RuntimeError):
-    """A file could not be written; what was there is still there."""
+    """A file could not be written; the previous file is unchanged."""
 
 
 for _error in (FallowError, InvalidValue, InvalidType, WrongState, DamagedData, NotWritten):
-    _error.__module__ = "fallow"  # where users import them from, so that tracebacks say so
+    _error.__module__ = "fallow"  # tracebacks then name the module that users import from
 
 
 def sentence(rule: str, found: Any, step: str) -> str:
-    """Return ``rule``, the value found and the next step as one message on one line."""
+    """Return the rule, the value found and the next step as one line."""
     return one_line(f"{rule} Found {str(found).removesuffix('.')}. {step}".strip())
 
 
@@ -55,7 +55,7 @@ def invalid(rule: str, found: Any, step: str = "") -> InvalidValue:
 
 
 def damaged(rule: str, found: Any, step: str = "") -> DamagedData:
-    """Return the error for a file that cannot be what it should be."""
+    """Return the error for a file that breaks ``rule``."""
     return DamagedData(sentence(rule, found, step))
 
 
@@ -64,28 +64,28 @@ def invalid_type(rule: str, found: Any, step: str = "") -> InvalidType:
     return InvalidType(sentence(rule, found, step))
 
 
-def wrong_state(what: str, step: str) -> WrongState:
+def wrong_state(problem: str, step: str) -> WrongState:
     """Return the error for a call at the wrong moment."""
-    return WrongState(f"{what} {step}")
+    return WrongState(f"{problem} {step}")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidValue:
-    """Return the error for a name that is not in ``known``, with the nearest one.
+    """Return the error for a name that is not in ``known``, with the closest match.
 
     >>> print(unknown_name("policy", "treshold", ["threshold", "soft"]))
     Unknown policy. Found 'treshold'. Did you mean 'threshold'? Known: soft, threshold.
     """
     names = sorted(known)
-    spelled_small = {each.lower(): each for each in names}
-    near = get_close_matches(name.lower(), spelled_small, n=1, cutoff=0.5)
-    guess = f"Did you mean '{spelled_small[near[0]]}'? " if near else ""
+    by_lower = {each.lower(): each for each in names}
+    matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    guess = f"Did you mean '{by_lower[matches[0]]}'? " if matches else ""
     return invalid(f"Unknown {kind}.", repr(name), f"{guess}Known: {', '.join(names)}.")
 
 
 def check_integer(name: str, value: Any, low: int, step: str = "") -> int:
-    """Return ``value`` as an int when it is a whole number of at least ``low``."""
+    """Return ``value`` as an int if it is a whole number of at least ``low``."""
     rule = f"`{name}` must be a whole number."
-    if isinstance(value, bool):
+    if isinstance(value, bool):  # Python's bool is an int
         raise invalid_type(rule, value, step)
     try:
         number = index(value)
@@ -97,7 +97,7 @@ def check_integer(name: str, value: Any, low: int, step: str = "") -> int:
 
 
 def check_number(name: str, value: Any, low: float, step: str = "") -> float:
-    """Return ``value`` as a float when it is a finite number of at least ``low``."""
+    """Return ``value`` as a float if it is a finite number of at least ``low``."""
     rule = f"`{name}` must be a number of at least {low:g}."
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise invalid_type(rule, repr(value), step)
@@ -107,14 +107,14 @@ def check_number(name: str, value: Any, low: float, step: str = "") -> float:
 
 
 def check_flag(name: str, value: Any, step: str = "") -> bool:
-    """Return ``value`` as a bool if it is one: the text "no" is true."""
-    if type(value).__name__ not in ("bool", "bool_"):  # numpy's too, which may not be loaded
+    """Return ``value`` as a bool if it is one. Truthiness is not enough: the text "no" is true."""
+    if type(value).__name__ not in ("bool", "bool_"):  # by name, so that numpy is not imported here
         raise invalid_type(f"`{name}` must be True or False.", repr(value), step)
     return bool(value)
 
 
 def check_share(name: str, value: Any, *, closed: bool, step: str = "") -> float:
-    """Return ``value`` as a float in [0, 1), or in [0, 1] where ``closed``."""
+    """Return ``value`` as a float in [0, 1), or in [0, 1] if ``closed``."""
     rule = f"`{name}` must be in [0, 1{']' if closed else ')'}."
     if isinstance(value, bool | str | bytes):
         raise invalid_type(rule, repr(value), step)
@@ -127,6 +127,6 @@ def check_share(name: str, value: Any, *, closed: bool, step: str = "") -> float
     return share
 
 
-def missing_extra(what: str, package: str, extra: str = "all") -> ModuleNotFoundError:
-    """Return the error for a package that an optional part needs."""
-    return ModuleNotFoundError(f'{what} needs {package}. Run `pip install "fallow[{extra}]"`.')
+def missing_extra(feature: str, package: str, extra: str = "all") -> ModuleNotFoundError:
+    """Return the error for an optional package that ``feature`` needs."""
+    return ModuleNotFoundError(f'{feature} needs {package}. Run `pip install "fallow[{extra}]"`.')

@@ -1,1 +1,1 @@
-"""Arithmetic on whole arrays of samples: keyed randomness, selection, bits, checksums, ranks."""
+"""Arithmetic on arrays of samples: keyed randomness, selection, bitsets, checksums, collectives."""

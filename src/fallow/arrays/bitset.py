@@ -1,8 +1,7 @@
 """A set of samples as one bit each, with rank and select.
 
-``select(r)`` is the r-th member. With it a permutation of ``range(len(set))`` becomes an order of the
-members without a list of N indices: N/8 bytes of bits and N/16 bytes of directory (plus 4 bytes for each
-64 members).
+``select(r)`` is the r-th member. It turns a permutation of ``range(len(set))`` into an order of the members
+without a list of N indices. Memory: N/8 bytes of bits, N/16 bytes of directory, 4 bytes per 64 members.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ _ONES = np.uint64(0x0101010101010101)
 _HIGHS = np.uint64(0x8080808080808080)
 _STEPS = 6
 LISTED = 1 << 22
-"""A set of up to so many members is kept as a list too: 16 MB at most, and a look-up beats a select."""
+"""Sets of up to this many members also keep a list (at most 16 MB): a look-up is faster than a select."""
 
 
 def _bit_of_rank() -> NDArray[np.uint8]:
-    """Return the table ``[rank * 256 + byte] -> position of that set bit in the byte``."""
+    """Return a table: ``[rank * 256 + byte]`` is the position of the ``rank``-th set bit of the byte."""
     bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
     table = np.zeros((8, 256), np.uint8)
     byte, position = np.nonzero(bits)
@@ -35,7 +34,7 @@ _BIT_OF_RANK = _bit_of_rank()
 
 
 class Bitset:
-    """The members of ``range(n)`` that a mask names.
+    """The subset of ``range(n)`` given by a mask.
 
     Args:
         mask: bool ``(n,)``.
@@ -71,15 +70,15 @@ class Bitset:
         return self._words.view(np.uint8)[: -(-self.n // 8)].copy()
 
     def mask(self) -> NDArray[np.bool_]:
-        """Return the set as a mask: bool ``(n,)``."""
+        """Return the set as a bool mask ``(n,)``."""
         return unpack(self._words.view(np.uint8), self.n)
 
     def select(self, rank: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return the member of each rank: ``(K,)`` ranks below ``len(self)`` -> int64 ``(K,)``.
 
-        A set of up to ``LISTED`` members keeps a list of them. In a larger one a directory names the word
-        of every 64th member; from there a few steps forward find the word of the rank, or a binary
-        search where members are sparse; then one word is searched.
+        Sets of up to ``LISTED`` members look it up in a list. Larger ones have a directory of the word of
+        every 64th member. A few steps from there lead to the word of the rank, or a binary search if
+        members are sparse; then that word is searched.
 
         References:
             Broadword Implementation of Rank/Select Queries (Vigna, 2008)
@@ -109,6 +108,7 @@ def unpack(packed: NDArray[np.uint8], n: int) -> NDArray[np.bool_]:
 
 def _select_in_word(word: UInt64, rank: UInt64) -> NDArray[np.int64]:
     """Return the position of the ``rank``-th set bit of each word, from 0."""
+    # Vigna's algorithm 2: sideways addition gives the number of set bits up to each byte, eight at a time.
     pairs = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
     fours = (pairs & np.uint64(0x3333333333333333)) + (
         (pairs >> np.uint64(2)) & np.uint64(0x3333333333333333)
@@ -120,5 +120,5 @@ def _select_in_word(word: UInt64, rank: UInt64) -> NDArray[np.int64]:
     left = rank - (((up_to << np.uint64(8)) >> shift) & np.uint64(0xFF))
     byte = (word >> shift) & np.uint64(0xFF)
     shift += _BIT_OF_RANK[(left << np.uint64(8)) | byte]
-    found: NDArray[np.int64] = shift.view(np.int64)
-    return found
+    position: NDArray[np.int64] = shift.view(np.int64)
+    return position

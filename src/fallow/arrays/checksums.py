@@ -1,4 +1,4 @@
-"""Checksums of samples, by which they are known wherever they stand."""
+"""Checksums that identify samples independently of their position."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 
 def row_checksums(rows: NDArray[np.generic]) -> NDArray[np.uint64]:
-    """Return a 64-bit checksum (BLAKE2b) of the bytes of each row: ``(N, ...) -> (N,)``."""
+    """Return the 64-bit BLAKE2b checksum of each row of an array: ``(N, ...) -> (N,)``."""
     flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
     return checksums(row.data for row in flat)
 
 
 def checksums(rows: Iterable[bytes | memoryview]) -> NDArray[np.uint64]:
-    """Return a 64-bit checksum (BLAKE2b) of each row of bytes: ``(N,)``."""
+    """Return the 64-bit BLAKE2b checksum of each item: ``(N,)``."""
     digests = b"".join(blake2b(row, digest_size=8).digest() for row in rows)
     return np.frombuffer(digests, "<u8").astype(np.uint64)

@@ -1,4 +1,4 @@
-"""Draws by a key: for a while torch, numpy and Python draw what the key says, and then go on as before."""
+"""Seed torch's, numpy's and Python's global generators by a key for a while, then restore them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
-_swap: Any = np.random  # its stubs lack two functions
-_LENT = np.random.MT19937(0)
-"""Lent to numpy's global functions for a while; making one each time would take longer than all else here."""
-_OURS = np.random.RandomState(_LENT)
+_numpy: Any = np.random  # numpy's stubs lack get_bit_generator and set_bit_generator
+_BITS = np.random.MT19937(0)
+"""Bit generator for numpy's global functions inside a block. Making one takes longer than seeding it."""
+_KEYED = np.random.RandomState(_BITS)
 
 
 @contextmanager
 def drawing_by(key: int) -> Iterator[None]:
-    """Let global random functions draw by ``key`` inside the block; after it, as if they had not been called.
+    """Seed the global generators by ``key`` inside the block, and restore their states after it.
 
-    A dataset that augments its samples so draws the same for the same batch: with any number of workers,
-    whatever they have done before, and in a training that was stopped and goes on. Only the second normal of
-    a pair, which numpy's old functions draw ahead, is forgotten at both ends. Blocks do not nest.
+    A dataset that augments its samples then draws the same for the same batch: with any number of workers,
+    whatever they drew before, and after a resume. numpy's legacy functions draw normals in pairs; a pending
+    second one is dropped on entry and on exit. Blocks do not nest.
 
     Args:
         key: 64 bits, best made by :func:`fallow.arrays.keyed.mix`.
@@ -35,14 +35,16 @@ def drawing_by(key: int) -> Iterator[None]:
         True
     """
     generator = torch.default_generator
-    theirs = generator.get_state(), _swap.get_bit_generator(), random.getstate()
+    torch_state = generator.get_state()
+    numpy_bits = _numpy.get_bit_generator()
+    python_state = random.getstate()
     generator.set_state(torch.Generator().manual_seed(key & (1 << 63) - 1).get_state())
-    _OURS.seed([key >> 32 & 0xFFFFFFFF, key & 0xFFFFFFFF])
-    _swap.set_bit_generator(_LENT)
+    _KEYED.seed([key >> 32 & 0xFFFFFFFF, key & 0xFFFFFFFF])
+    _numpy.set_bit_generator(_BITS)
     random.setstate(random.Random(key).getstate())
     try:
         yield
     finally:
-        generator.set_state(theirs[0])
-        _swap.set_bit_generator(theirs[1])
-        random.setstate(theirs[2])
+        generator.set_state(torch_state)
+        _numpy.set_bit_generator(numpy_bits)
+        random.setstate(python_state)

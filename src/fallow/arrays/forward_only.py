@@ -1,4 +1,4 @@
-"""Measuring without training: no gradients, no running statistics moved, no random numbers used up."""
+"""Forward passes without side effects: on gradients, on running statistics, on random generators."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 @contextmanager
 def forward_only() -> Iterator[None]:
-    """Run forward passes that leave no trace in the modules they go through.
+    """Run forward passes that leave the modules unchanged.
 
-    A module keeps its mode, so that scores of a network in training mode compare with those of
-    training. The buffers of every module that is called (running means and variances, their counters) are
-    put back at the end, and so are the states of torch's random number generators.
+    A module keeps its mode, so that scores measured in training mode compare with those of training. The
+    buffers of every module that is called (running means and variances, their counters) are restored at the
+    end, and so are the states of torch's random number generators.
 
     Example:
         >>> norm = nn.BatchNorm1d(3)
@@ -27,12 +27,12 @@ def forward_only() -> Iterator[None]:
         [0.0, 0.0, 0.0]
     """
     values: dict[Tensor, Tensor] = {}
-    places: dict[nn.Module, dict[str, Tensor]] = {}
+    buffers: dict[nn.Module, dict[str, Tensor]] = {}
 
     def remember(module: nn.Module, _: Any) -> None:
-        if module not in places:
+        if module not in buffers:
             for part in module.modules():
-                places.setdefault(part, _buffers(part))
+                buffers.setdefault(part, _buffers(part))
                 for buffer in part.buffers(recurse=False):
                     values.setdefault(buffer, buffer.clone())
 
@@ -44,7 +44,8 @@ def forward_only() -> Iterator[None]:
     finally:
         hook.remove()
         with torch.no_grad():
-            for module, before in places.items():
+            # A module may have replaced a buffer by another tensor: restore the object, then its values.
+            for module, before in buffers.items():
                 now = _buffers(module)
                 for name in before.keys() | now.keys():
                     if now.get(name) is not before.get(name):
@@ -54,5 +55,4 @@ def forward_only() -> Iterator[None]:
 
 
 def _buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's own buffers by name, without those that are None."""
     return dict(module.named_buffers(recurse=False, remove_duplicate=False))

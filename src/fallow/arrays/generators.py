@@ -1,4 +1,4 @@
-"""The states of all global random number generators of a process, taken and put back."""
+"""Save and restore the states of a process's global random number generators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def generator_states() -> dict[str, Any]:
-    """Return the states of torch's (of the CPU, and of this process's GPU), numpy's and Python's."""
+    """Return the states of the generators of torch (CPU and current GPU), numpy and Python."""
     kind, words, place, has_normal, normal = np.random.get_state(legacy=True)  # noqa: NPY002 - others draw there
     return {
         "torch": torch.get_rng_state(),
@@ -21,7 +21,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def put_back(states: dict[str, Any]) -> None:
-    """Let the generators go on from there; that of a GPU only where there is one."""
+    """Restore the states that :func:`generator_states` returned; the GPU's only if there is a GPU."""
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

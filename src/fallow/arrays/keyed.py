@@ -1,7 +1,7 @@
 """Random numbers and permutations that are pure functions of a key and a position.
 
-Nothing here has a state: the same key and the same position give the same value in any process, in any
-order of calls and for any number of ranks. So nothing has to be saved, and nothing can drift.
+They have no state: the same key and position give the same value in any process, in any order of calls and
+for any number of ranks. So nothing has to be saved or kept in step.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ UInt64: TypeAlias = NDArray[np.uint64]
 
 ROUNDS, SMALL, SMALL_ROUNDS = 6, 1 << 14, 16
 TABLE = 1 << 17
-"""Round functions of up to so many values are tabulated: 17 billion positions, a megabyte a round."""
+"""Round functions of up to this many values are tabulated: 17 billion positions, 1 MB per round."""
 
 _MASK = (1 << 64) - 1
 
 
 def mix(*words: int) -> int:
-    """Return one 64-bit key made of integers (the finaliser of SplitMix64, chained).
+    """Combine integers into one 64-bit key by chaining the finaliser of SplitMix64.
 
     References:
         Fast splittable pseudorandom number generators (Steele, Lea and Flood, 2014)
@@ -71,21 +71,21 @@ def uniform(key: int, start: int, stop: int) -> NDArray[np.float32]:
 
 
 class Permutation:
-    r"""A keyed permutation of ``range(n)``, evaluated where it is asked for.
+    r"""A keyed permutation of ``range(n)``, evaluated lazily.
 
-    A position is written as a pair on an :math:`a \times b` grid with :math:`a b \ge n`, and a Feistel
-    network over the two coordinates shuffles the grid:
+    A position is a pair on an :math:`a \times b` grid with :math:`a b \ge n`. A Feistel network over the
+    two coordinates shuffles the grid:
     :math:`(l, r) \mapsto ((l + F_k(r)) \bmod a,\; r)` and the same for :math:`r`, in turn. A result
-    outside ``range(n)`` walks on along its cycle until it falls inside, which for
-    :math:`a b - n < a` nearly never happens. Time is O(1) a position; memory is the round functions,
-    tabulated, of :math:`\sqrt n` values each. A small grid takes more rounds before neighbours part
-    company: ``SMALL_ROUNDS`` up to ``SMALL``, ``ROUNDS`` above.
+    outside ``range(n)`` follows its cycle until it falls inside, which is rare since
+    :math:`a b - n < a`. Time is O(1) per position; memory is one table of :math:`\sqrt n` values per
+    round. A small grid needs more rounds to separate neighbours: ``SMALL_ROUNDS`` up to ``SMALL``
+    positions, ``ROUNDS`` above.
 
     References:
         Ciphers with Arbitrary Finite Domains (Black and Rogaway, 2002)
 
     Args:
-        n: how many positions, from 0 to 2^62.
+        n: the number of positions, from 0 to 2^62.
         key: any integer, best made by :func:`mix`.
 
     Example:
@@ -107,7 +107,7 @@ class Permutation:
             ]
 
     def __call__(self, position: NDArray[np.integer]) -> UInt64:
-        """Return where each position goes: ``(K,) -> (K,)`` uint64, all below ``n``."""
+        """Return the image of each position: ``(K,) -> (K,)`` uint64, all below ``n``."""
         image = self._grid(position.astype(np.uint64))
         outside = np.flatnonzero(image >= np.uint64(self.n))
         while outside.size:
@@ -120,7 +120,8 @@ class Permutation:
         row = position // columns
         at = [position - row * columns, row]
         for turn, key in enumerate(self._keys):
-            moved, fixed = turn % 2, 1 - turn % 2
+            moved = turn % 2
+            fixed = 1 - moved
             size = np.uint64(self._sides[moved])
             if self._tables is None:
                 step = _steps(at[fixed], key, self._sides[moved])

@@ -1,8 +1,8 @@
-"""Which are the k smallest of N values, exactly, without sorting and without a second array of N values.
+"""Select the k smallest of N values exactly, without sorting and without a second array of N values.
 
-A float32 read as an unsigned integer keeps its order (after a flip for the sign), so two passes of
-counting, first by its high and then by its low 16 bits, find the k-th value. Values come in blocks
-from a function of the position: they may be computed there and need not be stored.
+The bits of a float32, read as an unsigned integer, keep its order (after a flip for the sign). So two
+counting passes, by the high and then by the low 16 bits, find the k-th value. A function of the position
+returns the values in blocks, so they can be computed on the fly.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values: TypeAlias = Callable[[int, int], NDArray[np.float32]]
-"""``values(start, stop) -> (stop - start,)``; NaN takes no part."""
+"""``values(start, stop) -> (stop - start,)``; NaN is skipped."""
 
 BLOCK = 1 << 18
 HELD = 1 << 22
-"""Up to so many values are computed once and held, 16 MB at most; more are computed anew in each pass."""
+"""Up to this many values (16 MB) are computed once and held; more are computed again in each pass."""
 
 _LOW = np.uint32(0xFFFF)
 
@@ -30,8 +30,8 @@ def blocks(n: int, size: int = BLOCK) -> Iterator[tuple[int, int]]:
 
 
 def _ordered(values: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Return integers in the order of the values; -0 counts as 0 and NaN gives the largest."""
-    values = values + np.float32(0)
+    """Return integers in the order of the values; NaN gives the largest."""
+    values = values + np.float32(0)  # turns -0 into 0, which has other bits
     negative = (values.view(np.int32) >> np.int32(31)).view(np.uint32)
     ordered = values.view(np.uint32) ^ (negative | np.uint32(0x80000000))
     np.copyto(ordered, np.uint32(0xFFFFFFFF), where=values != values)
@@ -39,7 +39,7 @@ def _ordered(values: NDArray[np.float32]) -> NDArray[np.uint32]:
 
 
 def _reader(values: Values, n: int) -> Callable[[], Iterable[tuple[int, NDArray[np.uint32]]]]:
-    """Return what gives ``(start, ordered block)`` over and over; up to ``HELD`` values are held."""
+    """Return a function that yields ``(start, ordered block)`` in each pass."""
 
     def read() -> Iterator[tuple[int, NDArray[np.uint32]]]:
         for start, stop in blocks(n):
@@ -50,13 +50,12 @@ def _reader(values: Values, n: int) -> Callable[[], Iterable[tuple[int, NDArray[
 
 
 def _value(ordered: int) -> float:
-    """Return the float32 whose ordered integer this is."""
     bits = ordered ^ (0x80000000 if ordered & 0x80000000 else 0xFFFFFFFF)
     return float(np.array(bits, np.uint32).view(np.float32))
 
 
 def _cut(read: Callable[[], Iterable[tuple[int, NDArray[np.uint32]]]], count: int) -> tuple[int, int]:
-    """Return the ``count``-th smallest as an ordered integer, and how many values lie below it."""
+    """Return the ``count``-th smallest as an ordered integer, and the number of values below it."""
     high = np.zeros(1 << 16, np.int64)
     for _, ordered in read():
         high += np.bincount(ordered >> np.uint32(16), minlength=1 << 16)
@@ -87,10 +86,9 @@ def smallest(values: Values, n: int, count: int, ties: Values | None = None) -> 
 
     Args:
         values: the values by position. NaN is never chosen.
-        n: how many positions.
+        n: the number of positions.
         count: how many to choose, at most the number of values that are not NaN.
-        ties: of values equal to the last chosen, take those for which this is smallest; by default the
-            first.
+        ties: breaks ties at the last value chosen, the smallest first; by default the lowest positions.
 
     >>> v = np.array([3.0, 1.0, 2.0, 1.0], np.float32)
     >>> smallest(lambda a, b: v[a:b], 4, 2).tolist()

@@ -1,4 +1,4 @@
-"""Images scaled down for a report."""
+"""Scale images down for a report."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ SIDE = 96
 
 
 def thumbnails(images: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return pictures for a report: means over whole squares of pixels if they are too large.
+    """Return small images: means over squares of pixels if a side is longer than 96.
 
     Args:
-        images: ``(K, C, H, W)``, C 1, 3 or 4 (the fourth is left out); uint8, or floats in [0, 1].
+        images: ``(K, C, H, W)``, C 1, 3 or 4 (alpha is dropped); uint8, or floats in [0, 1].
 
     Returns:
         uint8 ``(K, h, w, C)``, no side longer than 96.
 
     Raises:
-        InvalidValue: for another shape or kind.
+        InvalidValue: if shape or dtype is another one.
 
     Example:
         >>> thumbnails(np.zeros((2, 3, 200, 100), np.uint8)).shape
@@ -39,9 +39,9 @@ def thumbnails(images: NDArray[Any]) -> NDArray[np.uint8]:
     down, across = (min(factor, side) for side in images.shape[2:])
     height, width = images.shape[2] // down, images.shape[3] // across
     scale = 1.0 if images.dtype == np.uint8 else 255.0
-    made = np.empty((len(images), height, width, images.shape[1]), np.uint8)
-    for place, image in enumerate(images):  # one at a time: K large images as floats need not fit
+    small = np.empty((len(images), height, width, images.shape[1]), np.uint8)
+    for i, image in enumerate(images):  # one at a time: K large images as floats may not fit into memory
         cut = image[:, : height * down, : width * across].astype(np.float32)
         mean = cut.reshape(-1, height, down, width, across).mean((2, 4)) * scale
-        made[place] = np.clip(np.nan_to_num(mean), 0, 255).round().transpose(1, 2, 0)
-    return made
+        small[i] = np.clip(np.nan_to_num(mean), 0, 255).round().transpose(1, 2, 0)
+    return small

@@ -27,7 +27,7 @@ from ..import_path import SETTINGS, run_around, working_folder
 from ..options.checks import check
 from ..options.train_options import TrainOptions
 from ..options.usage_errors import short, unexpected, usage_error
-from ..terminal.streams import complain, open_streams, spelled_streams, spelled_warnings, writing
+from ..terminal.streams import complain, open_streams, spelled_streams, spelled_warnings, stdout_errors
 from ..version import __version__
 from .reading_commands import COMMANDS
 
@@ -140,7 +140,7 @@ def _read(command: str, parsed: Any) -> int:
     """Run a command that reads a run, and writes what it makes of it where ``--out`` says."""
     try:
         code = COMMANDS[command].run(parsed)
-        with writing():
+        with stdout_errors():
             sys.stdout.flush()
         return code
     except BrokenPipeError:  # as before `head`: whoever reads has enough

@@ -1,1 +1,1 @@
-"""The subsampler: which samples are trained on in each epoch, exactly resumable. It knows no files."""
+"""The subsampler and its parts: which samples each epoch trains on, exactly resumable, without files."""

@@ -1,6 +1,6 @@
-"""What an object of settings is, as a state keeps it: its name and the fields that are not as by default.
+"""Descriptions of policies and schedules in a state: the class name and the fields that differ from defaults.
 
-A field that is added later, with a default that changes nothing, leaves older states equal to newer ones.
+So a field that is added later, with a default that changes nothing, leaves older states equal to newer ones.
 """
 
 from __future__ import annotations
@@ -11,45 +11,43 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 NAME = "name"
-_LONGEST = 10_000
-"""Characters of an older description that are read, at most."""
+_MAX_CHARACTERS = 10_000
+"""Longer descriptions of older states are not parsed."""
 
 
 def describe(settings: Any) -> dict[str, Any] | str:
-    """Return the name of a dataclass and its fields that differ from their defaults, as plain values.
+    """Return the class name of a dataclass and the fields that differ from their defaults, as plain values.
 
-    An object that is no dataclass, or that has a field of another kind, is described by its ``repr``, or by
-    its name if it has no ``repr`` of its own.
+    Objects that are not dataclasses, or have fields that are not plain, are described by their ``repr``, or
+    by their class name if they define none.
 
     >>> from fallow import Fraction
     >>> describe(Fraction(0.5)), describe(Fraction(0.25, exponent=0.5))
     ({'name': 'Fraction', 'fraction': 0.5}, {'name': 'Fraction', 'fraction': 0.25, 'exponent': 0.5})
     """
     if not is_dataclass(settings):
-        # The repr of object says where the object lies, and no more.
+        # object.__repr__ shows only the address, which differs in every process.
         own = any("__repr__" in vars(kind) for kind in type(settings).__mro__[:-1])
         return repr(settings) if own else {NAME: type(settings).__qualname__}
-    found: dict[str, Any] = {NAME: type(settings).__qualname__}
+    description: dict[str, Any] = {NAME: type(settings).__qualname__}
     for field in fields(settings):
         value = _plain(getattr(settings, field.name))
         if value is MISSING or field.name == NAME:
             return repr(settings)
         if field.default is MISSING or value != _plain(field.default):
-            found[field.name] = value
-    return found
+            description[field.name] = value
+    return description
 
 
 def same(saved: Any, settings: Any) -> bool:
-    """Return whether what a state holds describes ``settings``; states of before hold their ``repr``."""
+    """Return whether the description in a state is that of ``settings``; older states hold a ``repr``."""
     now = describe(settings)
     if saved == now or saved == repr(settings):
         return True
-    if not isinstance(saved, str) or not isinstance(now, dict):
+    if not isinstance(saved, str) or not isinstance(now, dict) or not is_dataclass(settings):
         return False
     before = _parsed(saved)
     if before is None or before.pop(NAME) != now[NAME]:
-        return False
-    if not is_dataclass(settings):
         return False
     defaults = {field.name: _plain(field.default) for field in fields(settings)}
     for name, default in defaults.items():
@@ -58,10 +56,10 @@ def same(saved: Any, settings: Any) -> bool:
     return before == {name: value for name, value in now.items() if name != NAME}
 
 
-def shown(description: Any) -> str:
-    """Return a description as code that makes the object.
+def as_code(description: Any) -> str:
+    """Return a description as Python code that makes the object.
 
-    >>> shown({"name": "Fraction", "fraction": 0.5})
+    >>> as_code({"name": "Fraction", "fraction": 0.5})
     'Fraction(fraction=0.5)'
     """
     if not isinstance(description, Mapping):
@@ -71,7 +69,7 @@ def shown(description: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a number, text or None, or a list of them for a sequence; ``MISSING`` for anything else."""
+    """Return ``value`` if it is plain, a list for a sequence of plain values, and ``MISSING`` otherwise."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -81,14 +79,14 @@ def _plain(value: Any) -> Any:
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
-    """Return the name and the fields in the ``repr`` of a dataclass; None for another text."""
-    if len(text) > _LONGEST:
+    """Return the name and the fields in the ``repr`` of a dataclass; None for any other text."""
+    if len(text) > _MAX_CHARACTERS:
         return None
     try:
         call = ast.parse(text, mode="eval").body
         if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
             return None
-        values = {str(word.arg): _plain(ast.literal_eval(word.value)) for word in call.keywords}
+        values = {str(each.arg): _plain(ast.literal_eval(each.value)) for each in call.keywords}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return None
     return {NAME: call.func.id, **values}

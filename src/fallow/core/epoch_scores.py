@@ -1,4 +1,4 @@
-"""The scores of an epoch: as they are recorded, batch by batch, and on their way into the table."""
+"""The scores of an epoch, from the recorded batches to the table."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PAGE = 1 << 16
 
 
 class Pages:
-    """Pairs of index and value as they were recorded: indices on the host, values on their device.
+    """A buffer of recorded pairs: indices on the host, values on their device.
 
-    A value stays on its device until it is read, so recording never waits for the device.
+    Values stay on their device until they are read, so recording never waits for the device.
 
     Args:
-        n: how many samples; indices need 4 bytes below 2^31.
-        dtype: of the values.
+        n: the number of samples; below 2^31, indices take 4 bytes.
+        dtype: the type of the values.
     """
 
     def __init__(self, n: int, dtype: torch.dtype = torch.float32) -> None:
@@ -38,20 +38,19 @@ class Pages:
         self._at = 0
 
     def append(self, index: NDArray[np.int64], values: Tensor) -> None:
-        """Take down one batch: one copy on the device of the values, and no waiting for it."""
+        """Add one batch: one copy on the device of the values, without waiting for it."""
         count = index.size
         if self._at + count > self._index.size or self._values.device != values.device:
-            self._turn(max(PAGE, count), values.device)
+            self._begin_page(max(PAGE, count), values.device)
         page = slice(self._at, self._at + count)
         self._index[page] = index
         if self._host is not None and values.dtype == self._dtype:
-            self._host[page] = values.numpy()
+            self._host[page] = values.numpy()  # numpy's assignment has less overhead than copy_()
         else:
             self._values[page].copy_(values)
         self._at += count
 
-    def _turn(self, size: int, device: torch.device) -> None:
-        """Put the page under way aside and begin a new one."""
+    def _begin_page(self, size: int, device: torch.device) -> None:
         if self._at:
             self._full.append((self._index[: self._at], self._values[: self._at]))
         self._index = np.empty(size, self._index_dtype)
@@ -60,12 +59,12 @@ class Pages:
         self._at = 0
 
     @property
-    def ripe(self) -> bool:
-        """Whether full pages lie on the CPU, where handing them on waits for nothing."""
+    def can_flush(self) -> bool:
+        """Whether full pages are on the CPU, so that draining them waits for nothing."""
         return bool(self._full) and self._full[-1][1].device.type == "cpu"
 
     def drain(self) -> list[tuple[NDArray[np.int64], NDArray[Any]]]:
-        """Hand on and forget everything: indices and values, one copy for each device."""
+        """Remove and return everything: indices and values, by one copy per device."""
         pages = [*self._full, (self._index[: self._at], self._values[: self._at])]
         by_device: dict[torch.device, list[tuple[NDArray[np.integer], Tensor]]] = {}
         for index, values in pages:
@@ -86,19 +85,19 @@ class EpochScores:
     """The table, and the scores of the epoch under way that are not in it yet.
 
     Args:
-        n: how many samples.
-        class_ids: the numbers of the classes that are predicted.
+        n: the number of samples.
+        class_ids: the numbers of the predicted classes.
 
     Attributes:
-        table: what is remembered of every sample.
-        epoch: the epoch under way.
-        recorded: how many samples this rank trained on since the epoch began or was resumed.
-        waiting: how many more it has seen whose gradients wait for an optimizer step.
-        loaded: how many of these came with a state of this rank alone.
-        resumed: the samples that all ranks know to be seen, since the epoch was resumed; or None.
-        shared_repeats: how many of the repeated scores all ranks know.
+        table: the table of all samples.
+        epoch: the number of the epoch under way.
+        recorded: the number of samples that this rank recorded since the epoch began or was resumed.
+        waiting: the number of samples seen whose gradients wait for an optimizer step.
+        loaded: how many of ``recorded`` came with a local state.
+        resumed: a mask of the samples seen before the epoch was resumed, the same on all ranks; or None.
+        shared_repeats: the number of repeated scores that all ranks have.
         measured: whether removed samples were measured in this epoch.
-        seconds: time spent recording in this epoch.
+        seconds: the time spent recording in this epoch.
     """
 
     def __init__(self, n: int, class_ids: ClassIds | None = None) -> None:
@@ -110,7 +109,7 @@ class EpochScores:
         self.begin(0)
 
     def begin(self, epoch: int) -> None:
-        """Open ``epoch``: nothing is recorded in it yet."""
+        """Begin ``epoch``, with nothing recorded."""
         n = len(self.table)
         self._scores, self._predicted = Pages(n), Pages(n, torch.int64)
         self._backward = Pages(n, torch.uint8)
@@ -124,18 +123,18 @@ class EpochScores:
         self._sent: NDArray[np.bool_] | None = None
 
     def resume(self) -> None:
-        """Go on in an epoch whose table was loaded, the same on every rank."""
+        """Resume an epoch whose table was loaded, the same on every rank."""
         self.resumed = self.table.seen != UNSEEN
         self.shared_repeats = self.table.repeated()[0].size
 
     @property
-    def unbegun(self) -> bool:
-        """Whether the epoch's samples may still be changed."""
+    def untouched(self) -> bool:
+        """Whether nothing is recorded yet, so that the epoch's samples may still change."""
         return not self.recorded and not self._waiting and self.resumed is None and not self.measured
 
     @property
     def waiting(self) -> int:
-        """How many samples wait for the optimizer step that their gradients are part of."""
+        """The number of samples whose gradients wait for an optimizer step."""
         return sum(rows.size for rows, *_ in self._waiting)
 
     def record(
@@ -147,31 +146,29 @@ class EpochScores:
         *,
         accumulating: bool = False,
     ) -> None:
-        """Take down the scores of samples that are trained on; no waiting for their device.
+        """Record the scores of a batch, without waiting for their device.
 
-        Where ``backward`` is False, a sample is only measured. While gradients accumulate, a batch is put
-        aside until one comes whose gradients end in an optimizer step.
+        Samples with False in ``backward`` count as measured only. While gradients accumulate, batches are
+        held back until one arrives whose gradients end in an optimizer step.
         """
         if accumulating:
-            if (
-                rows >= len(self.table)
-            ).any():  # a loader's indices are not looked at before they are written
+            # A loader's indices are not checked before they are written, and these are written later.
+            if (rows >= len(self.table)).any():
                 raise IndexError(rows)
-            guess, rule = (None if part is None else part.detach().clone() for part in (predicted, backward))
-            self._waiting.append((rows, scores.detach().clone(), guess, rule))
+            predicted = None if predicted is None else predicted.detach().clone()
+            backward = None if backward is None else backward.detach().clone()
+            self._waiting.append((rows, scores.detach().clone(), predicted, backward))
             return
         self.commit()
-        self._take_down(rows, scores, predicted, backward)
+        self._store(rows, scores, predicted, backward)
 
     def commit(self) -> None:
-        """Take down the batches that were put aside: their gradients have had their step."""
+        """Record the batches that were held back, after the optimizer step of their gradients."""
         waiting, self._waiting = self._waiting, []
         for batch in waiting:
-            self._take_down(*batch)
+            self._store(*batch)
 
-    def _take_down(
-        self, rows: Index, scores: Tensor, predicted: Tensor | None, backward: Tensor | None
-    ) -> None:
+    def _store(self, rows: Index, scores: Tensor, predicted: Tensor | None, backward: Tensor | None) -> None:
         seen = self.table.seen[rows]
         self._scores.append(rows, scores.detach())
         if predicted is not None:
@@ -180,15 +177,15 @@ class EpochScores:
             self._backward.append(rows, backward.to(torch.uint8))
         self.recorded += rows.size - int(np.count_nonzero(seen))
         self.table.seen[rows] = TRAINED
-        if self._scores.ripe:
+        if self._scores.can_flush:
             self.flush()
 
     def predict(self, rows: Index, classes: NDArray[np.integer]) -> None:
-        """Take down predicted classes, by their ids."""
+        """Store predicted class ids in the table."""
         self.table.column(PREDICTED, np.int32)[rows] = self.class_ids.encode(classes) + 1
 
     def measure(self, scored: Pages, predicted: Pages) -> None:
-        """Take down scores that were measured without training, and predicted classes."""
+        """Store scores and predicted classes that were measured without training."""
         self.flush()
         for rows, scores in scored.drain():
             self.table.write(rows, scores, self.epoch, MEASURED)
@@ -197,7 +194,7 @@ class EpochScores:
         self.measured = True
 
     def flush(self) -> None:
-        """Write everything to the table: the only copy from the device."""
+        """Write all recorded values to the table; this is the only copy from the device."""
         for rows, scores in self._scores.drain():
             self.table.write(rows, scores, self.epoch, TRAINED)
         for rows, trained in self._backward.drain():
@@ -206,11 +203,12 @@ class EpochScores:
             self.predict(rows, classes)
 
     def recorded_here(self) -> NDArray[np.bool_] | None:
-        """Return which samples this rank recorded since the epoch began or was resumed, or None."""
+        """Return a mask of this rank's samples recorded since the epoch began or was resumed, or None."""
         if not self.recorded and not self._waiting:
             return None
         self.flush()
         table = self.table
+        # Kept and only measured: in a batch, but not trained on, by a step rule.
         in_steps = (table.seen == MEASURED) & (table.reason == Reason.KEPT)
         done: NDArray[np.bool_] = (table.seen == TRAINED) | in_steps
         for rows, *_ in self._waiting:
@@ -218,30 +216,30 @@ class EpochScores:
         return done if self.resumed is None else np.logical_and(done, ~self.resumed)
 
     def merge(self) -> None:
-        """Gather what every rank recorded; collective, and a second call sends only what is new."""
-        self.flush()  # what waits for its step is not sent
+        """Gather the scores of all ranks. The call is collective; a second one sends only new scores."""
+        self.flush()  # batches that wait for an optimizer step are not sent
         rank, size = rank_and_size()
         if size == 1:
             return
         for other, part in enumerate(gather_rows(*self._rows())):
             if other != rank:
-                self._take(*part)
+                self._add_rank(*part)
         self._sent = self.table.seen != UNSEEN
         self.shared_repeats = self.table.repeated()[0].size
 
-    def settle(self) -> None:
-        """Average the scores of samples that came more than once."""
-        self.table.settle()
+    def average_repeats(self) -> None:
+        """Average the scores of samples that were recorded more than once."""
+        self.table.average_repeats()
         self.shared_repeats = 0
 
     def _rows(self) -> tuple[NDArray[Any], ...]:
-        """Return this rank's news: index, score, how it was seen, and the class predicted."""
+        """Return index, score, kind and predicted class of the samples that other ranks do not have yet."""
         table = self.table
-        news = table.seen != UNSEEN
+        unsent = table.seen != UNSEEN
         for known in (self.resumed, self._sent):
             if known is not None:
-                news &= ~known
-        index = np.flatnonzero(news)
+                unsent &= ~known
+        index = np.flatnonzero(unsent)
         unscored = table.scored_in[index] != self.epoch + 1
         scores = np.where(unscored, np.float32(NO_SCORE), table.scores[index])
         again, scores_again = (part[self.shared_repeats :] for part in table.repeated())
@@ -254,14 +252,13 @@ class EpochScores:
             classes[index] if classes.size else np.zeros(index.size, np.int32),
         )
 
-    def _take(
+    def _add_rank(
         self,
         index: NDArray[Any],
         scores: NDArray[Any],
         kinds: NDArray[Any],
         classes: NDArray[Any],
     ) -> None:
-        """Take over another rank's news."""
         for kind in (TRAINED, MEASURED):
             of_kind = kinds == kind
             self.table.write(index[of_kind], scores[of_kind], self.epoch, kind)
@@ -270,19 +267,19 @@ class EpochScores:
             self.table.column(PREDICTED, np.int32)[index[known]] = classes[known]
 
     def grow(self, count: int) -> None:
-        """Add ``count`` samples at the end, in an epoch that has not begun."""
+        """Add ``count`` samples at the end, in an untouched epoch."""
         self.table.grow(count)
         self.begin(self.epoch)
 
     def renumber(self, class_ids: ClassIds) -> None:
-        """Give the classes that were predicted other numbers."""
+        """Renumber the predicted classes."""
         if PREDICTED in self.table.columns and (class_ids.renumbered or self.class_ids.renumbered):
             column = self.table.columns[PREDICTED]
-            there = column > 0
-            column[there] = class_ids.encode(self.class_ids.decode(column[there] - 1)) + 1
+            known = column > 0
+            column[known] = class_ids.encode(self.class_ids.decode(column[known] - 1)) + 1
         self.class_ids = class_ids
 
     def rearrange(self, origin: Index) -> None:
-        """Give samples other places, in an epoch that has not begun; see :meth:`Table.rearrange`."""
+        """Reorder the samples in an untouched epoch; see :meth:`Table.rearrange`."""
         self.table.rearrange(origin)
         self.begin(self.epoch)

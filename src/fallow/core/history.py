@@ -1,4 +1,4 @@
-"""What happened in each epoch: one bit a sample for *used*, and aggregates."""
+"""The record of each epoch: one bit per sample for *used*, and aggregates."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 EDGES: tuple[float, ...] = (0.0, *(s * 2.0**k for k in range(-20, 6) for s in (1.0, 1.5)), 64.0)
-"""Edges of the histogram of scores: 0, then two steps an octave from 2^-20 to 64; the last bin is open."""
+"""Edges of the histogram of scores: 0, then two per octave from 2^-20 to 64; the last bin is open."""
 
 FORWARD_SHARE = 1 / 3
-"""What a forward pass costs, of a training step: the backward pass takes about twice as long."""
+"""Cost of a forward pass as a share of a training step: a backward pass takes about twice as long."""
 
 _FINE = np.uint32(16)
 
 
 class Aggregates(Struct, frozen=True):
-    """What an epoch's file says beside its arrays; see :class:`fallow.core.history.EpochRecord`."""
+    """The plain values in the file of an epoch; see :class:`fallow.core.history.EpochRecord`."""
 
     epoch: Epoch
     n: Count
@@ -52,25 +52,25 @@ class Aggregates(Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class EpochRecord:
-    """One epoch, as it was.
+    """The record of one epoch.
 
     Attributes:
-        epoch: which, from 0.
-        n: how many samples there were.
-        used_bits: uint8 ``(ceil(there / 8),)``, trained on in this epoch, least significant bit first.
-        backward: how many samples were trained on.
-        forward_only: how many were measured without training.
-        kept: how many were kept; ``learned``, ``outliers``, ``not_drawn``, ``by_hand``: how many were left
-            out, and why.
-        readmitted: how many came back for this epoch.
-        bad: how many scores were not finite.
-        mean_score: over the samples trained on; NaN without a score.
+        epoch: the number of the epoch, from 0.
+        n: the number of samples at that time.
+        used_bits: uint8 ``(ceil(there / 8),)``, samples trained on, least significant bit first.
+        backward: the number of samples trained on.
+        forward_only: the number of samples measured without training.
+        kept: the number of samples kept; ``learned``, ``outliers``, ``not_drawn`` and ``by_hand`` are the
+            numbers of samples left out, by reason.
+        readmitted: the number of samples that came back for this epoch.
+        bad: the number of scores that were not finite.
+        mean_score: the mean over the samples trained on; NaN without a score.
         score_quantiles: at 5, 25, 50, 75 and 95 %, to within 1 %.
         score_histogram: int64, counts between ``EDGES`` and above.
-        record_seconds: time spent inside ``record``.
-        notes: what the policy noted when the epoch was planned: thresholds that it chose, and why.
-        gone: how many of its samples are not there any more, in a training whose data have changed since;
-            counts are of all that it had, ``used_bits`` of those that are there.
+        record_seconds: the time spent inside ``record``.
+        notes: the policy's notes from planning the epoch, such as thresholds that it chose.
+        gone: the number of samples that were removed from the data since. Counts include them, ``used_bits``
+            does not.
     """
 
     epoch: int
@@ -94,11 +94,11 @@ class EpochRecord:
 
     @property
     def there(self) -> int:
-        """How many of the present samples it had: the first ones."""
+        """The number of samples that still exist. They are the first of the present ones."""
         return self.n - self.gone
 
     def renumbered(self, places: NDArray[np.int64] | None) -> EpochRecord:
-        """Return the record with its bits in the present numbering, see :mod:`fallow.core.numbering`."""
+        """Return the record with its bits in the present numbering; see :mod:`fallow.core.numbering`."""
         if places is None:
             return self
         bits = np.packbits(present(unpack(self.used_bits, self.n), places), bitorder="little")
@@ -106,13 +106,13 @@ class EpochRecord:
 
     @property
     def used_mask(self) -> NDArray[np.bool_]:
-        """Which samples were trained on: bool ``(there,)``."""
+        """The samples trained on: bool ``(there,)``."""
         return unpack(self.used_bits, self.there)
 
     @property
     def used(self) -> Tensor:
-        """Which samples were trained on: bool ``(there,)``."""
-        import torch  # reading commands come here without it
+        """The samples trained on: bool ``(there,)``."""
+        import torch  # here, because reading commands use this module without torch
 
         return torch.from_numpy(self.used_mask)
 
@@ -125,15 +125,15 @@ class EpochRecord:
 
     @staticmethod
     def restore(used_bits: NDArray[np.uint8], aggregates: dict[str, Any]) -> EpochRecord:
-        """Return the record that :meth:`aggregates` and its bits describe."""
-        parts = dict(aggregates)
-        parts["score_quantiles"] = tuple(parts["score_quantiles"])
-        parts["score_histogram"] = np.asarray(parts["score_histogram"], np.int64)
-        return EpochRecord(used_bits=used_bits, **parts)
+        """Return the record with the given bits and :meth:`aggregates`."""
+        values = dict(aggregates)
+        values["score_quantiles"] = tuple(values["score_quantiles"])
+        values["score_histogram"] = np.asarray(values["score_histogram"], np.int64)
+        return EpochRecord(used_bits=used_bits, **values)
 
 
 def times_used(history: Sequence[EpochRecord]) -> NDArray[np.int32]:
-    """Return in how many epochs each sample of the last one was trained on: ``(n,)``."""
+    """Return the number of epochs that trained on each sample of the last epoch: ``(n,)``."""
     n = history[-1].there
     times = np.zeros(n, np.int32)
     for record in history:
@@ -143,16 +143,16 @@ def times_used(history: Sequence[EpochRecord]) -> NDArray[np.int32]:
 
 
 def fitted(rows: NDArray[Any], n: int, nothing: Any) -> NDArray[Any]:
-    """Return a value for each of ``n`` samples: ``(m, ...) -> (n, ...)``, ``nothing`` where there is none."""
-    found = np.full((n, *rows.shape[1:]), nothing, rows.dtype)
-    found[: rows.shape[0]] = rows[:n]
-    return found
+    """Cut rows to ``n`` samples, or pad them with ``nothing``: ``(m, ...) -> (n, ...)``."""
+    padded = np.full((n, *rows.shape[1:]), nothing, rows.dtype)
+    padded[: rows.shape[0]] = rows[:n]
+    return padded
 
 
 def describe(
     table: Table, epoch: int, readmitted: int, record_seconds: float, notes: dict[str, float] | None = None
 ) -> EpochRecord:
-    """Return the record of the epoch that ``table`` has just seen."""
+    """Return the record of the epoch that just ended."""
     left_out = int(np.count_nonzero(table.reason))
     by_reason = {r: int(np.count_nonzero(table.reason == r)) if left_out else 0 for r in Reason}
     used = table.seen == TRAINED
@@ -180,9 +180,10 @@ def describe(
 
 
 def _spread(table: Table, epoch: int) -> tuple[float, NDArray[np.int64]]:
-    """Return the mean and a histogram with 128 steps an octave of the scores of the samples trained on.
+    """Return the mean and a fine histogram of the scores of the samples trained on.
 
-    The upper 16 bits of a positive float32 count up with its value; negative scores count as 0.
+    Bins are the upper 16 bits of a float32, which grow with its value: 128 bins per octave. Negative scores
+    count as 0.
     """
     total, fine = 0.0, np.zeros(1 << 16, np.int64)
     for start, stop in blocks(len(table)):
@@ -190,14 +191,13 @@ def _spread(table: Table, epoch: int) -> tuple[float, NDArray[np.int64]]:
         scores = table.scores[rows]
         fresh = (table.seen[rows] == TRAINED) & (table.scored_in[rows] == epoch + 1) & (scores == scores)
         scores = scores if fresh.all() else scores[fresh]
-        total += float(scores.sum())  # pairwise in float32 inside a block, float64 across blocks
+        total += float(scores.sum())  # numpy sums a block pairwise in float32; blocks are added in float64
         fine += np.bincount(np.maximum(scores, 0).view(np.uint32) >> _FINE, minlength=1 << 16)
     count = int(fine.sum())
     return (total / count if count else float("nan")), fine
 
 
-def _value(fine_bin: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Return the value in the middle of each fine bin."""
+def _bin_middle(fine_bin: NDArray[np.integer]) -> NDArray[np.float32]:
     middle = (fine_bin.astype(np.uint32) << _FINE) + np.uint32(1 << 15)
     return np.where(fine_bin == 0, np.float32(0), middle.view(np.float32))
 
@@ -207,10 +207,10 @@ def _quantiles(fine: NDArray[np.int64]) -> tuple[float, ...]:
     if not up_to[-1]:
         return tuple(float("nan") for _ in QUANTILES)
     at = np.searchsorted(up_to, np.asarray(QUANTILES) * up_to[-1])
-    return tuple(float(v) for v in _value(at))
+    return tuple(float(v) for v in _bin_middle(at))
 
 
 def _coarse(fine: NDArray[np.int64]) -> NDArray[np.int64]:
-    there = np.flatnonzero(fine)
-    at = np.searchsorted(EDGES, _value(there), side="right") - 1
-    return np.bincount(at, weights=fine[there], minlength=len(EDGES)).astype(np.int64)
+    used = np.flatnonzero(fine)
+    at = np.searchsorted(EDGES, _bin_middle(used), side="right") - 1
+    return np.bincount(at, weights=fine[used], minlength=len(EDGES)).astype(np.int64)

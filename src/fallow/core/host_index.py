@@ -1,4 +1,4 @@
-"""The index of a batch, which stays where it is needed."""
+"""The index of a batch, a tensor that stays on the host."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from torch import Tensor
 
 
 class HostIndex(Tensor):
-    """The int64 indices of a batch, ``(B,)``: a tensor that stays on the host.
+    """The int64 indices of a batch, ``(B,)``, on the host.
 
-    A framework that moves the batch to an accelerator leaves it where ``record`` needs it. Everything
-    computed from it is an ordinary tensor.
+    Frameworks move whole batches to an accelerator, but ``record`` needs the index on the host. Results of
+    operations on it are ordinary tensors.
     """
 
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Compute as for a plain tensor, so that the result is one."""
+        """Return a plain tensor from every operation."""
         return Tensor.__torch_function__(func, (), args, kwargs)  # type: ignore[no-untyped-call]
 
     def to(self, *_: Any, **__: Any) -> HostIndex:
-        """Return self, wherever the batch is sent."""
+        """Return self."""
         return self
 
     cuda = to
 
     def pin_memory(self, *_: Any, **__: Any) -> HostIndex:
-        """Return self: it is not copied to a device, so there is nothing to pin for."""
+        """Return self: pinned memory only speeds up copies to a device."""
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HostIndex:

@@ -1,4 +1,4 @@
-"""How samples differ from what they were, position by position, as values that callers can tell apart."""
+"""Differences between the present samples or labels and earlier ones, as typed values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Change:
     """One difference.
 
     Attributes:
-        kind: of the number of samples, of their labels, or of the names of the classes.
+        kind: whether the number of samples, their labels or the class names differ.
         text: the difference in words.
     """
 
@@ -32,7 +32,7 @@ def label_change(
     name_before: Callable[[int], str] = str,
     name_now: Callable[[int], str] = str,
 ) -> Change | None:
-    """Return how the labels of the samples that both have differ, or None if they agree.
+    """Compare the labels of the samples that exist in both, and return None if they agree.
 
     Args:
         before: the earlier labels, ``(N,)``, or None.
@@ -46,7 +46,7 @@ def label_change(
     """
     if before is None or now is None:
         same = before is None and now is None
-        return None if same else Change("labels", f"there were {_some(before)} and are {_some(now)}")
+        return None if same else Change("labels", f"there were {_count(before)} and are {_count(now)}")
     n = min(before.size, now.size)
     differ = np.flatnonzero(before[:n] != now[:n])
     if not differ.size:
@@ -59,5 +59,5 @@ def label_change(
     )
 
 
-def _some(labels: NDArray[Any] | None) -> str:
+def _count(labels: NDArray[Any] | None) -> str:
     return "none" if labels is None else f"some ({labels.size:,})"

@@ -1,7 +1,7 @@
-"""The index of each sample inside its batch, and the loader over the kept samples.
+"""The loader over the kept samples, whose batches carry the indices of their samples.
 
-The index travels *in* the batch, through any collate function, worker or look-ahead: no list on the
-side says whose batch is at hand, so none can be a batch ahead.
+The index travels *in* the batch, through collate functions, workers and prefetching. A list of indices beside
+the loader could be a batch ahead.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _FETCH = 0xFE7C
 
 
 class KeyedBatch(list[int]):
-    """The samples of one batch, with the key of what fetching them draws.
+    """The indices of one batch, with the key of the random draws made while fetching it.
 
     Attributes:
-        key: 64 bits: a function of seed, epoch and batch.
+        key: 64 bits, a function of seed, epoch and batch.
     """
 
     key: int
@@ -44,10 +44,10 @@ class KeyedBatch(list[int]):
 
 
 class IndexedDataset(Dataset[Any]):
-    """A dataset whose batches remember which samples they hold, and draw by the key of the batch.
+    """A dataset that returns batches with their indices, and whose random draws depend on the batch's key.
 
     Args:
-        dataset: any map-style dataset; its ``__getitems__`` is used where it has one.
+        dataset: any map-style dataset; its ``__getitems__`` is used if it has one.
     """
 
     def __init__(self, dataset: Dataset[Any]) -> None:
@@ -60,7 +60,7 @@ class IndexedDataset(Dataset[Any]):
         return self.dataset[index]
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Sequence[int], Any]:
-        """Return ``(indices, samples)``, which :class:`IndexedCollate` takes apart."""
+        """Return ``(indices, samples)``, for :class:`IndexedCollate`."""
         key = getattr(indices, "key", None)
         samples: list[Any] = []
         with nullcontext() if key is None else drawing_by(key):
@@ -69,7 +69,7 @@ class IndexedDataset(Dataset[Any]):
                 if batched is not None:
                     return indices, batched(list(indices))
                 for index in indices:
-                    samples.append(self.dataset[index])  # noqa: PERF401 - how many there are names the sample
+                    samples.append(self.dataset[index])  # noqa: PERF401 - on failure the length tells which one
                 return indices, samples
             except IndexError as error:
                 at = max(indices) if batched is not None else indices[len(samples)]
@@ -77,13 +77,13 @@ class IndexedDataset(Dataset[Any]):
 
 
 class IndexedCollate:
-    """Collates the samples as before, and puts their indices in front: ``(index, batch)``."""
+    """A collate function that puts the indices in front of the batch: ``(index, batch)``."""
 
     def __init__(self, collate: Callable[[Any], Any]) -> None:
         self.collate = collate
 
     def __call__(self, fetched: Any) -> tuple[HostIndex, Any]:
-        """Return ``(index, batch)`` of what :class:`IndexedDataset` fetched."""
+        """Return ``(index, batch)`` from the result of :class:`IndexedDataset`."""
         indices, samples = fetched
         index = torch.tensor(indices, dtype=torch.int64, device="cpu").as_subclass(HostIndex)
         return index, self.collate(samples)
@@ -92,10 +92,10 @@ class IndexedCollate:
 class EpochBatches(Sampler[list[int]]):
     """This rank's batches of the epoch under way.
 
-    Rank r takes the r-th part of each global batch of ``batch_size`` times the number of ranks. The
-    last global batch is split so that sizes differ by at most one; too small for all ranks, it joins
-    the one before; with ``full_batches`` so does one of less than a quarter of a global batch. With
-    ``drop_last`` it is left out, unless it is the only one. Iterating has no side effects.
+    A global batch has ``batch_size`` times the number of ranks samples, of which rank r takes the r-th part.
+    The last one is split so that sizes differ by at most one. It joins the one before if it is too small for
+    all ranks, or, with ``full_batches``, smaller than a quarter of a global batch. With ``drop_last`` it is
+    left out, unless it is the only one. Iterating has no side effects.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class EpochBatches(Sampler[list[int]]):
         self._dataset: Any = None
 
     def guard_length(self, dataset: Dataset[Any]) -> None:
-        """From now on, raise at the beginning of an epoch if the dataset has grown or shrunk."""
+        """Check the length of ``dataset`` at the beginning of each epoch from now on."""
         self._dataset = dataset
 
     def __len__(self) -> int:
@@ -121,34 +121,36 @@ class EpochBatches(Sampler[list[int]]):
         return whole + bool(last)
 
     def planned(self) -> tuple[int, int]:
-        """Return how many samples this rank and all ranks together will be given from here on."""
+        """Return how many samples this rank, and all ranks together, still get in this epoch."""
         rank, size = rank_and_size()
         whole, last = self._split(len(self.epoch.order()))
-        mine = whole * self.batch_size + _share(last, rank, size)[1]
-        return mine, whole * self.batch_size * size + last
+        this_rank = whole * self.batch_size + _share(last, rank, size)[1]
+        return this_rank, whole * self.batch_size * size + last
 
     def _split(self, total: int) -> tuple[int, int]:
+        # The rest of a resumed epoch may be the batch that drop_last leaves out, although it is the only one.
         if self.drop_last and total < self.batch_size * rank_and_size()[1] and self.epoch.resumed:
             return 0, 0
         return split_batches(total, self.batch_size, drop_last=self.drop_last, full_batches=self.full_batches)
 
     def __iter__(self) -> Iterator[list[int]]:
-        grown = self.epoch.order().kept.n
-        if grown != self._n:
+        n = self.epoch.order().kept.n
+        if n != self._n:
             raise wrong_state(
-                f"The training set has grown from {self._n:,} to {grown:,} samples.",
-                "Make the loader anew, with the longer dataset.",
+                f"The training set has grown from {self._n:,} to {n:,} samples.",
+                "Make a new loader, with the longer dataset.",
             )
         if self._dataset is not None:
             check_length(self._dataset, self._n)
         self.epoch.check_open(self.planned()[0])
-        return self._batches(self.epoch.order(shuffle=self.shuffle), self.epoch.used_here())
+        return self._batches(self.epoch.order(shuffle=self.shuffle), self.epoch.scores.recorded_here())
 
     def _batches(self, order: Order, used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
         rank, size = rank_and_size()
         whole, last = self._split(len(order))
         width = self.batch_size * size
         inside = np.arange(self.batch_size) + rank * self.batch_size
+        # Positions are evaluated for many batches at once: one call per batch would dominate the cost.
         ahead = max(1, BLOCK // self.batch_size)
         for first in range(0, whole, ahead):
             batch = np.arange(first, min(first + ahead, whole))
@@ -160,7 +162,6 @@ class EpochBatches(Sampler[list[int]]):
             yield from self._unused(order.at(np.arange(count) + whole * width + start), used)
 
     def _unused(self, index: NDArray[np.int64], used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
-        """Yield the batch without the samples already used, or nothing where none is left."""
         left = index if used is None else index[~used[index]]
         if left.size:
             yield KeyedBatch.of(left, self.epoch.key(_FETCH, int(left[0])))
@@ -169,10 +170,10 @@ class EpochBatches(Sampler[list[int]]):
 def split_batches(
     total: int, batch_size: int, *, drop_last: bool = False, full_batches: bool = False
 ) -> tuple[int, int]:
-    """Return how many whole global batches ``total`` samples make, and the size of one more.
+    """Return the number of whole global batches in ``total`` samples, and the size of the last one, or 0.
 
     Raises:
-        WrongState: where there are fewer samples than ranks.
+        WrongState: if there are fewer samples than ranks.
     """
     _, size = rank_and_size()
     width = batch_size * size
@@ -192,7 +193,7 @@ def split_batches(
 
 
 def count_batches(total: int, batch_size: int, *, drop_last: bool = False, full_batches: bool = False) -> int:
-    """Return how many batches a rank makes of ``total`` samples."""
+    """Return the number of batches per rank in ``total`` samples."""
     whole, last = split_batches(total, batch_size, drop_last=drop_last, full_batches=full_batches)
     return whole + bool(last)
 
@@ -209,15 +210,15 @@ def make_loader(
     """Return a torch DataLoader that yields ``(index, batch)``.
 
     Raises:
-        InvalidType: for a dataset without a length or with an iterator only.
-        InvalidValue: for a dataset of another length, or an option that would choose samples itself.
+        InvalidType: if the dataset has no length or is only iterable.
+        InvalidValue: if the dataset has another length, or an option would choose samples.
     """
     check_dataset(dataset, n)
     batches.guard_length(dataset)
     for name in ("sampler", "batch_sampler"):
         if options.pop(name, None) is not None:
             raise invalid(
-                f"`{name}` is not for this loader: the subsampler chooses the samples.",
+                f"`{name}` must not be set: the subsampler chooses the samples.",
                 name,
                 "Use shuffle=False for dataset order, remove(index) to leave samples out.",
             )
@@ -238,7 +239,7 @@ def fixed_batches(
     collate: Callable[[Any], Any],
     options: dict[str, Any],
 ) -> DataLoader[Any]:
-    """Return a DataLoader over the samples of ``index``, in that order: it yields ``(index, batch)``."""
+    """Return a DataLoader that yields ``(index, batch)`` over the samples ``index``, in that order."""
     parts = [index[at : at + batch_size].tolist() for at in range(0, index.size, batch_size)]
     options.setdefault("generator", torch.Generator().manual_seed(0))
     return DataLoader(
@@ -247,17 +248,17 @@ def fixed_batches(
 
 
 def check_map_style(dataset: Any) -> None:
-    """Raise where a dataset has no length or can only be iterated."""
+    """Raise if a dataset has no length or is only iterable."""
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise invalid_type(
             "The dataset must be map-style: `dataset[i]` and `len(dataset)`.",
             type(dataset).__name__,
-            "A stream has no indices to remember scores by; load it into a list or an array first.",
+            "Scores are kept by index, which a stream does not have: load it into a list or an array first.",
         )
 
 
 def check_dataset(dataset: Any, n: int) -> None:
-    """Raise where ``dataset`` is not the map-style dataset of ``n`` samples that is trained on."""
+    """Raise if ``dataset`` is not a map-style dataset of ``n`` samples."""
     check_map_style(dataset)
     if isinstance(dataset, DataLoader):
         raise invalid_type("`loader` takes the dataset.", "a DataLoader", "Pass its `.dataset`.")
@@ -265,20 +266,23 @@ def check_dataset(dataset: Any, n: int) -> None:
 
 
 def check_length(dataset: Any, n: int) -> None:
-    """Raise if ``dataset`` has not the ``n`` samples that the subsampler knows, or cannot say."""
-    found = _length(dataset)
-    if found == n:
+    """Raise if ``dataset`` does not have ``n`` samples, or its ``__len__`` fails."""
+    length = _length(dataset)
+    if length == n:
         return
-    step = (
-        f"For new samples at its end call `subsampler.extend({found - n})` right after `step()`, and make "
-        "the loader anew."
-        if found > n
-        else "An index names the same sample all the time: put back what is gone, and leave samples out by "
-        "`subsampler.remove(index)`. If the last ones are gone for good, make a Subsampler of the new length "
-        'and load the state of this one with accept=("n", "labels").'
-    ) + " A validation set keeps its own DataLoader."
+    if length > n:
+        step = (
+            f"If samples were added at its end, call `subsampler.extend({length - n})` right after `step()`, "
+            "and make a new loader."
+        )
+    else:
+        step = (
+            "An index must always name the same sample: put back what is missing, and leave samples out by "
+            "`subsampler.remove(index)`. If the last samples are gone for good, make a Subsampler of the new "
+            'length and load the state of this one with accept=("n", "labels").'
+        )
     rule = f"The dataset must be the training set of {n:,} samples that the subsampler was made for."
-    raise invalid(rule, f"{found:,} samples", step)
+    raise invalid(rule, f"{length:,} samples", f"{step} A validation set keeps its own DataLoader.")
 
 
 def _length(dataset: Any) -> int:
@@ -287,20 +291,19 @@ def _length(dataset: Any) -> int:
     except Exception as error:  # whatever the user's own code raises
         step = "Return the number of samples from its __len__."
         found = f"{type(error).__name__}: {error}"
-        raise invalid_type("len(dataset) must tell how many samples there are.", found, step) from error
+        raise invalid_type("len(dataset) must be the number of samples.", found, step) from error
 
 
 def _out_of_range(dataset: Any, index: int, error: IndexError) -> InvalidValue:
-    """Return the error for a sample that a dataset does not have."""
     length = _length(dataset)
     if index >= length:
         step = "A training set must not shrink: leave samples out by subsampler.remove(index)."
         return invalid(f"The dataset must hold sample {index:,}.", f"{length:,} samples", step)
     rule = f"The dataset must hold a sample for each index below its length, {length:,}."
     found = f"IndexError in a batch with sample {index:,}: {error}"
-    return invalid(rule, found, "Look at its __len__ and its __getitem__.")
+    return invalid(rule, found, "Check its __len__ and its __getitem__.")
 
 
 def check_batch_size(batch_size: Any) -> int:
     """Return ``batch_size`` as an int of at least 1."""
-    return check_integer("batch_size", batch_size, 1, "It is the number of samples a rank and step.")
+    return check_integer("batch_size", batch_size, 1, "It is the number of samples per rank and step.")

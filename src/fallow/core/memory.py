@@ -1,4 +1,4 @@
-"""How much memory a number of samples takes, and whether this machine has it."""
+"""Check that the table of a number of samples fits into memory."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import os
 from ..errors import invalid
 
 ROW = 8
-"""Bytes that the table keeps of each sample: score 4, epoch of it 2, reason 1, seen 1."""
+"""Bytes per sample in the table: score 4, its epoch 2, reason 1, seen 1."""
 PLANNING = 2
-"""Bytes a sample that planning an epoch takes on top: masks, and the bits of the plan."""
+"""Further bytes per sample while an epoch is planned: masks, and the bits of the plan."""
 
 
 def check_memory(n: int) -> None:
-    """Raise for more samples than fit into the memory of this machine, as far as it tells how much it has.
+    """Raise if ``n`` samples do not fit into the memory of this machine.
 
-    Without this a table would fail half made, or the system would end the process.
+    Otherwise allocating the table could fail half way, or the system could kill the process.
 
     Raises:
-        InvalidValue: naming what they would take, and what there is.
+        InvalidValue: if the memory is known and too small.
     """
-    there = installed()
+    available = installed_memory()
     needed = n * (ROW + PLANNING)
-    if there is not None and needed > there:
+    if available is not None and needed > available:
         raise invalid(
-            f"{n:,} samples must fit into memory: their table takes {ROW + PLANNING} bytes a sample, "
+            f"{n:,} samples must fit into memory: their table takes {ROW + PLANNING} bytes per sample, "
             f"{_size(needed)} in all.",
-            f"{_size(there)} in this machine",
+            f"{_size(available)} in this machine",
             "Check `n`: it is the length of the training set.",
         )
 
 
-def installed() -> int | None:
-    """Return the bytes of memory of this machine; None where the system does not tell."""
+def installed_memory() -> int | None:
+    """Return the bytes of memory of this machine; None if the system does not say, as on Windows."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -40,7 +40,7 @@ def installed() -> int | None:
 
 
 def _size(count: int) -> str:
-    """Return a number of bytes as people write it.
+    """Return a number of bytes in GB.
 
     >>> _size(10**13), _size(5 * 10**8)
     ('10,000 GB', '0.5 GB')

@@ -1,4 +1,4 @@
-"""How the samples of past epochs are numbered now, in a training whose data have changed on the way."""
+"""Translate sample numbers of past epochs to present ones, after the data of a training have changed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Numbering:
-    """Where the present samples stood in earlier epochs.
+    """The earlier positions of the present samples.
 
-    Samples that were there before come first, in their old order. So those that an epoch had are the first
-    ones now too, and what is told of it is a prefix of the present samples.
+    Older samples come first, in their old order. So the remaining samples of a past epoch are the first of
+    the present ones.
 
     Attributes:
-        origin: int64 ``(K, N)``: sample i stood at ``origin[k, i]`` in the epochs before ``since[k]``, and
-            not before ``since[k - 1]``; -1 where it was not there.
-        since: int64 ``(K,)``, ascending.
+        origin: int64 ``(K, N)``: from epoch ``since[k - 1]`` to ``since[k] - 1``, sample i was at position
+            ``origin[k, i]``; -1 if it did not exist.
+        since: int64 ``(K,)``, ascending: the epochs before which the data changed.
     """
 
     origin: NDArray[np.int64]
@@ -27,24 +27,24 @@ class Numbering:
 
     @staticmethod
     def none() -> Numbering:
-        """Return the numbering of a training whose samples always stood where they stand."""
+        """Return the numbering of a training whose data never changed."""
         return Numbering(np.zeros((0, 0), np.int64), np.zeros(0, np.int64))
 
     def after(self, origin: NDArray[np.int64], since: int) -> Numbering:
-        """Return the numbering once the samples have changed again.
+        """Return the numbering after another change of the data.
 
         Args:
-            origin: int64 ``(N,)``, where each sample stood in the numbering until now, -1 for a new one.
-            since: the first epoch that has the samples as they are now.
+            origin: int64 ``(N,)``, the position of each sample before the change, -1 for a new one.
+            since: the first epoch with the changed data.
         """
         known = origin >= 0
         rows = [np.where(known, row[np.maximum(origin, 0)], -1) for row in self.origin]
         return Numbering(np.stack([*rows, origin]), np.append(self.since, since))
 
     def places(self, epoch: int, n: int) -> NDArray[np.int64] | None:
-        """Return where those of the present samples stood that an epoch of ``n`` samples had, in their order.
+        """Return the positions in an epoch of ``n`` samples of those that still exist, in present order.
 
-        None where samples stood in it where they stand now.
+        None if the data have not changed since that epoch.
         """
         at = int(np.searchsorted(self.since, epoch, side="right"))
         if at == self.since.size:
@@ -54,11 +54,11 @@ class Numbering:
 
 
 def present(values: NDArray[Any], places: NDArray[np.int64] | None) -> NDArray[Any]:
-    """Return what was told of each sample of a past epoch, of those that are there now, as they stand now.
+    """Return the values of a past epoch for the samples that still exist, in present order.
 
     Args:
         values: ``(n, ...)``, in the numbering of that epoch.
-        places: what :meth:`Numbering.places` returned.
+        places: the result of :meth:`Numbering.places`.
 
     >>> present(np.array([10, 11, 12, 13]), np.array([0, 3])).tolist()
     [10, 13]

@@ -1,7 +1,7 @@
-"""The order of an epoch: a pure function of seed, epoch, the kept samples and the position.
+"""The order of an epoch: a pure function of seed, epoch, kept samples and position.
 
-No world size, worker count or call count is in it. So any number of iterators, ranks and resumed runs
-see the same order, and a position far into the epoch costs no more than the first.
+It depends on no number of ranks, workers or calls. So all iterators, ranks and resumed runs see the same
+order, and the last position costs no more than the first.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Order:
     ``order[a:b]`` evaluates positions a to b and nothing else; ``order[a]`` is one index.
 
     Args:
-        kept: the members.
-        seed: the run's seed.
-        epoch: the epoch, from 0.
-        shuffle: False gives the members in ascending order.
+        kept: the kept samples.
+        seed: the seed of the training.
+        epoch: the number of the epoch, from 0.
+        shuffle: if False, the order is ascending.
 
     Example:
         >>> order = Order(Bitset(np.ones(6, bool)), seed=0, epoch=2)
@@ -50,10 +50,10 @@ class Order:
         if isinstance(position, slice):
             start, stop, step = position.indices(len(self))
             if step != 1:
-                raise invalid("An order is read forward, in steps of 1.", step, "Index the result.")
+                raise invalid("An order must be sliced in steps of 1.", step, "Index the result.")
             return torch.from_numpy(self.read(start, max(start, stop)))
         if isinstance(position, bool) or not hasattr(position, "__index__"):
-            raise invalid_type("A position is a whole number or a slice.", repr(position))
+            raise invalid_type("A position must be a whole number or a slice.", repr(position))
         at = int(position.__index__())
         if not -len(self) <= at < len(self):
             raise IndexError(f"A position must be below {len(self)}, the number of kept samples. Found {at}.")
@@ -65,7 +65,7 @@ class Order:
         return self.kept.select(position if self._place is None else self._place(position))
 
     def read(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Return positions ``[start, stop)`` as int64, evaluated in blocks that fit the cache."""
+        """Return positions ``[start, stop)`` as int64, evaluated in blocks that fit into the cache."""
         out = np.empty(stop - start, np.int64)
         for begin in range(start, stop, BLOCK):
             end = min(begin + BLOCK, stop)
@@ -77,12 +77,12 @@ class Order:
             yield from self.read(at, min(at + BLOCK, len(self))).tolist()
 
 
-class Rest(Order):
-    """What is left of an order, in the same order.
+class RemainingOrder(Order):
+    """An order without the samples already used.
 
     Args:
-        order: the whole.
-        used: bool ``(N,)``, the samples to pass over.
+        order: the whole order.
+        used: bool ``(N,)``, the samples to skip.
     """
 
     def __init__(self, order: Order, used: NDArray[np.bool_]) -> None:
@@ -96,5 +96,5 @@ class Rest(Order):
         return len(self._left)
 
     def at(self, position: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the index at each position of what is left: int64 ``(K,) -> (K,)``."""
+        """Return the index at each remaining position: int64 ``(K,) -> (K,)``."""
         return super().at(self._left.select(position))

@@ -1,4 +1,4 @@
-"""From the scores of one epoch to the samples of the next: decide, re-admit, hold the floors."""
+"""Plan the samples of the next epoch from the scores: decide, re-admit, apply the floors."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from .schedule import Schedule
 from .table import PREDICTED, Table
 
 BAD_SHARE = 0.05
+"""If more than this share of an epoch's scores is not finite, nothing is removed."""
 _DRAW = 0xD4A3
 
 
 @dataclass(frozen=True)
 class Floors:
-    """What is kept whatever the policy says.
+    """Minimum numbers of samples to keep, regardless of the policy.
 
     Attributes:
         labels: int32 ``(N,)``, or None.
-        kept: at least so many samples.
-        per_class: at least so many of each class, or all of a smaller one.
-        multiple: round the number of kept samples up to a multiple of this.
+        kept: the minimum number of samples.
+        per_class: the minimum number per class; smaller classes are kept whole.
+        multiple: the number of kept samples is rounded up to a multiple of this.
     """
 
     labels: NDArray[np.int32] | None = None
@@ -43,11 +44,11 @@ class Plan:
     """The samples of one epoch, fixed before it begins.
 
     Attributes:
-        epoch: which, from 0.
-        kept: the members.
-        weights: float32 ``(N,)`` loss weights, or None where all are 1.
-        readmitted: how many of them were left out of the epoch before.
-        notes: what the policy noted when it planned the epoch.
+        epoch: the number of the epoch, from 0.
+        kept: the samples.
+        weights: float32 ``(N,)`` loss weights, or None if all are 1.
+        readmitted: how many of the samples were left out of the previous epoch.
+        notes: the policy's notes from planning the epoch.
     """
 
     epoch: int
@@ -60,59 +61,60 @@ class Plan:
 def plan_epoch(
     table: Table, policy: Policy, schedule: Schedule, floors: Floors, epoch: int, seed: int
 ) -> tuple[NDArray[np.uint8], Plan]:
-    """Return each sample's :class:`Reason` for ``epoch``, and the plan; the table stays as it is.
+    """Return each sample's :class:`Reason` for ``epoch``, and the plan.
 
     Raises:
-        InvalidValue: where the first decision of the policy would remove every sample.
+        InvalidValue: if the first decision of the policy would remove every sample.
     """
-    held, weights = table.reason, None
+    held = table.reason
+    weights = None
     if schedule.warms_up(epoch):
         reason = np.where(held == Reason.BY_HAND, held, np.uint8(Reason.KEPT))
     else:
-        inputs = _standing(table, schedule, floors, epoch, seed)
+        inputs = _policy_input(table, schedule, floors, epoch, seed)
         reason = _decide(table, policy, inputs)
         if epoch == schedule.warmup and floors.kept <= 1:
-            _refuse_nothing(reason, policy, table)
+            _check_some_kept(reason, policy, table)
         readmit(reason, schedule, epoch, seed)
-        hold(reason, table.scores, floors)
+        apply_floors(reason, table.scores, floors)
         if not schedule.returns_all(epoch):
-            weights = _checked(policy.weights(inputs, reason), policy, reason.size)
+            weights = _check_weights(policy.weights(inputs, reason), policy, reason.size)
     kept = reason == Reason.KEPT
-    back = int(np.count_nonzero(kept[held != Reason.KEPT])) if held.any() else 0
-    return reason, Plan(epoch, Bitset(kept), weights, back, dict(table.notes))
+    readmitted = int(np.count_nonzero(kept[held != Reason.KEPT])) if held.any() else 0
+    return reason, Plan(epoch, Bitset(kept), weights, readmitted, dict(table.notes))
 
 
 def planned_counts(policy: Policy, schedule: Schedule, floors: Floors, n: int) -> list[int]:
-    """Return how many samples each epoch keeps, where that does not depend on the scores.
+    """Return how many samples each epoch keeps, if that does not depend on the scores.
 
     Raises:
-        WrongState: where it does.
+        WrongState: if it does.
     """
     epochs = range(schedule.epochs)
     full = [schedule.returns_all(epoch) for epoch in epochs]
     count = policy.kept_count(n)
     at_least = max(count or 0, floors.kept)
-    loose = count is None or schedule.stagger or floors.per_class > 0
-    if policy.finds_outliers:  # they stay out of most full epochs, and fill up no batch
-        loose |= at_least % floors.multiple > 0
-        loose |= any(full[epoch] and not schedule.returns_outliers(epoch) for epoch in epochs)
-    if loose:
+    depends = count is None or schedule.stagger or floors.per_class > 0
+    if policy.finds_outliers:  # these stay out of most full epochs, and do not fill up batches
+        depends |= at_least % floors.multiple > 0
+        depends |= any(full[epoch] and not schedule.returns_outliers(epoch) for epoch in epochs)
+    if depends:
         raise wrong_state(
             f"The number of steps depends on the scores under {policy!r}, {schedule!r}"
             + (" with class floors." if floors.per_class else "."),
-            "Drive the learning rate with `subsampler.progress`, or use Fraction of the lowest scores: "
-            "without `high` where samples are re-admitted or batches filled up.",
+            "Drive the learning rate with `subsampler.progress`, or use Fraction of the lowest scores "
+            "(without `high`, if samples are re-admitted or batches filled up).",
         )
-    few = min(n, -(-at_least // floors.multiple) * floors.multiple)
-    return [n if full[epoch] else few for epoch in epochs]
+    reduced = min(n, -(-at_least // floors.multiple) * floors.multiple)
+    return [n if full[epoch] else reduced for epoch in epochs]
 
 
 def thin_epochs(policy: Policy, schedule: Schedule) -> int:
-    """Return in how many epochs samples can be left out: not in full ones, nor before enough is seen."""
+    """Return the number of epochs in which samples can be left out."""
     return sum(not schedule.returns_all(epoch) for epoch in range(policy.first_epoch(), schedule.epochs))
 
 
-def _standing(table: Table, schedule: Schedule, floors: Floors, epoch: int, seed: int) -> PolicyInput:
+def _policy_input(table: Table, schedule: Schedule, floors: Floors, epoch: int, seed: int) -> PolicyInput:
     key = mix(_DRAW, seed, epoch)
     predicted = table.columns.get(PREDICTED)
     return PolicyInput(
@@ -130,7 +132,7 @@ def _standing(table: Table, schedule: Schedule, floors: Floors, epoch: int, seed
 
 
 def _decide(table: Table, policy: Policy, inputs: PolicyInput) -> NDArray[np.uint8]:
-    """Return what the policy says, where its scores can be trusted; by-hand removals stand."""
+    """Return the policy's decision, or keep everything if too many scores are bad; by-hand removals stand."""
     held = table.reason
     decided = np.array(policy.decide(inputs))
     if decided.shape != held.shape or decided.dtype != np.uint8:
@@ -153,27 +155,26 @@ def _decide(table: Table, policy: Policy, inputs: PolicyInput) -> NDArray[np.uin
     return decided
 
 
-def _checked(weights: Any, policy: Policy, n: int) -> NDArray[np.float32] | None:
-    """Return the weights of a policy, or raise where the mean of the losses would make no sense with them."""
+def _check_weights(weights: Any, policy: Policy, n: int) -> NDArray[np.float32] | None:
     if weights is None:
         return None
-    found = np.asarray(weights)
+    values = np.asarray(weights)
     rule = f"A policy must return weights float32 ({n},), finite and at least 0, or None."
     step = "See fallow.policies.Policy.weights."
-    if found.dtype.kind != "f" or found.shape != (n,):
-        raise invalid(rule, f"{found.dtype} of shape {found.shape} from {policy!r}", step)
-    wrong = ~(np.isfinite(found) & (found >= 0))
+    if values.dtype.kind != "f" or values.shape != (n,):
+        raise invalid(rule, f"{values.dtype} of shape {values.shape} from {policy!r}", step)
+    wrong = ~(np.isfinite(values) & (values >= 0))
     if wrong.any():
         at = int(np.argmax(wrong))
-        raise invalid(rule, f"{found[at]:g} for sample {at} from {policy!r}", step)
-    return found.astype(np.float32, copy=False)
+        raise invalid(rule, f"{values[at]:g} for sample {at} from {policy!r}", step)
+    return values.astype(np.float32, copy=False)
 
 
-def _refuse_nothing(reason: NDArray[np.uint8], policy: Policy, table: Table) -> None:
-    """Raise where the first decision keeps no sample at all: that is a wrong setting."""
+def _check_some_kept(reason: NDArray[np.uint8], policy: Policy, table: Table) -> None:
+    """Raise if the first decision keeps no sample: then the thresholds are wrong."""
     if not reason.all() or (reason == Reason.BY_HAND).all():
         return
-    # The epoch goes on and is decided again: what the policy noted of it would count twice.
+    # The epoch continues and is decided again: what the policy has remembered of it would count twice.
     table.columns = {name: column for name, column in table.columns.items() if name == PREDICTED}
     table.notes.clear()
     scores = table.scores
@@ -187,14 +188,14 @@ def _refuse_nothing(reason: NDArray[np.uint8], policy: Policy, table: Table) -> 
 
 def readmit(reason: NDArray[np.uint8], schedule: Schedule, epoch: int, seed: int) -> None:
     """Give back, in place, the removed samples whose turn it is before ``epoch``."""
-    everyone = schedule.in_tail(epoch)
-    if not (everyone or schedule.has_turns(epoch)):
+    in_tail = schedule.in_tail(epoch)
+    if not (in_tail or schedule.has_turns(epoch)):
         return
     for start, stop in blocks(reason.size):
         rows = reason[start:stop]
         turn = schedule.turn(epoch, seed, start, stop)
         learned = (rows == Reason.LEARNED) | (rows == Reason.NOT_DRAWN)
-        back = learned & (turn | everyone)
+        back = learned & (turn | in_tail)
         if schedule.outliers == "readmit":
             back |= (rows == Reason.OUTLIER) & turn
         rows[back] = Reason.KEPT
@@ -209,20 +210,17 @@ def due(table: Table, policy: Policy, schedule: Schedule, epoch: int, seed: int)
         return np.flatnonzero(removed).astype(np.int64, copy=False)
     if schedule.outliers != "remeasure" or not schedule.measures(epoch):
         return np.zeros(0, np.int64)
-    found = [
-        start
-        + np.flatnonzero(
-            (table.reason[start:stop] == Reason.OUTLIER) & schedule.measured(epoch, seed, start, stop)
-        )
-        for start, stop in blocks(len(table))
-    ]
-    return np.concatenate(found)
+    parts = []
+    for start, stop in blocks(len(table)):
+        outliers = table.reason[start:stop] == Reason.OUTLIER
+        parts.append(start + np.flatnonzero(outliers & schedule.measured(epoch, seed, start, stop)))
+    return np.concatenate(parts)
 
 
-def hold(reason: NDArray[np.uint8], scores: NDArray[np.float32], floors: Floors) -> None:
-    """Give back, in place, what the floors ask for: the highest-scoring learned samples first."""
+def apply_floors(reason: NDArray[np.uint8], scores: NDArray[np.float32], floors: Floors) -> None:
+    """Give back, in place, as many samples as the floors require, the highest-scoring learned ones first."""
     if floors.labels is not None and floors.per_class:
-        _hold_classes(reason, scores, floors.labels, floors.per_class)
+        _apply_class_floor(reason, scores, floors.labels, floors.per_class)
     kept = int(reason.size - np.count_nonzero(reason))
     wanted = max(kept, floors.kept)
     if wanted == kept and kept % floors.multiple == 0:
@@ -231,6 +229,7 @@ def hold(reason: NDArray[np.uint8], scores: NDArray[np.float32], floors: Floors)
     back = min(-(-wanted // floors.multiple) * floors.multiple - kept, int(np.count_nonzero(learned)))
     if back > 0:
         _give_back(reason, scores, learned, back, highest=True)
+    # Outliers come last, the lowest first, and only for the floor itself: not to fill up a batch.
     short = floors.kept - kept - max(back, 0)
     outliers = reason == Reason.OUTLIER
     short = min(short, int(np.count_nonzero(outliers)))
@@ -249,27 +248,26 @@ def _give_back(
     sign = np.float32(-1.0 if highest else 1.0)
 
     def rank(start: int, stop: int) -> NDArray[np.float32]:
-        there = which[start:stop]
-        value = np.nan_to_num(sign * scores[start:stop], nan=-np.inf)
-        return np.where(there, value, np.float32(np.nan))
+        value = np.nan_to_num(sign * scores[start:stop], nan=-np.inf)  # without a score: first
+        return np.where(which[start:stop], value, np.float32(np.nan))
 
     reason[smallest(rank, reason.size, count)] = Reason.KEPT
 
 
-def _hold_classes(
+def _apply_class_floor(
     reason: NDArray[np.uint8], scores: NDArray[np.float32], labels: NDArray[np.int32], floor: int
 ) -> None:
-    """Bring each class up to ``floor`` kept samples: its highest learned first, then its lowest outliers."""
+    """Keep at least ``floor`` samples per class: its highest learned ones first, then its lowest outliers."""
     kept = np.bincount(labels[reason == Reason.KEPT], minlength=int(labels.max()) + 1)
     short = np.maximum(floor - kept, 0)
-    open_ = (reason != Reason.KEPT) & (reason != Reason.BY_HAND) & (short[labels] > 0)
-    candidates = np.flatnonzero(open_)
+    removed = (reason != Reason.KEPT) & (reason != Reason.BY_HAND) & (short[labels] > 0)
+    candidates = np.flatnonzero(removed)
     if not candidates.size:
         return
     outlier = reason[candidates] == Reason.OUTLIER
-    surprise = np.where(outlier, scores[candidates], -scores[candidates])
-    by_class = np.lexsort((candidates, surprise, outlier, labels[candidates]))
+    priority = np.where(outlier, scores[candidates], -scores[candidates])
+    by_class = np.lexsort((candidates, priority, outlier, labels[candidates]))
     candidates = candidates[by_class]
     label = labels[candidates]
-    place = np.arange(candidates.size) - np.searchsorted(label, label, side="left")
-    reason[candidates[place < short[label]]] = Reason.KEPT
+    rank = np.arange(candidates.size) - np.searchsorted(label, label, side="left")
+    reason[candidates[rank < short[label]]] = Reason.KEPT

@@ -1,4 +1,4 @@
-"""Scores of removed samples by forward passes only."""
+"""Score removed samples by forward passes only."""
 
 from __future__ import annotations
 
@@ -32,22 +32,21 @@ def measure(
 ) -> tuple[Pages, Pages]:
     """Score the samples ``index`` of a dataset of ``n`` without gradients.
 
-    Running statistics and random number generators are put back.
+    Running statistics and random number generators are restored.
 
     Returns:
-        The scores, and the predicted classes where ``score_batch`` gives them.
+        The scores, and the predicted classes if ``score_batch`` returns them.
 
     Raises:
-        InvalidType, InvalidValue: where it gives neither one value a sample nor a pair of such.
+        InvalidType, InvalidValue: if it returns neither one value per sample nor a pair of such tensors.
     """
     loading.check_dataset(dataset, n)
     loading.check_batch_size(batch_size)
     scored, predicted = Pages(n), Pages(n, torch.int64)
     with forward_only():
         for part, batch in loading.fixed_batches(dataset, index, batch_size, collate_fn, options):
-            found = score_batch(part, batch)
-            scores, classes = _pair(found)
-            check_rows("what score_batch returns", scores, len(part))
+            scores, classes = _scores_and_classes(score_batch(part, batch))
+            check_rows("the scores of score_batch", scores, len(part))
             scored.append(np.asarray(part), scores)
             if classes is not None:
                 check_rows("the classes of score_batch", classes, len(part))
@@ -56,11 +55,10 @@ def measure(
     return scored, predicted
 
 
-def _pair(found: Any) -> tuple[Tensor, Tensor | None]:
-    """Return scores, and predicted classes or None."""
-    if not isinstance(found, tuple):
-        return found, None
-    if len(found) != 2:
+def _scores_and_classes(result: Any) -> tuple[Tensor, Tensor | None]:
+    if not isinstance(result, tuple):
+        return result, None
+    if len(result) != 2:
         rule = "score_batch must return scores, or a pair of scores and predicted classes."
-        raise invalid(rule, f"{len(found)} values")
-    return found
+        raise invalid(rule, f"{len(result)} values")
+    return result

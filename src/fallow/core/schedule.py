@@ -14,33 +14,33 @@ from ..errors import check_flag, check_integer, check_share, invalid, invalid_ty
 
 MAX_EPOCHS = 65_534
 REMEASURE_EVERY = 5
-"""How often outliers are measured where no sample is ever re-admitted."""
+"""Epochs between measurements of outliers if samples are never re-admitted."""
 _STAGGER = 0x57A6
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Times removal, re-admission and re-measuring over a training of ``epochs`` epochs, from 0.
+    """The times of removal, re-admission and re-measuring in a training of ``epochs`` epochs, from 0.
 
-    Removed samples are given back before epoch e when ``e % readmit_every == 0`` or e is listed in
-    ``readmit_at``. That holds for learned and not drawn samples; what becomes of outliers is said by
-    ``outliers``. Samples removed by hand stay out.
+    Removed samples are given back before epoch e if ``e % readmit_every == 0`` or ``readmit_at`` lists e.
+    This applies to learned and not drawn samples; ``outliers`` decides about outliers. Samples removed by
+    hand stay out.
 
     Args:
-        epochs: how many epochs the training has, 1 to 65,534.
-        warmup: how many first epochs are full; at least 1, since nothing is known before.
+        epochs: the number of epochs of the training, 1 to 65,534.
+        warmup: the number of full epochs at the start; at least 1, since no scores are known before.
         readmit_every: re-admit before every k-th epoch, or None.
         readmit_at: further epochs before which removed samples come back.
         stagger: with ``readmit_every=k``, give back another 1/k of the removed samples before every
-            epoch instead of all before every k-th: each waits at most k epochs, steps stay even.
-        full_tail: the last share of the epochs in which all learned samples train.
-        outliers: ``"remeasure"``: an outlier comes back only when a forward-only measurement finds it below
+            epoch instead of all before every k-th. Each waits at most k epochs, and epochs have even lengths.
+        full_tail: the share of the epochs, at the end, in which all learned samples train.
+        outliers: ``"remeasure"``: an outlier comes back only if a forward-only measurement finds it below
             the threshold; ``"readmit"``: with the others; ``"never"``.
         remeasure_every: measure outliers before every k-th epoch; by default whenever samples are
-            re-admitted, or every 5th epoch where none ever are.
+            re-admitted, or every 5th epoch if they never are.
 
     Raises:
-        InvalidValue: where a number is out of its range or two of them contradict each other.
+        InvalidValue: if a number is out of range or two settings contradict each other.
 
     Example:
         >>> [e for e in range(8) if Schedule(epochs=8, readmit_every=2).readmits(e)]
@@ -61,7 +61,7 @@ class Schedule:
         check_integer("epochs", self.epochs, 1)
         if self.epochs > MAX_EPOCHS:
             raise invalid(f"`epochs` must be at most {MAX_EPOCHS:,}.", self.epochs)
-        check_integer("warmup", self.warmup, 1, "Nothing is known before the first epoch.")
+        check_integer("warmup", self.warmup, 1, "No scores are known before the first epoch.")
         if self.readmit_every is not None:
             check_integer("readmit_every", self.readmit_every, 1, "None never re-admits.")
         if not isinstance(self.readmit_at, Iterable):
@@ -104,7 +104,7 @@ class Schedule:
         return (regular and not self.stagger) or epoch in self.readmit_at
 
     def has_turns(self, epoch: int) -> bool:
-        """Return whether it can be a removed sample's turn to come back before ``epoch``."""
+        """Return whether any removed sample may come back before ``epoch``."""
         return epoch >= 1 and (self.stagger or self.readmits(epoch))
 
     def measures(self, epoch: int) -> bool:
@@ -113,31 +113,30 @@ class Schedule:
         return self.has_turns(epoch) if every is None else epoch >= 1 and epoch % every == 0
 
     def measured(self, epoch: int, seed: int, start: int, stop: int) -> NDArray[np.bool_]:
-        """Return which of the samples ``[start, stop)`` are measured before ``epoch`` if outliers."""
+        """Return which of the samples ``[start, stop)``, if outliers, are measured before ``epoch``."""
         if self._remeasure_every is None:
             return self.turn(epoch, seed, start, stop)
         return np.full(stop - start, self.measures(epoch))
 
     @property
     def _remeasure_every(self) -> int | None:
-        """Return how often outliers are measured, where that is not left to re-admission."""
+        """The interval at which outliers are measured; None if it is that of re-admission."""
         if self.remeasure_every is None and self.readmit_every is None and not self.readmit_at:
             return REMEASURE_EVERY
         return self.remeasure_every
 
     def returns_all(self, epoch: int) -> bool:
-        """Return whether every learned sample trains in ``epoch``, whatever it scored."""
+        """Return whether every learned sample trains in ``epoch``, regardless of its score."""
         return self.warms_up(epoch) or self.in_tail(epoch) or self.readmits(epoch)
 
     def returns_outliers(self, epoch: int) -> bool:
-        """Return whether every outlier trains in ``epoch``, whatever it scored."""
+        """Return whether every outlier trains in ``epoch``, regardless of its score."""
         return self.warms_up(epoch) or (self.outliers == "readmit" and self.readmits(epoch))
 
     def turn(self, epoch: int, seed: int, start: int, stop: int) -> NDArray[np.bool_]:
-        """Return which of the samples ``[start, stop)`` it is the turn of before ``epoch``.
+        """Return which of the samples ``[start, stop)`` may come back before ``epoch``.
 
-        All of them where the epoch re-admits; with ``stagger`` the k-th part of the samples, drawn by
-        seed and index, whose turn comes in this epoch; else none.
+        All of them if the epoch re-admits; with ``stagger``, one of k groups drawn by seed and index.
         """
         if self.readmits(epoch):
             return np.ones(stop - start, np.bool_)

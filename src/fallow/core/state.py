@@ -1,4 +1,4 @@
-"""The state of a subsampler as tensors and plain Python values: exact, in the middle of an epoch too."""
+"""Save and restore a subsampler as tensors and plain Python values, exactly, also inside an epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..arrays.distributed import rank_and_size
 from ..errors import FallowError, invalid, unknown_name, wrong_state
 from ..policies.base import Reason
 from .class_ids import ClassIds
-from .described import describe, same, shown
+from .described import as_code, describe, same
 from .epoch_scores import EpochScores
 from .history import EpochRecord
 from .label_change import label_change
@@ -26,10 +26,10 @@ from .state_checks import VERSION, check_state
 from .table import PREDICTED, Table
 
 ACCEPTABLE = ("n", "labels", "policy", "schedule", "seed", "min_kept", "min_kept_per_class")
-"""What may differ from the state where the caller says so."""
+"""Names that a caller may pass in ``accept``."""
 _DESCRIBED = ("policy", "schedule")
-"""Settings that are objects, and that a state describes."""
-_HOW = "Make the Subsampler as it was made for the state, or load with accept=({name!r},)."
+"""Settings that are objects; a state holds their descriptions."""
+_STEP = "Make the Subsampler with the settings of the state, or load with accept=({name!r},)."
 
 
 def pack(
@@ -41,17 +41,18 @@ def pack(
     *,
     local: bool,
 ) -> dict[str, Any]:
-    """Return the whole state; with other ranks in mid-epoch this is collective unless ``local``."""
+    """Return the whole state; inside an epoch of several ranks the call is collective unless ``local``."""
     scores.flush()
     ids = scores.class_ids.ids
     _, size = rank_and_size()
-    if size > 1 and not local and not scores.unbegun:
+    if size > 1 and not local and not scores.untouched:
+        # A copy, so that this rank still knows which scores are its own.
         scores = deepcopy(scores)
         scores.merge()
     return {
         "version": VERSION,
         "settings": settings | {name: describe(settings[name]) for name in _DESCRIBED},
-        "labels": None if labels is None else _tensor(labels.astype(_smallest(labels))),
+        "labels": None if labels is None else _tensor(labels.astype(_smallest_type(labels))),
         **({} if ids is None else {"class_ids": _tensor(ids)}),
         "epoch": plan.epoch,
         "part": _pack_part(scores) if local and size > 1 else None,
@@ -76,24 +77,25 @@ def restore(
     accept: Collection[str] = (),
     origin: NDArray[np.int64] | None = None,
 ) -> tuple[Plan, list[EpochRecord]]:
-    """Fill ``scores`` from a state, and return the plan and the history in it.
+    """Fill ``scores`` from a state, and return its plan and history.
 
-    ``origin`` says where each sample stood, -1 for a new one, if samples stand elsewhere than in the state;
-    the history is taken as it is.
+    If the samples have moved since the state was saved, ``origin`` is the former position of each, -1 for a
+    new one. The history is not renumbered.
 
     Raises:
-        InvalidType: if ``saved`` is no state of a subsampler.
-        InvalidValue: if it is of another version, of settings or labels that differ and are not accepted,
-            another rank's part, or holds what no training leaves.
-        WrongState: for other samples or labels in the middle of an epoch.
+        InvalidType: if ``saved`` is not the state of a subsampler.
+        InvalidValue: if the state has another version, settings or labels that differ and are not accepted,
+            or invalid values, or belongs to another rank.
+        WrongState: if samples or labels differ in a state from the middle of an epoch.
     """
     try:
         return _restore(saved, settings, labels, scores, accept, origin)
     except FallowError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise invalid("A state must hold what Subsampler.state_dict() gives.", f"{what:.200}") from error
+        # check_state() should have refused it; a state from anywhere must not end in a bare traceback.
+        message = f"{type(error).__name__}: {error}"
+        raise invalid("A state must be a result of Subsampler.state_dict().", f"{message:.200}") from error
 
 
 def _restore(
@@ -112,8 +114,8 @@ def _restore(
     before = None if saved["labels"] is None else _array(saved["labels"])
     if origin is not None:
         _check_origin(origin, int(saved["settings"]["n"]), settings["n"])
-        before = _labels_moved(before, labels, origin)
-    changed = _refuse(saved, settings, before, labels, accept)
+        before = _move_labels(before, labels, origin)
+    changed = _accepted_changes(saved, settings, before, labels, accept)
     part = saved["part"]
     if part is not None and part["rank_and_size"] != list(rank_and_size()):
         raise invalid(
@@ -143,8 +145,7 @@ def _restore(
 
 
 def _check_origin(origin: NDArray[np.int64], before: int, n: int) -> None:
-    """Raise where ``origin`` does not say where each of ``n`` samples stood among those before."""
-    rule = f"`origin` must be int64 ({n},): where each sample stood, in [0, {before}), or -1 for a new one."
+    rule = f"`origin` must be int64 ({n},): each sample's former position in [0, {before}), or -1 if new."
     if origin.dtype != np.int64 or origin.shape != (n,):
         raise invalid(rule, f"{origin.dtype} {origin.shape}")
     if n and not -1 <= int(origin.min()) <= int(origin.max()) < before:
@@ -154,10 +155,10 @@ def _check_origin(origin: NDArray[np.int64], before: int, n: int) -> None:
         raise invalid("`origin` must name each earlier sample once.", "one of them twice")
 
 
-def _labels_moved(
+def _move_labels(
     before: NDArray[Any] | None, now: NDArray[Any] | None, origin: NDArray[np.int64]
 ) -> NDArray[Any] | None:
-    """Return the earlier label of each sample; a new one has always had the label that it has."""
+    """Return the earlier label of each sample; a new sample's label counts as unchanged."""
     if before is None:
         return None
     new = np.full(origin.size, -1, np.int64) if now is None else now
@@ -166,7 +167,7 @@ def _labels_moved(
 
 
 def _renumber(scores: EpochScores, saved: Tensor | None) -> None:
-    """Let the table know predicted classes by the numbers that they have now."""
+    """Translate the predicted classes of a state to the present numbers."""
     now, scores.class_ids = scores.class_ids, ClassIds(None if saved is None else _array(saved))
     if saved is not None and PREDICTED in scores.table.columns:
         most = int(scores.table.columns[PREDICTED].max(initial=0))
@@ -175,27 +176,31 @@ def _renumber(scores: EpochScores, saved: Tensor | None) -> None:
     scores.renumber(now)
 
 
-def _refuse(
+def _accepted_changes(
     saved: dict[str, Any],
     settings: dict[str, Any],
     before: NDArray[Any] | None,
     labels: NDArray[Any] | None,
     accept: Collection[str],
 ) -> set[str]:
-    """Raise for the first difference that is not accepted; return the names of those that are."""
+    """Return the names of settings that differ from the state.
+
+    Raises:
+        InvalidValue: if a difference is not accepted.
+    """
     changed = set()
-    for name, ours in settings.items():
-        theirs = saved["settings"].get(name)
+    for name, now in settings.items():
+        former = saved["settings"].get(name)
         described = name in _DESCRIBED
-        if not (same(theirs, ours) if described else theirs == ours):
+        if not (same(former, now) if described else former == now):
             if name not in accept:
-                rule = f"The state must belong to the same `{name}`: {ours!r}."
-                raise invalid(rule, shown(theirs) if described else repr(theirs), _HOW.format(name=name))
+                rule = f"The state must have the same `{name}`: {now!r}."
+                raise invalid(rule, as_code(former) if described else repr(former), _STEP.format(name=name))
             changed.add(name)
     if (change := label_change(before, labels)) is not None:
         if "labels" not in accept:
-            rule = "The state must belong to the same `labels`."
-            raise invalid(rule, change.text, _HOW.format(name="labels"))
+            rule = "The state must have the same `labels`."
+            raise invalid(rule, change.text, _STEP.format(name="labels"))
         changed.add("labels")
     return changed
 
@@ -208,22 +213,22 @@ def _adapted(
     changed: set[str],
     origin: NDArray[np.int64] | None,
 ) -> Plan:
-    """Change what was restored for settings that differ and are accepted, and return the plan for them.
+    """Adapt table and plan to the accepted differences, and return the plan.
 
-    Samples with another label lose their score, so that they train; new ones have none. A policy of
-    another kind begins without the memory of the old one.
+    Samples whose label changed lose their score, so that they train. Another policy starts without the memory
+    of the old one.
     """
     table = scores.table
-    if (changed & {"n", "labels"} or origin is not None) and not scores.unbegun:
+    if (changed & {"n", "labels"} or origin is not None) and not scores.untouched:
         raise wrong_state(
-            f"The state was saved in the middle of an epoch ({plan.epoch + 1}, counted from 1), whose "
-            "samples are planned.",
-            "Other samples or labels need a state from between two epochs.",
+            f"The state was saved in the middle of epoch {plan.epoch + 1}, whose samples are planned.",
+            "To change samples or labels, load a state from between two epochs.",
         )
     if "policy" in changed:
         table.columns = {name: column for name, column in table.columns.items() if name == PREDICTED}
         table.notes.clear()
-    weights, n = None if "policy" in changed else plan.weights, settings["n"]
+    n = settings["n"]
+    weights = None if "policy" in changed else plan.weights
     if origin is not None:
         scores.rearrange(origin)
         if weights is not None:
@@ -239,22 +244,21 @@ def _adapted(
         scores.grow(more)
         weights = None if weights is None else np.concatenate([weights, np.ones(more, np.float32)])
     if changed & {"n", "labels"} or origin is not None:
-        readmitted = min(plan.readmitted, len(table))  # of those that are gone nobody knows how many were
+        readmitted = min(plan.readmitted, len(table))  # an upper bound: some may have been deleted
         plan = replace(plan, kept=Bitset(table.reason == Reason.KEPT), readmitted=readmitted)
     return replace(plan, weights=weights)
 
 
-def _smallest(labels: NDArray[Any]) -> type[np.integer[Any]]:
-    """Return the smallest type that holds all ids."""
-    kinds: list[type[np.integer[Any]]] = [np.uint8, np.uint16, np.int32]
+def _smallest_type(labels: NDArray[Any]) -> type[np.integer[Any]]:
     low, high = labels.min(initial=0), labels.max(initial=0)
-    return next(
-        (kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max), np.int64
-    )
+    kinds: list[type[np.integer[Any]]] = [np.uint8, np.uint16, np.int32]
+    for kind in kinds:
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return kind
+    return np.int64
 
 
 def _pack_part(scores: EpochScores) -> dict[str, Any]:
-    """Return what only this rank knows, beside its table."""
     resumed = scores.resumed
     return {
         "rank_and_size": list(rank_and_size()),
@@ -271,14 +275,14 @@ def _restore_part(scores: EpochScores, part: dict[str, Any]) -> None:
 
 
 def _pack_table(table: Table) -> dict[str, Any]:
-    again_index, again_scores = table.repeated()
+    repeated_index, repeated_scores = table.repeated()
     return {
         "scores": _tensor(table.scores),
         "scored_in": _tensor(table.scored_in),
         "reason": _tensor(table.reason),
         "seen": _tensor(table.seen),
-        "again_index": _tensor(again_index),
-        "again_scores": _tensor(again_scores),
+        "again_index": _tensor(repeated_index),
+        "again_scores": _tensor(repeated_scores),
         "columns": {name: _tensor(column) for name, column in table.columns.items()},
         "notes": dict(table.notes),
         "bad": table.bad,

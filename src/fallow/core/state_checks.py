@@ -1,7 +1,7 @@
-"""What a saved state of a subsampler may hold: every kind, length and range, checked before anything changes.
+"""Validate a saved state of a subsampler (types, lengths, ranges, consistency) before anything changes.
 
-A state may come from anywhere. What no training leaves would fail later, in the middle of a step, or be
-written into a file that nobody can read.
+A state may come from anywhere. Invalid values would otherwise fail later, in the middle of a step, or be
+written to a file that cannot be read back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .table import MEASURED, PREDICTED, UNSEEN
 
 VERSION = 2
 MOST = 1 << 53
-"""Counts are below: JSON keeps no larger ones."""
+"""Upper bound of counts: JSON readers keep larger integers as rounded floats."""
 _KEYS = {"version", "settings", "labels", "epoch", "part", "seconds", "measured", "table", "plan", "history"}
 _SETTINGS = {"n", "policy", "schedule", "seed", "min_kept", "min_kept_per_class"}
 _ROWS: dict[str, type[np.generic]] = {
@@ -39,7 +39,7 @@ _TABLE = {*_ROWS, *_REPEATS, "columns", "notes", "bad", "recorded"}
 _PLAN = {"kept", "weights", "readmitted", "notes"}
 _PART = {"rank_and_size", "recorded", "resumed", "shared_repeats"}
 _RECORD = {*Aggregates.__struct_fields__, "used_bits", "record_seconds"}
-_HOW = "Load a state that Subsampler.state_dict() returned and that nobody changed."
+_STEP = "Load an unchanged result of Subsampler.state_dict()."
 
 COLUMNS: dict[str, type[np.generic]] = {
     PREDICTED: np.int32,
@@ -56,43 +56,47 @@ COLUMNS: dict[str, type[np.generic]] = {
     "ucb_mean": np.float32,
     "ucb_visits": np.uint16,
 }
-"""What the policies of this package remember of each sample; ``ies_change_0`` and so on are float32."""
+"""The columns of this package's policies; ``ies_change_0`` and so on are float32."""
 
 
 def check_state(saved: Any, policy: Policy, *, without_history: bool = False) -> None:
-    """Raise if a state holds anything that no training leaves; nothing is changed.
+    """Raise if a state is one that no training can leave.
 
     Args:
         saved: the state.
-        policy: what it remembers is looked at where the state belongs to it.
-        without_history: whether the history lies elsewhere, as that of a run.
+        policy: the present policy. If the state has the same one, its columns and notes are checked, too.
+        without_history: whether the history is stored elsewhere, as in a run.
 
     Raises:
-        InvalidType: for another kind of value, or a name that is missing or unknown.
-        InvalidValue: for a value out of its range, or one that contradicts another.
+        InvalidType: if a value has another type, or a name is missing or unknown.
+        InvalidValue: if a value is out of range or contradicts another one.
     """
     if not isinstance(saved, dict) or not {"version", "settings", "table", "plan"} <= saved.keys():
         raise invalid_type("A state must come from Subsampler.state_dict().", type(saved).__name__)
     if isinstance(saved["version"], bool) or saved["version"] != VERSION:
         step = "Load it with the fallow that saved it."
         raise invalid(f"The state must be of version {VERSION}.", saved["version"], step)
-    _names("", saved, _KEYS, optional={"class_ids"})
+    _check_names("", saved, _KEYS, optional={"class_ids"})
     n = _check_settings(saved["settings"])
     epoch = _whole("epoch", saved["epoch"], 0, MAX_EPOCHS - 1)
-    _real("seconds", saved["seconds"])
+    _seconds("seconds", saved["seconds"])
     if type(saved["measured"]) is not bool:
         raise _wrong_kind("measured", "true or false", saved["measured"])
     if saved["labels"] is not None:
-        _integers("labels", saved["labels"], n)
+        labels = _array("labels", saved["labels"], None, n)
+        if labels.dtype.kind not in "iu":
+            raise _wrong_kind("labels", "whole numbers", saved["labels"].dtype)
     ids = saved.get("class_ids")
     if ids is not None:
-        found = _array("class_ids", ids, np.int64, None)
-        if not found.size or (np.diff(found) <= 0).any():
-            raise invalid("The state must hold `class_ids` in ascending order.", f"{found.size} others", _HOW)
-    of_fallow = type(policy).__module__.startswith("fallow.")
-    ours = of_fallow and same(saved["settings"]["policy"], policy)
-    _check_table(saved["table"], n, epoch, ours=ours)
-    _check_plan(saved["plan"], n, saved["table"], ours=ours)
+        values = _array("class_ids", ids, np.int64, None)
+        if not values.size or (np.diff(values) <= 0).any():
+            raise invalid(
+                "The state must hold `class_ids` in ascending order.", f"{values.size} others", _STEP
+            )
+    # A user's own policy may keep any columns and notes.
+    known_policy = type(policy).__module__.startswith("fallow.") and same(saved["settings"]["policy"], policy)
+    _check_table(saved["table"], n, epoch, known_policy=known_policy)
+    _check_plan(saved["plan"], n, saved["table"], known_policy=known_policy)
     if saved["part"] is not None:
         _check_part(saved["part"], n, saved["table"])
     if not without_history:
@@ -100,8 +104,8 @@ def check_state(saved: Any, policy: Policy, *, without_history: bool = False) ->
 
 
 def _check_settings(settings: Any) -> int:
-    """Return how many samples there are."""
-    _names("settings", settings, _SETTINGS)
+    """Check the settings and return the number of samples."""
+    _check_names("settings", settings, _SETTINGS)
     n = _whole("settings.n", settings["n"], 1, MOST)
     _whole("settings.seed", settings["seed"], None, None)
     _whole("settings.min_kept", settings["min_kept"], 1, n)
@@ -112,86 +116,87 @@ def _check_settings(settings: Any) -> int:
     return n
 
 
-def _check_table(table: Any, n: int, epoch: int, *, ours: bool) -> None:
-    _names("table", table, _TABLE)
+def _check_table(table: Any, n: int, epoch: int, *, known_policy: bool) -> None:
+    _check_names("table", table, _TABLE)
     rows = {name: _array(f"table.{name}", table[name], kind, n) for name, kind in _ROWS.items()}
     again = {name: _array(f"table.{name}", table[name], kind, None) for name, kind in _REPEATS.items()}
-    _check_columns(table["columns"], n, ours=ours)
-    _check_notes("table.notes", table["notes"], ours=ours)
+    _check_columns(table["columns"], n, known_policy=known_policy)
+    _check_notes("table.notes", table["notes"], known_policy=known_policy)
     highest = {"reason": len(Reason) - 1, "seen": MEASURED, "scored_in": epoch + 1}
     for name, most in highest.items():
         if (worst := int(rows[name].max(initial=0))) > most:
-            raise invalid(f"The state must hold `{name}` of at most {most}.", worst, _HOW)
+            raise invalid(f"The state must hold `{name}` of at most {most}.", worst, _STEP)
     scores, scored_in = rows["scores"], rows["scored_in"]
     if np.isinf(scores).any() or np.isinf(again["again_scores"]).any():
-        raise invalid("The state must hold finite scores, or NaN for none.", "an infinite one", _HOW)
+        raise invalid("The state must hold finite scores, or NaN for none.", "an infinite one", _STEP)
     if (~np.isnan(scores) & (scored_in == 0)).any():
-        raise invalid("The state must hold no score of a sample that was never scored.", "one", _HOW)
+        raise invalid("The state must hold no score of a sample that was never scored.", "one", _STEP)
     now = scored_in == epoch + 1
     if (now & (rows["seen"] == UNSEEN)).any():
-        rule = "The state must have seen each sample that it scored in this epoch."
-        raise invalid(rule, "one that was not seen", _HOW)
+        rule = "The state must mark as seen each sample that was scored in this epoch."
+        raise invalid(rule, "an unseen one", _STEP)
     index = again["again_index"]
     if index.shape != again["again_scores"].shape:
         found = f"{index.size:,} and {again['again_scores'].size:,}"
-        raise invalid("The state must hold as many `again_index` as `again_scores`.", found, _HOW)
+        raise invalid("The state must hold as many `again_index` as `again_scores`.", found, _STEP)
     if index.size and not (0 <= int(index.min()) <= int(index.max()) < n and now[index].all()):
         rule = f"`table.again_index` must name samples in [0, {n}) that were scored in this epoch."
-        raise invalid(rule, f"{index.min()} to {index.max()}", _HOW)
-    # A sample may come any number of times, and each time is counted.
+        raise invalid(rule, f"{index.min()} to {index.max()}", _STEP)
+    # `recorded` counts repeats, so only samples seen bound it from below.
     seen = int(np.count_nonzero(rows["seen"]))
     recorded = _whole("table.recorded", table["recorded"], seen, MOST if seen else 0)
     sound = int(np.isfinite(scores[now]).sum()) + int(np.isfinite(again["again_scores"]).sum())
     _whole("table.bad", table["bad"], 0, max(0, recorded - sound))
 
 
-def _check_columns(columns: Any, n: int, *, ours: bool) -> None:
+def _check_columns(columns: Any, n: int, *, known_policy: bool) -> None:
     _check_mapping("table.columns", columns)
     for name, column in columns.items():
         kind = np.float32 if name.startswith("ies_change_") else COLUMNS.get(name)
-        if kind is None and ours:
+        if kind is None and known_policy:
             raise _unknown("table.columns", name, COLUMNS)
-        found = _array(f"table.columns.{name}", column, kind, n)
-        if found.dtype.kind not in "biuf":
-            raise _wrong_kind(f"table.columns.{name}", "real numbers", found.dtype)
-        if name == PREDICTED and int(found.min(initial=0)) < 0:
-            raise invalid("The state must hold predicted classes of at least 0.", int(found.min()), _HOW)
+        values = _array(f"table.columns.{name}", column, kind, n)
+        if values.dtype.kind not in "biuf":
+            raise _wrong_kind(f"table.columns.{name}", "real numbers", values.dtype)
+        if name == PREDICTED and int(values.min(initial=0)) < 0:
+            raise invalid("The state must hold predicted classes of at least 0.", int(values.min()), _STEP)
 
 
-def _check_notes(name: str, notes: Any, *, ours: bool) -> None:
+def _check_notes(name: str, notes: Any, *, known_policy: bool) -> None:
     _check_mapping(name, notes)
     for key, value in notes.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _wrong_kind(f"{name}.{key}", "a number", value)
-        if ours and not math.isfinite(value):
-            raise invalid(f"The state must hold `{name}.{key}` as a finite number.", value, _HOW)
+        if known_policy and not math.isfinite(value):
+            raise invalid(f"The state must hold `{name}.{key}` as a finite number.", value, _STEP)
 
 
-def _check_plan(plan: Any, n: int, table: dict[str, Any], *, ours: bool) -> None:
-    _names("plan", plan, _PLAN)
+def _check_plan(plan: Any, n: int, table: dict[str, Any], *, known_policy: bool) -> None:
+    _check_names("plan", plan, _PLAN)
     kept = unpack(_bits("plan.kept", plan["kept"], n), n)
     if not kept.any():
-        raise invalid("The state must plan at least one sample.", "none", _HOW)
+        raise invalid("The state must plan at least one sample.", "none", _STEP)
     reason = table["reason"].detach().cpu().numpy()
-    out = kept & (reason != Reason.KEPT) & (reason != Reason.BY_HAND)
-    if out.any():
+    # Samples may be removed by hand in the middle of an epoch that has them planned.
+    left_out = kept & (reason != Reason.KEPT) & (reason != Reason.BY_HAND)
+    if left_out.any():
         rule = "The state must plan no sample that a policy leaves out."
-        raise invalid(rule, f"sample {int(np.argmax(out))}, left out", _HOW)
+        raise invalid(rule, f"sample {int(np.argmax(left_out))}, left out", _STEP)
     if plan["weights"] is not None:
         weights = _array("plan.weights", plan["weights"], np.float32, n)
         if not (np.isfinite(weights) & (weights >= 0)).all():
-            raise invalid("The state must hold `plan.weights`, finite and at least 0.", "others", _HOW)
+            raise invalid("The state must hold `plan.weights`, finite and at least 0.", "others", _STEP)
     _whole("plan.readmitted", plan["readmitted"], 0, n)
-    _check_notes("plan.notes", plan["notes"], ours=ours)
+    _check_notes("plan.notes", plan["notes"], known_policy=known_policy)
 
 
 def _check_part(part: Any, n: int, table: dict[str, Any]) -> None:
-    _names("part", part, _PART)
-    place = part["rank_and_size"]
-    if not isinstance(place, list) or len(place) != 2:
-        raise _wrong_kind("part.rank_and_size", "a list of two numbers", place)
-    size = _whole("part.rank_and_size", place[1], 2, MOST)
-    _whole("part.rank_and_size", place[0], 0, size - 1)
+    _check_names("part", part, _PART)
+    rank_and_size = part["rank_and_size"]
+    if not isinstance(rank_and_size, list) or len(rank_and_size) != 2:
+        raise _wrong_kind("part.rank_and_size", "a list of two numbers", rank_and_size)
+    size = _whole("part.rank_and_size", rank_and_size[1], 2, MOST)
+    _whole("part.rank_and_size", rank_and_size[0], 0, size - 1)
     _whole("part.recorded", part["recorded"], 0, n)
     _whole("part.shared_repeats", part["shared_repeats"], 0, len(table["again_index"]))
     if part["resumed"] is not None:
@@ -202,113 +207,107 @@ def _check_history(history: Any, epoch: int) -> None:
     if not isinstance(history, list):
         raise _wrong_kind("history", "a list", history)
     if len(history) != epoch:
-        raise invalid(f"The state must hold the history of {epoch} epochs.", len(history), _HOW)
-    for place, entry in enumerate(history):
-        at = f"history[{place}]"
-        _names(at, entry, _RECORD, optional={"gone"})
+        raise invalid(f"The state must hold the history of {epoch} epochs.", len(history), _STEP)
+    for number, entry in enumerate(history):
+        name = f"history[{number}]"
+        _check_names(name, entry, _RECORD, optional={"gone"})
         try:
-            said = check_kind(Aggregates, _as_json(entry), f"`{at}` of the state", _HOW)
+            record = check_kind(Aggregates, _as_json(entry), f"`{name}` of the state", _STEP)
         except DamagedData as error:
-            raise InvalidValue(str(error)) from None
-        _real(f"{at}.record_seconds", entry["record_seconds"])
-        gone = _whole(f"{at}.gone", entry.get("gone", 0), 0, said.n)
-        bits = _bits(f"{at}.used_bits", entry["used_bits"], said.n - gone)
-        if said.epoch != place:
-            raise invalid(f"`{at}` must be of epoch {place}, from 0.", said.epoch, _HOW)
-        if int(np.bitwise_count(bits).sum()) > said.backward:
-            raise invalid(f"`{at}` must have used at most {said.backward:,} samples.", "more", _HOW)
-        apart = said.kept + said.learned + said.outliers + said.not_drawn + said.by_hand
-        if apart != said.n or max(said.backward + said.forward_only, said.readmitted) > said.n:
-            rule = f"`{at}` must count each of its {said.n:,} samples once."
-            raise invalid(rule, f"{apart:,}, {said.backward:,} trained on, {said.readmitted:,} back", _HOW)
-        if len(said.score_histogram) != len(EDGES):
-            rule = f"`{at}` must hold a histogram of {len(EDGES)} bins."
-            raise invalid(rule, len(said.score_histogram), _HOW)
+            raise InvalidValue(str(error)) from None  # no file is damaged here
+        _seconds(f"{name}.record_seconds", entry["record_seconds"])
+        gone = _whole(f"{name}.gone", entry.get("gone", 0), 0, record.n)
+        bits = _bits(f"{name}.used_bits", entry["used_bits"], record.n - gone)
+        if record.epoch != number:
+            raise invalid(f"`{name}` must be of epoch {number}, from 0.", record.epoch, _STEP)
+        if int(np.bitwise_count(bits).sum()) > record.backward:
+            raise invalid(f"`{name}` must have used at most {record.backward:,} samples.", "more", _STEP)
+        total = record.kept + record.learned + record.outliers + record.not_drawn + record.by_hand
+        if total != record.n or max(record.backward + record.forward_only, record.readmitted) > record.n:
+            rule = f"`{name}` must count each of its {record.n:,} samples once."
+            found = f"{total:,}, {record.backward:,} trained on, {record.readmitted:,} readmitted"
+            raise invalid(rule, found, _STEP)
+        if len(record.score_histogram) != len(EDGES):
+            rule = f"`{name}` must hold a histogram of {len(EDGES)} bins."
+            raise invalid(rule, len(record.score_histogram), _STEP)
 
 
 def _as_json(entry: dict[str, Any]) -> dict[str, Any]:
-    """Return the plain values of a past epoch with None in place of NaN, as its file holds them."""
+    """Return the plain values of a past epoch with None for NaN, as in its file."""
 
-    def one(value: Any) -> Any:
+    def without_nan(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: one(part) for key, part in value.items()}
+            return {key: without_nan(part) for key, part in value.items()}
         if isinstance(value, list | tuple):
-            return [one(part) for part in value]
+            return [without_nan(part) for part in value]
         return None if isinstance(value, float) and math.isnan(value) else value
 
-    return {name: one(entry[name]) for name in Aggregates.__struct_fields__}
+    return {name: without_nan(entry[name]) for name in Aggregates.__struct_fields__}
 
 
-def _names(name: str, found: Any, wanted: Collection[str], *, optional: Collection[str] = ()) -> None:
-    """Raise where a mapping has not exactly the wanted names."""
-    _check_mapping(name or "state", found)
-    lacking = sorted(set(wanted) - found.keys())
-    if lacking:
-        what = f"no {lacking[0]}" + (f" in {name}" if name else "")
-        raise invalid_type("A state must be whole, as Subsampler.state_dict() gives it.", what, _HOW)
-    unknown = sorted(found.keys() - set(wanted) - set(optional))
+def _check_names(name: str, value: Any, wanted: Collection[str], *, optional: Collection[str] = ()) -> None:
+    _check_mapping(name or "state", value)
+    missing = sorted(set(wanted) - value.keys())
+    if missing:
+        found = f"no {missing[0]}" + (f" in {name}" if name else "")
+        raise invalid_type("A state must be complete, as Subsampler.state_dict() returns it.", found, _STEP)
+    unknown = sorted(value.keys() - set(wanted) - set(optional))
     if unknown:
         raise _unknown(name or "The state", unknown[0], wanted)
 
 
-def _check_mapping(name: str, found: Any) -> None:
-    if not isinstance(found, dict) or not all(type(key) is str for key in found):
-        raise _wrong_kind(name, "a mapping from names", found)
+def _check_mapping(name: str, value: Any) -> None:
+    if not isinstance(value, dict) or not all(type(key) is str for key in value):
+        raise _wrong_kind(name, "a mapping from names", value)
 
 
-def _unknown(name: str, found: str, known: Collection[str]) -> Exception:
+def _unknown(name: str, key: str, known: Collection[str]) -> Exception:
     rule = f"{name} must hold no other names than {', '.join(sorted(known))}."
-    return invalid_type(rule, repr(found)[:80], _HOW)
+    return invalid_type(rule, repr(key)[:80], _STEP)
 
 
-def _wrong_kind(name: str, kind: str, found: Any) -> Exception:
-    return invalid_type(f"The state must hold `{name}`, {kind}.", _shown(found), _HOW)
+def _wrong_kind(name: str, kind: str, value: Any) -> Exception:
+    return invalid_type(f"The state must hold `{name}`, {kind}.", _summary(value), _STEP)
 
 
-def _shown(found: Any) -> str:
-    """Return a plain value, if it is short, or its kind."""
-    if isinstance(found, int) and abs(found) >= 1 << 63:
-        return "a number of more than 64 bits"  # of more than 4,300 digits, Python prints none
-    return repr(found)[:80] if isinstance(found, str | int | float | None) else type(found).__name__
+def _summary(value: Any) -> str:
+    """Return a plain value, cut if it is long, or the type of another value."""
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        return "a number of more than 64 bits"  # Python refuses to print more than 4,300 digits
+    return repr(value)[:80] if isinstance(value, str | int | float | None) else type(value).__name__
 
 
-def _whole(name: str, found: Any, low: int | None, high: int | None) -> int:
-    if type(found) is not int:
-        raise _wrong_kind(name, "a whole number", found)
-    if (low is not None and found < low) or (high is not None and found > high):
-        raise invalid(f"The state must hold `{name}` in [{low}, {high}].", _shown(found), _HOW)
-    return found
+def _whole(name: str, value: Any, low: int | None, high: int | None) -> int:
+    if type(value) is not int:
+        raise _wrong_kind(name, "a whole number", value)
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise invalid(f"The state must hold `{name}` in [{low}, {high}].", _summary(value), _STEP)
+    return value
 
 
-def _real(name: str, found: Any) -> None:
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        raise _wrong_kind(name, "a number of seconds", found)
-    if not 0 <= found < MOST_SECONDS:
-        raise invalid(f"The state must hold `{name}`, seconds of at least 0.", _shown(found), _HOW)
+def _seconds(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong_kind(name, "a number of seconds", value)
+    if not 0 <= value < MOST_SECONDS:
+        raise invalid(f"The state must hold `{name}`, seconds of at least 0.", _summary(value), _STEP)
 
 
-def _array(name: str, found: Any, kind: type[np.generic] | None, size: int | None) -> NDArray[Any]:
-    """Return a tensor ``(size,)`` of a type as an array; any type or size where that is None."""
-    if not isinstance(found, Tensor) or found.layout != torch.strided or found.is_quantized:
-        raise _wrong_kind(name, "a dense tensor", found)
-    if found.device.type == "meta" or found.dtype == torch.bfloat16:
-        raise _wrong_kind(name, "a tensor with values that numpy knows", found)
-    array: NDArray[Any] = found.detach().cpu().numpy()
-    right = array.ndim == 1 and size in (None, array.size) and kind in (None, array.dtype.type)
-    if not right:
+def _array(name: str, value: Any, kind: type[np.generic] | None, size: int | None) -> NDArray[Any]:
+    """Return a tensor as an array; None for ``kind`` or ``size`` allows any."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+        raise _wrong_kind(name, "a dense tensor", value)
+    if value.device.type == "meta" or value.dtype == torch.bfloat16:
+        raise _wrong_kind(name, "a tensor that numpy can hold", value)
+    array: NDArray[Any] = value.detach().cpu().numpy()
+    if array.ndim != 1 or size not in (None, array.size) or kind not in (None, array.dtype.type):
         wanted = f"{'' if kind is None else kind.__name__} ({'K' if size is None else size},)".strip()
-        raise invalid(f"The state must hold `{name}`, {wanted}.", f"{array.dtype} {array.shape}", _HOW)
+        raise invalid(f"The state must hold `{name}`, {wanted}.", f"{array.dtype} {array.shape}", _STEP)
     return array
 
 
-def _integers(name: str, found: Any, size: int) -> None:
-    if _array(name, found, None, size).dtype.kind not in "iu":
-        raise _wrong_kind(name, "whole numbers", found.dtype)
-
-
-def _bits(name: str, found: Any, n: int) -> NDArray[np.uint8]:
-    """Return the bits of ``n`` samples; those beyond are 0."""
-    packed = _array(name, found, np.uint8, -(-n // 8))
+def _bits(name: str, value: Any, n: int) -> NDArray[np.uint8]:
+    """Return the packed bits of ``n`` samples; the bits beyond must be 0."""
+    packed = _array(name, value, np.uint8, -(-n // 8))
     if n % 8 and packed[-1] >> n % 8:
-        raise invalid(f"The state must hold `{name}` of {n:,} samples.", "bits beyond them", _HOW)
+        raise invalid(f"The state must hold `{name}` of {n:,} samples.", "bits beyond them", _STEP)
     return packed

@@ -1,4 +1,4 @@
-"""The conductor: it hands scores to the table, asks the policy, and gives each epoch its samples."""
+"""The subsampler: it records scores, asks the policy, and plans the samples of each epoch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..errors import check_flag, check_integer, invalid, invalid_type, wrong_sta
 from ..policies.base import Policy, Reason
 from ..scores.base import Score
 from . import loading, state
-from .batch_checks import check_batch, check_index, check_labels, check_scores, mean_loss, only
+from .batch_checks import check_batch, check_index, check_labels, check_scores, masked_losses, mean_loss
 from .class_ids import ClassIds
 from .epoch import Epoch
 from .epoch_scores import EpochScores
@@ -36,22 +36,22 @@ from .table import PREDICTED, Table
 
 
 class Subsampler:
-    """Leaves learned samples out of the coming epochs, and brings them back to be measured again.
+    """Leaves learned samples out of the following epochs, and brings them back to measure them again.
 
     Args:
-        n: how many samples the training set has.
-        policy: which samples to leave out; see :mod:`fallow.policies`.
-        schedule: when, and when they come back.
-        seed: of every draw and order; nothing else is random.
-        labels: class ids ``(n,)``, any whole numbers, for class floors, reports, and policies that read them.
-        min_kept: keep at least so many samples.
-        min_kept_per_class: keep at least so many of each class (all of a smaller one); needs ``labels``.
-        score: the score that will be recorded, so that thresholds are checked against its range.
+        n: the number of samples in the training set.
+        policy: decides which samples to leave out; see :mod:`fallow.policies`.
+        schedule: decides when samples are left out and when they come back.
+        seed: the seed of all draws and orders.
+        labels: class ids ``(n,)``, any integers, for class floors, reports, and policies that read them.
+        min_kept: the minimum number of samples to keep.
+        min_kept_per_class: the minimum number per class (smaller classes are kept whole); needs ``labels``.
+        score: the score that will be recorded. Thresholds are checked against its range.
 
     Attributes:
-        n, policy, schedule, seed, score: as given.
+        n, policy, schedule, seed, score: the arguments.
         history: an :class:`EpochRecord` for each finished epoch.
-        under_way: the :class:`~fallow.core.epoch.Epoch` under way, for loaders and integrations.
+        under_way: the present :class:`~fallow.core.epoch.Epoch`, for loaders and integrations.
 
     Raises:
         InvalidValue, InvalidType: if an argument is invalid.
@@ -107,9 +107,8 @@ class Subsampler:
         self._warned: set[str] = set()
 
     def __repr__(self) -> str:
-        kept = len(self.under_way.plan.kept)
-        where = f"epoch={self.epoch}, kept={kept}"
-        return f"Subsampler({self.n}, {self.policy!r}, {self.schedule!r}, seed={self.seed}: {where})"
+        progress = f"epoch={self.epoch}, kept={len(self.under_way.plan.kept)}"
+        return f"Subsampler({self.n}, {self.policy!r}, {self.schedule!r}, seed={self.seed}: {progress})"
 
     def loader(
         self,
@@ -122,20 +121,20 @@ class Subsampler:
     ) -> DataLoader[Any]:
         """Return a DataLoader over the kept samples of each epoch: it yields ``(index, batch)``.
 
-        Make it once; every ``iter()`` gives what is left of the epoch under way. Any number of loaders
-        may stand beside each other. The validation loader is your own.
+        Make it once; each ``iter()`` yields what remains of the present epoch. Several loaders can be used
+        side by side. Use your own loader for validation.
 
         Args:
             dataset: the training set, map-style, with ``n`` samples.
-            batch_size: samples a rank and step.
-            shuffle: False keeps dataset order.
-            full_batches: top each epoch up to whole global batches with the highest-scoring learned
-                samples; if there are none, a last one of less than a quarter joins the one before.
-            **options: of ``torch.utils.data.DataLoader``: workers, ``collate_fn``, ``drop_last``, ...
+            batch_size: the number of samples per rank and step.
+            shuffle: if False, samples come in dataset order.
+            full_batches: fill each epoch up to whole global batches with the highest-scoring learned
+                samples. If there are none, a last batch of less than a quarter joins the one before.
+            **options: options of ``torch.utils.data.DataLoader``: workers, ``collate_fn``, ``drop_last``, ...
 
         Raises:
-            InvalidType: for a dataset without a length.
-            InvalidValue: for a dataset of another length, a ``sampler`` or a ``batch_sampler``.
+            InvalidType: if the dataset has no length.
+            InvalidValue: if the dataset has another length, or a ``sampler`` or ``batch_sampler`` is given.
         """
         loading.check_batch_size(batch_size)
         shuffle, full_batches = check_flag("shuffle", shuffle), check_flag("full_batches", full_batches)
@@ -143,11 +142,11 @@ class Subsampler:
         batches = EpochBatches(
             self.under_way, batch_size, shuffle=shuffle, drop_last=drop_last, full_batches=full_batches
         )
-        made = loading.make_loader(dataset, self.n, batches, self.seed, options)
+        loader = loading.make_loader(dataset, self.n, batches, self.seed, options)
         if full_batches:
             self.under_way.round_up(batch_size)
         self.under_way.planned = batches.planned
-        return made
+        return loader
 
     def record(
         self,
@@ -161,25 +160,25 @@ class Subsampler:
     ) -> Tensor:
         """Store the scores of a batch and return the mean of its losses.
 
-        Neither waits for the device nor talks to other ranks. A row without a target (``NO_SCORE``) is
-        left out of the mean; where the policy weighs samples, the mean is weighted.
+        The call neither waits for the device nor communicates with other ranks. Rows without a target
+        (``NO_SCORE``) are left out of the mean; if the policy weights samples, the mean is weighted.
 
         Args:
-            index: int64 ``(B,)`` on the host, as the loader gives it.
+            index: int64 ``(B,)`` on the host, as the loader yields it.
             losses: ``(B,)``, with a graph.
             scores: ``(B,)``; the losses by default.
-            predicted: class ids ``(B,)`` as in ``labels``, for reports, and for policies that ask for them.
-            backward: bool ``(B,)``, the rows that the step trains on, as a step rule chose them; the
-                others are left out of the mean and count as measured only.
-            accumulating: the gradients of this batch wait for the optimizer step of a later one. A state that
-                is saved meanwhile is that of the last step: the batches since then come again.
+            predicted: class ids ``(B,)`` as in ``labels``, for reports, and for policies that read them.
+            backward: bool ``(B,)``, the rows that a step rule chose to train on. The others are left out of
+                the mean and count as measured only.
+            accumulating: whether the gradients of this batch wait for the optimizer step of a later one. A
+                state saved meanwhile is that of the last step: the batches since are repeated after loading.
 
         Returns:
             A scalar to call ``backward()`` on.
 
         Raises:
-            InvalidType, InvalidValue: for indices or shapes that cannot be meant; nothing is stored.
-            WrongState: after the last epoch.
+            InvalidType, InvalidValue: if indices or shapes are invalid; nothing is stored.
+            WrongState: if all epochs are done.
         """
         began = perf_counter()
         self.under_way.check_running()
@@ -190,9 +189,10 @@ class Subsampler:
             scores = losses if scores is None else scores
             self.under_way.scores.record(rows, scores, predicted, backward, accumulating=accumulating)
         except IndexError:
-            check_index(rows, self.n)
+            check_index(rows, self.n)  # raises a clear error: the index came from another subsampler's loader
             raise
-        mean = mean_loss(losses if backward is None else only(losses, backward), self.weights(rows))
+        trained = losses if backward is None else masked_losses(losses, backward)
+        mean = mean_loss(trained, self.weights(rows))
         self.under_way.scores.seconds += perf_counter() - began
         return mean
 
@@ -205,37 +205,37 @@ class Subsampler:
         collate_fn: Callable[[Any], Any] = default_collate,
         **options: Any,
     ) -> int:
-        """Score the removed samples that are due by forward passes only. Call it before ``step()``.
+        """Score the removed samples that are due, by forward passes only. Call it before ``step()``.
 
-        The network keeps its mode; gradients are off, and running statistics and random number
-        generators are put back afterwards.
+        The network keeps its mode. Gradients are off, and running statistics and random number generators are
+        restored afterwards.
 
         Args:
             dataset: the training set.
             score_batch: ``(index, batch) -> (B,)`` scores, or a pair of scores and predicted classes.
-            batch_size: samples a forward pass.
+            batch_size: the number of samples per forward pass.
             collate_fn: as for the training loader.
-            **options: of ``torch.utils.data.DataLoader``.
+            **options: options of ``torch.utils.data.DataLoader``.
 
         Returns:
-            How many samples this rank measured.
+            The number of samples that this rank measured.
         """
         self.under_way.check_running()
         rank, size = rank_and_size()
-        mine = np.array_split(self._due(), size)[rank]
-        found = measure(dataset, self.n, mine, score_batch, batch_size, collate_fn, options)
-        self.under_way.scores.measure(*found)
-        return int(mine.size)
+        index = np.array_split(self._due(), size)[rank]
+        scored, predicted = measure(dataset, self.n, index, score_batch, batch_size, collate_fn, options)
+        self.under_way.scores.measure(scored, predicted)
+        return int(index.size)
 
     def _due(self) -> NDArray[np.int64]:
         return due(self._table, self.policy, self.schedule, self.epoch + 1, self.seed)
 
     def step(self) -> None:
-        """End the epoch: gather the scores of all ranks, decide, re-admit, plan the next.
+        """End the epoch: gather the scores of all ranks, decide, re-admit, plan the next epoch.
 
         Raises:
             WrongState: if nothing was recorded, or all epochs are done.
-            InvalidValue: if the first decision would remove every sample; the epoch goes on then.
+            InvalidValue: if the first decision would remove every sample; the epoch is not ended then.
         """
         ending = self.under_way
         ending.check_running()
@@ -250,7 +250,7 @@ class Subsampler:
             )
         if not scores.measured:
             self._warn_due()
-        scores.settle()
+        scores.average_repeats()
         epoch = self.epoch + 1
         if self.score is not None:
             check_scores(table.scores, self.score)
@@ -267,23 +267,23 @@ class Subsampler:
         ending.begin(plan)
 
     def _warn_due(self) -> None:
-        """Say once that removed samples wait to be measured and nobody measures them."""
+        """Warn once if removed samples are due and were not measured."""
         waiting = 0 if "due" in self._warned else self._due().size
         if waiting:
             self._warned.add("due")
             every = self.policy.measures_removed
-            what = "removed samples" if every else "outliers"
-            other = "" if every else ', or set Schedule(outliers="readmit") or "never"'
+            kind = "removed samples" if every else "outliers"
+            alternative = "" if every else ', or set Schedule(outliers="readmit") or "never"'
             coming = self.under_way.name_of(self.epoch + 1)
             warnings.warn(
-                f"{waiting:,} {what} are due to be measured before {coming} and stay as they are. "
+                f"{waiting:,} {kind} are due to be measured before {coming} and stay as they are. "
                 "Call `subsampler.remeasure(dataset, score_batch)` "
-                f"before `step()`{other}.",
+                f"before `step()`{alternative}.",
                 stacklevel=3,
             )
 
     def _warn_short(self) -> None:
-        """Say once that an epoch ended before all the samples that were planned for it came."""
+        """Warn once if an epoch ends before all its planned samples were recorded."""
         if self.under_way.planned is None or "short" in self._warned:
             return
         planned, recorded = self.under_way.planned()[0], self.under_way.scores.recorded
@@ -292,13 +292,13 @@ class Subsampler:
             warnings.warn(
                 f"{recorded:,} of {planned:,} samples planned for {self.under_way.name} were "
                 "recorded; the others keep their last score. If the loop ran to its end, something drops "
-                "batches: a limit of the trainer, or Accelerate's `prepare`, which must not split the "
+                "batches: a limit of the trainer, or Accelerate's `prepare`, which must not split this "
                 "loader again.",
                 stacklevel=3,
             )
 
     def remove(self, index: Any) -> None:
-        """Leave samples out by hand until :meth:`keep`: from this epoch if unbegun, else the next."""
+        """Leave samples out until :meth:`keep`; takes effect in this epoch if nothing is recorded yet."""
         table, floors = self._table, self.under_way.floors
         reason = table.reason.copy()
         reason[check_index(index, self.n)] = Reason.BY_HAND
@@ -309,20 +309,20 @@ class Subsampler:
         self.under_way.replan()
 
     def keep(self, index: Any) -> None:
-        """Give samples back, whatever they were left out for; the policy may remove them again."""
+        """Give samples back, regardless of the reason; the policy may remove them again."""
         self._table.reason[check_index(index, self.n)] = Reason.KEPT
         self.under_way.replan()
 
     def renew(self, index: Any) -> None:
-        """Make samples new, as those whose label or content was mended: kept, without a score or a past.
+        """Reset samples whose label or content was corrected: kept, without a score or a past.
 
-        Those removed by hand stay so. Call it between epochs.
+        Samples removed by hand stay out. Call it between epochs.
 
         Raises:
-            WrongState: in the middle of an epoch.
+            WrongState: if the epoch is under way.
         """
         rows = check_index(index, self.n)
-        self.under_way.check_unbegun("renew")
+        self.under_way.check_untouched("renew")
         self._table.forget(rows)
         self.under_way.replan()
 
@@ -330,15 +330,15 @@ class Subsampler:
         """Add ``n`` new samples at the end: kept, without a score. Call it between epochs.
 
         Args:
-            n: how many more.
+            n: the number of new samples.
             labels: their class ids ``(n,)``, if the subsampler has labels.
 
         Raises:
-            WrongState: in the middle of an epoch.
+            WrongState: if the epoch is under way.
         """
         check_memory(self.n + check_integer("n", n, 1))
         epoch = self.under_way
-        epoch.check_unbegun("extend")
+        epoch.check_untouched("extend")
         old = epoch.floors.labels
         if (old is None) != (labels is None):
             need = "no `labels`" if old is None else "`labels` for the new samples"
@@ -358,29 +358,29 @@ class Subsampler:
 
     @property
     def epoch(self) -> int:
-        """The epoch under way, from 0; ``schedule.epochs`` when all are done."""
+        """The number of the present epoch, from 0; ``schedule.epochs`` when all are done."""
         return self.under_way.plan.epoch
 
     @property
     def reason(self) -> Tensor:
-        """Why each sample is left out, a :class:`Reason`: uint8 ``(N,)``; 0 is kept."""
+        """The :class:`Reason` for leaving out each sample: uint8 ``(N,)``; 0 is kept."""
         return torch.from_numpy(self._table.reason.copy())
 
     @property
     def kept(self) -> Tensor:
-        """Which samples are kept: bool ``(N,)``."""
+        """The samples kept: bool ``(N,)``."""
         return torch.from_numpy(self._table.reason == Reason.KEPT)
 
     @property
     def removed(self) -> Tensor:
-        """Which samples are left out: bool ``(N,)``."""
+        """The samples left out: bool ``(N,)``."""
         return ~self.kept
 
     @property
     def scores(self) -> Tensor:
-        """The last score of each sample: float32 ``(N,)``, NaN where there is none.
+        """The last score of each sample: float32 ``(N,)``, NaN if it has none.
 
-        In the middle of an epoch: with what this rank has recorded so far, which waits for the device.
+        Inside an epoch this includes what this rank has recorded so far, and waits for the device.
         """
         self.under_way.scores.flush()
         return torch.from_numpy(self._table.scores.copy())
@@ -393,9 +393,9 @@ class Subsampler:
 
     @property
     def predicted(self) -> Tensor:
-        """The class last predicted for each sample: int64 ``(N,)``, -1 where its last visit told none.
+        """The class predicted on the last visit of each sample: int64 ``(N,)``, -1 if none was recorded.
 
-        If ids are renumbered (see :class:`ClassIds`), a class that no sample has is none either.
+        If ids are renumbered (see :class:`ClassIds`), classes that no sample has are -1 as well.
         """
         self.under_way.scores.flush()
         column = self._table.columns.get(PREDICTED, np.zeros(self.n, np.int32))
@@ -403,53 +403,53 @@ class Subsampler:
 
     @property
     def labels(self) -> Tensor | None:
-        """The class ids that were given: int64 ``(N,)``, or None."""
+        """The class ids of the samples: int64 ``(N,)``, or None."""
         labels = self.under_way.floors.labels
         return None if labels is None else torch.from_numpy(self.under_way.class_ids.decode(labels))
 
     @property
     def min_kept(self) -> int:
-        """How many samples are kept at least."""
+        """The minimum number of samples to keep."""
         return self.under_way.floors.kept
 
     @property
     def min_kept_per_class(self) -> int:
-        """How many samples of each class are kept at least."""
+        """The minimum number of samples to keep per class."""
         return self.under_way.floors.per_class
 
     @property
     def record_seconds(self) -> float:
-        """Time spent inside ``record`` so far, in seconds."""
+        """The time spent inside ``record`` so far, in seconds."""
         return sum(epoch.record_seconds for epoch in self.history) + self.under_way.scores.seconds
 
     def order(self, epoch: int | None = None, *, shuffle: bool = True) -> Order:
         """Return the order of an epoch: ``len()``, and ``[a:b]`` gives int64 positions a to b.
 
         Args:
-            epoch: the epoch under way by default, without the samples used before a resume; or a past
-                one, with the samples that were used in it.
-            shuffle: False gives ascending order.
+            epoch: by default the present epoch, without the samples used before a resume; or a past
+                epoch, with the samples that it used.
+            shuffle: if False, the order is ascending.
 
         Raises:
-            InvalidValue: for an epoch that is not planned yet.
+            InvalidValue: if the epoch is not planned yet.
         """
         check_flag("shuffle", shuffle)
         if epoch is None or epoch == self.epoch:
             return self.under_way.order(shuffle=shuffle)
         if not 0 <= epoch < self.epoch:
-            step = "It is numbered from 0, as `subsampler.epoch` is; others are not planned yet."
-            raise invalid(f"An epoch that has an order must be in [0, {self.epoch}].", epoch, step)
+            step = "Epochs are numbered from 0, as `subsampler.epoch` is; later ones are not planned yet."
+            raise invalid(f"`epoch` must be in [0, {self.epoch}].", epoch, step)
         return Order(Bitset(self.history[epoch].used.numpy()), self.seed, epoch, shuffle=shuffle)
 
     def weights(self, index: Tensor | NDArray[np.int64]) -> Tensor | None:
-        """Return the loss weights of a batch, float32 ``(B,)`` on the host; None where all are 1."""
+        """Return the loss weights of a batch, float32 ``(B,)`` on the host, or None if all are 1."""
         if self.under_way.plan.weights is None:
             return None
         return torch.from_numpy(self.under_way.plan.weights[np.asarray(index)])
 
     @property
     def progress(self) -> float:
-        """How much of the training is done, by samples: 0 before the first batch, 1 after the last step.
+        """The share of the training that is done: 0 before the first batch, 1 after the last step.
 
         ``(epoch + recorded / planned) / epochs``, the same on all ranks after the same number of batches.
         """
@@ -458,14 +458,14 @@ class Subsampler:
         return (self.epoch + self.under_way.share) / self.schedule.epochs
 
     def total_steps(self, batch_size: int, *, drop_last: bool = False) -> int:
-        """Return the number of batches a rank of the whole training, where the policy fixes it.
+        """Return the number of batches per rank in the whole training, if the policy fixes it.
 
         Args:
-            batch_size: samples a rank and step.
-            drop_last: as it is given to the loader.
+            batch_size: the number of samples per rank and step.
+            drop_last: as given to the loader.
 
         Raises:
-            WrongState: where the scores, or removals by hand, decide how many samples are kept.
+            WrongState: if the number of kept samples depends on scores or on removals by hand.
         """
         loading.check_batch_size(batch_size)
         check_flag("drop_last", drop_last)
@@ -485,12 +485,10 @@ class Subsampler:
         return self.under_way.scores.table
 
     def _ids(self) -> NDArray[Any] | None:
-        """Return the class ids in whatever type they are kept in."""
         labels, class_ids = self.under_way.floors.labels, self.under_way.class_ids
         return class_ids.decode(labels) if labels is not None and class_ids.renumbered else labels
 
     def _settings(self) -> dict[str, Any]:
-        """Return what a state must have been made with."""
         floors = self.under_way.floors
         return {
             "n": self.n,
@@ -502,14 +500,14 @@ class Subsampler:
         }
 
     def state_dict(self, *, local: bool = False) -> dict[str, Any]:
-        """Return everything, as tensors and plain Python values; exact, also inside an epoch.
+        """Return the whole state as tensors and plain Python values; exact, also inside an epoch.
 
-        Save it with the weights after an optimizer step. Gradients that wait for one are not in it: record
-        such batches with ``accumulating=True``, and they come again when the state is loaded.
+        Save it with the weights, after an optimizer step. Accumulated gradients are not part of it: record
+        their batches with ``accumulating=True``, and they are repeated after loading.
 
         Args:
-            local: this rank's own part, without talking to the others. By default the call is
-                collective inside an epoch: all ranks make it, and each gets the whole.
+            local: return this rank's own part without communication. By default the call is collective
+                inside an epoch: all ranks must make it, and each gets the whole state.
         """
         check_flag("local", local)
         epoch = self.under_way
@@ -522,21 +520,21 @@ class Subsampler:
         accept: Collection[str] = (),
         origin: NDArray[np.int64] | None = None,
     ) -> None:
-        """Take over a state; the order goes on with the samples not yet recorded.
+        """Load a state; the order continues with the samples not yet recorded.
 
         Args:
-            saved: what :meth:`state_dict` returned.
-            accept: what may differ from the state: ``"policy"``, ``"schedule"``, ``"seed"``, ``"labels"``,
-                ``"n"``, ``"min_kept"``, ``"min_kept_per_class"``. New samples, and those with another label,
-                are kept and have no score; another policy begins without the old one's memory.
-            origin: int64 ``(n,)``, where each sample stood when the state was saved, -1 for a new one, if
-                samples stand elsewhere now; each once. Those that were there keep score and reason. The
-                history is taken as it is.
+            saved: a result of :meth:`state_dict`.
+            accept: settings that may differ from the state: ``"policy"``, ``"schedule"``, ``"seed"``,
+                ``"labels"``, ``"n"``, ``"min_kept"``, ``"min_kept_per_class"``. New samples, and those with
+                another label, are kept and have no score; another policy starts without the old one's memory.
+            origin: int64 ``(n,)``, if samples have moved since the state was saved: the former position of
+                each, every position at most once, -1 for a new sample. Old samples keep score and reason.
+                The history is not renumbered.
 
         Raises:
-            InvalidValue: where the state belongs to another n, policy, schedule, seed or to other labels,
-                and that is not accepted; names both. Nothing is changed then.
-            WrongState: for another n or labels in a state from the middle of an epoch.
+            InvalidValue: if n, policy, schedule, seed or labels of the state differ and are not accepted.
+                Nothing is changed then.
+            WrongState: if n or labels differ in a state from the middle of an epoch.
         """
         scores = EpochScores(self.n, self.under_way.class_ids)
         plan, history = state.restore(saved, self._settings(), self._ids(), scores, accept, origin)

@@ -1,4 +1,4 @@
-"""What is remembered of every sample: its last score, when that was measured, and why it is left out."""
+"""The table of all samples: last score, its epoch, and the reason for leaving the sample out."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ Scores: TypeAlias = NDArray[np.float32]
 
 UNSEEN, TRAINED, MEASURED = 0, 1, 2
 PREDICTED = "predicted"
-"""The column of the classes last predicted, each plus 1; 0 is none."""
+"""The column of last predicted classes, each plus 1; 0 means none, as in a new column."""
 
 
 class Table:
-    """One row a sample; 8 bytes a row, plus what a policy asks for.
+    """One row per sample, of 8 bytes plus the columns of the policy.
 
-    Scores arrive by :meth:`write` in any order. A second score of the same sample in the same epoch is
-    averaged with the first, to the same value whatever the order.
+    Scores arrive by :meth:`write` in any order. Several scores of a sample in one epoch are averaged, with
+    the same result in any order.
 
     Args:
-        n: how many samples.
+        n: the number of samples.
 
     Attributes:
-        scores: float32 ``(N,)``; NaN where there is no sound score.
+        scores: float32 ``(N,)``; NaN if there is no finite score.
         scored_in: uint16 ``(N,)``; 1 + the epoch of the last score, 0 for never.
         reason: uint8 ``(N,)``; a :class:`Reason`.
         seen: uint8 ``(N,)``; in this epoch unseen, trained on, or measured only.
-        columns: what the policy remembers of each sample, by name.
-        notes: single numbers that the policy remembers, by name.
-        bad: how many non-finite scores this epoch brought.
+        columns: the policy's memory of each sample, by name.
+        notes: the policy's single numbers, by name.
+        bad: the number of non-finite scores in this epoch.
+        recorded: the number of rows written in this epoch, repeats included.
     """
 
     def __init__(self, n: int) -> None:
@@ -53,10 +54,10 @@ class Table:
         return int(self.scores.size)
 
     def column(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
-        """Return the column ``name``, zeros where it is new: ``(N,)``.
+        """Return the column ``name``, made of zeros if it is new: ``(N,)``.
 
         Raises:
-            InvalidValue: if it is of another type, as that of another policy.
+            InvalidValue: if it has another type, as another policy's column may.
         """
         if name not in self.columns:
             self.columns[name] = np.zeros(len(self), dtype)
@@ -67,15 +68,15 @@ class Table:
         return self.columns[name]
 
     def write(self, index: Index, scores: Scores, epoch: int, kind: int = TRAINED) -> None:
-        """Take over scores measured in ``epoch``: both ``(K,)``.
+        """Store scores measured in ``epoch``: index and scores are ``(K,)``.
 
-        A value in (-1e-30, 0) is *no score* and changes none; a non-finite one is *bad* and leaves the
-        sample without a score. What was predicted in an epoch before is forgotten.
+        A value in (-1e-30, 0) is *no score* and is skipped; a non-finite one is *bad* and leaves the sample
+        without a score. Classes predicted in earlier epochs are forgotten.
         """
         self.seen[index] = kind
         self.recorded += index.size
         stamp = np.uint16(epoch + 1)
-        if PREDICTED in self.columns:  # of an epoch that tells no class, none is known
+        if PREDICTED in self.columns:  # an older prediction does not belong to the new score
             self.columns[PREDICTED][index[self.scored_in[index] != stamp]] = 0
         unscored = (scores < 0) & (scores > NO_SCORE_FLOOR)
         if unscored.any():
@@ -99,7 +100,7 @@ class Table:
         self.scored_in[index] = stamp
 
     def repeated(self) -> tuple[Index, Scores]:
-        """Return the scores beyond the first of this epoch, sample by sample: both ``(K,)``."""
+        """Return index and score of repeated records, without each sample's first in this epoch: ``(K,)``."""
         if not self._again:
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
         index = np.concatenate([i for i, _ in self._again])
@@ -107,11 +108,11 @@ class Table:
         return index, scores
 
     def repeat(self, index: Index, scores: Scores) -> None:
-        """Take over scores beyond the first, as :meth:`repeated` gave them."""
+        """Restore the result of :meth:`repeated`."""
         self._again = [(index, scores)] if index.size else []
 
-    def settle(self) -> None:
-        """Average the scores of samples that came more than once in this epoch."""
+    def average_repeats(self) -> None:
+        """Average the scores of samples that were recorded more than once in this epoch."""
         index, scores = self.repeated()
         self._again.clear()
         if not index.size:
@@ -119,14 +120,14 @@ class Table:
         sample = np.unique(index)
         index = np.concatenate([sample, index])
         scores = np.concatenate([self.scores[sample], scores])
-        by_value = np.lexsort((scores, index))
+        by_value = np.lexsort((scores, index))  # sorted, so that the sum does not depend on the order
         row = np.searchsorted(sample, index[by_value])
         total = np.bincount(row, weights=scores[by_value].astype(np.float64))
         self.scores[sample] = (total / np.bincount(row)).astype(np.float32)
 
     def begin_epoch(self) -> None:
-        """Forget what was seen in the epoch that ended."""
-        self.settle()
+        """Clear what belongs to the epoch that ended."""
+        self.average_repeats()
         self.seen[:] = UNSEEN
         self.bad = 0
         self.recorded = 0
@@ -143,13 +144,13 @@ class Table:
         }
 
     def cut(self, n: int) -> None:
-        """Forget the samples from ``n`` on."""
+        """Delete the samples from ``n`` on."""
         for name in ("scores", "scored_in", "reason", "seen"):
             setattr(self, name, getattr(self, name)[:n].copy())
         self.columns = {name: column[:n].copy() for name, column in self.columns.items()}
 
     def rearrange(self, origin: Index) -> None:
-        """Give samples other places between epochs: sample i stood at ``origin[i]``, -1 for a new one."""
+        """Reorder the samples between epochs: sample i was at ``origin[i]``, -1 for a new one."""
         known = np.flatnonzero(origin >= 0)
         old, columns = origin[known], self.columns
         fresh = Table(origin.size)
@@ -162,7 +163,7 @@ class Table:
             self.column(name, column.dtype.type)[known] = column[old]
 
     def forget(self, index: Index) -> None:
-        """Make samples new: without a score, and kept unless they were removed by hand."""
+        """Reset samples: no score, and kept unless they were removed by hand."""
         self.scores[index] = np.nan
         self.scored_in[index] = 0
         self.reason[index[self.reason[index] != Reason.BY_HAND]] = Reason.KEPT

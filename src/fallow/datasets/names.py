@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import InvalidValue, invalid, unknown_name
-from ..files.regular_file import what_lies_at
+from ..files.regular_file import kind_at
 
 KNOWN = ("digits",)
 """Data sets known by name: images with classes, bundled with scikit-learn."""
@@ -39,7 +39,7 @@ def not_found(path: Path, data: str, *, resumed: bool = False) -> InvalidValue:
     if path.is_file():
         step = "Or name a folder of images; texts are for --task text."
         return invalid("A file of images must be a FILE.npz.", data, step)
-    if kind := what_lies_at(path):
+    if kind := kind_at(path):
         return invalid(f"The data {data} must be a folder or a file.", kind, "Check the path.")
     if path.suffix or len(path.parts) > 1:
         return invalid(f"The data {data} must exist.", "no such file or folder", "Check the path.")

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import DamagedData, invalid
-from ..files.regular_file import opened, what_lies_at
+from ..files.regular_file import kind_at, opened
 from .decoding import decode
 from .image_files import RAW_SUFFIXES, SUFFIXES, begins_as_image, kind_by_name
 from .images import ImageDataset
@@ -71,7 +71,7 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
         return NpzPool(path, kind)
     if is_file:
         raise invalid("A pool must be a folder, a FILE.npz, a FILE.parquet or hf:NAME.", text, _STEP)
-    if text and (content := what_lies_at(path)):
+    if text and (content := kind_at(path)):
         raise invalid(f"The pool {path} must be a folder or a regular file.", content, _STEP)
     step = how_to_get(text, option="--pool") if text in REMOVED else _STEP
     raise invalid("A pool must exist.", f"no {text}" if text else "no name", step)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..arrays.checksums import checksums
 from ..errors import check_share, invalid
-from ..files.regular_file import what_lies_at
+from ..files.regular_file import kind_at
 from .held_out import TEST, held_out_of_all, keyed
 from .hub_names import HELD_OUT
 from .names import TABLES, TEST_SHARE
@@ -133,7 +133,7 @@ def _path(data: str) -> Path:
     except (OSError, ValueError):  # a name that is too long, or holds NUL
         exists = False
     if not exists:
-        content = what_lies_at(path) or "no such file or folder"
+        content = kind_at(path) or "no such file or folder"
         raise invalid(f"The data {data[:200]} must exist.", content, "Check the path.")
     return path
 

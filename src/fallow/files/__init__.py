@@ -1,1 +1,1 @@
-"""Files read and written safely: regular ones only, atomic writes; arrays, JSON, YAML, CSV within bounds."""
+"""Safe reading and writing of files: regular files only, atomic writes, bounded JSON, YAML and arrays."""

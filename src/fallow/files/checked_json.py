@@ -1,4 +1,4 @@
-"""JSON of unknown origin: read with bounds, and checked against classes before anything is built on it."""
+"""Read JSON of unknown origin within bounds, and check it against classes before it is used."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from msgspec import Meta
 from ..errors import damaged
 
 MAX_EPOCHS = 1 << 16
-"""Epochs are numbered below this: a table keeps them in 16 bits."""
+"""Epoch numbers are below this: the table keeps them in 16 bits."""
 DEEPEST = 32
-"""How deep objects and lists may be nested."""
+"""Maximum nesting depth of objects and lists."""
 MOST_SECONDS = 1e12
 _LARGEST_NUMBER = 1 << 63
 
@@ -31,32 +31,31 @@ Kind = TypeVar("Kind")
 
 
 def parse_json(data: bytes, name: str, step: str = "") -> Any:
-    """Return the plain values in JSON whose length the caller has bounded.
-
-    Names of files that are not UTF-8 stand in it as lone surrogates, which Python's reader takes.
+    """Return the plain values in JSON; the caller has bounded its length.
 
     Raises:
-        DamagedData: if it is no JSON, or is nested too deep.
+        DamagedData: if it is not JSON, or is nested too deeply.
     """
     try:
-        found = json.loads(data)
+        # Not msgspec's parser: it rejects lone surrogates, which stand for file names that are not UTF-8.
+        value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise damaged(f"{name} must be JSON.", one_line(error), step) from None
-    check_plain(found, name, step)
-    return found
+    check_plain(value, name, step)
+    return value
 
 
 def check_kind(kind: type[Kind], value: Any, name: str, step: str = "") -> Kind:
-    """Return plain values as a class.
+    """Convert plain values to a class.
 
     Args:
         kind: the class, or any other type that msgspec can convert to.
-        value: what :func:`parse_json` returned.
-        name: of the file, for errors.
-        step: what to do about a damaged one.
+        value: the result of :func:`parse_json`.
+        name: the name of the file, for errors.
+        step: the next step if the file is damaged, for errors.
 
     Raises:
-        DamagedData: if a value is of another type or out of range.
+        DamagedData: if a value has another type or is out of range.
     """
     try:
         return msgspec.convert(value, kind)
@@ -65,36 +64,38 @@ def check_kind(kind: type[Kind], value: Any, name: str, step: str = "") -> Kind:
 
 
 def check_plain(value: Any, name: str, step: str = "") -> None:
-    """Raise for values that nobody would write: nested deeper than 32, or numbers beyond 64 bits.
+    """Check the depth of plain values and the size of their integers.
 
     Raises:
-        DamagedData: naming what was found.
+        DamagedData: if they are nested deeper than 32, or an integer has more than 64 bits.
     """
-    level, deep = [value], 0
+    level = [value]
+    depth = 0
     while level:
-        if deep > DEEPEST:
+        if depth > DEEPEST:
             raise damaged(
                 f"{name} must not be nested deeper than {DEEPEST}.", "a deeper list or object", step
             )
         below: list[Any] = []
-        for one in level:
-            if isinstance(one, dict):
-                below += one.values()
-            elif isinstance(one, list | tuple):
-                below += one
-            elif isinstance(one, int) and abs(one) >= _LARGEST_NUMBER:
+        for item in level:
+            if isinstance(item, dict):
+                below += item.values()
+            elif isinstance(item, list | tuple):
+                below += item
+            elif isinstance(item, int) and abs(item) >= _LARGEST_NUMBER:
                 raise damaged(f"Numbers in {name} must have at most 64 bits.", "a larger one", step)
-        level, deep = below, deep + 1
+        level = below
+        depth += 1
 
 
 def one_line(error: Exception) -> str:
-    """Return what an error says, in one line of at most 300 characters."""
-    words = re.sub(r"\s+", " ", str(error)).strip()
-    return words[:300] or type(error).__name__
+    """Return an error's message on one line of at most 300 characters, or its class name if it is empty."""
+    message = re.sub(r"\s+", " ", str(error)).strip()
+    return message[:300] or type(error).__name__
 
 
 def finite(value: Any) -> Any:
-    """Return ``value`` with every number that JSON cannot hold as None."""
+    """Return ``value`` with None for each NaN and infinity, which JSON cannot hold."""
     if isinstance(value, dict):
         return {key: finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How a run's files are written: each is whole or not there at all, after a power cut too."""
+"""Atomic writes: a file of a run is complete or absent, even after a power cut."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from .regular_file import opened
 
 TEMPORARY = ".tmp"
 _TEMPORARY = re.compile(r"\..+\.([0-9]+|[0-9a-f]{16})\.tmp", re.DOTALL)
-"""Names of our temporary files; those of earlier versions end in the number of a process."""
+"""Names of temporary files; those of earlier versions end in a process id."""
 
 
 class Disk:
-    """The operations by which files are written. Every write of a run goes through one of these objects.
+    """The operations that write files. Every write of a run goes through one such object.
 
-    A disk keeps a promise only after it was asked for it: the bytes of a file after :meth:`sync`, its
-    name after :meth:`sync_folder`. :meth:`put` asks in the order in which nothing can be lost.
+    Only :meth:`sync` makes the bytes of a file durable, and only :meth:`sync_folder` its name. :meth:`put`
+    calls them in an order in which nothing can be lost.
     """
 
     def put(self, path: Path, data: bytes) -> Digest:
-        """Write ``data`` to ``path``: whatever happens, the old file is there, or the new one.
+        """Write ``data`` to ``path`` atomically: whatever happens, the old file exists, or the new one.
 
         Returns:
-            Size and checksum of what was written.
+            Size and checksum of the new file.
 
         Raises:
-            OSError: as the system says; the old file is there then, and nothing of the new one. Where only
-                the folder could not be synced, it is the new one, which a power cut may take back.
+            OSError: if the system refuses; the old file is unchanged. If only the folder could not be
+                synced, the new file is in place, but a power cut may undo it.
         """
         temporary = temporary_path(path)
         try:
@@ -43,13 +43,14 @@ class Disk:
             with suppress(OSError):
                 temporary.unlink()
             if isinstance(error, OSError) and error.filename is not None:
+                # The user knows nothing of the temporary file.
                 error.filename, error.filename2 = str(path), None
             raise
         self.sync_folder(path.parent)
         return Digest.of(data)
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder, and those above it, where they are missing."""
+        """Make a folder and its missing parents."""
         if path.is_dir():
             return
         self.make_folder(path.parent)
@@ -61,25 +62,25 @@ class Disk:
         """Write a new file; a power cut may leave any part of it.
 
         Raises:
-            FileExistsError: if there is something of that name, a link too.
+            FileExistsError: if the name is taken, also by a link.
         """
         with path.open("xb") as file:
             file.write(data)
 
     def sync(self, path: Path) -> None:
-        """Wait until the bytes of a file are on the disk."""
+        """Flush the bytes of a file to the disk."""
         with path.open("rb") as file:
             os.fsync(file.fileno())
 
     def rename(self, old: Path, new: Path) -> None:
-        """Give a file its name, in the place of another one of that name."""
+        """Rename a file, replacing any file of that name."""
         old.replace(new)
 
     def sync_folder(self, path: Path) -> None:
-        """Wait until the names in a folder are on the disk; where a system cannot, it does so by itself."""
+        """Flush the directory entries of a folder; Windows cannot, and need not."""
         try:
             folder = os.open(path, os.O_RDONLY)
-        except PermissionError:  # Windows opens no folders
+        except PermissionError:  # Windows cannot open folders
             return
         try:
             os.fsync(folder)
@@ -87,7 +88,7 @@ class Disk:
             os.close(folder)
 
     def remove(self, path: Path) -> None:
-        """Take a file away, where it is there."""
+        """Remove a file, if it exists."""
         path.unlink(missing_ok=True)
 
 
@@ -96,8 +97,8 @@ class Digest:
     """Size and checksum of a file.
 
     Attributes:
-        size: how many bytes it has.
-        sha256: of all of it, in hexadecimal digits.
+        size: in bytes.
+        sha256: in hexadecimal digits.
     """
 
     size: int
@@ -105,28 +106,28 @@ class Digest:
 
     @staticmethod
     def of(data: bytes) -> Digest:
-        """Return the digest of bytes that are at hand."""
+        """Return the digest of bytes."""
         return Digest(len(data), hashlib.sha256(data).hexdigest())
 
     @staticmethod
     def of_file(path: Path, inside: Path | None = None) -> Digest:
-        """Return the digest of a file, a piece at a time; see :func:`fallow.files.regular_file.opened`.
+        """Return the digest of a file without loading it whole; see :func:`fallow.files.regular_file.opened`.
 
         Raises:
-            DamagedData: if it is no regular file.
+            DamagedData: if it is not a regular file.
             OSError: if it cannot be read.
         """
         with opened(path, inside) as file:
-            found = hashlib.file_digest(file, "sha256")
-            return Digest(file.tell(), found.hexdigest())
+            sha256 = hashlib.file_digest(file, "sha256")
+            return Digest(file.tell(), sha256.hexdigest())
 
 
 DISK = Disk()
-"""The disk of the machine."""
+"""The real disk; tests use others."""
 
 
 def temporary_path(path: Path) -> Path:
-    """Return where a file is written before it gets its name: beside it, under a name that nobody can guess.
+    """Return a temporary path beside a file, with a name that nobody can guess and prepare a link at.
 
     >>> temporary_path(Path("run/summary.json")).parent.name
     'run'
@@ -135,12 +136,12 @@ def temporary_path(path: Path) -> Path:
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a file of that name was half written by :meth:`Disk.put`."""
+    """Return whether a name is that of a temporary file of :meth:`Disk.put`."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def forget_temporaries(folder: Path, disk: Disk = DISK) -> None:
-    """Remove what a killed writer left half done in a folder. Only whoever holds the lock may."""
+def remove_temporaries(folder: Path, disk: Disk = DISK) -> None:
+    """Remove the temporary files that a killed writer left in a folder. The caller holds the lock."""
     if folder.is_dir() and not folder.is_symlink():
         for path in folder.glob(f".*{TEMPORARY}"):
             if is_temporary(path.name):

@@ -1,4 +1,4 @@
-"""One writer a run: who holds the lock, and what a second one is told."""
+"""The lock of a run: one writer at a time, and an error for a second one that names the first."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from ..errors import damaged, wrong_state
 from .regular_file import kind_of
 
 _held: set[Path] = set()
-"""The locks of this process: the system would give it each a second time."""
-_LONGEST = 1 << 10
-"""Characters of a lock that are read, at most."""
+"""Locks held by this process: record locks do not exclude their own process."""
+_MAX_CHARACTERS = 1 << 10
+"""Maximum number of characters read from a lock."""
 
 
 class RunLock:
-    """The right to write in a folder, until it is released or the process ends, however it ends.
+    """The exclusive right to write in a folder, until it is released or the process ends.
 
-    It is a record lock of the operating system on the file ``lock``: a killed process holds it no
-    longer, and a worker that was forked never does. Readers need none. The file says who holds it.
+    It is a record lock of the operating system on the file ``lock``. The system drops it when the process
+    is killed, and a forked worker never holds it. Readers need no lock. The file names the holder.
 
     Args:
-        folder: which must be there.
+        folder: an existing folder.
 
     Raises:
-        WrongState: if another process holds it; says who.
-        DamagedData: if ``lock`` is no regular file of its own: what it leads to would be changed.
+        WrongState: if another process holds the lock; the message names it.
+        DamagedData: if ``lock`` is a link or not a regular file: writing it would change another file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,8 +71,8 @@ class RunLock:
         self._file.flush()
 
     def release(self) -> None:
-        """Let others write."""
-        if self._file is None or self._pid != os.getpid():  # a forked child releases nothing
+        """Release the lock."""
+        if self._file is None or self._pid != os.getpid():  # a forked child does not hold the lock
             return
         with suppress(OSError):
             self._file.truncate(0)
@@ -90,14 +90,14 @@ class RunLock:
 
 
 def open_lock(path: Path) -> IO[str]:
-    """Open a file to be locked, and make it if it is missing; its content is left as it is.
+    """Open a lock file, creating it if it is missing; its content is left alone.
 
     Raises:
-        DamagedData: if it is a link, no regular file, or has another name elsewhere.
-        OSError: as the system says.
+        DamagedData: if it is a link, not a regular file, or has a second hard link.
+        OSError: if it cannot be opened.
     """
     flags = os.O_RDWR | os.O_CREAT
-    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):  # Windows has none of them
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):  # missing on Windows
         flags |= getattr(os, name, 0)
     with suppress(FileNotFoundError):
         _check(path, os.lstat(path))
@@ -110,20 +110,20 @@ def open_lock(path: Path) -> IO[str]:
         raise
 
 
-def _check(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-        what = kind_of(found.st_mode) + (
-            " with another name elsewhere" if stat.S_ISREG(found.st_mode) else ""
-        )
-        raise damaged(f"{path} must be a file of its own.", what, "Remove it, if nobody trains there.")
+def _check(path: Path, status: os.stat_result) -> None:
+    regular = stat.S_ISREG(status.st_mode)
+    if not regular or status.st_nlink > 1:
+        kind = kind_of(status.st_mode) + (" with a second name (a hard link)" if regular else "")
+        rule = f"{path} must be a regular file with one name."
+        raise damaged(rule, kind, "Remove it, if no training runs there.")
 
 
 def _holder(file: IO[str]) -> dict[str, Any]:
     file.seek(0)
     with suppress(ValueError, OSError, RecursionError):
-        found = json.loads(file.read(_LONGEST))
-        if isinstance(found, dict):
-            return {str(name): str(value)[:80] for name, value in found.items()}
+        holder = json.loads(file.read(_MAX_CHARACTERS))
+        if isinstance(holder, dict):
+            return {str(name): str(value)[:80] for name, value in holder.items()}
     return {}
 
 
@@ -131,5 +131,5 @@ def _refused(folder: Path, holder: dict[str, Any]) -> Exception:
     who = f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}"
     since = f" since {holder['since']}" if "since" in holder else ""
     return wrong_state(
-        f"Another training writes in {folder}: {who}{since}.", "Wait for it, stop it, or name another folder."
+        f"Another training writes to {folder}: {who}{since}.", "Wait for it, stop it, or name another folder."
     )

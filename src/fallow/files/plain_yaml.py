@@ -1,4 +1,4 @@
-"""YAML of plain values: what a file of options may say, whoever wrote it."""
+"""Read YAML of unknown origin as plain values, within bounds."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from ..errors import damaged
 from .checked_json import DEEPEST, check_plain, one_line
 
 LARGEST = 1 << 18
-"""Bytes of a file of options, at most; ours have about two thousand."""
+"""Maximum size in bytes; a ``config.yaml`` of fallow has about 2,000."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values alone: no aliases, which multiply, and no dates, which need not exist."""
+    """A loader without aliases, which can expand exponentially, and without dates, which may be invalid."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
-        self._deep = 0
+        self._depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Return the next node of the tree."""
+        """Return the next node; PyYAML calls this for every value, so depth is counted here."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("an alias (*): write the value out")
-        self._deep += 1
-        if self._deep > DEEPEST:
+        self._depth += 1
+        if self._depth > DEEPEST:
             raise yaml.YAMLError(f"lists or mappings nested deeper than {DEEPEST}")
         try:
             return super().compose_node(parent, index)
         finally:
-            self._deep -= 1
+            self._depth -= 1
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -40,10 +40,10 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def parse_yaml(data: bytes, name: str, step: str = "") -> Any:
-    """Return what YAML says, in plain values.
+    """Return the plain values in YAML.
 
     Raises:
-        DamagedData: if it is too large, no YAML in UTF-8, or uses aliases.
+        DamagedData: if it is too large, not YAML in UTF-8, or uses aliases.
 
     >>> parse_yaml(b"{low: 0.1, began: 2026-02-30}", "config.yaml")
     {'low': 0.1, 'began': '2026-02-30'}
@@ -51,8 +51,8 @@ def parse_yaml(data: bytes, name: str, step: str = "") -> Any:
     if len(data) > LARGEST:
         raise damaged(f"{name} must have at most {LARGEST:,} bytes.", f"{len(data):,}", step)
     try:
-        found = _Loader(data.decode("utf-8-sig")).get_single_data()
+        value = _Loader(data.decode("utf-8-sig")).get_single_data()
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise damaged(f"{name} must be readable YAML.", one_line(error), step) from None
-    check_plain(found, name, step)
-    return found
+    check_plain(value, name, step)
+    return value

@@ -1,9 +1,8 @@
-"""Opening files that somebody else may have made: regular ones only, without links, of a bounded size.
+"""Open files of unknown origin: regular files only, without links, of a bounded size.
 
-A run, a pool or a list may come from anywhere. In place of a file it may hold a FIFO (reading it waits for
-ever), a device (reading it never ends), a link (reading it tells of another file, writing it changes one), or
-a file that claims to be huge, of which nothing lies on the disk. All of them are refused here, by name,
-before a byte is read.
+A run, a pool or a list may come from anywhere. Instead of a file it may hold a FIFO (a read blocks for ever),
+a device (a read never ends), a link (a read discloses another file, a write changes it), or a sparse file
+that claims to be huge. All of these are refused before a byte is read.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from pathlib import Path
 
 from ..errors import DamagedData, damaged
 
-# Without O_NONBLOCK opening a FIFO waits for a writer. Regular files do not mind.
+# Without O_NONBLOCK, opening a FIFO waits for a writer. It has no effect on regular files.
 _FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_BINARY", "O_NONBLOCK"))
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _BY_FOLDER = os.open in os.supports_dir_fd and bool(_NOFOLLOW)
 _SPARSE = 1 << 26
-"""Smaller files are not asked whether they lie on the disk."""
+"""Smaller files are not checked for holes."""
 _KINDS = (
     (stat.S_ISLNK, "a link"),
     (stat.S_ISDIR, "a folder"),
@@ -35,18 +34,18 @@ _KINDS = (
 
 
 def kind_of(mode: int) -> str:
-    """Return what a file is, in words, by the mode that :func:`os.stat` gives.
+    """Return the kind of a file in words, from the mode that :func:`os.stat` returns.
 
     >>> kind_of(os.stat(os.devnull).st_mode)
     'a device'
     """
-    return next((words for holds, words in _KINDS if holds(mode)), "a regular file")
+    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "a regular file")
 
 
-def what_lies_at(path: str | os.PathLike[str]) -> str | None:
-    """Return what a path leads to, in words, or None if there is nothing.
+def kind_at(path: str | os.PathLike[str]) -> str | None:
+    """Return the kind of the file at a path in words, links followed; None if nothing exists there.
 
-    >>> what_lies_at(os.devnull), what_lies_at("no/such/file")
+    >>> kind_at(os.devnull), kind_at("no/such/file")
     ('a device', None)
     """
     try:
@@ -57,24 +56,23 @@ def what_lies_at(path: str | os.PathLike[str]) -> str | None:
 
 @contextmanager
 def opened(path: Path, inside: Path | None = None, limit: int | None = None) -> Iterator[BufferedReader]:
-    """Open a file to read its bytes.
+    """Open a file for reading bytes.
 
     Args:
-        path: of the file.
-        inside: a folder above ``path`` that is not to be trusted: no part of the path below it may be a
-            link. None if a person named the file: links are followed.
-        limit: the most bytes that the file may have.
+        path: the file.
+        inside: an untrusted folder above ``path``: no part of the path below it may be a link. None if the
+            user named the file: links are followed.
+        limit: the maximum size in bytes.
 
     Raises:
-        DamagedData: if it is a link, FIFO, device, socket or folder, is larger than ``limit``, or claims a
-            size that does not lie on the disk.
-        OSError: as the system says; :class:`FileNotFoundError` if it is missing.
+        DamagedData: if it is a link, FIFO, device, socket, folder or sparse file, or larger than ``limit``.
+        OSError: if the system refuses; :class:`FileNotFoundError` if the file is missing.
     """
     try:
         descriptor = _descriptor(path, inside)
-    except ValueError as error:  # a name that no file can have; DamagedData is one too
-        if isinstance(error, DamagedData):
-            raise
+    except DamagedData:
+        raise
+    except ValueError as error:  # such as a NUL in the name
         raise damaged(f"{str(path)!r:.200} must name a file.", error) from None
     try:
         _check(path, os.fstat(descriptor), limit)
@@ -93,25 +91,25 @@ def read_regular(path: Path, inside: Path | None = None, limit: int | None = Non
 
 
 def check_folder(path: Path, inside: Path) -> None:
-    """Raise if a folder below ``inside`` is something else, or is reached by a link; a missing one is none.
+    """Check that each part of ``path`` below ``inside`` is a real folder or missing.
 
     Raises:
-        DamagedData: naming the first part of the path that is no folder.
+        DamagedData: if a part is a link or not a folder.
     """
-    place = inside
+    folder = inside
     for part in path.relative_to(inside).parts:
-        place = place / part
+        folder = folder / part
         try:
-            mode = os.lstat(place).st_mode
+            mode = os.lstat(folder).st_mode
         except FileNotFoundError:
             return
         if not stat.S_ISDIR(mode):
-            raise damaged(f"{place} must be a folder.", kind_of(mode), "Remove it, if it is not yours.")
+            raise _not_a_folder(folder, mode)
 
 
 def _descriptor(path: Path, inside: Path | None) -> int:
     if inside is None:
-        _check_kind(path, os.stat(path).st_mode)  # opening a device may do something to it
+        _check_kind(path, os.stat(path).st_mode)  # before opening: to open a device may have effects
         return os.open(path, _FLAGS)
     parts = path.relative_to(inside).parts if path.is_relative_to(inside) else ()
     if not parts or ".." in parts:
@@ -122,13 +120,13 @@ def _descriptor(path: Path, inside: Path | None) -> int:
         return os.open(path, _FLAGS)
     folder = os.open(inside, _FLAGS | _DIRECTORY)
     try:
-        # Each folder is opened from the one above, so that none can be exchanged for a link meanwhile.
-        for place, part in enumerate(parts[:-1], 1):
+        # Each folder is opened relative to its parent, so that nobody can replace one by a link meanwhile.
+        for depth, part in enumerate(parts[:-1], 1):
             try:
                 below = os.open(part, _FLAGS | _DIRECTORY | _NOFOLLOW, dir_fd=folder)
             except NotADirectoryError:
-                _refuse_folder(inside.joinpath(*parts[:place]))
-                raise
+                other = inside.joinpath(*parts[:depth])
+                raise _not_a_folder(other, os.lstat(other).st_mode) from None
             os.close(folder)
             folder = below
         try:
@@ -146,17 +144,16 @@ def _check_kind(path: Path, mode: int) -> None:
         raise damaged(f"{path} must be a regular file.", kind_of(mode), "Put back the file itself.")
 
 
-def _refuse_folder(path: Path) -> None:
-    mode = os.lstat(path).st_mode
-    raise damaged(f"{path} must be a folder.", kind_of(mode), "Remove it, if it is not yours.")
+def _not_a_folder(path: Path, mode: int) -> DamagedData:
+    return damaged(f"{path} must be a folder.", kind_of(mode), "Remove it, if it is not yours.")
 
 
-def _check(path: Path, found: os.stat_result, limit: int | None) -> None:
-    _check_kind(path, found.st_mode)
-    if limit is not None and found.st_size > limit:
-        raise damaged(f"{path} must have at most {limit:,} bytes.", f"{found.st_size:,}")
-    on_disk = getattr(found, "st_blocks", None)
-    # Compressing file systems keep less than the size, but of numbers not a hundredth.
-    if on_disk is not None and found.st_size > _SPARSE and on_disk * 512 < found.st_size // 100:
-        what = f"{on_disk * 512:,} of {found.st_size:,} bytes: a sparse file"
-        raise damaged(f"{path} must lie on the disk whole.", what, "Copy it again.")
+def _check(path: Path, status: os.stat_result, limit: int | None) -> None:
+    _check_kind(path, status.st_mode)
+    if limit is not None and status.st_size > limit:
+        raise damaged(f"{path} must have at most {limit:,} bytes.", f"{status.st_size:,}")
+    blocks = getattr(status, "st_blocks", None)
+    # Compressing file systems allocate less than the size, but not under 1 % of it for real data.
+    if blocks is not None and status.st_size > _SPARSE and blocks * 512 < status.st_size // 100:
+        found = f"{blocks * 512:,} of {status.st_size:,} bytes allocated: a sparse file"
+        raise damaged(f"{path} must be complete on the disk.", found, "Copy it again.")

@@ -1,8 +1,8 @@
-"""Nested states as one safetensors file: the tensors, and a tree of plain values that says where each goes.
+"""Save a nested state as one safetensors file: its tensors, and a tree of plain values that refers to them.
 
-Whatever a ``state_dict()`` holds comes back as it was, to the bit: tensors, arrays, numbers (not finite
-ones too), text, lists, tuples, dicts with any plain keys; what is derived from tuple or dict, but for
-Counter, comes back as one. Nothing else is taken, and reading runs no code.
+The values of a ``state_dict()`` come back bit for bit: tensors, arrays, numbers (NaN and infinities, too),
+text, lists, tuples, and dicts with any plain keys. Subclasses of tuple and dict other than Counter come back
+as tuple and dict. Anything else is refused, and reading runs no code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..errors import DamagedData, damaged, invalid_type
 
 FORMAT = "fallow-state-1"
 KEY = "fallow"
-"""The one entry of the file's metadata: JSON with ``format`` and ``tree``."""
+"""The only metadata entry of the file: JSON with ``format`` and ``tree``."""
 _ARRAYS = {np.dtype(name) for name in (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32",
     "float64", "complex64")}  # fmt: skip
@@ -43,23 +43,23 @@ def dump(tree: Any) -> bytes:
     """Return the bytes of a file that :func:`parse` reads.
 
     Raises:
-        InvalidType: for a value that a file without code cannot hold; names its place.
+        InvalidType: if a value is neither a tensor nor plain; the message names its path.
     """
     tensors: dict[str, Tensor] = {}
-    shape = _encoded(tree, "", tensors)
-    header = json.dumps({"format": FORMAT, "tree": shape}, allow_nan=False)
-    return save(_apart(tensors), metadata={KEY: header})
+    plain = _encoded(tree, "", tensors)
+    header = json.dumps({"format": FORMAT, "tree": plain}, allow_nan=False)
+    return save(_unshared(tensors), metadata={KEY: header})
 
 
 def parse(data: bytes, name: str) -> Any:
-    """Return the tree that :func:`dump` wrote, its tensors on the CPU.
+    """Return the tree that :func:`dump` wrote, with its tensors on the CPU.
 
     Args:
         data: the whole file.
-        name: of the file, for the error.
+        name: the name of the file, for errors.
 
     Raises:
-        DamagedData: where it is no such file.
+        DamagedData: if it is not such a file.
     """
     step = "Look for another copy of it."
     try:
@@ -75,54 +75,55 @@ def parse(data: bytes, name: str) -> Any:
         raise damaged(f"{name} must be a saved state.", f"{error!s:.200}", step) from None
 
 
-def _encoded(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
-    """Return the plain tree of ``value``; its tensors go to ``tensors`` under their place."""
+def _encoded(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """Return the plain tree of ``value``; its tensors go to ``tensors``, named by their path."""
     match value:
         case Tensor():
-            return {"~tensor": _stored(value.detach(), place, tensors)}
+            return {"~tensor": _add_tensor(value.detach(), path, tensors)}
         case np.ndarray():
-            return {"~array": _stored(torch.from_numpy(_whole(value, place)), place, tensors)}
+            return {"~array": _add_tensor(torch.from_numpy(_native(value, path)), path, tensors)}
         case np.generic():
-            return _encoded(value.item(), place, tensors)
+            return _encoded(value.item(), path, tensors)
         case float():
             return value if math.isfinite(value) else {"~float": repr(value)}
         case tuple():
-            return {"~tuple": [_encoded(v, f"{place}/{i}", tensors) for i, v in enumerate(value)]}
+            return {"~tuple": [_encoded(v, f"{path}/{i}", tensors) for i, v in enumerate(value)]}
         case list():
-            return [_encoded(v, f"{place}/{i}", tensors) for i, v in enumerate(value)]
+            return [_encoded(v, f"{path}/{i}", tensors) for i, v in enumerate(value)]
         case Counter():
-            return {"~counter": _pairs(value, place, tensors)}
+            return {"~counter": _pairs(value, path, tensors)}
         case dict() if all(type(key) is str and not key.startswith("~") for key in value):
-            return {key: _encoded(part, f"{place}/{key}", tensors) for key, part in value.items()}
+            return {key: _encoded(part, f"{path}/{key}", tensors) for key, part in value.items()}
         case dict():
-            return {"~dict": _pairs(value, place, tensors)}
+            return {"~dict": _pairs(value, path, tensors)}
         case _ if type(value) in _PLAIN:
             return value
     raise invalid_type(
         "A saved state must hold tensors and plain values only.",
-        f"{type(value).__name__} at {place or 'the top'}",
+        f"{type(value).__name__} at {path or 'the top'}",
         "Leave it out of that state_dict(), or turn it into numbers, text, lists or dicts.",
     )
 
 
-def _pairs(value: dict[Any, Any], place: str, tensors: dict[str, Tensor]) -> list[list[Any]]:
+def _pairs(value: dict[Any, Any], path: str, tensors: dict[str, Tensor]) -> list[list[Any]]:
     return [
-        [_encoded(key, f"{place}/key", tensors), _encoded(part, f"{place}/{key}", tensors)]
+        [_encoded(key, f"{path}/key", tensors), _encoded(part, f"{path}/{key}", tensors)]
         for key, part in value.items()
     ]
 
 
-def _whole(array: NDArray[Any], place: str) -> NDArray[Any]:
+def _native(array: NDArray[Any], path: str) -> NDArray[Any]:
+    """Return an array as ``torch.from_numpy`` takes it: contiguous, writeable, in native byte order."""
     if array.dtype.kind not in "biufc":
-        raise invalid_type("A saved state must hold numeric arrays only.", f"{array.dtype} at {place}")
+        raise invalid_type("A saved state must hold numeric arrays only.", f"{array.dtype} at {path}")
     if array.dtype.newbyteorder("=") not in _ARRAYS:
-        raise invalid_type("A saved state must hold arrays that torch knows.", f"{array.dtype} at {place}")
-    whole = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
-    return whole if whole.flags.writeable else whole.copy()
+        raise invalid_type("A saved state must hold arrays that torch knows.", f"{array.dtype} at {path}")
+    native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
+    return native if native.flags.writeable else native.copy()
 
 
-def _stored(tensor: Tensor, place: str, tensors: dict[str, Tensor]) -> str:
-    name = place.lstrip("/") or "value"
+def _add_tensor(tensor: Tensor, path: str, tensors: dict[str, Tensor]) -> str:
+    name = path.lstrip("/") or "value"
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype == torch.complex128:
         found = f"{tensor.dtype}, {tensor.layout}, at {name}"
         raise invalid_type("A saved state must hold dense tensors that safetensors knows.", found)
@@ -133,22 +134,22 @@ def _stored(tensor: Tensor, place: str, tensors: dict[str, Tensor]) -> str:
     return name
 
 
-def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors on the CPU, each with memory of its own, as the format wants them."""
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors on the CPU, each with its own memory: safetensors refuses shared memory."""
     seen: set[int] = set()
-    apart = {}
+    unshared = {}
     for name, tensor in tensors.items():
         host = tensor.cpu().contiguous()
         memory = host.untyped_storage().data_ptr()
         if memory in seen or host.numel() * host.element_size() != host.untyped_storage().nbytes():
             host = host.clone()
         seen.add(host.untyped_storage().data_ptr())
-        apart[name] = host
-    return apart
+        unshared[name] = host
+    return unshared
 
 
-def _decoded(shape: Any, tensors: dict[str, Tensor]) -> Any:
-    match shape:
+def _decoded(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    match tree:
         case {"~tensor": name}:
             return tensors[name]
         case {"~array": name}:
@@ -162,7 +163,7 @@ def _decoded(shape: Any, tensors: dict[str, Tensor]) -> Any:
         case {"~dict": pairs}:
             return {_decoded(key, tensors): _decoded(part, tensors) for key, part in pairs}
         case dict():
-            return {key: _decoded(part, tensors) for key, part in shape.items()}
+            return {key: _decoded(part, tensors) for key, part in tree.items()}
         case list():
-            return [_decoded(part, tensors) for part in shape]
-    return shape
+            return [_decoded(part, tensors) for part in tree]
+    return tree

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.shares import chance_of_as_many
+from ..arrays.shares import fisher_p_value
 from .regions import SMALLEST, TIMES, Region, Regions
 from .survey import Survey
 
@@ -65,7 +65,7 @@ class Errors:
     def significant(self) -> bool:
         """Whether chance is unlikely to put as many wrong samples into the region."""
         counts = (self.wrong, self.judged, self.wrong_elsewhere, self.judged_elsewhere)
-        return self.judged >= SMALLEST and chance_of_as_many(*counts) < _CHANCE
+        return self.judged >= SMALLEST and fisher_p_value(*counts) < _CHANCE
 
     @property
     def lower(self) -> bool:

@@ -31,7 +31,7 @@ from ..core.numbering import Numbering
 from ..errors import DamagedData as DamagedData
 from ..errors import damaged, invalid
 from ..files.checked_json import MAX_EPOCHS, finite
-from ..files.disk import DISK, Digest, Disk, forget_temporaries, is_temporary
+from ..files.disk import DISK, Digest, Disk, is_temporary, remove_temporaries
 from ..files.lock import RunLock
 from ..files.regular_file import check_folder, kind_of, read_regular
 from ..import_path import run_around
@@ -114,7 +114,7 @@ class RunDirectory:
             disk.make_folder(run.path / "history")
             run._lock = RunLock(run.path)
             run._made = True
-            forget_temporaries(run.path, disk)
+            remove_temporaries(run.path, disk)
         except OSError as error:
             run.release()
             raise invalid("The out directory must be writable.", f"{path}: {error.strerror}") from None
@@ -163,7 +163,7 @@ class RunDirectory:
             run._lock = RunLock(run.path)
             disk.make_folder(run.path / "history")
             for name in _FOLDERS:
-                forget_temporaries(run.path / name, disk)
+                remove_temporaries(run.path / name, disk)
         except OSError as error:
             run.release()
             raise invalid("The run directory must be writable.", f"{path}: {error.strerror}") from None
@@ -246,7 +246,7 @@ class RunDirectory:
         ours.append(self.path / "lock")
         with suppress(OSError):
             for name in _FOLDERS:
-                forget_temporaries(self.path / name)
+                remove_temporaries(self.path / name)
             for path in ours:
                 path.unlink(missing_ok=True)
             if self._made:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import DamagedData, InvalidValue, damaged, invalid
 from ..files.csv_table import cell, line, unguarded
-from ..files.regular_file import read_regular, what_lies_at
+from ..files.regular_file import kind_at, read_regular
 
 LEFT_OUT = ("", "junk", "?")
 """Labels that say: not to be trained on."""
@@ -126,7 +126,7 @@ def read_rows(path: Path, inside: Path | None = None) -> list[tuple[str, Pick]]:
         data = read_regular(path, inside, MOST_BYTES)
         text = "" if data.startswith(_WORKBOOK) else data.decode("utf-8-sig")
     except FileNotFoundError:
-        found = f"no file {path}" if what_lies_at(path) is None else f"{path}, {what_lies_at(path)}"
+        found = f"no file {path}" if kind_at(path) is None else f"{path}, {kind_at(path)}"
         raise invalid("--add must name a list of picks.", found, _STEP) from None
     except UnicodeDecodeError as error:
         raise damaged(f"{path} must be UTF-8.", error.reason, "Save it as CSV UTF-8.") from None

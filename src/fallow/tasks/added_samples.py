@@ -17,7 +17,7 @@ from ..datasets.names import KNOWN
 from ..datasets.pool_part import UNKNOWN, PoolPart
 from ..datasets.pools import fetched_from, open_pool
 from ..errors import FallowError, invalid
-from ..files.regular_file import what_lies_at
+from ..files.regular_file import kind_at
 from ..options.train_options import lists
 from ..runs.data_file import readable
 from ..runs.directory import RunDirectory
@@ -143,7 +143,7 @@ def _parts(
     fetched = fetched_from(name)
     if fetched:
         console.line(f"{path} names the pool {name}, which is fetched {fetched}.")
-    elif name not in KNOWN and what_lies_at(name.removeprefix("hf:")) is None:
+    elif name not in KNOWN and kind_at(name.removeprefix("hf:")) is None:
         step = "Put it back: the samples that the list adds lie there."
         raise invalid(f"The pool of {path} must be there.", f"no {name}", step)
     try:

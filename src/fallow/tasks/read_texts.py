@@ -14,7 +14,7 @@ from ..datasets import (
 from ..datasets.names import KNOWN
 from ..datasets.texts import not_utf8
 from ..errors import damaged, invalid
-from ..files.regular_file import read_regular, what_lies_at
+from ..files.regular_file import kind_at, read_regular
 from ..options.resolve import ResolvedOptions, is_table
 from ..runs.data_file import DataFile
 from .parts import beginning, chosen_documents, chosen_parts, cut_at_line
@@ -68,7 +68,7 @@ def _text_file(path: Path) -> Document:
     try:
         return Document(path.name, read_regular(path).decode("utf-8-sig"))
     except FileNotFoundError:
-        found = what_lies_at(path) or "no such file"
+        found = kind_at(path) or "no such file"
         raise invalid(f"The data {path} must exist.", found, "Check the path.") from None
     except UnicodeDecodeError:
         raise not_utf8(path) from None

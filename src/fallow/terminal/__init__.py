@@ -1,1 +1,1 @@
-"""The one place that prints."""
+"""Output to the terminal: the only room that prints, with controls in foreign text escaped."""

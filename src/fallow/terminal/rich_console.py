@@ -1,4 +1,4 @@
-"""Rich's console, through which tables, cards and bars go."""
+"""The rich console that prints tables, cards and progress bars."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from rich.segment import Segment
 from rich.text import Text
 
 from ..spelling import one_line, spelled
-from .streams import complain, give_up
+from .streams import complain, redirect_to_null
 
 
 class RichConsole(Console):
-    """A console on which text stays text: no emoji by name, no highlights, and no controls but its own."""
+    """A console that shows text literally: no emoji names, no highlights, control characters escaped."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, emoji=False, **options)
 
     @property
     def file(self) -> IO[str]:
-        """Where to print: what cannot be printed there ends no training."""
-        return _Steady(super().file)  # type: ignore[return-value]
+        """The output stream; a failed write does not end a training."""
+        return _FaultTolerant(super().file)  # type: ignore[return-value]
 
     @file.setter
     def file(self, new_file: IO[str]) -> None:
         self._file = new_file
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the parts of what is shown; controls in a text are spelled."""
+        """Yield the segments to print, with control characters in texts escaped."""
         for part in super().render(renderable, options):
             yield part if part.control else Segment(spelled(part.text), part.style)
 
 
-class _Steady:
-    """A stream that is left alone for good, and said so once, if it cannot be written, as on a full disk."""
+class _FaultTolerant:
+    """A stream that warns once and discards its output if it cannot be written, as on a full disk."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        return self._tried(lambda: self._stream.write(text)) or len(text)
+        return self._try(lambda: self._stream.write(text)) or len(text)
 
     def flush(self) -> None:
-        self._tried(self._stream.flush)
+        self._try(self._stream.flush)
 
-    def _tried(self, action: Callable[[], int | None]) -> int | None:
+    def _try(self, action: Callable[[], int | None]) -> int | None:
         try:
             return action()
         except BrokenPipeError:
             raise
         except OSError as error:
-            give_up(self._stream)  # type: ignore[arg-type]
-            complain(f"fallow: output cannot be written ({error.strerror}); going on without it.")
+            redirect_to_null(self._stream)  # type: ignore[arg-type]
+            complain(f"fallow: output cannot be written ({error.strerror}); continuing without it.")
             return None
 
     def __getattr__(self, name: str) -> Any:
@@ -61,5 +61,5 @@ class _Steady:
 
 
 def cell(text: str, style: str = "") -> Text:
-    """Return a text for a table or a card: on one line until it is folded, without markup."""
+    """Return a text for a table or a card: escaped, on one line, without markup."""
     return Text(one_line(text), style)

@@ -1,7 +1,7 @@
-"""All that the command line prints, but for tables and bars, which are :mod:`fallow.terminal.rich_console`'s.
+"""Plain output of the command line; tables and bars go through :mod:`fallow.terminal.rich_console`.
 
-A name that somebody else gave never reaches a terminal as it is: see :mod:`fallow.spelling`. Nothing else in
-fallow calls ``print``, so that nobody can forget it.
+Foreign names are escaped before they reach a terminal, see :mod:`fallow.spelling`. Nothing else in fallow
+calls ``print``, so no output can skip this.
 """
 
 from __future__ import annotations
@@ -19,70 +19,71 @@ from ..spelling import one_line, spelled
 
 
 def open_streams() -> None:
-    """Make sure that standard output and error exist; letters that their encoding lacks are printed as ?."""
+    """Make sure that standard output and error exist; characters outside their encoding become ``?``."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed, as by `>&-`: nobody reads it
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
+        if getattr(sys, name) is None:  # closed by the shell, as with `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the end
         if isinstance(stream := getattr(sys, name), TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 @contextmanager
-def writing() -> Iterator[None]:
-    """Say of a standard output that cannot be written what it is.
+def stdout_errors() -> Iterator[None]:
+    """Turn errors of writing to standard output into a clear one.
 
     Raises:
-        NotWritten: if it cannot, as on a full disk.
-        BrokenPipeError: if nobody reads it any more.
+        NotWritten: if standard output cannot be written, as on a full disk.
+        BrokenPipeError: if its reader has gone.
     """
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        give_up(sys.stdout)
+        redirect_to_null(sys.stdout)
         raise NotWritten(f"Standard output cannot be written: {error.strerror or error}.") from None
 
 
-def give_up(stream: TextIO) -> None:
-    """Let a stream that cannot be written lead nowhere: what is in its buffer would fail again at the end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+def redirect_to_null(stream: TextIO) -> None:
+    """Discard the output of a stream that cannot be written."""
+    # Python flushes the buffer when it exits, which would fail once more.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def say(text: str = "") -> None:
-    """Print one line; a line break in it is spelled."""
-    with writing():
+    """Print one line; line breaks in it are escaped."""
+    with stdout_errors():
         print(one_line(text))
 
 
 def complain(text: str) -> None:
-    """Print a text to standard error; lines after the first are indented, so that none looks like ours."""
+    """Print a text to standard error, with lines after the first indented: none can pose as a message."""
     print("\n    ".join(spelled(text).replace("\t", " ").split("\n")), file=sys.stderr)
 
 
 def say_json(text: str) -> None:
-    """Print JSON, of which ``json.dumps`` leaves one character that a terminal may obey: DEL."""
-    with writing():
-        print(text.replace("\x7f", "\\u007f"))
+    """Print JSON."""
+    with stdout_errors():
+        print(text.replace("\x7f", "\\u007f"))  # the only control character that json.dumps does not escape
 
 
 def say_progress(text: str, *, last: bool) -> None:
-    """Print how far work is, to standard error, over what was printed before."""
+    """Print progress to standard error, over the previous line."""
     print(f"\r{one_line(text)}", end="\n" if last else "", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def spelled_streams() -> Iterator[None]:
-    """Spell what others print meanwhile, such as a parser its help: it may show values from a stored run."""
-    with redirect_stdout(_Spelled(sys.stdout)), redirect_stderr(_Spelled(sys.stderr)):  # type: ignore[type-var]
+    """Escape what others print inside the block: a parser's help may show values from a stored run."""
+    with redirect_stdout(_Escaped(sys.stdout)), redirect_stderr(_Escaped(sys.stderr)):  # type: ignore[type-var]
         yield
 
 
 @contextmanager
 def spelled_warnings() -> Iterator[None]:
-    """Spell the texts of warnings that are printed meanwhile."""
+    """Escape the texts of warnings that are printed inside the block."""
     before = warnings.formatwarning
 
     def formatted(
@@ -97,14 +98,14 @@ def spelled_warnings() -> Iterator[None]:
         warnings.formatwarning = before
 
 
-class _Spelled:
-    """A stream that spells what is written to it; whatever else is asked of it, the stream behind it does."""
+class _Escaped:
+    """A stream that escapes the text written to it, and forwards everything else."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        self._stream.write(spelled(text.replace(" \b[", "[")))  # jsonargparse's way to print no space there
+        self._stream.write(spelled(text.replace(" \b[", "[")))  # jsonargparse erases a space by a backspace
         return len(text)
 
     def __getattr__(self, name: str) -> object:
