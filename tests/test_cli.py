@@ -557,6 +557,24 @@ def test_help_and_import_load_no_torch():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+WRONG_WORDS = [
+    "train --data digit", "train --data digits --score nosuch", "train --data digits --policy nosuch",
+    "train --data digits --model nosuch", "train --data digits --epochs x", "train --nosuch 3",
+    "compare --data digits --arms nosuch",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WRONG_WORDS)
+def test_a_wrong_word_is_answered_before_anything_heavy_is_loaded(words):
+    code = f"""
+import sys, fallow.cli.main
+status = fallow.cli.main.main({words.split()})
+print(status, sorted({{'torch', 'lightning', 'matplotlib', 'sklearn', 'PIL'}} & sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split("\n")[-2:] == ["2 []", ""], done.stderr
+
+
 @pytest.mark.slow
 def test_two_processes(tmp_path):
     """Two ranks of DDP on the CPU use the same samples as one process with the same global batch."""

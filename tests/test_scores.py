@@ -665,3 +665,9 @@ def test_values_are_not_read_where_there_are_none():
         for targets in (IDS.to("meta"), ROWS.to("meta")):
             assert kind()(logits, targets).shape == (4,)
         assert kind(bernoulli=True)(logits, ROWS.to("meta")).shape == (4,)
+
+
+def test_the_command_line_knows_the_names_without_importing_scores():
+    from fallow.options.score_names import score_names as read_from_source
+
+    assert read_from_source() == score_names().keys()

@@ -10,6 +10,7 @@ from .data_checks import check_data_options
 from .kinds import check_kinds
 from .own_classes import is_import_path, nearly_import_path
 from .resolve import ResolvedOptions, as_given, high_side, resolve
+from .score_names import score_names
 from .text_checks import check_texts
 from .train_options import (
     AUGMENTS,
@@ -52,6 +53,8 @@ def check(options: TrainOptions) -> ResolvedOptions:
             raise unknown_name(name, value, known)
     if options.logger not in LOGGERS:
         raise unknown_name("logger", options.logger, LOGGERS)
+    if options.score not in (DENSITY, *score_names()):
+        raise unknown_name("score", options.score, [DENSITY, *score_names()])
     _check_model(options)
     _check_use(options)
     _check_sides(options, resolved)
