@@ -17,7 +17,6 @@ from fallow.policies.persistence import AUTO, BINS, MARGIN, Persistence, check_h
 from standings import distinct, inputs, noisy
 
 examples = settings(max_examples=60, deadline=None)
-FEW = st.integers(1, 12)
 
 
 def found(persistence, epochs, most=None):
@@ -61,25 +60,10 @@ def test_a_sample_is_found_while_its_last_visits_lay_above(history, visits):
         assert np.array_equal(Persistence(1.0, visits).find(shown), expected)
 
 
-def test_a_streak_counts_to_255_and_stays():
-    columns, policy = {}, Persistence(1.0, 255)
-    for epoch in range(1, 260):
-        assert policy.find(inputs([2.0], epoch=epoch, columns=columns)).tolist() == [epoch >= 255]
-
-
 # What both kinds leave alone
 
 EVERY = [Persistence(1.0, 1), Persistence(0.5, 3), Persistence(AUTO, 1), Persistence(AUTO, 3)]
 every_kind = pytest.mark.parametrize("persistence", EVERY, ids=repr)
-
-
-@every_kind
-def test_a_sample_without_a_score_is_never_found(persistence):
-    epochs = [noisy(epoch=epoch)[0] for epoch in range(5)]
-    epochs[4]["scores"] = np.where(np.arange(2000) % 2, epochs[4]["scores"], np.float32(np.nan))
-    last = found(persistence, epochs)[-1][0]
-    assert last.any()
-    assert not last[::2].any()
 
 
 @every_kind
@@ -110,28 +94,7 @@ def test_a_bad_score_moves_no_other_sample(persistence):
 
 
 @every_kind
-def test_what_is_shown_stays_as_it_is(persistence):
-    shown = inputs(**noisy()[0])
-    before = [array.copy() for array in (shown.scores, shown.fresh, shown.labels, shown.predicted)]
-    persistence.find(shown)
-    for old, new in zip(before, (shown.scores, shown.fresh, shown.labels, shown.predicted), strict=True):
-        assert np.array_equal(old, new)
-
-
-@every_kind
-def test_samples_in_another_order_are_the_same_samples(persistence):
-    shuffle = np.random.default_rng(3).permutation(2000)
-    epochs = [noisy(epoch=epoch)[0] for epoch in range(4)]
-    moved = [{name: value[shuffle] for name, value in shown.items()} for shown in epochs]
-    for (here, notes), (there, same) in zip(
-        found(persistence, epochs), found(persistence, moved), strict=True
-    ):
-        assert np.array_equal(here[shuffle], there)
-        assert notes == same
-
-
-@every_kind
-@pytest.mark.parametrize("n", [70_000, 1 << 16, (1 << 17) + 1])
+@pytest.mark.parametrize("n", [1 << 16, (1 << 17) + 1])
 def test_blocks_leave_no_seam(persistence, n):
     """Sample i of a long table is found as sample i of the short one that it repeats."""
     tile = 1000
@@ -285,10 +248,6 @@ def test_a_hill_of_more_than_seven_in_ten_is_the_rest(share, edge):
     assert find_valley(counts) == edge
 
 
-def test_the_margin_above_chance_is_half_a_nat():
-    assert MARGIN == 0.5
-
-
 def test_one_bin_alone_has_no_valley():
     assert find_valley(np.array([7])) is None
 
@@ -303,9 +262,8 @@ def scenario(epochs=6, **options):
 
 
 @pytest.mark.parametrize("wrong", [0.05, 0.2, 0.4])
-@pytest.mark.parametrize("seed", range(3))
-def test_wrong_labels_are_found_once_they_were_visited_often_enough(wrong, seed):
-    results, bad = scenario(wrong=wrong, seed=seed)
+def test_wrong_labels_are_found_once_they_were_visited_often_enough(wrong):
+    results, bad = scenario(wrong=wrong)
     assert not results[0][0].any()
     assert not results[1][0].any()
     for which, notes in results[2:]:
@@ -314,7 +272,7 @@ def test_wrong_labels_are_found_once_they_were_visited_often_enough(wrong, seed)
         assert math.log(10) + MARGIN <= notes["high"] < 6
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_clean_labels_have_no_valley(seed):
     results, _ = scenario(wrong=0.0, seed=seed)
     assert not any(which.any() or notes for which, notes in results)
@@ -498,8 +456,8 @@ def test_negative_scores_count_as_none():
     assert notes["high"] >= math.log(10) + MARGIN
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
-@pytest.mark.parametrize("score", [0.0, 0.5, 3.0, 40.0, 3e38])
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("score", [0.0, 3.0, 3e38])
 def test_next_to_no_samples_have_no_valley(n, score):
     shown = [{"scores": np.full(n, score), "predicted": np.ones(n, np.int32)}] * 4
     assert not any(which.any() for which, _ in found(Persistence(AUTO, 1), shown))

@@ -193,9 +193,9 @@ def test_a_policy_that_answers_in_another_form_raises(answer):
         planned(table_of([1.0, 2.0, 3.0]), policy)
 
 
-@pytest.mark.parametrize("policy", [BelowMean(0.5), BelowMean(0.4)], ids=repr)
-@pytest.mark.parametrize("epochs", [10, 30, 90, 100])
-def test_full_epochs_weigh_every_sample_alike(policy, epochs):
+@pytest.mark.parametrize("epochs", [10, 90])
+def test_full_epochs_weigh_every_sample_alike(epochs):
+    policy = BelowMean(0.5)
     schedule = Schedule(epochs=epochs, warmup=2, readmit_at=(5,), full_tail=0.125)
     scores = [0.0] * 8 + [9.0] * 8
     for epoch in range(1, epochs):

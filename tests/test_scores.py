@@ -36,8 +36,8 @@ from fallow.scores import (
 
 FAMILY = sorted(set(score_names().values()), key=lambda score: score.__name__)
 every_score = pytest.mark.parametrize("kind", FAMILY, ids=lambda kind: kind.__name__)
-TARGETS = ["ids", "one-hot", "soft"]
-every_target = pytest.mark.parametrize("form", TARGETS)
+every_target = pytest.mark.parametrize("form", ["ids", "soft"])
+"""One-hot rows take the path of soft ones."""
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def test_the_family_is_found():
 
 @every_score
 @every_target
-@pytest.mark.parametrize(("b", "c"), [(1, 2), (1, 7), (5, 2), (6, 4), (0, 3)])
+@pytest.mark.parametrize(("b", "c"), [(1, 2), (6, 4), (0, 3)])
 def test_shape_dtype_and_range(kind, form, b, c):
     values, gradient = value_and_gradient(kind(), *batch(form, b, c))
     low, high = kind.range
@@ -132,8 +132,8 @@ def test_a_shift_of_the_logits_changes_nothing(kind, form):
 
 
 @every_score
-@every_target
-@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e2, 1e4])
+@pytest.mark.parametrize("form", ["ids", "one-hot", "soft"])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
 def test_any_scale_gives_finite_values_and_gradients(kind, form, scale):
     logits, targets = batch(form, b=32, scale=scale)
     logits[0] = scale * torch.tensor([1.0, -1.0, -1.0, -1.0])
@@ -327,7 +327,7 @@ def test_targets_are_constants(kind, form):
 
 
 @every_score
-@pytest.mark.parametrize("form", ["ids", "soft"])
+@every_target
 def test_compiles_into_one_graph(kind, form):
     logits, targets = batch(form)
     torch.compiler.reset()
@@ -357,7 +357,7 @@ def test_known_inequalities_hold_for_any_pair(q, z):
 # Kullback-Leibler is the cross-entropy.
 
 
-@pytest.mark.parametrize("shape", [(1, 2), (128, 10), (33, 1000), (4, 5, 7), (2, 3, 8, 8)])
+@pytest.mark.parametrize("shape", [(1, 2), (33, 1000), (2, 3, 8, 8)])
 @pytest.mark.parametrize("ignored", [False, True])
 def test_kl_with_class_ids_is_cross_entropy_to_the_last_bit(shape, ignored):
     logits, ids = 5 * torch.randn(shape), torch.randint(shape[1], (shape[0], *shape[2:]))

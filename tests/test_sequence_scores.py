@@ -80,7 +80,7 @@ def in_blocks_of(monkeypatch, size):
 
 @every_shift
 @every_form
-@pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
 @pytest.mark.parametrize("documents", [None, PACKED], ids=["rows", "packed"])
 def test_values_against_loops(form, shift, temperature, documents):
     logits, targets = batch(form)
@@ -134,7 +134,7 @@ def test_a_sequence_is_a_sample_of_dense_outputs(form):
 
 @every_form
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("options", [{}, {"shift": True}, {"shift": True, "documents": PACKED}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"shift": True, "documents": PACKED}], ids=str)
 def test_gradients_against_finite_differences(form, temperature, options):
     logits, targets = batch(form)
     score = partial(sequence_kl, targets=targets, temperature=temperature, **options)
@@ -401,7 +401,7 @@ def test_autocast_changes_nothing(form):
 
 @every_form
 @pytest.mark.parametrize("options", [{}, {"shift": True, "temperature": 0.7}], ids=str)
-@pytest.mark.parametrize(("size", "blocks"), [(1, 18), (5, 18), (35, 3), (45, 2), (90, 1)])
+@pytest.mark.parametrize(("size", "blocks"), [(1, 18), (35, 3), (90, 1)])
 def test_blocks_change_nothing(form, options, size, blocks, monkeypatch):
     logits, targets = batch(form)
     expected = gradient_of(token_kl, logits, targets, **options)
@@ -534,22 +534,15 @@ def changed(tensor, index, value):
         (Z, IDS.bool(), InvalidValue, r"Found shape \(2, 4\) with torch\.bool"),
         (Z, changed(IDS, (1, 2), 3), InvalidValue, r"in \[0, 3\).*Found 3 at targets\[1, 2\]"),
         (Z, changed(IDS, (1, 3), -1), InvalidValue, r"\(-100\)\. Found -1 at targets\[1, 3\]"),
-        (Z, changed(ROWS, (1, 2, 0), -0.5), InvalidValue, r"at least 0\. Found -0\.5"),
+        (Z, changed(ROWS, (1, 2, 0), -0.5), InvalidValue, r"at least 0\. Found -0\.5 at targets\[1, 2, 0\]"),
         (Z, changed(ROWS, (1, 2, 0), math.nan), InvalidValue, r"at least 0\. Found nan"),
-        (Z, changed(ROWS, (1, 2), 0.5), InvalidValue, r"must sum to 1.*Found a sum of 1\.5"),
+        (Z, changed(ROWS, (1, 2), 0.5), InvalidValue, r"sum of 1\.5 at targets\[1, 2, :\](?!.*bernoulli)"),
     ],
 )
-@pytest.mark.parametrize("score", [token_kl, sequence_kl, SequenceKL()], ids=["tokens", "mean", "class"])
-def test_wrong_inputs(score, logits, targets, error, message):
-    with pytest.raises(error, match=message):
-        score(logits, targets)
-
-
-def test_an_error_names_the_place_of_wrong_probabilities():
-    with pytest.raises(InvalidValue, match=r"Found -0\.5 at targets\[1, 2, 0\]"):
-        token_kl(Z, changed(ROWS, (1, 2, 0), -0.5))
-    with pytest.raises(InvalidValue, match=r"a sum of 1\.5 at targets\[1, 2, :\](?!.*bernoulli)"):
-        token_kl(Z, changed(ROWS, (1, 2), 0.5))
+def test_wrong_inputs(logits, targets, error, message):
+    for score in (token_kl, sequence_kl):
+        with pytest.raises(error, match=message):
+            score(logits, targets)
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, -1.0, math.inf, math.nan])
