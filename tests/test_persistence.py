@@ -567,29 +567,6 @@ def play(sub, stops=None):
     return sub
 
 
-def columns_of(sub):
-    table = sub.state_dict()["table"]
-    return table["notes"], {name: column.tolist() for name, column in table["columns"].items()}
-
-
-@pytest.mark.parametrize("policy", TRAINED, ids=repr)
-def test_a_stopped_training_goes_on_as_it_was(policy):
-    stops = []
-    whole = play(make(policy), stops)
-    assert (whole.reason == Reason.OUTLIER).sum() > 40
-    assert sum(record.forward_only for record in whole.history) > 40
-    notes = [record.notes for record in whole.history]
-    assert any("high" in note for note in notes) == (policy.high == AUTO)
-    for state in stops[3::5]:
-        again = make(policy)
-        again.load_state_dict(state)
-        play(again)
-        assert [record.notes for record in again.history] == notes
-        assert [r.used.tolist() for r in again.history] == [r.used.tolist() for r in whole.history]
-        assert torch.equal(again.reason, whole.reason)
-        assert columns_of(again) == columns_of(whole)
-
-
 @pytest.mark.parametrize("policy", TRAINED[:2], ids=repr)
 def test_total_steps_with_a_high_side_are_the_counted_batches(policy):
     sub = make(policy)

@@ -485,17 +485,6 @@ def test_counts_with_outliers_are_those_of_the_plans(exponent, high, schedule, f
     assert counts == planned_counts(policy, schedule, floors, n)
 
 
-def test_a_refused_first_decision_leaves_the_epoch_open():
-    subsampler = Subsampler(4, Threshold(low=1.0), Schedule(epochs=3))
-    subsampler.record(torch.arange(4), torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    for _ in range(2):
-        with pytest.raises(InvalidValue, match="first decision"):
-            subsampler.step()
-    assert subsampler.epoch == 0
-    assert subsampler.kept.all()
-    assert subsampler.history == []
-
-
 def test_a_refused_first_decision_is_forgotten():
     def make(losses):
         subsampler = Subsampler(40, Threshold("auto", "auto"), Schedule(epochs=3))
