@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from torch.utils.data import DataLoader, Subset
 
 from fallow import datasets
 from fallow.datasets import ImageDataset, load_images
-from fallow.errors import FallowError, InvalidValue
+from fallow.errors import InvalidValue
 
 
 @pytest.fixture
@@ -309,4 +308,3 @@ class TestNpz:
         path.write_bytes(b"")
         with pytest.raises(InvalidValue, match="Found an empty file"):
             load_images(path)
-

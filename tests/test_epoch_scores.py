@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow import NO_SCORE
 from fallow.core.epoch_scores import PAGE, EpochScores, Pages
 from fallow.core.table import MEASURED, PREDICTED, TRAINED, UNSEEN
 from fallow.policies import Reason

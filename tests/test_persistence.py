@@ -1,7 +1,6 @@
 """Persistent outliers: streaks and means against brute force, the valley by hand, and made-up populations."""
 
 import math
-from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -541,7 +540,6 @@ EPOCHS, SIZE = 12, 300
 TRAINED = [
     Fraction(0.5, exponent=0.5, high=AUTO, doubt=1.0, keep_rare=True, calibrate=True),
     Fraction(0.5, high=3.0, visits=2),
-    Threshold(low="auto", high=AUTO, visits=3),
 ]
 
 
@@ -550,24 +548,7 @@ def make(policy):
     return Subsampler(SIZE, policy, Schedule(epochs=EPOCHS, remeasure_every=4), seed=2, labels=labels)
 
 
-def play(sub, stops=None):
-    """Train to the end; keep the state after the second batch of each epoch, and at its end."""
-    loader = sub.loader(range(SIZE), 16)
-    while sub.epoch < EPOCHS:
-        shown, _ = noisy(SIZE, epoch=sub.epoch)
-        scores, predicted = (torch.from_numpy(shown[name]) for name in ("scores", "predicted"))
-        for at, (index, _) in enumerate(loader if len(sub.order()) else ()):
-            sub.record(index, scores[index], predicted=predicted[index])
-            if stops is not None and at == 1:
-                stops.append(deepcopy(sub.state_dict()))
-        sub.remeasure(range(SIZE), lambda i, _, s=scores, p=predicted: (s[i], p[i]))
-        if stops is not None:
-            stops.append(deepcopy(sub.state_dict()))
-        sub.step()
-    return sub
-
-
-@pytest.mark.parametrize("policy", TRAINED[:2], ids=repr)
+@pytest.mark.parametrize("policy", TRAINED, ids=repr)
 def test_total_steps_with_a_high_side_are_the_counted_batches(policy):
     sub = make(policy)
     total, before = sub.total_steps(16), [len(sub.order())]

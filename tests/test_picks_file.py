@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.errors import DamagedData, FallowError, InvalidValue
-from fallow.files.csv_table import cell
-from fallow.runs.picks_file import COLUMNS, Pick, _exact, dump_picks, read_picks
+from fallow.runs.picks_file import COLUMNS, Pick, dump_picks, read_picks
 
 PICKS = [
     Pick(7, "cat", 1.25, "gap 1", "missing: 3.0 times; so said", "/pools/a, b", "/pools/a/7.png", "0" * 16),

@@ -9,7 +9,7 @@ from torch import nn
 
 from fallow import Schedule, Subsampler, Threshold
 from fallow.core.remeasure import measure
-from fallow.errors import FallowError, InvalidType, InvalidValue
+from fallow.errors import InvalidType, InvalidValue
 from fallow.policies import Kakurenbo, Reason
 
 N = 30
@@ -76,7 +76,8 @@ def test_some_batches_may_come_without_classes():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "classes"), [(torch.float16, torch.uint8), (torch.bfloat16, torch.int32), (torch.float64, torch.int64)]
+    ("dtype", "classes"),
+    [(torch.float16, torch.uint8), (torch.bfloat16, torch.int32), (torch.float64, torch.int64)],
 )
 def test_any_precision_and_any_whole_numbers(dtype, classes):
     scored, predicted = measured(lambda part, batch: (batch.to(dtype), part.to(classes)), [2, 4])

@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.utils.data import TensorDataset
 
 from fallow import Fraction, RandomFraction, Reason, Schedule, Subsampler, Threshold

@@ -435,12 +435,6 @@ class TestAnnotators:
         assert data.classes == ("0", "1")
         assert data.train.soft.shape == (8, 2)
 
-    def test_a_column_that_is_named_twice(self, tmp_path):
-        path = write(tmp_path / "x.csv", text=TEXTS, one=LABELS, two=LABELS)
-        with pytest.raises(InvalidValue) as error:
-            load(path, labels=["one", "two", "one"])
-        says(error, "one")
-
     def test_texts_as_labels(self, tmp_path):
         path = write(tmp_path / "x.csv", text=["u", "v"] * 5)
         with pytest.raises(InvalidValue) as error:
