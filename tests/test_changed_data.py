@@ -309,29 +309,6 @@ def test_a_text_that_grows_at_its_end_or_its_beginning(tmp_path):
     assert len(last.held_out & before.held_out) >= len(before.held_out) - 1
 
 
-def test_a_held_out_image_that_is_moved_to_train_is_refused_where_the_data_bring_their_parts(tmp_path):
-    folder, run = tmp_path / "data", tmp_path / "run"
-    images(folder / "train")
-    images(folder / "test", each=24)
-    for path in folder.glob("test/*/i0[01]*.png"):
-        path.unlink()
-    train(TrainOptions(data=str(folder), epochs=1, out=str(run), **QUICK), Told())
-    shutil.move(folder / "test" / "c1" / "i020.png", folder / "train" / "c1" / "x.png")
-    with pytest.raises(InvalidValue, match=r"may be trained on\. Found 1 of them among the training samples"):
-        go_on(run, epochs=2, accept="epochs,data")
-
-
-@pytest.mark.slow
-def test_seeds_are_measured_on_the_same_images(tmp_path):
-    folder = images(tmp_path / "data")
-    for seed in (0, 1):
-        train(
-            TrainOptions(data=str(folder), epochs=1, seed=seed, out=str(tmp_path / f"{seed}"), **QUICK),
-            Told(),
-        )
-    assert Past(tmp_path / "0").held_out == Past(tmp_path / "1").held_out
-
-
 @pytest.mark.slow
 def test_scores_by_a_density_go_on_with_the_samples_that_are_left(tmp_path):
     folder, run = images(tmp_path / "data"), tmp_path / "run"

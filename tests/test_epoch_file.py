@@ -34,7 +34,9 @@ FILE = made()
 DATA = FILE.dump()
 
 
-def check_changed(data):
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(mutated(DATA))
+def test_a_changed_file_is_refused_or_told_by_its_checksum(data):
     """Its digest lies in a manifest, and finds all changes; its structure finds most, and none crashes."""
     found = None
     with suppress(DamagedData):
@@ -42,19 +44,6 @@ def check_changed(data):
     if found is not None:
         assert data == DATA or hashlib.sha256(data).digest() != hashlib.sha256(DATA).digest()
         assert found.record.n == len(found.scores) == len(found.reason)
-
-
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(mutated(DATA))
-def test_a_changed_file_is_refused_or_told_by_its_checksum(data):
-    check_changed(data)
-
-
-@pytest.mark.slow
-@settings(max_examples=2500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(mutated(DATA))
-def test_two_thousand_changed_files(data):
-    check_changed(data)
 
 
 def changed(**arrays):
