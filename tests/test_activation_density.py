@@ -22,12 +22,7 @@ from fallow.files.state_file import dump, parse
 from fallow.scores.base import is_no_score
 from ranks import in_ranks
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("_seed")
 
 
 class Same(nn.Module):

@@ -86,16 +86,6 @@ def test_indices_beyond_the_precision_of_a_float():
     assert sub.scores[-6:].nan_to_num(-1).tolist() == [-1, -1, 1, 2, 3, 4]
 
 
-def test_gradients_accumulate_as_with_torch():
-    weight = torch.ones(3, requires_grad=True)
-    x = torch.arange(12.0).view(4, 3)
-    sub = subsampler()
-    for part in torch.arange(4).split(2):
-        (sub.record(part, (x[part] * weight).sum(1)) / 2).backward()
-    torch.testing.assert_close(weight.grad, x.mean(0))
-    assert sub.scores[:4].tolist() == x.sum(1).tolist()
-
-
 def test_scores_apart_from_losses_are_stored_and_not_returned():
     sub = subsampler()
     mean = sub.record(torch.arange(2), torch.tensor([1.0, 3.0]), scores=torch.tensor([0.125, 9.0]))

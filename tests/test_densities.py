@@ -11,6 +11,8 @@ from fallow.densities.own import OwnDensity
 from fallow.errors import InvalidType, InvalidValue, WrongState
 from fallow.files.state_file import dump, parse
 
+pytestmark = pytest.mark.usefixtures("_seed")
+
 
 class Bell:
     """A density of somebody's own, without a base class: a Gaussian with a diagonal covariance."""
@@ -30,13 +32,6 @@ MAKE = {
 closed_form = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 EVERY = {**MAKE, "own": lambda: OwnDensity(Bell())}
 every_density = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def rows(n=300, d=3, dtype=torch.float32):

@@ -34,9 +34,7 @@ FILE = made()
 DATA = FILE.dump()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(mutated(DATA))
-def test_a_changed_file_is_refused_or_told_by_its_checksum(data):
+def check_changed(data):
     """Its digest lies in a manifest, and finds all changes; its structure finds most, and none crashes."""
     found = None
     with suppress(DamagedData):
@@ -44,6 +42,19 @@ def test_a_changed_file_is_refused_or_told_by_its_checksum(data):
     if found is not None:
         assert data == DATA or hashlib.sha256(data).digest() != hashlib.sha256(DATA).digest()
         assert found.record.n == len(found.scores) == len(found.reason)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(mutated(DATA))
+def test_a_changed_file_is_refused_or_told_by_its_checksum(data):
+    check_changed(data)
+
+
+@pytest.mark.slow
+@settings(max_examples=2500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(mutated(DATA))
+def test_two_thousand_changed_files(data):
+    check_changed(data)
 
 
 def changed(**arrays):

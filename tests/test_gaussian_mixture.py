@@ -14,12 +14,7 @@ from fallow.densities import GaussianMixture
 from fallow.densities.gaussian_mixture import _DEAD
 from fallow.errors import InvalidValue
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("_seed")
 
 
 def clusters(n=2000, d=5, k=6, apart=4.0, noise=1.0):

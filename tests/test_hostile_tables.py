@@ -252,13 +252,6 @@ class TestParquet:
             read_head(data)
 
 
-@pytest.fixture(scope="module")
-def datasets():
-    found = pytest.importorskip("datasets")
-    found.disable_progress_bars()
-    return found
-
-
 class TestSavedFolders:
     @pytest.fixture
     def saved(self, datasets, tmp_path):

@@ -11,15 +11,9 @@ from sklearn.datasets import load_digits
 from fallow.cli.main import main
 from fallow.datasets import load_images, load_text_table
 from fallow.errors import DamagedData, InvalidValue
+from saved_sets import saved_by_hand
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-
-
-@pytest.fixture(scope="module")
-def datasets():
-    found = pytest.importorskip("datasets")
-    found.disable_progress_bars()
-    return found
 
 
 def png(image):
@@ -89,8 +83,6 @@ def test_images_that_cannot_be_decoded(datasets, digits, save, tmp_path):
     rows["image"][9] = {"bytes": None, "path": "/etc/passwd"}
     features = datasets.Features({"image": datasets.Image(decode=False), "label": datasets.Value("int64")})
     found = datasets.Dataset.from_dict(rows, features=features)
-    from test_pools import saved_by_hand
-
     saved_by_hand(tmp_path / "saved", rows, datasets.Features({**features, "image": datasets.Image()}))
     assert len(found) == 300
     name = f"hf:{tmp_path / 'saved'}"

@@ -337,15 +337,6 @@ def test_ucb_keeps_the_highest_bounds(n, seed, share, smoothing, exploration):
             assert left <= min(bound[i] for i in np.flatnonzero(out == 0)) + 1e-4
 
 
-def test_ucb_comes_back_to_what_it_has_not_seen_for_long():
-    n, run = 20, Run(UCB(0.5, exploration=2.0), 20)
-    times = sum((run.step(np.linspace(1, 1.3, n)) != Reason.KEPT).astype(int) for _ in range(40))
-    assert (times > 4).all()
-    stuck = Run(UCB(0.5, exploration=0.0), n)
-    times = sum((stuck.step(np.linspace(1, 1.3, n)) != Reason.KEPT).astype(int) for _ in range(40))
-    assert sorted(set(times.tolist())) == [0, 40]
-
-
 @pytest.mark.parametrize("exploration", [-1, math.inf, math.nan])
 def test_an_exploration_that_is_no_amount_raises(exploration):
     with pytest.raises(InvalidValue, match="`exploration` must be at least 0 and finite"):

@@ -156,15 +156,6 @@ def test_means_visits_and_wrong_streaks_are_those_of_a_plain_reading(history, vi
         np.testing.assert_allclose(columns["mean_score"], mean, rtol=1e-5, atol=1e-5)
 
 
-def test_the_mean_of_the_first_visits_is_their_mean():
-    columns, scores = {}, [1.0, 2.0, 6.0]
-    for epoch, score in enumerate(scores, 1):
-        Persistence(AUTO, 3).find(inputs([score], epoch=epoch, columns=columns))
-        assert columns["mean_score"] == pytest.approx([np.mean(scores[:epoch])])
-    Persistence(AUTO, 3).find(inputs([9.0], epoch=4, columns=columns))
-    assert columns["mean_score"] == pytest.approx([3 + (9 - 3) / 3])
-
-
 def test_memory_is_two_bytes_and_a_float_a_sample():
     columns = {}
     Persistence(AUTO, 3).find(inputs(**noisy()[0], columns=columns))
@@ -245,10 +236,6 @@ def test_a_hill_of_more_than_seven_in_ten_is_the_rest(share, edge):
     counts = np.zeros(40, np.int64)
     counts[:4], counts[20:] = share * 25_000, (1 - share) * 5_000
     assert find_valley(counts) == edge
-
-
-def test_one_bin_alone_has_no_valley():
-    assert find_valley(np.array([7])) is None
 
 
 # Made-up populations

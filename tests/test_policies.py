@@ -400,18 +400,6 @@ def test_without_labels_or_predictions_nothing_is_doubted(unknown):
     assert columns == {}
 
 
-def test_doubt_draws_wrong_labels_less_often_than_chance_where_score_alone_draws_them_more():
-    shares = {}
-    for doubt in (0.0, 1.0, 2.0):
-        columns = {}
-        for epoch in range(1, 13):
-            shown, bad = noisy(5000, 0.2, epoch=epoch)
-            policy = Fraction(0.5, exponent=0.5, doubt=doubt)
-            out = removed(policy, epoch=epoch, columns=columns, **shown)
-        shares[doubt] = (~out & bad).sum() / bad.sum()
-    assert shares[2.0] < 0.5 < shares[1.0] < 0.7 < 0.9 < shares[0.0]
-
-
 def long_tail(sizes, seed=0):
     """Scores and labels of classes of these sizes, in random order."""
     rng = np.random.default_rng(seed)
@@ -724,25 +712,6 @@ def test_the_weights_of_below_mean_make_up_for_those_left_out(n, share, seed):
         assert weights[kept & low].sum() == pytest.approx(np.count_nonzero(low), rel=1e-5)
 
 
-def test_below_mean_counts_each_sample_once_in_expectation():
-    scores = np.random.default_rng(0).exponential(size=40).astype(np.float32)
-    seeds, total = 600, np.zeros(40)
-    for seed in range(seeds):
-        shown = inputs(scores, seed=seed)
-        reason = BelowMean(0.6).decide(shown)
-        total += BelowMean(0.6).weights(shown, reason) * (reason == Reason.KEPT)
-    deviation = np.sqrt(0.6 / 0.4 / seeds)
-    assert np.abs(total / seeds - 1).max() < 5 * deviation
-
-
-def test_the_weights_of_below_mean_are_those_published_where_the_share_is_whole():
-    scores = np.array([0, 0, 0, 0, 9, 9, 9, 9], np.float32)
-    shown = inputs(scores)
-    reason = BelowMean(0.75).decide(shown)
-    weights = BelowMean(0.75).weights(shown, reason)
-    assert weights[reason == Reason.KEPT].tolist() == [4, 1, 1, 1, 1]
-
-
 def test_samples_given_back_or_removed_by_hand_are_weighed_by_what_is_left():
     shown = inputs([0, 0, 0, 0, 0, 0, 9, 9])
     given_back = np.array([3, 3, 0, 0, 0, 0, 0, 0], np.uint8)
@@ -758,7 +727,7 @@ def test_below_mean_without_weights_gives_none():
     assert policy.weights(shown, policy.decide(shown)) is None
 
 
-@pytest.mark.parametrize("value", [3.0, 0.1, 1e-30, 3e38, 0.0, -2.7])
+@pytest.mark.parametrize("value", [0.1, 1e-30, 3e38])
 def test_equal_scores_are_not_below_their_mean(value):
     assert not removed(BelowMean(0.9), np.full(700_001, value)).any()
 

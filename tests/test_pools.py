@@ -663,13 +663,6 @@ class TestParquet:
 
 
 @pytest.fixture(scope="module")
-def datasets():
-    found = pytest.importorskip("datasets")
-    found.disable_progress_bars()
-    return found
-
-
-@pytest.fixture(scope="module")
 def saved(datasets, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hugging") / "saved"
     features = {"picture": datasets.Image(), "label": datasets.ClassLabel(names=["eel", "owl", "cat"])}

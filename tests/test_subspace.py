@@ -7,12 +7,7 @@ from sklearn.decomposition import PCA
 
 from fallow.activations.subspace import Subspace, mixing_matrix
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("_seed")
 
 
 def rows(n=500, d=12):

@@ -237,10 +237,7 @@ def test_names_that_can_be_none_are_refused_with_the_line(tmp_path, cell):
 
 class TestHuggingFace:
     @pytest.fixture
-    def saved(self, tmp_path):
-        datasets = pytest.importorskip("datasets")
-        datasets.disable_progress_bars()
-
+    def saved(self, datasets, tmp_path):
         def save(ids, names):
             features = datasets.Features({"text": datasets.Value("string"), "label": datasets.Value("int64")})
             rows = {"text": [f"text {i}" for i in range(len(ids))], "label": ids}

@@ -11,14 +11,9 @@ from fallow.errors import FallowError, InvalidValue
 from fallow.models import SmallGPT, SmallTransformer
 from fallow.models.transformer import Block, small_weights, word_dropout
 
+pytestmark = pytest.mark.usefixtures("_seed")
+
 WORDS, LENGTH, PAD = 40, 24, 0
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def classifier(**changes):

@@ -621,13 +621,6 @@ class TestDocuments:
         says(error, "must have one column text. Found words.", "Name --text")
 
 
-@pytest.fixture(scope="module")
-def datasets():
-    found = pytest.importorskip("datasets")
-    found.disable_progress_bars()
-    return found
-
-
 @pytest.fixture
 def saved(datasets, tmp_path):
     """Save parts, each ``{column: cells}`` with names of classes by column, and return what to name."""

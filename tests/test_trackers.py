@@ -143,8 +143,8 @@ class Mute(Exception):
 
 
 CALLS = ["init", "options", "log", "save", "finalize"]
-FAILURES = [(at, RuntimeError("no\nserver")) for at in CALLS]
-FAILURES += [("log", error) for error in (SystemExit(1), Mute())]
+FAILURES = [(at, error) for at in CALLS for error in (RuntimeError("no\nserver"), SystemExit(1))]
+FAILURES += [("log", Mute())]
 
 
 class TestNeverHurts:
