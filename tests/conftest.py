@@ -1,6 +1,10 @@
 """Fixtures of several test files."""
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("fallow", deadline=None)  # no test depends on a clock
+settings.load_profile("fallow")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -281,7 +281,6 @@ def resumed(stored=STORED, **given):
     return going_on(stored, TrainOptions(**{**stored, "resume": "runs/a", **given}))
 
 
-@settings(deadline=None)
 @given(names, names)
 def test_lists_are_added_after_those_of_the_run_each_once(before, more):
     stored = STORED | {"add": ",".join(dict.fromkeys(before))}

@@ -193,6 +193,7 @@ def test_what_a_run_held_out_by_another_draw_stays(tmp_path, monkeypatch):
         shutil.rmtree(run)
 
 
+@pytest.mark.slow
 def test_new_images_are_held_out_until_the_part_has_its_share(tmp_path):
     folder, run = images(tmp_path / "data"), tmp_path / "run"
     train(TrainOptions(data=str(folder), epochs=2, out=str(run), **QUICK), Told())
@@ -206,6 +207,7 @@ def test_new_images_are_held_out_until_the_part_has_its_share(tmp_path):
     assert not after.held_out & set(before.keys)
 
 
+@pytest.mark.slow
 def test_a_copy_goes_where_its_original_is(tmp_path):
     folder, run = images(tmp_path / "data"), tmp_path / "run"
     train(TrainOptions(data=str(folder), epochs=2, out=str(run), **QUICK), Told())

@@ -193,12 +193,12 @@ def test_rows_that_fill_few_directions(make):
 @closed_form
 def test_scores_far_out_are_finite_and_distinct(make):
     """exp(-d^2 / 2) in float32 gives 98.7 % of the rows of 256 numbers the same score."""
-    x = torch.randn(1200, 512)
-    density = make().fit(x[:600])
-    found = density.log_prob(x[600:])
+    x = torch.randn(1000, 256)
+    density = make().fit(x[:500])
+    found = density.log_prob(x[500:])
     assert found.isfinite().all()
     assert len(found.unique()) >= 0.999 * len(found)
-    assert density.log_prob(1e3 * x[600:]).isfinite().all()
+    assert density.log_prob(1e3 * x[500:]).isfinite().all()
 
 
 @closed_form

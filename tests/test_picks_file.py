@@ -66,13 +66,13 @@ def rows(**changed):
     return [COLUMNS, [{**asdict(PICKS[0]), **changed}[name] for name in COLUMNS]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(picks, min_size=1, max_size=4))
 def test_what_was_written_is_read_back_exactly(path, some):
     assert read(path, dump_picks(some)) == some
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(picks, min_size=1, max_size=3))
 def test_the_list_of_json_is_read_as_well(path, some):
     assert read(path, json.dumps([asdict(pick) for pick in some])) == some

@@ -200,15 +200,6 @@ def test_a_default_that_hangs_on_an_option_follows_it_when_a_run_goes_on(trained
     assert (settings["batch_size"], settings["learning_rate"]) == (128, 0.15)
 
 
-def test_a_run_that_was_killed_before_its_first_state_begins_by_its_config(tmp_path):
-    with RunDirectory.create(tmp_path / "run") as run:
-        session = session_of(BASE, run.path)
-        run.write_text(run.config_path, config_text(session.used, session.settings))
-    stored = stored_options(str(run.path))
-    train(TrainOptions(**{**stored, "resume": str(run.path)}), Told())
-    assert json.loads(run.summary_path.read_text())["settings"]["batch_size"] == 64
-
-
 @pytest.mark.slow
 def test_a_comparison_goes_on_with_runs_that_keep_their_defaults(tmp_path):
     """And refuses one that was given what is a default now."""

@@ -26,7 +26,6 @@ plain = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(plain)
 def test_plain_values_come_back(tree):
     assert repr(parse(dump(tree), "state")) == repr(tree)

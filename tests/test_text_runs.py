@@ -342,7 +342,7 @@ STEADY = {"width": 16, "heads": 2, "dropout": 0.0, "word_dropout": 0.0}
 
 
 @pytest.mark.usefixtures("_without_charts")
-@pytest.mark.parametrize("task", ["text", "language-model"])
+@pytest.mark.parametrize("task", ["text", pytest.param("language-model", marks=pytest.mark.slow)])
 def test_samples_scored_by_density(table, book, tmp_path, task):
     data = {"data": table, "model_args": STEADY} if task == "text" else {"data": book}
     run = run_of(tmp_path / "run", **data, **DENSITY)
