@@ -32,7 +32,8 @@ from told_console import Told
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-WORDS = ["the", "a", "cat", "dog", "rat", "sat", "ran", "slept", "on", "under", "near", "mat", "house"]
+WORDS = ["the", "a", "cat", "dog", "rat", "sat", "ran"]
+WORDS += ["slept", "on", "under", "near", "mat", "house", "tree"]
 NEUTRAL = [word for word in WORDS if word not in ("cat", "dog")]
 
 
