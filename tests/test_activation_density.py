@@ -5,13 +5,11 @@ import resource
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
 
 import fallow.activations.monitor as watching
 from fallow import NO_SCORE
@@ -162,27 +160,6 @@ def test_a_row_that_is_not_finite_is_bad_and_harms_nobody():
     others[[7, 9]] = False
     assert (found - want)[others].abs().mean() < 0.02
     assert epoch(watch, blobs()).isfinite().all()
-
-
-def test_every_call_counts_each_sample_once():
-    """Checkpointing, an evaluation between two steps, and gradients of several batches."""
-    net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
-    plain, busy = ActivationDensity(net, panel=500), ActivationDensity(net, panel=500)
-    x = blobs(500)
-    plain.taps.looking = False
-    for start in range(0, 500, 50):
-        index = torch.arange(start, start + 50)
-        out = checkpoint(net, x[index], use_reentrant=False)
-        out.sum().backward()
-        plain.scores(index)
-        busy.scores(index)
-        net.eval()(torch.randn(70, 6))
-        net.train()
-    for watch in (plain, busy):
-        watch.panel.settle()
-    assert np.array_equal(plain.panel.index, np.arange(500))
-    hidden = nn.Sequential(*net[:4])(x).detach()
-    torch.testing.assert_close(busy.panel.rows[-1], hidden)
 
 
 def train(watch, epochs, steps=1000, start=0):

@@ -367,22 +367,6 @@ def test_no_words_show_the_help(capsys):
     assert "fallow train --data digits" in capsys.readouterr().out
 
 
-HELP = [
-    ([], ["Train a network on images or texts.", "train --data FILE.csv --label", "train --data FILE.txt"]),
-    (["compare", "--help"], ["compare --data FILE.csv"]),
-    (["train", "--help"], ["accuracy is then measured against the class that most of them name"]),
-]
-
-
-@pytest.mark.parametrize(("words", "said"), HELP, ids=["fallow", "compare", "train"])
-def test_the_help_speaks_of_texts(words, said, capsys):
-    with pytest.raises(SystemExit):
-        main(words)
-    shown = " ".join(capsys.readouterr().out.split())
-    for part in said:
-        assert part in shown
-
-
 def test_options_are_spelt_as_in_the_help():
     names = [field.name for kind in (TrainOptions, CompareOptions) for field in fields(kind)]
     other = [f"--{name.replace('_', '-')}" for name in names if "_" in name]

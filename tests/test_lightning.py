@@ -163,17 +163,6 @@ def test_weights_reach_the_module(data):
     assert ((found[found > 1] - 2).abs() < 0.1).all()
 
 
-def test_callback_state_goes_through_a_checkpoint(data, tmp_path):
-    policy, schedule = fallow.Threshold(low=0.5), fallow.Schedule(epochs=3)
-    subsampler, trainer = fit(Own(), data, policy, schedule)
-    trainer.save_checkpoint(tmp_path / "last.ckpt")
-    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    again = fallow.Subsampler(N, policy, schedule, min_kept=8)
-    SubsamplingCallback(again).load_state_dict(saved["callbacks"]["SubsamplingCallback"])
-    assert torch.equal(again.scores, subsampler.scores)
-    assert again.epoch == 3
-
-
 class Selective(Own):
     """Trains on every other row, and says so."""
 

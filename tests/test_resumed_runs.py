@@ -455,20 +455,6 @@ def test_no_sample_that_was_held_out_is_ever_trained_on(monkeypatch, tmp_path):
     go_on(run)
 
 
-@pytest.mark.slow
-def test_a_test_sample_that_was_replaced_is_told(monkeypatch, tmp_path):
-    data, run = tmp_path / "images", tmp_path / "run"
-    image_folder(data / "train")
-    image_folder(data / "test", each=5)
-    options = {"data": str(data), "epochs": 3, "batch_size": 16, "accelerator": "cpu"}
-    assert stopped_after(monkeypatch, 7, TrainOptions(**options, out=str(run)))
-    shutil.copy(data / "train" / "c2" / "i020.png", data / "test" / "c1" / "i002.png")
-    with pytest.raises(InvalidValue, match=r"held out: 14 images as before, 1 gone, 1 new"):
-        go_on(run)
-    go_on(run, accept="data")
-    assert any("has finished" in line for line in go_on(run))
-
-
 def damage(path):
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1

@@ -189,20 +189,6 @@ class TestTable:
             right += int(network.eval()(torch.tensor([ids])).argmax()) == label
         assert right / len(data.test) == pytest.approx(summary_of(table_run)["accuracy"])
 
-    def test_what_the_data_are_for_is_kept_with_the_run(self, table_run, table):
-        told = yaml.safe_load((table_run / "config.yaml").read_text())
-        assert (told["task"], told["model"], told["data"]) == ("text", "small-transformer", table)
-
-    def test_reading_commands(self, table_run, capsys):
-        assert main(["verify", str(table_run)]) == 0
-        for kind in ("csv", "json", "parquet"):
-            assert main(["export", str(table_run), "--format", kind]) == 0
-        with (table_run / "export" / "samples.csv").open(newline="") as file:
-            exported = list(csv.DictReader(file))
-        assert [row["label"] for row in exported] == [row["label"] for row in samples_of(table_run)]
-        assert len(parquet.read_table(table_run / "export" / "samples.parquet")) == 192
-        assert len(json.loads((table_run / "export" / "samples.json").read_text())) == 192
-
     @pytest.mark.parametrize("command", [["gaps"], ["collect", "--pool", "digits", "--count", "3"]])
     def test_gaps_are_for_images(self, table_run, table, capsys, command):
         before = sorted(table_run.iterdir())
@@ -375,6 +361,7 @@ class TestParts:
         cut = read_texts(resolve(TrainOptions(data=book, validation=0.2)))
         check_bits(run, cut, 16, QUICK["model_args"])
 
+    @pytest.mark.slow
     def test_windows_that_are_chosen_are_the_same_for_every_seed(self, book, tmp_path):
         names = []
         for seed in (0, 1):

@@ -153,13 +153,6 @@ class TestFiles:
             assert [row[2] for row in found] == [f"{name}:{line}" for line in (3, 4, 9, 11)]
             assert [row[0] for row in found] == ["one", f"two{end}{end}lines", f"three,{end}more", "four"]
 
-    def test_lines_of_json_count_blank_ones(self, tmp_path):
-        lines = [
-            json.dumps({"text": text, "label": text}) + "\n" * (2 if text == "v" else 1) for text in "uvw"
-        ]
-        (tmp_path / "x.jsonl").write_text("".join(lines))
-        assert [row[2] for row in in_order(load(tmp_path / "x.jsonl"))] == [f"x.jsonl:{i}" for i in (1, 2, 4)]
-
     @pytest.mark.parametrize("mark", [";", "\t"])
     @pytest.mark.parametrize("end", ["\n", "\r\n"])
     def test_a_header_without_commas_tells_what_separates(self, tmp_path, mark, end):
@@ -592,10 +585,6 @@ class TestWrongFiles:
             load(name)
         says(error, "must exist. Found", "Check the path.")
 
-    def test_a_path_that_is_no_str(self, tmp_path):
-        path = write(tmp_path / "x.csv", text=TEXTS, label=LABELS)
-        assert load_text_table(path, "text", ["label"]).name == "x.csv"
-
 
 class TestDocuments:
     @pytest.mark.parametrize("kind", KINDS)
@@ -613,12 +602,6 @@ class TestDocuments:
         corpus = load_documents(str(tmp_path), "text")
         assert [one.text for one in corpus.train] == ["u", "v"]
         assert [(one.title, one.text) for one in corpus.test] == [("dev.jsonl:1", "w")]
-
-    def test_a_column_that_is_missing(self, tmp_path):
-        path = write(tmp_path / "x.csv", words=TEXTS)
-        with pytest.raises(InvalidValue) as error:
-            load_documents(str(path), "text")
-        says(error, "must have one column text. Found words.", "Name --text")
 
 
 @pytest.fixture
