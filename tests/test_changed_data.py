@@ -11,11 +11,11 @@ from PIL import Image
 from fallow.cli.main import main
 from fallow.datasets import held_out
 from fallow.errors import InvalidValue
-from fallow.options.resume_options import stored_options
 from fallow.options.train_options import TrainOptions
 from fallow.runs.run import Run
 from fallow.tasks import parts
 from fallow.training.train import train
+from test_resumed_runs import go_on
 from told_console import Told
 
 QUICK = {"batch_size": 16, "accelerator": "cpu", "policy": "threshold", "low": 0.3}
@@ -32,12 +32,6 @@ def images(place, classes=3, each=20):
         for number in range(each):
             picture(100 * label + number, label).save(place / f"c{label}" / f"i{number:03d}.png")
     return place
-
-
-def go_on(run, **changed):
-    told = Told()
-    train(TrainOptions(**{**stored_options(str(run)), "resume": str(run), **changed}), told)
-    return told.said
 
 
 class Past:
