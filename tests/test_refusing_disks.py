@@ -150,9 +150,9 @@ def test_nothing_claims_success(folder, monkeypatch, capsys):
 def test_a_warning_is_given_for_every_epoch_and_the_files_come_later(folder):
     want, _ = whole(folder)
     run, told = folder / "run", Told()
-    with no_room_for("epoch-00000"):
-        with pytest.raises(NotWritten, match="lacks the files of epochs 1, 2, 3 "):
-            train(TrainOptions(**ONCE_AN_EPOCH, out=str(run)), told)
+    lacking = pytest.raises(NotWritten, match="lacks the files of epochs 1, 2, 3 ")
+    with no_room_for("epoch-00000"), lacking:
+        train(TrainOptions(**ONCE_AN_EPOCH, out=str(run)), told)
     warnings = [line for line in told.said if line.startswith("Warning: ")]
     assert len(warnings) == 4
     assert "it is tried again after the next epoch" in warnings[0]
