@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counted_tokens import Made, by_hand, close, counted
+from counted_tokens import Made, by_hand, changed, close, counted
 from fallow import NO_SCORE
 from fallow.core.batch_checks import mean_loss
 from fallow.errors import InvalidType, InvalidValue, WrongState
@@ -658,12 +658,6 @@ def test_a_batch_of_nothing_but_padding_holds_no_sample():
 
 H, W, IDS = torch.zeros(2, 4, 3), torch.zeros(5, 3), torch.zeros(2, 4, dtype=torch.int64)
 ROWS = torch.full((2, 4, 5), 1 / 5)
-
-
-def changed(tensor, index, value):
-    tensor = tensor.clone()
-    tensor[index] = value
-    return tensor
 
 
 @pytest.mark.parametrize(

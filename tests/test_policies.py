@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from inspect import isabstract
-from itertools import permutations
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 import fallow.policies as policies
+from drawing import inclusion
 from fallow.errors import InvalidType, InvalidValue
 from fallow.policies import (
     IES,
@@ -343,18 +343,6 @@ def test_equal_scores_are_told_apart_by_lot():
 def test_of_hard_outliers_no_count_is_promised():
     assert Fraction(0.3, remove="highest").kept_count(10) is None
     assert Fraction(0.3, remove="highest", exponent=1).kept_count(10) == 7
-
-
-def inclusion(odds, keep):
-    """Return how likely each sample is among ``keep`` drawn one by one without replacement (exact)."""
-    share = np.zeros(len(odds))
-    for drawn in permutations(range(len(odds)), keep):
-        left, chance = sum(odds), 1.0
-        for i in drawn:
-            chance *= odds[i] / left
-            left -= odds[i]
-        share[list(drawn)] += chance
-    return share
 
 
 @pytest.mark.parametrize(("remove", "exponent"), [("lowest", 0.5), ("lowest", 2.0), ("highest", 1.0)])

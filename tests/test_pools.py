@@ -21,6 +21,7 @@ from fallow.datasets import ImageDataset, load_images
 from fallow.datasets.pixel_range import PixelRange, PixelRanges
 from fallow.datasets.pools import open_pool
 from fallow.errors import DamagedData, FallowError, InvalidValue
+from messages import says
 from saved_sets import saved_by_hand
 
 CLASSES = ("cat", "dog", "eel")
@@ -61,18 +62,6 @@ def whole(pool, index=None):
 
 def of(path, *, shape=(1, 8, 8), kind=torch.uint8, classes=CLASSES):
     return open_pool(path, training(shape, kind), classes)
-
-
-def says(error, *words):
-    """Assert that a message holds the words and is a rule, a value found and a next step."""
-    text = str(error.value)
-    rule, _, rest = text.partition(" Found ")
-    found, _, step = rest.partition(". ")
-    assert rule.endswith("."), text
-    assert found, text
-    assert step.endswith("."), text
-    for word in words:
-        assert word in text, text
 
 
 @pytest.fixture(scope="module")

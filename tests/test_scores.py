@@ -11,6 +11,7 @@ from scipy.special import rel_entr, xlogy
 from scipy.stats import entropy
 
 import fallow.scores as scores
+from counted_tokens import changed
 from fallow.errors import InvalidType, InvalidValue
 from fallow.scores import (
     NO_SCORE,
@@ -533,12 +534,6 @@ def test_an_unknown_name_or_option_is_an_error():
 
 Z, IDS = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)
 ROWS = torch.full((4, 3), 1 / 3)
-
-
-def changed(tensor, index, value):
-    tensor = tensor.clone()
-    tensor[index] = value
-    return tensor
 
 
 @pytest.mark.parametrize(

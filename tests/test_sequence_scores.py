@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fallow
-from counted_tokens import Made, by_hand, close, counted
+from counted_tokens import Made, by_hand, changed, close, counted
 from fallow import NO_SCORE
 from fallow.core.batch_checks import mean_loss
 from fallow.errors import InvalidType, InvalidValue
@@ -491,12 +491,6 @@ def test_it_has_no_name_among_the_scores_of_classes():
 
 Z, IDS = torch.zeros(2, 4, 3), torch.zeros(2, 4, dtype=torch.int64)
 ROWS = torch.full((2, 4, 3), 1 / 3)
-
-
-def changed(tensor, index, value):
-    tensor = tensor.clone()
-    tensor[index] = value
-    return tensor
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from fallow.datasets import load_documents, load_text_table
 from fallow.errors import DamagedData, FallowError, InvalidValue
+from messages import says
 
 TEXTS = (
     "one",
@@ -73,19 +74,6 @@ def in_order(data):
         names = [data.classes[label] for label in part.labels]
         rows += zip(part.texts, names, part.names, strict=True)
     return [row for _, row in sorted((number(row[2]), row) for row in rows)]
-
-
-def says(error, *words):
-    """Assert that a message is one line of a rule, a value found and a next step, and holds the words."""
-    text = str(error.value)
-    rule, _, rest = text.partition(" Found ")
-    found, _, step = rest.partition(". ")
-    assert "\n" not in text, text
-    assert rule.endswith("."), text
-    assert found, text
-    assert step.endswith("."), text
-    for word in words:
-        assert word in text, text
 
 
 class TestFiles:
