@@ -75,3 +75,10 @@ class Made(TorchDispatchMode):
         """Return how many tensors of at least that size were made, without those given."""
         known = {tensor.untyped_storage().data_ptr() for tensor in but}
         return sum(size >= least and at not in known for at, size in self.sizes.items())
+
+
+def changed(tensor, index, value):
+    """Return a copy of a tensor with another value in one place."""
+    tensor = tensor.clone()
+    tensor[index] = value
+    return tensor

@@ -61,6 +61,13 @@ def put(path, content):
     return path
 
 
+def both(folder, content, suffix="tif"):
+    """Write two files of the same content for each of two classes."""
+    for name in ("a", "b"):
+        for number in range(2):
+            put(folder / name / f"{number}.{suffix}", content)
+
+
 def ramps(folder, top, kind=np.uint16, count=4, suffix="png", low=0):
     """Write two classes of images whose values go from `low` to `top`."""
     values = np.linspace(low, top, 12 * 12).astype(kind).reshape(12, 12)

@@ -191,11 +191,10 @@ def fit(data, *callbacks, first=(), resumed=None, manual=False, policy=None, **o
     return module
 
 
-@pytest.mark.parametrize("manual", [False, True])
-@pytest.mark.parametrize("policy", [None, Kakurenbo(0.3)])
+@pytest.mark.parametrize(("manual", "policy"), [(False, None), (True, Kakurenbo(0.3))])
 def test_lightning_goes_on_exactly_from_inside_a_group(data, tmp_path, manual, policy):
     whole = fit(data, manual=manual, policy=policy)
-    for after in (1, 3, 4, 6, 13, 15, 18):
+    for after in (1, 4, 6, 15):
         path = tmp_path / f"{after}.ckpt"
         with pytest.raises(Stopped):
             fit(data, Save(path, after), manual=manual, policy=policy)
@@ -217,7 +216,7 @@ def test_a_checkpoint_from_inside_a_batch_says_that_it_does_not(data, tmp_path):
             assert same(fit(data), fit(data, resumed=tmp_path / "a.ckpt"))
 
 
-@pytest.mark.parametrize("after", [2, 4, 15])
+@pytest.mark.parametrize("after", [2, 15])
 def test_a_signal_inside_a_group_that_lightning_saves_at(data, tmp_path, after):
     """SIGTERM in a training of one's own: a callback saves when it comes."""
 

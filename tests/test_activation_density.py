@@ -5,14 +5,11 @@ import resource
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
 
 import fallow.activations.monitor as watching
 from fallow import NO_SCORE
@@ -23,12 +20,7 @@ from fallow.files.state_file import dump, parse
 from fallow.scores.base import is_no_score
 from ranks import in_ranks
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("_seed")
 
 
 class Same(nn.Module):
@@ -90,17 +82,6 @@ def test_scores_are_percentiles_of_the_density(density):
     assert scores.mean() == pytest.approx(0.5, abs=0.03)
     if not isinstance(density, Gaussian):
         assert spearmanr(scores, -truth(x)).statistic > 0.9
-
-
-def test_a_group_that_is_not_in_the_training_set_scores_high():
-    watch, x = watched(), blobs()
-    for _ in range(3):
-        epoch(watch, x)
-    watch.taps.model(torch.cat([blobs(200, seed=5), blobs(200, seed=6) + 7]))
-    surveys = watch.survey()
-    surprise = watch.surprise(surveys)
-    assert roc_auc_score([0] * 200 + [1] * 200, surprise) > 0.95
-    assert watch.percentile(surprise[200:]).median() > 0.99
 
 
 def test_activations_of_another_scale_score_alike():
@@ -179,27 +160,6 @@ def test_a_row_that_is_not_finite_is_bad_and_harms_nobody():
     others[[7, 9]] = False
     assert (found - want)[others].abs().mean() < 0.02
     assert epoch(watch, blobs()).isfinite().all()
-
-
-def test_every_call_counts_each_sample_once():
-    """Checkpointing, an evaluation between two steps, and gradients of several batches."""
-    net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
-    plain, busy = ActivationDensity(net, panel=500), ActivationDensity(net, panel=500)
-    x = blobs(500)
-    plain.taps.in_evaluation = False
-    for start in range(0, 500, 50):
-        index = torch.arange(start, start + 50)
-        out = checkpoint(net, x[index], use_reentrant=False)
-        out.sum().backward()
-        plain.scores(index)
-        busy.scores(index)
-        net.eval()(torch.randn(70, 6))
-        net.train()
-    for watch in (plain, busy):
-        watch.panel.settle()
-    assert np.array_equal(plain.panel.index, np.arange(500))
-    hidden = nn.Sequential(*net[:4])(x).detach()
-    torch.testing.assert_close(busy.panel.rows[-1], hidden)
 
 
 def train(watch, epochs, steps=1000, start=0):

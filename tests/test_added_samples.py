@@ -2,16 +2,15 @@
 
 import hashlib
 import io
-import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -126,13 +125,7 @@ def test_several_lists_of_several_pools_come_one_after_the_other(tmp_path, pool)
     assert after.train.labels[6:].tolist() == [1, 0, 2, 1]
 
 
-def test_the_list_of_json_is_taken_as_well(tmp_path, pool):
-    path = tmp_path / "picks.json"
-    path.write_text(json.dumps([asdict(pick_of(pool, X, 4, "dog"))]))
-    assert with_added(data_of(), str(path), Told()).train.labels[6:].tolist() == [1]
-
-
-@pytest.mark.parametrize("out", ["", " ", "junk", "Junk", " JUNK ", "?"])
+@pytest.mark.parametrize("out", ["", " JUNK ", "?"])
 def test_what_has_no_label_is_left_out_and_said(listed, out):
     console = Told()
     path = listed([(1, out), (2, "dog"), (3, out)])
@@ -283,7 +276,6 @@ def resumed(stored=STORED, **given):
     return going_on(stored, resolve(TrainOptions(**{**stored, "resume": "runs/a", **given})))
 
 
-@settings(deadline=None)
 @given(names, names)
 def test_lists_are_added_after_those_of_the_run_each_once(before, more):
     stored = STORED | {"add": ",".join(dict.fromkeys(before))}

@@ -63,7 +63,7 @@ def test_sparse_and_dense_masks(n, share, seed):
     assert_is(Bitset(mask), mask)
 
 
-@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 63, 64, 65, 127, 128, 129, 4095, 4096, 4097])
+@pytest.mark.parametrize("n", [0, 1, 8, 63, 64, 65, 4096, 4097])
 @pytest.mark.parametrize("value", [False, True])
 def test_none_and_all(n, value):
     mask = np.full(n, value)
@@ -75,13 +75,6 @@ def test_members_a_long_way_apart():
     mask[[0, 5, 70_000, 70_001, 500_000, 999_999, 1_000_002]] = True
     assert_is(Bitset(mask), mask)
     assert_is(Bitset(~mask), ~mask)
-
-
-def test_a_dense_head_and_a_sparse_tail():
-    mask = np.zeros(300_000, bool)
-    mask[:10_000] = True
-    mask[10_000::997] = True
-    assert_is(Bitset(mask), mask)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint32, np.int64, np.uint64])

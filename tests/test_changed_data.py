@@ -11,11 +11,11 @@ from PIL import Image
 from fallow.cli.main import main
 from fallow.datasets import held_out
 from fallow.errors import InvalidValue
-from fallow.options.resume_options import stored_options
 from fallow.options.train_options import TrainOptions
 from fallow.runs.run import Run
 from fallow.tasks import parts
 from fallow.training.train import train
+from test_resumed_runs import go_on
 from told_console import Told
 
 QUICK = {"batch_size": 16, "accelerator": "cpu", "policy": "threshold", "low": 0.3}
@@ -32,12 +32,6 @@ def images(place, classes=3, each=20):
         for number in range(each):
             picture(100 * label + number, label).save(place / f"c{label}" / f"i{number:03d}.png")
     return place
-
-
-def go_on(run, **changed):
-    told = Told()
-    train(TrainOptions(**{**stored_options(str(run)), "resume": str(run), **changed}), told)
-    return told.said
 
 
 class Past:
@@ -193,6 +187,7 @@ def test_what_a_run_held_out_by_another_draw_stays(tmp_path, monkeypatch):
         shutil.rmtree(run)
 
 
+@pytest.mark.slow
 def test_new_images_are_held_out_until_the_part_has_its_share(tmp_path):
     folder, run = images(tmp_path / "data"), tmp_path / "run"
     train(TrainOptions(data=str(folder), epochs=2, out=str(run), **QUICK), Told())
@@ -206,6 +201,7 @@ def test_new_images_are_held_out_until_the_part_has_its_share(tmp_path):
     assert not after.held_out & set(before.keys)
 
 
+@pytest.mark.slow
 def test_a_copy_goes_where_its_original_is(tmp_path):
     folder, run = images(tmp_path / "data"), tmp_path / "run"
     train(TrainOptions(data=str(folder), epochs=2, out=str(run), **QUICK), Told())
@@ -307,29 +303,6 @@ def test_a_text_that_grows_at_its_end_or_its_beginning(tmp_path):
     go_on(run, epochs=3, accept="epochs,data")
     last = Past(run)
     assert len(last.held_out & before.held_out) >= len(before.held_out) - 1
-
-
-def test_a_held_out_image_that_is_moved_to_train_is_refused_where_the_data_bring_their_parts(tmp_path):
-    folder, run = tmp_path / "data", tmp_path / "run"
-    images(folder / "train")
-    images(folder / "test", each=24)
-    for path in folder.glob("test/*/i0[01]*.png"):
-        path.unlink()
-    train(TrainOptions(data=str(folder), epochs=1, out=str(run), **QUICK), Told())
-    shutil.move(folder / "test" / "c1" / "i020.png", folder / "train" / "c1" / "x.png")
-    with pytest.raises(InvalidValue, match=r"may be trained on\. Found 1 of them among the training samples"):
-        go_on(run, epochs=2, accept="epochs,data")
-
-
-@pytest.mark.slow
-def test_seeds_are_measured_on_the_same_images(tmp_path):
-    folder = images(tmp_path / "data")
-    for seed in (0, 1):
-        train(
-            TrainOptions(data=str(folder), epochs=1, seed=seed, out=str(tmp_path / f"{seed}"), **QUICK),
-            Told(),
-        )
-    assert Past(tmp_path / "0").held_out == Past(tmp_path / "1").held_out
 
 
 @pytest.mark.slow

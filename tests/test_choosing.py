@@ -14,7 +14,7 @@ from fallow.densities import Gaussian
 from fallow.errors import InvalidType, InvalidValue
 from fallow.gaps import LIMIT, THIN, Regions, Survey, choose, choosing
 from fallow.gaps.choosing import ALIKE, LARGEST, RANDOM, USUAL, _quotas
-from toy_surveys import DIM, cluster, survey, world
+from toy_surveys import DIM, cluster, world
 
 
 def draw(seed=0):
@@ -208,12 +208,6 @@ def test_quotas_add_up_and_none_is_far_from_its_share(lack, budget):
         assert sum(found) == max(1, round(sum(exact)))
 
 
-def test_the_smallest_budget_is_for_a_gap():
-    assert _quotas(np.array([5.0]), 1) == [1]
-    assert _quotas(np.array([7.0, 5.0]), 1) == [1, 0]
-    assert _quotas(np.array([5.0]), 0) == [0]
-
-
 @pytest.mark.parametrize("budget", [1, 2, 3])
 def test_a_small_budget_goes_to_what_is_missing_first(budget):
     at = draw(8)
@@ -349,16 +343,3 @@ def test_parts_of_any_size_give_the_same(monkeypatch):
     plan = choose(TRAINING, POOL, 100)
     assert plan.alike == 40
     assert np.isin(rows(plan, "missing"), GAP).all()
-
-
-def test_scores_are_higher_where_the_training_set_has_little():
-    missing, random = (
-        np.median([choice.score for choice in PLAN.choices if choice.why == why])
-        for why in ("missing", "random")
-    )
-    assert missing > random + 5
-
-
-def test_without_any_region_nothing_is_regions_of():
-    few = survey(POOL.places[:5], np.ones(5, bool))
-    assert (choosing._regions_of(TRAINING, few, Regions()) == -1).all()

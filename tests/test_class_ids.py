@@ -70,7 +70,7 @@ def trained(policy, ids, epochs=5, **options):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-@pytest.mark.parametrize("ids", [FAR, torch.tensor([-1, 1, 2**62]), torch.tensor([2**24, 2**31, 2**33])])
+@pytest.mark.parametrize("ids", [FAR, torch.tensor([-1, 1, 2**62])])
 def test_the_same_decisions_for_any_ids(name, ids):
     plain, far = (trained(POLICIES[name], these) for these in (torch.arange(3), ids))
     assert torch.equal(plain.reason, far.reason)

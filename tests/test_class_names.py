@@ -62,11 +62,3 @@ def test_in_a_folder(tmp_path):
         pytest.skip("this disk takes both names for one")
     (note,) = load_images(tmp_path).notes
     assert "are 2 classes of nearly the same name" in note
-
-
-def test_times_are_no_classes(tmp_path):
-    x = np.zeros((4, 8, 8), np.uint8)
-    y = np.array(["2020-01-01", "2020-01-02"] * 2, "datetime64[D]")
-    np.savez(tmp_path / "x.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    with pytest.raises(ValueError, match="must hold whole numbers or words"):
-        load_images(tmp_path / "x.npz")

@@ -6,7 +6,6 @@ from PIL import Image
 
 from fallow.errors import InvalidValue
 from fallow.options.checks import check
-from fallow.options.resolve import as_given, resolve
 from fallow.options.train_options import TrainOptions
 from fallow.tasks.console import Console
 from fallow.training.jobs import read_data
@@ -59,12 +58,6 @@ def test_a_run_of_an_earlier_version_goes_on_with_what_it_did_not_use(given, sai
 @pytest.mark.parametrize("given", USED, ids=told)
 def test_what_is_of_use_is_taken(given):
     check(TrainOptions(**given))
-
-
-@pytest.mark.parametrize("given", [given for given, _ in UNUSED if given["data"] == "digits"], ids=told)
-def test_the_options_that_a_run_writes_are_taken_again(given):
-    resolved = resolve(TrainOptions(data="digits", task=given.get("task", "auto")))
-    check(as_given(resolved))
 
 
 def images(folder):

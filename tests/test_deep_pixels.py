@@ -11,7 +11,7 @@ from fallow.datasets.image_files import ORIENTATION
 from fallow.datasets.images import LeftOutWarning
 from fallow.errors import DamagedData
 from fallow.runs.data_file import DataFile
-from pictures import chunk, every, picture, png16, put, ramps, rgb_tiff, tiff
+from pictures import both, chunk, every, picture, png16, put, ramps, rgb_tiff, tiff
 
 
 class TestDeepPixels:
@@ -51,9 +51,7 @@ class TestDeepPixels:
 
     def test_below_zero(self, tmp_path):
         values = np.linspace(-1000, 3000, 144).astype(np.int16).reshape(12, 12)
-        for name in ("a", "b"):
-            for number in range(2):
-                put(tmp_path / name / f"{number}.tif", tiff(values, sample_format=2))
+        both(tmp_path, tiff(values, sample_format=2))
         data = load_images(tmp_path)
         assert len(np.unique(data.train.images)) > 100
         assert "-1,000 to 3,000 found" in data.notes[0]
@@ -61,9 +59,7 @@ class TestDeepPixels:
 
     def test_of_32_bits_without_a_sign(self, tmp_path):
         values = np.linspace(0, 2**32 - 1, 144).astype(np.uint32).reshape(12, 12)
-        for name in ("a", "b"):
-            for number in range(2):
-                put(tmp_path / name / f"{number}.tif", tiff(values))
+        both(tmp_path, tiff(values))
         image = load_images(tmp_path).train.images[0, 0].numpy()
         assert np.array_equal(image, np.rint(values * (255 / (2**32 - 1))))
 
@@ -83,17 +79,13 @@ class TestDeepPixels:
     )
     def test_of_a_type_with_a_sign_are_white_at_its_largest_value(self, tmp_path, order, kind, top, white):
         values = np.linspace(0, top, 144).astype(order + kind).reshape(12, 12)
-        for name in ("a", "b"):
-            for number in range(2):
-                put(tmp_path / name / f"{number}.tif", tiff(values, sample_format=2, order=order))
+        both(tmp_path, tiff(values, sample_format=2, order=order))
         image = load_images(tmp_path).train.images[0, 0].numpy()
         assert np.array_equal(image, np.rint(values.astype(np.float64) * (255 / white)))
 
     def test_bytes_with_a_sign_are_not_wrapped(self, tmp_path):
         values = np.arange(-72, 72).astype(np.int8).reshape(12, 12)
-        for name in ("a", "b"):
-            for number in range(2):
-                put(tmp_path / name / f"{number}.tif", tiff(values, sample_format=2))
+        both(tmp_path, tiff(values, sample_format=2))
         data = load_images(tmp_path)
         assert (np.diff(data.train.images[0, 0].flatten().int()) >= 0).all()
         assert "-72 to 71 found" in data.notes[0]
@@ -109,17 +101,13 @@ class TestDeepPixels:
 
     def test_where_0_is_white(self, tmp_path):
         values = np.linspace(0, 4095, 144).astype(np.uint16).reshape(12, 12)
-        for name in ("a", "b"):
-            for number in range(2):
-                put(tmp_path / name / f"{number}.tif", tiff(values, photometric=0))
+        both(tmp_path, tiff(values, photometric=0))
         image = load_images(tmp_path).train.images[0, 0].numpy()
         assert (image[0, 0], image[-1, -1]) == (255, 0)
 
     @pytest.mark.parametrize("value", [0, 7, 30_000, 65535])
     def test_that_never_change(self, tmp_path, value):
-        for name in ("a", "b"):
-            for number in range(2):
-                put(tmp_path / name / f"{number}.png", np.full((8, 8), value, np.uint16))
+        both(tmp_path, np.full((8, 8), value, np.uint16), suffix="png")
         assert len(np.unique(every(load_images(tmp_path)))) == 1
 
     def test_images_of_8_bits_beside_them_are_never_stretched(self, tmp_path):
@@ -209,9 +197,7 @@ class TestDeepPixels:
         values = np.linspace(0, 4095, 144 * channels).astype(np.uint16).reshape(12, 12, channels)
         if colours > 2:
             values[..., -1] = 65535
-        for name in ("a", "b"):
-            for number in range(2):
-                put(tmp_path / name / f"{number}.png", png16(values, colours))
+        both(tmp_path, png16(values, colours), suffix="png")
         data = load_images(tmp_path)
         seen = values[..., : 3 if channels > 2 else 1] * (255 / 4095)
         wanted = np.broadcast_to(np.rint(seen), (12, 12, 3))
@@ -220,9 +206,7 @@ class TestDeepPixels:
     @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
     def test_colours_of_16_bits_in_tiff(self, tmp_path, compression):
         values = np.linspace(0, 4095, 432).astype("<u2").reshape(12, 12, 3)
-        for name in ("a", "b"):
-            for number in range(2):
-                put(tmp_path / name / f"{number}.tif", rgb_tiff(values, compression))
+        both(tmp_path, rgb_tiff(values, compression))
         image = load_images(tmp_path).train.images[0].numpy().transpose(1, 2, 0)
         assert np.array_equal(image, np.rint(values * (255 / 4095)))
 
@@ -233,9 +217,7 @@ class TestDeepPixels:
             values[..., 1:] = 0
         values[6:] = 100
         told = chunk(b"tRNS", np.atleast_1d(np.array(clear, ">u2")).tobytes())
-        for name in ("a", "b"):
-            for number in range(2):
-                put(tmp_path / name / f"{number}.png", png16(values, colours, before=told))
+        both(tmp_path, png16(values, colours, before=told), suffix="png")
         images = load_images(tmp_path).train.images
         assert (images[:, :, :6] == 255).all()
         assert (images[:, :, 6:] < 10).all()

@@ -11,6 +11,8 @@ from fallow.densities.own import OwnDensity
 from fallow.errors import InvalidType, InvalidValue, WrongState
 from fallow.files.state_file import dump, parse
 
+pytestmark = pytest.mark.usefixtures("_seed")
+
 
 class Bell:
     """A density of somebody's own, without a base class: a Gaussian with a diagonal covariance."""
@@ -30,13 +32,6 @@ MAKE = {
 closed_form = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
 EVERY = {**MAKE, "own": lambda: OwnDensity(Bell())}
 every_density = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def rows(n=300, d=3, dtype=torch.float32):
@@ -198,12 +193,12 @@ def test_rows_that_fill_few_directions(make):
 @closed_form
 def test_scores_far_out_are_finite_and_distinct(make):
     """exp(-d^2 / 2) in float32 gives 98.7 % of the rows of 256 numbers the same score."""
-    x = torch.randn(1200, 512)
-    density = make().fit(x[:600])
-    found = density.log_prob(x[600:])
+    x = torch.randn(1000, 256)
+    density = make().fit(x[:500])
+    found = density.log_prob(x[500:])
     assert found.isfinite().all()
     assert len(found.unique()) >= 0.999 * len(found)
-    assert density.log_prob(1e3 * x[600:]).isfinite().all()
+    assert density.log_prob(1e3 * x[500:]).isfinite().all()
 
 
 @closed_form

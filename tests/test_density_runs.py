@@ -19,35 +19,15 @@ from fallow.integrations.lightning import SubsamplingCallback
 from fallow.options.train_options import DENSITIES
 from fallow.runs.run import Run
 
-QUICK = [
-    "train",
-    "--data",
-    "digits",
-    "--samples",
-    "600",
-    "--epochs",
-    "9",
-    "--accelerator",
-    "cpu",
-    "--score",
-    "density",
-]
+QUICK = ["train", "--data", "digits", "--samples", "600", "--epochs", "9", "--accelerator", "cpu"]
+QUICK += ["--score", "density"]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("density") / "run"
-    words = [
-        "--policy",
-        "threshold",
-        "--low",
-        "0.4",
-        "--readmit-every",
-        "3",
-        "--density-args",
-        "{components: 4}",
-    ]
-    assert main([*QUICK, *words, "--out", str(out)]) == 0
+    words = ["--policy", "threshold", "--low", "0.4", "--readmit-every", "3", "--out", str(out)]
+    assert main([*QUICK, *words, "--density-args", "{components: 4}"]) == 0
     return out
 
 
@@ -106,18 +86,8 @@ def test_the_density_is_kept(run):
 @pytest.mark.slow
 @pytest.mark.parametrize("density", [name for name in DENSITIES if name != "gaussian-mixture"])
 def test_every_density_can_be_named(density, tmp_path):
-    words = [
-        *QUICK,
-        "--density",
-        density,
-        "--epochs",
-        "3",
-        "--policy",
-        "soft",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    assert main(words) == 0
+    words = ["--density", density, "--epochs", "3", "--policy", "soft", "--out", str(tmp_path / "run")]
+    assert main([*QUICK, *words]) == 0
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["accuracy"] > 0.5
 
 

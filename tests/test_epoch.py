@@ -30,15 +30,13 @@ def test_the_order_is_what_the_loader_yields_and_can_be_read_anywhere():
 # --- lengths and progress ---
 
 
-@pytest.mark.parametrize("batch", [1, 7, 8])
+@pytest.mark.parametrize("batch", [1, 7])
 @pytest.mark.parametrize("full_batches", [False, True])
 @pytest.mark.parametrize(
     "schedule",
     [Schedule(epochs=5), Schedule(epochs=7, warmup=2, readmit_every=3), Schedule(epochs=8, full_tail=0.3)],
 )
-@pytest.mark.parametrize(
-    "policy", [Fraction(0.3), Fraction(0.45, exponent=0.5), RandomFraction(0.6)], ids=repr
-)
+@pytest.mark.parametrize("policy", [Fraction(0.3), RandomFraction(0.6)], ids=repr)
 def test_total_steps_are_the_counted_batches(policy, schedule, full_batches, batch):
     sub = subsampler(policy, schedule=schedule)
     loader = sub.loader(range(N), batch, full_batches=full_batches)

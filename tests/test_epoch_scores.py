@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow import NO_SCORE
 from fallow.core.epoch_scores import PAGE, EpochScores, Pages
 from fallow.core.table import MEASURED, PREDICTED, TRAINED, UNSEEN
 from fallow.policies import Reason
@@ -47,21 +46,6 @@ def test_scores_arrive_averaged_whenever_the_ledger_is_read(parts, read_at):
     assert (under_way.table.scored_in == np.where(np.isnan(averages(rows)), 0, 1)).all()
 
 
-@given(batches, st.permutations(range(12)))
-@settings(max_examples=40, deadline=None)
-def test_the_order_of_batches_does_not_matter(parts, places):
-    here, there = EpochScores(9), EpochScores(9)
-    for rows in parts:
-        fill(here, rows)
-    for place in places:
-        if place < len(parts):
-            fill(there, parts[place])
-    for under_way in (here, there):
-        under_way.flush()
-        under_way.table.average_repeats()
-    assert here.table.scores.tobytes() == there.table.scores.tobytes()
-
-
 def test_a_caller_may_write_over_what_it_recorded():
     under_way = EpochScores(4)
     index, scores = np.array([1, 2]), torch.tensor([3.0, 4.0])
@@ -70,36 +54,6 @@ def test_a_caller_may_write_over_what_it_recorded():
     under_way.flush()
     assert under_way.table.scores[1:3].tolist() == [3.0, 4.0]
     assert np.isnan(under_way.table.scores[[0, 3]]).all()
-
-
-def test_no_score_and_bad_scores_leave_no_number():
-    under_way = EpochScores(4)
-    fill(under_way, [(0, 1.0), (1, NO_SCORE), (2, float("nan")), (3, float("-inf"))])
-    under_way.flush()
-    assert np.isnan(under_way.table.scores).tolist() == [False, True, True, True]
-    assert under_way.table.scored_in.tolist() == [1, 0, 1, 1]
-    assert (under_way.table.bad, under_way.table.recorded) == (2, 4)
-
-
-def test_one_bad_visit_of_two_leaves_no_score():
-    under_way = EpochScores(2)
-    fill(under_way, [(0, 1.0), (1, 1.0)])
-    fill(under_way, [(0, float("nan"))])
-    under_way.flush()
-    under_way.table.average_repeats()
-    assert np.isnan(under_way.table.scores).tolist() == [True, False]
-
-
-def test_a_later_epoch_writes_over_an_earlier_one():
-    under_way = EpochScores(3)
-    fill(under_way, [(0, 1.0), (1, 2.0)])
-    under_way.flush()
-    under_way.begin(1)
-    fill(under_way, [(1, 5.0)])
-    under_way.flush()
-    assert under_way.table.scores[:2].tolist() == [1.0, 5.0]
-    assert under_way.table.scored_in.tolist() == [1, 2, 0]
-    assert under_way.table.seen.tolist() == [UNSEEN, TRAINED, UNSEEN]
 
 
 def test_measured_samples_are_not_trained_ones():
@@ -168,7 +122,7 @@ def test_growing_keeps_what_is_known():
 # --- pages ---
 
 
-@pytest.mark.parametrize("size", [1 << 10, PAGE - 1, PAGE, PAGE + 5])
+@pytest.mark.parametrize("size", [1 << 10, PAGE, PAGE + 5])
 def test_batches_larger_than_a_page_and_pages_larger_than_a_batch(size):
     n = 3 * PAGE
     under_way = EpochScores(n)
@@ -194,24 +148,6 @@ def test_a_full_page_on_a_device_waits():
     for start in range(0, 3 * PAGE, PAGE):
         pages.append(np.arange(start, start + PAGE), torch.ones(PAGE, device="meta"))
         assert not pages.can_flush
-
-
-def test_drained_values_are_the_readers_own():
-    pages = Pages(10)
-    pages.append(np.array([4]), torch.tensor([1.0]))
-    ((index, values),) = pages.drain()
-    pages.append(np.array([5]), torch.tensor([2.0]))
-    assert (index.tolist(), values.tolist()) == ([4], [1.0])
-    ((index, values),) = pages.drain()
-    assert (index.tolist(), values.tolist()) == ([5], [2.0])
-    assert pages.drain() == []
-
-
-@pytest.mark.parametrize("n", [10, 2**31 - 1, 2**31, 2**40])
-def test_indices_are_kept_whole_for_any_n(n):
-    pages = Pages(n)
-    pages.append(np.array([n - 1, 0]), torch.tensor([1.0, 2.0]))
-    assert pages.drain()[0][0].tolist() == [n - 1, 0]
 
 
 def test_no_graph_is_kept():
@@ -305,21 +241,6 @@ def test_what_was_handed_on_does_not_change_afterwards():
     assert drained(pages)[0].tolist() == [50, 51, 52, 53, 54]
 
 
-def test_a_batch_is_copied_when_it_is_taken_down():
-    pages = Pages(100)
-    index, values = batch(0, 3)
-    pages.append(index, values)
-    index[:], values[:] = 9, 9.0
-    assert drained(pages)[0].tolist() == [0, 1, 2]
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_scores_of_any_precision_become_float32(dtype):
-    pages = Pages(10)
-    pages.append(np.arange(3), torch.tensor([0.5, 2.0, 1024.0], dtype=dtype))
-    assert drained(pages)[1].tolist() == [0.5, 2.0, 1024.0]
-
-
 @pytest.mark.parametrize("n", [2**24 + 10, 2**31 - 1, 2**31, 2**40])
 def test_the_largest_index_is_exact(n):
     pages = Pages(n)
@@ -341,14 +262,6 @@ def test_it_is_ripe_when_a_page_on_the_host_is_full():
     pages.append(*batch(PAGE, 1))
     assert pages.can_flush
     pages.drain()
-    assert not pages.can_flush
-
-
-def test_values_wait_on_their_own_device():
-    pages = Pages(10)
-    pages.append(*batch(0, 3))
-    pages.append(np.arange(3), torch.ones(3, device="meta"))
-    pages.append(*batch(3, 3))
     assert not pages.can_flush
 
 

@@ -200,7 +200,7 @@ def test_the_loop_over_windows_in_readme_is_the_example():
     assert textwrap.indent(block.rstrip(), "        ") in example
 
 
-@pytest.mark.parametrize("left", [*range(1, 130, 8), 1437])
+@pytest.mark.parametrize("left", [1, 15, 16, 63, 64, 65, 79, 80, 129, 1437])
 def test_the_loop_in_readme_has_no_batch_that_spoils_a_step(left):
     """However many samples are kept, none has less than a quarter of the others."""
     import fallow

@@ -102,13 +102,6 @@ def test_every_group_has_its_pairs_and_one_score_takes_no_room_from_the_others()
         assert levels.size > 15 or zeros == 9_900
 
 
-def test_scores_that_stay_are_expected_to_stay():
-    scores = np.geomspace(0.001, 8, 4000, dtype=np.float32)
-    found = told([scores, scores])[1]
-    inside = slice(200, -200)  # the outermost groups have one value
-    assert np.abs(found[inside] / scores[inside] - 1).max() < 0.1
-
-
 def test_scores_that_tell_nothing_are_all_expected_to_be_the_mean():
     rng = np.random.default_rng(0)
     first, second = rng.exponential(size=(2, 40_000)).astype(np.float32)
@@ -164,13 +157,6 @@ def test_a_higher_score_is_never_expected_to_be_lower(n, seed, power, zeros):
 def test_too_few_pairs_tell_nothing(n):
     scores = np.geomspace(1, 99, n, dtype=np.float32)
     assert told([scores, scores]) == [None, None]
-
-
-def test_enough_pairs_tell():
-    scores = np.geomspace(1, 99, 2 * FEWEST * PAIRS, dtype=np.float32)
-    first, second = told([scores, scores])
-    assert first is None
-    assert np.unique(second).size >= FEWEST
 
 
 def test_equal_scores_tell_nothing():
@@ -264,17 +250,3 @@ def test_the_high_side_sees_the_scores_themselves():
     assert found[0][0].sum() > 100
     assert np.array_equal(found[0][0], found[1][0])
     assert found[0][1] == found[1][1]
-
-
-def test_where_scores_tell_nothing_the_draw_is_as_good_as_random():
-    """By its odds alone, a plain draw would take the higher half twice as often and more."""
-    rng = np.random.default_rng(0)
-    kept = []
-    for calibrate in (True, False):
-        policy, columns = Fraction(0.5, exponent=1.0, calibrate=calibrate), {}
-        for epoch in range(1, 4):
-            scores = rng.exponential(size=20_000).astype(np.float32)
-            drawn = policy.decide(inputs(scores, epoch=epoch, columns=columns)) == Reason.KEPT
-        kept.append(drawn[scores > np.median(scores)].mean())
-    assert abs(kept[0] - 0.5) < 0.02
-    assert kept[1] > 0.65

@@ -1,7 +1,6 @@
 """The two usage figures of US 2020/0302273 A1: ten samples, eight epochs, removed for good or re-admitted."""
 
 import numpy as np
-import pytest
 import torch
 
 import fallow
@@ -61,17 +60,11 @@ def falling(epoch, sample):
 def test_samples_removed_for_good():
     used = train(fallow.Schedule(epochs=8, readmit_every=None), falling)
     assert np.array_equal(used, REMOVED_FOR_GOOD)
-    assert (used[1:] <= used[:-1]).all()
-    assert (np.diff(used.sum(axis=1)) <= 0).all()
-    for sample, epoch in enumerate(LEARNED_AFTER):
-        assert not used[epoch + 1 :, sample].any()
-        assert used[: epoch + 1, sample].all()
 
 
 def test_samples_given_back_before_every_second_epoch():
     used = train(fallow.Schedule(epochs=8, readmit_every=2), falling)
     assert np.array_equal(used, READMITTED_EVERY_SECOND_EPOCH)
-    assert used[0::2].all()
 
 
 def test_a_forgotten_sample_trains_again_once_it_is_given_back():
@@ -83,11 +76,3 @@ def test_a_forgotten_sample_trains_again_once_it_is_given_back():
     returned = train(fallow.Schedule(epochs=8, readmit_every=2), forgetful)
     assert returned[:, 0].tolist() == [True, False, True, True, True, True, True, True]
     assert np.array_equal(returned[:, 1:], READMITTED_EVERY_SECOND_EPOCH[:, 1:])
-
-
-@pytest.mark.parametrize("k", [3, 4])
-def test_other_intervals_give_back_before_their_epochs(k):
-    used = train(fallow.Schedule(epochs=8, readmit_every=k), falling)
-    for epoch in range(8):
-        expected = np.ones(10, bool) if epoch % k == 0 else epoch <= LEARNED_AFTER
-        assert np.array_equal(used[epoch], expected)

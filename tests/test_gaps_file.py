@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from msgspec import to_builtins
 
 from fallow.errors import DamagedData
 from fallow.files.array_file import dump_headed
 from fallow.runs.gaps_file import FORMAT, GapsFile, dump_gaps, gaps_of
-from fallow.runs.schema import Gaps
 from test_checkpoints import mutated
 
 TOLD = {
@@ -54,15 +52,6 @@ def test_equal_gaps_give_equal_bytes():
     assert dump_gaps(json.loads(json.dumps(TOLD)), PICTURES.copy()) == DATA
 
 
-def check_changed(data, folder):
-    """It is refused, or it is what a report can read: its manifest knows whether it was changed."""
-    with suppress(DamagedData):
-        found = read(data, folder)
-        assert isinstance(found.gaps, Gaps)
-        assert found.pictures is None or found.pictures.ndim == 4
-        json.dumps(to_builtins(found.gaps))
-
-
 @settings(
     max_examples=150,
     deadline=None,
@@ -70,18 +59,13 @@ def check_changed(data, folder):
 )
 @given(data=mutated(DATA))
 def test_a_changed_file_is_refused_or_read(data, tmp_path):
-    check_changed(data, tmp_path)
-
-
-@pytest.mark.slow
-@settings(
-    max_examples=3000,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-@given(data=mutated(DATA))
-def test_three_thousand_changed_files(data, tmp_path):
-    check_changed(data, tmp_path)
+    """It is refused, or it is what a report can read: its manifest knows whether it was changed."""
+    with suppress(DamagedData):
+        found = read(data, tmp_path)
+        assert isinstance(found.told["gaps"], list)
+        assert isinstance(found.told["thin"], list)
+        assert found.pictures is None or found.pictures.ndim == 4
+        json.dumps(found.told)
 
 
 def test_a_file_that_is_cut_is_refused(tmp_path):

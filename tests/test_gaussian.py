@@ -9,12 +9,7 @@ from scipy.stats import multivariate_normal
 from fallow.densities import Gaussian
 from fallow.errors import InvalidType, InvalidValue
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("_seed")
 
 
 def rows(n, d, dtype=torch.float64):

@@ -8,12 +8,7 @@ from fallow.densities import Gaussian, GaussianMixture, Halves
 from fallow.densities.halves import rank_correlation
 from fallow.errors import InvalidType, InvalidValue
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("_seed")
 
 
 def test_a_row_is_scored_by_the_half_without_it():

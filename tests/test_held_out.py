@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fallow.datasets.held_out import (
@@ -180,7 +180,6 @@ def test_a_subset_grows_with_its_number_and_keeps_what_comes_first():
     assert smallest_of(keys, 1, first).sum() == 1
 
 
-@settings(deadline=None)
 @given(st.integers(1, 4))
 @pytest.mark.parametrize("n", [100_000])
 def test_a_million_copies_take_no_loop_over_samples(n, words):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import tracemalloc
 
 import pyarrow as arrow
@@ -14,7 +15,7 @@ from fallow.datasets.table_files import LONGEST
 from fallow.errors import DamagedData, FallowError, InvalidValue
 from saved_sets import saved_by_hand
 
-SUFFIXES = ("csv", "tsv", "jsonl", "ndjson", "parquet")
+SUFFIXES = ("csv", "jsonl", "parquet")
 
 
 def load(path):
@@ -217,8 +218,6 @@ class TestParquet:
             load(path)
 
     def test_whatever_is_done_to_a_file_it_is_read_or_refused(self, tmp_path):
-        import random
-
         chance = random.Random(5)
         path = table(tmp_path / "x.parquet", 200, compression="none")
         data = path.read_bytes()
@@ -251,13 +250,6 @@ class TestParquet:
     def test_bytes_that_are_no_head(self, data):
         with pytest.raises((ValueError, IndexError)):
             read_page_header(data)
-
-
-@pytest.fixture(scope="module")
-def datasets():
-    found = pytest.importorskip("datasets")
-    found.disable_progress_bars()
-    return found
 
 
 class TestSavedFolders:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fallow.datasets import load_images
 from fallow.datasets.image_files import ORIENTATION
-from pictures import every, picture, put
+from pictures import both, every, picture
 
 
 def turned(shown, orientation):
@@ -61,9 +61,7 @@ class TestOrientation:
             told, data = data[at : at + length], data[:at] + data[at + length :]
             end = data.index(b"IEND") - 4
             data = data[:end] + told + data[end:]
-        for name in ("a", "b"):
-            for number in range(2):
-                put(tmp_path / name / f"{number}.png", data)
+        both(tmp_path, data, suffix="png")
         assert load_images(tmp_path).train.images.shape[2:] == (24, 8)
 
     @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])

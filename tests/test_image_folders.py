@@ -59,22 +59,6 @@ class TestFolder:
         with pytest.raises(InvalidValue, match=r"same classes.*one of them only: c"):
             load_images(tmp_path)
 
-    def test_formats_hidden_files_and_other_files(self, tmp_path):
-        names = ["a.png", "b.jpg", "c.JPEG", "d.bmp", "e.gif", "f.webp", "g.tif", "h.tiff"]
-        names += ["i.ppm", "j.pgm"]
-        for name in names:
-            mode, colour = ("L", 9) if name == "j.pgm" else ("RGB", (90, 90, 90))
-            picture(tmp_path / "one" / name, colour, mode=mode)
-            picture(tmp_path / "two" / name, colour, mode=mode)
-        picture(tmp_path / "one" / ".hidden.png")
-        picture(tmp_path / ".hidden" / "a.png")
-        (tmp_path / "one" / "notes.txt").write_text("no image")
-        (tmp_path / "readme.md").write_text("no image")
-        with pytest.warns(LeftOutWarning, match=r"Left out 2 files that are no images: 1 .txt, 1 hidden"):
-            data = load_images(tmp_path)
-        assert len(data.train) + len(data.test) == 20
-        assert data.train.images.shape[1] == 3
-
     def test_format_that_is_not_on_the_list_is_never_opened(self, folder):
         Image.new("RGB", (12, 12)).save(folder / "cat" / "0.png", format="ICO")
         with pytest.raises(InvalidValue, match=r"cat/0.png \(its bytes are of no known"):

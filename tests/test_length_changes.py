@@ -48,8 +48,9 @@ def one_epoch(sub, loader):
     return seen
 
 
-@pytest.mark.parametrize("workers", [{}, {"num_workers": 1, "persistent_workers": True}])
-@pytest.mark.parametrize("kind", [Living, Batched])
+@pytest.mark.parametrize(
+    ("kind", "workers"), [(Living, {}), (Batched, {"num_workers": 1, "persistent_workers": True})]
+)
 def test_growth_is_noticed_before_the_next_epoch_and_extend_mends_it(kind, workers):
     data, sub = kind(100), subsampler()
     loader, other = sub.loader(data, 10, **workers), sub.loader(kind(100), 10)
@@ -64,10 +65,9 @@ def test_growth_is_noticed_before_the_next_epoch_and_extend_mends_it(kind, worke
     assert set(range(100, 150)) <= set(one_epoch(sub, sub.loader(data, 10, **workers)))
 
 
-@pytest.mark.parametrize("workers", [{}, {"num_workers": 1, "persistent_workers": True}])
-def test_shrinking_is_noticed_before_the_next_epoch(workers):
+def test_shrinking_is_noticed_before_the_next_epoch():
     data, sub = Living(100), subsampler(labels=torch.arange(100) % 3)
-    loader = sub.loader(data, 10, **workers)
+    loader = sub.loader(data, 10)
     one_epoch(sub, loader)
     del data.values[80:]
     with pytest.raises(InvalidValue, match=r'Found 80 samples.*remove\(index\).*accept=\("n", "labels"\)'):
@@ -75,11 +75,10 @@ def test_shrinking_is_noticed_before_the_next_epoch(workers):
     shorter = subsampler(80, labels=torch.arange(80) % 3)
     shorter.load_state_dict(sub.state_dict(), accept=("n", "labels"))
     assert torch.equal(shorter.scores, sub.scores[:80])
-    assert max(one_epoch(shorter, shorter.loader(data, 10, **workers))) == 79
+    assert max(one_epoch(shorter, shorter.loader(data, 10))) == 79
 
 
-@pytest.mark.parametrize("workers", [{}, {"num_workers": 1}])
-@pytest.mark.parametrize("kind", [Living, Batched])
+@pytest.mark.parametrize(("kind", "workers"), [(Living, {"num_workers": 1}), (Batched, {})])
 def test_a_dataset_that_shrinks_inside_an_epoch(kind, workers):
     data, sub = kind(100), subsampler()
     del data.values[95:]

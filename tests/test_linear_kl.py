@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import fallow
-from counted_tokens import Made, by_hand, close, counted
+from counted_tokens import Made, by_hand, changed, close, counted
 from fallow import NO_SCORE
 from fallow.core.batch_checks import mean_loss
 from fallow.errors import InvalidType, InvalidValue, WrongState
-from fallow.scores import is_no_score, linear, linear_kl, sequence_kl, token_kl
+from fallow.scores import is_no_score, linear, linear_kl, token_kl
 from fallow.step_rules import TokenThreshold
+
+pytestmark = pytest.mark.usefixtures("_seed")
 
 B, T, D, V = 3, 6, 4, 7
 PACKED = torch.tensor([[0, 0, 0, 1, 1, -1], [2, 2, 3, -1, 4, 4], [5, 5, 5, 5, 5, 5]])
@@ -55,14 +56,6 @@ CASES = {
 }
 every_case = pytest.mark.parametrize("case", CASES)
 every_form = pytest.mark.parametrize("form", ["ids", "soft"])
-biased = pytest.mark.parametrize("biased", [False, True], ids=["no-bias", "bias"])
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def batch(form="ids", dtype=torch.float64, biased=True):
@@ -126,8 +119,9 @@ def gradients(loss, *inputs):
 
 @every_case
 @every_form
-@biased
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(
+    ("biased", "dtype", "tolerance"), [(True, torch.float64, 1e-12), (False, torch.float32, 1e-5)]
+)
 def test_loss_and_gradients_against_autograd_through_all_logits(
     case, form, biased, dtype, tolerance, monkeypatch
 ):
@@ -146,30 +140,6 @@ def test_loss_and_gradients_against_autograd_through_all_logits(
         assert ours.dtype == dtype
         assert theirs.any()
         close(ours, theirs, tolerance)
-
-
-@every_form
-def test_gradients_against_finite_differences(form):
-    hidden, weight, bias, targets = batch(form)
-    inputs = (hidden, weight, bias)
-
-    def loss():
-        with torch.no_grad():
-            return linear_kl(hidden, weight, targets, bias=bias, weights=WEIGHTS, shift=True).loss.item()
-
-    found = gradients(
-        linear_kl(hidden, weight, targets, bias=bias, weights=WEIGHTS, shift=True).loss, *inputs
-    )
-    for part, gradient in zip(inputs, found, strict=True):
-        slopes = torch.empty_like(gradient)
-        values, flat = part.detach().view(-1), slopes.view(-1)
-        for i, value in enumerate(values.tolist()):
-            values[i] = value + 1e-6
-            above = loss()
-            values[i] = value - 1e-6
-            flat[i] = (above - loss()) / 2e-6
-            values[i] = value
-        torch.testing.assert_close(gradient, slopes, rtol=1e-6, atol=1e-8)
 
 
 @every_case
@@ -195,24 +165,8 @@ def test_scores_and_tokens_are_those_of_the_logits(case):
     assert not found.tokens.requires_grad
 
 
-@every_form
-@pytest.mark.parametrize("options", [{}, {"shift": True, "temperature": 0.6}], ids=str)
-def test_it_is_the_score_of_sequences_without_the_logits(form, options):
-    hidden, weight, bias, targets = batch(form, torch.float32)
-    logits = F.linear(hidden, weight, bias)
-    found = linear_kl(hidden, weight, targets, bias=bias, **options)
-    torch.testing.assert_close(found.scores, sequence_kl(logits, targets, **options))
-    torch.testing.assert_close(found.tokens, token_kl(logits, targets, **options))
-    packed = linear_kl(hidden, weight, targets, bias=bias, documents=PACKED, samples=8, **options)
-    expected = sequence_kl(logits, targets, documents=PACKED, samples=8, **options)
-    torch.testing.assert_close(packed.scores, expected)
-    assert is_no_score(packed.scores[6:]).all()
-
-
-@pytest.mark.parametrize("ignored", [(), (1,), (0, 2), (0, 1, 2)], ids=str)
-@pytest.mark.parametrize(
-    "weights", [None, WEIGHTS, torch.tensor([0.0, 2.0, 0.0])], ids=["none", "some", "zeros"]
-)
+@pytest.mark.parametrize("ignored", [(), (1,), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("weights", [WEIGHTS, torch.tensor([0.0, 2.0, 0.0])], ids=["some", "zeros"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_loss_is_the_mean_that_is_recorded(ignored, weights, dtype):
     hidden, weight, bias, targets = batch(dtype=dtype)
@@ -300,8 +254,7 @@ def test_ignored_samples_have_no_score_and_no_gradient(form):
 
 
 @every_form
-@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weights"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("weights", "dtype"), [(None, torch.float64), (WEIGHTS, torch.bfloat16)])
 def test_an_ignored_batch_has_a_loss_that_is_joined_to_the_graph(form, weights, dtype):
     hidden, weight, bias, targets = batch(form, dtype)
     targets[:] = -100
@@ -333,19 +286,10 @@ def test_bad_states_do_no_harm_to_others_where_they_are_ignored(form, bad):
     assert torch.equal(found.loss, expected.loss)
     assert torch.equal(found.scores, expected.scores)
     assert torch.equal(found.tokens, expected.tokens)
-    ours = gradients(found.loss, other, bias)
-    for gradient, theirs in zip(ours, gradients(expected.loss, hidden, bias), strict=True):
+    ours = gradients(found.loss, other, weight, bias)
+    for gradient, theirs in zip(ours, gradients(expected.loss, hidden, weight, bias), strict=True):
         torch.testing.assert_close(gradient, theirs, rtol=1e-14, atol=0)
     assert not ours[0][0, 1].any()
-
-
-@every_form
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_bad_states_do_no_harm_to_the_weight_where_they_are_ignored(form, bad):
-    hidden, weight, bias, targets = batch(form)
-    (expected,) = gradients(linear_kl(hidden, weight, targets, bias=bias).loss, weight)
-    found = linear_kl(spoiled(hidden, bad), weight, targets, bias=bias)
-    torch.testing.assert_close(gradients(found.loss, weight)[0], expected, rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -370,20 +314,10 @@ def test_a_sample_of_weight_0_has_no_part_in_the_loss_though_it_is_not_a_number(
     expected = linear_kl(hidden, weight, targets, bias=bias, weights=weights)
     assert found.scores.isnan().tolist() == [False, True, False]
     assert torch.equal(found.loss, expected.loss)
-    ours, theirs = gradients(found.loss, other, bias), gradients(expected.loss, hidden, bias)
+    ours, theirs = gradients(found.loss, other, weight, bias), gradients(expected.loss, hidden, weight, bias)
     for gradient, clean in zip(ours, theirs, strict=True):
         torch.testing.assert_close(gradient, clean, rtol=1e-14, atol=0)
     assert not ours[0][1].any()
-
-
-def test_a_sample_of_weight_0_leaves_the_weight_alone_though_it_is_not_a_number():
-    hidden, weight, bias, targets = batch()
-    other = hidden.detach().clone()
-    other[1, 3] = math.nan
-    weights = torch.tensor([1.0, 0.0, 2.0])
-    (expected,) = gradients(linear_kl(hidden, weight, targets, bias=bias, weights=weights).loss, weight)
-    found = linear_kl(other, weight, targets, bias=bias, weights=weights)
-    torch.testing.assert_close(gradients(found.loss, weight)[0], expected, rtol=1e-14, atol=0)
 
 
 def test_a_token_that_is_not_a_number_is_seen_in_the_loss():
@@ -438,7 +372,7 @@ def test_any_mask_and_any_documents_against_loops(shape, share, shift, packed, w
 
 
 @pytest.mark.parametrize("case", ["plain", "all", "all-teacher"])
-@pytest.mark.parametrize(("size", "blocks"), [(1, 18), (V, 18), (4 * V, 5), (18 * V - 1, 2), (18 * V, 1)])
+@pytest.mark.parametrize(("size", "blocks"), [(1, 18), (4 * V, 5), (18 * V, 1)])
 def test_blocks_change_nothing(case, size, blocks, monkeypatch):
     hidden, weight, bias, targets = batch()
     inputs = (hidden, weight, bias)
@@ -726,29 +660,20 @@ H, W, IDS = torch.zeros(2, 4, 3), torch.zeros(5, 3), torch.zeros(2, 4, dtype=tor
 ROWS = torch.full((2, 4, 5), 1 / 5)
 
 
-def changed(tensor, index, value):
-    tensor = tensor.clone()
-    tensor[index] = value
-    return tensor
-
-
 @pytest.mark.parametrize(
     ("inputs", "options", "error", "message"),
     [
         ((H, W.T, IDS), {}, InvalidValue, r"weight must be \(V, D\).*states, 3\. Found \(3, 5\)\. Pass"),
         ((H, W[0], IDS), {}, InvalidValue, r"weight must be \(V, D\).*Found \(3,\)"),
-        ((H, W[None], IDS), {}, InvalidValue, r"weight must be \(V, D\).*Found \(1, 5, 3\)"),
         ((H[0], W, IDS[0]), {}, InvalidValue, r"\(B, T, D\) hidden states\. Found \(4, 3\)"),
         ((H, W[:1], IDS), {}, InvalidValue, r"at least 2 classes\. Found a vocabulary of 1"),
         ((H, W, IDS[:, :3]), {}, InvalidValue, r"\(2, 4\) or .*\(2, 4, 5\)\. Found shape \(2, 3\)"),
         ((H, W, IDS.float()), {}, InvalidValue, r"Found shape \(2, 4\) with torch\.float32"),
-        ((H, W, IDS.bool()), {}, InvalidValue, r"with torch\.bool"),
         ((H, W, ROWS[..., :3]), {}, InvalidValue, r"Found shape \(2, 4, 3\)"),
         ((H, W, IDS.tolist()), {}, InvalidType, r"`targets` must be a torch\.Tensor.*list"),
         ((H, W, changed(IDS, (1, 2), 5)), {}, InvalidValue, r"in \[0, 5\).*Found 5 at targets\[1, 2\]"),
         ((H, W, changed(ROWS, (1, 2), 0.3)), {}, InvalidValue, r"must sum to 1.*Found a sum of 1\.5"),
         ((H, W, IDS), {"bias": torch.zeros(3)}, InvalidValue, r"bias must be \(5,\)\. Found \(3,\)"),
-        ((H, W, IDS), {"bias": torch.zeros(5, 1)}, InvalidValue, r"bias must be.*Found \(5, 1\)"),
         ((H, W, IDS), {"weights": torch.ones(3)}, InvalidValue, r"`weights` must be \(2,\).*Found \(3,\)"),
         ((H, W, IDS), {"weights": torch.ones(2, 4)}, InvalidValue, r"one a sample\. Found \(2, 4\)"),
         (
@@ -757,7 +682,6 @@ def changed(tensor, index, value):
             InvalidValue,
             r"`weights` must be \(1,\)",
         ),
-        ((H, W, IDS), {"temperature": 0.0}, InvalidValue, r"`temperature` must be above 0.*Found 0\.0"),
         ((H, W, IDS), {"temperature": math.nan}, InvalidValue, r"above 0 and finite\. Found nan"),
         ((H, W, IDS), {"ignore_index": None}, InvalidType, r"`ignore_index` must be a whole number"),
         ((H, W, IDS), {"documents": IDS.float()}, InvalidType, r"`documents` must hold whole numbers"),
@@ -777,16 +701,6 @@ def changed(tensor, index, value):
             InvalidValue,
             r"A teacher's states and weight must be.*Found \(2, 4, 3\) and \(4, 3\)",
         ),
-    ],
-)
-def test_wrong_inputs(inputs, options, error, message):
-    with pytest.raises(error, match=message):
-        linear_kl(*inputs, **options)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "options", "error", "message"),
-    [
         ((H.tolist(), W, IDS), {}, InvalidType, r"hidden.*torch\.Tensor.*list"),
         ((H, W.tolist(), IDS), {}, InvalidType, r"weight.*torch\.Tensor.*list"),
         ((H.long(), W, IDS), {}, InvalidType, r"hidden.*floating.*torch\.int64"),
@@ -799,12 +713,7 @@ def test_wrong_inputs(inputs, options, error, message):
             r"A teacher's states",
         ),
     ],
-    ids=["hidden-list", "weight-list", "hidden-whole", "hidden-0d", "documents-list", "teacher-2d"],
 )
-def test_wrong_kinds_of_inputs(inputs, options, error, message):
+def test_wrong_inputs(inputs, options, error, message):
     with pytest.raises(error, match=message):
         linear_kl(*inputs, **options)
-
-
-def test_it_is_public():
-    assert fallow.linear_kl is linear_kl

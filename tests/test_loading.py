@@ -304,15 +304,6 @@ def test_a_wrong_batch_size_raises(size, error):
 # --- the parts ---
 
 
-def test_a_dataset_without_getitems_is_read_sample_by_sample():
-    wrapped = IndexedDataset(Plain())
-    indices, samples = wrapped.__getitems__([4, 2])
-    assert indices == [4, 2]
-    assert [int(y) for _, y in samples] == TARGETS[[4, 2]].tolist()
-    assert len(wrapped) == N
-    assert torch.equal(wrapped[3][1], TARGETS[3])
-
-
 def test_the_wrapper_hides_nothing_and_can_be_copied():
     wrapped = copy.deepcopy(pickle.loads(pickle.dumps(IndexedDataset(Plain()))))
     assert not hasattr(wrapped, "classes")

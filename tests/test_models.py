@@ -3,16 +3,14 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
-from fallow.datasets import load_images
 from fallow.errors import FallowError, InvalidValue
 from fallow.models import IMAGE_MODELS, ResNet9, SmallConvNet, SmallResNet, image_model
 
 CASES = (
-    [("small-conv", size) for size in (1, 2, 5, 8, 12, 16, 28, 30, 32, 64, 96, (28, 40), (9, 100))]
-    + [("resnet", size) for size in (8, 28, 32, (9, 40))]
-    + [("small-resnet", size) for size in (1, 2, 8, 14, 28, 31, 32, 64, 96, (28, 40), (9, 100))]
+    [("small-conv", size) for size in (1, 5, 8, 28, 30, 96, (9, 100))]
+    + [("resnet", size) for size in (8, 28, (9, 40))]
+    + [("small-resnet", size) for size in (1, 8, 14, 31, 32, 96, (9, 100))]
 )
 
 
@@ -126,24 +124,3 @@ def test_wrong_arguments():
         for name in IMAGE_MODELS:
             with pytest.raises(FallowError):
                 image_model(name, *arguments)
-
-
-def test_small_conv_learns_digits():
-    data = load_images("digits")
-    mean, std = (value.reshape(1, -1, 1, 1) for value in data.train.mean_std())
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = image_model("small-conv", channels=1, size=8, classes=10)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    shuffle = torch.Generator().manual_seed(0)
-    for _ in range(4):
-        for index in torch.randperm(len(data.train), generator=shuffle).split(64):
-            images, labels = data.train.__getitems__(index)
-            loss = cross_entropy(model((images / 255 - mean) / std), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    model.eval()
-    with torch.no_grad():
-        predicted = model((data.test.images / 255 - mean) / std).argmax(1)
-    assert (predicted == data.test.labels).float().mean() > 0.95

@@ -11,12 +11,7 @@ from torch.nn.functional import interpolate
 from fallow.errors import InvalidValue
 from fallow.gaps import LIMIT, InputNovelty, novelty
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("_seed")
 
 
 def digits():

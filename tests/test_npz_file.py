@@ -21,7 +21,6 @@ N = 12
 X = (np.arange(N * 64) % 251).astype(np.uint8).reshape(N, 8, 8)
 Y = np.arange(N) % 3
 GOOD = {"x_train": X, "y_train": Y, "x_test": X[:3], "y_test": Y[:3], "x": X, "y": Y}
-NAMES = {"x_train": "x", "y_train": "y"}
 SOME = 8_000_000
 """More than this is never needed to refuse one."""
 
@@ -122,19 +121,14 @@ HEADERS = {
 }
 
 
-@pytest.mark.parametrize("read", [train, pool])
 @pytest.mark.parametrize("what", HEADERS)
 @pytest.mark.filterwarnings("ignore:.*:SyntaxWarning")
-def test_images_whose_header_lies(tmp_path, what, read):
+def test_arrays_whose_header_lies(tmp_path, what):
     data, words = HEADERS[what]
     path = archive(tmp_path / "a.npz", {"x_train": data, "x": data})
-    refused(read, path, words)
-
-
-@pytest.mark.parametrize("what", HEADERS)
-@pytest.mark.filterwarnings("ignore:.*:SyntaxWarning")
-def test_labels_whose_header_lies(tmp_path, what):
-    path = archive(tmp_path / "a.npz", {"y_train": HEADERS[what][0], "y": HEADERS[what][0]})
+    for read in (train, pool):
+        refused(read, path, words)
+    path = archive(tmp_path / "labels.npz", {"y_train": data, "y": data})
     refused(train, path)
     try:
         labels = pool(path)[0].labels
@@ -143,7 +137,7 @@ def test_labels_whose_header_lies(tmp_path, what):
     assert labels.tolist() == [-1] * N, "other arrays of a pool may be anything"
 
 
-@pytest.mark.parametrize("count", [0, 1, N - 1, N + 1, 10**6])
+@pytest.mark.parametrize("count", [0, N - 1, 10**6])
 def test_labels_of_another_length(tmp_path, count):
     path = archive(tmp_path / "a.npz", {"y_train": npy(np.zeros(count, np.int64))})
     refused(train, path, f"one label for each of the {N} images", f"Found {count}", most=3_000_000)
@@ -251,13 +245,13 @@ ENTRIES = {
 }
 
 
-@pytest.mark.parametrize("read", [train, pool])
 @pytest.mark.parametrize("what", ENTRIES)
-def test_entries_that_lie(tmp_path, what, read):
+def test_entries_that_lie(tmp_path, what):
     path = archive(tmp_path / "a.npz", {})
     change, words = ENTRIES[what]
     change(path)
-    refused(read, path, words, most=5_000_000)
+    for read in (train, pool):
+        refused(read, path, words, most=5_000_000)
 
 
 def test_a_list_of_arrays_that_is_longer_than_it_may_be(tmp_path):

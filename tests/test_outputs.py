@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from fallow.arrays.generators import generator_states
-from fallow.cli.main import main
 from fallow.errors import FallowError
 from fallow.options.resolve import resolve
 from fallow.options.train_options import TrainOptions
@@ -288,24 +287,3 @@ def test_language_models(place):
 )
 def test_a_module_that_trains_itself_is_held_against_the_classes_by_its_logits(place, arguments, words):
     assert words in refused("Module", model_args=arguments)
-
-
-def test_the_command_line_says_it_in_a_line(place, capsys):
-    words = [
-        "train",
-        "--data",
-        "five.npz",
-        "--model",
-        "own_nets:Wide",
-        "--model_args.outputs",
-        "1000",
-        "--epochs",
-        "1",
-    ]
-    assert main(words) == 2
-    assert "Found 1,000 outputs. Give its last layer 5 outputs" in capsys.readouterr().err
-    assert main([*words[:3], "--model", "own_nets:Wide.Inner"]) == 2
-    assert (
-        "A class of your own must be package.module:Class. Found own_nets:Wide.Inner."
-        in capsys.readouterr().err
-    )

@@ -1,7 +1,6 @@
 """Persistent outliers: streaks and means against brute force, the valley by hand, and made-up populations."""
 
 import math
-from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from fallow.policies.persistence import AUTO, BINS, MARGIN, Persistence, check_h
 from standings import distinct, inputs, noisy
 
 examples = settings(max_examples=60, deadline=None)
-FEW = st.integers(1, 12)
 
 
 def found(persistence, epochs, most=None):
@@ -61,25 +59,10 @@ def test_a_sample_is_found_while_its_last_visits_lay_above(history, visits):
         assert np.array_equal(Persistence(1.0, visits).find(shown), expected)
 
 
-def test_a_streak_counts_to_255_and_stays():
-    columns, policy = {}, Persistence(1.0, 255)
-    for epoch in range(1, 260):
-        assert policy.find(inputs([2.0], epoch=epoch, columns=columns)).tolist() == [epoch >= 255]
-
-
 # What both kinds leave alone
 
 EVERY = [Persistence(1.0, 1), Persistence(0.5, 3), Persistence(AUTO, 1), Persistence(AUTO, 3)]
 every_kind = pytest.mark.parametrize("persistence", EVERY, ids=repr)
-
-
-@every_kind
-def test_a_sample_without_a_score_is_never_found(persistence):
-    epochs = [noisy(epoch=epoch)[0] for epoch in range(5)]
-    epochs[4]["scores"] = np.where(np.arange(2000) % 2, epochs[4]["scores"], np.float32(np.nan))
-    last = found(persistence, epochs)[-1][0]
-    assert last.any()
-    assert not last[::2].any()
 
 
 @every_kind
@@ -110,28 +93,7 @@ def test_a_bad_score_moves_no_other_sample(persistence):
 
 
 @every_kind
-def test_what_is_shown_stays_as_it_is(persistence):
-    shown = inputs(**noisy()[0])
-    before = [array.copy() for array in (shown.scores, shown.fresh, shown.labels, shown.predicted)]
-    persistence.find(shown)
-    for old, new in zip(before, (shown.scores, shown.fresh, shown.labels, shown.predicted), strict=True):
-        assert np.array_equal(old, new)
-
-
-@every_kind
-def test_samples_in_another_order_are_the_same_samples(persistence):
-    shuffle = np.random.default_rng(3).permutation(2000)
-    epochs = [noisy(epoch=epoch)[0] for epoch in range(4)]
-    moved = [{name: value[shuffle] for name, value in shown.items()} for shown in epochs]
-    for (here, notes), (there, same) in zip(
-        found(persistence, epochs), found(persistence, moved), strict=True
-    ):
-        assert np.array_equal(here[shuffle], there)
-        assert notes == same
-
-
-@every_kind
-@pytest.mark.parametrize("n", [70_000, 1 << 16, (1 << 17) + 1])
+@pytest.mark.parametrize("n", [1 << 16, (1 << 17) + 1])
 def test_blocks_leave_no_seam(persistence, n):
     """Sample i of a long table is found as sample i of the short one that it repeats."""
     tile = 1000
@@ -192,15 +154,6 @@ def test_means_visits_and_wrong_streaks_are_those_of_a_plain_reading(history, vi
         assert columns["visits"].tolist() == seen
         assert columns["visits_wrong"].tolist() == wrong
         np.testing.assert_allclose(columns["mean_score"], mean, rtol=1e-5, atol=1e-5)
-
-
-def test_the_mean_of_the_first_visits_is_their_mean():
-    columns, scores = {}, [1.0, 2.0, 6.0]
-    for epoch, score in enumerate(scores, 1):
-        Persistence(AUTO, 3).find(inputs([score], epoch=epoch, columns=columns))
-        assert columns["mean_score"] == pytest.approx([np.mean(scores[:epoch])])
-    Persistence(AUTO, 3).find(inputs([9.0], epoch=4, columns=columns))
-    assert columns["mean_score"] == pytest.approx([3 + (9 - 3) / 3])
 
 
 def test_memory_is_two_bytes_and_a_float_a_sample():
@@ -285,14 +238,6 @@ def test_a_hill_of_more_than_seven_in_ten_is_the_rest(share, edge):
     assert find_valley(counts) == edge
 
 
-def test_the_margin_above_chance_is_half_a_nat():
-    assert MARGIN == 0.5
-
-
-def test_one_bin_alone_has_no_valley():
-    assert find_valley(np.array([7])) is None
-
-
 # Made-up populations
 
 
@@ -303,9 +248,8 @@ def scenario(epochs=6, **options):
 
 
 @pytest.mark.parametrize("wrong", [0.05, 0.2, 0.4])
-@pytest.mark.parametrize("seed", range(3))
-def test_wrong_labels_are_found_once_they_were_visited_often_enough(wrong, seed):
-    results, bad = scenario(wrong=wrong, seed=seed)
+def test_wrong_labels_are_found_once_they_were_visited_often_enough(wrong):
+    results, bad = scenario(wrong=wrong)
     assert not results[0][0].any()
     assert not results[1][0].any()
     for which, notes in results[2:]:
@@ -314,7 +258,7 @@ def test_wrong_labels_are_found_once_they_were_visited_often_enough(wrong, seed)
         assert math.log(10) + MARGIN <= notes["high"] < 6
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_clean_labels_have_no_valley(seed):
     results, _ = scenario(wrong=0.0, seed=seed)
     assert not any(which.any() or notes for which, notes in results)
@@ -498,8 +442,8 @@ def test_negative_scores_count_as_none():
     assert notes["high"] >= math.log(10) + MARGIN
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
-@pytest.mark.parametrize("score", [0.0, 0.5, 3.0, 40.0, 3e38])
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("score", [0.0, 3.0, 3e38])
 def test_next_to_no_samples_have_no_valley(n, score):
     shown = [{"scores": np.full(n, score), "predicted": np.ones(n, np.int32)}] * 4
     assert not any(which.any() for which, _ in found(Persistence(AUTO, 1), shown))
@@ -583,7 +527,6 @@ EPOCHS, SIZE = 12, 300
 TRAINED = [
     Fraction(0.5, exponent=0.5, high=AUTO, doubt=1.0, keep_rare=True, calibrate=True),
     Fraction(0.5, high=3.0, visits=2),
-    Threshold(low="auto", high=AUTO, visits=3),
 ]
 
 
@@ -592,47 +535,7 @@ def make(policy):
     return Subsampler(SIZE, policy, Schedule(epochs=EPOCHS, remeasure_every=4), seed=2, labels=labels)
 
 
-def play(sub, stops=None):
-    """Train to the end; keep the state after the second batch of each epoch, and at its end."""
-    loader = sub.loader(range(SIZE), 16)
-    while sub.epoch < EPOCHS:
-        shown, _ = noisy(SIZE, epoch=sub.epoch)
-        scores, predicted = (torch.from_numpy(shown[name]) for name in ("scores", "predicted"))
-        for at, (index, _) in enumerate(loader if len(sub.order()) else ()):
-            sub.record(index, scores[index], predicted=predicted[index])
-            if stops is not None and at == 1:
-                stops.append(deepcopy(sub.state_dict()))
-        sub.remeasure(range(SIZE), lambda i, _, s=scores, p=predicted: (s[i], p[i]))
-        if stops is not None:
-            stops.append(deepcopy(sub.state_dict()))
-        sub.step()
-    return sub
-
-
-def columns_of(sub):
-    table = sub.state_dict()["table"]
-    return table["notes"], {name: column.tolist() for name, column in table["columns"].items()}
-
-
 @pytest.mark.parametrize("policy", TRAINED, ids=repr)
-def test_a_stopped_training_goes_on_as_it_was(policy):
-    stops = []
-    whole = play(make(policy), stops)
-    assert (whole.reason == Reason.OUTLIER).sum() > 40
-    assert sum(record.forward_only for record in whole.history) > 40
-    notes = [record.notes for record in whole.history]
-    assert any("high" in note for note in notes) == (policy.high == AUTO)
-    for state in stops[3::5]:
-        again = make(policy)
-        again.load_state_dict(state)
-        play(again)
-        assert [record.notes for record in again.history] == notes
-        assert [r.used.tolist() for r in again.history] == [r.used.tolist() for r in whole.history]
-        assert torch.equal(again.reason, whole.reason)
-        assert columns_of(again) == columns_of(whole)
-
-
-@pytest.mark.parametrize("policy", TRAINED[:2], ids=repr)
 def test_total_steps_with_a_high_side_are_the_counted_batches(policy):
     sub = make(policy)
     total, before = sub.total_steps(16), [len(sub.order())]

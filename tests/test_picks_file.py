@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.errors import DamagedData, FallowError, InvalidValue
-from fallow.files.csv_table import cell
-from fallow.runs.picks_file import COLUMNS, Pick, _exact, dump_picks, read_picks
+from fallow.runs.picks_file import COLUMNS, Pick, dump_picks, read_picks
 
 PICKS = [
     Pick(7, "cat", 1.25, "gap 1", "missing: 3.0 times; so said", "/pools/a, b", "/pools/a/7.png", "0" * 16),
@@ -67,24 +66,23 @@ def rows(**changed):
     return [COLUMNS, [{**asdict(PICKS[0]), **changed}[name] for name in COLUMNS]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(picks, min_size=1, max_size=4))
 def test_what_was_written_is_read_back_exactly(path, some):
     assert read(path, dump_picks(some)) == some
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(picks, min_size=1, max_size=3))
 def test_the_list_of_json_is_read_as_well(path, some):
     assert read(path, json.dumps([asdict(pick) for pick in some])) == some
 
 
-@pytest.mark.parametrize("name", COLUMNS)
-@pytest.mark.parametrize("delimiter", [",", ";"])
-def test_a_column_that_is_there_twice_is_refused(path, name, delimiter):
+@pytest.mark.parametrize("name", ["index", "label", "checksum"])
+def test_a_column_that_is_there_twice_is_refused(path, name):
     table = [[*row, f" {name}" if place == 0 else "x"] for place, row in enumerate(rows())]
     with pytest.raises(InvalidValue, match=rf"must have one column {name}\. Found 2 of them"):
-        read(path, cells(table, delimiter=delimiter))
+        read(path, cells(table))
     again = in_json().replace("{", f'{{"{name}": 1, ', 1)
     with pytest.raises(InvalidValue, match=rf"must have one column {name}\. Found 2 of them"):
         read(path, again)
@@ -95,18 +93,6 @@ def test_a_column_that_is_not_read_may_be_there_twice(path):
     assert read(path, cells(table)) == [PICKS[0]]
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(picks, min_size=1, max_size=4))
-def test_pandas_reads_what_was_written(path, some):
-    table = pandas.read_csv(io.BytesIO(dump_picks(some)), dtype=str, keep_default_na=False)
-    assert tuple(table.columns) == COLUMNS
-    assert [int(index) for index in table["index"]] == [pick.index for pick in some]
-    assert [float(score) for score in table["score"]] == [pick.score for pick in some]
-    for name in ("label", "reason", "file"):
-        wanted = [getattr(pick, name) for pick in some]
-        assert table[name].tolist() == [cell(_exact(word)) for word in wanted]
-
-
 def test_what_pandas_has_completed_is_read(path):
     path.write_bytes(dump_picks(PICKS))
     table = pandas.read_csv(path)
@@ -115,24 +101,6 @@ def test_what_pandas_has_completed_is_read(path):
     found = read_picks(path)
     assert [pick.label for pick in found] == ["cat", "eel", "dog"]
     assert [replace(pick, label="") for pick in found] == [replace(pick, label="") for pick in PICKS]
-
-
-@settings(max_examples=60, deadline=None)
-@given(picks)
-def test_no_cell_is_a_formula(pick):
-    header, *written = csv.reader(io.StringIO(dump_picks([pick]).decode(), newline=""))
-    (row,) = written
-    for name, found in zip(header, row, strict=True):
-        if name not in ("index", "score"):
-            assert not found.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-
-
-@pytest.mark.parametrize(
-    "text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", "'=1", "''-1", "'", "'a", "a=1"]
-)
-def test_a_guard_is_taken_off_where_it_was_put_on_only(path, text):
-    pick = replace(PICKS[0], label=text, reason=text)
-    assert read(path, dump_picks([pick])) == [pick]
 
 
 def test_a_class_of_that_kind_may_be_typed_with_or_without_the_guard(path):
@@ -163,8 +131,7 @@ def test_as_excel_saves_it_where_commas_are_decimal(path):
 
 
 @pytest.mark.parametrize("options", [{}, {"delimiter": "\t"}, {"quoting": csv.QUOTE_ALL}, {"delimiter": ";"}])
-@pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize(("end", "mark"), [("\r\n", b""), ("\n", b"\xef\xbb\xbf"), ("\r", b"")])
 def test_as_other_programs_save_it(path, options, end, mark):
     picks = [replace(pick, reason=pick.reason.replace("\n", " ")) for pick in PICKS]
     table = [COLUMNS, *(asdict(pick).values() for pick in picks)]
@@ -198,7 +165,7 @@ def test_names_of_files_that_are_not_utf_8_are_kept(path):
     assert b"caf\\udce9.png" in dump_picks([pick])
 
 
-@pytest.mark.parametrize("name", ["label", "region", "reason", "pool", "file"])
+@pytest.mark.parametrize("name", ["label", "file"])
 @pytest.mark.parametrize(
     "text", ["a\0b", "\ud800", "a\udc00", "x" * 32_768, "=" + "x" * 32_767, ";=" * 16_384]
 )

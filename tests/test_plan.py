@@ -193,9 +193,9 @@ def test_a_policy_that_answers_in_another_form_raises(answer):
         planned(table_of([1.0, 2.0, 3.0]), policy)
 
 
-@pytest.mark.parametrize("policy", [BelowMean(0.5), BelowMean(0.4)], ids=repr)
-@pytest.mark.parametrize("epochs", [10, 30, 90, 100])
-def test_full_epochs_weigh_every_sample_alike(policy, epochs):
+@pytest.mark.parametrize("epochs", [10, 90])
+def test_full_epochs_weigh_every_sample_alike(epochs):
+    policy = BelowMean(0.5)
     schedule = Schedule(epochs=epochs, warmup=2, readmit_at=(5,), full_tail=0.125)
     scores = [0.0] * 8 + [9.0] * 8
     for epoch in range(1, epochs):
@@ -485,17 +485,6 @@ def test_counts_with_outliers_are_those_of_the_plans(exponent, high, schedule, f
         if epoch == 7:
             assert np.count_nonzero(reason == OUTLIER) >= 15
     assert counts == planned_counts(policy, schedule, floors, n)
-
-
-def test_a_refused_first_decision_leaves_the_epoch_open():
-    subsampler = Subsampler(4, Threshold(low=1.0), Schedule(epochs=3))
-    subsampler.record(torch.arange(4), torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    for _ in range(2):
-        with pytest.raises(InvalidValue, match="first decision"):
-            subsampler.step()
-    assert subsampler.epoch == 0
-    assert subsampler.kept.all()
-    assert subsampler.history == []
 
 
 def test_a_refused_first_decision_is_forgotten():

@@ -1,8 +1,8 @@
 """What every policy promises, and what each one is."""
 
+from copy import deepcopy
 from dataclasses import replace
 from inspect import isabstract
-from itertools import permutations
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 import fallow.policies as policies
+from drawing import inclusion
 from fallow.errors import InvalidType, InvalidValue
 from fallow.policies import (
     IES,
@@ -20,7 +21,6 @@ from fallow.policies import (
     Kakurenbo,
     OrderDP,
     Policy,
-    PolicyInput,
     RandomFraction,
     Reason,
     RePB,
@@ -35,12 +35,9 @@ EXAMPLES = {
     Threshold: [
         Threshold(low=0.5),
         Threshold(high=2.0),
-        Threshold(low=0.5, high=2.0),
         Threshold(low=0.5, high=2.0, visits=2),
         Threshold(low=0.2, high=0.9, quantiles=True),
         Threshold(low="auto"),
-        Threshold(high="auto"),
-        Threshold(low=0.5, high="auto", visits=2),
         Threshold(low="auto", high="auto", visits=3),
     ],
     Fraction: [
@@ -49,11 +46,7 @@ EXAMPLES = {
         Fraction(0.4, exponent=1.0),
         Fraction(0.4, remove="highest", exponent=0.5),
         Fraction(0.4, high=2.0, visits=1),
-        Fraction(0.4, high="auto", visits=2),
-        Fraction(0.4, exponent=0.5, high=2.0),
         Fraction(0.4, exponent=0.5, high="auto"),
-        Fraction(0.4, exponent=0.5, doubt=1.0),
-        Fraction(0.4, exponent=0.5, calibrate=True),
         Fraction(0.4, exponent=0.5, high="auto", doubt=2.0, keep_rare=True, calibrate=True),
     ],
     BelowMean: [BelowMean(0.5), BelowMean(0.5, weighted=False), BelowMean(budget=0.3)],
@@ -87,14 +80,13 @@ def test_the_family_is_found_and_has_examples():
 
 
 @every_policy
-@pytest.mark.parametrize("n", [1, 2, 10, 1001])
-def test_a_decision_is_one_reason_a_sample(policy, n):
-    decided = policy.decide(inputs(suited(policy, distinct(n))))
-    assert decided.shape == (n,)
-    assert decided.dtype == np.uint8
-    assert set(decided.tolist()) <= {Reason.KEPT, Reason.LEARNED, Reason.OUTLIER, Reason.NOT_DRAWN}
-    if n > 2:
-        assert (decided == Reason.KEPT).any()
+def test_a_decision_is_one_reason_a_sample(policy):
+    for n in (1, 2, 10, 1001):
+        decided = policy.decide(inputs(suited(policy, distinct(n))))
+        assert decided.shape == (n,)
+        assert decided.dtype == np.uint8
+        assert set(decided.tolist()) <= {Reason.KEPT, Reason.LEARNED, Reason.OUTLIER, Reason.NOT_DRAWN}
+        assert n <= 2 or (decided == Reason.KEPT).any()
 
 
 @every_policy
@@ -107,20 +99,12 @@ def test_a_decision_changes_nothing_that_is_shown(policy):
 
 
 @every_policy
-def test_the_same_standing_gives_the_same_decision(policy):
-    scores = suited(policy, distinct(200))
-    first, second = (policy.decide(inputs(scores, columns={})) for _ in range(2))
-    assert np.array_equal(first, second)
-
-
-@every_policy
-@pytest.mark.parametrize("count", [1, 7, 20])
-def test_a_sample_without_a_score_is_kept(policy, count):
-    scores = suited(policy, distinct(20))
-    scores[:count] = np.nan
-    columns = {}
-    for epoch in (1, 2, 3):
-        assert not removed(policy, scores, epoch=epoch, columns=columns)[:count].any()
+def test_a_sample_without_a_score_is_kept(policy):
+    for count in (1, 7, 20):
+        scores, columns = suited(policy, distinct(20)), {}
+        scores[:count] = np.nan
+        for epoch in (1, 2, 3):
+            assert not removed(policy, scores, epoch=epoch, columns=columns)[:count].any()
 
 
 @every_policy
@@ -214,19 +198,8 @@ def test_what_loses_its_score_while_it_is_kept_stays(policy):
 
 
 @every_policy
-def test_the_same_history_gives_the_same_decisions_and_memory(policy):
-    plays = Play(policy), Play(policy)
-    for _ in range(9):
-        first, second = (play.step() for play in plays)
-        assert np.array_equal(first, second)
-        assert plays[0].notes == plays[1].notes
-    for name, column in plays[0].columns.items():
-        assert np.array_equal(column, plays[1].columns[name])
-
-
-@every_policy
 def test_memory_is_all_there_is(policy):
-    """A policy made anew, with the columns and notes of the old one, goes on as the old one."""
+    """A policy made anew, with the columns and notes of the old one, goes on as the old one does."""
     whole, parts = Play(policy), Play(policy)
     for _ in range(9):
         expected = whole.step()
@@ -234,14 +207,10 @@ def test_memory_is_all_there_is(policy):
         parts.columns = {name: column.copy() for name, column in parts.columns.items()}
         parts.notes = dict(parts.notes)
         assert np.array_equal(parts.step(), expected)
-
-
-@every_policy
-def test_notes_are_finite_numbers(policy):
-    play = Play(policy)
-    for _ in range(9):
-        play.step()
-        assert all(type(value) is float and np.isfinite(value) for value in play.notes.values())
+        assert parts.notes == whole.notes
+        assert all(type(value) is float and np.isfinite(value) for value in whole.notes.values())
+    for name, column in whole.columns.items():
+        assert np.array_equal(column, parts.columns[name])
 
 
 AUTOMATIC = [p for p in EVERY if "auto" in (getattr(p, "low", None), getattr(p, "high", None))]
@@ -377,18 +346,6 @@ def test_of_hard_outliers_no_count_is_promised():
     assert Fraction(0.3, remove="highest", exponent=1).kept_count(10) == 7
 
 
-def inclusion(odds, keep):
-    """Return how likely each sample is among ``keep`` drawn one by one without replacement (exact)."""
-    share = np.zeros(len(odds))
-    for drawn in permutations(range(len(odds)), keep):
-        left, chance = sum(odds), 1.0
-        for i in drawn:
-            chance *= odds[i] / left
-            left -= odds[i]
-        share[list(drawn)] += chance
-    return share
-
-
 @pytest.mark.parametrize(("remove", "exponent"), [("lowest", 0.5), ("lowest", 2.0), ("highest", 1.0)])
 @pytest.mark.parametrize("keep", [1, 3])
 def test_soft_fraction_draws_with_the_odds_it_states(remove, exponent, keep):
@@ -403,20 +360,20 @@ def test_soft_fraction_draws_with_the_odds_it_states(remove, exponent, keep):
 
 
 @pytest.mark.parametrize("high", [None, "auto"])
-@pytest.mark.parametrize("doubt", [1.0, *(pytest.param(x, marks=pytest.mark.slow) for x in (0.0, 4.0))])
+@pytest.mark.parametrize("doubt", [0.0, 1.0, 4.0])
 def test_doubt_divides_the_score_by_the_wrong_visits_in_a_row(doubt, high):
     scores, wrong = np.array([0.5, 1.0, 2.0, 0.25, 1.5], np.float32), np.array([0, 3, 1, 0, 7])
     odds = (scores / (1.0 + wrong) ** doubt) ** 0.5
     policy = Fraction(0.6, exponent=0.5, high=high, doubt=doubt)
-    seeds, kept = 200, np.zeros(5, int)
+    seeds, kept, columns, labels = 200, np.zeros(5, int), {}, np.zeros(5, np.int32)
+    for left in range(7, 0, -1):  # the visit before it is wrong while `left` is below w
+        shown = {"labels": labels, "predicted": (wrong >= left).astype(np.int32)}
+        removed(policy, scores, epoch=8 - left, columns=columns, fresh=np.full(5, True), **shown)
+    last = {"labels": labels, "predicted": np.zeros(5, np.int32), "fresh": np.full(5, False)}
     for seed in range(seeds):
-        columns, labels = {}, np.zeros(5, np.int32)
-        for left in range(7, -1, -1):  # the visit before it is wrong while `left` is below w
-            shown = {"labels": labels, "predicted": (wrong >= left).astype(np.int32) * (left > 0)}
-            fresh = np.full(5, left > 0)
-            out = removed(policy, scores, seed=seed, epoch=8 - left, columns=columns, fresh=fresh, **shown)
-        assert columns.get("visits_wrong", wrong).tolist() == wrong.tolist()
-        kept += ~out
+        table = deepcopy(columns)
+        kept += ~removed(policy, scores, seed=seed, epoch=8, columns=table, **last)
+        assert table.get("visits_wrong", wrong).tolist() == wrong.tolist()
     for count, chance in zip(kept, inclusion(odds, 2), strict=True):
         assert binomtest(int(count), seeds, chance).pvalue > 1e-5
 
@@ -430,18 +387,6 @@ def test_without_labels_or_predictions_nothing_is_doubted(unknown):
         doubted = Fraction(0.5, exponent=0.5, doubt=3.0)
         assert np.array_equal(removed(doubted, epoch=epoch, columns=columns, **shown), plain)
     assert columns == {}
-
-
-def test_doubt_draws_wrong_labels_less_often_than_chance_where_score_alone_draws_them_more():
-    shares = {}
-    for doubt in (0.0, 1.0, 2.0):
-        columns = {}
-        for epoch in range(1, 13):
-            shown, bad = noisy(5000, 0.2, epoch=epoch)
-            policy = Fraction(0.5, exponent=0.5, doubt=doubt)
-            out = removed(policy, epoch=epoch, columns=columns, **shown)
-        shares[doubt] = (~out & bad).sum() / bad.sum()
-    assert shares[2.0] < 0.5 < shares[1.0] < 0.7 < 0.9 < shares[0.0]
 
 
 def long_tail(sizes, seed=0):
@@ -618,7 +563,7 @@ def test_threshold_judges_fresh_scores_only():
     ]
 
 
-@pytest.mark.parametrize("visits", [1, 2, 3, 255])
+@pytest.mark.parametrize("visits", [1, 2, 255])
 def test_an_outlier_lies_over_high_so_many_visits_in_a_row(visits):
     policy, columns = Threshold(high=1.0, visits=visits), {}
     for epoch in range(1, visits + 3):
@@ -643,12 +588,6 @@ def test_a_lower_visit_ends_the_streak_and_a_missed_one_does_not():
     assert found == outlier
 
 
-def test_each_sample_has_its_own_streak():
-    policy, columns = Threshold(high=1.0, visits=2), {}
-    removed(policy, [2.0, 0.0, 2.0], columns=columns)
-    assert removed(policy, [2.0, 2.0, 0.0], epoch=2, columns=columns).tolist() == [True, False, False]
-
-
 def test_one_visit_needs_no_memory():
     columns = {}
     removed(Threshold(high=1.0), [2.0], columns=columns)
@@ -663,9 +602,9 @@ def test_quantiles_are_shares_of_the_last_scores(n, low, high, seed):
     assert np.count_nonzero(decided == Reason.OUTLIER) == n - max(1, round(high * n))
 
 
-@pytest.mark.parametrize("n", [10, 100, 1000])
 @pytest.mark.parametrize("share", [0.1, 0.29, 0.3])
-def test_quantiles_on_both_sides_take_as_many(n, share):
+def test_quantiles_on_both_sides_take_as_many(share):
+    n = 1000
     decided = Threshold(low=share, high=1 - share, quantiles=True).decide(inputs(distinct(n)))
     assert np.bincount(decided)[1:].tolist() == [round(share * n)] * 2
 
@@ -766,25 +705,6 @@ def test_the_weights_of_below_mean_make_up_for_those_left_out(n, share, seed):
         assert weights[kept & low].sum() == pytest.approx(np.count_nonzero(low), rel=1e-5)
 
 
-def test_below_mean_counts_each_sample_once_in_expectation():
-    scores = np.random.default_rng(0).exponential(size=40).astype(np.float32)
-    seeds, total = 600, np.zeros(40)
-    for seed in range(seeds):
-        shown = inputs(scores, seed=seed)
-        reason = BelowMean(0.6).decide(shown)
-        total += BelowMean(0.6).weights(shown, reason) * (reason == Reason.KEPT)
-    deviation = np.sqrt(0.6 / 0.4 / seeds)
-    assert np.abs(total / seeds - 1).max() < 5 * deviation
-
-
-def test_the_weights_of_below_mean_are_those_published_where_the_share_is_whole():
-    scores = np.array([0, 0, 0, 0, 9, 9, 9, 9], np.float32)
-    shown = inputs(scores)
-    reason = BelowMean(0.75).decide(shown)
-    weights = BelowMean(0.75).weights(shown, reason)
-    assert weights[reason == Reason.KEPT].tolist() == [4, 1, 1, 1, 1]
-
-
 def test_samples_given_back_or_removed_by_hand_are_weighed_by_what_is_left():
     shown = inputs([0, 0, 0, 0, 0, 0, 9, 9])
     given_back = np.array([3, 3, 0, 0, 0, 0, 0, 0], np.uint8)
@@ -800,7 +720,7 @@ def test_below_mean_without_weights_gives_none():
     assert policy.weights(shown, policy.decide(shown)) is None
 
 
-@pytest.mark.parametrize("value", [3.0, 0.1, 1e-30, 3e38, 0.0, -2.7])
+@pytest.mark.parametrize("value", [0.1, 1e-30, 3e38])
 def test_equal_scores_are_not_below_their_mean(value):
     assert not removed(BelowMean(0.9), np.full(700_001, value)).any()
 
@@ -809,32 +729,6 @@ def test_the_mean_of_many_scores_does_not_drift():
     scores = np.full(700_001, 3.0, np.float32)
     scores[-1] = 3.5
     assert np.count_nonzero(removed(BelowMean(0.5), scores)) == 350_000
-
-
-@pytest.mark.parametrize("policy", [Threshold(low=0.5, high=2.0), BelowMean(0.5), BelowMean(0.25)], ids=repr)
-@pytest.mark.parametrize("where", [0, 1, 50, 99])
-def test_a_bad_score_decides_as_though_its_sample_were_not_there(policy, where):
-    scores = distinct(100)
-    scores[where] = np.nan
-    decided = policy.decide(inputs(scores))
-    others = np.arange(100) != where
-    whole = inputs(scores)
-    alone = PolicyInput(
-        scores=scores[others],
-        fresh=np.ones(99, np.bool_),
-        reason=np.zeros(99, np.uint8),
-        epoch=1,
-        uniform=lambda start, stop: whole.uniform(0, 100)[others][start:stop],
-        column=whole.column,
-    )
-    assert np.array_equal(decided[others], policy.decide(alone))
-    assert decided[others].any()
-    assert decided[where] == Reason.KEPT
-
-
-def test_nothing_is_decided_when_no_sample_has_a_score():
-    for policy in EVERY:
-        assert not removed(policy, np.full(9, np.nan)).any()
 
 
 @pytest.mark.parametrize("reason", list(Reason))

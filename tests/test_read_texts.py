@@ -1,7 +1,5 @@
 """From options to texts in memory: which reader, which columns, which parts."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -259,10 +257,6 @@ class TestCutAtLine:
         assert len(train.text) <= at
         assert "\n" not in text[len(train.text) : at], "no later line would do"
 
-    def test_at_the_last_line_before_the_share(self):
-        train, test = cut_at_line(Document("a", "one\ntwo\nthree\nfour\n"), 0.3)
-        assert (train.text, test.text) == ("one\ntwo\n", "three\nfour\n")
-
     def test_without_a_line_it_is_cut_anywhere(self):
         train, test = cut_at_line(Document("a", "abcdefghij"), 0.3)
         assert (train.text, test.text) == ("abcdefg", "hij")
@@ -277,11 +271,3 @@ class TestCutAtLine:
             InvalidValue, match=r"Found \d characters?\. Name a longer text, or another share"
         ):
             cut_at_line(Document("a", text), share)
-
-
-def test_rows_of_json_lines_with_other_things_in_them(tmp_path):
-    rows = [{"id": i, "more": {"a": [i]}, "text": f"t {i}", "label": bool(i % 2)} for i in range(20)]
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    data = read(tmp_path / "a.jsonl")
-    assert sorted(data.classes) == ["False", "True"]
-    assert len(data.train) + len(data.test) == 20

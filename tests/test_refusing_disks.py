@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,21 @@ class Refusing:
             return real(disk, *arguments)
 
         return refusing
+
+
+@contextmanager
+def no_room_for(name):
+    """Let every write of a file with this in its name fail, as on a full disk."""
+    real = Disk.write
+
+    def full(disk, path, data):
+        if name in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(disk, path, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Disk, "write", full)
+        yield
 
 
 def whole(folder):
@@ -134,17 +150,9 @@ def test_nothing_claims_success(folder, monkeypatch, capsys):
 def test_a_warning_is_given_for_every_epoch_and_the_files_come_later(folder):
     want, _ = whole(folder)
     run, told = folder / "run", Told()
-    with pytest.MonkeyPatch.context() as patch:
-        real = Disk.write
-
-        def full(disk, path, data):
-            if "epoch-00000" in path.name:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            real(disk, path, data)
-
-        patch.setattr(Disk, "write", full)
-        with pytest.raises(NotWritten, match="lacks the files of epochs 1, 2, 3 "):
-            train(TrainOptions(**ONCE_AN_EPOCH, out=str(run)), told)
+    lacking = pytest.raises(NotWritten, match="lacks the files of epochs 1, 2, 3 ")
+    with no_room_for("epoch-00000"), lacking:
+        train(TrainOptions(**ONCE_AN_EPOCH, out=str(run)), told)
     warnings = [line for line in told.said if line.startswith("Warning: ")]
     assert len(warnings) == 4
     assert "it is tried again after the next epoch" in warnings[0]
@@ -159,17 +167,8 @@ def test_a_warning_is_given_for_every_epoch_and_the_files_come_later(folder):
 def test_a_file_that_lacks_at_the_end_is_told_and_comes_with_the_next_call(folder, name):
     want, _ = whole(folder)
     run, told = folder / "run", Told()
-    with pytest.MonkeyPatch.context() as patch:
-        real = Disk.write
-
-        def full(disk, path, data):
-            if name in path.name:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            real(disk, path, data)
-
-        patch.setattr(Disk, "write", full)
-        with pytest.raises(NotWritten, match="--resume"):
-            train(TrainOptions(**ONCE_AN_EPOCH, out=str(run)), told)
+    with no_room_for(name), pytest.raises(NotWritten, match="--resume"):
+        train(TrainOptions(**ONCE_AN_EPOCH, out=str(run)), told)
     assert not (run / "SHA256SUMS").exists()
     begin_or_go_on(run)
     assert verify(Run(run)).damaged == {}
@@ -190,17 +189,8 @@ def test_a_stop_before_anything_is_saved_does_not_name_a_folder_to_go_on_with(fo
 def test_a_finished_run_is_not_sealed_while_it_is_written_anew(folder):
     whole(folder)
     run = folder / "whole"
-    with pytest.MonkeyPatch.context() as patch:
-        real = Disk.write
-
-        def full(disk, path, data):
-            if "samples.csv" in path.name:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            real(disk, path, data)
-
-        patch.setattr(Disk, "write", full)
-        with pytest.raises(NotWritten):
-            begin_or_go_on(run)
+    with no_room_for("samples.csv"), pytest.raises(NotWritten):
+        begin_or_go_on(run)
     assert verify(Run(run)).damaged == {}
     assert verify(Run(run)).incomplete
     begin_or_go_on(run)

@@ -114,9 +114,8 @@ def finished(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize(("setting", "batches"), [("default", 4), ("default", 7), ("density", 9)])
-def test_a_run_goes_on_exactly(monkeypatch, tmp_path, folder, setting, batches):
-    check_stop(monkeypatch, tmp_path / "run", folder, setting, batches)
+def test_a_run_goes_on_exactly(monkeypatch, tmp_path, folder):
+    assert check_stop(monkeypatch, tmp_path / "run", folder, "default", 7)
 
 
 @pytest.mark.slow
@@ -196,12 +195,16 @@ def test_a_run_that_was_killed_as_its_folder_was_made_is_begun_again(tmp_path, f
     assert left(tmp_path / "run") == left(finished)
 
 
-def test_a_run_goes_on_for_longer(tmp_path, finished):
+def test_a_run_goes_on_for_longer_and_leaves_generators_outside_as_they_were(tmp_path, finished):
+    torch.manual_seed(3)
+    want = torch.rand(2)
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     with pytest.raises(InvalidValue, match=r"--epochs must be .*: 3\. Found 4\. .*--accept epochs"):
         go_on(run, epochs=4)
+    torch.manual_seed(3)
     go_on(run, epochs=4, accept="epochs")
+    assert torch.equal(torch.rand(2), want)
     assert len(json.loads((run / "summary.json").read_text())["epochs"]) == 4
     assert yaml.safe_load((run / "config.yaml").read_text())["epochs"] == 4
     assert RunDirectory(run).epochs() == [0, 1, 2, 3]
@@ -308,6 +311,7 @@ def test_other_data_are_refused_with_what_differs_or_accepted(monkeypatch, tmp_p
     assert any("has finished" in line for line in again)
 
 
+@pytest.mark.slow
 def test_samples_in_another_order_are_the_same_data(monkeypatch, tmp_path):
     data, run = tmp_path / "data.npz", tmp_path / "run"
     digits_npz(data)
@@ -352,18 +356,6 @@ def test_a_finished_run_with_a_damaged_file_is_mended(tmp_path, finished, name, 
     assert main(["verify", str(run)]) == 0
     assert main(["report", str(run)]) == 0
     assert any("has finished" in line for line in go_on(run))
-
-
-def test_other_labels_of_held_out_samples_are_told(tmp_path, monkeypatch):
-    data, run = tmp_path / "data.npz", tmp_path / "run"
-    digits_npz(data)
-    options = {"data": str(data), "epochs": 3, "batch_size": 64, "accelerator": "cpu"}
-    assert stopped_after(monkeypatch, 7, TrainOptions(**options, out=str(run)))
-    labels = np.arange(60) % 3
-    labels[7] = 2
-    digits_npz(data, lambda arrays: arrays | {"y_test": labels})
-    with pytest.raises(InvalidValue, match="held out: 60 images as before, 1 with another label"):
-        go_on(run)
 
 
 @pytest.mark.slow
@@ -464,20 +456,6 @@ def test_no_sample_that_was_held_out_is_ever_trained_on(monkeypatch, tmp_path):
     go_on(run)
 
 
-@pytest.mark.slow
-def test_a_test_sample_that_was_replaced_is_told(monkeypatch, tmp_path):
-    data, run = tmp_path / "images", tmp_path / "run"
-    image_folder(data / "train")
-    image_folder(data / "test", each=5)
-    options = {"data": str(data), "epochs": 3, "batch_size": 16, "accelerator": "cpu"}
-    assert stopped_after(monkeypatch, 7, TrainOptions(**options, out=str(run)))
-    shutil.copy(data / "train" / "c2" / "i020.png", data / "test" / "c1" / "i002.png")
-    with pytest.raises(InvalidValue, match=r"held out: 14 images as before, 1 gone, 1 new"):
-        go_on(run)
-    go_on(run, accept="data")
-    assert any("has finished" in line for line in go_on(run))
-
-
 def damage(path):
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -531,7 +509,6 @@ def test_a_second_writer_is_told_who_holds_the_run(tmp_path, finished):
     finally:
         holder.kill()
         holder.communicate()
-    go_on(run)
 
 
 def command(run, *words, **options):
@@ -553,7 +530,8 @@ def command(run, *words, **options):
 )
 def test_a_signal_ends_a_training_after_a_whole_step(tmp_path, number, code):
     run = tmp_path / "run"
-    child = command(run, "--data", "digits", "--epochs", "4000", "--workers", "1")
+    words = ["--data", "digits", "--samples", "256", "--epochs", "4000", "--workers", "1"]
+    child = command(run, *words)
     deadline = time.monotonic() + 100
     while not RunDirectory(run).epoch_path(1).exists():
         assert time.monotonic() < deadline
@@ -575,7 +553,7 @@ def test_the_command_line_needs_no_other_option(monkeypatch, tmp_path, folder, c
     run = tmp_path / "run"
     assert stopped_after(monkeypatch, 7, TrainOptions(**BASE, out=str(run)))
     assert main(["train", "--resume", str(run)]) == 0
-    assert "Going on in epoch 2 of 3, after 192 of its 256 samples" not in capsys.readouterr().err
+    assert "Going on in epoch 3 of 3, after 64 of its 128 samples" in capsys.readouterr().out
     assert left(run) == never_stopped("default", f"{folder}/0")
     assert main(["train", "--resume", str(tmp_path / "nowhere")]) == 2
     assert "A run directory must exist." in capsys.readouterr().err
@@ -583,16 +561,6 @@ def test_the_command_line_needs_no_other_option(monkeypatch, tmp_path, folder, c
     assert "--seed must be what the run was begun with: 0. Found 4." in capsys.readouterr().err
     assert main(["train", "--seed", "4"]) == 2
     assert "--data must say what to train on." in capsys.readouterr().err
-
-
-def test_generators_outside_are_left_as_they_were(tmp_path, finished):
-    torch.manual_seed(3)
-    want = torch.rand(2)
-    torch.manual_seed(3)
-    run = tmp_path / "run"
-    shutil.copytree(finished, run)
-    go_on(run, epochs=4, accept="epochs")
-    assert torch.equal(torch.rand(2), want)
 
 
 @pytest.mark.slow

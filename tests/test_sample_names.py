@@ -1,7 +1,7 @@
 """What a sample is called, and which one a name means."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.errors import InvalidValue
@@ -62,7 +62,6 @@ def test_a_name_of_none_gets_the_nearest():
 names = st.text("ab/.", min_size=1, max_size=6)
 
 
-@settings(deadline=None)
 @given(st.lists(names, min_size=1, max_size=8, unique=True), st.data())
 def test_the_relative_name_of_a_file_finds_it(paths, data):
     files = [f"/p/{path}" for path in paths]

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, xlogy
 from scipy.stats import entropy
 
 import fallow.scores as scores
+from counted_tokens import changed
 from fallow.errors import InvalidType, InvalidValue
 from fallow.scores import (
     NO_SCORE,
@@ -34,17 +33,12 @@ from fallow.scores import (
     total_variation,
 )
 
+pytestmark = pytest.mark.usefixtures("_seed")
+
 FAMILY = sorted(set(score_names().values()), key=lambda score: score.__name__)
 every_score = pytest.mark.parametrize("kind", FAMILY, ids=lambda kind: kind.__name__)
-TARGETS = ["ids", "one-hot", "soft"]
-every_target = pytest.mark.parametrize("form", TARGETS)
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+every_target = pytest.mark.parametrize("form", ["ids", "soft"])
+"""One-hot rows take the path of soft ones."""
 
 
 def batch(form, b=6, c=4, spatial=(), dtype=torch.float32, scale=2.0):
@@ -90,7 +84,7 @@ def test_the_family_is_found():
 
 @every_score
 @every_target
-@pytest.mark.parametrize(("b", "c"), [(1, 2), (1, 7), (5, 2), (6, 4), (0, 3)])
+@pytest.mark.parametrize(("b", "c"), [(1, 2), (6, 4), (0, 3)])
 def test_shape_dtype_and_range(kind, form, b, c):
     values, gradient = value_and_gradient(kind(), *batch(form, b, c))
     low, high = kind.range
@@ -132,8 +126,8 @@ def test_a_shift_of_the_logits_changes_nothing(kind, form):
 
 
 @every_score
-@every_target
-@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e2, 1e4])
+@pytest.mark.parametrize("form", ["ids", "one-hot", "soft"])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
 def test_any_scale_gives_finite_values_and_gradients(kind, form, scale):
     logits, targets = batch(form, b=32, scale=scale)
     logits[0] = scale * torch.tensor([1.0, -1.0, -1.0, -1.0])
@@ -327,7 +321,7 @@ def test_targets_are_constants(kind, form):
 
 
 @every_score
-@pytest.mark.parametrize("form", ["ids", "soft"])
+@every_target
 def test_compiles_into_one_graph(kind, form):
     logits, targets = batch(form)
     torch.compiler.reset()
@@ -335,29 +329,10 @@ def test_compiles_into_one_graph(kind, form):
     torch.testing.assert_close(compiled(logits, targets), kind()(logits, targets))
 
 
-probabilities = st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda row: sum(row) > 0.1)
-
-
-@settings(max_examples=60, deadline=None)
-@given(q=probabilities, z=st.lists(st.floats(-1e4, 1e4), min_size=3, max_size=3))
-def test_known_inequalities_hold_for_any_pair(q, z):
-    q = torch.tensor([q], dtype=torch.float64)
-    q, z = q / q.sum(), torch.tensor([z], dtype=torch.float64)
-    value = {kind: kind()(z, q).item() for kind in FAMILY}
-    tv, h, kl = value[TotalVariation], value[Hellinger], value[KLDivergence]
-    slack = 1e-7
-    assert all(math.isfinite(v) for v in value.values())
-    assert h**2 <= tv + slack
-    assert tv <= math.sqrt(2) * h + slack
-    assert 2 * tv**2 <= kl + slack  # Pinsker
-    assert value[JensenShannon] <= math.log(2) * tv + slack
-    assert value[Renyi] <= kl + slack * max(1.0, kl)
-
-
 # Kullback-Leibler is the cross-entropy.
 
 
-@pytest.mark.parametrize("shape", [(1, 2), (128, 10), (33, 1000), (4, 5, 7), (2, 3, 8, 8)])
+@pytest.mark.parametrize("shape", [(1, 2), (33, 1000), (2, 3, 8, 8)])
 @pytest.mark.parametrize("ignored", [False, True])
 def test_kl_with_class_ids_is_cross_entropy_to_the_last_bit(shape, ignored):
     logits, ids = 5 * torch.randn(shape), torch.randint(shape[1], (shape[0], *shape[2:]))
@@ -376,20 +351,6 @@ def test_kl_with_class_ids_is_cross_entropy_to_the_last_bit(shape, ignored):
     assert scored.any() or shape[0] == 1
     assert torch.equal(value[scored], theirs[scored])
     assert torch.equal(gradient, their_gradient)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 40), st.integers(2, 40), st.floats(1e-6, 1e4), st.integers(0, 2**31))
-def test_kl_with_one_hot_rows_is_cross_entropy(b, c, scale, seed):
-    generator = torch.Generator().manual_seed(seed)
-    logits = scale * torch.randn(b, c, generator=generator)
-    ids = torch.randint(c, (b,), generator=generator)
-    value, gradient = value_and_gradient(kl_divergence, logits, F.one_hot(ids, c).float())
-    theirs, their_gradient = value_and_gradient(
-        lambda z, y: F.cross_entropy(z, y, reduction="none"), logits, ids
-    )
-    torch.testing.assert_close(value, theirs, rtol=3e-7, atol=0)
-    torch.testing.assert_close(gradient, their_gradient, rtol=0, atol=2e-7)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
@@ -573,12 +534,6 @@ def test_an_unknown_name_or_option_is_an_error():
 
 Z, IDS = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)
 ROWS = torch.full((4, 3), 1 / 3)
-
-
-def changed(tensor, index, value):
-    tensor = tensor.clone()
-    tensor[index] = value
-    return tensor
 
 
 @pytest.mark.parametrize(

@@ -66,15 +66,10 @@ def test_more_values_than_are_held_are_computed_block_by_block(monkeypatch):
     assert asked == [(0, BLOCK), (BLOCK, BLOCK + 10)] * 3
 
 
-@pytest.mark.parametrize("value", [0.0, -0.0, 2.5, -7.0, np.inf, -np.inf])
-@pytest.mark.parametrize("count", [0, 1, 4, 9])
+@pytest.mark.parametrize("value", [0.0, -7.0, np.inf])
+@pytest.mark.parametrize("count", [0, 4, 9])
 def test_of_equal_values_the_first_are_chosen(value, count):
     assert chosen(np.full(9, value, np.float32), count).tolist() == [True] * count + [False] * (9 - count)
-
-
-def test_zeros_of_both_signs_are_equal():
-    values = np.array([0.0, -0.0, 0.0, -0.0], np.float32)
-    assert chosen(values, 2).tolist() == [True, True, False, False]
 
 
 def test_nan_is_not_chosen_whatever_its_sign():

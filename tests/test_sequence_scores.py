@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fallow
-from counted_tokens import Made, by_hand, close, counted
+from counted_tokens import Made, by_hand, changed, close, counted
 from fallow import NO_SCORE
 from fallow.core.batch_checks import mean_loss
 from fallow.errors import InvalidType, InvalidValue
@@ -27,17 +27,12 @@ from fallow.scores import (
     token_kl,
 )
 
+pytestmark = pytest.mark.usefixtures("_seed")
+
 every_form = pytest.mark.parametrize("form", ["ids", "soft"])
 every_shift = pytest.mark.parametrize("shift", [False, True], ids=["plain", "shift"])
 PACKED = torch.tensor([[0, 0, 0, 1, 1, -1], [2, 2, 3, -1, 4, 4], [5, 5, 5, 5, 5, 5]])
 """Documents of three rows; one of a single token, padding at an end and in the middle."""
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
 
 
 def batch(form="ids", b=3, t=6, v=5, dtype=torch.float64, ignore_index=-100):
@@ -80,7 +75,7 @@ def in_blocks_of(monkeypatch, size):
 
 @every_shift
 @every_form
-@pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
 @pytest.mark.parametrize("documents", [None, PACKED], ids=["rows", "packed"])
 def test_values_against_loops(form, shift, temperature, documents):
     logits, targets = batch(form)
@@ -115,16 +110,6 @@ def test_with_probabilities_it_is_torchs_divergence():
     assert token_kl(teacher, soft, temperature=tau).abs().max() < 1e-14
 
 
-def test_one_hot_rows_and_ids_agree():
-    logits, targets = batch()
-    rows = F.one_hot(targets.clamp_min(0), 5).double()
-    rows[targets == -100] = -100
-    for by_id, by_row in zip(
-        gradient_of(token_kl, logits, targets), gradient_of(token_kl, logits, rows), strict=True
-    ):
-        torch.testing.assert_close(by_id, by_row, rtol=1e-12, atol=1e-14)
-
-
 @every_form
 def test_a_sequence_is_a_sample_of_dense_outputs(form):
     logits, targets = batch(form)
@@ -134,7 +119,7 @@ def test_a_sequence_is_a_sample_of_dense_outputs(form):
 
 @every_form
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-@pytest.mark.parametrize("options", [{}, {"shift": True}, {"shift": True, "documents": PACKED}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"shift": True, "documents": PACKED}], ids=str)
 def test_gradients_against_finite_differences(form, temperature, options):
     logits, targets = batch(form)
     score = partial(sequence_kl, targets=targets, temperature=temperature, **options)
@@ -401,7 +386,7 @@ def test_autocast_changes_nothing(form):
 
 @every_form
 @pytest.mark.parametrize("options", [{}, {"shift": True, "temperature": 0.7}], ids=str)
-@pytest.mark.parametrize(("size", "blocks"), [(1, 18), (5, 18), (35, 3), (45, 2), (90, 1)])
+@pytest.mark.parametrize(("size", "blocks"), [(1, 18), (35, 3), (90, 1)])
 def test_blocks_change_nothing(form, options, size, blocks, monkeypatch):
     logits, targets = batch(form)
     expected = gradient_of(token_kl, logits, targets, **options)
@@ -508,12 +493,6 @@ Z, IDS = torch.zeros(2, 4, 3), torch.zeros(2, 4, dtype=torch.int64)
 ROWS = torch.full((2, 4, 3), 1 / 3)
 
 
-def changed(tensor, index, value):
-    tensor = tensor.clone()
-    tensor[index] = value
-    return tensor
-
-
 @pytest.mark.parametrize(
     ("logits", "targets", "error", "message"),
     [
@@ -534,22 +513,15 @@ def changed(tensor, index, value):
         (Z, IDS.bool(), InvalidValue, r"Found shape \(2, 4\) with torch\.bool"),
         (Z, changed(IDS, (1, 2), 3), InvalidValue, r"in \[0, 3\).*Found 3 at targets\[1, 2\]"),
         (Z, changed(IDS, (1, 3), -1), InvalidValue, r"\(-100\)\. Found -1 at targets\[1, 3\]"),
-        (Z, changed(ROWS, (1, 2, 0), -0.5), InvalidValue, r"at least 0\. Found -0\.5"),
+        (Z, changed(ROWS, (1, 2, 0), -0.5), InvalidValue, r"at least 0\. Found -0\.5 at targets\[1, 2, 0\]"),
         (Z, changed(ROWS, (1, 2, 0), math.nan), InvalidValue, r"at least 0\. Found nan"),
-        (Z, changed(ROWS, (1, 2), 0.5), InvalidValue, r"must sum to 1.*Found a sum of 1\.5"),
+        (Z, changed(ROWS, (1, 2), 0.5), InvalidValue, r"sum of 1\.5 at targets\[1, 2, :\](?!.*bernoulli)"),
     ],
 )
-@pytest.mark.parametrize("score", [token_kl, sequence_kl, SequenceKL()], ids=["tokens", "mean", "class"])
-def test_wrong_inputs(score, logits, targets, error, message):
-    with pytest.raises(error, match=message):
-        score(logits, targets)
-
-
-def test_an_error_names_the_place_of_wrong_probabilities():
-    with pytest.raises(InvalidValue, match=r"Found -0\.5 at targets\[1, 2, 0\]"):
-        token_kl(Z, changed(ROWS, (1, 2, 0), -0.5))
-    with pytest.raises(InvalidValue, match=r"a sum of 1\.5 at targets\[1, 2, :\](?!.*bernoulli)"):
-        token_kl(Z, changed(ROWS, (1, 2), 0.5))
+def test_wrong_inputs(logits, targets, error, message):
+    for score in (token_kl, sequence_kl):
+        with pytest.raises(error, match=message):
+            score(logits, targets)
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, -1.0, math.inf, math.nan])

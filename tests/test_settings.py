@@ -179,11 +179,8 @@ def of_before(run, folder):
     return folder
 
 
-@pytest.mark.parametrize("older", [False, True])
-def test_a_run_goes_on_whether_it_kept_its_defaults_or_not(trained, tmp_path, older):
-    run = of_before(trained[0], tmp_path / "run") if older else trained[0]
-    if not older:
-        run = Path(shutil.copytree(run, tmp_path / "run"))
+def test_a_run_that_kept_no_defaults_goes_on(trained, tmp_path):
+    run = of_before(trained[0], tmp_path / "run")
     stored = stored_options(str(run))
     train(TrainOptions(**{**stored, "resume": str(run), "epochs": 3, "accept": "epochs"}), Told())
     told = json.loads((run / "summary.json").read_text())
@@ -200,15 +197,6 @@ def test_a_default_that_hangs_on_an_option_follows_it_when_a_run_goes_on(trained
     train(TrainOptions(**{**stored_options(str(run)), **changed}), Told())
     settings = json.loads((run / "summary.json").read_text())["settings"]
     assert (settings["batch_size"], settings["learning_rate"]) == (128, 0.15)
-
-
-def test_a_run_that_was_killed_before_its_first_state_begins_by_its_config(tmp_path):
-    with RunDirectory.create(tmp_path / "run") as run:
-        session = session_of(BASE, run.path)
-        run.write_text(run.config_path, config_text(session.options, session.settings))
-    stored = stored_options(str(run.path))
-    train(TrainOptions(**{**stored, "resume": str(run.path)}), Told())
-    assert json.loads(run.summary_path.read_text())["settings"]["batch_size"] == 64
 
 
 @pytest.mark.slow

@@ -14,16 +14,7 @@ DIRECTIONS = ("LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI")
 def test_nothing_is_left_that_a_terminal_obeys(text):
     for letter in one_line(text):
         assert unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp")
-        assert unicodedata.bidirectional(letter) not in (
-            "LRE",
-            "RLE",
-            "PDF",
-            "LRO",
-            "RLO",
-            "LRI",
-            "RLI",
-            "FSI",
-        )
+        assert unicodedata.bidirectional(letter) not in DIRECTIONS
     assert one_line(one_line(text)) == one_line(text)
     assert one_line(text.replace("\n", "").replace("\t", "")) == spelled(text).replace("\n", "").replace(
         "\t", ""

@@ -22,7 +22,7 @@ POLICIES = {
     "quantiles": Threshold(low=0.3, quantiles=True),
     "hard": Fraction(0.3),
     "soft": Fraction(0.4, exponent=0.5),
-    "outliers first": Fraction(0.4, exponent=0.5, high=3.0, visits=2),
+    "default": Fraction(0.4, exponent=0.5, high=3.0, visits=2, doubt=1.0, keep_rare=True, calibrate=True),
     "audited": Threshold(low="auto", high="auto"),
     "below-mean": BelowMean(0.5),
     "random": RandomFraction(0.4),

@@ -26,7 +26,6 @@ plain = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(plain)
 def test_plain_values_come_back(tree):
     assert repr(parse(dump(tree), "state")) == repr(tree)
@@ -37,7 +36,7 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", [(), (0, 3), (4,), (2, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)], ids=str)
 def test_tensors_come_back_to_the_bit(dtype, shape):
     tensor = (torch.randn(shape) * 3).to(dtype)
     found = parse(dump({"a": [tensor]}), "state")["a"][0]

@@ -1,7 +1,6 @@
 """Which rows of a batch are trained on."""
 
 from inspect import isabstract
-from itertools import permutations
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 import fallow.step_rules as step_rules
+from drawing import inclusion
 from fallow import NO_SCORE, Schedule, Subsampler, Threshold
 from fallow.errors import InvalidType, InvalidValue
 from fallow.step_rules import SelectiveBackprop, StepRule, chosen_rows
@@ -63,18 +63,6 @@ def test_rules_act_all_along_unless_told_otherwise(rule):
 
 
 # Selective backprop
-
-
-def inclusion(odds, keep):
-    """Return how likely each row is among ``keep`` drawn one by one without replacement (exact)."""
-    share = np.zeros(len(odds))
-    for drawn in permutations(range(len(odds)), keep):
-        left, chance = sum(odds), 1.0
-        for i in drawn:
-            chance *= odds[i] / left
-            left -= odds[i]
-        share[list(drawn)] += chance
-    return share
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.7])

@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.utils.data import TensorDataset
 
 from fallow import Fraction, RandomFraction, Reason, Schedule, Subsampler, Threshold
@@ -73,15 +72,6 @@ def test_same_seed_same_history_and_another_seed_another_one():
 # --- rule 3: what comes twice ---
 
 
-def test_two_records_of_a_sample_are_averaged_before_the_decision():
-    sub = subsampler(Threshold(low=0.5))
-    sub.record(torch.arange(N), torch.ones(N))
-    sub.record(torch.tensor([3, 4]), torch.tensor([-0.1, 0.1]))
-    sub.step()
-    assert sub.removed.nonzero().flatten().tolist() == [3]
-    assert sub.scores[[3, 4]].tolist() == pytest.approx([0.45, 0.55])
-
-
 # --- rule 4: when in doubt, keep ---
 
 
@@ -97,16 +87,6 @@ def test_a_bad_score_removes_nothing_and_moves_nobody(bad):
     assert spoiled.kept[[2, 35]].all()
     assert spoiled.scores[[2, 35]].isnan().all()
     assert spoiled.history[0].bad == 2
-
-
-@pytest.mark.parametrize("policy", [Fraction(0.5), Fraction(0.5, exponent=0.5), BelowMean(0.9)])
-def test_a_bad_score_keeps_its_sample_under_every_policy(policy):
-    sub = subsampler(policy)
-    losses = draws(0)
-    losses[[0, 9]] = float("nan")
-    epoch_of(sub, losses)
-    assert sub.kept[[0, 9]].all()
-    assert not sub.kept.all()
 
 
 @pytest.mark.parametrize(("bad", "removes"), [(2, True), (3, False)])
@@ -158,13 +138,6 @@ def test_a_policy_that_would_keep_nothing_at_first_raises_and_the_epoch_goes_on(
     sub.policy = Threshold(low=0.5)
     sub.step()
     assert torch.equal(sub.kept, draws(0) >= 0.5)
-
-
-def test_a_sample_without_a_score_is_kept():
-    sub = subsampler(Threshold(low=9.0), min_kept=1)
-    sub.record(torch.arange(30), torch.ones(30))
-    sub.step()
-    assert sub.kept.tolist() == [False] * 30 + [True] * 10
 
 
 # --- by hand ---
@@ -289,37 +262,6 @@ def test_outliers_come_back_as_scheduled_and_without_a_warning(outliers, back):
     assert sub.history[-1].readmitted == 0
     epoch_of(sub, OUTLYING)
     assert sub.history[-1].readmitted == 1 + 4 * back
-
-
-def test_measuring_leaves_the_network_as_it_was():
-    model = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).train()
-    sub = with_outliers(readmit_every=2)
-    before, state = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
-    sub.record(torch.arange(N), OUTLYING)
-    scores = []
-
-    def score_batch(index, batch):
-        scores.append(model(batch.float()[:, None]).square().sum(1))
-        return scores[-1]
-
-    assert sub.remeasure(range(N), score_batch) == 4
-    assert not scores[0].requires_grad
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), state)
-    assert model.training
-
-
-def test_what_score_batch_returns_is_checked_and_an_error_stores_nothing():
-    sub = with_outliers(readmit_every=2)
-    sub.record(torch.arange(4, N), OUTLYING[4:])
-    before = sub.scores
-    with pytest.raises(
-        InvalidValue, match=r"the scores of score_batch must have one value per sample, \(4,\)"
-    ):
-        sub.remeasure(range(N), lambda index, batch: torch.ones(3))
-    with pytest.raises(ZeroDivisionError):
-        sub.remeasure(range(N), lambda index, batch: 1 / 0)
-    assert torch.equal(sub.scores, before)
 
 
 # --- the moments of calls, and arguments ---

@@ -12,12 +12,7 @@ from fallow import ActivationDensity, GaussianMixture
 from fallow.errors import InvalidValue
 from fallow.gaps import Survey, Surveyor
 
-
-@pytest.fixture(autouse=True)
-def _seed():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        yield
+pytestmark = pytest.mark.usefixtures("_seed")
 
 
 def blobs(n, k=3, d=12, shift=0.0):

@@ -142,13 +142,6 @@ def test_what_is_a_score_though_it_lies_near_no_score(value):
     assert table.scored_in[0] == 1
 
 
-def test_a_no_score_beside_a_score_does_not_enter_the_average():
-    table = Table(1)
-    write(table, [(0, NO_SCORE), (0, 4.0), (0, NO_SCORE), (0, 2.0)])
-    table.average_repeats()
-    assert table.scores[0] == 3.0
-
-
 def test_trained_and_measured_are_told_apart_and_forgotten():
     table = Table(3)
     write(table, [(0, 1.0)])

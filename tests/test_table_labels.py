@@ -13,7 +13,7 @@ import pytest
 from fallow.datasets import load_text_table
 from fallow.errors import InvalidValue
 
-KINDS = ("csv", "tsv", "jsonl", "parquet")
+KINDS = ("csv", "jsonl", "parquet")
 N = 12
 
 
@@ -83,12 +83,12 @@ COLUMNS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", COLUMNS)
-def test_a_column_is_the_same_in_every_kind_of_file(tmp_path, name, kind):
+def test_a_column_is_the_same_in_every_kind_of_file(tmp_path, name):
     cells, wanted = COLUMNS[name]
-    found = outcome(tmp_path, kind, label=cells * 4)
-    assert found == outcome(tmp_path, "csv", label=cells * 4)
+    found = outcome(tmp_path, "csv", label=cells * 4)
+    for kind in ("jsonl", "parquet"):
+        assert outcome(tmp_path, kind, label=cells * 4) == found
     if isinstance(wanted, tuple):
         assert sorted(found[0]) == sorted(wanted)
         assert all(found[1][f"text {row}"] == found[1][f"text {row % 3}"] for row in range(N))
@@ -182,7 +182,7 @@ def test_a_row_whose_label_counts_as_none_says_so(tmp_path, kind):
         load(tmp_path, kind, label=["a", "b", "nan"] * 4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
@@ -201,7 +201,7 @@ def test_what_a_regression_predicts_is_refused(tmp_path, kind, cells, said):
     assert "cut them into a few classes first" in str(error.value)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
 @pytest.mark.parametrize(
     "cells",
     [
@@ -237,10 +237,7 @@ def test_names_that_can_be_none_are_refused_with_the_line(tmp_path, cell):
 
 class TestHuggingFace:
     @pytest.fixture
-    def saved(self, tmp_path):
-        datasets = pytest.importorskip("datasets")
-        datasets.disable_progress_bars()
-
+    def saved(self, datasets, tmp_path):
         def save(ids, names):
             features = datasets.Features({"text": datasets.Value("string"), "label": datasets.Value("int64")})
             rows = {"text": [f"text {i}" for i in range(len(ids))], "label": ids}

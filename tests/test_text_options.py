@@ -1,7 +1,5 @@
 """What ``fallow train`` takes for granted of texts, and which options it refuses beside them."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -32,6 +30,7 @@ TASKS = [
     ({"data": "a.csv", "text": "body", "label": "kind"}, TEXT),
     ({"data": "folder", "text": "body"}, LANGUAGE),
     ({"data": "folder", "label": "kind"}, TEXT),
+    ({"data": "hf:owner/name"}, TEXT),
     ({"data": "hf:imdb", "label": "label"}, TEXT),
     ({"data": "hf:wikitext", "text": "text"}, LANGUAGE),
     ({"data": "a.csv", "task": LANGUAGE}, LANGUAGE),
@@ -46,11 +45,6 @@ def told(given):
 @pytest.mark.parametrize(("given", "task"), TASKS, ids=[told(given) for given, _ in TASKS])
 def test_what_data_are_for(given, task):
     assert resolve(TrainOptions(**given)).task == task
-
-
-@pytest.mark.parametrize("data", ["hf:imdb", "hf:owner/name"])
-def test_a_data_set_of_hugging_face_is_of_texts(data):
-    assert resolve(TrainOptions(data=data)).task == TEXT
 
 
 @pytest.mark.parametrize(
@@ -181,11 +175,6 @@ WRONG = [
     ({"data": "a.txt", "tokenizer": "byte", "vocabulary": 300}, "--vocabulary goes with --tokenizer bpe. "),
     ({"data": "a.csv", "vocabulary": 1}, "--vocabulary must be at least 2. Found 1."),
     ({"data": "a.csv", "max_tokens": 1}, "--max_tokens must be at least 2. Found 1."),
-    ({"data": "a.csv", "max_tokens": 0}, "--max_tokens must be at least 2. Found 0."),
-    (
-        {"data": "a.csv", "token_low": 0.0},
-        "--token_low goes with --task language-model. Found --token_low 0.0 with --task text. ",
-    ),
     (
         {"data": "a.csv", "token_high": 2.0},
         "--token_high goes with --task language-model. Found --token_high 2.0 with --task text. ",
@@ -201,19 +190,12 @@ WRONG = [
         "is for classifiers. Found selective-backprop. Use --",
     ),
     ({"data": "a.txt", "high": "auto"}, "--high auto looks for wrong labels, and a language model has none."),
-    (
-        {"data": "a.txt", "token_low": 2.0, "token_high": 2.0},
-        "--token_low must be below --token_high. Found 2",
-    ),
     ({"data": "a.txt", "token_low": 3, "token_high": 1}, "must be below --token_high. Found 3 and 1."),
     ({"data": "a.txt", "token_low": -0.1}, "--token_low must be at least 0, in nats. Found -0.1."),
-    ({"data": "a.txt", "token_high": float("inf")}, "--token_high must be at least 0, in nats. Found inf."),
-    ({"data": "a.txt", "token_high": float("nan")}, "--token_high must be at least 0, in nats. Found nan."),
     ({"data": "a.csv", "layers": ["head"]}, "--layers goes with --score density."),
     ({"data": "a.txt", "visits": 2}, "--visits is for outliers, which need --high. Found --visits 2."),
     ({"data": "a.csv", "task": "texts"}, "Unknown task. Found 'texts'. Did you mean 'text'?"),
     ({"task": TEXT}, "--data must say what to train on."),
-    ({"task": LANGUAGE}, "--data must say what to train on."),
 ]
 
 
@@ -255,14 +237,3 @@ def test_thresholds_of_tokens_are_those_that_the_rule_takes(low, high):
     else:
         with pytest.raises(InvalidValue, match=r"^--token_(low|high) must be "):
             check(options)
-
-
-def test_options_are_resolved_and_checked_without_torch():
-    code = (
-        "import sys; from fallow.options.train_options import TrainOptions as T\n"
-        "from fallow.options.checks import check; from fallow.options.resolve import resolve\n"
-        "check(T(data='a.csv')); check(T(data='a.txt', token_low=0.1)); resolve(T(data='b.csv'))\n"
-        "print('torch' in sys.modules, 'tokenizers' in sys.modules)"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "False"]

@@ -24,6 +24,7 @@ from fallow.datasets.tokenizing import Tokenizer
 from fallow.errors import DamagedData, InvalidValue
 from fallow.models import SmallGPT, SmallTransformer
 from fallow.options.resolve import resolve
+from fallow.options.resume_options import going_on, stored_options
 from fallow.options.train_options import TrainOptions
 from fallow.runs.directory import RunDirectory
 from fallow.runs.run import Run
@@ -188,20 +189,6 @@ class TestTable:
             right += int(network.eval()(torch.tensor([ids])).argmax()) == label
         assert right / len(data.test) == pytest.approx(summary_of(table_run)["accuracy"])
 
-    def test_what_the_data_are_for_is_kept_with_the_run(self, table_run, table):
-        told = yaml.safe_load((table_run / "config.yaml").read_text())
-        assert (told["task"], told["model"], told["data"]) == ("text", "small-transformer", table)
-
-    def test_reading_commands(self, table_run, capsys):
-        assert main(["verify", str(table_run)]) == 0
-        for kind in ("csv", "json", "parquet"):
-            assert main(["export", str(table_run), "--format", kind]) == 0
-        with (table_run / "export" / "samples.csv").open(newline="") as file:
-            exported = list(csv.DictReader(file))
-        assert [row["label"] for row in exported] == [row["label"] for row in samples_of(table_run)]
-        assert len(parquet.read_table(table_run / "export" / "samples.parquet")) == 192
-        assert len(json.loads((table_run / "export" / "samples.json").read_text())) == 192
-
     @pytest.mark.parametrize("command", [["gaps"], ["collect", "--pool", "digits", "--count", "3"]])
     def test_gaps_are_for_images(self, table_run, table, capsys, command):
         before = sorted(table_run.iterdir())
@@ -216,19 +203,6 @@ class TestTable:
             file.write(b" ")
         assert main(["verify", str(tmp_path / "run")]) == 3
         assert "tokenizer.json" in capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("_without_charts")
-def test_every_kind_of_file_trains_the_same(table, tmp_path):
-    weights = set()
-    for name in ("texts.csv", "texts.jsonl", "texts.parquet"):
-        options = {"data": write(tmp_path / name), "epochs": 2, "out": str(tmp_path / f"{name}-run")}
-        train(TrainOptions(**QUICK | options), Told())
-        weights.add((tmp_path / f"{name}-run" / "model.safetensors").read_bytes())
-    assert len(weights) == 1
-    other = tmp_path / "other"
-    train(TrainOptions(**QUICK | {"data": table, "epochs": 2, "seed": 1, "out": str(other)}), Told())
-    assert (other / "model.safetensors").read_bytes() not in weights
 
 
 @pytest.mark.usefixtures("_without_charts")
@@ -290,19 +264,11 @@ def check_bits(run, data, length, arguments):
     assert told["samples_evaluated"] == windows
 
 
-@pytest.fixture(scope="module", params=["byte", "bpe"])
+@pytest.fixture(scope="module", params=[pytest.param("byte", marks=pytest.mark.slow), "bpe"])
 def text_run(request, book, tmp_path_factory):
     given = {"tokenizer": "byte"} if request.param == "byte" else {"vocabulary": 290}
     rule = {"policy": "threshold", "low": 2.5, "token_low": 3.3, "token_high": 6.5}
-    options = {
-        **SMALL,
-        "max_tokens": 32,
-        "data": book,
-        "epochs": 6,
-        "learning_rate": 0.02,
-        **rule,
-        **given,
-    }
+    options = {**SMALL, "max_tokens": 32, "data": book, "epochs": 6, "learning_rate": 0.02, **rule, **given}
     out = tmp_path_factory.mktemp(request.param) / "run"
     assert main(["train", *words_of(options), "--out", str(out)]) == 0
     return out
@@ -344,10 +310,6 @@ class TestTextFile:
         assert main(["inspect", str(text_run), "2", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["file"] == "book.txt, tokens 65-96"
 
-    def test_gaps_are_for_images(self, text_run, capsys):
-        assert main(["gaps", str(text_run)]) == 2
-        assert "Gaps are found in images." in capsys.readouterr().err
-
 
 @pytest.mark.usefixtures("_without_charts")
 def test_a_table_of_documents(table, tmp_path):
@@ -366,7 +328,7 @@ STEADY = {"width": 16, "heads": 2, "dropout": 0.0, "word_dropout": 0.0}
 
 
 @pytest.mark.usefixtures("_without_charts")
-@pytest.mark.parametrize("task", ["text", "language-model"])
+@pytest.mark.parametrize("task", ["text", pytest.param("language-model", marks=pytest.mark.slow)])
 def test_samples_scored_by_density(table, book, tmp_path, task):
     data = {"data": table, "model_args": STEADY} if task == "text" else {"data": book}
     run = run_of(tmp_path / "run", **data, **DENSITY)
@@ -399,17 +361,12 @@ class TestParts:
         cut = read_texts(resolve(TrainOptions(data=book, validation=0.2)))
         check_bits(run, cut, 16, QUICK["model_args"])
 
+    @pytest.mark.slow
     def test_windows_that_are_chosen_are_the_same_for_every_seed(self, book, tmp_path):
         names = []
         for seed in (0, 1):
-            options = {
-                "data": book,
-                "epochs": 1,
-                "samples": 20,
-                "seed": seed,
-                "out": str(tmp_path / f"{seed}"),
-            }
-            train(TrainOptions(**QUICK | options), Told())
+            options = {"data": book, "epochs": 1, "samples": 20, "seed": seed}
+            train(TrainOptions(**QUICK | options, out=str(tmp_path / f"{seed}")), Told())
             names.append(Run(tmp_path / f"{seed}").data.files)
         assert names[0] == names[1]
         assert len(names[0]) == 20
@@ -598,15 +555,11 @@ class TestResumed:
         ],
         ids=lambda value: str(value)[:20],
     )
-    def test_what_would_change_the_tokens_is_refused(self, stopped, changed, said):
+    def test_what_would_change_the_tokens_is_refused(self, table_run, changed, said):
+        stored = stored_options(str(table_run))
         with pytest.raises(InvalidValue) as refused:
-            go_on(stopped, **changed)
+            going_on(stored, TrainOptions(**{**stored, "resume": str(table_run), **changed}))
         assert said in str(refused.value)
-
-    def test_it_goes_on_for_longer(self, stopped, capsys):
-        assert main(["train", "--resume", str(stopped), "--epochs", "4", "--accept", "epochs"]) == 0
-        assert len(summary_of(stopped)["epochs"]) == 4
-        assert main(["verify", str(stopped)]) == 0
 
 
 @pytest.mark.slow
@@ -681,12 +634,8 @@ WRONG = [
 @pytest.mark.parametrize(("given", "said"), WRONG, ids=[" ".join(words_of(given)) for given, _ in WRONG])
 def test_wrong_use(table, book, tmp_path, capsys, given, said):
     images = given.get("task") == "image" or given["data"] in ("digits", "shakespeare")
-    options = {
-        "epochs": 1,
-        "accelerator": "cpu",
-        **given,
-        "data": given["data"].format(table=table, book=book),
-    }
+    data = given["data"].format(table=table, book=book)
+    options = {"epochs": 1, "accelerator": "cpu", **given, "data": data}
     if not images and "max_tokens" not in given:
         options["max_tokens"] = 16
     assert main(["train", *words_of(options), "--out", str(tmp_path / "run")]) == 2
@@ -720,9 +669,7 @@ def test_what_was_read_is_told_before_training(table, book, tmp_path):
 
 
 @pytest.mark.usefixtures("_without_charts")
-@pytest.mark.parametrize(
-    ("blank", "said"), [(0, None), (1, "1 of the texts is empty."), (3, "3 of the texts are empty.")]
-)
+@pytest.mark.parametrize(("blank", "said"), [(0, None), (3, "3 of the texts are empty.")])
 def test_empty_texts_are_counted(tmp_path, blank, said):
     (tmp_path / "train.csv").write_text("text,label\n" + "good day,a\nbad night,b\n" * 40 + "  ,a\n" * blank)
     (tmp_path / "test.csv").write_text("text,label\ngood,a\nbad,b\n")

@@ -11,6 +11,7 @@ import pytest
 
 from fallow.datasets import load_documents, load_text_table
 from fallow.errors import DamagedData, FallowError, InvalidValue
+from messages import says
 
 TEXTS = (
     "one",
@@ -73,19 +74,6 @@ def in_order(data):
         names = [data.classes[label] for label in part.labels]
         rows += zip(part.texts, names, part.names, strict=True)
     return [row for _, row in sorted((number(row[2]), row) for row in rows)]
-
-
-def says(error, *words):
-    """Assert that a message is one line of a rule, a value found and a next step, and holds the words."""
-    text = str(error.value)
-    rule, _, rest = text.partition(" Found ")
-    found, _, step = rest.partition(". ")
-    assert "\n" not in text, text
-    assert rule.endswith("."), text
-    assert found, text
-    assert step.endswith("."), text
-    for word in words:
-        assert word in text, text
 
 
 class TestFiles:
@@ -153,13 +141,6 @@ class TestFiles:
             assert [row[2] for row in found] == [f"{name}:{line}" for line in (3, 4, 9, 11)]
             assert [row[0] for row in found] == ["one", f"two{end}{end}lines", f"three,{end}more", "four"]
 
-    def test_lines_of_json_count_blank_ones(self, tmp_path):
-        lines = [
-            json.dumps({"text": text, "label": text}) + "\n" * (2 if text == "v" else 1) for text in "uvw"
-        ]
-        (tmp_path / "x.jsonl").write_text("".join(lines))
-        assert [row[2] for row in in_order(load(tmp_path / "x.jsonl"))] == [f"x.jsonl:{i}" for i in (1, 2, 4)]
-
     @pytest.mark.parametrize("mark", [";", "\t"])
     @pytest.mark.parametrize("end", ["\n", "\r\n"])
     def test_a_header_without_commas_tells_what_separates(self, tmp_path, mark, end):
@@ -197,8 +178,7 @@ class TestFiles:
         (tmp_path / "x.jsonl").write_text("\n".join(lines * 3))
         assert [row[0] for row in in_order(load(tmp_path / "x.jsonl"))] == ["", "", "", "u"] * 3
 
-    @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
-    @pytest.mark.parametrize("text", [None, "", "  "])
+    @pytest.mark.parametrize(("kind", "text"), [("csv", ""), ("jsonl", "  "), ("parquet", None)])
     def test_texts_that_are_all_empty(self, tmp_path, kind, text):
         cells = arrow.array([text] * 6, arrow.string()) if kind == "parquet" else [text] * 6
         path = write(tmp_path / f"x.{kind}", text=cells, label=["a", "b"] * 3)
@@ -253,7 +233,7 @@ class TestHeldOut:
             load(path, test_share=share)
         says(error, "share")
 
-    @pytest.mark.parametrize("row", range(10))
+    @pytest.mark.parametrize("row", [0, 4, 9])
     def test_a_class_of_one_row(self, tmp_path, row):
         labels = ["rare" if i == row else "ab"[i % 2] for i in range(10)]
         data = load(write(tmp_path / "x.csv", text=[f"t{i}" for i in range(10)], label=labels))
@@ -262,8 +242,10 @@ class TestHeldOut:
 
 
 class TestFolders:
-    @pytest.mark.parametrize("held", ["test", "validation", "val", "dev"])
-    @pytest.mark.parametrize("kinds", [("csv", "csv"), ("parquet", "jsonl")])
+    @pytest.mark.parametrize(
+        ("held", "kinds"),
+        [("test", ("csv", "csv")), *((name, ("parquet", "jsonl")) for name in ("validation", "val", "dev"))],
+    )
     def test_a_train_and_a_held_out_file(self, tmp_path, held, kinds):
         write(tmp_path / f"train.{kinds[0]}", text=["u", "v", "w"], label=["b", "a", "b"])
         write(tmp_path / f"{held}.{kinds[1]}", text=["x", "y"], label=["b", "b"])
@@ -354,29 +336,10 @@ class TestClasses:
         path = write(tmp_path / "x.csv", text=TEXTS, one=labels, two=["b"] * 10)
         assert load(path, labels=["one", "two"]).classes == ("9", "10", "B", "a b", "b", "é")
 
-    def test_numbers_below_zero_stand_in_their_order(self, tmp_path):
-        data = load(write(tmp_path / "x.csv", text=TEXTS, label=[-1, 0, 1, 0, -1, 0, 1, 0, -2, -2]))
-        assert data.classes == ("-2", "-1", "0", "1")
-
     @pytest.mark.parametrize("name", ["²", "①", "1" * 5000])
     def test_names_that_are_no_numbers_or_hardly(self, tmp_path, name):
         data = load(write(tmp_path / "x.csv", text=TEXTS, label=[name, "a"] * 5))
         assert set(data.classes) == {name, "a"}
-
-    @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-    def test_truth_and_whole_floats(self, tmp_path, kind):
-        data = load(write(tmp_path / f"x.{kind}", text=TEXTS, one=[True, False] * 5), labels=["one"])
-        assert data.classes == ("False", "True")
-        data = load(write(tmp_path / f"y.{kind}", text=TEXTS, one=[2.0, 1.0] * 5), labels=["one"])
-        assert data.classes == ("1", "2")
-
-    @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-    def test_floats_are_no_classes(self, tmp_path, kind):
-        path = write(tmp_path / f"x.{kind}", text=TEXTS, label=[0.25, 0.75] * 5)
-        with pytest.raises(InvalidValue) as error:
-            load(path)
-        place = " in row 0." if kind == "parquet" else " in line "
-        says(error, f"A label in x.{kind} must be a name or a whole number.", place, "--label")
 
     @pytest.mark.parametrize("cell", [[1], {"a": 1}, b"a", float("inf")])
     def test_other_things_are_no_classes(self, tmp_path, cell):
@@ -400,8 +363,7 @@ class TestClasses:
         place = {"csv": "line 5", "jsonl": "line 4", "parquet": "row 3"}[kind]
         says(error, f"Every row of x.{kind} must have a label. Found none in {place}. Fill it in")
 
-    @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
-    @pytest.mark.parametrize("blank", [" ", "  ", " \xa0 "])
+    @pytest.mark.parametrize(("kind", "blank"), [("csv", " "), ("jsonl", "  "), ("parquet", " \xa0 ")])
     def test_a_blank_label_is_none(self, tmp_path, kind, blank):
         labels = [blank if i == 3 else "ab"[i % 2] for i in range(10)]
         path = write(tmp_path / f"x.{kind}", text=TEXTS, one=labels, two=["b"] * 10)
@@ -454,12 +416,6 @@ class TestAnnotators:
         assert data.classes == ("0", "1")
         assert data.train.soft.shape == (8, 2)
 
-    def test_a_column_that_is_named_twice(self, tmp_path):
-        path = write(tmp_path / "x.csv", text=TEXTS, one=LABELS, two=LABELS)
-        with pytest.raises(InvalidValue) as error:
-            load(path, labels=["one", "two", "one"])
-        says(error, "one")
-
     def test_texts_as_labels(self, tmp_path):
         path = write(tmp_path / "x.csv", text=["u", "v"] * 5)
         with pytest.raises(InvalidValue) as error:
@@ -468,7 +424,7 @@ class TestAnnotators:
 
 
 class TestWrongFiles:
-    @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+    @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
     @pytest.mark.parametrize("lacking", ["text", "label"])
     def test_a_column_that_is_missing(self, tmp_path, kind, lacking):
         columns = {"text": TEXTS, "label": LABELS, "other": LABELS}
@@ -617,10 +573,6 @@ class TestWrongFiles:
             load(name)
         says(error, "must exist. Found", "Check the path.")
 
-    def test_a_path_that_is_no_str(self, tmp_path):
-        path = write(tmp_path / "x.csv", text=TEXTS, label=LABELS)
-        assert load_text_table(path, "text", ["label"]).name == "x.csv"
-
 
 class TestDocuments:
     @pytest.mark.parametrize("kind", KINDS)
@@ -638,19 +590,6 @@ class TestDocuments:
         corpus = load_documents(str(tmp_path), "text")
         assert [one.text for one in corpus.train] == ["u", "v"]
         assert [(one.title, one.text) for one in corpus.test] == [("dev.jsonl:1", "w")]
-
-    def test_a_column_that_is_missing(self, tmp_path):
-        path = write(tmp_path / "x.csv", words=TEXTS)
-        with pytest.raises(InvalidValue) as error:
-            load_documents(str(path), "text")
-        says(error, "must have one column text. Found words.", "Name --text")
-
-
-@pytest.fixture(scope="module")
-def datasets():
-    found = pytest.importorskip("datasets")
-    found.disable_progress_bars()
-    return found
 
 
 @pytest.fixture
@@ -735,10 +674,6 @@ class TestHuggingFace:
             (
                 {"alone": {"text": [1, 2, 3], "label": [0, 1, 0]}},
                 ["hold a text. Found int in row 0."],
-            ),
-            (
-                {"alone": {"text": ["u", "v", "w"], "label": [0.5, 1, 0]}},
-                ["a whole number. Found 0.5 in row 0."],
             ),
             (
                 {"train": {"text": ["u"], "label": [None]}, "test": {"text": ["u"], "label": [0]}},

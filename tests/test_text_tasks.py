@@ -144,7 +144,7 @@ class TestTextsByLength:
         task.logits(tokens)
         assert seen == [tuple(tokens.shape)]
 
-    @pytest.mark.parametrize("n", [32, 33, 48, 60])
+    @pytest.mark.parametrize("n", [33, 48])
     def test_the_order_of_a_batch_is_kept(self, n):
         tokens, _ = texts(n)
         task = text_task(by_length=True)

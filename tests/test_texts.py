@@ -93,12 +93,6 @@ class TestSoftLabels:
             said = Counter(rating for rating in row if rating != MISSING)
             assert shares == pytest.approx([said[c] / said.total() for c in range(CLASSES)])
 
-    @given(RATINGS, st.data())
-    def test_raters_are_alike(self, rows, data):
-        ratings = np.array(rows)
-        order = data.draw(st.permutations(range(ratings.shape[1])))
-        assert np.array_equal(soft_labels(ratings, CLASSES), soft_labels(ratings[:, order], CLASSES))
-
     @pytest.mark.parametrize(
         ("kind", "missing"), [(np.int8, -1), (np.int64, 7), (np.uint8, 255), (np.uint8, -1)]
     )

@@ -1,7 +1,9 @@
 """Pictures and texts of samples: what is written is read, and what is damaged is refused."""
 
 import json
+import zlib
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,8 +60,6 @@ def test_long_texts_are_cut(tmp_path):
     ],
 )
 def test_parts_that_do_not_fit(tmp_path, change):
-    from dataclasses import replace
-
     with pytest.raises(InvalidValue):
         replace(some(), **change).dump()
     arrays = {"index": some().index, "predicted": some().predicted, "pictures": some().pictures}
@@ -96,8 +96,6 @@ def test_damage_is_found(tmp_path):
 
 
 def test_a_bomb_does_not_unfold(tmp_path):
-    import zlib
-
     packed = np.frombuffer(zlib.compress(b'["' + b"x" * (1 << 27) + b'"]', 9), np.uint8)
     arrays = {"index": np.zeros(1, np.int64), "predicted": np.zeros(1, np.int32), "texts": packed}
     path = tmp_path / "shown.safetensors"
@@ -108,7 +106,7 @@ def test_a_bomb_does_not_unfold(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-@pytest.mark.parametrize("size", [(1, 1), (8, 8), (96, 96), (97, 40), (300, 2), (5, 1000), (224, 224)])
+@pytest.mark.parametrize("size", [(1, 1), (96, 96), (97, 40), (5, 1000)])
 def test_thumbnails_are_means_over_squares(channels, size):
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (2, channels, *size)).astype(np.uint8)

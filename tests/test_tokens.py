@@ -115,20 +115,6 @@ class TestWindowDataset:
         told = [dataset.ids(i).tolist() for i in range(len(dataset))]
         assert told == [tokens[1:] for _, tokens in expected]
 
-    @given(
-        st.lists(st.integers(0, 30), max_size=6).filter(lambda n: max(n, default=0) > 1), st.integers(1, 9)
-    )
-    def test_predicted_tokens_counted_one_by_one(self, lengths, length):
-        data = named(lengths)
-        dataset = WindowDataset(data, length)
-        batch = dataset.__getitems__(range(len(dataset)))
-        told = batch[:, 1:] != WindowDataset.IGNORED
-        predicted = batch[:, 1:][told].tolist()
-        firsts = {int(edge) for edge, n in zip(data.edges, lengths, strict=False) if n}
-        assert sorted(predicted) == sorted(set(range(sum(lengths))) - firsts)
-        assert [token + 1 for token in batch[:, :-1][told].tolist()] == predicted
-        assert (batch[:, 0] >= 0).all()
-
     @given(st.lists(st.integers(0, 5), max_size=9))
     def test_take_gives_those_windows(self, rows):
         whole = WindowDataset(named([7, 1, 0, 9, 2]), 3)

@@ -32,22 +32,8 @@ from told_console import Told
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-WORDS = [
-    "the",
-    "a",
-    "cat",
-    "dog",
-    "rat",
-    "sat",
-    "ran",
-    "slept",
-    "on",
-    "under",
-    "near",
-    "mat",
-    "house",
-    "tree",
-]
+WORDS = ["the", "a", "cat", "dog", "rat", "sat", "ran"]
+WORDS += ["slept", "on", "under", "near", "mat", "house", "tree"]
 NEUTRAL = [word for word in WORDS if word not in ("cat", "dog")]
 
 
@@ -315,11 +301,6 @@ class TestFolders:
         assert seen == [hub.ERROR]
         assert hub.get_verbosity() == before != hub.ERROR
 
-    def test_one_full_stop_is_enough(self, tmp_path):
-        with pytest.raises(InvalidValue) as refused:
-            load_language_model(str(tmp_path), {})
-        assert ".." not in str(refused.value).replace(str(tmp_path), "")
-
     def test_weights_that_would_be_unpickled_are_refused(self, gpt, tmp_path):
         model, inner, _ = load_language_model(gpt, {})
         saved(tmp_path, model.model, inner, eos_token="<|end|>")
@@ -406,9 +387,9 @@ class TestTraining:
         ["--score", "density", "--density", "gaussian", "--layers", "[model.transformer.h.0]"],
         ["--score", "density", "--density", "gaussian"],
     )
-    RARELY = pytest.param(WAYS[2], marks=pytest.mark.slow)
+    RARELY = tuple(pytest.param(words, marks=pytest.mark.slow) for words in WAYS[1:])
 
-    @pytest.mark.parametrize("words", [*WAYS[:2], RARELY], ids=" ".join)
+    @pytest.mark.parametrize("words", [WAYS[0], *RARELY], ids=" ".join)
     def test_a_language_model(self, gpt, tmp_path, words):
         text, run = tmp_path / "a.txt", tmp_path / "run"
         text.write_text("\n".join(sentences(300)))

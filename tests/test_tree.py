@@ -88,11 +88,6 @@ def test_groups_are_nodes_and_no_more_than_asked_for(tree, count):
     assert {tuple(rows.tolist()) for rows in found} <= nodes
 
 
-def test_clusters_are_joined_before_others():
-    rows = np.concatenate([places(20, seed) + 20 * seed for seed in range(3)])
-    assert (Tree.of(rows).groups(3).reshape(3, 20) == Tree.of(rows).groups(3)[::20, None]).all()
-
-
 def test_equal_rows_are_no_trouble():
     tree = Tree.of(np.zeros((6, 2)))
     assert tree.members(10).tolist() == [0, 1, 2, 3, 4, 5]
