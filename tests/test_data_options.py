@@ -6,6 +6,7 @@ from PIL import Image
 
 from fallow.errors import InvalidValue
 from fallow.options.checks import check
+from fallow.options.resolve import resolve
 from fallow.options.train_options import TrainOptions
 from fallow.tasks.console import Console
 from fallow.training.jobs import read_data
