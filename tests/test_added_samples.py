@@ -19,7 +19,7 @@ from fallow.datasets import ImageData, ImageDataset
 from fallow.datasets.pixel_range import PixelRange, PixelRanges
 from fallow.errors import InvalidValue
 from fallow.options.resolve import as_given, resolve
-from fallow.options.resume_options import going_on, longer, plain, stored_options
+from fallow.options.resume_options import longer, plain, resumed_options, stored_options
 from fallow.options.train_options import TrainOptions
 from fallow.runs.data_file import DataFile
 from fallow.runs.directory import RunDirectory
@@ -280,7 +280,7 @@ names = st.lists(st.sampled_from(["a.csv", "b.csv", "c d.csv", "e.csv"]), max_si
 
 
 def resumed(stored=STORED, **given):
-    return going_on(stored, resolve(TrainOptions(**{**stored, "resume": "runs/a", **given})))
+    return resumed_options(stored, resolve(TrainOptions(**{**stored, "resume": "runs/a", **given})))
 
 
 @settings(deadline=None)
@@ -302,9 +302,9 @@ def test_a_run_of_before_there_were_lists_goes_on_with_one():
 def test_a_list_lets_the_training_be_longer_but_nothing_else_be_changed():
     options = resumed(add="a.csv", epochs=9, accept="low")
     assert (options.epochs, options.accepted) == (9, ["low", "add", "added", "epochs"])
-    with pytest.raises(InvalidValue, match="--seed must be what the run was begun with"):
+    with pytest.raises(InvalidValue, match="--seed must be what the run was started with"):
         resumed(add="a.csv", seed=3)
-    with pytest.raises(InvalidValue, match="--epochs must be what the run was begun with"):
+    with pytest.raises(InvalidValue, match="--epochs must be what the run was started with"):
         resumed(epochs=9)
 
 

@@ -60,7 +60,7 @@ def test_it_is_resumed_on_the_same_data_in_a_file(old, data, tmp_path, capsys):
     shutil.copytree(old, run)
     words = ["train", "--resume", str(run), "--data", str(data), "--epochs", "3", "--accept", "epochs"]
     assert main(words) == 2
-    assert "--data must be what the run was begun with: fashion-mnist" in capsys.readouterr().err
+    assert "--data must be what the run was started with: fashion-mnist" in capsys.readouterr().err
     assert main([*words[:-1], "epochs,data"]) == 0
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert (config["data"], config["augment"], config["epochs"]) == (str(data), "crop-flip", 3)

@@ -306,6 +306,5 @@ def test_the_command_line_says_it_in_a_line(place, capsys):
     assert "Found 1,000 outputs. Give its last layer 5 outputs" in capsys.readouterr().err
     assert main([*words[:3], "--model", "own_nets:Wide.Inner"]) == 2
     assert (
-        "A class of your own must be package.module:Class. Found own_nets:Wide.Inner."
-        in capsys.readouterr().err
+        "Your own class must be package.module:Class. Found own_nets:Wide.Inner." in capsys.readouterr().err
     )

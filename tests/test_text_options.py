@@ -200,7 +200,10 @@ WRONG = [
         {"data": "a.txt", "policy": "selective-backprop"},
         "is for classifiers. Found selective-backprop. Use --",
     ),
-    ({"data": "a.txt", "high": "auto"}, "--high auto looks for wrong labels, and a language model has none."),
+    (
+        {"data": "a.txt", "high": "auto"},
+        "--high auto finds wrong labels, and a language model has no labels.",
+    ),
     (
         {"data": "a.txt", "token_low": 2.0, "token_high": 2.0},
         "--token_low must be below --token_high. Found 2",

@@ -591,10 +591,10 @@ class TestResumed:
     @pytest.mark.parametrize(
         ("changed", "said"),
         [
-            ({"max_tokens": 20}, "--max_tokens must be what the run was begun with: 16. Found 20."),
-            ({"vocabulary": 300}, "--vocabulary must be what the run was begun with: 290. Found 300."),
-            ({"label": "second"}, "--label must be what the run was begun with: not set. Found second."),
-            ({"task": "language-model"}, "--task must be what the run was begun with: text."),
+            ({"max_tokens": 20}, "--max_tokens must be what the run was started with: 16. Found 20."),
+            ({"vocabulary": 300}, "--vocabulary must be what the run was started with: 290. Found 300."),
+            ({"label": "second"}, "--label must be what the run was started with: not set. Found second."),
+            ({"task": "language-model"}, "--task must be what the run was started with: text."),
         ],
         ids=lambda value: str(value)[:20],
     )

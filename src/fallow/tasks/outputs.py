@@ -15,7 +15,7 @@ from ..arrays.forward_only import forward_only
 from ..arrays.generators import generator_states, put_back
 from ..errors import FallowError, invalid
 from ..options.own_classes import CLASS_COUNTS
-from ..options.own_errors import ENDINGS, clearer, ended
+from ..options.own_errors import ENDINGS, exit_error, known_error
 from ..scores._logits import class_logits, one_tensor, wrong_number
 from .autoencoder import AutoencoderTask, reconstruction
 from .base import TaskModule
@@ -123,9 +123,9 @@ def _passed(network: nn.Module, inputs: Tensor, name: str) -> Any:
     except FallowError:
         raise
     except ENDINGS as error:
-        raise ended(name, error) from error
+        raise exit_error(name, error) from error
     except Exception as error:  # whatever somebody else's code raises
-        if (known := clearer(name, error)) is not None:
+        if (known := known_error(name, error)) is not None:
             raise known from error
         kind = "normalised images" if inputs.is_floating_point() else "token ids"
         rule = (
