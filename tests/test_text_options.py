@@ -195,7 +195,7 @@ WRONG = [
         {"data": "a.csv", "label": "x", "task": LANGUAGE},
         "A language model has no labels. Found --label x. Leave it out.",
     ),
-    ({"data": "a.txt", "score": "tv"}, "A language model is scored by kl or density. Found tv. Use kl, "),
+    ({"data": "a.txt", "score": "tv"}, "A language model is scored by kl or density. Found tv. Use kl "),
     (
         {"data": "a.txt", "policy": "selective-backprop"},
         "is for classifiers. Found selective-backprop. Use --",

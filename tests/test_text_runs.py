@@ -476,7 +476,7 @@ class TestOwnModels:
     def test_windows_are_not_for_a_module_that_trains_itself(self, book, tmp_path):
         options = QUICK | {"model": "own_texts:Itself", "model_args": {}, "data": book}
         with pytest.raises(
-            InvalidValue, match=r"Our windows go with our own training\. Found own_texts:Itself\."
+            InvalidValue, match=r"A LightningModule cannot train on fallow's windows\. Found own_texts:Itself\."
         ):
             train(TrainOptions(**options, out=str(tmp_path / "run")), Told())
         assert not (tmp_path / "run").exists()
