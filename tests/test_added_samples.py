@@ -329,7 +329,9 @@ def test_a_finished_run_trains_half_as_long_again_or_to_what_is_said(tmp_path, e
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_epochs_that_are_done_already_are_refused(tmp_path, epochs):
     run, stored = run_at(tmp_path / "run", 4, epochs=4)
-    with pytest.raises(InvalidValue, match=rf"--epochs must be more than the 4 .*Found {epochs}\. Give a larger number"):
+    with pytest.raises(
+        InvalidValue, match=rf"--epochs must be more than the 4 .*Found {epochs}\. Give a larger number"
+    ):
         longer(run, resumed(stored, add="a.csv", epochs=epochs))
 
 

@@ -135,7 +135,10 @@ NETS = {
     "assigns first": ("must be a fully initialised module. Found cannot assign module", INIT),
     "frozen": ("must have weights to train. Found 2 weights, all frozen.", "set requires_grad of some."),
     "detached": ("must return outputs with a gradient. Found outputs without one.", ".data."),
-    "detached in training": ("The loss of own_wrong:Net must depend on weights that learn.", "weights trainable."),
+    "detached in training": (
+        "The loss of own_wrong:Net must depend on weights that learn.",
+        "weights trainable.",
+    ),
     "numpy": ("The loss of own_wrong:Net must depend on weights that learn.", "weights trainable."),
     "nan": ("must return finite outputs. Found NaN.", "takes the logarithm of."),
     "infinite": ("must return finite outputs. Found infinite ones.", "takes the logarithm of."),

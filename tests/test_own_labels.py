@@ -65,9 +65,7 @@ def test_what_is_something_else_is_left_alone(found):
 )
 def test_what_is_found_and_not_used_is_said(found, why):
     for data in (dataset(targets=found), Subset(dataset(targets=found), [0, 1])):
-        assert re.search(
-            f"`targets` of the training dataset is not used: .*{why}", unused_labels(data)
-        )
+        assert re.search(f"`targets` of the training dataset is not used: .*{why}", unused_labels(data))
     assert unused_labels(dataset(labels=lambda: IDS)) == unused_labels(dataset(labels=IDS)) == ""
 
 
