@@ -152,6 +152,7 @@ def _check_density(options: TrainOptions) -> None:
         for name in ("density_args", "layers"):
             if value := getattr(options, name):
                 raise invalid(f"--{name} goes with --score density.", value, "Leave it out.")
+        # A resumed run of an earlier version may have stored a density that it did not use.
         if options.density != DENSITIES[0] and options.resume is None:
             step = "Leave it out, or name --score density."
             raise invalid("--density goes with --score density.", f"--density {options.density}", step)

@@ -58,7 +58,7 @@ def _is(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True
     origin, parts = get_origin(kind) or kind, get_args(kind)
-    if origin in (int, float):
+    if origin in (int, float):  # bool is a subclass of int
         return isinstance(value, int if origin is int else int | float) and not isinstance(value, bool)
     if not isinstance(value, origin):
         return False

@@ -156,7 +156,7 @@ def _number(value: Any) -> float:
     text = str(value)
     if not text.isdecimal():
         return -1
-    return int(text) if len(text) < 10 else math.inf
+    return int(text) if len(text) < 10 else math.inf  # Python refuses to parse thousands of digits
 
 
 def _trainer(stored: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -176,6 +176,6 @@ def _quoted(value: Any) -> str:
     """Return a mapping quoted for the command line, or a hint if it is too long."""
     try:
         text = shlex.quote(json.dumps(value))
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError):  # stored options may hold anything, at any depth
         text = ""
     return text if 0 < len(text) <= 2 * _LONGEST else "with its value in config.yaml"

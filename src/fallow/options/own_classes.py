@@ -72,6 +72,7 @@ def import_class(
     if classes is not None and not any(name in given for name in CLASS_COUNTS):
         given |= dict.fromkeys(_class_counts(maker, result)[:1], classes)
     try:
+        # Before the call, so that a TypeError inside of it is not taken for a wrong argument.
         inspect.signature(maker).bind(**given)
     except (TypeError, ValueError) as error:
         raise invalid(f"{path} must take the arguments it is given.", str(error)) from None
@@ -107,10 +108,14 @@ def _refuse_half_made(instance: Any, kind: type, path: str) -> None:
 
 
 def _module(path: str, run: str | os.PathLike[str] | None) -> ModuleType:
-    """Import the module part by part, each only if it does not lie in the folder of a run."""
+    """Import the module part by part, each only if it does not lie in the folder of a run.
+
+    Importing ``a.b`` runs ``a/__init__.py`` too.
+    """
     name = path.partition(":")[0]
     here = working_folder()
     banned = here is None or run_around(here) is not None or (run is not None and is_inside(here, run))
+    # The console script, unlike `python -m`, does not put the working folder on the path.
     if not banned and here is not None and here not in sys.path:
         sys.path.insert(0, here)
     parts = name.split(".")
@@ -165,6 +170,7 @@ def _result_type(maker: Any) -> type | None:
     if not isinstance(maker, FunctionType):  # an instance, a partial, a built-in function, a bound method
         return None
     inner = inspect.unwrap(maker)
+    # Under `from __future__ import annotations` an annotation is a string that has to be evaluated.
     try:
         hint = get_type_hints(_Only(inner.__annotations__.get("return")), inner.__globals__).get("return")
     except Exception:  # an annotation may hold anything

@@ -146,7 +146,7 @@ def _holds_tables(name: str) -> bool:
     """Return whether a folder has a table named train."""
     try:
         return any(Path(name, f"train{suffix}").is_file() for suffix in names.TABLES)
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # a name that is too long, or holds a null character
         return False
 
 
@@ -248,6 +248,7 @@ def _learning_rate(options: TrainOptions, facts: DataFacts) -> float | None:
         return None
     if facts.pretrained:
         return 5e-5
+    # The rate grows with the batch for SGD (Goyal et al., 2017); the other tasks use AdamW.
     usual = {"autoencoder": 2e-3, "text": 2e-3, "language-model": 6e-3}
     return usual.get(options.task, 0.3 * options.batch_size / 256)
 

@@ -223,7 +223,7 @@ def longer(run: RunDirectory, options: ResolvedOptions) -> ResolvedOptions:
         rule = f"--epochs must be more than the {done} that {run.path} has done."
         step = "Give a larger number, or leave it out for half as many epochs more."
         raise invalid(rule, options.epochs, step)
-    more = options.epochs + -(-options.epochs // 2)
+    more = options.epochs + -(-options.epochs // 2)  # rounded up
     return replace(options, epochs=more, chosen=options.chosen - {"epochs"})
 
 

@@ -39,6 +39,7 @@ def usage_error(
     """
     called = "fallow" if command is None else f"fallow {command}"
     hint = f"See `{called} --help`."
+    # The patterns are messages of argparse and jsonargparse.
     if match := re.search(r"arguments are required: (.+)", message):
         names = [name.rpartition(".")[2] for name in match[1].split(", ")]
         missing = [places.get(name, f"--{name}") for name in names]
@@ -96,7 +97,7 @@ def _is_installed(file: str) -> bool:
     return (
         path.is_relative_to(Path(__file__).parent.parent)
         or bool(libraries & set(path.parts))
-        or file[:1] == "<"
+        or file[:1] == "<"  # <string>, <frozen importlib._bootstrap>
     )
 
 

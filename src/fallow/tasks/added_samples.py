@@ -62,6 +62,7 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
         labels = [_label(pick, data, ids, f"{row} of {path}", labelled) for row, pick in kept]
         images, sums = _samples(data, path, kept, console)
         _check_held_out(sums, held_out, rows, path)
+        # np.unique sorts by checksum; the sorted first places keep the order of the list.
         _, first = np.unique(sums, return_index=True)
         new = np.sort(first[~np.isin(sums[first], known)])
         known = np.concatenate([known, sums[new]])

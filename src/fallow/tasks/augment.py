@@ -20,6 +20,7 @@ def shift_and_flip(images: Tensor, key: int, *, flip: bool) -> Tensor:
     """
     count, _, height, width = images.shape
     reach = max(1, height // 28), max(1, width // 28)
+    # Drawn on the CPU: generators of other devices give other numbers for the same seed.
     generator = torch.Generator().manual_seed(key & (2**63 - 1))
     down = torch.randint(0, 2 * reach[0] + 1, (count, 1), generator=generator)
     right = torch.randint(0, 2 * reach[1] + 1, (count, 1), generator=generator)

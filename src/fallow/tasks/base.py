@@ -120,4 +120,5 @@ def adamw(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": [w for w, d in zip(trained, decayed, strict=True) if d == chosen], "weight_decay": decay}
         for chosen, decay in ((True, recipe.weight_decay), (False, 0.0))
     ]
+    # The betas of the first Transformer (Vaswani et al., 2017).
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, betas=(0.9, 0.98))

@@ -89,6 +89,7 @@ class Classifier(TaskModule):
     def score_batch(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Return the scores and predicted classes of a batch, ``(B,)`` each, augmented as in training."""
         labels = batch[1]
+        # Negative, so that the key differs from those of all training batches.
         logits = self.logits(self.inputs(batch, self._key(-1 - int(labels.shape[0]))))
         score = self.score or KLDivergence()
         return score(logits, labels), logits.argmax(dim=1)

@@ -63,7 +63,7 @@ def unused_labels(dataset: Any) -> str:
         return unused_labels(dataset.dataset)
     for name in ATTRIBUTES:
         values = getattr(dataset, name, None)
-        if values is None or callable(values):
+        if values is None or callable(values):  # a method of that name
             continue
         try:
             check_labels(values, len(dataset))

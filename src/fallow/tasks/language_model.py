@@ -17,7 +17,7 @@ from ..scores.sequence import token_kl
 from ..step_rules import TokenThreshold
 from .base import Recipe, TaskModule, adamw
 
-_IGNORED = -100
+_IGNORED = -100  # the default `ignore_index` of torch's cross-entropy
 
 
 class LanguageModelTask(TaskModule):
@@ -73,6 +73,7 @@ class LanguageModelTask(TaskModule):
 
     def measured(self, batch: Tensor, rule: TokenThreshold | None = None) -> Measured:
         """Return loss and scores of windows ``(B, T + 1)``; the first token is only an input."""
+        # Padding is -100, which an embedding cannot look up.
         tokens, targets = batch[:, :-1].clamp_min(0), batch[:, 1:]
         weights = self.sample_weights if torch.is_grad_enabled() else None
         head, states = getattr(self.network, "head", None), getattr(self.network, "hidden", None)

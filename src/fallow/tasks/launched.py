@@ -6,7 +6,7 @@ import os
 
 from ..errors import invalid
 
-RANKS = ("RANK", "LOCAL_RANK")
+RANKS = ("RANK", "LOCAL_RANK")  # Lightning sets only LOCAL_RANK for the processes that it starts
 
 
 def launched_rank() -> int:

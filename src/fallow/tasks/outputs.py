@@ -22,7 +22,7 @@ from .base import TaskModule
 from .classifier import Classifier
 from .language_model import LanguageModelTask
 
-_ROWS = 2
+_ROWS = 2  # of a single row, an output without a batch dimension could not be told apart
 
 
 def check_outputs(
@@ -169,6 +169,7 @@ def _without_trace(network: nn.Module) -> Iterator[None]:
         with torch.no_grad(), nullcontext() if lazy else forward_only():
             yield
     finally:
+        # network.train() would also change modules that were in evaluation mode before.
         for module, mode in modes:
             module.training = mode
         put_back(states)

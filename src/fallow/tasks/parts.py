@@ -223,6 +223,7 @@ def beginning(document: Document) -> NDArray[np.uint64]:
 def _start_before(text: str, default: int, before: NDArray[np.uint64]) -> int:
     """Return the start of the end that was held out before; ``default`` if the text no longer holds it."""
     length, wanted = min(int(before[0]), _HEAD), before[1]
+    # The likely place first: a long text has many lines to compute checksums of.
     for candidates in ([default], _line_starts(text)):
         starts = [at for at in candidates if at + length <= len(text)]
         heads = checksums(as_bytes(text[at : at + length]) for at in starts)

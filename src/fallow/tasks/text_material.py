@@ -81,6 +81,7 @@ def text_material(
         recipe = recipe_of(options)
         score = None if options.by_density else subsampler.score
         rule = make_step_rule(options)
+        # The rows of a batch may interact in the user's own network.
         return TextTask(network, tokenizer.pad, subsampler, recipe, score, rule, by_length=own is None)
 
     texts = data.train.texts

@@ -65,6 +65,7 @@ def is_pretrained(options: ResolvedOptions) -> bool:
     built_in = TEXT_MODELS[options.task]
     if options.model == built_in:
         return False
+    # A misspelt built-in name would be searched for on Hugging Face.
     if options.model in OUR_MODELS or get_close_matches(options.model, [built_in], n=1, cutoff=0.8):
         raise unknown_name(f"model for --task {options.task}", options.model, [built_in])
     return True
