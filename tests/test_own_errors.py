@@ -140,8 +140,8 @@ NETS = {
         "weights trainable.",
     ),
     "numpy": ("The loss of own_wrong:Net must depend on weights that learn.", "weights trainable."),
-    "nan": ("must return finite outputs. Found NaN.", "takes the logarithm of."),
-    "infinite": ("must return finite outputs. Found infinite ones.", "takes the logarithm of."),
+    "nan": ("must return finite outputs. Found NaN.", "its logarithms."),
+    "infinite": ("must return finite outputs. Found infinite ones.", "its logarithms."),
 }
 
 

@@ -71,7 +71,7 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     """Return the options in an intact state, or in ``config.yaml`` if the run has no state yet."""
     known = {field.name for field in fields(TrainOptions)}
     state = search.found
-    stored = _read_config(run.config_path) if state is None else _given_in(state.about)
+    stored = _read_config(run.config_path) if state is None else given_in(state.about)
     stored = _without_removed(stored, str(run.path))
     if not isinstance(stored, Mapping) or not stored.get("data"):
         step = "Start the run again, in another folder."
@@ -99,7 +99,7 @@ def _without_removed(stored: Any, where: str) -> Any:
     return {name: value for name, value in stored.items() if name not in LEFT}
 
 
-def _given_in(about: About) -> dict[str, Any]:
+def given_in(about: About) -> dict[str, Any]:
     """Return the options in a manifest without those that its ``defaults`` name.
 
     A default may depend on other options, as the learning rate does on the batch size, so it is chosen again.
@@ -219,7 +219,7 @@ def longer(run: RunDirectory, options: ResolvedOptions) -> ResolvedOptions:
     done = state.about.epoch
     if done < options.epochs:
         return options
-    if as_given(options).epochs != _given_in(state.about).get("epochs"):
+    if as_given(options).epochs != given_in(state.about).get("epochs"):
         rule = f"--epochs must be more than the {done} that {run.path} has done."
         step = "Give a larger number, or leave it out for half as many epochs more."
         raise invalid(rule, options.epochs, step)
