@@ -18,7 +18,7 @@ from fallow.datasets import ImageData, ImageDataset
 from fallow.datasets.pixel_range import PixelRange, PixelRanges
 from fallow.errors import InvalidValue
 from fallow.options.resolve import as_given, resolve
-from fallow.options.resume_options import going_on, longer, plain, stored_options
+from fallow.options.resume_options import longer, plain, resumed_options, stored_options
 from fallow.options.train_options import TrainOptions
 from fallow.runs.data_file import DataFile
 from fallow.runs.directory import RunDirectory
@@ -181,14 +181,14 @@ def test_a_sample_that_is_gone_is_refused_also_where_it_was_black(tmp_path):
     path = save(tmp_path / "picks.csv", [pick_of(tmp_path / "pool.npz", x, 8, "cat")])
     assert len(with_added(data_of(), path, Told()).train) == 7
     np.savez(tmp_path / "pool.npz", x=x[:8])
-    with pytest.raises(InvalidValue, match=r"Sample 8 of .*Found none that can be read.*collect anew"):
+    with pytest.raises(InvalidValue, match=r"Sample 8 of .*Found none that can be read.*collect again"):
         with_added(data_of(), path, Told())
 
 
 def test_a_pool_that_is_gone_is_refused(listed, pool):
     path = listed([(1, "cat")])
     pool.unlink()
-    with pytest.raises(InvalidValue, match=f"pool of .* must be there.*Found no {pool}"):
+    with pytest.raises(InvalidValue, match=f"pool of .* must exist.*Found no {pool}"):
         with_added(data_of(), path, Told())
 
 
@@ -233,7 +233,7 @@ def test_a_held_out_sample_is_refused(tmp_path):
     x = np.concatenate([pixels(4, 5), data_of().test.images.numpy()])
     np.savez(tmp_path / "pool.npz", x=x)
     picks = [pick_of(tmp_path / "pool.npz", x, index, "cat") for index in (1, 5, 2, 6)]
-    with pytest.raises(InvalidValue, match=r"No held-out sample.*Found 2 of them .*: row 3, row 5\. Take"):
+    with pytest.raises(InvalidValue, match=r"No held-out sample.*Found 2 of them .*: row 3, row 5\. Remove"):
         with_added(data_of(), save(tmp_path / "picks.csv", picks), Told())
 
 
@@ -273,7 +273,7 @@ names = st.lists(st.sampled_from(["a.csv", "b.csv", "c d.csv", "e.csv"]), max_si
 
 
 def resumed(stored=STORED, **given):
-    return going_on(stored, resolve(TrainOptions(**{**stored, "resume": "runs/a", **given})))
+    return resumed_options(stored, resolve(TrainOptions(**{**stored, "resume": "runs/a", **given})))
 
 
 @given(names, names)
@@ -294,9 +294,9 @@ def test_a_run_of_before_there_were_lists_goes_on_with_one():
 def test_a_list_lets_the_training_be_longer_but_nothing_else_be_changed():
     options = resumed(add="a.csv", epochs=9, accept="low")
     assert (options.epochs, options.accepted) == (9, ["low", "add", "added", "epochs"])
-    with pytest.raises(InvalidValue, match="--seed must be what the run was begun with"):
+    with pytest.raises(InvalidValue, match="--seed must be what the run was started with"):
         resumed(add="a.csv", seed=3)
-    with pytest.raises(InvalidValue, match="--epochs must be what the run was begun with"):
+    with pytest.raises(InvalidValue, match="--epochs must be what the run was started with"):
         resumed(epochs=9)
 
 
@@ -321,7 +321,9 @@ def test_a_finished_run_trains_half_as_long_again_or_to_what_is_said(tmp_path, e
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_epochs_that_are_done_already_are_refused(tmp_path, epochs):
     run, stored = run_at(tmp_path / "run", 4, epochs=4)
-    with pytest.raises(InvalidValue, match=rf"--epochs must be more than the 4 .*Found {epochs}\. Name more"):
+    with pytest.raises(
+        InvalidValue, match=rf"--epochs must be more than the 4 .*Found {epochs}\. Give a larger number"
+    ):
         longer(run, resumed(stored, add="a.csv", epochs=epochs))
 
 

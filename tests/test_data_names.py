@@ -2,14 +2,16 @@
 
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 import yaml
 from sklearn.datasets import load_digits
 
 from fallow.cli.main import main
-from fallow.options.resume_options import as_given
+from fallow.options.resume_options import given_in
 from fallow.runs.checkpoints import Checkpoints
+from fallow.runs.schema import About
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +33,8 @@ def old(data, tmp_path_factory):
     assert main(["train", *words, "--accelerator", "cpu"]) == 0
     checkpoints = Checkpoints(run)
     found = checkpoints.newest().found
-    about = {**found.about, "options": {**found.about["options"], "data": "fashion-mnist"}}
-    about["defaults"] = [*about["defaults"], "augment"]
+    options, defaults = {**found.about.options, "data": "fashion-mnist"}, [*found.about.defaults, "augment"]
+    about = msgspec.structs.replace(found.about, options=options, defaults=defaults)
     name = f"state/{found.number:06d}.safetensors"
     needs = {other: digest for other, digest in found.files.items() if other != name}
     checkpoints.write(checkpoints.state_path(found.number).read_bytes(), about, needs)
@@ -60,7 +62,7 @@ def test_it_is_resumed_on_the_same_data_in_a_file(old, data, tmp_path, capsys):
     shutil.copytree(old, run)
     words = ["train", "--resume", str(run), "--data", str(data), "--epochs", "3", "--accept", "epochs"]
     assert main(words) == 2
-    assert "--data must be what the run was begun with: fashion-mnist" in capsys.readouterr().err
+    assert "--data must be what the run was started with: fashion-mnist" in capsys.readouterr().err
     assert main([*words[:-1], "epochs,data"]) == 0
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert (config["data"], config["augment"], config["epochs"]) == (str(data), "crop-flip", 3)
@@ -68,9 +70,9 @@ def test_it_is_resumed_on_the_same_data_in_a_file(old, data, tmp_path, capsys):
 
 def test_the_augmentation_by_the_name_stays_and_other_defaults_are_found_anew():
     options = {"data": "cifar10", "augment": "crop-flip", "learning_rate": 0.3}
-    about = {"options": options, "defaults": ["augment", "learning_rate"]}
-    assert as_given(about) == {"data": "cifar10", "augment": "crop-flip"}
-    assert as_given({**about, "options": {**options, "data": "digits"}}) == {"data": "digits"}
+    defaults = ["augment", "learning_rate"]
+    assert given_in(About(options, defaults)) == {"data": "cifar10", "augment": "crop-flip"}
+    assert given_in(About({**options, "data": "digits"}, defaults)) == {"data": "digits"}
 
 
 def test_plays_were_documents_and_are_one_text_now(capsys, tmp_path):

@@ -136,7 +136,7 @@ def test_a_density_of_your_own_is_named_again_and_goes_on_exactly(own, capsys):
     assert "The density of cut is a class of your own." in error
     assert "Add --density own_density:Bell: nothing is imported" in error
     assert main([*again, "--density", "own_density:Half"]) == 2
-    assert "--density must be what the run was begun with: own_density:Bell." in capsys.readouterr().err
+    assert "--density must be what the run was started with: own_density:Bell." in capsys.readouterr().err
     assert main([*again, "--density", "own_density:Bell"]) == 0
     assert "Going on in epoch 9 of 9" in capsys.readouterr().out
     for name in ("model.safetensors", "samples.csv", "density.safetensors"):
@@ -156,8 +156,8 @@ def test_a_class_that_is_no_density_is_not_called(own, capsys):
 
 
 WRONG = [
-    (["--density", "flow"], "Found flow, which has left it. Name your own class as package.module:Class"),
-    (["--density", "own:Net.Inner"], "A class of your own must be package.module:Class."),
+    (["--density", "flow"], "Found flow, which was removed. Name your own class as package.module:Class"),
+    (["--density", "own:Net.Inner"], "Your own class must be package.module:Class."),
     (["--density", "gmm"], "Unknown density. Found 'gmm'. "),
     (
         ["--density-args", "{compnents: 3}"],

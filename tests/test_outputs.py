@@ -160,7 +160,7 @@ def refused(name, **more):
 def test_the_number_of_outputs_is_held_against_the_classes(place, outputs):
     assert refused("Wide", model_args={"outputs": outputs}) == (
         f"own_nets:Wide must have one output for each of the 5 classes. Found {outputs:,} outputs. "
-        "Give its last layer 5 outputs, or its signature a parameter num_classes, which is set."
+        "Give its last layer 5 outputs, or its class a parameter num_classes, which is filled in."
     )
     assert not (place / "run").exists()
 

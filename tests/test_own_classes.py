@@ -138,7 +138,7 @@ def test_the_kind_is_that_of_the_place(place):
 
 def test_a_function_says_what_it_returns_in_its_annotation(place):
     assert import_class("own_kinds:annotated", {"width": 5}, nn.Module).width == 5
-    with pytest.raises(InvalidValue, match=r"must give a Module\. Found int"):
+    with pytest.raises(InvalidValue, match=r"must return a Module\. Found int"):
         import_class("own_kinds:lies", {}, nn.Module)
 
 
@@ -169,8 +169,8 @@ def test_no_number_of_classes_is_made_up(place):
     [
         ("own_kinds:None_", {}, "own_kinds must define None_. Found no None_ there"),
         ("own_kinds:Net", {"depth": 1}, "must take the arguments it is given. Found got an unexp"),
-        ("own_kinds:Broken", {}, "must be made without an error. Found RuntimeError: no weights"),
-        ("own_kindz:Net", {}, "must be importable. Found No module named 'own_kindz'. Run fallow where"),
+        ("own_kinds:Broken", {}, "must be created without an error. Found RuntimeError: no weights"),
+        ("own_kindz:Net", {}, "must be importable. Found No module named 'own_kindz'. Run fallow in"),
         ("own_needs:Net", {}, "Found No module named 'not_there'. Install what it imports"),
         ("own_wrong:Net", {}, "must be importable. Found SyntaxError"),
     ],
@@ -220,7 +220,9 @@ def test_a_run_is_no_package(place, path):
     run = a_run(place / "runs" / "digits")
     tells = "from pathlib import Path\nPath(__file__).with_name('imported').touch()\n"
     (run / "__init__.py").write_text(tells)
-    with pytest.raises(InvalidValue, match=r"must lie outside of runs\. .*Nothing is imported from a run"):
+    with pytest.raises(
+        InvalidValue, match=r"must lie outside run folders\. .*Nothing is imported from a run"
+    ):
         import_class(path, {}, nn.Module)
     assert not (run / "imported").exists()
 
@@ -228,7 +230,7 @@ def test_a_run_is_no_package(place, path):
 def test_a_link_to_a_module_in_a_run_is_followed(place):
     run = a_run(place / "run")
     (place / "lone.py").symlink_to(run / "lone.py")
-    with pytest.raises(InvalidValue, match="must lie outside of runs"):
+    with pytest.raises(InvalidValue, match="must lie outside run folders"):
         import_class("lone:Net", {}, nn.Module)
     assert not (run / "imported").exists()
 

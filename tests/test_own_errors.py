@@ -132,13 +132,16 @@ NETS = {
     "ends in training": ("must not end the process. Found SystemExit(0)", "Raise an error there instead."),
     "ends as it is made": ("must not end the process. Found SystemExit(0)", "Raise an error there instead."),
     "closes": ("must not end the process. Found GeneratorExit()", "Raise an error there instead."),
-    "assigns first": ("must be a module that was made whole. Found cannot assign module", INIT),
+    "assigns first": ("must be a fully initialised module. Found cannot assign module", INIT),
     "frozen": ("must have weights to train. Found 2 weights, all frozen.", "set requires_grad of some."),
     "detached": ("must return outputs with a gradient. Found outputs without one.", ".data."),
-    "detached in training": ("The loss of own_wrong:Net must depend on weights that learn.", "weights free."),
-    "numpy": ("The loss of own_wrong:Net must depend on weights that learn.", "weights free."),
-    "nan": ("must return finite outputs. Found NaN.", "takes the logarithm of."),
-    "infinite": ("must return finite outputs. Found infinite ones.", "takes the logarithm of."),
+    "detached in training": (
+        "The loss of own_wrong:Net must depend on weights that learn.",
+        "weights trainable.",
+    ),
+    "numpy": ("The loss of own_wrong:Net must depend on weights that learn.", "weights trainable."),
+    "nan": ("must return finite outputs. Found NaN.", "its logarithms."),
+    "infinite": ("must return finite outputs. Found infinite ones.", "its logarithms."),
 }
 
 
@@ -155,7 +158,7 @@ def test_a_network(said, kind):
     ("name", "rule"),
     [
         ("Empty", "own_wrong:Empty must have weights to train. Found none."),
-        ("Half", f"own_wrong:Half must be a Module that was made whole. Found no training. {INIT}"),
+        ("Half", f"own_wrong:Half must be a fully initialised Module. Found no training. {INIT}"),
     ],
 )
 def test_a_network_that_is_not_whole(said, name, rule):
@@ -178,7 +181,7 @@ def test_a_module(said, kind, rule):
 def test_a_module_and_data_without_their_constructor(said):
     assert said("--data", "own_wrong:Data", "--model", "own_wrong:HalfModule").endswith(INIT)
     found = said("--data", "own_wrong:HalfData", "--model", "own_wrong:Module")
-    assert found.startswith("own_wrong:HalfData must be a LightningDataModule that was made whole.")
+    assert found.startswith("own_wrong:HalfData must be a fully initialised LightningDataModule.")
     assert found.endswith(INIT)
 
 
@@ -195,7 +198,7 @@ def test_data(said, kind, error):
     assert found.startswith(
         f"own_wrong:Data.{kind}() must end without an error. Found {error} (own_wrong.py, line "
     )
-    assert found.endswith(f"Look at its {kind}().")
+    assert found.endswith(f"Check its {kind}().")
 
 
 def test_data_that_end_the_process(said):

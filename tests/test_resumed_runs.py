@@ -19,7 +19,7 @@ from PIL import Image
 
 from fallow.cli.main import main
 from fallow.errors import DamagedData, InvalidValue, WrongState
-from fallow.options.resume_options import going_on, located, stored_options, with_own_lists
+from fallow.options.resume_options import located, resumed_options, stored_options, with_own_lists
 from fallow.options.train_options import TrainOptions
 from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.directory import RunDirectory
@@ -211,15 +211,15 @@ def test_a_run_goes_on_for_longer_and_leaves_generators_outside_as_they_were(tmp
 
 
 REFUSED = [
-    ({"seed": 1}, "--seed must be what the run was begun with: 0. Found 1."),
-    ({"policy": "threshold"}, "--policy must be what the run was begun with: soft. Found threshold."),
-    ({"fraction": 0.3}, "--fraction must be what the run was begun with: not set. Found 0.3."),
+    ({"seed": 1}, "--seed must be what the run was started with: 0. Found 1."),
+    ({"policy": "threshold"}, "--policy must be what the run was started with: soft. Found threshold."),
+    ({"fraction": 0.3}, "--fraction must be what the run was started with: not set. Found 0.3."),
     ({"batch_size": 32}, "--batch_size must be"),
     ({"data": "other.npz"}, "--data must be"),
     ({"precision": "bf16-mixed"}, "--precision must be"),
-    ({"model": "resnet", "accept": "seed"}, "Begin another run"),
+    ({"model": "resnet", "accept": "seed"}, "Start a new run"),
     ({"accept": "sed"}, "Did you mean 'seed'?"),
-    ({"out": "elsewhere"}, "A run goes on in its own folder"),
+    ({"out": "elsewhere"}, "A run is resumed in its own folder"),
 ]
 
 
@@ -227,14 +227,14 @@ REFUSED = [
 def test_what_would_change_the_training_is_refused_by_name(finished, changed, words):
     stored = stored_options(str(finished))
     with pytest.raises(InvalidValue) as refused:
-        going_on(stored, TrainOptions(**{**stored, "resume": str(finished), **changed}))
+        resumed_options(stored, TrainOptions(**{**stored, "resume": str(finished), **changed}))
     assert words in str(refused.value)
 
 
 def test_what_changes_nothing_is_free(tmp_path, finished):
     stored = stored_options(str(finished))
     free = {"workers": 2, "save_steps": 5, "on_storage_error": "stop", "logger": "csv"}
-    options = going_on(stored, TrainOptions(**{**stored, "resume": str(finished), **free}))
+    options = resumed_options(stored, TrainOptions(**{**stored, "resume": str(finished), **free}))
     assert (options.workers, options.out) == (2, str(finished))
 
 
@@ -558,7 +558,7 @@ def test_the_command_line_needs_no_other_option(monkeypatch, tmp_path, folder, c
     assert main(["train", "--resume", str(tmp_path / "nowhere")]) == 2
     assert "A run directory must exist." in capsys.readouterr().err
     assert main(["train", "--resume", str(run), "--seed", "4"]) == 2
-    assert "--seed must be what the run was begun with: 0. Found 4." in capsys.readouterr().err
+    assert "--seed must be what the run was started with: 0. Found 4." in capsys.readouterr().err
     assert main(["train", "--seed", "4"]) == 2
     assert "--data must say what to train on." in capsys.readouterr().err
 

@@ -192,7 +192,7 @@ def test_a_run_that_kept_no_defaults_goes_on(trained, tmp_path):
 def test_a_default_that_hangs_on_an_option_follows_it_when_a_run_goes_on(trained, tmp_path):
     run = Path(shutil.copytree(trained[0], tmp_path / "run"))
     changed = {"resume": str(run), "batch_size": 128, "epochs": 3, "accept": "batch_size,epochs"}
-    with pytest.raises(InvalidValue, match="--batch_size must be what the run was begun with: not set"):
+    with pytest.raises(InvalidValue, match="--batch_size must be what the run was started with: not set"):
         train(TrainOptions(**{**stored_options(str(run)), **changed, "accept": "epochs"}), Told())
     train(TrainOptions(**{**stored_options(str(run)), **changed}), Told())
     settings = json.loads((run / "summary.json").read_text())["settings"]

@@ -168,10 +168,10 @@ def test_one_line_says_what_to_add_and_it_works(place, capsys, way):
     run = "own/config.yaml" if way == "config" else "own"
     assert fails(capsys, *words) == (
         f"fallow: error: The network of {run} is a class of your own. Found no --model on the command line. "
-        "Add --model owncode:Net: nothing is imported from what a run has stored."
+        "Add --model owncode:Net: nothing is imported because a run's files say so."
     )
     wrong = fails(capsys, *words, "--model", "owncode:Other")
-    assert "--model must be what the run was begun with: owncode:Net. Found owncode:Other." in wrong
+    assert "--model must be what the run was started with: owncode:Net. Found owncode:Other." in wrong
     assert main([*words, "--model", "owncode:Net"]) == 0
     if way == "config":
         assert whole_options("new")["model_args"] == {"width": 6}
@@ -204,7 +204,7 @@ def test_callers_from_python_name_a_class_too(place):
         train(TrainOptions(**{**stored, "resume": "own"}), Told())
     with pytest.raises(InvalidValue, match=r"Add --model owncode:Net"):
         fallow.find_gaps("own")
-    with pytest.raises(InvalidValue, match=r"--model must be what the run was begun with: owncode:Net"):
+    with pytest.raises(InvalidValue, match=r"--model must be what the run was started with: owncode:Net"):
         fallow.collect("own", "pool.npz", 2, model="owncode:Other")
     assert fallow.find_gaps("own", model="owncode:Net")["gaps"] == []
     train(TrainOptions(**{**stored, "resume": "own", "model": "owncode:Net"}), Told())

@@ -184,12 +184,15 @@ WRONG = [
         {"data": "a.csv", "label": "x", "task": LANGUAGE},
         "A language model has no labels. Found --label x. Leave it out.",
     ),
-    ({"data": "a.txt", "score": "tv"}, "A language model is scored by kl or density. Found tv. Use kl, "),
+    ({"data": "a.txt", "score": "tv"}, "A language model is scored by kl or density. Found tv. Use kl "),
     (
         {"data": "a.txt", "policy": "selective-backprop"},
         "is for classifiers. Found selective-backprop. Use --",
     ),
-    ({"data": "a.txt", "high": "auto"}, "--high auto looks for wrong labels, and a language model has none."),
+    (
+        {"data": "a.txt", "high": "auto"},
+        "--high auto finds wrong labels, and a language model has no labels.",
+    ),
     ({"data": "a.txt", "token_low": 3, "token_high": 1}, "must be below --token_high. Found 3 and 1."),
     ({"data": "a.txt", "token_low": -0.1}, "--token_low must be at least 0, in nats. Found -0.1."),
     ({"data": "a.csv", "layers": ["head"]}, "--layers goes with --score density."),

@@ -433,7 +433,8 @@ class TestOwnModels:
     def test_windows_are_not_for_a_module_that_trains_itself(self, book, tmp_path):
         options = QUICK | {"model": "own_texts:Itself", "model_args": {}, "data": book}
         with pytest.raises(
-            InvalidValue, match=r"Our windows go with our own training\. Found own_texts:Itself\."
+            InvalidValue,
+            match=r"A LightningModule cannot train on fallow's windows\. Found own_texts:Itself\.",
         ):
             train(TrainOptions(**options, out=str(tmp_path / "run")), Told())
         assert not (tmp_path / "run").exists()
@@ -548,10 +549,10 @@ class TestResumed:
     @pytest.mark.parametrize(
         ("changed", "said"),
         [
-            ({"max_tokens": 20}, "--max_tokens must be what the run was begun with: 16. Found 20."),
-            ({"vocabulary": 300}, "--vocabulary must be what the run was begun with: 290. Found 300."),
-            ({"label": "second"}, "--label must be what the run was begun with: not set. Found second."),
-            ({"task": "language-model"}, "--task must be what the run was begun with: text."),
+            ({"max_tokens": 20}, "--max_tokens must be what the run was started with: 16. Found 20."),
+            ({"vocabulary": 300}, "--vocabulary must be what the run was started with: 290. Found 300."),
+            ({"label": "second"}, "--label must be what the run was started with: not set. Found second."),
+            ({"task": "language-model"}, "--task must be what the run was started with: text."),
         ],
         ids=lambda value: str(value)[:20],
     )
@@ -614,7 +615,7 @@ WRONG = [
     ({"data": "{book}", "label": "label"}, "A language model has no labels."),
     ({"data": "{table}", "label": "klass"}, "must have one column klass. Found text, label, second."),
     ({"data": "{table}", "text": "body", "label": "label"}, "texts.csv must have one column body."),
-    ({"data": "{table}", "samples": 1000}, "--samples must be at most 192, the training samples there are."),
+    ({"data": "{table}", "samples": 1000}, "--samples must be at most 192, the number of training samples."),
     ({"data": "{book}", "samples": 100000}, "--samples must be at most "),
     ({"data": "{table}", "vocabulary": 100}, "A vocabulary must have room for all bytes: 258. Found 100."),
     ({"data": "{table}", "model": "small-gpt"}, "Did you mean 'small-transformer'?"),

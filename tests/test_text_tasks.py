@@ -367,7 +367,7 @@ class TestNextToken:
         reduced = SimpleNamespace(reduce=lambda value, reduce_op: 2 * value if reduce_op == "sum" else None)
         task.trainer = SimpleNamespace(strategy=reduced)
         told = {"tokens": 2 * counts[0], "tokens_learned": 2 * counts[1], "tokens_outliers": 2 * counts[2]}
-        assert task.told_of_epoch() == told
+        assert task.epoch_tokens() == told
         task.on_train_epoch_start()
         assert task.token_counts.tolist() == [0, 0, 0]
 
@@ -392,7 +392,7 @@ class TestNextToken:
     def test_without_a_rule_nothing_is_counted(self):
         task = language_task()
         task.training_step(windows(), 0)
-        assert task.told_of_epoch() == {}
+        assert task.epoch_tokens() == {}
         assert task.token_counts.tolist() == [0, 0, 0]
 
     def test_a_rule_waits_for_its_start(self):

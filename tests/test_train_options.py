@@ -173,6 +173,6 @@ def test_an_option_that_has_left_is_read_at_its_default_only(name, tmp_path):
     path.write_text(f"data: digits\n{name}: {json.dumps(LEFT[name])}\n")
     assert config_options(str(path)) == {"data": "digits"}
     path.write_text(f"data: digits\n{name}: 7\n")
-    with pytest.raises(DamagedData, match=rf"uses --{name}, which has left fallow\. Found 7\."):
+    with pytest.raises(DamagedData, match=rf"uses --{name}, which was removed\. Found 7\."):
         config_options(str(path))
     assert name not in OPTIONS

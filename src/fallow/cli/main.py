@@ -169,12 +169,12 @@ def _train(options: TrainOptions) -> int:
         from ..training.train import train
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow train`", str(error.name)) from None
-    from ..options.own_errors import ended
+    from ..options.own_errors import exit_error
 
     try:
         return FINDING if train(options).get("diverged") else DONE
     except SystemExit as error:  # of the user's own code, which may stand anywhere
-        raise ended("The code of a training", error) from error
+        raise exit_error("The code of a training", error) from error
 
 
 def _compare(parsed: Any) -> int:

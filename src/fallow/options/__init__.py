@@ -1,1 +1,1 @@
-"""The options of ``fallow train``: what each means, its default, and whether all fit together."""
+"""The options of ``fallow train``: their meaning, their defaults, and the checks that they fit together."""

@@ -1,4 +1,4 @@
-"""Whether options fit together: what contradicts is refused before anything is read. Loads no torch."""
+"""Checks that options fit together, before anything is read. Loads no torch."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from .train_options import (
 
 
 def check(options: TrainOptions) -> ResolvedOptions:
-    """Return the options resolved; raise if they contradict each other. Nothing has been read or made yet.
+    """Return the resolved options; nothing is read.
 
     Raises:
-        InvalidType: for an option of another kind than its annotation.
-        InvalidValue: for an unknown name, or an option that its policy does not use.
+        InvalidType: if the value of an option does not have the type of its annotation.
+        InvalidValue: if a name is unknown, or options contradict each other.
     """
     check_kinds(as_given(options))
     resolved = resolve(options)
-    options = as_given(resolved)  # what is chosen contradicts nothing, and no message names it
+    # Resolved values contradict nothing, and a message must only name what the user wrote.
+    options = as_given(resolved)
     if not options.data:
-        step = "Name it, as --data digits, or go on with a run by --resume RUN."
+        step = "Name the data, as in --data digits, or resume a run with --resume RUN."
         raise invalid("--data must say what to train on.", "none", step)
     if options.accept and options.resume is None:
         raise invalid("--accept goes with --resume.", f"--accept {options.accept}", "Leave it out.")
@@ -62,15 +63,15 @@ def check(options: TrainOptions) -> ResolvedOptions:
     check_texts(options)
     check_data_options(options)
     _check_bounds(options)
-    for name, words in (("low", ("auto",)), ("high", ("auto", "none"))):
+    for name, known in (("low", ("auto",)), ("high", ("auto", "none"))):
         value = getattr(options, name)
-        if isinstance(value, str) and value not in words:
-            raise invalid(f"--{name} must be a number or {' or '.join(words)}.", value)
+        if isinstance(value, str) and value not in known:
+            raise invalid(f"--{name} must be a number or {' or '.join(known)}.", value)
     return resolved
 
 
 def _check_model(options: TrainOptions) -> None:
-    """Raise for a network of images that there is not; one of texts may be a name of Hugging Face's."""
+    """Raise if an image model is unknown; a text model may be any name on Hugging Face."""
     if error := nearly_import_path(options.model):
         raise error
     if options.task == "image" and not is_import_path(options.model) and options.model not in IMAGE_MODELS:
@@ -78,7 +79,7 @@ def _check_model(options: TrainOptions) -> None:
 
 
 def _policies(options: TrainOptions) -> Iterable[str]:
-    """Return the names of all policies; those that come with fallow are known without importing any."""
+    """Return the names of all policies; importing them takes long, so only if it is not a built-in one."""
     if options.policy in POLICIES:
         return POLICIES
     from ..policies import policy_names
@@ -90,13 +91,13 @@ _USED_WITH: dict[tuple[str, ...], str] = {TEXT_TASKS: "texts", IMAGE_TASKS: "ima
 
 
 def _check_use(options: TrainOptions) -> None:
-    """Raise for an option that the task or the policy has no use for."""
+    """Raise if an option is given that the task or the policy does not use."""
     for name, known in OPTIONS.items():
         value = getattr(options, name)
         if options.task not in known.tasks and _is_given(value):
-            what = _USED_WITH.get(known.tasks, f"--task {' or '.join(known.tasks)}")
+            users = _USED_WITH.get(known.tasks, f"--task {' or '.join(known.tasks)}")
             found = f"--{name} {value} with --task {options.task}"
-            raise invalid(f"--{name} goes with {what}.", found, "Leave it out.")
+            raise invalid(f"--{name} goes with {users}.", found, "Leave it out.")
         fits = options.policy in known.policies if known.policies else options.policy not in known.without
         if value is not None and not fits:
             policies = known.policies or [policy for policy in POLICIES if policy not in known.without]
@@ -108,12 +109,12 @@ def _check_use(options: TrainOptions) -> None:
 
 
 def _is_given(value: Any) -> bool:
-    """Return whether an option says something; 0 does."""
+    """Return whether an option differs from an empty default; 0 does."""
     return value is not None and value is not False and value not in ("", "auto", "none", {}, [])
 
 
 def _check_bounds(options: TrainOptions) -> None:
-    """Raise for numbers out of their range."""
+    """Raise if a number is out of range."""
     for name, low in (
         ("epochs", 1),
         ("batch_size", 1),
@@ -142,11 +143,11 @@ def _check_bounds(options: TrainOptions) -> None:
 
 
 _LEFT = ("class-gaussian", "nearest", "flow")
-"""Densities of earlier versions."""
+"""Densities that earlier versions had."""
 
 
 def _check_density(options: TrainOptions) -> None:
-    """Raise for options of a density that there is not, or a rule that has no use for one."""
+    """Raise if options of the density do not fit the score or the policy."""
     if options.task == "autoencoder" and options.score not in (DENSITY, "kl"):
         step = "Leave it out: samples are scored by density."
         raise invalid("An autoencoder has no labels to score by.", f"--score {options.score}", step)
@@ -154,6 +155,7 @@ def _check_density(options: TrainOptions) -> None:
         for name in ("density_args", "layers"):
             if value := getattr(options, name):
                 raise invalid(f"--{name} goes with --score density.", value, "Leave it out.")
+        # A resumed run of an earlier version may have stored a density that it did not use.
         if options.density != DENSITIES[0] and options.resume is None:
             step = "Leave it out, or name --score density."
             raise invalid("--density goes with --score density.", f"--density {options.density}", step)
@@ -162,7 +164,7 @@ def _check_density(options: TrainOptions) -> None:
         raise error
     if options.density in _LEFT:
         step = "Name your own class as package.module:Class: see examples/flow_density.py."
-        raise invalid("--density must be one that fallow has.", f"{options.density}, which has left it", step)
+        raise invalid("--density must be one that fallow has.", f"{options.density}, which was removed", step)
     if options.density not in DENSITIES and not is_import_path(options.density):
         raise unknown_name("density", options.density, DENSITIES)
     if options.policy in ("repb", "selective-backprop", "infobatch", "below-mean"):
@@ -171,7 +173,7 @@ def _check_density(options: TrainOptions) -> None:
 
 
 def _check_sides(options: TrainOptions, resolved: ResolvedOptions) -> None:
-    """Raise for options of a high side that there is not, or a low one that nothing audits."""
+    """Raise if --visits has no high bound, or --low auto nothing to audit."""
     if high_side(resolved) is None and options.visits is not None:
         step = "Set --high to a number or auto, or leave it out."
         raise invalid("--visits is for outliers, which need --high.", f"--visits {options.visits}", step)

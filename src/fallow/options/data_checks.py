@@ -1,7 +1,6 @@
-"""Which options go with which data: one that these data have no use for is refused. Loads no torch.
+"""Checks that options are used by the data. Loads no torch.
 
-A run that goes on keeps the options that it was begun with, also those that an earlier version took and did
-not use; so nothing is refused there.
+A resumed run is not checked: an earlier version may have accepted options that it did not use.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..datasets.names import KNOWN
-from ..errors import InvalidValue, invalid
+from ..errors import invalid
 from .own_classes import is_import_path
 from .resolve import ResolvedOptions, usual
 from .train_options import TrainOptions
@@ -18,10 +17,7 @@ _FOR_LABELS = ("doubt", "keep_rare", "min_kept_per_class")
 
 
 def check_data_options(options: TrainOptions) -> None:
-    """Raise for options that data of this name have no use for.
-
-    Args:
-        options: those that were given, with what is kept as if it had been.
+    """Raise if an option is given that data of this name do not use; ``options`` as :func:`as_given` returns.
 
     Raises:
         InvalidValue: naming the option.
@@ -42,7 +38,7 @@ def check_data_options(options: TrainOptions) -> None:
     if options.task in ("language-model", "autoencoder"):
         for option in _FOR_LABELS:
             if given := getattr(options, option):
-                rule = f"--{option} goes with classes, which --task {options.task} has none of."
+                rule = f"--{option} needs classes, and --task {options.task} has none."
                 raise invalid(rule, f"--{option} {given}", "Leave it out.")
     if options.task == "autoencoder" and not is_import_path(options.model) and options.model != "small-conv":
         step = "Leave it out, or name your own as package.module:Class."
@@ -50,11 +46,11 @@ def check_data_options(options: TrainOptions) -> None:
 
 
 def check_share_is_used(options: ResolvedOptions, drawn: float | None) -> None:
-    """Raise if a share to hold out was named and the data, as they were read, bring a test part of their own.
+    """Raise if a share to hold out was given, but the data come with a test part.
 
     Args:
         options: of the training.
-        drawn: the share that was held out; None if the data brought their test part.
+        drawn: the share that was held out; None if the data come with a test part.
     """
     if drawn is None and options.resume is None and not options.data.lower().endswith(".txt"):
         _refuse_share(options)
@@ -62,10 +58,6 @@ def check_share_is_used(options: ResolvedOptions, drawn: float | None) -> None:
 
 def _refuse_share(options: TrainOptions) -> None:
     if options.test_share != usual(options, "test_share"):
-        raise _own_part(options)
-
-
-def _own_part(options: TrainOptions) -> InvalidValue:
-    rule = "--test_share goes with data without a test part."
-    found = f"--test_share {options.test_share:g}, and --data {options.data} has its own"
-    return invalid(rule, found, "Leave it out.")
+        rule = "--test_share goes with data without a test part."
+        found = f"--test_share {options.test_share:g}, and --data {options.data} has its own"
+        raise invalid(rule, found, "Leave it out.")

@@ -1,4 +1,4 @@
-"""From options to the objects of the library: policy, score, schedule, the user's own classes."""
+"""Make the objects that the options name: policy, score, density, step rule, schedule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .own_classes import import_class, is_import_path
 from .resolve import ResolvedOptions, high_side
 from .train_options import DENSITY
 
-if TYPE_CHECKING:  # they load torch, which the plan of a comparison does without
+if TYPE_CHECKING:  # these load torch, and a comparison is planned without it
     from ..densities import Density
     from ..scores import Score
     from ..step_rules import StepRule
@@ -33,7 +33,7 @@ def make_policy(options: ResolvedOptions) -> Policy:
 
 
 def make_score(options: ResolvedOptions) -> Score:
-    """Return the score that is recorded."""
+    """Return the score that the options name."""
     from ..scores import RelativeToBatch, score_by_name, score_names
 
     if options.by_density:
@@ -67,8 +67,8 @@ def make_density(options: ResolvedOptions) -> Density:
     for name in arguments:
         if name not in taken:
             raise unknown_name("argument in --density_args", name, taken)
-    found: Density = kind(**arguments)
-    return found
+    density: Density = kind(**arguments)
+    return density
 
 
 def make_step_rule(options: ResolvedOptions) -> StepRule | None:
@@ -84,7 +84,7 @@ def make_step_rule(options: ResolvedOptions) -> StepRule | None:
 
 
 def make_schedule(options: ResolvedOptions) -> Schedule:
-    """Return when samples are left out and come back."""
+    """Return the schedule that the options describe."""
     return Schedule(
         epochs=options.epochs,
         warmup=options.warmup,

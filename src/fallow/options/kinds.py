@@ -1,4 +1,4 @@
-"""Whether options are of the kinds that their annotations name. Loads no torch."""
+"""Checks that options have the types of their annotations. Loads no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ..errors import invalid_type
 
-_WORDS = {
+_NOUNS = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -20,59 +20,60 @@ _WORDS = {
 
 
 def check_kinds(options: Any) -> None:
-    """Raise where an option of a dataclass is not of the kind that its annotation names.
+    """Raise if a field of a dataclass does not have the type of its annotation.
 
-    A whole number is a number too; true and false are neither. The keys of a mapping, at any depth, are text:
-    options are kept as JSON, which would make text of them.
+    A whole number is a number too; true and false are neither. The keys of a mapping must be text at any
+    depth: options are stored as JSON, which would turn them into text.
 
     Raises:
-        InvalidType: naming the option, its value and the kind that is wanted.
+        InvalidType: naming the option, its value and the required type.
     """
     hints = get_type_hints(type(options))
     for field in fields(options):
-        value, kind = getattr(options, field.name), hints[field.name]
+        value = getattr(options, field.name)
+        kind = hints[field.name]
         if not _is(value, kind):
-            raise invalid_type(f"`{field.name}` must be {_told(kind)}.", repr(value))
-        if (key := _other_key(value)) is not None:
-            step = f"Write it as '{key}', and turn it back where it is used."
+            raise invalid_type(f"`{field.name}` must be {_described(kind)}.", repr(value))
+        if (key := _wrong_key(value)) is not None:
+            step = f"Write it as '{key}', and convert it where it is used."
             raise invalid_type(f"The keys in `{field.name}` must be text.", repr(key), step)
 
 
-def _other_key(value: Any) -> Any:
-    """Return the first key of a mapping, at any depth, that is no text; or None."""
+def _wrong_key(value: Any) -> Any:
+    """Return the first key of a mapping, at any depth, that is not text; or None."""
+    parts: Any = ()
     if isinstance(value, dict):
-        for key, part in value.items():
+        parts = value.values()
+        for key in value:
             if not isinstance(key, str):
                 return key
-            if (found := _other_key(part)) is not None:
-                return found
     elif isinstance(value, list | tuple):
-        return next((found for part in value if (found := _other_key(part)) is not None), None)
-    return None
+        parts = value
+    return next((key for part in parts if (key := _wrong_key(part)) is not None), None)
 
 
 def _is(value: Any, kind: Any) -> bool:
     if isinstance(kind, UnionType):
-        return any(_is(value, one) for one in get_args(kind))
+        return any(_is(value, part) for part in get_args(kind))
     if kind is Any:
         return True
     origin, parts = get_origin(kind) or kind, get_args(kind)
-    if origin in (int, float):
+    if origin in (int, float):  # bool is a subclass of int
         return isinstance(value, int if origin is int else int | float) and not isinstance(value, bool)
     if not isinstance(value, origin):
         return False
     return not parts or all(_is(part, parts[0]) for part in value)
 
 
-def _told(kind: Any) -> str:
-    """Return a kind in words.
+def _described(kind: Any) -> str:
+    """Return a type in words.
 
-    >>> _told(list[int]), _told(float | str | None)
+    >>> _described(list[int]), _described(float | str | None)
     ('a list of whole numbers', 'a number, a text or None')
     """
     if isinstance(kind, UnionType):
-        words = [_told(one) for one in get_args(kind)]
-        return f"{', '.join(words[:-1])} or {words[-1]}"
+        nouns = [_described(part) for part in get_args(kind)]
+        return f"{', '.join(nouns[:-1])} or {nouns[-1]}"
     origin, parts = get_origin(kind) or kind, get_args(kind)
-    of = f" of {_WORDS[parts[0]].removeprefix('a ')}s" if origin is list and parts else ""
-    return f"{_WORDS[origin]}{of}"
+    of = f" of {_NOUNS[parts[0]].removeprefix('a ')}s" if origin is list and parts else ""
+    return f"{_NOUNS[origin]}{of}"

@@ -1,7 +1,7 @@
-"""What a run has stored and the user has to name again: whatever could load code or write elsewhere.
+"""Stored options that the user has to name again, because they could load code or write elsewhere.
 
-A run may come from anybody. So nothing is imported because its stored options say so: a class of one's own is
-taken from the words of this session, if they are those that the run was begun with. Loads no torch.
+A run may come from anybody, so nothing is imported because its stored options say so: a class is imported
+only if the user names it in this session, and it is the one that the run was started with. Loads no torch.
 """
 
 from __future__ import annotations
@@ -25,95 +25,95 @@ PLAIN_TRAINER = {
     "min_epochs", "min_steps", "num_sanity_val_steps", "overfit_batches", "reload_dataloaders_every_n_epochs",
     "sync_batchnorm", "val_check_interval",
 }  # fmt: skip
-"""Arguments of Lightning's Trainer that neither load code nor write: a run may store them, if plain."""
+"""Arguments of Lightning's Trainer that, as plain values, neither load code nor write files."""
 PROCESSES_A_CORE = 4
-"""A run that was trained with more processes than so many a core starts them only if they are named again."""
-_UNSAID = {"data": "", "model": "auto", "density": "gaussian-mixture"}
+"""Most processes per core that a run starts without ``--devices`` being named again."""
+_DEFAULTS = {"data": "", "model": "auto", "density": "gaussian-mixture"}
 _NOUNS = {"data": "data", "model": "network", "density": "density"}
 _LONGEST = 120
 
 
 def usable(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a run that may be taken from it; the others have to be named again."""
-    found = {name: value for name, value in stored.items() if name not in ONCE}
+    """Return the stored options that can be taken over; the others have to be named again."""
+    options = {name: value for name, value in stored.items() if name not in ONCE}
     for name in _own(stored):
-        found.pop(name)
+        options.pop(name)
     if _has_loading_arguments(stored):
-        found.pop("model_args")
+        options.pop("model_args")
     if _crowds(stored):
-        found.pop("devices")
+        options.pop("devices")
     if _number(stored.get("workers")) > _room():
-        found["workers"] = _room()  # however many there are, they change nothing in what is trained
+        options["workers"] = _room()  # the number of workers does not change the training
     if _risky(stored):
-        found["trainer"] = {key: value for key, value in _trainer(stored).items() if _is_plain(key, value)}
-    return found
+        options["trainer"] = {key: value for key, value in _trainer(stored).items() if _is_plain(key, value)}
+    return options
 
 
 def check_named(stored: Mapping[str, Any], given: TrainOptions, where: str, *, trains: bool = True) -> None:
-    """Raise if the user has not named again what is not taken from a run.
+    """Raise if the user has not named the options again that are not taken from a run.
 
     Args:
         stored: all options of the run.
-        given: those of this session: the user's own words, and what :func:`usable` gives.
+        given: those of this session: the user's, and what :func:`usable` returns.
         where: what the options were stored in, for the error.
         trains: whether a Trainer is made.
 
     Raises:
-        InvalidValue: saying what to add, or that the run was begun with another class.
+        InvalidValue: if an option is missing, or names another class than the run was started with.
     """
-    lacking: list[tuple[str, str]] = []
+    missing: list[tuple[str, str]] = []
     own = _own(stored)
     for name in own:
-        found = getattr(given, name)
-        if found == _UNSAID[name]:
-            lacking.append((name, shown(stored[name])))
-        elif found != stored[name] and name not in given.accepted:
-            raise other_name(name, stored[name], found)
-    said = [_classes(own, where)] if lacking else []
+        value = getattr(given, name)
+        if value == _DEFAULTS[name]:
+            missing.append((name, shown(stored[name])))
+        elif value != stored[name] and name not in given.accepted:
+            raise other_name(name, stored[name], value)
+    rules = [_classes(own, where)] if missing else []
     if _has_loading_arguments(stored) and not given.model_args:
-        lacking.append(("model_args", _word(stored["model_args"])))
-        said.append(f"The model of {where} is loaded with arguments, which may run code of its repository.")
+        missing.append(("model_args", _quoted(stored["model_args"])))
+        rules.append(f"The model of {where} is loaded with arguments, which may run code of its repository.")
     if trains and _crowds(stored) and given.devices == "auto":
         rule = f"{where} was trained by more processes than this machine has room for."
         devices = shown(stored["devices"])
         raise invalid(rule, f"devices {devices}", f"Add --devices {devices} if that is what you want.")
     risky = _risky(stored) if trains and "trainer" not in given.accepted else []
-    said_again = _trainer({"trainer": given.trainer})
-    if any(said_again.get(key) != _trainer(stored)[key] for key in risky):
-        lacking.append(("trainer", _word(stored["trainer"])))
+    given_trainer = _trainer({"trainer": given.trainer})
+    if any(given_trainer.get(key) != _trainer(stored)[key] for key in risky):
+        missing.append(("trainer", _quoted(stored["trainer"])))
         keys = ", ".join(map(shown, risky[:5]))
-        said.append(f"The Trainer of {where} has arguments that may load code or write elsewhere: {keys}.")
-    if lacking:
-        found = " and ".join(f"no --{name}" for name, _ in lacking)
-        words = " ".join(f"--{name} {word}" for name, word in lacking)
-        step = f"Add {words}: nothing is imported from what a run has stored."
-        raise invalid(" ".join(said), f"{found} on the command line", step)
+        rules.append(f"The Trainer of {where} has arguments that may load code or write elsewhere: {keys}.")
+    if missing:
+        found = " and ".join(f"no --{name}" for name, _ in missing)
+        arguments = " ".join(f"--{name} {value}" for name, value in missing)
+        step = f"Add {arguments}: nothing is imported because a run's files say so."
+        raise invalid(" ".join(rules), f"{found} on the command line", step)
 
 
-def words_again(stored: Mapping[str, Any]) -> str:
-    """Return what to add to ``--resume RUN``, with a space before it; nothing if a run needs no other word.
+def repeated_options(stored: Mapping[str, Any]) -> str:
+    """Return the arguments that ``--resume RUN`` needs, each after a space; empty if it needs none.
 
-    >>> words_again({"data": "digits", "model": "own:Net", "trainer": {"max_time": "00:01:00:00"}})
+    >>> repeated_options({"data": "digits", "model": "own:Net", "trainer": {"max_time": "00:01:00:00"}})
     ' --model own:Net'
     """
-    words = [(name, shown(stored[name])) for name in _own(stored)]
+    arguments = [(name, shown(stored[name])) for name in _own(stored)]
     if _has_loading_arguments(stored):
-        words.append(("model_args", _word(stored["model_args"])))
+        arguments.append(("model_args", _quoted(stored["model_args"])))
     if _risky(stored):
-        words.append(("trainer", _word(stored["trainer"])))
+        arguments.append(("trainer", _quoted(stored["trainer"])))
     if _crowds(stored):
-        words.append(("devices", shown(stored["devices"])))
-    return "".join(f" --{name} {word}" for name, word in words)
+        arguments.append(("devices", shown(stored["devices"])))
+    return "".join(f" --{name} {value}" for name, value in arguments)
 
 
-def other_name(name: str, stored: Any, found: Any) -> InvalidValue:
-    """Return the error for a class, or a network, that is not the one a run was begun with."""
-    rule = f"--{name} must be what the run was begun with: {shown(stored)}."
-    return invalid(rule, shown(found), "Begin another run.")
+def other_name(name: str, stored: Any, given: Any) -> InvalidValue:
+    """Return the error for another class or model than the run was started with."""
+    rule = f"--{name} must be what the run was started with: {shown(stored)}."
+    return invalid(rule, shown(given), "Start a new run.")
 
 
 def shown(value: Any) -> str:
-    r"""Return a value that somebody else may have written as a line that harms no terminal, shortened.
+    r"""Return an untrusted value as one line, shortened, with control characters and non-ASCII escaped.
 
     >>> shown("own:Net"), shown("a" * 200)[-5:]
     ('own:Net', 'aa...')
@@ -125,20 +125,19 @@ def shown(value: Any) -> str:
 
 
 def _own(stored: Mapping[str, Any]) -> list[str]:
-    """Return which of data, network and density are classes of the user's own."""
-    return [name for name in _UNSAID if is_import_path(str(stored.get(name, "")))]
+    return [name for name in _DEFAULTS if is_import_path(str(stored.get(name, "")))]
 
 
 def _classes(own: list[str], where: str) -> str:
     nouns = [_NOUNS[name] for name in own]
     if len(own) > 1:
-        said = f"{', '.join(nouns[:-1])} and {nouns[-1]}"
-        return f"{said[0].upper()}{said[1:]} of {where} are classes of your own."
+        listed = f"{', '.join(nouns[:-1])} and {nouns[-1]}".capitalize()
+        return f"{listed} of {where} are classes of your own."
     return f"The {'data set' if own == ['data'] else nouns[0]} of {where} is a class of your own."
 
 
 def _has_loading_arguments(stored: Mapping[str, Any]) -> bool:
-    """Return whether a model of Hugging Face is loaded with arguments; they can do anything."""
+    """Return whether a Hugging Face model is loaded with arguments; ``trust_remote_code`` runs any code."""
     model = str(stored.get("model", "auto"))
     return model not in OUR_MODELS and not is_import_path(model) and bool(stored.get("model_args"))
 
@@ -153,16 +152,16 @@ def _room() -> int:
 
 
 def _number(value: Any) -> float:
-    """Return an option that counts something, as a number; -1 if it is no count."""
+    """Return a count as a number; -1 if it is not a count."""
     text = str(value)
     if not text.isdecimal():
         return -1
-    return int(text) if len(text) < 10 else math.inf
+    return int(text) if len(text) < 10 else math.inf  # Python refuses to parse thousands of digits
 
 
 def _trainer(stored: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = stored.get("trainer")
-    return found if isinstance(found, Mapping) else {}
+    trainer = stored.get("trainer")
+    return trainer if isinstance(trainer, Mapping) else {}
 
 
 def _risky(stored: Mapping[str, Any]) -> list[str]:
@@ -173,10 +172,10 @@ def _is_plain(key: Any, value: Any) -> bool:
     return key in PLAIN_TRAINER and (value is None or isinstance(value, bool | int | float | str))
 
 
-def _word(value: Any) -> str:
-    """Return a mapping as a word of the command line, or where to find it."""
+def _quoted(value: Any) -> str:
+    """Return a mapping quoted for the command line, or a hint if it is too long."""
     try:
         text = shlex.quote(json.dumps(value))
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError):  # stored options may hold anything, at any depth
         text = ""
-    return text if 0 < len(text) <= 2 * _LONGEST else "with what config.yaml has for it"
+    return text if 0 < len(text) <= 2 * _LONGEST else "with its value in config.yaml"

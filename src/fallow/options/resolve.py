@@ -1,9 +1,9 @@
-"""What options become if they are not given. Loads no torch.
+"""Resolve the options that are not given. Loads no torch.
 
 There are two steps. :func:`resolve` chooses what follows from the options alone, once, where they enter: from
-the command line or Python, as an arm of a comparison, or with a run that is resumed. :func:`resolve_on_data`
-chooses the rest once the data have been read. After both an option is None only if that means something: see
-``none`` in :class:`~fallow.options.train_options.Option`.
+the command line or Python, in an arm of a comparison, or with a resumed run. :func:`resolve_on_data` chooses
+the rest after the data are read. Then an option is None only if that has a meaning: see ``none`` in
+:class:`~fallow.options.train_options.Option`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .train_options import ANEW, AS_GIVEN, NOTED, OPTIONS, TEXT_MODELS, TEXT_TAS
 _DEFAULTS = vars(TrainOptions())
 _KEPT_AS_GIVEN = named(default=AS_GIVEN)
 _TOKENS = {"text": (256, 16_000), "language-model": (128, 1024)}
-"""How many tokens a text, or a window, has at most, and how many different ones there are."""
+"""Most tokens of a text or window, and the size of the vocabulary, by task."""
 _MANY = 10_000
-"""So many images are trained in large batches."""
+"""Least number of images that are trained in large batches."""
 
 
 @dataclass
 class ResolvedOptions(TrainOptions):
-    """Options with everything chosen that follows from the options alone; :func:`resolve` makes them.
+    """Options after :func:`resolve`.
 
-    Whoever replaces an option of theirs replaces that one alone: what was chosen by it stays. To choose anew,
-    resolve what :func:`as_given` returns.
+    Replacing one leaves the options that were chosen by it as they are. To choose these again, resolve the
+    result of :func:`as_given`.
 
     Args:
-        chosen: the options that were not given and that a run does not keep as if they had been.
+        chosen: the options that were not given, except those that a run keeps as if they were.
     """
 
     epochs: int = 0
@@ -45,23 +45,23 @@ class ResolvedOptions(TrainOptions):
 
     @property
     def noted(self) -> list[str]:
-        """The options that were not given and whose values a run keeps, sorted."""
+        """The names of options that were not given but whose values a run keeps, sorted."""
         return sorted(name for name in self.chosen if OPTIONS[name].default != ANEW)
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What options depend on that only the data, and the network for them, can tell.
+    """Facts about the data and the network that defaults depend on.
 
     Args:
-        samples: how many there are to train on, before any are added.
-        classes: how many of them occur among the labels; None without labels.
-        name: of the data set, of images.
-        side: of images that were all made squares of one size; else None.
+        samples: the number of training samples, before any are added.
+        classes: the number of classes that occur among the labels; None without labels.
+        name: the name of the image data set.
+        side: the side of images that were scaled to squares of one size; else None.
         pretrained: whether the network comes from Hugging Face.
-        longest: how many tokens it takes at most; None if it sets no limit.
-        trains_itself: whether the network is a LightningModule of the user's own.
-        batch_size: of the user's own data module; None for data that fallow reads.
+        longest: the most tokens that the network takes; None for no limit.
+        trains_itself: whether the network is the user's own LightningModule.
+        batch_size: the batch size of the user's own data module; None for data that fallow reads.
     """
 
     samples: int
@@ -75,7 +75,7 @@ class DataFacts:
 
 
 def resolve(options: TrainOptions) -> ResolvedOptions:
-    """Return the options with everything chosen that follows from them alone; itself if that is done."""
+    """Return the options with the choices that follow from them alone; resolved ones stay as they are."""
     if isinstance(options, ResolvedOptions):
         return options
     resolved = ResolvedOptions(**{field.name: getattr(options, field.name) for field in fields(TrainOptions)})
@@ -83,7 +83,7 @@ def resolve(options: TrainOptions) -> ResolvedOptions:
 
 
 def resolve_on_data(options: ResolvedOptions, facts: DataFacts) -> ResolvedOptions:
-    """Return the options with everything chosen that depends on the data too."""
+    """Return the options with the choices that depend on the data too."""
     resolved = replace(options)
     return _choose(resolved, _BY_DATA, lambda choice: choice(resolved, facts))
 
@@ -91,7 +91,7 @@ def resolve_on_data(options: ResolvedOptions, facts: DataFacts) -> ResolvedOptio
 def _choose(
     resolved: ResolvedOptions, choices: Mapping[str, Callable[..., Any]], value_of: Callable[[Any], Any]
 ) -> ResolvedOptions:
-    """Choose in turn each option that is open; one may depend on those before it."""
+    """Choose each open option in turn; a choice may depend on those before it."""
     for name, choice in choices.items():
         if is_open(resolved, name) and (value := value_of(choice)) is not None:
             setattr(resolved, name, value)
@@ -100,13 +100,13 @@ def _choose(
 
 
 def is_open(options: TrainOptions, name: str) -> bool:
-    """Return whether an option says nothing: it is None, or auto by default."""
+    """Return whether an option is still to be chosen: it is None, or ``auto`` as its field's default."""
     value = getattr(options, name)
     return value is None or (value == "auto" and OPTIONS[name].default in (AS_GIVEN, NOTED))
 
 
 def as_given(options: TrainOptions) -> TrainOptions:
-    """Return options as they were given, but for what a run keeps as if it had been; see ``AS_GIVEN``."""
+    """Return the options as given; choices that a run keeps as if given (``AS_GIVEN``) stay."""
     if not isinstance(options, ResolvedOptions):
         return options
     values = {field.name: getattr(options, field.name) for field in fields(TrainOptions)}
@@ -114,22 +114,21 @@ def as_given(options: TrainOptions) -> TrainOptions:
 
 
 def usual(options: TrainOptions, name: str) -> Any:
-    """Return what an option is if it is not given and the data have no say in it."""
+    """Return the default of an option that does not depend on the data."""
     return _BY_OPTIONS[name](options) if name in _BY_OPTIONS else _DEFAULTS[name]
 
 
 def is_table(name: str) -> bool:
-    """Return whether texts of this name come from a table, whose columns can be named."""
+    """Return whether texts of this name come from a table with named columns."""
     return not name.lower().endswith(".txt")
 
 
 def high_side(options: ResolvedOptions) -> float | str | None:
-    """Return the bound above which samples are outliers; None for no such side."""
+    """Return the bound above which samples are outliers; None for no bound."""
     return None if options.high == "none" else options.high
 
 
 def _task(options: TrainOptions) -> str:
-    """Return what data are for."""
     name = options.data
     if name.lower().endswith(".txt"):
         return "language-model"
@@ -147,12 +146,12 @@ def _holds_tables(name: str) -> bool:
     """Return whether a folder has a table named train."""
     try:
         return any(Path(name, f"train{suffix}").is_file() for suffix in names.TABLES)
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # a name that is too long, or holds a null character
         return False
 
 
 def _policy(options: TrainOptions) -> str:
-    """Return which samples are left out: what did best in benchmarks/RESULTS.md."""
+    # The choice that did best in benchmarks/RESULTS.md.
     of_draws = (name for name, known in OPTIONS.items() if known.policies == ("soft",))
     drawn = any(getattr(options, name) is not None for name in of_draws)
     of_tokens = options.task == "language-model" and options.score == "kl"
@@ -174,7 +173,7 @@ def _test_share(options: TrainOptions) -> float:
 
 
 def _column(name: str, *tasks: str) -> Callable[[TrainOptions], str | None]:
-    """Return what chooses the column of a table: the one of this name."""
+    """Return the choice of a column: the one called ``name`` if a table is read for one of the tasks."""
 
     def choice(options: TrainOptions) -> str | None:
         read = options.task in tasks and is_table(options.data) and not is_import_path(options.data)
@@ -184,12 +183,12 @@ def _column(name: str, *tasks: str) -> Callable[[TrainOptions], str | None]:
 
 
 def _with_policies(name: str, choice: Callable[[TrainOptions], Any]) -> Callable[[TrainOptions], Any]:
-    """Return a choice that leaves an option open unless the policy is one that uses it."""
+    """Return a choice that leaves an option open unless the policy uses it."""
     return lambda options: choice(options) if options.policy in OPTIONS[name].policies else None
 
 
 def _high(options: TrainOptions) -> str:
-    # Without labels nothing tells a wrong one from a rare one.
+    # A language model has no labels, so nothing tells a wrong sample from a rare one.
     return "auto" if options.policy == "soft" and options.task != "language-model" else "none"
 
 
@@ -199,7 +198,7 @@ def _visits(options: TrainOptions) -> int:
 
 def _fraction(options: TrainOptions) -> float | None:
     if options.policy not in ("soft", "fraction", "random", "ucb"):
-        return None  # what the rule's paper uses
+        return None  # the policy then uses the share of its paper
     return 0.25 if options.task == "language-model" else 0.5
 
 
@@ -230,7 +229,7 @@ _BY_OPTIONS: Mapping[str, Callable[[TrainOptions], Any]] = {
     "readmit_every": lambda options: 5 if options.policy == "threshold" else 0,
     "full_tail": _full_tail,
 }
-"""How each option is chosen that follows from the others, in this order."""
+"""Choices that follow from the other options, in this order."""
 
 
 def _batch_size(options: TrainOptions, facts: DataFacts) -> int:
@@ -249,6 +248,7 @@ def _learning_rate(options: TrainOptions, facts: DataFacts) -> float | None:
         return None
     if facts.pretrained:
         return 5e-5
+    # The rate grows with the batch for SGD (Goyal et al., 2017); the other tasks use AdamW.
     usual = {"autoencoder": 2e-3, "text": 2e-3, "language-model": 6e-3}
     return usual.get(options.task, 0.3 * options.batch_size / 256)
 
@@ -291,4 +291,4 @@ _BY_DATA: Mapping[str, Callable[[TrainOptions, DataFacts], Any]] = {
     "min_kept": lambda options, facts: options.batch_size,
     "min_kept_per_class": _min_kept_per_class,
 }
-"""How each option is chosen that depends on the data, in this order."""
+"""Choices that depend on the data, in this order."""

@@ -1,4 +1,4 @@
-"""The options that a run was begun with, and what may differ from them when it goes on. Loads no torch."""
+"""The options that a run stores, and the ones that may differ when it is resumed. Loads no torch."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from .train_options import ANEW, FIXED, FREE, LEFT, ON_DATA, ONCE, OPTIONS, Trai
 
 Options = TypeVar("Options", bound=TrainOptions)
 ADDED = "added"
-"""Accepts samples after those that a run was begun with; ``--add`` does."""
+"""Name that accepts samples after those that the run was started with; ``--add`` implies it."""
 _MORE = {"data", "policy", "schedule", "seed", "history", ADDED}
-"""What else may be accepted: differences that no option names."""
+"""Other names that may be accepted: they stand for differences beside the options."""
 
 
 def stored_options(path: str) -> dict[str, Any]:
-    """Return the options of the run in a folder that may be taken from it; see :func:`usable`.
+    """Return the options of the run in a folder that may be taken over; see :func:`usable`.
 
     Raises:
-        InvalidValue: where there is no run.
-        DamagedData: where they cannot be read.
+        InvalidValue: if there is no run.
+        DamagedData: if they cannot be read.
     """
     return usable(whole_options(path))
 
 
 def whole_options(path: str) -> dict[str, Any]:
-    """Return all options of the run in a folder: those of its newest sound state, or of ``config.yaml``.
+    """Return all options of the run in a folder, from its newest intact state or from ``config.yaml``.
 
-    They may name anything: a class among them is imported only once the user has named it again.
+    They may name anything: a class among them must not be imported unless the user names it again.
 
     Raises:
-        InvalidValue: where there is no run.
-        DamagedData: where neither can be read.
+        InvalidValue: if there is no run.
+        DamagedData: if neither can be read.
     """
     run = RunDirectory(path)
     run.check()
@@ -52,79 +52,81 @@ def whole_options(path: str) -> dict[str, Any]:
 
 
 def config_options(path: str) -> dict[str, Any]:
-    """Return the options in a ``config.yaml`` that lies in a run, but for what says where that is.
+    """Return the options in the ``config.yaml`` of a run, except its folder.
 
     Raises:
-        DamagedData: where it cannot be read, or holds something else.
+        DamagedData: if it cannot be read, or holds something else.
     """
-    found = _without_left(_read_config(Path(path)), path)
+    stored = _without_removed(_read_config(Path(path)), path)
     known = {field.name for field in fields(TrainOptions)}
-    if not isinstance(found, Mapping) or set(found) - known:
-        what = sorted(map(str, set(found) - known))[0] if isinstance(found, Mapping) else type(found).__name__
-        raise damaged(f"{path} must hold options of fallow train.", shown(what), "Write a file of your own.")
-    return {name: value for name, value in found.items() if name not in {*ONCE, "out"}}
+    if not isinstance(stored, Mapping) or set(stored) - known:
+        found = type(stored).__name__
+        if isinstance(stored, Mapping):
+            found = sorted(map(str, set(stored) - known))[0]
+        raise damaged(f"{path} must hold options of fallow train.", shown(found), "Write your own file.")
+    return {name: value for name, value in stored.items() if name not in {*ONCE, "out"}}
 
 
 def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
-    """Return the options in a sound state, or in ``config.yaml`` where the run has none yet."""
+    """Return the options in an intact state, or in ``config.yaml`` if the run has no state yet."""
     known = {field.name for field in fields(TrainOptions)}
     state = search.found
-    found = _read_config(run.config_path) if state is None else given_of(state.about)
-    found = _without_left(found, str(run.path))
-    if not isinstance(found, Mapping) or not found.get("data"):
-        step = "Begin the run anew, in another folder."
-        raise damaged(f"{run.path} must hold the options of a run.", type(found).__name__, step)
-    newer = sorted(set(found) - known)
+    stored = _read_config(run.config_path) if state is None else given_in(state.about)
+    stored = _without_removed(stored, str(run.path))
+    if not isinstance(stored, Mapping) or not stored.get("data"):
+        step = "Start the run again, in another folder."
+        raise damaged(f"{run.path} must hold the options of a run.", type(stored).__name__, step)
+    newer = sorted(set(stored) - known)
     if newer:
         raise damaged(f"{run.path} was written by another version of fallow.", newer[0], "Use that version.")
-    # As a run keeps its paths now; one of before kept .. in them.
-    paths = {name: located(found[name]) for name in ("data", "model") if ".." in str(found.get(name))}
-    return {**found, **paths, "add": _resolved(run, str(found.get("add") or ""))}
+    # Older runs stored paths that contain `..`.
+    paths = {name: located(stored[name]) for name in ("data", "model") if ".." in str(stored.get(name))}
+    return {**stored, **paths, "add": _resolved(run, str(stored.get("add") or ""))}
 
 
-def _without_left(found: Any, where: str) -> Any:
-    """Return stored options without those that have left fallow.
+def _without_removed(stored: Any, where: str) -> Any:
+    """Return stored options without those that fallow no longer has.
 
     Raises:
-        DamagedData: if one of them has another value than its default.
+        DamagedData: if one of them differs from its default.
     """
-    if not isinstance(found, Mapping):
-        return found
+    if not isinstance(stored, Mapping):
+        return stored
     for name, default in LEFT.items():
-        if name in found and found[name] != default:
+        if name in stored and stored[name] != default:
             step = "Use the version that wrote it."
-            raise damaged(f"{where} uses --{name}, which has left fallow.", shown(found[name]), step)
-    return {name: value for name, value in found.items() if name not in LEFT}
+            raise damaged(f"{where} uses --{name}, which was removed.", shown(stored[name]), step)
+    return {name: value for name, value in stored.items() if name not in LEFT}
 
 
-def given_of(about: About) -> dict[str, Any]:
-    """Return the options in a manifest without those that the run's ``defaults`` name.
+def given_in(about: About) -> dict[str, Any]:
+    """Return the options in a manifest without those that its ``defaults`` name.
 
-    A default may hang on the other options, as the learning rate on the batch size, so that it is found
-    anew; a run of before has no such list, and in its options no default.
+    A default may depend on other options, as the learning rate does on the batch size, so it is chosen again.
+    An older run has no ``defaults``, and stores no default among its options.
     """
-    # The data of an older run may be a file by now, whose name does not tell which augmentation they had.
+    # Removed data sets are read from files today, whose names do not tell how they were augmented.
     kept = {"augment"} if about.options.get("data") in REMOVED else set[str]()
     chosen = (ON_DATA & set(about.defaults)) - kept
     return {name: value for name, value in about.options.items() if name not in chosen}
 
 
 def _resolved(run: RunDirectory, add: str) -> str:
-    """Return lists with the place of those that lie in the run, which are stored by their name alone."""
-    own = _from_root(run.path)
+    """Return the lists of ``--add`` with full paths for those in the run, which are stored by name alone."""
+    own = _absolute(run.path)
     return ",".join(str(own / name) if run.is_list(name) else name for name in lists(add))
 
 
 def with_own_lists(run: RunDirectory, options: Options) -> Options:
-    """Copy the lists of ``--add`` into the run, which then needs no other; return options that name these.
+    """Copy the lists of ``--add`` into the run and return options that name the copies.
 
     Raises:
-        OSError: where one cannot be read or written.
+        OSError: if one cannot be read or written.
     """
     names = []
     for name in lists(options.add):
         path = Path(name)
-        if path.parent != _from_root(run.path) or not run.is_list(path.name):
+        if path.parent != _absolute(run.path) or not run.is_list(path.name):
             data, path = read_regular(path, limit=MOST_BYTES), run.next_csv("added")
             run.put(path, data)
         names.append(path.name)
@@ -132,7 +134,7 @@ def with_own_lists(run: RunDirectory, options: Options) -> Options:
 
 
 def _read_config(path: Path) -> Any:
-    step = "Put back a copy of it, or begin the run anew in another folder."
+    step = "Restore a copy of it, or start the run again in another folder."
     try:
         data = read_regular(path, path.parent, plain_yaml.LARGEST)
     except OSError as error:
@@ -141,36 +143,37 @@ def _read_config(path: Path) -> Any:
 
 
 def located(data: str) -> str:
-    """Return the data's path from the root, where it is one: a run goes on from any folder."""
-    start, place = ("hf:", data[3:]) if data.startswith("hf:") else ("", data)
-    known = data in KNOWN or not place or not Path(place).exists()
-    return data if known else start + str(_from_root(Path(place)))
+    """Return data that name a path with the absolute path: a run may be resumed from any folder."""
+    path = data.removeprefix("hf:")
+    if data in KNOWN or not path or not Path(path).exists():
+        return data
+    return data.removesuffix(path) + str(_absolute(Path(path)))
 
 
-def _from_root(path: Path) -> Path:
-    """Return a path from the root without ``..``; symbolic links stay."""
+def _absolute(path: Path) -> Path:
+    """Return the absolute path without ``..``; symbolic links stay."""
     whole = path.absolute()
     short = Path(os.path.normpath(whole))
-    # Behind a symbolic link .. leads elsewhere.
+    # After a symbolic link `..` is the parent of its target, so that normpath may be wrong.
     return short if short.exists() and short.samefile(whole) else whole
 
 
 def plain(options: TrainOptions) -> dict[str, Any]:
-    """Return what a run keeps of options: what is set, neither chosen anew nor of one session only."""
+    """Return the options that a run stores: those set, except for one session or to be chosen again."""
     anew = options.chosen & named(default=ANEW) if isinstance(options, ResolvedOptions) else frozenset()
     left_out = {*ONCE, *anew, "chosen"}
     return {n: value for n, value in asdict(options).items() if value is not None and n not in left_out}
 
 
-def going_on(stored: Mapping[str, Any], given: Options) -> Options:
-    """Return the options to go on with: those given, where they are accepted.
+def resumed_options(stored: Mapping[str, Any], given: Options) -> Options:
+    """Return the options of a resumed run: those given, if their changes are accepted.
 
     Args:
-        stored: what the run was begun with.
-        given: the same, but for what was changed.
+        stored: the options that the run was started with.
+        given: the stored options with the changes of this session.
 
     Raises:
-        InvalidValue: for the first option that changes the training and is not named in ``accept``.
+        InvalidValue: if an option changes the training and is not named in ``accept``.
     """
     given = _with_more(stored, given)
     known = {field.name for field in fields(TrainOptions)}
@@ -183,22 +186,19 @@ def going_on(stored: Mapping[str, Any], given: Options) -> Options:
     for name in sorted(before.keys() | now.keys()):
         if OPTIONS[name].resume == FREE or before.get(name) == now.get(name):
             continue
-        rule = f"--{name} must be what the run was begun with: {_shown(before, name)}."
+        rule = f"--{name} must be what the run was started with: {_shown(before, name)}."
         if OPTIONS[name].resume == FIXED:
-            raise invalid(rule, _shown(now, name), "Begin another run.")
+            raise invalid(rule, _shown(now, name), "Start a new run.")
         if name not in given.accepted:
-            step = f"Leave it out, or go on all the same with --accept {name}."
+            step = f"Leave it out, or resume anyway with --accept {name}."
             raise invalid(rule, _shown(now, name), step)
     if given.out not in (None, stored.get("out")):
-        raise invalid("A run goes on in its own folder.", f"--out {given.out}", "Leave --out out.")
+        raise invalid("A run is resumed in its own folder.", f"--out {given.out}", "Leave --out out.")
     return replace(given, out=given.resume)
 
 
 def _with_more(stored: Mapping[str, Any], given: Options) -> Options:
-    """Return the options with the lists of ``--add`` after those that the run has already.
-
-    To add samples is to accept that there are more of them, and that training takes longer.
-    """
+    """Return the options with the lists of ``--add`` after the run's; new lists accept more samples."""
     before = str(stored.get("add") or "")
     add = ",".join(lists(f"{before},{given.add}"))
     if add == before:
@@ -208,10 +208,10 @@ def _with_more(stored: Mapping[str, Any], given: Options) -> Options:
 
 
 def longer(run: RunDirectory, options: ResolvedOptions) -> ResolvedOptions:
-    """Return the options of a finished run that gets samples: half as many epochs more by default.
+    """Return options with half as many epochs more if the run has finished and samples are added.
 
     Raises:
-        InvalidValue: where ``epochs`` was said, and so many are done.
+        InvalidValue: if ``epochs`` was given and is no more than the epochs done.
     """
     state = run.checkpoints.newest().found
     if "add" not in options.accepted or state is None:
@@ -219,12 +219,11 @@ def longer(run: RunDirectory, options: ResolvedOptions) -> ResolvedOptions:
     done = state.about.epoch
     if done < options.epochs:
         return options
-    if as_given(options).epochs != given_of(state.about).get("epochs"):
-        step = "Name more, or leave it out to train half as long again."
-        raise invalid(
-            f"--epochs must be more than the {done} that {run.path} has done.", options.epochs, step
-        )
-    more = options.epochs + -(-options.epochs // 2)
+    if as_given(options).epochs != given_in(state.about).get("epochs"):
+        rule = f"--epochs must be more than the {done} that {run.path} has done."
+        step = "Give a larger number, or leave it out for half as many epochs more."
+        raise invalid(rule, options.epochs, step)
+    more = options.epochs + -(-options.epochs // 2)  # rounded up
     return replace(options, epochs=more, chosen=options.chosen - {"epochs"})
 
 

@@ -1,4 +1,4 @@
-"""What the options of texts must be. Loads no torch."""
+"""Checks of the options for texts. Loads no torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ _LONGEST = 1 << 16
 
 
 def check_texts(options: TrainOptions) -> None:
-    """Raise for options of texts that cannot be.
-
-    Args:
-        options: those that were given, with what is kept as if it had been.
+    """Raise if an option for texts is invalid; ``options`` as :func:`as_given` returns them.
 
     Raises:
         InvalidValue: naming the option.
@@ -28,7 +25,8 @@ def check_texts(options: TrainOptions) -> None:
     if options.tokenizer is not None and options.tokenizer not in TOKENIZERS:
         raise unknown_name("tokenizer", options.tokenizer, TOKENIZERS)
     if options.tokenizer == "byte" and options.vocabulary is not None:
-        raise invalid("--vocabulary goes with --tokenizer bpe.", options.vocabulary, "Bytes are 256.")
+        step = "Leave it out: there are 256 bytes."
+        raise invalid("--vocabulary goes with --tokenizer bpe.", options.vocabulary, step)
     if options.task == "language-model":
         _check_language_model(options)
 
@@ -37,14 +35,14 @@ def _check_language_model(options: TrainOptions) -> None:
     if options.label is not None:
         raise invalid("A language model has no labels.", f"--label {options.label}", "Leave it out.")
     if options.score not in ("kl", "density"):
-        step = "Use kl, the mean surprise of a token in nats, or density."
+        step = "Use kl (nats, the mean over the tokens) or density."
         raise invalid("A language model is scored by kl or density.", options.score, step)
     if options.policy == "selective-backprop":
-        step = "Use --token_low: tokens that are learned get no gradient."
+        step = "Use --token_low, which leaves learned tokens without a gradient."
         raise invalid("--policy selective-backprop is for classifiers.", options.policy, step)
     if options.high == "auto":
-        step = "Name a number of nats, or leave it out."
-        raise invalid("--high auto looks for wrong labels, and a language model has none.", "auto", step)
+        step = "Give a number of nats, or leave it out."
+        raise invalid("--high auto finds wrong labels, and a language model has no labels.", "auto", step)
     low, high = options.token_low, options.token_high
     for name, value in (("token_low", low), ("token_high", high)):
         if value is not None and not 0 <= value < float("inf"):

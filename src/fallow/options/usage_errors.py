@@ -1,4 +1,4 @@
-"""What is wrong with a command line, said in its own words: the rule, the value found, the next step."""
+"""Errors of the command line as the rule, the value found and the next step."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _KINDS = {
 def usage_error(
     message: str, command: str | None, options: Iterable[str], places: dict[str, str]
 ) -> InvalidValue:
-    """Return the error for words that the parser refused.
+    """Return the error for arguments that the parser refused.
 
     Args:
-        message: the parser's own.
-        command: which ``fallow`` command they were for; None where the words name none.
-        options: of that command, as ``--low``; without a command, the commands.
-        places: what stands for each argument without a name, as ``{"run": "RUN"}``.
+        message: the parser's message.
+        command: the ``fallow`` command; None if the arguments name none.
+        options: the options of the command, such as ``--low``; without a command, the commands.
+        places: the names of positional arguments in messages, such as ``{"run": "RUN"}``.
 
     >>> print(usage_error("unrecognized arguments: --lw 0.1", "train", ["--low", "--high"], {}))
     An option must be one of `fallow train`. Found --lw. Did you mean --low? See `fallow train --help`.
@@ -38,23 +38,24 @@ def usage_error(
     `fallow report` needs RUN. Found none. See `fallow report --help`.
     """
     called = "fallow" if command is None else f"fallow {command}"
-    look = f"See `{called} --help`."
-    if found := re.search(r"arguments are required: (.+)", message):
-        names = [name.rpartition(".")[2] for name in found[1].split(", ")]
-        lacking = [places.get(name, f"--{name}") for name in names]
-        return invalid(f"`{called}` needs {' and '.join(lacking)}.", "none", look)
-    if found := re.search(r"unrecognized arguments: (.+)", message, re.DOTALL):
-        return _unrecognized(found[1], called, sorted(options), look)
-    if found := re.search(r"does not accept option '([^']+)'", message):
-        return _unrecognized(f"--{found[1]}", called, sorted(options), look)
-    if found := re.search(r"invalid choice: '([^']*)'", message):
-        return unknown_name("command", found[1], options)
-    if found := re.match(r"argument (--\w+).*: expected one argument", message):
-        return invalid(f"{found[1]} needs a value.", "none", look)
-    if found := re.match(r'Parser key "([^"]+)":\s*(.*)', message, re.DOTALL):
-        name = found[1].rpartition(".")[2]
-        return _of_an_option(places.get(name, f"--{name}"), found[2], look)
-    return InvalidValue(f"{' '.join(message.split()).removesuffix('.')}. {look}")
+    hint = f"See `{called} --help`."
+    # The patterns are messages of argparse and jsonargparse.
+    if match := re.search(r"arguments are required: (.+)", message):
+        names = [name.rpartition(".")[2] for name in match[1].split(", ")]
+        missing = [places.get(name, f"--{name}") for name in names]
+        return invalid(f"`{called}` needs {' and '.join(missing)}.", "none", hint)
+    if match := re.search(r"unrecognized arguments: (.+)", message, re.DOTALL):
+        return _unrecognized(match[1], called, sorted(options), hint)
+    if match := re.search(r"does not accept option '([^']+)'", message):
+        return _unrecognized(f"--{match[1]}", called, sorted(options), hint)
+    if match := re.search(r"invalid choice: '([^']*)'", message):
+        return unknown_name("command", match[1], options)
+    if match := re.match(r"argument (--\w+).*: expected one argument", message):
+        return invalid(f"{match[1]} needs a value.", "none", hint)
+    if match := re.match(r'Parser key "([^"]+)":\s*(.*)', message, re.DOTALL):
+        name = match[1].rpartition(".")[2]
+        return _wrong_value(places.get(name, f"--{name}"), match[2], hint)
+    return InvalidValue(f"{' '.join(message.split()).removesuffix('.')}. {hint}")
 
 
 def short(name: str) -> str:
@@ -67,27 +68,26 @@ def short(name: str) -> str:
 
 
 def unexpected(error: BaseException) -> str:
-    """Return an error that nobody foresaw in one line: what it says, and the line of the user's code.
+    """Return an unexpected error as one line, with the line of the user's code if there is one.
 
     >>> unexpected(KeyError("x"))
     "KeyError: 'x'. Add --debug for the whole trace."
     """
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
-        named = short(os.fsdecode(error.filename))
-        return f"{named} must be there, and open to this process. Found: {error.strerror.lower()}."
-    said = " ".join(str(error).split())[:300].removesuffix(".")
-    found = place_of(error)
-    place = f" ({found})" if found else ""
+        name = short(os.fsdecode(error.filename))
+        return f"{name} must exist and be accessible. Found: {error.strerror.lower()}."
+    message = " ".join(str(error).split())[:300].removesuffix(".")
+    place = place_of(error)
     kind = type(error).__name__
-    return f"{f'{kind}: {said}' if said else kind}{place}. Add --debug for the whole trace."
+    line = f"{kind}: {message}" if message else kind
+    return f"{line}{f' ({place})' if place else ''}. Add --debug for the whole trace."
 
 
 def place_of(error: BaseException) -> str:
-    """Return the last line of the user's own code on the way to an error; nothing if there is none."""
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if not _is_installed(frame.filename)
-    ]
-    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    """Return the last line of the user's own code in a traceback; empty if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_installed(frame.filename)]
+    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
 
 
 def _is_installed(file: str) -> bool:
@@ -97,25 +97,26 @@ def _is_installed(file: str) -> bool:
     return (
         path.is_relative_to(Path(__file__).parent.parent)
         or bool(libraries & set(path.parts))
-        or file[:1] == "<"
+        or file[:1] == "<"  # <string>, <frozen importlib._bootstrap>
     )
 
 
-def _unrecognized(words: str, called: str, options: list[str], look: str) -> InvalidValue:
-    named = [word for word in words.split() if word.startswith("--")]
+def _unrecognized(arguments: str, called: str, options: list[str], hint: str) -> InvalidValue:
+    named = [argument for argument in arguments.split() if argument.startswith("--")]
     if not named:
-        return invalid(f"`{called}` takes no more words.", words, f"An option begins with --. {look}")
+        step = f"An option begins with --. {hint}"
+        return invalid(f"`{called}` takes no more arguments.", arguments, step)
     name = named[0].partition("=")[0]
     guess = re.search(r"Did you mean '([^']+)'", str(unknown_name("option", name, options)))
-    step = f"Did you mean {guess[1]}? {look}" if guess else look
+    step = f"Did you mean {guess[1]}? {hint}" if guess else hint
     return invalid(f"An option must be one of `{called}`.", name, step)
 
 
-def _of_an_option(name: str, words: str, look: str) -> InvalidValue:
-    wanted = re.findall(r"<class '(\w+)'>", words.partition("Given value")[0])
-    kinds = [kind for kind in dict.fromkeys(wanted) if kind != "NoneType"]
-    value = re.search(r"(?:Given value|Got value): (.*)", words, re.DOTALL)
+def _wrong_value(name: str, message: str, hint: str) -> InvalidValue:
+    types = re.findall(r"<class '(\w+)'>", message.partition("Given value")[0])
+    kinds = [kind for kind in dict.fromkeys(types) if kind != "NoneType"]
+    value = re.search(r"(?:Given value|Got value): (.*)", message, re.DOTALL)
     if not kinds or value is None:
-        return InvalidValue(f"{name}: {' '.join(words.split()).removesuffix('.')}. {look}")
+        return InvalidValue(f"{name}: {' '.join(message.split()).removesuffix('.')}. {hint}")
     rule = f"{name} must be {' or '.join(_KINDS.get(kind, kind) for kind in kinds)}."
-    return invalid(rule, value[1].strip(), look)
+    return invalid(rule, value[1].strip(), hint)

@@ -1,1 +1,1 @@
-"""What is trained: images, texts, language models, as Lightning modules with their data."""
+"""The tasks that fallow trains (images, texts, language models): Lightning modules and their data."""

@@ -1,4 +1,4 @@
-"""``--add``: training sets that grow by what was collected."""
+"""``--add``: training sets that grow by collected samples."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _STEP = "Complete the column label; junk, ? or nothing leaves a pick out."
 
 
 def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = True) -> ImageData:
-    """Return the data with the picks of some lists at the end of the training part, no sample twice.
+    """Return the data with the picks of the lists at the end of the training part, no sample twice.
 
     Args:
         data: as it was read.
-        add: the lists, with commas between.
-        console: where to say how many were left out.
-        labelled: whether every sample needs a label; without, those that are marked as junk are left out.
+        add: the paths of the lists, separated by commas.
+        console: prints how many picks were left out.
+        labelled: whether every sample needs a label; if not, only picks marked as junk are left out.
 
     Raises:
-        InvalidValue: for a label that is no class of the data, a sample that is not in its pool any more or
-            is another one, or one that the data hold out.
+        InvalidValue: if a label is not a class of the data, or a sample has changed, is missing from its
+            pool, or is held out by the data.
     """
     names = lists(add)
     if not names:
@@ -47,35 +47,36 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
     held_out, known = (row_checksums(part.images.numpy()) for part in (data.test, data.train))
     for name in names:
         path = Path(name)
-        own = RunDirectory(path.parent).is_list(path.name)  # as a run calls its lists, which may be anybody's
+        # A run may come from anybody, so that no links are followed in it.
+        own = RunDirectory(path.parent).is_list(path.name)
         picks = read_rows(path, path.parent if own else None)
         kept = [(row, pick) for row, pick in picks if _is_wanted(pick, ids, labelled)]
         rows, wanted = [row for row, _ in kept], [pick for _, pick in kept]
         if not wanted:
-            raise invalid(
-                f"{path} must have labels.", f"none in {len(picks):,} pick{'s'[: len(picks) != 1]}", _STEP
-            )
+            found = f"none in {len(picks):,} pick{'s'[: len(picks) != 1]}"
+            raise invalid(f"{path} must have labels.", found, _STEP)
         if len(wanted) < len(picks):
             left = len(picks) - len(wanted)
-            said = "has no label and is left out" if left == 1 else "have no label and are left out"
-            console.line(f"{path}: {left:,} of {len(picks):,} picks {said}.")
+            verbs = "has no label and is left out" if left == 1 else "have no label and are left out"
+            console.line(f"{path}: {left:,} of {len(picks):,} picks {verbs}.")
         labels = [_label(pick, data, ids, f"{row} of {path}", labelled) for row, pick in kept]
         images, sums = _samples(data, path, kept, console)
         _check_held_out(sums, held_out, rows, path)
+        # np.unique sorts by checksum; the sorted first places keep the order of the list.
         _, first = np.unique(sums, return_index=True)
         new = np.sort(first[~np.isin(sums[first], known)])
         known = np.concatenate([known, sums[new]])
         data = _grown(data, [wanted[row] for row in new], images[new], np.array(labels, np.int64)[new])
         if again := len(wanted) - new.size:
             are = "is" if again == 1 else "are"
-            picks_are = f"pick{'s'[: len(wanted) != 1]} {are}"
-            said = f"{picks_are} in the training set, or twice in the list, and {are} left out."
-            console.line(f"{path}: {again:,} of {len(wanted):,} {said}")
+            noun = f"pick{'s'[: len(wanted) != 1]}"
+            reason = f"{are} in the training set, or twice in the list, and {are} left out."
+            console.line(f"{path}: {again:,} of {len(wanted):,} {noun} {reason}")
     return data
 
 
 def _is_wanted(pick: Pick, ids: dict[str, int], labelled: bool) -> bool:
-    """Return whether a pick is to be trained on; a class that is called junk is one."""
+    """Return whether to train on a pick; a class may be called junk too."""
     if _class(pick, ids) is not None:
         return True
     label = pick.label.strip().lower()
@@ -85,16 +86,15 @@ def _is_wanted(pick: Pick, ids: dict[str, int], labelled: bool) -> bool:
 def _check_held_out(
     sums: NDArray[np.uint64], held_out: NDArray[np.uint64], rows: list[str], path: Path
 ) -> None:
-    found = np.flatnonzero(np.isin(sums, held_out))
-    if found.size:
-        step = "Take them off the list: accuracy would be measured on what was trained on."
-        named = ", ".join(rows[place] for place in found[:20]) + ", ..." * (found.size > 20)
-        said = f"{found.size:,} of them in {path}: {named}"
-        raise invalid("No held-out sample may be added.", said, step)
+    index = np.flatnonzero(np.isin(sums, held_out))
+    if index.size:
+        step = "Remove them from the list: accuracy would be measured on training samples."
+        named = ", ".join(rows[i] for i in index[:20]) + ", ..." * (index.size > 20)
+        raise invalid("No held-out sample may be added.", f"{index.size:,} of them in {path}: {named}", step)
 
 
 def _grown(data: ImageData, picks: list[Pick], images: torch.Tensor, labels: NDArray[np.int64]) -> ImageData:
-    """Return the data with these samples after the others."""
+    """Return the data with the picks at the end of the training part."""
     train = ImageDataset(
         torch.cat([data.train.images, images]),
         torch.cat([data.train.labels, torch.from_numpy(labels)]),
@@ -110,10 +110,10 @@ def _grown(data: ImageData, picks: list[Pick], images: torch.Tensor, labels: NDA
 def _samples(
     data: ImageData, path: Path, kept: list[tuple[str, Pick]], console: Console
 ) -> tuple[torch.Tensor, NDArray[np.uint64]]:
-    """Return the images of picks, in their order, and their checksums, which are those of the list."""
+    """Return the images of the picks, in order, and their checksums, compared with those in the list."""
     picks = [pick for _, pick in kept]
     images = torch.zeros(len(picks), *data.train.images.shape[1:], dtype=data.train.images.dtype)
-    there = np.zeros(len(picks), bool)
+    was_read = np.zeros(len(picks), bool)
     by_pool: dict[str, list[int]] = defaultdict(list)
     unread: dict[str, str] = {}
     for place, pick in enumerate(picks):
@@ -123,53 +123,53 @@ def _samples(
         index = np.array([picks[place].index for place in places], np.int64)
         for part in _parts(name, data, path, np.unique(index), console):
             unread |= part.unreadable
-            here = np.isin(index, part.index)
-            images[at[here]] = part.images[np.searchsorted(part.index, index[here])]
-            there[at[here]] = True
+            in_part = np.isin(index, part.index)
+            images[at[in_part]] = part.images[np.searchsorted(part.index, index[in_part])]
+            was_read[at[in_part]] = True
     sums = row_checksums(images.numpy())
-    for (row, pick), is_there, now in zip(kept, there, sums.tolist(), strict=True):
-        if not is_there or f"{now:016x}" != pick.checksum:
+    for (row, pick), exists, now in zip(kept, was_read, sums.tolist(), strict=True):
+        if not exists or f"{now:016x}" != pick.checksum:
             rule = f"Sample {pick.index} of {pick.pool} must be the one in {row} of {path}."
-            why = "".join(f" ({name}: {why})" for name, why in [*unread.items()][:1])
-            found = "another one" if is_there else f"none that can be read{why}"
-            raise invalid(rule, found, "Put the pool back as it was, or collect anew.")
+            reason = "".join(f" ({name}: {reason})" for name, reason in [*unread.items()][:1])
+            found = "another one" if exists else f"none that can be read{reason}"
+            raise invalid(rule, found, "Restore the pool, or collect again.")
     return images, sums
 
 
 def _parts(
     name: str, data: ImageData, path: Path, index: NDArray[np.int64], console: Console
 ) -> Iterator[PoolPart]:
-    """Yield samples of the pool that a list names; it is said before one is fetched."""
+    """Yield samples of the pool that a list names; print a line before anything is fetched."""
     fetched = fetched_from(name)
     if fetched:
         console.line(f"{path} names the pool {name}, which is fetched {fetched}.")
     elif name not in KNOWN and kind_at(name.removeprefix("hf:")) is None:
-        step = "Put it back: the samples that the list adds lie there."
-        raise invalid(f"The pool of {path} must be there.", f"no {name}", step)
+        step = "Restore it: it holds the samples of the list."
+        raise invalid(f"The pool of {path} must exist.", f"no {name}", step)
     try:
         yield from open_pool(name, data.train, data.classes).parts(index)
     except FallowError as error:
-        what = "read" if fetched is None else "fetched"
-        raise type(error)(f"{path} names a pool that cannot be {what}. {error}") from None
+        verb = "read" if fetched is None else "fetched"
+        raise type(error)(f"{path} names a pool that cannot be {verb}. {error}") from None
 
 
 def _ids(classes: tuple[str, ...]) -> dict[str, int]:
-    """Return the class ids by name; a name that is not UTF-8 is spelled in lists."""
-    spelled = readable(classes) or ()
-    return {name: place for names in (spelled, classes) for place, name in enumerate(names)}
+    """Return the class ids by name; lists hold names that are not UTF-8 in an escaped form."""
+    escaped = readable(classes) or ()
+    return {name: id_ for names in (escaped, classes) for id_, name in enumerate(names)}
 
 
 def _class(pick: Pick, ids: dict[str, int]) -> int | None:
-    """Return the class that a label names, or None; where one lacks, pandas writes 3 as 3.0."""
+    """Return the class id that a label names, or None."""
     label = pick.label.strip()
+    # pandas writes 3 as 3.0 if a label in the column is missing.
     number = label.removesuffix(".0") if label.removesuffix(".0").isdecimal() else label
     return next((ids[name] for name in (pick.label, label, number) if name in ids), None)
 
 
 def _label(pick: Pick, data: ImageData, ids: dict[str, int], place: str, labelled: bool) -> int:
-    found = _class(pick, ids)
-    if found is not None:
-        return found
+    if (id_ := _class(pick, ids)) is not None:
+        return id_
     if not labelled:
         return UNKNOWN
     shown = ", ".join(data.classes[:12]) + (", ..." if len(data.classes) > 12 else "")

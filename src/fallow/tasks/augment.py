@@ -1,4 +1,4 @@
-"""Random shifts and mirror images of a whole batch at once, a pure function of a key."""
+"""Random shifts and flips of a whole batch, a pure function of a key."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from torch import Tensor
 
 
 def shift_and_flip(images: Tensor, key: int, *, flip: bool) -> Tensor:
-    """Return each image moved by up to a 28th of its side, at least a pixel, and half of them mirrored.
-
-    Zeros move in.
+    """Return images shifted by up to 1/28 of their sides (at least one pixel) and flipped; zeros fill in.
 
     Args:
         images: ``(B, C, H, W)``, normalised, so that zero is the mean.
-        key: of the draw; the same key gives the same shifts.
-        flip: mirror half of them left to right.
+        key: of the random draw.
+        flip: whether to mirror each image left to right with probability 1/2.
 
     Returns:
         ``(B, C, H, W)``.
     """
     count, _, height, width = images.shape
     reach = max(1, height // 28), max(1, width // 28)
+    # Drawn on the CPU: generators of other devices give other numbers for the same seed.
     generator = torch.Generator().manual_seed(key & (2**63 - 1))
     down = torch.randint(0, 2 * reach[0] + 1, (count, 1), generator=generator)
     right = torch.randint(0, 2 * reach[1] + 1, (count, 1), generator=generator)

@@ -1,4 +1,4 @@
-"""Learning to reconstruct images: the LightningModule behind ``fallow train --task autoencoder``."""
+"""The LightningModule of ``fallow train --task autoencoder``."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .image_base import Batch, ImageModule
 
 
 class AutoencoderTask(ImageModule):
-    """Trains an autoencoder of images, without labels; see :class:`ImageModule`.
+    """Lightning module of an autoencoder of images, without labels; see :class:`ImageModule`.
 
     The loss of a sample is the mean squared error of its normalised pixels.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the reconstructions ``(B, C, H, W)``, normalised, of images as they were read."""
-        made: Tensor = self.network(self.prepare(images))
-        return made
+        """Return the normalised reconstructions ``(B, C, H, W)`` of images as they were read."""
+        outputs: Tensor = self.network(self.prepare(images))
+        return outputs
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the loss, and that of each sample."""
+        """Return the loss, and the loss of each sample."""
         images = self._varied(batch[0], self._key(self._before() + batch_idx))
         losses = self._losses(images)
         return {"loss": mean_loss(losses, self.sample_weights), "per_sample_loss": losses}
@@ -45,17 +45,17 @@ class AutoencoderTask(ImageModule):
         self.log("test_loss", losses.mean(), batch_size=len(images), sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return AdamW: the sizes of its steps do not depend on those of an error."""
+        """Return AdamW: its step size does not depend on the scale of the loss."""
         recipe = self.recipe
         return torch.optim.AdamW(self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
 
 
-def reconstruction(found: Any, images: Tensor, name: str = "The network") -> Tensor:
-    """Return what an autoencoder made of images, if it has their shape: others would be stretched to it."""
-    shape = tuple(images.shape)
-    rule = f"{name} must return images of the shape that it gets, {shape}."
-    made = one_tensor(found, rule)
-    if made.shape != images.shape:
-        step = "Let its last layer give back channels, height and width."
-        raise invalid(rule, f"the shape {tuple(made.shape)}", step)
-    return made
+def reconstruction(outputs: Any, images: Tensor, name: str = "The network") -> Tensor:
+    """Return the output of an autoencoder; raise if its shape is not that of the images."""
+    rule = f"{name} must return images of the shape that it gets, {tuple(images.shape)}."
+    result = one_tensor(outputs, rule)
+    # The difference to the images would broadcast other shapes without an error.
+    if result.shape != images.shape:
+        step = "Let its last layer return channels, height and width."
+        raise invalid(rule, f"the shape {tuple(result.shape)}", step)
+    return result

@@ -1,4 +1,4 @@
-"""What every training of ours shares: the network, the learning rate by progress, and how it goes on."""
+"""The base of all tasks: the network, the learning rate by progress, and resuming inside an epoch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..runs.training_state import TASK
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the network is trained.
+    """Hyper-parameters of the training.
 
     Attributes:
-        learning_rate: the highest.
-        weight_decay: of all parameters; with ``adamw`` of matrices that are no embeddings.
+        learning_rate: the highest learning rate.
+        weight_decay: of all parameters; with ``adamw`` only of matrices other than embeddings.
         rising_share: share of the training in which the rate rises from 0; then it falls to 0.
-        augment: ``"none"``, ``"crop"`` or ``"crop-flip"``, of images.
-        seed: of the augmentation.
+        augment: ``"none"``, ``"crop"`` or ``"crop-flip"``; for images.
+        seed: the seed of the augmentation.
     """
 
     learning_rate: float
@@ -34,14 +34,14 @@ class Recipe:
     seed: int = 0
 
     def rate(self, progress: float) -> float:
-        """Return the learning rate at a ``progress`` in [0, 1]: linear up, then linear down to 0."""
+        """Return the learning rate at a ``progress`` in [0, 1]: it rises, then falls to 0, both linearly."""
         rise = self.rising_share
         shape = progress / rise if progress < rise else (1 - progress) / (1 - rise)
         return self.learning_rate * shape
 
 
 def recipe_of(options: ResolvedOptions) -> Recipe:
-    """Return how the options train a network, once all of them are chosen."""
+    """Return the recipe in options that are resolved on the data."""
     assert options.learning_rate is not None
     return Recipe(
         learning_rate=options.learning_rate,
@@ -52,18 +52,17 @@ def recipe_of(options: ResolvedOptions) -> Recipe:
 
 
 class TaskModule(LightningModule):
-    """Trains a network on whatever samples it is given.
+    """Lightning module that trains a network on the samples it is given.
 
-    The learning rate follows the subsampler's progress, so that it fits the number of steps that really
-    happen.
+    The learning rate follows the subsampler's progress, so that it fits the number of steps actually made.
 
     Args:
-        network: what is trained.
-        subsampler: whose progress drives the learning rate.
-        recipe: how to train.
+        network: the network to train.
+        subsampler: its progress drives the learning rate.
+        recipe: the hyper-parameters.
 
     Attributes:
-        sample_weights: of the samples of the batch at hand, where the policy weighs them.
+        sample_weights: the weights of the samples in the current batch; None if the policy has none.
     """
 
     sample_weights: Tensor | None = None
@@ -75,7 +74,7 @@ class TaskModule(LightningModule):
         self._resumed = (0, 0)
 
     def _before(self) -> int:
-        """Return how many batches of this epoch were done when it was stopped."""
+        """Return how many batches of this epoch were done before it was resumed."""
         epoch, batches = self._resumed
         return batches if epoch == self.subsampler.epoch else 0
 
@@ -83,22 +82,22 @@ class TaskModule(LightningModule):
         return mix(self.recipe.seed, self.global_rank, self.subsampler.epoch, turn)
 
     def token_mask(self, batch: Any) -> Tensor | None:
-        """Return which tokens of a batch count, bool ``(B, T)``; None where all do."""
+        """Return the mask of the tokens that count, bool ``(B, T)``; None for all."""
         return None
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set the learning rate of this step."""
+        """Set the learning rate of this step; it depends on samples recorded, not on steps."""
         rate = self.recipe.rate(self.subsampler.progress)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save what is not in the weights: how far the epoch is."""
-        here = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        checkpoint[TASK] = {"done": (self.subsampler.epoch, self._before() + here)}
+        """Save the number of batches done in this epoch, on which the keys of the augmentation depend."""
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        checkpoint[TASK] = {"done": (self.subsampler.epoch, self._before() + batches)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over what :meth:`on_save_checkpoint` saved."""
+        """Load the entries of :meth:`on_save_checkpoint`."""
         self._resumed = checkpoint[TASK]["done"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -113,7 +112,7 @@ class TaskModule(LightningModule):
 
 
 def adamw(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return AdamW as transformers are trained: weight decay for the matrices of layers alone."""
+    """Return AdamW as for transformers: weight decay only for matrices other than embeddings."""
     embeddings = {id(part.weight) for part in network.modules() if isinstance(part, nn.Embedding)}
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     decayed = [weight.dim() > 1 and id(weight) not in embeddings for weight in trained]
@@ -121,4 +120,5 @@ def adamw(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": [w for w, d in zip(trained, decayed, strict=True) if d == chosen], "weight_decay": decay}
         for chosen, decay in ((True, recipe.weight_decay), (False, 0.0))
     ]
+    # The betas of the first Transformer (Vaswani et al., 2017).
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, betas=(0.9, 0.98))

@@ -1,4 +1,4 @@
-"""What every training of a classifier shares, whatever its samples are."""
+"""The base of the classifiers, whatever their samples are."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _STEP_RULE = 0x57E9
 
 
 class Classifier(TaskModule):
-    """Trains a classifier; the loss is the KL divergence, whichever score is recorded.
+    """Lightning module of a classifier; the loss is the KL divergence, whatever score is recorded.
 
-    A batch is a pair: what the network is to look at, and class ids ``(B,)`` or probabilities ``(B, C)``.
+    A batch is a pair of inputs and class ids ``(B,)`` or probabilities ``(B, C)``.
 
     Attributes:
-        classes: how many there are, if it is known; then a network must have as many outputs.
-        named: what the network is called in errors.
-        score: what is recorded; None for the loss.
-        step_rule: which rows of a batch get a backward pass; None for all.
-        class_accuracy: of the last evaluation.
+        classes: the number of outputs that the network must have; None for any.
+        named: the name of the network in errors.
+        score: the score to record; None for the loss.
+        step_rule: chooses the rows of a batch that get a backward pass; None for all.
+        class_accuracy: the counts of the last evaluation.
     """
 
     classes: int | None = None
@@ -42,20 +42,19 @@ class Classifier(TaskModule):
     class_accuracy: ClassAccuracy
 
     def _measured_by(self, score: Score | Any, step_rule: StepRule | None) -> None:
-        """Say what is recorded, and which rows are trained on."""
         self.score, self.step_rule = score, step_rule
         self.class_accuracy = ClassAccuracy()
 
     @abstractmethod
     def inputs(self, batch: Any, key: int | None) -> Tensor:
-        """Return what the network takes of a batch, varied by a key where there is one."""
+        """Return the network's inputs from a batch, augmented if a key is given."""
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Return the logits ``(B, classes)`` of what the network takes."""
+        """Return the logits ``(B, classes)`` of the network's inputs."""
         return class_logits(self.network(inputs), len(inputs), self.classes, self.named)
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Return the loss, and for each sample its loss, score and predicted class."""
+        """Return the loss, and the loss, score and predicted class of each sample."""
         labels = batch[1]
         key = self._key(self._before() + batch_idx)
         inputs = self.inputs(batch, key)
@@ -70,7 +69,7 @@ class Classifier(TaskModule):
         with forward_only():
             logits = self.logits(inputs)
             losses = kl_divergence(logits, labels)
-        # Autocast would hand the weights that it cast without gradients to the next pass.
+        # Autocast caches the weights that it cast without gradients, and the next pass would get these.
         torch.clear_autocast_cache()
         chosen = rule.choose(losses, mix(_STEP_RULE, key))
         rows = chosen_rows(chosen, rule.count(int(labels.shape[0])))
@@ -80,43 +79,44 @@ class Classifier(TaskModule):
         return {"loss": loss, "backward": chosen, **self._outputs(logits, labels, losses)}
 
     def _outputs(self, logits: Tensor, labels: Tensor, losses: Tensor) -> dict[str, Tensor]:
-        """Return what is recorded of a batch: one value a sample, ``(B,)`` each."""
-        found = {"per_sample_loss": losses, "predicted": logits.detach().argmax(dim=1)}
+        """Return the values to record, ``(B,)`` each."""
+        outputs = {"per_sample_loss": losses, "predicted": logits.detach().argmax(dim=1)}
         if self.score is not None and not isinstance(self.score, KLDivergence):
             with torch.no_grad():
-                found["scores"] = self.score(logits, labels)
-        return found
+                outputs["scores"] = self.score(logits, labels)
+        return outputs
 
     def score_batch(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Return the scores and the predicted classes of a batch, ``(B,)`` each, as in training."""
+        """Return the scores and predicted classes of a batch, ``(B,)`` each, augmented as in training."""
         labels = batch[1]
+        # Negative, so that the key differs from those of all training batches.
         logits = self.logits(self.inputs(batch, self._key(-1 - int(labels.shape[0]))))
         score = self.score or KLDivergence()
         return score(logits, labels), logits.argmax(dim=1)
 
     def on_validation_epoch_start(self) -> None:
-        """Count the classes anew."""
+        """Reset the counts by class."""
         self.class_accuracy.clear()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Log the test accuracy and the mean loss, in nats; of several annotators the most count."""
+        """Log the accuracy, of soft labels against the likeliest class, and the mean loss in nats."""
         labels = batch[1]
         logits = self.logits(self.inputs(batch, None))
         count = len(labels)
         losses = kl_divergence(logits, labels)
         predicted = logits.argmax(dim=1)
-        given = labels.argmax(dim=1) if labels.dim() == 2 else labels
-        self.class_accuracy.add(predicted, given, logits.shape[1])
-        right = (predicted == given).float().mean()
+        ids = labels.argmax(dim=1) if labels.dim() == 2 else labels
+        self.class_accuracy.add(predicted, ids, logits.shape[1])
+        right = (predicted == ids).float().mean()
         self.log("test_accuracy", right, batch_size=count, sync_dist=True)
         self.log("test_loss", losses.mean(), batch_size=count, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the counts of the last evaluation too."""
+        """Save the counts of the last evaluation as well."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[TASK]["class_accuracy"] = self.class_accuracy.counts
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over what :meth:`on_save_checkpoint` saved."""
+        """Load the entries of :meth:`on_save_checkpoint`."""
         super().on_load_checkpoint(checkpoint)
         self.class_accuracy.counts = checkpoint[TASK]["class_accuracy"]

@@ -1,4 +1,4 @@
-"""What a person sees while a network trains: one bar that moves, and one line an epoch."""
+"""Output on the terminal during training: a progress bar, and one line per epoch."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .launched import launched_rank
 _COLUMNS = ("epoch", "kept", "learned", "outliers", "back", "measured", "loss", "train", "test", "so far")
 _COUNTS = ("kept", "learned", "outliers", "back", "measured")
 _LEAST = ("train", "measured", "back", "outliers")
-"""Columns that a narrow terminal goes without, in this order."""
+"""Columns that are left out of a narrow terminal, in this order."""
 
 
 class Console:
-    """Prints to standard output: a live bar on a terminal, plain lines anywhere else.
+    """Printer to standard output: a live bar on a terminal, plain lines elsewhere.
 
     Args:
-        rich: where to print.
-        silent: print nothing, as on any but the first rank.
+        rich: the console to print to.
+        silent: whether to print nothing, as on all ranks but the first.
     """
 
     def __init__(self, rich: RichConsole, *, silent: bool = False) -> None:
@@ -50,7 +50,7 @@ class Console:
 
     @staticmethod
     def beside() -> Console:
-        """Return a console that shows how far work is on standard error."""
+        """Return a console that shows progress on standard error."""
         return Console(RichConsole(stderr=True))
 
     @property
@@ -59,12 +59,12 @@ class Console:
         return self.rich.is_terminal and not self.silent
 
     def line(self, text: str = "") -> None:
-        """Print one line; a line break in it, as a name may hold, is spelled."""
+        """Print one line; line breaks, which a name may hold, are escaped."""
         if not self.silent:
             self.rich.print(Text(one_line(text)), soft_wrap=True)
 
     def passage(self, text: str) -> None:
-        """Print a sentence, which a terminal breaks between words."""
+        """Print a sentence, wrapped between words on a terminal."""
         if self.live:
             self.rich.print(text, markup=False)
         else:
@@ -72,7 +72,7 @@ class Console:
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Callable[[int, int], None] | None]:
-        """Show how far reading the data is, where that takes a while."""
+        """Show the progress of reading the data; None on anything but a terminal."""
         if not self.live:
             yield None
             return
@@ -93,13 +93,13 @@ class Console:
         options: TrainOptions,
         opening: Sequence[tuple[str, str]],
     ) -> None:
-        """Say what is trained, and head the table of the epochs.
+        """Print what is trained, and the head of the table of epochs.
 
         Args:
             subsampler: before the first epoch.
-            batches: of the first epoch.
+            batches: the number of batches in the first epoch.
             options: of the training.
-            opening: what is trained on what, how and where, by name.
+            opening: facts about the training, by name.
         """
         epochs = subsampler.schedule.epochs
         self.facts(opening)
@@ -108,7 +108,7 @@ class Console:
         heads = {name: name for name in _COLUMNS}
         heads |= {"learned": "not drawn"} if subsampler.policy.draws else {}
         heads |= {"test": "valid"} if options.validation is not None else {}
-        left_out = self._make_room(heads, subsampler.n, epochs, has_classes=subsampler.labels is not None)
+        left_out = self._set_widths(heads, subsampler.n, epochs, has_classes=subsampler.labels is not None)
         legend = [f"loss: {loss} of the samples trained on"]
         legend += ["train: accuracy on them, while training"] if "train" in self._widths else []
         legend += [f"{heads['test']}: {bits}", "so far: share of full training's samples"]
@@ -149,15 +149,13 @@ class Console:
     ) -> None:
         """Print the line of a finished epoch.
 
-        ``tested`` says what its evaluation found, ``trained`` how accurate it was on what it trained on.
+        ``tested`` is the result of its evaluation, ``trained`` the accuracy on the samples trained on.
         """
-        place = f"{record.epoch + 1}/{epochs}"
-        removed = record.learned + record.not_drawn
         self._row(
             {
-                "epoch": place,
+                "epoch": f"{record.epoch + 1}/{epochs}",
                 "kept": f"{record.kept:,}",
-                "learned": f"{removed:,}",
+                "learned": f"{record.learned + record.not_drawn:,}",
                 "outliers": f"{record.outliers:,}",
                 "back": f"{record.readmitted:,}",
                 "measured": f"{measured:,}",
@@ -168,8 +166,8 @@ class Console:
             }
         )
 
-    def _make_room(self, heads: dict[str, str], n: int, epochs: int, *, has_classes: bool) -> list[str]:
-        """Decide how wide each column is; return those that the terminal has no room for."""
+    def _set_widths(self, heads: dict[str, str], n: int, epochs: int, *, has_classes: bool) -> list[str]:
+        """Set the width of each column; return the columns that do not fit on the terminal."""
         needed = {"epoch": f"{epochs}/{epochs}", "so far": "100.0%"} | dict.fromkeys(_COUNTS, f"{n:,}")
         needed |= dict.fromkeys(("loss", "train", "test"), "100.00%")
         names = [name for name in _COLUMNS if has_classes or name != "train"]
@@ -181,17 +179,16 @@ class Console:
         return [name for name in _COLUMNS if name in left_out]
 
     def _row(self, cells: dict[str, str]) -> None:
-        """Print a row of the table."""
         self.line(" ".join(f"{cells[name]:>{width}}" for name, width in self._widths.items()))
 
     def end(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
     def facts(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Print facts by name: folded on a terminal, elsewhere one line each."""
+        """Print facts by name: wrapped on a terminal, elsewhere one line each."""
         if self.live:
             self.table(rows)
         else:
@@ -214,7 +211,7 @@ class Console:
 
 
 def number(value: float) -> str:
-    """Return a loss with four decimals, or short if it is very large; a dash if it is not finite.
+    """Return a loss with four decimals, in scientific form if very large, a dash if not finite.
 
     >>> number(0.12345), number(7.36e18), number(float("nan"))
     ('0.1235', '7.4e+18', '-')

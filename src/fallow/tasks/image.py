@@ -1,4 +1,4 @@
-"""Classifying images: the LightningModule behind ``fallow train --task image``."""
+"""The LightningModule of ``fallow train --task image``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .image_base import Recipe as Recipe
 
 
 class ImageTask(Classifier, ImageModule):
-    """Trains a classifier of images; see :class:`ImageModule`.
+    """Lightning module of an image classifier; see :class:`ImageModule`.
 
     Args:
-        network: ``(B, C, H, W)`` normalised images to logits ``(B, classes)``.
-        mean: of each channel, in [0, 1] units, ``(C,)``.
-        std: of each channel, ``(C,)``.
-        subsampler: whose progress drives the learning rate.
-        recipe: how to train.
-        score: what is recorded; the loss is the KL divergence in any case.
-        step_rule: which rows of a batch get a backward pass; None for all.
+        network: from normalised images ``(B, C, H, W)`` to logits ``(B, classes)``.
+        mean: the mean of each channel, in [0, 1] units, ``(C,)``.
+        std: the standard deviation of each channel, ``(C,)``.
+        subsampler: its progress drives the learning rate.
+        recipe: the hyper-parameters.
+        score: the score to record; the loss is always the KL divergence.
+        step_rule: chooses the rows of a batch that get a backward pass; None for all.
     """
 
     def __init__(
@@ -46,5 +46,5 @@ class ImageTask(Classifier, ImageModule):
         return logits
 
     def inputs(self, batch: Batch, key: int | None) -> Tensor:
-        """Return normalised images, shifted by a key where there is one."""
+        """Return normalised images, augmented if a key is given."""
         return self.prepare(batch[0]) if key is None else self._varied(batch[0], key)

@@ -1,4 +1,4 @@
-"""What every training on images shares: how they are prepared and varied."""
+"""The base of the tasks on images: normalisation and augmentation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Batch = tuple[Tensor, Tensor]
 
 
 class ImageModule(TaskModule):
-    """Trains a network on images, with SGD and Nesterov momentum by default; see :class:`TaskModule`.
+    """Lightning module of a network on images, trained by SGD by default; see :class:`TaskModule`.
 
     Args:
-        network: takes ``(B, C, H, W)`` normalised images.
-        mean: of each channel, in [0, 1] units, ``(C,)``.
-        std: of each channel, ``(C,)``.
-        subsampler: whose progress drives the learning rate.
-        recipe: how to train.
+        network: takes normalised images ``(B, C, H, W)``.
+        mean: the mean of each channel, in [0, 1] units, ``(C,)``.
+        std: the standard deviation of each channel, ``(C,)``.
+        subsampler: its progress drives the learning rate.
+        recipe: the hyper-parameters.
     """
 
     mean: Tensor
@@ -40,7 +40,7 @@ class ImageModule(TaskModule):
         return (images.to(torch.float32) / unit - self.mean) / self.std
 
     def _varied(self, images: Tensor, key: int) -> Tensor:
-        """Return the normalised images of a training batch, shifted as the recipe says."""
+        """Return the normalised and augmented images of a training batch."""
         images = self.prepare(images)
         if self.recipe.augment != "none":
             images = shift_and_flip(images, key, flip=self.recipe.augment == "crop-flip")

@@ -1,4 +1,4 @@
-"""Images, and how a network learns to classify or to reconstruct them."""
+"""The data and module of a training on images: to classify or to reconstruct them."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ _TEST_BATCH = 512
 def read_images(
     options: ResolvedOptions, console: Console, progress: Progress | None, before: DataFile | None = None
 ) -> ImageData:
-    """Read the images that the options name, cut down as they say, and those that they add.
+    """Read the images that the options name, split and cut as they say, with the images that they add.
 
-    ``before`` says what the samples of a run were that goes on: its parts stay. The test part of a folder
-    does not depend on the seed: all seeds of a comparison are measured on the same images.
+    ``before`` lists the samples of the resumed run, whose parts stay. The test part of a folder does not
+    depend on the seed, so that all seeds of a comparison are measured on the same images.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LeftOutWarning)  # the notes say the same, as a person reads it
+        warnings.simplefilter("ignore", LeftOutWarning)  # the notes below say the same
         data = load_images(
             options.data,
             test_share=options.test_share,
@@ -61,7 +61,7 @@ def read_images(
 
 
 def in_order_of(data: ImageData, before: DataFile) -> ImageData:
-    """Return images with those first that a run had, as they stood in it."""
+    """Return the images in the order of a run, new ones last."""
     order = as_before(_data_file(data), before)
     return data if order is None else data.take(order)
 
@@ -69,16 +69,17 @@ def in_order_of(data: ImageData, before: DataFile) -> ImageData:
 def image_material(
     options: ResolvedOptions, data: ImageData, own: Any, before: DataFile | None = None
 ) -> Material:
-    """Return images as a training takes them.
+    """Return the material of a training on images.
 
     Args:
         options: of the training.
         data: the images.
         own: the user's network or LightningModule, or None.
-        before: what the samples of a run were that goes on, or None: they stand where they stood.
+        before: the samples of the resumed run, which keep their indices; None for a new run.
     """
     file, unlisted = _data_file(data), 0
     if before is not None and (now := Samples.trained(file)) and (old := Samples.trained(before)):
+        # The images added by a list come last; the others that the run does not know changed by themselves.
         unlisted = int(np.count_nonzero(now.found_in(old)[: len(data.train) - data.added] < 0))
     if (order := as_before(file, before)) is not None:
         data, file = data.take(order), file.take(order)
@@ -106,7 +107,7 @@ def image_material(
 
 
 def _held_out_names(data: ImageData, file: DataFile) -> Callable[[int], str]:
-    """Return how the held-out images are called, by their place in the file of the data."""
+    """Return the function from the row of a held-out image in ``data.safetensors`` to its name."""
     content, labels = row_checksums(data.test.images.numpy()), data.test.labels.numpy().astype(np.int32)
     order, files = held_out_order(content, labels), readable(data.test_files)
 
@@ -118,7 +119,7 @@ def _held_out_names(data: ImageData, file: DataFile) -> Callable[[int], str]:
 
 
 def _data_facts(options: ResolvedOptions, data: ImageData, labels: Tensor | None, own: Any) -> DataFacts:
-    """Return what options depend on of the images."""
+    """Return the facts that defaults depend on."""
     height, width = data.train.images.shape[2:]
     sizes_differ = options.data.startswith("hf:") or Path(options.data).is_dir()
     squares = height == width and sizes_differ and options.data not in KNOWN
@@ -137,7 +138,7 @@ def _facts(data: ImageData) -> dict[str, Any]:
 
 
 def _data_file(data: ImageData) -> DataFile:
-    content, theirs = (row_checksums(part.images.numpy()) for part in (data.train, data.test))
+    content, held_out = (row_checksums(part.images.numpy()) for part in (data.train, data.test))
     labels, held_out_labels = (part.labels.numpy().astype(np.int32) for part in (data.train, data.test))
     identity, held_out_identity = data.identity or (None, None)
     return DataFile(
@@ -148,12 +149,12 @@ def _data_file(data: ImageData) -> DataFile:
         readable(data.files),
         identity=identity,
         ranges=data.train.ranges.dump(),
-        **held_out_arrays(theirs, held_out_labels, held_out_identity),
+        **held_out_arrays(held_out, held_out_labels, held_out_identity),
     )
 
 
 def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
-    """Return a batch for a module that knows nothing of ours: float images in [0, 1], and labels."""
+    """Return a batch for the user's own LightningModule: float images in [0, 1], and labels."""
     images, labels = ImageDataset.collate(batch)
     return images.float() / (255 if images.dtype == torch.uint8 else 1), labels
 

@@ -1,4 +1,4 @@
-"""The class ids that a dataset of the user's own offers."""
+"""The class ids that the user's own dataset offers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..core.class_ids import ClassIds
 from ..errors import FallowError
 
 ATTRIBUTES = ("labels", "targets")
-"""Names under which datasets keep one class id a sample; torchvision's say ``targets``."""
+"""Attributes in which datasets keep one class id per sample; torchvision uses ``targets``."""
 
 
 def offered_labels(dataset: Any) -> tuple[Tensor, tuple[str, ...]] | tuple[None, None]:
-    """Return the class ids of a dataset's samples and the names of the classes, where it offers ids.
+    """Return the class ids of a dataset's samples and the names of the classes, if it offers ids.
 
-    Read is the attribute ``labels``, or else ``targets``: one class id a sample, ``(N,)``, any whole number,
-    as a tensor, an array or a list. One that holds anything else means something else, and is left alone. The
-    names are the attribute ``classes``, or else the ids. A ``Subset`` has those of its rows.
+    The ids are the attribute ``labels``, or else ``targets``: a tensor, array or list of one whole number per
+    sample, ``(N,)``. An attribute with other content is ignored. The names are the attribute ``classes``, or
+    else the ids. A ``Subset`` has the ids of its rows.
 
     Args:
         dataset: map-style, with a length.
@@ -44,47 +44,47 @@ def offered_labels(dataset: Any) -> tuple[Tensor, tuple[str, ...]] | tuple[None,
 
 
 def _offered(dataset: Any) -> tuple[Tensor, Any] | tuple[None, None]:
-    """Return the class ids and what the dataset says of its classes."""
+    """Return the class ids and the attribute ``classes``."""
     if isinstance(dataset, Subset):
         labels, classes = _offered(dataset.dataset)
         if labels is None:
             return None, None
         return labels[torch.as_tensor(dataset.indices, dtype=torch.int64)], classes
     for name in ATTRIBUTES:
-        found = _class_ids(getattr(dataset, name, None), len(dataset))
-        if found is not None:
-            return found, getattr(dataset, "classes", None)
+        ids = _class_ids(getattr(dataset, name, None), len(dataset))
+        if ids is not None:
+            return ids, getattr(dataset, "classes", None)
     return None, None
 
 
 def unused_labels(dataset: Any) -> str:
-    """Return why an attribute that looks like class ids is not used as such; nothing where none is there."""
+    """Return why an attribute called like class ids is not used; empty if there is none."""
     if isinstance(dataset, Subset):
         return unused_labels(dataset.dataset)
     for name in ATTRIBUTES:
-        found = getattr(dataset, name, None)
-        if found is None or callable(found):
+        values = getattr(dataset, name, None)
+        if values is None or callable(values):  # a method of that name
             continue
         try:
-            check_labels(found, len(dataset))
+            check_labels(values, len(dataset))
         except (FallowError, TypeError, ValueError) as error:
-            return f"`{name}` of the training dataset is there and not used: {error}"
+            return f"`{name}` of the training dataset is not used: {error}"
     return ""
 
 
-def _class_ids(found: Any, n: int) -> Tensor | None:
-    """Return ``found`` as ids ``(n,)``, or None where it is something else."""
+def _class_ids(values: Any, n: int) -> Tensor | None:
+    """Return the values as ids ``(n,)``, or None if they are none."""
     try:
-        ids = check_labels(found, n)
+        ids = check_labels(values, n)
     except (FallowError, TypeError, ValueError):
         return None
     return None if ids is None else torch.from_numpy(ids)
 
 
-def _names(found: Any, labels: NDArray[np.int64]) -> tuple[str, ...]:
-    """Return the names ``found`` if there is one for each id, else the ids."""
+def _names(classes: Any, labels: NDArray[np.int64]) -> tuple[str, ...]:
+    """Return the names in ``classes`` if there is one for each id, else the ids."""
     ids = ClassIds.of(labels).ids
-    named = isinstance(found, list | tuple) and labels.min() >= 0 and len(found) > labels.max()
+    named = isinstance(classes, list | tuple) and labels.min() >= 0 and len(classes) > labels.max()
     if ids is None:
-        return tuple(map(str, found if named else range(int(labels.max()) + 1)))
-    return tuple(str(found[label] if named else label) for label in ids.tolist())
+        return tuple(map(str, classes if named else range(int(labels.max()) + 1)))
+    return tuple(str(classes[label] if named else label) for label in ids.tolist())

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as torchrun or Lightning says. Loads no torch."""
+"""The rank of this process, as torchrun or Lightning sets it. Loads no torch."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import os
 
 from ..errors import invalid
 
-RANKS = ("RANK", "LOCAL_RANK")
+RANKS = ("RANK", "LOCAL_RANK")  # Lightning sets only LOCAL_RANK for the processes that it starts
 
 
 def launched_rank() -> int:
-    """Return a number that is 0 in the one process that writes and prints, and above it in the others.
+    """Return the rank: 0 in the one process that writes and prints, and above 0 in the others.
 
     Raises:
-        InvalidValue: if an environment variable holds something else than a rank.
+        InvalidValue: if an environment variable is not a rank.
     """
     return max(_number(name) for name in RANKS)
 
 
 def check_launched(size: int) -> None:
-    """Raise if this process is said to be one of several, and trains alone: nobody would write the run.
+    """Raise if this process has a rank above 0 but trains alone, as nobody would then write the run.
 
     Args:
-        size: how many processes train together.
+        size: the number of processes that train together.
 
     Raises:
-        InvalidValue: naming the variables.
+        InvalidValue: naming the environment variables.
     """
     if size == 1 and launched_rank():
-        said = " ".join(f"{name}={os.environ[name]}" for name in RANKS if name in os.environ)
+        ranks = " ".join(f"{name}={os.environ[name]}" for name in RANKS if name in os.environ)
         step = "Unset them, or start all processes by torchrun, with --devices for as many."
-        raise invalid("A process with a rank must train with others.", f"{said} and one process", step)
+        raise invalid("A process with a rank must train with others.", f"{ranks} and one process", step)
 
 
 def _number(name: str) -> int:

@@ -1,4 +1,4 @@
-"""What a training is made of that depends on the kind of its samples."""
+"""The parts of a training that depend on the kind of its samples."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from ..runs.data_file import DataFile
 from .base import TaskModule
 
 Shown: TypeAlias = Callable[[NDArray[np.int64]], dict[str, Any]]
-"""From indices of samples ``(K,)`` to ``pictures`` or ``texts`` of them, as a report shows them."""
+"""From indices ``(K,)`` to the ``pictures`` or ``texts`` of these samples for a report."""
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """Samples, and how a network learns from them.
+    """Samples, and the module that learns from them.
 
     Attributes:
-        train, test: datasets that hand out batches.
-        collate: for their loaders.
-        labels: class ids int64 ``(N,)`` of the samples to train on, or None.
-        data: what the samples are, to tell later whether they have changed.
-        shown: how samples look that a report shows.
-        test_batch_size: of the evaluation.
-        options: those of the training, with all that was chosen for these samples.
-        module: makes our LightningModule of a subsampler.
-        tokenizer: what cut texts into tokens, or None.
-        tokens: how many tokens it knows, of a language model; None of others.
-        held_out_name: how a held-out sample is called, by its place in ``data.held_out``; or None.
-        unlisted: how many of the samples that are new to a run that goes on were not added by a list.
-        facts: what else a person wants to know of the samples, by name; ``kind`` is what they are called.
+        train, test: the datasets.
+        collate: the collate function of their loaders.
+        labels: class ids of the training samples, int64 ``(N,)``, or None.
+        data: names and checksums of the samples, to detect changes later.
+        shown: shows samples in a report.
+        test_batch_size: the batch size of the evaluation.
+        options: of the training, resolved on these samples.
+        module: returns the task's LightningModule for a subsampler.
+        tokenizer: the serialised tokenizer, or None.
+        tokens: the size of a language model's vocabulary; None for other tasks.
+        held_out_name: returns the name of a held-out sample by its row in ``data.held_out``; or None.
+        unlisted: the number of samples that are new to the resumed run without being added by a list.
+        facts: further facts about the samples, by name; ``kind`` is the noun for them.
     """
 
     train: Dataset[Any]
@@ -58,9 +58,9 @@ class Material:
 
 
 def as_before(data: DataFile, before: DataFile | None) -> NDArray[np.int64] | None:
-    """Return the order in which the samples of a run that goes on stand as they stood, new ones last.
+    """Return the order that gives samples the indices of the resumed run, new ones last.
 
-    None where they stand so, or where there is no run, or none that kept their checksums.
+    None if they are in that order, if there is no run, or if it stored no checksums.
     """
     now = Samples.trained(data)
     old = None if before is None else Samples.trained(before)

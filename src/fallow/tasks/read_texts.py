@@ -1,16 +1,10 @@
-"""From what the options name to texts in memory."""
+"""Read the texts that the options name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..datasets import (
-    Corpus,
-    Document,
-    TextData,
-    load_documents,
-    load_text_table,
-)
+from ..datasets import Corpus, Document, TextData, load_documents, load_text_table
 from ..datasets.names import KNOWN
 from ..datasets.texts import not_utf8
 from ..errors import damaged, invalid
@@ -21,18 +15,17 @@ from .parts import beginning, chosen_documents, chosen_parts, cut_at_line
 
 
 def read_texts(options: ResolvedOptions, before: DataFile | None = None) -> TextData | Corpus:
-    """Read the texts that the options name; of a language model the documents.
+    """Read the texts that the options name; documents for a language model.
 
     Args:
         options: of the training.
-        before: what the samples of a run were that goes on, or None. Its parts stay; those of several
-            documents are told by their tokens, and so only where these are at hand.
+        before: the samples of the resumed run, or None. They stay on their side; several documents are only
+            split later, as they are recognised by their tokens.
     """
     name, share = options.data, options.test_share
     if name in KNOWN or Path(name).suffix.lower() == ".npz":
-        raise invalid(
-            f"--task {options.task} needs texts.", f"--data {name}", "Name texts, or another --task."
-        )
+        step = "Name texts, or another --task."
+        raise invalid(f"--task {options.task} needs texts.", f"--data {name}", step)
     if not is_table(name) and (options.text is not None or options.label is not None):
         raise invalid("--text and --label name columns of a table.", name, "Leave them out.")
     if options.task == "text":

@@ -1,4 +1,4 @@
-"""Classifying texts: the LightningModule behind ``fallow train --task text``."""
+"""The LightningModule of ``fallow train --task text``."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .classifier import Classifier
 
 Batch = tuple[Tensor, Tensor]
 _GROUP = 16
-"""So many texts pass together."""
+"""Texts per forward pass if they are grouped by length."""
 
 
 class TextTask(Classifier):
-    """Trains a classifier of texts, with AdamW; see :class:`TaskModule`.
+    """Lightning module of a text classifier, with AdamW; see :class:`TaskModule`.
 
     Args:
-        network: token ids ``(B, T)`` to logits ``(B, classes)``.
-        pad: the id that fills up a batch.
-        subsampler: whose progress drives the learning rate.
-        recipe: how to train.
-        score: what is recorded; the loss is the KL divergence in any case.
-        step_rule: which rows of a batch get a backward pass; None for all.
-        by_length: pass texts of like length together, so that short ones are not filled up to the longest of
-            the batch, on a processor. Not for a network whose rows see each other, as by batch normalisation.
+        network: from token ids ``(B, T)`` to logits ``(B, classes)``.
+        pad: the id of padding.
+        subsampler: its progress drives the learning rate.
+        recipe: the hyper-parameters.
+        score: the score to record; the loss is always the KL divergence.
+        step_rule: chooses the rows of a batch that get a backward pass; None for all.
+        by_length: on a CPU, pass texts of similar length together, so that short ones need less padding. Not
+            for a network in which the rows of a batch interact, as with batch normalisation.
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class TextTask(Classifier):
         groups = self._groups(inputs)
         if groups is None:
             return super().logits(inputs)
-        found = [super(TextTask, self).logits(inputs[rows, :width]) for rows, width in groups]
-        return torch.cat(found)[torch.cat([rows for rows, _ in groups]).argsort()]
+        parts = [super(TextTask, self).logits(inputs[rows, :width]) for rows, width in groups]
+        return torch.cat(parts)[torch.cat([rows for rows, _ in groups]).argsort()]
 
     def _groups(self, tokens: Tensor) -> list[tuple[Tensor, int]] | None:
-        """Return which rows pass together and how wide, shortest texts first; None where all do."""
+        """Return the rows and the width of each pass, shortest texts first; None for a single pass."""
         if not self.by_length or tokens.device.type != "cpu" or len(tokens) < 2 * _GROUP:
             return None
-        # The lengths are on the host, so that nothing waits.
+        # Reading lengths would make a GPU wait; these are on the CPU.
         lengths = _lengths(tokens, self.pad)
         return [(rows, int(lengths[rows[-1]])) for rows in torch.split(lengths.argsort(), _GROUP)]
 
     def rows_of_passes(self, batch: Batch) -> list[Tensor] | None:
-        """Return which rows of a batch each forward pass sees, in turn; None where one sees them all."""
+        """Return the rows of each forward pass in turn; None if one pass takes all."""
         groups = self._groups(batch[0])
         return None if groups is None else [rows for rows, _ in groups]
 
@@ -77,7 +77,7 @@ class TextTask(Classifier):
         return batch[0]
 
     def token_mask(self, batch: Batch) -> Tensor:
-        """Return which tokens are no filling, bool ``(B, T)``."""
+        """Return the mask of the tokens that are not padding, bool ``(B, T)``."""
         return batch[0] != self.pad
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -86,7 +86,7 @@ class TextTask(Classifier):
 
 
 def _lengths(tokens: Tensor, pad: int) -> Tensor:
-    """Return the length of each row without what it is filled up with, at least 1: int64 ``(B,)``.
+    """Return the length of each row without padding at its end, at least 1: int64 ``(B,)``.
 
     >>> _lengths(torch.tensor([[5, 0, 6, 0], [0, 0, 0, 0]]), 0).tolist()
     [3, 1]

@@ -1,4 +1,4 @@
-"""Texts with classes, and how a network learns them."""
+"""The data and module of a training that classifies texts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,7 @@ from .base import recipe_of
 from .console import Console
 from .material import Material, as_before
 from .text import TextTask
-from .tokenizing import (
-    TOKENS_A_TEST_BATCH,
-    is_pretrained,
-    longest_of,
-    made,
-    tokenizer_of,
-)
+from .tokenizing import TOKENS_A_TEST_BATCH, is_pretrained, longest_of, make_network, tokenizer_of
 
 
 def text_material(
@@ -41,15 +35,15 @@ def text_material(
     console: Console,
     before: DataFile | None = None,
 ) -> Material:
-    """Return texts with classes as a training takes them.
+    """Return the material of a training that classifies texts.
 
     Args:
         options: of the training.
         data: the texts.
         own: the user's network or LightningModule, or None.
-        kept: the tokenizer of the run that goes on, or None.
-        console: where to say what was read, and how many texts are cut.
-        before: what the samples of a run were that goes on, or None: they stand where they stood.
+        kept: the file of the resumed run's tokenizer, or None.
+        console: prints what was read, and how many texts are cut.
+        before: the samples of the resumed run, which keep their indices; None for a new run.
     """
     file = _data_file(data)
     if (order := as_before(file, before)) is not None:
@@ -83,10 +77,11 @@ def text_material(
         if network is None:
             rarity = _rarity(encoded[0], len(tokenizer))
             size = (len(tokenizer), len(data.classes), longest, tokenizer.pad, rarity)
-            network = made(SmallTransformer, *size, arguments=options.model_args)
+            network = make_network(SmallTransformer, *size, arguments=options.model_args)
         recipe = recipe_of(options)
         score = None if options.by_density else subsampler.score
         rule = make_step_rule(options)
+        # The rows of a batch may interact in the user's own network.
         return TextTask(network, tokenizer.pad, subsampler, recipe, score, rule, by_length=own is None)
 
     texts = data.train.texts
@@ -107,18 +102,18 @@ def text_material(
 
 
 def _remarks(data: TextData, tokens: int, cut: int, longest: int) -> list[str]:
-    """Return what was read, and what a person should know of it, a line each."""
-    said = [_told(data, tokens), *data.notes]
+    """Return a line on what was read, and lines with remarks on it."""
+    remarks = [_described(data, tokens), *data.notes]
     if empty := data.train.empty:
-        said.append(f"{empty:,} of the texts {'is' if empty == 1 else 'are'} empty.")
+        remarks.append(f"{empty:,} of the texts {'is' if empty == 1 else 'are'} empty.")
     if cut:
         share = f"{cut / len(data.train):.0%}"
-        said.append(f"{share} of the texts have more than {longest} tokens and are cut (--max_tokens).")
-    return said
+        remarks.append(f"{share} of the texts have more than {longest} tokens and are cut (--max_tokens).")
+    return remarks
 
 
 def _held_out_names(test: Texts) -> Callable[[int], str]:
-    """Return how the held-out texts are called, by their place in the file of the data."""
+    """Return the function from the row of a held-out text in ``data.safetensors`` to its name."""
     order, names = held_out_order(test.checksums(), test.labels.astype(np.int32)), readable(test.names)
 
     def name(place: int) -> str:
@@ -128,8 +123,7 @@ def _held_out_names(test: Texts) -> Callable[[int], str]:
     return name
 
 
-def _told(data: TextData, tokens: int) -> str:
-    """Return in a line what was read."""
+def _described(data: TextData, tokens: int) -> str:
     sizes = np.bincount(data.train.labels, minlength=len(data.classes))
     classes = f"{len(data.classes):,} classes ({sizes.min():,} to {sizes.max():,} each)"
     held_out = f"{len(data.test):,} held out"
@@ -142,16 +136,17 @@ def _targets(part: Texts) -> Tensor:
 
 
 def _rarity(encoded: Encoded, tokens: int) -> Tensor:
-    """Return how rare each token is: log((1 + N) / (1 + texts that hold it)), float32 ``(V,)``."""
+    """Return the rarity log((1 + N) / (1 + texts with the token)) of each token, float32 ``(V,)``."""
     texts = np.repeat(np.arange(len(encoded.edges) - 1), np.diff(encoded.edges))
     pairs = np.unique(texts * np.int64(tokens) + encoded.ids)
-    held = np.bincount(pairs % tokens, minlength=tokens)
-    return torch.from_numpy(np.log((len(encoded.edges)) / (1.0 + held)).astype(np.float32))
+    counts = np.bincount(pairs % tokens, minlength=tokens)
+    # One edge more than texts is the N + 1 of the formula.
+    return torch.from_numpy(np.log(len(encoded.edges) / (1.0 + counts)).astype(np.float32))
 
 
 def _data_file(data: TextData) -> DataFile:
     train, test = data.train, data.test
-    identity, theirs = data.identities()
+    identity, held_out_identity = data.identities()
     return DataFile(
         len(train),
         train.labels.astype(np.int32),
@@ -159,5 +154,5 @@ def _data_file(data: TextData) -> DataFile:
         readable(data.classes),
         readable(train.names),
         identity=identity,
-        **held_out_arrays(test.checksums(), test.labels.astype(np.int32), theirs),
+        **held_out_arrays(test.checksums(), test.labels.astype(np.int32), held_out_identity),
     )

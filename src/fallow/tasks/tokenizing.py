@@ -1,4 +1,4 @@
-"""What texts are cut by, and how their networks are trained, as the options say."""
+"""The tokenizers and networks for texts, as the options name them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ..options.train_options import OUR_MODELS, TEXT_MODELS
 
 Network = TypeVar("Network")
 _LARGEST = 1 << 28
-"""Bytes of a tokenizer that a run keeps, at most."""
+"""Most bytes of a tokenizer that a run stores."""
 TOKENS_A_TEST_BATCH = 1 << 15
 
 
 def tokenizer_of(
     options: ResolvedOptions, texts: Sequence[str], kept: Path | None, inner: Any, pad: int
 ) -> Tokenizer:
-    """Return what texts are cut by.
+    """Return the tokenizer of a training.
 
     Args:
-        options: with all that was chosen.
-        texts: to learn from, if there is nothing else.
-        kept: the tokenizer of the run that goes on, or None.
+        options: resolved on the data.
+        texts: to learn a new tokenizer from.
+        kept: the file of the resumed run's tokenizer, or None.
         inner: a pretrained model's tokenizer, or None.
-        pad: its filling.
+        pad: its padding id.
     """
     if inner is not None:
         if options.tokenizer is not None or options.vocabulary is not None:
@@ -43,11 +43,11 @@ def tokenizer_of(
     return Tokenizer.train(options.tokenizer, texts, options.vocabulary or 0)
 
 
-def made(kind: Callable[..., Network], *values: Any, arguments: dict[str, Any]) -> Network:
-    """Return a network of ours, made with the arguments that the options give.
+def make_network(kind: Callable[..., Network], *values: Any, arguments: dict[str, Any]) -> Network:
+    """Return a built-in network with the arguments in the options.
 
     Raises:
-        InvalidValue: for one that there is not.
+        InvalidValue: if it does not take one of them.
     """
     known = list(inspect.signature(kind).parameters)[len(values) :]
     for name in arguments:
@@ -57,24 +57,25 @@ def made(kind: Callable[..., Network], *values: Any, arguments: dict[str, Any]) 
 
 
 def is_pretrained(options: ResolvedOptions) -> bool:
-    """Return whether the model is one of Hugging Face, and not ours for this task.
+    """Return whether the model comes from Hugging Face.
 
     Raises:
-        InvalidValue: for one of our own models that is for something else, or misspelt.
+        InvalidValue: if it is a built-in model for another task, or its name is misspelt.
     """
-    ours = TEXT_MODELS[options.task]
-    if options.model == ours:
+    built_in = TEXT_MODELS[options.task]
+    if options.model == built_in:
         return False
-    if options.model in OUR_MODELS or get_close_matches(options.model, [ours], n=1, cutoff=0.8):
-        raise unknown_name(f"model for --task {options.task}", options.model, [ours])
+    # A misspelt built-in name would be searched for on Hugging Face.
+    if options.model in OUR_MODELS or get_close_matches(options.model, [built_in], n=1, cutoff=0.8):
+        raise unknown_name(f"model for --task {options.task}", options.model, [built_in])
     return True
 
 
 def longest_of(options: ResolvedOptions, pretrained: Any) -> int | None:
-    """Return how many tokens a pretrained model takes at most; None if nothing limits them.
+    """Return the most tokens that a pretrained model takes; None for no limit.
 
     Raises:
-        InvalidValue: if the options name more.
+        InvalidValue: if ``max_tokens`` is more.
     """
     if pretrained is None:
         return None

@@ -108,7 +108,7 @@ class EpochWriter(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch that the subsampler has just ended."""
         record = self.subsampler.history[-1]
-        told: dict[str, Any] = getattr(pl_module, "told_of_epoch", dict)()
+        told: dict[str, Any] = getattr(pl_module, "epoch_tokens", dict)()
         if not trainer.is_global_zero:
             return
         self._metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -15,9 +15,9 @@ from torch import nn
 from ..errors import FallowError, NotWritten
 from ..files.state_file import dump
 from ..integrations.lightning import SubsamplingCallback
-from ..options.naming import words_again
+from ..options.naming import repeated_options
 from ..options.own_classes import is_import_path
-from ..options.own_errors import ENDINGS, clearer, ended
+from ..options.own_errors import ENDINGS, exit_error, known_error
 from ..options.resolve import ResolvedOptions
 from ..options.resume_options import plain
 from ..runs.directory import RunDirectory
@@ -179,7 +179,7 @@ class Session:
             first = error.__context__
             if isinstance(first, FallowError) and not isinstance(error, FallowError):
                 raise first from None  # then Lightning's clean-up failed, too
-            if (known := clearer(self.options.model, error)) is not None:
+            if (known := known_error(self.options.model, error)) is not None:
                 raise known from error
             if state is None or self.checkpointer.begun:
                 raise
@@ -192,7 +192,7 @@ class Session:
         except ENDINGS as error:
             cause = error.__context__
             if not isinstance(cause, KeyboardInterrupt):  # so Lightning ends a training on Ctrl-C
-                raise ended(self._own(), error) from error
+                raise exit_error(self._own(), error) from error
             return self.checkpointer.stopped or int(getattr(cause, "signal", signal.SIGINT))
         finally:
             self.console.end()
@@ -265,7 +265,7 @@ class Session:
             if done == epochs
             else f"epochs {done + 1} to {epochs} are trained again"
         )
-        words = words_again(plain(self.options))
+        words = repeated_options(plain(self.options))
         if found is None:
             return f"{first}, then begin the run anew: no state of it could be saved."
         return f"{first}, then call fallow train --resume {quote(str(self.run.path))}{words}: {again}."
@@ -282,7 +282,7 @@ class Session:
 
     def _say_how_to_go_on(self) -> None:
         if self.run.checkpoints.numbers():
-            again = words_again(plain(self.options))
+            again = repeated_options(plain(self.options))
             self.console.line(f"Go on with: fallow train --resume {quote(str(self.run.path))}{again}")
 
 

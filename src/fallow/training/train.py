@@ -11,7 +11,7 @@ from ..options.checks import check
 from ..options.naming import check_named
 from ..options.own_classes import is_import_path
 from ..options.resolve import ResolvedOptions
-from ..options.resume_options import going_on, located, longer, whole_options, with_own_lists
+from ..options.resume_options import located, longer, resumed_options, whole_options, with_own_lists
 from ..options.train_options import OUR_MODELS, TrainOptions, lists
 from ..runs.directory import RunDirectory
 from ..tasks.console import Console
@@ -49,7 +49,7 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
     model = resolved.model if own else located(resolved.model)
     resolved = replace(resolved, data=located(resolved.data), model=model, add=add)
     if stored is not None:
-        resolved = going_on(stored, resolved)
+        resolved = resumed_options(stored, resolved)
     console = console or Console.here()
     with seeded(resolved.seed):
         if resolved.resume is not None:
