@@ -153,12 +153,12 @@ def test_wrong_labels_are_left_out_and_named(capsys, tmp_path):
         == [
             line
             for line in lines
-            if f"{found.sum()} samples scored far above the others: reason outlier" in line
+            if f"{found.sum()} samples with unusually high scores (reason outlier)" in line
         ]
         != []
     )
-    (doubted,) = [line.split() for line in lines if line.startswith("Labels doubted")]
-    assert 0.9 * found.sum() < int(doubted[2]) <= found.sum()
+    (suspect,) = [line.split() for line in lines if line.startswith("Suspect labels")]
+    assert 0.9 * found.sum() < int(suspect[2]) <= found.sum()
 
 
 def slow(name):
@@ -348,7 +348,7 @@ def test_own_data_module_and_own_module(own, tmp_path):
 
 def test_own_data_is_not_cut(own, capsys):
     assert main([*own, "--model", "own_parts:Line", "--samples", "10"]) == 2
-    assert "--samples is for images that fallow reads" in capsys.readouterr().err
+    assert "--samples is for data that fallow reads" in capsys.readouterr().err
 
 
 def test_own_module_without_per_sample_losses_is_told_the_two_lines(own, capsys):
