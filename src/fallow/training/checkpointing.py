@@ -185,7 +185,7 @@ class Checkpointer(Callback):
         self._unwritten = (state.dump(), about, self.run.needed(written))
         try:
             self.write_pending()
-        except OSError as error:
+        except OSError as error:  # a full disk need not end the training; it is tried again at the end
             self.writer.failed(error)
 
     def write_pending(self) -> None:

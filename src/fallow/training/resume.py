@@ -191,6 +191,7 @@ def _restored(
         run.disk.rename(run.data_path, run.data_path.with_suffix(".damaged"))
     unfinished = checkpoint.about.epoch < job.subsampler.schedule.epochs
     if changes is None or changes or (changes.renamed and unfinished):
+        # A new name: older checkpoints still need the file that they were saved with.
         run.data_name = f"data-{run.checkpoints.next_number():03d}.safetensors"
         if writes:
             run.put(run.data_path, file.dump())
@@ -328,7 +329,7 @@ def _check_data(
 def _lost_epochs(
     run: RunDirectory, checkpoint: Checkpoint, wrong: dict[str, str], options: TrainOptions
 ) -> set[int]:
-    """Return the past epochs whose files are damaged; raise where that is not accepted."""
+    """Return the past epochs whose files are damaged; raise if that is not accepted."""
     lost = set()
     for epoch in range(checkpoint.about.epoch):
         damage = wrong.get(run.epoch_path(epoch).relative_to(run.path).as_posix())

@@ -222,7 +222,7 @@ class Session:
     def _write_results(self, more: dict[str, Any]) -> dict[str, Any]:
         """Write weights, summary, table, chart and, last, the checksums."""
         try:
-            self.run.unseal()
+            self.run.unseal()  # the checksums do not hold while files change
             self.writer.write_pending()
             self.checkpointer.write_pending()
             self.writer.show()

@@ -61,14 +61,14 @@ def make_trainer(
         "strategy": options.strategy,
         "precision": options.precision,
         "logger": make_logger(options.logger, run, warn),
-        "enable_checkpointing": False,
+        "enable_checkpointing": False,  # Checkpointer saves the state, without pickle
         "default_root_dir": run.path,
         "callbacks": callbacks,
         "plugins": plugins,
-        "use_distributed_sampler": False,
+        "use_distributed_sampler": False,  # the subsampler's loader shares the batches among the ranks
         "enable_progress_bar": False,
         "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
+        "num_sanity_val_steps": 0,  # it would move the random generators before the first batch
         "log_every_n_steps": 50,
     }
     try:
