@@ -144,9 +144,9 @@ def test_wrong_labels_are_left_out_and_named(capsys, tmp_path):
     place = heads.index("outliers") + len("outliers")
     assert shown[:place].split()[-1] == str(found.sum())
     (outliers,) = [line for line in lines if line.startswith("Outliers")]
-    assert f"{found.sum()} samples scored far above the others: reason outlier" in outliers
-    (doubted,) = [line.split() for line in lines if line.startswith("Labels doubted")]
-    assert 0.9 * found.sum() < int(doubted[2]) <= found.sum()
+    assert f"{found.sum()} samples with unusually high scores (reason outlier)" in outliers
+    (suspect,) = [line.split() for line in lines if line.startswith("Suspect labels")]
+    assert 0.9 * found.sum() < int(suspect[2]) <= found.sum()
 
 
 def slow(name):
@@ -319,7 +319,7 @@ def test_own_data_module_and_own_module(own, tmp_path):
 
 def test_own_data_is_not_cut(own, capsys):
     assert main([*own, "--model", "own_parts:Line", "--samples", "10"]) == 2
-    assert "--samples is for images that fallow reads" in capsys.readouterr().err
+    assert "--samples is for data that fallow reads" in capsys.readouterr().err
 
 
 def test_own_module_without_per_sample_losses_is_told_the_two_lines(own, capsys):

@@ -55,7 +55,7 @@ def test_copies_with_different_labels_are_certain_errors():
     some = data([7, 1, 7, 1, 7, 1, 4], [0, 1, 2, 1, 0, 1, 3], classes=CLASSES[:4])
     said = data_remarks(some, "image")
     assert said[1:] == [
-        "3 training images are copies with different labels, so that some of these are wrong: "
+        "3 training images are copies with different labels, so some of these labels are wrong: "
         "image 4 (cat) = image 2 (eel)."
     ]
 
@@ -127,7 +127,7 @@ def test_a_folder_names_its_files_before_it_trains_and_in_the_summary(folder, tm
     want = [
         "1 of the 6 held-out images is a copy of a training image (cat/0.png = cat/2.png); 1 of the 17 "
         "training images is a copy of another (dog/copy.png = cat/2.png).",
-        "2 training images are copies with different labels, so that some of these are wrong: "
+        "2 training images are copies with different labels, so some of these labels are wrong: "
         "cat/2.png (cat) = dog/copy.png (dog).",
     ]
     assert [line for line in told.said if line in want] == want

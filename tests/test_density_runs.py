@@ -138,7 +138,7 @@ def test_a_density_of_your_own_is_named_again_and_goes_on_exactly(own, capsys):
     assert main([*again, "--density", "own_density:Half"]) == 2
     assert "--density must be what the run was started with: own_density:Bell." in capsys.readouterr().err
     assert main([*again, "--density", "own_density:Bell"]) == 0
-    assert "Going on in epoch 9 of 9" in capsys.readouterr().out
+    assert "Resuming in epoch 9 of 9" in capsys.readouterr().out
     for name in ("model.safetensors", "samples.csv", "density.safetensors"):
         assert (own / "cut" / name).read_bytes() == (own / "whole" / name).read_bytes(), name
     capsys.readouterr()

@@ -42,10 +42,10 @@ NAN, INF = math.nan, math.inf
         ),
         (
             told([0.1, 0.1], [1e9, 1e10], [1e9, 1e10]),
-            "ends at a test loss of 1e+10, where guessing gives 2.303",
+            "ends at a test loss of 1e+10 (guessing gives 2.303)",
         ),
         (told([0.15], [6e35], [9e30], samples=360), "ends at a test loss of 6e+35"),
-        (told([None, None], [0.2, 5.0], guessing={"accuracy": None, "loss": 1.0}), "where guessing gives 1."),
+        (told([None, None], [0.2, 5.0], guessing={"accuracy": None, "loss": 1.0}), "(guessing gives 1)."),
         (told([None] * 3, [0.2, 0.4, 3.0], guessing={}), "its test loss rose from 0.2 in epoch 1 to 3."),
         (told([None], [NAN], guessing={}, part="validation"), "losses were not finite"),
     ],
@@ -78,8 +78,8 @@ def test_a_training_that_did_not_diverge(summary):
 def test_an_accuracy_at_chance_is_said_to_be_one():
     said = no_better_than_guessing(told([0.11], [2.3], samples=360, part="validation"))
     assert said == (
-        "Validation accuracy, 11.00%, is not surely above the 10.00% that always naming the most frequent "
-        "class gets on these 360 samples: nothing shows that the network has learned."
+        "Validation accuracy, 11.00%, is not significantly above 10.00%, the result of always naming the "
+        "most frequent class of these 360 samples: there is no evidence that the network has learned."
     )
     assert no_better_than_guessing(told([0.2], [2.3])) == ""
     assert no_better_than_guessing(told([0.2], [2.3], guessing={})) == "", "nobody knows what guessing gives"

@@ -32,8 +32,8 @@ def test_it_goes_on(run, capsys):
     before = {path.name: path.read_bytes() for path in (run / "history").glob("epoch-*")}
     words = [] if run.name == "stopped" else ["--epochs", "4", "--accept", "epochs"]
     assert main(["train", "--resume", str(run), "--model", "old_parts:Net", *words]) == 0
-    inside = "Going on in epoch 2 of 4, after 16 of its 32 samples"
-    assert (inside if run.name == "stopped" else "Going on in epoch 4 of 4") in capsys.readouterr().out
+    inside = "Resuming in epoch 2 of 4, after 16 of its 32 samples"
+    assert (inside if run.name == "stopped" else "Resuming in epoch 4 of 4") in capsys.readouterr().out
     for name, data in before.items():
         assert (run / "history" / name).read_bytes() == data
     summary = json.loads((run / "summary.json").read_text())

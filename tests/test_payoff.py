@@ -72,7 +72,7 @@ def test_time_that_was_lost_is_told_as_lost():
 def test_one_epoch_saves_nothing_and_says_why():
     full = [epoch(**LONG, backward=100_000)]
     assert "every epoch was full. A sample is measured before" in said(full, thin=0)
-    assert "all 100,000 samples are kept in any case, to fill whole" in said(full, fewest_kept=100_000)
+    assert "all 100,000 samples are kept to fill whole" in said(full, fewest_kept=100_000)
     assert "there is only one sample" in said([epoch(1, n=1)], fewest_kept=1)
     assert "the rule found no sample" in said(full)
     assert said(full, rule=False) == ""
@@ -86,7 +86,7 @@ def test_predictions_that_nobody_recorded():
 
 def test_a_few_scores_that_are_not_finite_are_no_divergence():
     epochs = [e | {"bad": 7 * (3 < i < 6)} for i, e in enumerate(HALVES)]
-    assert said(epochs).startswith("14 scores were not finite, in epochs 5 to 6 of 10. Look at the loss")
+    assert said(epochs).startswith("14 scores were not finite, in epochs 5 to 6 of 10. Check the loss")
     one = [e | {"bad": int(i == 3)} for i, e in enumerate(HALVES)]
     assert said(one, rule=False).startswith("1 score was not finite, in epoch 4 of 10.")
 
@@ -96,7 +96,7 @@ def test_a_loss_that_is_not_finite_beside_a_sound_accuracy_is_no_divergence():
     told = summary(epochs, guessing={"accuracy": 0.1, "loss": 2.3})
     assert not told["diverged"]
     assert remarks(told, rule=True) == [
-        "The loss of the last evaluation is not finite. Look at how it is computed."
+        "The loss of the last evaluation is not finite. Check how it is computed."
     ]
 
 
@@ -105,8 +105,8 @@ def test_a_run_that_diverged_says_so_and_nothing_of_savings():
     told = summary(broken, samples_evaluated=200)
     (only,) = remarks(told, rule=True, thin=5, unpredicted=True)
     assert only == (
-        "The training diverged: from epoch 5 on its losses were not finite. The network is of no use. Lower "
-        "--learning_rate, and look at the inputs."
+        "The training diverged: from epoch 5 on its losses were not finite. The network is unusable. Lower "
+        "--learning_rate, and check the inputs."
     )
     assert "Lower the learning rate in your module" in remarks(told, rule=True, own=True)[0]
 
@@ -118,13 +118,13 @@ def test_a_run_that_was_stopped_is_not_judged():
 def test_a_rule_that_leaves_out_little_says_so():
     epochs = [epoch(95_000, 95.0, n=100_000) for _ in range(5)]
     assert "saved little: 5.0% of the samples. The rule found no more" in said(epochs)
-    assert "The rule was to leave 6% of them out of 4 of 5 epochs." in said(epochs, thin=4, share=0.06)
+    assert "The rule leaves 6% of them out of 4 of 5 epochs." in said(epochs, thin=4, share=0.06)
     assert "surprise" not in said(epochs)
 
 
 def test_waiting_for_the_loader():
     epochs = [epoch(e["backward"], e["seconds"], n=e["n"], waiting=e["seconds"] / 2) for e in HALVES]
-    assert "waited for its data 50% of the time (275 of 550 s): quicker loading" in said(epochs)
+    assert "waited for its data 50% of the time (275 of 550 s): faster loading" in said(epochs)
     assert "saves up to that much" in said(epochs)
     short = [e | {"seconds": e["seconds"] / 100, "waiting_seconds": e["seconds"] / 200} for e in epochs]
     assert "waited" not in said(short), "of a second nobody waits too long"
@@ -166,8 +166,8 @@ class TestLastEpochs:
         (only,) = remarks(summary(bent(3), samples_evaluated=10_000), rule=False)
         assert only == (
             "The last 4 of 10 epochs did not improve the test accuracy: 89.00% before them, 89.00% after "
-            "them, over 10,000 samples. Whether fewer --epochs do as well, only such a training shows, as "
-            "its learning rate falls sooner: fallow compare has it as fewer-epochs."
+            "them, over 10,000 samples. To see if fewer --epochs do as well, run fallow compare with the arm "
+            "fewer-epochs."
         )
 
     def test_a_loss_that_rises_beside_a_rising_accuracy_is_no_sign(self):
@@ -211,7 +211,10 @@ def test_nothing_trained_on():
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        ({"fits": 1, "stability": float("nan"), "agreement": float("nan")}, "too few samples to fit two"),
+        (
+            {"fits": 1, "stability": float("nan"), "agreement": float("nan")},
+            "too few samples to fit the density",
+        ),
         (
             {"fits": 9, "stability": 0.71, "agreement": float("nan")},
             "agree by 0.71 (0.8 is needed). Train on",

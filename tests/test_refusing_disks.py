@@ -180,7 +180,7 @@ def test_a_stop_before_anything_is_saved_does_not_name_a_folder_to_go_on_with(fo
     run = folder / "run"
     with pytest.MonkeyPatch.context() as patch:
         Refusing(patch, 20, errno.ENOSPC, True)
-        with pytest.raises(NotWritten, match=r"begin the run again|Name another --out"):
+        with pytest.raises(NotWritten, match=r"start the run again|Name another --out"):
             train(TrainOptions(**ONCE_AN_EPOCH, on_storage_error="stop", out=str(run)), Told())
     assert not (run / "config.yaml").exists()
 

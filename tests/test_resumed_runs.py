@@ -134,7 +134,7 @@ def check_stop(monkeypatch, run, folder, setting, batches):
         return False
     own = {name: value for name, value in options_of(setting).items() if ":" in str(value)}
     said = go_on(run, **own)
-    assert any(line.startswith("Going on in epoch") for line in said)
+    assert any(line.startswith("Resuming in epoch") for line in said)
     assert left(run) == want
     return True
 
@@ -181,7 +181,7 @@ def test_a_run_that_was_killed_before_its_first_epoch_begins_anew(tmp_path, fini
     run.mkdir()
     shutil.copy(finished / "config.yaml", run)
     said = go_on(run)
-    assert "No epoch was finished: the run begins anew." in said
+    assert "No epoch was finished: the run starts again." in said
     assert left(run) == left(finished)
 
 
@@ -469,7 +469,7 @@ def test_a_damaged_state_is_named_and_the_one_before_is_gone_on_from(monkeypatch
     damage(Checkpoints(run).state_path(newest))
     said = go_on(run)
     assert any(line.startswith("Not used: ") and f"{newest:06d}.safetensors" in line for line in said)
-    assert any("what came after it is trained again" in line for line in said)
+    assert any("later steps are trained again" in line for line in said)
     assert left(run) == never_stopped("default", f"{folder}/0")
 
 
@@ -542,7 +542,7 @@ def test_a_signal_ends_a_training_after_a_whole_step(tmp_path, number, code):
     assert child.returncode == code, error
     assert "stopping after this step" in error
     assert "Traceback" not in error
-    assert f"Go on with: fallow train --resume {run}" in out
+    assert f"Resume with: fallow train --resume {run}" in out
     about = Checkpoints(run).newest().found.about
     assert about.steps > 0
     assert not json.loads((run / "summary.json").read_text())["finished"]
@@ -553,7 +553,7 @@ def test_the_command_line_needs_no_other_option(monkeypatch, tmp_path, folder, c
     run = tmp_path / "run"
     assert stopped_after(monkeypatch, 7, TrainOptions(**BASE, out=str(run)))
     assert main(["train", "--resume", str(run)]) == 0
-    assert "Going on in epoch 3 of 3, after 64 of its 128 samples" in capsys.readouterr().out
+    assert "Resuming in epoch 3 of 3, after 64 of its 128 samples" in capsys.readouterr().out
     assert left(run) == never_stopped("default", f"{folder}/0")
     assert main(["train", "--resume", str(tmp_path / "nowhere")]) == 2
     assert "A run directory must exist." in capsys.readouterr().err
@@ -584,7 +584,7 @@ def test_two_ranks_are_stopped_together_and_go_on_exactly(tmp_path):
     going_on = [sys.executable, "-m", "fallow", "train", "--resume", str(run)]
     done = subprocess.run(going_on, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "Going on in epoch" in done.stdout
+    assert "Resuming in epoch" in done.stdout
     assert left(run) == left(tmp_path / "whole")
 
 
@@ -620,7 +620,7 @@ def test_a_signal_to_all_processes_spares_the_workers_of_own_data(tmp_path, numb
     assert child.returncode == 128 + number, error
     assert error.count("stopping after this step") == 1
     assert "DataLoader worker" not in error
-    assert f"Go on with: fallow train --resume {run}" in out
+    assert f"Resume with: fallow train --resume {run}" in out
 
 
 def test_a_first_epoch_that_fails_leaves_nothing(tmp_path):

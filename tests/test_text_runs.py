@@ -479,7 +479,7 @@ def check_stop(monkeypatch, run, folder, setting, batches):
     if not stopped_after(monkeypatch, batches, TrainOptions(**resumed(setting, folder), out=str(run))):
         return False
     said = go_on(run)
-    assert any(line.startswith("Going on in epoch") for line in said)
+    assert any(line.startswith("Resuming in epoch") for line in said)
     files, numbers = left(run)
     assert numbers == want[1]
     assert files == want[0]

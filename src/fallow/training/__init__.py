@@ -1,1 +1,1 @@
-"""How a run is made: a session on Lightning that trains, checkpoints, resumes and sums up."""
+"""Build a run from its options, train it with Lightning, checkpoint and resume it, and write its results."""

@@ -1,4 +1,4 @@
-"""Keeps the state of a training in its run directory, so that it goes on exactly where it was stopped."""
+"""Saves the state of a training in its run directory, so that it resumes exactly where it stopped."""
 
 from __future__ import annotations
 
@@ -29,41 +29,38 @@ from .resume_checks import check_optimizers
 from .summary import samples_evaluated
 
 NEXT = "state/next"
-"""The path by which Lightning is asked to save a generation."""
+"""The path that stands for the next checkpoint in calls of Lightning."""
 _ASK_EVERY = 32
-"""Steps between two looks at whether any rank was told to stop, where there are several."""
+"""Steps between two checks if any of several ranks received a signal: each is a collective call."""
 
 
 class TrainingStopped(BaseException):
-    """A training ends here, its state saved, on every rank by itself.
+    """Ends the training on each rank once the state is saved.
 
-    At a KeyboardInterrupt Lightning would kill the processes of the other ranks.
+    On a KeyboardInterrupt, Lightning would kill the processes of the other ranks.
     """
 
 
 class StateIO(TorchCheckpointIO):
-    """Writes and reads the generations of a run; other checkpoints are Lightning's own, and are written only.
+    """Writes and reads the checkpoints of a run. Lightning's own checkpoints are written, but never read.
 
     Args:
-        checkpointer: writes them.
-        loaded: the state to go on from, or None.
+        checkpointer: writes the checkpoints.
+        loaded: the state to resume from, or None.
     """
 
     def __init__(self, checkpointer: Checkpointer, loaded: dict[str, Any] | None = None) -> None:
         self.checkpointer, self.loaded = checkpointer, loaded
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write the next generation, or a checkpoint of Lightning's."""
+        """Write the next checkpoint of the run, or one of Lightning's."""
         if Path(path) == self.checkpointer.next_path:
             self.checkpointer.write(checkpoint)
         else:
             super().save_checkpoint(checkpoint, path, storage_options)
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """Return the state to go on from; nothing else is read.
-
-        Lightning looks for checkpoints in the run by itself (``hpc_ckpt_1.ckpt`` under Slurm), and would
-        unpickle them.
+        """Return the state to resume from.
 
         Raises:
             WrongState: for any other file.
@@ -71,29 +68,34 @@ class StateIO(TorchCheckpointIO):
         if Path(path) == self.checkpointer.next_path and self.loaded is not None:
             loaded, self.loaded = self.loaded, None  # a large network need not lie in memory twice
             return loaded
-        raise wrong_state(f"{path} is not a state of fallow's, and is not read.", "Move it out of the run.")
+        # Lightning looks for checkpoints by itself (hpc_ckpt_1.ckpt under Slurm), and would unpickle them.
+        raise wrong_state(
+            f"{path} is not a checkpoint of fallow; it was not read.", "Move it out of the run."
+        )
 
 
 class Checkpointer(Callback):
-    """Saves the state before each epoch, every so many steps, when told to stop, and at the end.
+    """Saves the state before each epoch, every ``every`` steps, after a signal, and at the end.
 
-    It is saved when the next batch has been fetched and nothing was done with it: all of the step before
-    is over then, the hooks of other callbacks and of the module and the learning rate's schedule too.
-    What a dataset draws is a function of the batch, so that fetching it again changes nothing.
+    It saves when the next batch has been fetched and not yet used. By then the step before is complete,
+    with the hooks of other callbacks and of the module, and the schedule of the learning rate.
+    A dataset draws by the batch, so fetching the batch again gives the same samples.
 
     Args:
-        run: where to.
+        run: the run directory.
         subsampler: of the training.
-        writer: whose rows belong to the state.
-        about: what a manifest says of the run: its options.
-        every: save after so many steps too.
+        writer: its rows are part of the state.
+        about: the options of the run, for the manifest.
+        every: the number of steps between two checkpoints, or None for one per epoch.
         whole: whether the network uses all its weights in each step.
 
     Attributes:
+        begun: whether this session has trained on a batch.
         stopped: the signal that ended the training, or None.
-        seconds, cpu_seconds: how long the training has taken, in all its sessions.
-        steps: how many there were.
-        evaluated: how many samples an evaluation goes through, or None.
+        seconds: wall-clock seconds of all sessions.
+        cpu_seconds: processor seconds of this process in all sessions.
+        steps: the number of optimizer steps.
+        evaluated: the number of samples in one evaluation, or None.
     """
 
     def __init__(
@@ -106,16 +108,16 @@ class Checkpointer(Callback):
         *,
         whole: bool = False,
     ) -> None:
-        self.whole = whole
         self.run, self.subsampler, self.writer, self.about, self.every = run, subsampler, writer, about, every
+        self.whole = whole
         self.next_path = run.path / NEXT
+        self.begun = False
         self.stopped: int | None = None
         self.steps = 0
         self.evaluated: int | None = None
-        self._before = (0.0, 0.0)
-        self._began = (time.perf_counter(), time.process_time())
-        self._told: int | None = None
-        self._first = True
+        self._earlier_seconds = (0.0, 0.0)
+        self._started = (time.perf_counter(), time.process_time())
+        self._signal: int | None = None
         self._saved_at = -1
         self._generators: dict[str, Any] | None = None
         self._last_step: dict[str, Any] | None = None
@@ -125,48 +127,49 @@ class Checkpointer(Callback):
 
     @property
     def state_key(self) -> str:
-        """The name of this part in a saved state: it stays, whatever the class is called."""
+        """The key of this callback in a saved state; it stays the same if the class is renamed."""
         return CHECKPOINTER
-
-    @property
-    def begun(self) -> bool:
-        """Whether a batch of this session was trained on."""
-        return not self._first
 
     @property
     def seconds(self) -> float:
         """Wall-clock seconds of all sessions."""
-        return self._before[0] + time.perf_counter() - self._began[0]
+        return self._earlier_seconds[0] + time.perf_counter() - self._started[0]
 
     @property
     def cpu_seconds(self) -> float:
-        """Seconds of this process on its processors, in all sessions."""
-        return self._before[1] + time.process_time() - self._began[1]
+        """Processor seconds of this process in all sessions."""
+        return self._earlier_seconds[1] + time.process_time() - self._started[1]
 
     def before_batch(self, trainer: Trainer) -> None:
-        """Save where it is time to, and end the training where it was told to stop."""
-        if self._first and self._generators is not None:
+        """Save if a checkpoint is due; end the training if a signal asked for it.
+
+        Raises:
+            TrainingStopped: if a signal ends the training.
+        """
+        if not self.begun and self._generators is not None:
             put_back(self._generators)
-        self.steps, batch = trainer.global_step, trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        self.steps = trainer.global_step
+        batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         stop = self._stop(trainer)
+        # Accumulated gradients are not in the state, so wait until the optimizer has used them.
         if batch % trainer.accumulate_grad_batches:
-            return  # gradients that wait for their step are not saved: the next batches complete it
+            return
         due = self.every is not None and self.steps - self._saved_at >= self.every
         if batch == 0 or ((due or stop) and _exact_inside(trainer)):
             self.save(trainer)
-        self._first = False
+        self.begun = True
         if stop:
             self.stopped = stop
             raise TrainingStopped
 
     def save(self, trainer: Trainer) -> None:
-        """Write a generation; all ranks call it."""
+        """Write a checkpoint; all ranks call it."""
         self.evaluated = samples_evaluated(trainer) or self.evaluated
         self.steps = self._saved_at = trainer.global_step
         trainer.save_checkpoint(self.next_path)
 
     def write(self, checkpoint: dict[str, Any]) -> None:
-        """Write what Lightning collected; on the first rank only."""
+        """Write the state that Lightning collected; called on the first rank only."""
         state = TrainingState.collected(checkpoint)
         about = structs.replace(
             self.about,
@@ -182,24 +185,24 @@ class Checkpointer(Callback):
         self._unwritten = (state.dump(), about, self.run.needed(written))
         try:
             self.write_pending()
-        except OSError as error:
+        except OSError as error:  # a full disk need not end the training; it is tried again at the end
             self.writer.failed(error)
 
     def write_pending(self) -> None:
-        """Write the last state, where the disk refused it before.
+        """Write the last state if it could not be written before.
 
         Raises:
-            OSError: where it does so again.
+            OSError: if it still cannot be written.
         """
         if self._unwritten is not None:
             self.run.checkpoints.write(*self._unwritten)
             self._unwritten = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the generators of every rank, times and counts; collective where there are several ranks."""
-        mine = np.frombuffer(bytearray(dump(generator_states())), np.uint8)
+        """Return the random generators of every rank, times and counts; collective with several ranks."""
+        states = np.frombuffer(bytearray(dump(generator_states())), np.uint8)
         return {
-            "generators": [part for (part,) in gather_rows(mine)],
+            "generators": [part for (part,) in gather_rows(states)],
             "seconds": (self.seconds, self.cpu_seconds),
             "record_seconds": [record.record_seconds for record in self.subsampler.history],
             "steps": self.steps,
@@ -207,60 +210,62 @@ class Checkpointer(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what :meth:`state_dict` returned; the generators go on with the first batch."""
+        """Load a state; the generators are set before the first batch."""
         states = state_dict["generators"]
         rank, _ = rank_and_size()
         self._generators = parse(states[rank % len(states)].tobytes(), "the generators of a state")
         wall, processor = state_dict["seconds"]
-        self._before = float(wall), float(processor)
-        self._began = (time.perf_counter(), time.process_time())
+        self._earlier_seconds = float(wall), float(processor)
+        self._started = (time.perf_counter(), time.process_time())
         self.steps, self.evaluated = state_dict["steps"], state_dict["evaluated"]
         self._saved_at = self.steps
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note what the optimizers remember, until they are made."""
+        """Keep the checkpoint until the optimizers exist."""
         self._loaded = checkpoint
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise for a state that has not what the optimizers remember, before they take it over."""
+        """Check the state of the optimizers before Lightning loads it."""
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
             check_optimizers(trainer, loaded, f"The state of {self.run.path}", whole=self.whole)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From now on a signal ends the training after a whole step, once its state is saved."""
-        if threading.current_thread() is threading.main_thread():
+        """Handle signals: the first ends the training after a whole step, once the state is saved."""
+        if threading.current_thread() is threading.main_thread():  # Python sets handlers nowhere else
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._handlers[number] = signal.signal(number, self._heed)
+                    self._handlers[number] = signal.signal(number, self._on_signal)
 
-    def _heed(self, number: int, frame: FrameType | None) -> None:
-        if self._told is not None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
             self.stopped = number
             raise KeyboardInterrupt
-        self._told = number
+        self._signal = number
         if rank_and_size()[0] == 0:
-            os.write(2, b"\nfallow: stopping after this step; once more to stop at once.\n")
+            # print() may raise if the signal interrupts another print(); a write to the file does not.
+            os.write(2, b"\nfallow: stopping after this step; a second signal stops at once.\n")
 
     def _stop(self, trainer: Trainer) -> int | None:
-        """Return the signal by which the training was told to stop: on all ranks alike."""
+        """Return the signal that asked to stop, the same on all ranks."""
         if trainer.world_size == 1:
-            return self._told
+            return self._signal
         if trainer.global_step % _ASK_EVERY:
             return None
-        return any_rank(self._told or 0) or None
+        return any_rank(self._signal or 0) or None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note the generators where an evaluation may follow, which must not move them."""
+        """Keep the generators before a possible evaluation."""
         if trainer.is_last_batch:
             self._last_step = generator_states()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the generators back: evaluating draws differently in a training that was resumed."""
+        """Put the generators back."""
+        # After a resume, an evaluation draws other numbers than in a run that was never stopped.
         if self._last_step is not None and trainer.state.fn == "fit":
             put_back(self._last_step)
             self._last_step = None
@@ -271,30 +276,27 @@ class Checkpointer(Callback):
             self.save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let signals do what they did before."""
-        self._let_go()
+        """Restore the signal handlers."""
+        self._restore_handlers()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let signals do what they did before."""
-        self._let_go()
+        """Restore the signal handlers."""
+        self._restore_handlers()
 
-    def _let_go(self) -> None:
+    def _restore_handlers(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
 
 
 def _exact_inside(trainer: Trainer) -> bool:
-    """Return whether a training goes on exactly from inside an epoch.
-
-    Lightning counts the batches from 0 again then, which moves evaluations inside the epoch, learning rates
-    that change every few steps, and a limit to the batches of an epoch.
-    """
-    configs = trainer.lr_scheduler_configs
+    """Return whether a training resumes exactly from inside an epoch."""
+    # Lightning counts the batches from 0 again after a resume. That moves evaluations inside the epoch,
+    # learning rates that change every few steps, and a limit on the batches of an epoch.
     whole = isinstance(trainer.limit_train_batches, float) and trainer.limit_train_batches == 1.0
     return (
         whole
         and not getattr(trainer, "overfit_batches", 0)
         and trainer.val_check_interval == 1.0
-        and not any(config.interval == "step" and config.frequency > 1 for config in configs)
+        and not any(c.interval == "step" and c.frequency > 1 for c in trainer.lr_scheduler_configs)
     )

@@ -1,4 +1,4 @@
-"""Whether a training diverged, or ended with a network that does no better than guessing."""
+"""Detects a training that diverged, or a network that does no better than guessing."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from ..report.text import plural
 Rows = list[dict[str, Any]]
 
 BAD_SHARE = 0.05
-"""With more scores that are not finite than this share, the epoch went wrong."""
+"""The epoch failed if a larger share of its scores is not finite."""
 _FEW = 20
-"""An accuracy of fewer samples tells hardly anything."""
+"""An accuracy on fewer samples says little."""
 _SURE, _VERY_SURE = 2.0, 4.0
-"""Standard errors: of what is told apart, and of what one of many epochs may reach by chance."""
+"""Standard errors for a single comparison, and for the best of many epochs, which may be high by chance."""
 _WORSE, _TIMES, _ABSURD = 3.0, 10.0, 1e4
-"""A network has diverged whose loss is so many times that of guessing, beside an accuracy of guessing; that
-of its first epoch, if nobody knows what guessing gives; or that of guessing, whatever its accuracy is."""
+"""A network has diverged if its loss is this multiple of the loss of guessing, at the accuracy of guessing;
+of its first loss, if the loss of guessing is unknown; of the loss of guessing, at any accuracy."""
 
 
 def divergence(summary: Mapping[str, Any]) -> str:
-    """Return in a sentence how the training diverged; nothing if it did not.
+    """Return a sentence on how the training diverged, or "" if it did not.
 
-    A training diverged if its losses are not finite at its end, or if its network was better than guessing
-    and no longer is, or never was and errs by far more than guessing would.
+    A training diverged if its losses are not finite at the end, if its network was better than guessing
+    and no longer is, or if it never was and its loss is far above that of guessing.
 
     Args:
-        summary: as it lies in ``summary.json``, with ``guessing``: the accuracy and the loss of a network
-            that knows nothing, each None if unknown.
+        summary: the content of ``summary.json``. ``guessing`` holds the accuracy and the loss of an
+            untrained network, each None if unknown.
     """
     rows: Rows = summary["epochs"]
-    said = _not_finite(summary, rows) or _by_accuracy(summary, rows) or _by_loss(summary, rows)
-    return f"The training diverged: {said}" if said else ""
+    reason = _not_finite(summary, rows) or _by_accuracy(summary, rows) or _by_loss(summary, rows)
+    return f"The training diverged: {reason}" if reason else ""
 
 
 def no_better_than_guessing(summary: Mapping[str, Any]) -> str:
-    """Return in a sentence that the network is not shown to have learned anything; nothing if it is."""
+    """Return a sentence if there is no evidence that the network has learned, and "" otherwise."""
     accuracy, samples = _finite(summary["accuracy"]), summary.get("samples_evaluated")
-    guess, loss = _guessing(summary)
+    guess, chance = _guessing(summary)
     part = str(summary["evaluated_on"])
     if accuracy is not None:
         if guess is None or not _at_chance(accuracy, guess, samples):
             return ""
-        said = f"{part.capitalize()} accuracy, {accuracy:.2%}, is"
+        subject = f"{part.capitalize()} accuracy, {accuracy:.2%}, is"
         if not samples or samples < _FEW:
-            many = plural(samples or 0, "sample")
-            return f"{said} measured on {many}: too few to tell whether the network has learned."
+            count = plural(samples or 0, "sample")
+            return f"{subject} measured on {count}: too few to tell whether the network has learned."
         return (
-            f"{said} not surely above the {guess:.2%} that always naming the most frequent class gets on "
-            f"these {samples:,} samples: nothing shows that the network has learned."
+            f"{subject} not significantly above {guess:.2%}, the result of always naming the most frequent "
+            f"class of these {samples:,} samples: there is no evidence that the network has learned."
         )
-    found = _finite(summary["test_loss"])
-    if loss is None or found is None or found < loss:
+    loss = _finite(summary["test_loss"])
+    if chance is None or loss is None or loss < chance:
         return ""
     return (
-        f"The {part} loss, {found:.4g}, is not below that of guessing, {loss:.4g}: nothing shows that the "
-        "network has learned."
+        f"The {part} loss, {loss:.4g}, is not below that of guessing, {chance:.4g}: there is no evidence "
+        "that the network has learned."
     )
 
 
@@ -69,11 +69,11 @@ def _not_finite(summary: Mapping[str, Any], rows: Rows) -> str:
     while first and (_broken(rows[first - 1]) or _not_a_number(rows[first - 1]["test_loss"])):
         first -= 1
     when = f"from epoch {first + 1} on" if first + 1 < len(rows) else f"in the last epoch, {first + 1},"
-    return f"{when} its losses were not finite. The network is of no use."
+    return f"{when} its losses were not finite. The network is unusable."
 
 
 def _still_right(summary: Mapping[str, Any], rows: Rows) -> bool:
-    """Return whether the accuracy at the end shows a sound network, whatever was logged as its loss."""
+    """Return whether the last accuracy shows a sound network, whatever loss was logged."""
     accuracy, samples = _finite(rows[-1]["accuracy"]), summary.get("samples_evaluated")
     if accuracy is None:
         return False
@@ -85,45 +85,44 @@ def _still_right(summary: Mapping[str, Any], rows: Rows) -> bool:
 
 
 def _by_accuracy(summary: Mapping[str, Any], rows: Rows) -> str:
-    """Return how the accuracy fell to that of guessing, or how the loss says less than guessing would."""
-    guess, loss = _guessing(summary)
+    """Return how the accuracy fell to that of guessing, or how far the loss is above that of guessing."""
+    guess, chance = _guessing(summary)
     samples, accuracy = summary.get("samples_evaluated"), _finite(rows[-1]["accuracy"])
-    trained, tested = (_finite(rows[-1][name]) for name in ("mean_score", "test_loss"))
+    train_score, test_loss = (_finite(rows[-1][name]) for name in ("mean_score", "test_loss"))
     part = str(summary["evaluated_on"])
     if guess is None or accuracy is None:
         return ""
-    ends = ""
-    if loss is not None and tested is not None:
-        ends = (
-            f"it ends at a {part} loss of {tested:.4g}, where guessing gives {loss:.4g}, and an accuracy of "
-            f"{accuracy:.2%}. The network is of no use."
+    sentence = ""
+    if chance is not None and test_loss is not None:
+        sentence = (
+            f"it ends at a {part} loss of {test_loss:.4g} (guessing gives {chance:.4g}) and an accuracy of "
+            f"{accuracy:.2%}. The network is unusable."
         )
-        if tested > _ABSURD * loss:
-            return ends
+        if test_loss > _ABSURD * chance:
+            return sentence
     if not _at_chance(accuracy, guess, samples):
         return ""
     values = [_finite(row["accuracy"]) for row in rows]
-    best = max(range(len(rows)), key=lambda at: values[at] or 0.0)
-    sure = _VERY_SURE * (error_of_share(guess, samples) or 0.0)
-    learned = (values[best] or 0.0) > guess + sure and _trains_worse(summary, rows[best], rows[-1])
-    if learned:
+    best = max(range(len(rows)), key=lambda epoch: values[epoch] or 0.0)
+    margin = _VERY_SURE * (error_of_share(guess, samples) or 0.0)
+    if (values[best] or 0.0) > guess + margin and _trains_worse(summary, rows[best], rows[-1]):
         return (
             f"{part} accuracy fell from {values[best]:.2%} after epoch {best + 1} to {accuracy:.2%} at the "
-            f"end, where always naming the most frequent class gives {guess:.2%}. The network is of no use."
+            f"end. Always naming the most frequent class gives {guess:.2%}. The network is unusable."
         )
-    if loss is None or trained is None or tested is None or summary.get("score_unit") != "nats":
+    if chance is None or train_score is None or test_loss is None or summary.get("score_unit") != "nats":
         return ""
-    return ends if min(trained, tested) > _WORSE * loss else ""
+    return sentence if min(train_score, test_loss) > _WORSE * chance else ""
 
 
 def _trains_worse(summary: Mapping[str, Any], best: dict[str, Any], last: dict[str, Any]) -> bool:
-    """Return whether training samples surprise more than they did: a network that overfits knows them."""
+    """Return whether training scores are higher than at the best epoch. If it overfits, they are lower."""
     was, now = _finite(best["mean_score"]), _finite(last["mean_score"])
     return summary.get("score_unit") != "nats" or was is None or now is None or now > was
 
 
 def _by_loss(summary: Mapping[str, Any], rows: Rows) -> str:
-    """Return how the loss rose, of a network without an accuracy to be judged by."""
+    """Return how the loss rose, for a network that is not judged by an accuracy."""
     guess, chance = _guessing(summary)
     losses = [_finite(row["test_loss"]) for row in rows]
     last = losses[-1]
@@ -134,8 +133,8 @@ def _by_loss(summary: Mapping[str, Any], rows: Rows) -> str:
     if chance is not None:
         if last > _WORSE * chance or (last >= chance > 1.1 * lowest):
             return (
-                f"it ends at a {part} loss of {last:.4g}, where guessing gives {chance:.4g}. The network is "
-                "of no use."
+                f"it ends at a {part} loss of {last:.4g} (guessing gives {chance:.4g}). The network is "
+                "unusable."
             )
         return ""
     if lowest <= 0 or last <= _TIMES * known[0]:
@@ -154,8 +153,8 @@ def _at_chance(accuracy: float, guess: float, samples: int | None) -> bool:
 
 
 def _guessing(summary: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    found = summary.get("guessing") or {}
-    return found.get("accuracy"), found.get("loss")
+    guessing = summary.get("guessing") or {}
+    return guessing.get("accuracy"), guessing.get("loss")
 
 
 def _finite(value: Any) -> float | None:

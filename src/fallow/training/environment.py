@@ -1,4 +1,4 @@
-"""``environment.json``: on which machine and with which versions each session of a run trained."""
+"""``environment.json``: the machine and the versions that each session of a run trained with."""
 
 from __future__ import annotations
 
@@ -22,22 +22,20 @@ from ..runs.schema import Environment
 from ..version import __version__
 
 _LARGEST = 1 << 20
-
-
 _DEVICE = ("device", "device_name", "devices", "precision")
 
 
 def environment_json(path: Path, settings: Mapping[str, Any]) -> str:
-    """Return the text of the file with this session added to those that ``path`` holds.
+    """Return the text of the file ``path`` with this session added.
 
     Args:
-        path: the file; it may not be there yet.
-        settings: of the session, which name the device that it trains on.
+        path: the file; it need not exist.
+        settings: of the session; they name its device.
     """
     sessions = []
-    with suppress(OSError, ValueError):
-        found = parse_json(read_regular(path, path.parent, _LARGEST), str(path))
-        sessions = check_kind(Environment, found, str(path)).sessions
+    with suppress(OSError, ValueError):  # a damaged file must not keep the run from training
+        content = parse_json(read_regular(path, path.parent, _LARGEST), str(path))
+        sessions = check_kind(Environment, content, str(path)).sessions
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     sessions.append(
         {

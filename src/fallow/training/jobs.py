@@ -1,4 +1,4 @@
-"""What a training is made of: data, network, subsampler and loaders, as the options name them."""
+"""Builds the objects of a training from its options: data, network, subsampler and loaders."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ Data: TypeAlias = ImageData | TextData | Corpus
 
 @dataclass
 class Job:
-    """What is trained, once the options have become objects.
+    """The objects of a training.
 
     Attributes:
-        options: those of the training, with all that was chosen.
+        options: the resolved options.
         subsampler: chooses the samples.
-        score: what is recorded, unless the user's module does that.
+        score: of each sample, unless the user's module records its own.
         module: the user's or ours.
-        train, test: loaders; ``test`` may be None for an own data module without validation data.
+        train, test: loaders. ``test`` is None if the user's data module evaluates.
         classes: names of the classes, or None.
-        data: what the samples are, to tell later whether they have changed.
-        shown: how samples look that a report shows, or None.
+        data: describes the samples, so that later changes are detected.
+        shown: returns pictures or texts of samples for the report, or None.
         datamodule: the user's own, or None.
-        monitor: scores by the density of activations; None where the score is another one.
-        tokenizer: what cut the texts into tokens, to be kept in the run; None where there are none.
-        unlisted: how many of the samples that are new to a run that goes on were not added by a list.
-        notes: what was said of how the samples were read.
-        remarks: what is worth knowing of the samples before they are trained on.
-        facts: what else a person wants to know of the samples, by name.
+        monitor: scores by the density of activations; None with any other score.
+        tokenizer: the tokenizer file to keep in the run; None without texts.
+        unlisted: in a resumed run, the number of new samples that no list added.
+        notes: sentences on how the samples were read.
+        remarks: sentences on copies and empty classes.
+        facts: further settings for people to read, by name.
     """
 
     options: ResolvedOptions
@@ -86,16 +86,16 @@ class Job:
 
 
 def noun_of(options: TrainOptions) -> str:
-    """Return what a sample is called."""
+    """Return the word for a sample."""
     if is_import_path(options.data):
         return "sample"
     return {"text": "text", "language-model": "window"}.get(options.task or "", "image")
 
 
 def read_data(options: ResolvedOptions, console: Console, before: DataFile | None = None) -> Data:
-    """Read the samples that the options name, cut down as they say, and those that they add.
+    """Read the samples that the options name and add, and choose among them as the options say.
 
-    ``before`` says what the samples of a run were that goes on: what it held out stays held out.
+    ``before`` describes the samples of the run to resume: its held-out samples stay held out.
     """
     with console.reading(options.data) as progress:
         data: Data
@@ -111,16 +111,16 @@ def read_data(options: ResolvedOptions, console: Console, before: DataFile | Non
 def build(
     options: ResolvedOptions, console: Console, data: Data | None = None, before: DataFile | None = None
 ) -> Job:
-    """Return what the options stand for, ready to be trained.
+    """Build the objects of a training.
 
     Args:
-        options: what to train, on what and how.
-        console: where to say what was read.
-        data: as :func:`read_data` gives it, where it is at hand.
-        before: what the samples of a run were that goes on, or None: they stand where they stood.
+        options: what to train, on what data and how.
+        console: prints what was read.
+        data: as :func:`read_data` returns it; None to read it.
+        before: the samples of the run to resume, which keep their positions; None for a new run.
 
     Raises:
-        InvalidValue: for options or data that cannot be meant.
+        InvalidValue: if options or data are invalid.
     """
     for name in (options.data, options.model):
         if error := nearly_import_path(name):
@@ -131,14 +131,15 @@ def build(
     data = data or read_data(options, console, before)
     classes = _class_count(options, data)
     own = _own_network(options, nn.Module, classes) if is_import_path(options.model) else None
-    itself = isinstance(own, LightningModule)
-    if itself:
-        _refuse_ours(options)
+    trains_itself = isinstance(own, LightningModule)
+    if trains_itself:
+        _refuse_own_training_options(options)
     with console.reading(f"{options.data}, to train on"):
         material = _material(options, data, own, console, before)
     options = material.options
     assert options.batch_size is not None
-    subsampler = _subsampler(options, rules, material.labels, len(material.train), declared=not itself)  # type: ignore[arg-type]
+    n = len(material.train)  # type: ignore[arg-type]
+    subsampler = _subsampler(options, rules, material.labels, n, known_score=not trains_itself)
     workers = _worker_options(options)
     collate = material.collate
     loader = subsampler.loader(
@@ -147,7 +148,7 @@ def build(
     test = DataLoader(material.test, batch_size=material.test_batch_size, collate_fn=collate)
     module = own if isinstance(own, LightningModule) else material.module(subsampler)
     if own is not None and isinstance(module, TaskModule):
-        _hold_against_classes(options, module, material, classes, console)
+        _check_own_network(options, module, material, classes, console)
     return Job(
         options,
         subsampler,
@@ -169,14 +170,7 @@ def build(
 
 @dataclass(frozen=True)
 class _Rules:
-    """What needs only the options, made first, so that a wrong one is found before all samples are read.
-
-    Attributes:
-        policy: which samples are left out.
-        schedule: when.
-        score: what is recorded.
-        density: of the network's activations; None if the score is another one.
-    """
+    """The objects that need only the options, so that an invalid option is found before samples are read."""
 
     policy: Policy
     schedule: Schedule
@@ -192,7 +186,7 @@ class _Rules:
 
 
 def _class_count(options: TrainOptions, data: Data) -> int | None:
-    """Return how many classes a network has to tell apart; None where there are none."""
+    """Return the number of classes that a network predicts; None without classes."""
     return None if options.task == "autoencoder" or isinstance(data, Corpus) else len(data.classes)
 
 
@@ -200,10 +194,10 @@ def _own_network(options: TrainOptions, kind: type, classes: int | None) -> Any:
     return import_class(options.model, options.model_args, kind, classes=classes, run=options.resume)
 
 
-def _hold_against_classes(
+def _check_own_network(
     options: TrainOptions, module: TaskModule, material: Material, classes: int | None, console: Console
 ) -> None:
-    """Raise if the user's network does not give what its task needs."""
+    """Raise if the outputs of the user's network do not fit its task."""
     if isinstance(module, Classifier):
         module.classes, module.named = classes, options.model
     remark = check_outputs(
@@ -224,52 +218,53 @@ def _material(
 ) -> Material:
     if isinstance(data, ImageData):
         return image_material(options, data, own, before)
-    kept = None if options.resume is None else RunDirectory(options.resume).tokenizer_path
-    tokenizer = kept if kept is not None and kept.exists() else None
+    path = None if options.resume is None else RunDirectory(options.resume).tokenizer_path
+    tokenizer = path if path is not None and path.exists() else None
     if isinstance(data, Corpus):
         return language_material(options, data, own, tokenizer, console, before)
     return text_material(options, data, own, tokenizer, console, before)
 
 
 def _own_data(options: ResolvedOptions, rules: _Rules, console: Console) -> Job:
-    """Put a subsampler between the user's LightningDataModule and his module."""
-    for name, given in (
+    """Build a training of the user's LightningDataModule and LightningModule."""
+    for name, value in (
         ("samples", options.samples),
         ("validation", options.validation),
         ("add", options.add or None),
     ):
-        if given is not None:
-            raise invalid(f"--{name} is for images that fallow reads.", given, "Cut your own data yourself.")
-    found = import_class(options.data, options.data_args, LightningDataModule, run=options.resume)
+        if value is not None:
+            step = "Choose the samples in your data module."
+            raise invalid(f"--{name} is for data that fallow reads.", value, step)
+    datamodule = import_class(options.data, options.data_args, LightningDataModule, run=options.resume)
     with calling(options.data, "prepare_data"):
-        found.prepare_data()
+        datamodule.prepare_data()
     with calling(options.data, "setup"):
-        found.setup("fit")
+        datamodule.setup("fit")
     with calling(options.data, "train_dataloader"):
-        theirs = found.train_dataloader()
-    if not isinstance(theirs, DataLoader):
-        raise invalid("train_dataloader() must return one DataLoader.", type(theirs).__name__)
-    dataset: Dataset[Any] = theirs.dataset
+        original = datamodule.train_dataloader()
+    if not isinstance(original, DataLoader):
+        raise invalid("train_dataloader() must return one DataLoader.", type(original).__name__)
+    dataset: Dataset[Any] = original.dataset
     check_map_style(dataset)
     count = len(dataset)  # type: ignore[arg-type]
     labels, classes = offered_labels(dataset)
-    if labels is None and (why := unused_labels(dataset)):
-        console.line(why)
-    ids = None if labels is None else np.unique(labels).size
-    facts = DataFacts(count, ids, trains_itself=True, batch_size=theirs.batch_size or 1)
+    if labels is None and (reason := unused_labels(dataset)):
+        console.line(reason)
+    class_count = None if labels is None else np.unique(labels).size
+    facts = DataFacts(count, class_count, trains_itself=True, batch_size=original.batch_size or 1)
     options = resolve_on_data(options, facts)
     assert options.batch_size is not None
-    subsampler = _subsampler(options, rules, labels, count, declared=False)
+    subsampler = _subsampler(options, rules, labels, count, known_score=False)
     loader = subsampler.loader(
         dataset,
         options.batch_size,
         full_batches=True,
-        collate_fn=theirs.collate_fn,
-        drop_last=theirs.drop_last,
-        pin_memory=theirs.pin_memory,
-        **_their_workers(theirs, options),
+        collate_fn=original.collate_fn,
+        drop_last=original.drop_last,
+        pin_memory=original.pin_memory,
+        **_workers_like(original, options),
     )
-    found.train_dataloader = lambda: loader
+    datamodule.train_dataloader = lambda: loader
     module = _own_module(options, None if classes is None else len(classes))
     known = None if labels is None else subsampler.under_way.class_ids.encode(labels.numpy())
     classes = readable(classes)
@@ -283,14 +278,13 @@ def _own_data(options: ResolvedOptions, rules: _Rules, console: Console) -> Job:
         None,
         classes,
         samples,
-        datamodule=found,
+        datamodule=datamodule,
         monitor=_monitor(options, rules, module),
         remarks=data_remarks(samples, "sample"),
     )
 
 
 def _monitor(options: ResolvedOptions, rules: _Rules, module: LightningModule) -> ActivationDensity | None:
-    """Return what scores by the density of the network's activations, if the options ask for it."""
     if rules.density is None:
         return None
     network = module.network if isinstance(module, TaskModule) else module
@@ -302,35 +296,32 @@ def _own_module(options: TrainOptions, classes: int | None) -> LightningModule:
         raise invalid(
             "Your own data needs your own model.", f"--model {options.model}", "Name package.module:Class."
         )
-    found: LightningModule = _own_network(options, LightningModule, classes)
-    _refuse_ours(options)
-    return found
+    module: LightningModule = _own_network(options, LightningModule, classes)
+    _refuse_own_training_options(options)
+    return module
 
 
-def _refuse_ours(options: TrainOptions) -> None:
-    """Raise for options of our own training where the user's LightningModule trains itself."""
+def _refuse_own_training_options(options: TrainOptions) -> None:
+    """Raise for options that the user's LightningModule does not use."""
     if options.policy == "selective-backprop":
         step = "Use fallow.step_rules in your training_step, and return `backward` from it."
-        raise invalid("--policy selective-backprop is for our own training.", options.model, step)
+        raise invalid("--policy selective-backprop is for modules of fallow.", options.model, step)
     for name in ("learning_rate", "augment", "weight_decay", "score"):
         value = getattr(options, name)
-        if value not in (None, DENSITY, usual(options, name)) and not _goes_on(options, name):
-            raise invalid(f"--{name} is for our own training.", value, "Set it in your LightningModule.")
-
-
-def _goes_on(options: TrainOptions, name: str) -> bool:
-    """Return whether an option may come from a run of a version that took it and did not use it."""
-    return options.resume is not None and name in ("weight_decay", "score")
+        # Older versions stored these two in a run although they did not use them.
+        stored = options.resume is not None and name in ("weight_decay", "score")
+        if value not in (None, DENSITY, usual(options, name)) and not stored:
+            raise invalid(f"--{name} is for modules of fallow.", value, "Set it in your LightningModule.")
 
 
 def _subsampler(
-    options: ResolvedOptions, rules: _Rules, labels: Tensor | None, n: int, *, declared: bool
+    options: ResolvedOptions, rules: _Rules, labels: Tensor | None, n: int, *, known_score: bool
 ) -> Subsampler:
-    """Return the subsampler; ``declared``: the losses that are recorded are known to be the score."""
+    """Return the subsampler; ``known_score``: the recorded losses are known to be those of the score."""
     assert options.min_kept is not None
     assert options.min_kept_per_class is not None
     if options.min_kept_per_class and labels is None:
-        step = "Give your training dataset an attribute `labels`, (N,) class ids, or leave it out."
+        step = "Give your training dataset an attribute `labels`, (N,) class ids, or omit the option."
         raise invalid("--min_kept_per_class needs labels.", "your own data", step)
     return Subsampler(
         n,
@@ -340,7 +331,7 @@ def _subsampler(
         labels=labels,
         min_kept=min(n, options.min_kept),
         min_kept_per_class=options.min_kept_per_class,
-        score=rules.score if declared or options.by_density else None,
+        score=rules.score if known_score or options.by_density else None,
     )
 
 
@@ -350,37 +341,32 @@ def _worker_options(options: TrainOptions) -> dict[str, Any]:
     return {"num_workers": options.workers, "persistent_workers": True, "worker_init_fn": WorkerStart()}
 
 
-def _their_workers(theirs: DataLoader[Any], options: TrainOptions) -> dict[str, Any]:
-    """Return how the user's own loader works, or as many workers as the options say."""
-    start = {"worker_init_fn": WorkerStart(theirs.worker_init_fn)}
+def _workers_like(loader: DataLoader[Any], options: TrainOptions) -> dict[str, Any]:
+    """Return the worker settings of the user's loader, unless the options set a number of workers."""
+    start = {"worker_init_fn": WorkerStart(loader.worker_init_fn)}
     if options.workers:
         return _worker_options(options) | start
-    if not theirs.num_workers:
+    if not loader.num_workers:
         return {}
     return start | {
-        "num_workers": theirs.num_workers,
-        "persistent_workers": theirs.persistent_workers,
-        "prefetch_factor": theirs.prefetch_factor,
-        "timeout": theirs.timeout,
-        "multiprocessing_context": theirs.multiprocessing_context,
+        "num_workers": loader.num_workers,
+        "persistent_workers": loader.persistent_workers,
+        "prefetch_factor": loader.prefetch_factor,
+        "timeout": loader.timeout,
+        "multiprocessing_context": loader.multiprocessing_context,
     }
 
 
 @dataclass(frozen=True)
 class WorkerStart:
-    """What a worker of a loader does first.
+    """Makes a loader's worker ignore signals, and calls the user's ``worker_init_fn``, if any."""
 
-    It goes on when everything is told to stop: the trainer ends it after a last whole step.
-
-    Attributes:
-        more: what the user's own loader wants done, or None.
-    """
-
-    more: Callable[[int], None] | None = None
+    init: Callable[[int], None] | None = None
 
     def __call__(self, worker: int) -> None:
-        """Leave signals to the trainer."""
+        """Prepare a worker."""
+        # Ctrl-C reaches all processes of a group. The trainer needs its workers for a last whole step.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        if self.more is not None:
-            self.more(worker)
+        if self.init is not None:
+            self.init(worker)

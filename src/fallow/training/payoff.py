@@ -1,4 +1,4 @@
-"""What a person should know of a run's result: that it diverged, or why leaving samples out did not pay."""
+"""Remarks on the result of a run: that it diverged, or why leaving samples out saved little."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from ..report.text import plural
 from .divergence import divergence, no_better_than_guessing
 
 LITTLE = 0.10
-"""A saving below this share is hardly one; time saved is compared with samples saved to within it."""
+"""A smaller saving gets a remark, as do savings in time and in samples that differ by more."""
 SHORT = 60.0
 """Full training of fewer seconds leaves little to save, and its times are too short to compare."""
 WAITING = 0.4
-"""With a larger share of the time spent waiting for data, the loader is the first thing to mend."""
+"""A larger share of the time spent waiting for data gets a remark on the loader."""
 EARLY = 0.6
-"""The end of a training is held against the epoch that this share of it ends with: one that is fixed
-beforehand, as the best of many is the best by chance too."""
+"""The last epoch is compared with the one at this share of the training. It is fixed beforehand, as the
+best of many epochs is partly the best by chance."""
 MATTERS = 0.01
-"""A gain in accuracy that counts: the last epochs are only called needless if they gained less for sure."""
+"""The last epochs get a remark if they surely gained less accuracy than this."""
+_NO_SAVING = "Leaving samples out saved nothing"
 RISE, FEWEST = 0.05, 30
-"""Of bits and errors the noise is not known: they must end worse by this share, over so many samples."""
+"""Bits and losses have an unknown noise: they must rise by this share, over at least this many samples."""
 
 
 def time_saved(epochs: list[dict[str, Any]]) -> float | None:
@@ -32,13 +33,13 @@ def time_saved(epochs: list[dict[str, Any]]) -> float | None:
     .. math:: 1 - \sum_e t_e / (E t), \quad t = N \cdot \operatorname{median}_e (t_e - v_e) / b_e + \bar v
 
     with :math:`t_e` seconds, :math:`v_e` of them evaluating, and :math:`b_e` samples trained on in epoch e.
-    The first epoch, in which caches and kernels warm up, is left out of t where there are others.
+    If there are others, t leaves out the first epoch, in which caches and kernels warm up.
 
     Args:
-        epochs: what ``summary.json`` says of each.
+        epochs: the rows of ``summary.json``.
 
     Returns:
-        None if nothing was trained on, or no time went by.
+        None if no sample was trained on, or no time passed.
     """
     steady = [epoch for epoch in epochs[1:] or epochs if epoch["backward"]]
     if not steady:
@@ -61,116 +62,119 @@ def remarks(
     share: float | None = None,
     own: bool = False,
 ) -> list[str]:
-    """Return what a person should know of the result: first whether it diverged, then why nothing was saved.
+    """Return remarks on the result: first whether the training diverged, then why nothing was saved.
 
-    Nothing is said of savings if the training diverged or has not ended.
+    A training that diverged or has not ended gets no remark on savings.
 
     Args:
-        summary: as it lies in ``summary.json``.
-        rule: whether samples were to be left out at all.
-        thin: in how many epochs they could have been.
-        fewest_kept: how many samples each epoch keeps, whatever they score.
-        unpredicted: whether the rule looks at predicted classes, there are labels, and none was recorded.
-        share: of the samples that the rule leaves out of an epoch, if it was given one.
+        summary: the content of ``summary.json``.
+        rule: whether samples can be left out at all.
+        thin: the number of epochs in which they can be left out.
+        fewest_kept: the number of samples that each epoch keeps at least.
+        unpredicted: whether the rule reads predicted classes, there are labels, and no class was recorded.
+        share: of the samples that the rule leaves out of an epoch; None if it has no fixed share.
         own: whether the module is the user's own, whose learning rate no option sets.
     """
     epochs = summary["epochs"]
     if summary["diverged"]:
         rate = "the learning rate in your module" if own else "--learning_rate"
-        return [f"{divergence(summary)} Lower {rate}, and look at the inputs."]
-    said = _bad_scores(epochs)
+        return [f"{divergence(summary)} Lower {rate}, and check the inputs."]
+    sentences = _bad_scores(epochs)
     if not summary.get("finished", True):
-        return said
-    lost = no_better_than_guessing(summary)
-    if lost:
-        said.append(lost)
+        return sentences
+    guesses = no_better_than_guessing(summary)
+    if guesses:
+        sentences.append(guesses)
     if rule and thin > 0 and unpredicted:
-        said.append(
-            "No predicted class was recorded, so wrong labels are told from hard samples less well than they "
-            "could be. Return `predicted` (class ids) from training_step, beside the losses."
+        sentences.append(
+            "No predicted class was recorded. With predictions, wrong labels are told from hard samples more "
+            "reliably. Return `predicted` (class ids) from training_step, beside the losses."
         )
     if rule:
-        said += _left_out(summary, epochs, thin, fewest_kept, share)
-    said += _data_and_size(summary, epochs, rule)
-    return said if lost else said + _too_long(summary)
+        sentences += _savings(summary, epochs, thin, fewest_kept, share)
+    sentences += _waiting_and_size(summary, epochs, rule)
+    return sentences if guesses else sentences + _too_long(summary)
 
 
 def _bad_scores(epochs: list[dict[str, Any]]) -> list[str]:
-    """Return how many scores were not finite, and that of the evaluation, in a training that went on."""
-    said = []
+    """Return remarks on scores and on a last loss that are not finite, in a training that did not diverge."""
+    sentences = []
     bad = sum(epoch["bad"] for epoch in epochs)
     if bad:
-        places = [place for place, epoch in enumerate(epochs, 1) if epoch["bad"]]
-        first, last = places[0], places[-1]
+        numbers = [number for number, epoch in enumerate(epochs, 1) if epoch["bad"]]
+        first, last = numbers[0], numbers[-1]
         when = f"in epoch {first}" if first == last else f"in epochs {first} to {last}"
-        said.append(
-            f"{plural(bad, 'score was', 'scores were')} not finite, {when} of {len(epochs)}. Look at the "
+        sentences.append(
+            f"{plural(bad, 'score was', 'scores were')} not finite, {when} of {len(epochs)}. Check the "
             "loss and the inputs."
         )
     loss = epochs[-1]["test_loss"]
     if loss is not None and not math.isfinite(loss):
-        said.append("The loss of the last evaluation is not finite. Look at how it is computed.")
-    return said
+        sentences.append("The loss of the last evaluation is not finite. Check how it is computed.")
+    return sentences
 
 
-def _nothing(epochs: list[dict[str, Any]], thin: int, fewest_kept: int) -> str:
+def _no_saving(epochs: list[dict[str, Any]], thin: int, fewest_kept: int) -> str:
     """Return why every epoch was full."""
-    said = "Leaving samples out saved nothing: "
     if thin <= 0:
         return (
-            f"{said}every epoch was full. A sample is measured before it is left out, so it begins to pay "
-            "after the warm-up epochs; for one epoch, train on a part of the data instead (--samples)."
+            f"{_NO_SAVING}: every epoch was full. A sample is measured before it is left out, so savings "
+            "begin after the warm-up epochs. For one epoch, train on a part of the data instead (--samples)."
         )
     n = epochs[-1]["n"]
-    if fewest_kept >= n:
-        if n == 1:
-            return f"{said}there is only one sample."
-        return (
-            f"{said}all {n:,} samples are kept in any case, to fill whole batches or as the least. "
-            "Lower --batch_size, --min_kept or --min_kept_per_class."
-        )
-    return f"{said}the rule found no sample to leave out."
+    if fewest_kept < n:
+        return f"{_NO_SAVING}: the rule found no sample to leave out."
+    if n == 1:
+        return f"{_NO_SAVING}: there is only one sample."
+    return (
+        f"{_NO_SAVING}: all {n:,} samples are kept to fill whole batches or to meet the minimum. "
+        "Lower --batch_size, --min_kept or --min_kept_per_class."
+    )
 
 
 def _not_ready(summary: dict[str, Any]) -> str:
-    """Return why no density was to be trusted; nothing where one was, or none was asked for."""
+    """Return why no density was reliable; "" if one was, or if scores come from elsewhere."""
     density = summary.get("density")
     if density is None or density["ready"]:
         return ""
-    said = "Leaving samples out saved nothing: no density of the activations was to be trusted"
     if density["fits"] < 2:
-        return f"{said}, as there were too few samples to fit two. Train longer, or on more."
-    stable = math.floor(100 * density["stability"]) / 100  # rounded up it would seem to be enough
-    found = f"the ranks of the last two agree by {stable:.2f} (0.8 is needed)"
-    if density["agreement"] == density["agreement"]:  # NaN where the density has no halves
-        found += f", those of its halves by {density['agreement']:.2f} (0.7)"
-    step = "Train on more samples, or with less dropout, or prune by the default score."
-    return f"{said} at the end: {found}. {step}"
+        return (
+            f"{_NO_SAVING}: too few samples to fit the density of the activations twice. Train longer, or on "
+            "more samples."
+        )
+    stable = math.floor(100 * density["stability"]) / 100  # rounded up, 0.799 would look sufficient
+    agreement = f"the ranks of the last two fits agree by {stable:.2f} (0.8 is needed)"
+    if not math.isnan(density["agreement"]):  # NaN if the density has no halves
+        agreement += f", those of its halves by {density['agreement']:.2f} (0.7)"
+    return (
+        f"{_NO_SAVING}: the density of the activations was not reliable at the end: {agreement}. "
+        "Train on more samples, or with less dropout, or prune by the default score."
+    )
 
 
-def _left_out(
+def _savings(
     summary: dict[str, Any], epochs: list[dict[str, Any]], thin: int, fewest_kept: int, share: float | None
 ) -> list[str]:
     saved = summary["saved_fraction"]
     if all(epoch["backward"] == epoch["n"] for epoch in epochs):
-        return [_not_ready(summary) or _nothing(epochs, thin, fewest_kept)]
+        return [_not_ready(summary) or _no_saving(epochs, thin, fewest_kept)]
     if saved < LITTLE:
-        said = f"Leaving samples out saved little: {saved:.1%} of the samples. "
+        little = f"Leaving samples out saved little: {saved:.1%} of the samples."
         if share is not None:
-            could = f"{thin} of {plural(len(epochs), 'epoch')}"
-            return [f"{said}The rule was to leave {share:.0%} of them out of {could}."]
-        return [f"{said}The rule found no more; a threshold or a fraction that is higher leaves out more."]
-    gained = summary["time_saved_fraction"]
-    if gained is None or gained >= saved - LITTLE or _whole(summary, epochs) < SHORT:
+            possible = f"{thin} of {plural(len(epochs), 'epoch')}"
+            return [f"{little} The rule leaves {share:.0%} of them out of {possible}."]
+        return [f"{little} The rule found no more. A higher threshold or fraction leaves out more."]
+    time_saved = summary["time_saved_fraction"]
+    if time_saved is None or time_saved >= saved - LITTLE or _full_seconds(summary, epochs) < SHORT:
         return []
-    why = _what_stays(summary, epochs)
-    if round(gained, 3) < 0:
-        return [f"{saved:.0%} of the samples were saved, but the time grew by {-gained:.1%}: {why}."]
-    return [f"{saved:.0%} of the samples saved only {max(gained, 0.0):.0%} of the time: {why}."]
+    cause = _fixed_cost(summary, epochs)
+    if round(time_saved, 3) < 0:
+        return [f"{saved:.0%} of the samples were saved, but the time grew by {-time_saved:.1%}: {cause}."]
+    return [f"{saved:.0%} of the samples saved only {max(time_saved, 0.0):.0%} of the time: {cause}."]
 
 
-def _what_stays(summary: dict[str, Any], epochs: list[dict[str, Any]]) -> str:
-    """Return what of the time does not shrink with the samples."""
+def _fixed_cost(summary: dict[str, Any], epochs: list[dict[str, Any]]) -> str:
+    """Return which part of the time does not shrink with the samples."""
     seconds = sum(epoch["seconds"] for epoch in epochs)
     evaluating = sum(epoch["evaluating_seconds"] for epoch in epochs) / seconds if seconds else 0.0
     if evaluating > LITTLE:
@@ -182,34 +186,33 @@ def _what_stays(summary: dict[str, Any], epochs: list[dict[str, Any]]) -> str:
     return "part of each epoch does not shrink with its samples"
 
 
-def _whole(summary: dict[str, Any], epochs: list[dict[str, Any]]) -> float:
-    """Return about how many seconds full training takes."""
-    seconds, gained = sum(epoch["seconds"] for epoch in epochs), summary["time_saved_fraction"]
-    return float(seconds if gained is None or gained >= 1 else seconds / (1 - gained))
+def _full_seconds(summary: dict[str, Any], epochs: list[dict[str, Any]]) -> float:
+    """Return an estimate of the seconds of full training."""
+    seconds, saved = sum(epoch["seconds"] for epoch in epochs), summary["time_saved_fraction"]
+    return float(seconds if saved is None or saved >= 1 else seconds / (1 - saved))
 
 
-def _data_and_size(summary: dict[str, Any], epochs: list[dict[str, Any]], rule: bool) -> list[str]:
-    whole = _whole(summary, epochs)
-    if whole < SHORT:
+def _waiting_and_size(summary: dict[str, Any], epochs: list[dict[str, Any]], rule: bool) -> list[str]:
+    full = _full_seconds(summary, epochs)
+    if full < SHORT:
         if not rule:
             return []
-        long = "less than a second" if whole < 1 else f"about {whole:.0f} s"
-        return [f"Full training takes {long} here, so there is little to save: this is a run to learn by."]
+        duration = "less than a second" if full < 1 else f"about {full:.0f} s"
+        return [f"Full training takes {duration} here, so there is little to save."]
     seconds = sum(epoch["seconds"] for epoch in epochs)
     waiting = sum(epoch["waiting_seconds"] for epoch in epochs)
     if waiting <= WAITING * seconds:
         return []
     return [
         f"Training waited for its data {waiting / seconds:.0%} of the time ({waiting:.0f} of {seconds:.0f} s)"
-        ": quicker loading (--workers) saves up to that much."
+        ": faster loading (--workers) saves up to that much."
     ]
 
 
 def _too_long(summary: dict[str, Any]) -> list[str]:
-    """Say that the last epochs did not help, by what the run is judged by.
+    """Return a remark if the last epochs did not improve the bits per character, the accuracy or the loss.
 
-    Of an accuracy it must be sure that they gained less than ``MATTERS``, by two standard errors of the
-    difference of two shares. What a shorter training reaches is not promised: its learning rate falls sooner.
+    The gain in accuracy must be below ``MATTERS`` by two standard errors of the difference of two shares.
     """
     epochs = summary["epochs"]
     early = math.floor(EARLY * len(epochs))
@@ -218,21 +221,22 @@ def _too_long(summary: dict[str, Any]) -> list[str]:
     was, now = epochs[early - 1], epochs[-1]
     samples, part = summary.get("samples_evaluated") or 0, summary["evaluated_on"]
     if "bits_per_character" in now:
-        found = _worse(was, now, "bits_per_character", samples)
-        what, form = f"{part} bits a character", "{:.4f}"
+        values = _worse(was, now, "bits_per_character", samples)
+        metric, form = f"{part} bits a character", "{:.4f}"
     elif now["accuracy"] is not None:
-        found = _no_gain(was["accuracy"], now["accuracy"], samples)
-        what, form = f"{part} accuracy", "{:.2%}"
+        values = _no_gain(was["accuracy"], now["accuracy"], samples)
+        metric, form = f"{part} accuracy", "{:.2%}"
     else:
-        found = _worse(was, now, "test_loss", samples)
-        what, form = f"{part} loss", "{:.4g}"
-    if found is None:
+        values = _worse(was, now, "test_loss", samples)
+        metric, form = f"{part} loss", "{:.4g}"
+    if values is None:
         return []
-    before, after = (form.format(value) for value in found)
+    before, after = (form.format(value) for value in values)
+    # A shorter training may do worse than its epoch here: its learning rate falls sooner.
     return [
-        f"The last {len(epochs) - early} of {len(epochs)} epochs did not improve the {what}: {before} before "
-        f"them, {after} after them, over {samples:,} samples. Whether fewer --epochs do as well, only such a "
-        "training shows, as its learning rate falls sooner: fallow compare has it as fewer-epochs."
+        f"The last {len(epochs) - early} of {len(epochs)} epochs did not improve the {metric}: {before} "
+        f"before them, {after} after them, over {samples:,} samples. To see if fewer --epochs do as well, "
+        "run fallow compare with the arm fewer-epochs."
     ]
 
 

@@ -1,7 +1,6 @@
-"""Whether a saved state fits the network and the optimizers that are to take it over.
+"""Checks that a saved state fits the network and the optimizers that load it.
 
-Lightning takes over what it finds: without the state of an optimizer it trains on without its momentum, and
-says nothing.
+Lightning does not check: if the state of an optimizer is missing, it trains on without its momentum.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from ..tasks.base import TaskModule
 from .jobs import Job
 
 _SETTINGS = ("momentum", "weight_decay", "nesterov", "betas", "eps")
-"""Settings of an optimizer that must be of the same type. Its learning rate may be a tensor."""
+"""Settings of an optimizer whose saved type must be the same. A learning rate may also be a tensor."""
 
 
 def check_fits(state: TrainingState, path: Path, about: About, job: Job) -> None:
-    """Raise if a state holds what no training of this job leaves.
+    """Raise if a training of this job cannot have saved this state.
 
     Args:
         state: the state.
         path: of its file, for the error.
-        about: what its manifest says.
-        job: what is to be trained on.
+        about: from its manifest.
+        job: the training to resume.
 
     Raises:
-        DamagedData: naming what is wrong.
+        DamagedData: if the state does not fit.
     """
     state.check(path, about, job.subsampler.policy, density=job.monitor is not None)
     weights = state.weights
@@ -46,44 +45,41 @@ def check_fits(state: TrainingState, path: Path, about: About, job: Job) -> None
 
 
 def check_optimizers(trainer: Trainer, state: dict[str, Any], place: str, *, whole: bool) -> None:
-    """Raise if a state has not what the optimizers and the schedules of a training remember.
+    """Raise if a state lacks entries of the optimizers or the learning-rate schedules of a training.
 
     Args:
-        trainer: with its optimizers made, and none of the state taken over.
+        trainer: has its optimizers, and has not loaded the state.
         state: as Lightning saved it.
-        place: of the state, for the error.
-        whole: whether each weight must have a part of its own: in a network that uses all of them.
+        place: the name of the state, for the error.
+        whole: whether each weight must have an entry, as in a network that uses all of them in each step.
 
     Raises:
-        DamagedData: naming what is lacking.
+        DamagedData: if an entry is missing or invalid.
     """
     saved, schedules = state["optimizer_states"], state["lr_schedulers"]
-    for name, found, wanted in (
+    for name, parts, count in (
         ("optimizer_states", saved, len(trainer.strategy.optimizers)),
         ("lr_schedulers", schedules, len(trainer.lr_scheduler_configs)),
     ):
-        right = isinstance(found, list) and len(found) == wanted
-        if not right or not all(isinstance(part, dict) for part in found):
-            raise damaged(f"{place} must hold {name}: {wanted}.", in_short(found), USE_OLDER)
+        right = isinstance(parts, list) and len(parts) == count
+        if not right or not all(isinstance(part, dict) for part in parts):
+            raise damaged(f"{place} must hold {name}: {count}.", in_short(parts), USE_OLDER)
     for config, part in zip(trainer.lr_scheduler_configs, schedules, strict=True):
-        if lacking := sorted(config.scheduler.state_dict().keys() - part.keys()):
-            raise damaged(
-                f"{place} must hold what a learning rate's schedule keeps.",
-                f"no {lacking[0]}",
-                USE_OLDER,
-            )
+        if missing := sorted(config.scheduler.state_dict().keys() - part.keys()):
+            rule = f"{place} must hold the state of the learning-rate schedule."
+            raise damaged(rule, f"no {missing[0]}", USE_OLDER)
     plugin = trainer.precision_plugin
     if plugin.state_dict() and type(plugin).__qualname__ not in state:
         raise damaged(f"{place} must hold the scale of the gradients.", "none", USE_OLDER)
     for optimizer, part in zip(trainer.strategy.optimizers, saved, strict=True):
         if hasattr(optimizer, "param_groups"):
             _check_optimizer(optimizer, part, place)
-            if state["global_step"] and _remembers(optimizer):
-                _check_memory(optimizer, part, place, whole=whole)
+            if state["global_step"] and _has_state(optimizer):
+                _check_weights(optimizer, part, place, whole=whole)
 
 
 def _check_optimizer(optimizer: Any, part: dict[str, Any], place: str) -> None:
-    """Raise if an optimizer's part has other groups or settings than the optimizer."""
+    """Raise if the saved groups or settings differ from those of the optimizer."""
     groups: Any = part.get("param_groups")
     sizes = [len(group["params"]) for group in optimizer.param_groups]
     saved_sizes = [len(group["params"]) for group in groups] if _are_groups(groups) else None
@@ -97,11 +93,10 @@ def _check_optimizer(optimizer: Any, part: dict[str, Any], place: str) -> None:
                 raise damaged(rule, repr(saved.get(name))[:80], USE_OLDER)
 
 
-def _check_memory(optimizer: Any, part: dict[str, Any], place: str, *, whole: bool) -> None:
-    """Raise if what an optimizer remembers of its weights, such as their momentum, is missing."""
+def _check_weights(optimizer: Any, part: dict[str, Any], place: str, *, whole: bool) -> None:
+    """Raise if the optimizer's state of the weights, such as their momentum, is missing or invalid."""
     if not part["state"]:
-        rule = f"{place} must hold what its optimizer remembers of each weight."
-        raise damaged(rule, "nothing", USE_OLDER)
+        raise damaged(f"{place} must hold the optimizer's state of each weight.", "nothing", USE_OLDER)
     names = [name for group in part["param_groups"] for name in group["params"]]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for name, weight in zip(names, weights, strict=True):
@@ -109,7 +104,7 @@ def _check_memory(optimizer: Any, part: dict[str, Any], place: str, *, whole: bo
 
 
 def uses_all_weights(job: Job, model: str) -> bool:
-    """Return whether each weight of the network gets a gradient in each step."""
+    """Return whether each weight of the network surely gets a gradient in each step."""
     return isinstance(job.module, TaskModule) and model in OUR_MODELS
 
 
@@ -119,22 +114,23 @@ def _are_groups(groups: Any) -> bool:
     )
 
 
-def _remembers(optimizer: Any) -> bool:
-    """Return whether an optimizer of torch keeps something of each weight: of others nobody knows."""
+def _has_state(optimizer: Any) -> bool:
+    """Return whether the optimizer surely keeps a state of each weight."""
     if isinstance(optimizer, torch.optim.SGD):
         return all(group["momentum"] for group in optimizer.param_groups)
     return isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW | torch.optim.NAdam)
 
 
-def _check_weight(found: Any, weight: nn.Parameter, place: str, *, whole: bool) -> None:
-    """Raise where what is remembered of a weight is lacking, or is not of its shape."""
-    if found is None:
+def _check_weight(saved: Any, weight: nn.Parameter, place: str, *, whole: bool) -> None:
+    shape = tuple(weight.shape)
+    if saved is None:
         if whole and weight.requires_grad:
-            rule = f"{place} must hold what its optimizer remembers of each weight."
-            raise damaged(rule, f"nothing of one of shape {tuple(weight.shape)}", USE_OLDER)
+            rule = f"{place} must hold the optimizer's state of each weight."
+            raise damaged(rule, f"nothing for one of shape {shape}", USE_OLDER)
         return
-    parts = found.values() if isinstance(found, dict) else [found]
-    wrong = [p for p in parts if not isinstance(p, Tensor) or (p.dim() and p.shape != weight.shape)]
-    if not isinstance(found, dict) or not found or any(p is not None for p in wrong):
-        rule = f"{place} must hold what its optimizer remembers of a weight of shape {tuple(weight.shape)}."
-        raise damaged(rule, in_short(wrong[0] if wrong else found), USE_OLDER)
+    parts = saved.values() if isinstance(saved, dict) else [saved]
+    wrong = [p for p in parts if not isinstance(p, Tensor) or (p.dim() and p.shape != shape)]
+    # Some optimizers save None for an entry that they do not use.
+    if not isinstance(saved, dict) or not saved or any(p is not None for p in wrong):
+        rule = f"{place} must hold the optimizer's state of a weight of shape {shape}."
+        raise damaged(rule, in_short(wrong[0] if wrong else saved), USE_OLDER)

@@ -1,4 +1,4 @@
-"""One session of a training: from its first step here to the files that are left behind."""
+"""One session of a training: train or resume, and write the results."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ..options.own_classes import is_import_path
 from ..options.own_errors import ENDINGS, exit_error, known_error
 from ..options.resolve import ResolvedOptions
 from ..options.resume_options import plain
+from ..runs.checkpoints import Checkpoint
 from ..runs.directory import RunDirectory
 from ..runs.schema import About
 from ..runs.training_state import CHECKPOINTER, WRITER
@@ -32,7 +33,7 @@ from ..tasks.console import Console
 from ..tasks.language_model import LanguageModelTask
 from ..tasks.launched import check_launched, launched_rank
 from .checkpointing import Checkpointer, StateIO, TrainingStopped
-from .epoch_writer import EpochWriter, mend
+from .epoch_writer import EpochWriter, remedy
 from .jobs import Job
 from .resume import Restored, taking_over
 from .resume_checks import uses_all_weights
@@ -43,10 +44,10 @@ from .trainer import fit, make_trainer
 
 
 class Stopped(KeyboardInterrupt):
-    """A training was told to stop.
+    """A signal stopped the training.
 
     Attributes:
-        signal: the number of the signal that said so.
+        signal: the number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -55,14 +56,14 @@ class Stopped(KeyboardInterrupt):
 
 
 class Session:
-    """Trains a job from its start, or from where it was stopped.
+    """Trains a job from the start, or resumes it.
 
     Args:
-        options: of this session, with all that was chosen.
-        job: what is trained; where it goes on, with the state in its subsampler.
-        run: where everything is written.
-        console: where to print.
-        restored: what it goes on from.
+        options: the resolved options of this session.
+        job: the objects of the training. In a resumed run, its subsampler holds the state.
+        run: the run directory.
+        console: prints the progress and the results.
+        restored: the state to resume from.
 
     Attributes:
         checkpointer: saves the state.
@@ -80,9 +81,10 @@ class Session:
         self.restored = restored or Restored()
         self.step_rule = job.module.step_rule if isinstance(job.module, Classifier) else None
         score = None if job.monitor else job.score
-        watch = SubsamplingCallback(job.subsampler, score, monitor=job.monitor)
-        if job.datamodule is None and job.classes is not None:  # with data of their own some count others
-            watch.classes = len(job.classes)
+        subsampling = SubsamplingCallback(job.subsampler, score, monitor=job.monitor)
+        # With a user's own data, the module may predict other classes than the labels show.
+        if job.datamodule is None and job.classes is not None:
+            subsampling.classes = len(job.classes)
         self.writer = EpochWriter(
             run,
             job.subsampler,
@@ -90,8 +92,8 @@ class Session:
             self.step_rule,
             by_loss=isinstance(job.score, RelativeToBatch) or job.monitor is not None,
             stop_on_storage_error=options.on_storage_error == "stop",
-            looks=job.shown,
-            probed=lambda: watch.probed,
+            thumbnails=job.shown,
+            probed=lambda: subsampling.probed,
         )
         unit = "" if job.subsampler.score is None else job.subsampler.score.unit
         about = About(options=plain(options), defaults=options.noted, score_unit=unit)
@@ -99,9 +101,10 @@ class Session:
         self.checkpointer = Checkpointer(
             run, job.subsampler, self.writer, about, options.save_steps, whole=whole
         )
-        watch.before_batch = self.checkpointer.before_batch
+        subsampling.before_batch = self.checkpointer.before_batch
         scalars = EpochScalars(self.writer, plain(options))
-        callbacks = [watch, self.writer.stopwatch, self.writer, scalars, self.checkpointer]
+        # Lightning calls them in this order: an epoch ends, is written, and only then logged.
+        callbacks = [subsampling, self.writer.stopwatch, self.writer, scalars, self.checkpointer]
         loaded = None if self.restored.state is None else self.restored.state.tree
         self.trainer: Trainer = make_trainer(
             options, run, callbacks, StateIO(self.checkpointer, loaded), console.line
@@ -110,30 +113,30 @@ class Session:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that is set, with the defaults."""
+        """All settings, with the defaults."""
         return settings_of(self.options, self.job, self.trainer)
 
-    def _settings_at_the_end(self) -> dict[str, Any]:
-        """Return the settings with the count of an own data module's test samples, known by now."""
-        name, found = f"{evaluated_on(self.options, self.job)}_samples", self.settings
-        return found | {name: self.checkpointer.evaluated if found[name] is None else found[name]}
+    def _final_settings(self) -> dict[str, Any]:
+        """Return the settings with the number of test samples, which a data module shows only in training."""
+        name, settings = f"{evaluated_on(self.options, self.job)}_samples", self.settings
+        return settings | {name: self.checkpointer.evaluated if settings[name] is None else settings[name]}
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs were done before."""
+        """Whether an earlier session finished the last epoch."""
         subsampler = self.job.subsampler
         return self.restored.state is not None and subsampler.epoch >= subsampler.schedule.epochs
 
     def train(self) -> dict[str, Any]:
-        """Train to the end, and write what a run leaves behind, after Ctrl-C too; return the summary.
+        """Train to the end, write the results, after a signal too, and return the summary.
 
         Raises:
-            Stopped: where a signal ended it.
-            NotWritten: where something could not be written.
+            Stopped: if a signal ended the training.
+            NotWritten: if a file could not be written.
         """
         stopped: int | None = None
         if self.finished:
-            self._put_back()
+            self._load_finished()
         else:
             stopped = self._fit()
         checkpointer = self.checkpointer
@@ -146,39 +149,39 @@ class Session:
             "guessing": _guessing(self.job),
             "samples_evaluated": checkpointer.evaluated,
             "data_remarks": [*self.job.notes, *self.job.remarks],
-            "settings": self._settings_at_the_end(),
+            "settings": self._final_settings(),
             **_class_accuracy(self.job),
             **_density(self.job),
         }
         summary: dict[str, Any] = {}
         if self.trainer.is_global_zero and self.writer.epochs:
             try:
-                summary = self._leave(more)
+                summary = self._write_results(more)
             except KeyboardInterrupt:
-                self._say_how_to_go_on()
+                self._print_resume_command()
                 raise
         if stopped is not None:
             if launched_rank():
-                return summary  # at another exit code Lightning would kill the first process as it writes
-            self._say_how_to_go_on()
+                return summary  # on another exit code Lightning would kill the first process as it writes
+            self._print_resume_command()
             raise Stopped(stopped)
         return summary
 
     def _fit(self) -> int | None:
-        """Train; return the signal that ended it, or None at its end."""
+        """Train; return the signal that ended it, or None."""
         if self.restored.checkpoint is not None:
-            self._say_where_it_goes_on()
+            self._print_position(self.restored.checkpoint)
         self.console.begin(
             self.job.subsampler, len(self.job.train), self.options, opening(self.settings, str(self.run.path))
         )
         state = None if self.restored.state is None else self.checkpointer.next_path
-        self.restored = replace(self.restored, state=None)
+        self.restored = replace(self.restored, state=None)  # so that its memory is freed once it is loaded
         try:
             fit(self.trainer, self.job, state)
         except Exception as error:
             first = error.__context__
             if isinstance(first, FallowError) and not isinstance(error, FallowError):
-                raise first from None  # then Lightning's clean-up failed, too
+                raise first from None  # Lightning's clean-up failed too and hides the first error
             if (known := known_error(self.options.model, error)) is not None:
                 raise known from error
             if state is None or self.checkpointer.begun:
@@ -191,21 +194,21 @@ class Session:
             return self.checkpointer.stopped
         except ENDINGS as error:
             cause = error.__context__
-            if not isinstance(cause, KeyboardInterrupt):  # so Lightning ends a training on Ctrl-C
-                raise exit_error(self._own(), error) from error
+            # On Ctrl-C, Lightning calls exit(1) while it handles the KeyboardInterrupt.
+            if not isinstance(cause, KeyboardInterrupt):
+                raise exit_error(self._user_code(), error) from error
             return self.checkpointer.stopped or int(getattr(cause, "signal", signal.SIGINT))
         finally:
             self.console.end()
         return None
 
-    def _own(self) -> str:
-        """Return the name of the user's own code in this training."""
+    def _user_code(self) -> str:
         options = self.options
-        own = [n for n in (options.model, options.data, options.density) if is_import_path(n)]
-        return " or ".join(own) or "The code of this training"
+        paths = [n for n in (options.model, options.data, options.density) if is_import_path(n)]
+        return " or ".join(paths) or "The code of this training"
 
-    def _put_back(self) -> None:
-        """Take over the state of a training that has ended, to write what it leaves behind."""
+    def _load_finished(self) -> None:
+        """Load the state of a finished training, to write its results again."""
         state, checkpoint = self.restored.state, self.restored.checkpoint
         assert state is not None
         assert checkpoint is not None
@@ -216,10 +219,10 @@ class Session:
             self.job.module.load_state_dict(state.weights)
         self.console.line(f"{self.run.path} has finished: there is nothing left to train.")
 
-    def _leave(self, more: dict[str, Any]) -> dict[str, Any]:
-        """Write weights, summary, table, chart and, at the end of all, the checksums."""
+    def _write_results(self, more: dict[str, Any]) -> dict[str, Any]:
+        """Write weights, summary, table, chart and, last, the checksums."""
         try:
-            self.run.unseal()
+            self.run.unseal()  # the checksums do not hold while files change
             self.writer.write_pending()
             self.checkpointer.write_pending()
             self.writer.show()
@@ -242,72 +245,63 @@ class Session:
             if more["finished"]:
                 self.run.seal()
         except OSError as error:
-            what = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}."
-            raise NotWritten(
-                f"{what} The run is not complete. {self._how_to_complete(mend(error))}"
-            ) from None
+            message = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}."
+            step = self._how_to_complete(remedy(error))
+            raise NotWritten(f"{message} The run is incomplete. {step}") from None
         if self.writer.pending or self.writer.unshown:
             epochs = ", ".join(str(file.record.epoch + 1) for file in self.writer.pending)
-            lacks = (
-                f"the files of epochs {epochs} (counted from 1)" if epochs else "the pictures for its report"
-            )
-            raise NotWritten(
-                f"{self.run.path} lacks {lacks}, which could not be written. {self._how_to_complete()}"
-            )
+            missing = f"files of epochs {epochs} (counted from 1)" if epochs else "pictures for the report"
+            message = f"{self.run.path} is incomplete: the {missing} could not be written."
+            raise NotWritten(f"{message} {self._how_to_complete()}")
         return summary
 
     def _how_to_complete(self, first: str = "Make room") -> str:
-        """Return what to do where the disk refused, and what that will train again."""
-        found = self.run.checkpoints.newest().found
-        epochs, done = len(self.writer.epochs), 0 if found is None else found.about.epoch
-        again = (
-            "nothing is trained again"
-            if done == epochs
-            else f"epochs {done + 1} to {epochs} are trained again"
-        )
-        words = repeated_options(plain(self.options))
-        if found is None:
-            return f"{first}, then begin the run anew: no state of it could be saved."
-        return f"{first}, then call fallow train --resume {quote(str(self.run.path))}{words}: {again}."
+        """Return the next step after a file could not be written, and which epochs it trains again."""
+        checkpoint = self.run.checkpoints.newest().found
+        if checkpoint is None:
+            return f"{first}, then start the run again: no state of it could be saved."
+        done, epochs = checkpoint.about.epoch, len(self.writer.epochs)
+        cost = f"epochs {done + 1} to {epochs} are trained again"
+        if done == epochs:
+            cost = "nothing is trained again"
+        return f"{first}, then call {self._resume_command()}: {cost}."
 
-    def _say_where_it_goes_on(self) -> None:
-        checkpoint = self.restored.checkpoint
-        assert checkpoint is not None
-        about = checkpoint.about
+    def _resume_command(self) -> str:
+        return f"fallow train --resume {quote(str(self.run.path))}{repeated_options(plain(self.options))}"
+
+    def _print_position(self, checkpoint: Checkpoint) -> None:
+        about, epochs = checkpoint.about, self.job.subsampler.schedule.epochs
         inside = f", after {about.recorded:,} of its {about.planned:,} samples" if about.recorded else ""
-        epochs = self.job.subsampler.schedule.epochs
         self.console.line(
-            f"Going on in epoch {about.epoch + 1} of {epochs}{inside} (state {checkpoint.number})."
+            f"Resuming in epoch {about.epoch + 1} of {epochs}{inside} (state {checkpoint.number})."
         )
 
-    def _say_how_to_go_on(self) -> None:
+    def _print_resume_command(self) -> None:
         if self.run.checkpoints.numbers():
-            again = repeated_options(plain(self.options))
-            self.console.line(f"Go on with: fallow train --resume {quote(str(self.run.path))}{again}")
+            self.console.line(f"Resume with: {self._resume_command()}")
 
 
 def _class_accuracy(job: Job) -> dict[str, Any]:
-    """Return the accuracy of each class and the lowest of them, where the module counts classes."""
-    counted = getattr(job.module, "class_accuracy", None)
-    shares = counted.shares() if isinstance(counted, ClassAccuracy) and job.classes is not None else []
-    there = [share for share in shares if share is not None]
+    """Return the accuracy of each class and the lowest of them, if the module counts classes."""
+    counts = getattr(job.module, "class_accuracy", None)
+    shares = counts.shares() if isinstance(counts, ClassAccuracy) and job.classes is not None else []
     names = job.classes if job.classes and len(job.classes) == len(shares) else map(str, range(len(shares)))
     return {
-        "worst_class_accuracy": min(there, default=None),
+        "worst_class_accuracy": min((share for share in shares if share is not None), default=None),
         "accuracy_by_class": dict(zip(names, shares, strict=True)) if shares else None,
     }
 
 
 def _guessing(job: Job) -> dict[str, float | None]:
-    """Return the accuracy and the loss, as they are evaluated, of a network that knows nothing.
+    """Return the test accuracy and the test loss of guessing.
 
-    A classifier names the most frequent class of the evaluated samples, or gives all classes the same
-    probability; a language model all tokens; an autoencoder paints the mean of pixels with a variance of 1.
+    A classifier guesses the most frequent class of the test samples, or gives all classes the same
+    probability; a language model does so for tokens; an autoencoder paints mean pixels with a variance of 1.
     """
     accuracy, loss, module = None, None, job.module
     if isinstance(module, Classifier) and module.class_accuracy.counts is not None:
-        every = module.class_accuracy.counts[1]
-        accuracy, loss = float(every.max() / every.sum()), math.log(len(every))
+        class_sizes = module.class_accuracy.counts[1]
+        accuracy, loss = float(class_sizes.max() / class_sizes.sum()), math.log(len(class_sizes))
     elif isinstance(module, LanguageModelTask):
         head = getattr(module.network, "head", None)
         loss = math.log(head.out_features) if isinstance(head, nn.Linear) else None
@@ -317,15 +311,15 @@ def _guessing(job: Job) -> dict[str, float | None]:
 
 
 def _density(job: Job) -> dict[str, Any]:
-    """Return whether the density may remove samples, and what tells, where samples are scored by one."""
-    if (watch := job.monitor) is None:
+    """Return whether the density may remove samples, and the agreement that this depends on."""
+    if (monitor := job.monitor) is None:
         return {}
-    told = {"ready": watch.ready, "fits": watch.refreshes, "stability": watch.stability}
-    return {"density": told | {"agreement": watch.agreement}}
+    entries = {"ready": monitor.ready, "fits": monitor.refreshes, "stability": monitor.stability}
+    return {"density": entries | {"agreement": monitor.agreement}}
 
 
 def _save_weights(module: LightningModule, run: RunDirectory) -> None:
-    """Write ``model.safetensors``: the network's weights, on the host."""
+    """Write the weights of the network to ``model.safetensors``."""
     network = module.network if isinstance(module, TaskModule) else module
     weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
     run.put(run.model_path, save(weights))

@@ -1,4 +1,4 @@
-"""The settings that a run was trained with, whether they were given or are defaults."""
+"""All settings of a run, given or default, for ``summary.json``, ``config.yaml`` and the console."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ _HEAD = """\
 """
 _BY_DEFAULT = "# Not given, and chosen for these data and this model:\n"
 _ELSEWHERE = frozenset({"by_default", "data", "task", "model", "text", "label"})
-"""Settings that stand among the options of ``config.yaml``, beside those of the options' own names."""
+"""Settings that repeat options of ``config.yaml`` under another name, beside those of the same name."""
 
 
 def evaluated_on(options: TrainOptions, job: Job) -> str:
-    """Return what the reported accuracy is measured on: ``test`` or ``validation`` samples."""
+    """Return which samples the reported accuracy is measured on: ``test`` or ``validation``."""
     return "test" if job.datamodule is None and options.validation is None else "validation"
 
 
 def settings_of(options: ResolvedOptions, job: Job, trainer: Trainer) -> dict[str, Any]:
-    """Return everything that a training was set to, as it stands in ``summary.json`` under ``settings``.
+    """Return all settings of a training, for the entry ``settings`` of ``summary.json``.
 
     Args:
-        options: with all that was chosen.
-        job: what is trained.
-        trainer: by which.
+        options: the resolved options.
+        job: the objects of the training.
+        trainer: runs it.
 
     Returns:
-        Plain values by name; None if nobody knows, as the test samples of a data module before they are
-        loaded. ``by_default`` names the options that were not given.
+        Plain values by name. A value is None if it is unknown, such as the number of test samples before
+        a data module has loaded them. ``by_default`` names the options that were not given.
     """
     subsampler, own = job.subsampler, is_import_path(options.data)
     return {
@@ -75,12 +75,12 @@ def settings_of(options: ResolvedOptions, job: Job, trainer: Trainer) -> dict[st
 
 
 def _values(policy: Policy) -> dict[str, Any]:
-    """Return the parameters of a policy, but not those that no option of the command line sets."""
+    """Return the parameters of a policy that options of the command line set."""
     return {field.name: getattr(policy, field.name) for field in fields(policy) if field.name != "remove"}  # type: ignore[arg-type]
 
 
 def _score(options: TrainOptions, job: Job) -> dict[str, Any]:
-    """Return what is recorded; the losses of the user's own module may be anything."""
+    """Return the score and its unit; None if the user's module returns losses of an unknown kind."""
     if options.by_density:
         return {"score": f"density, {options.density}", "score_unit": "percentile"}
     score = job.subsampler.score
@@ -95,59 +95,59 @@ def _classes(job: Job) -> int | None:
 
 
 def _parameters(module: LightningModule) -> int | None:
-    """Return how many numbers are trained; None if the network makes some of them in its first pass."""
-    found = [weight for weight in module.parameters() if weight.requires_grad]
-    return None if any(map(is_lazy, found)) else sum(weight.numel() for weight in found)
+    """Return the number of trained weights; None if a lazy layer has no weights yet."""
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    return None if any(map(is_lazy, weights)) else sum(weight.numel() for weight in weights)
 
 
 def _training(options: TrainOptions, module: LightningModule, trainer: Trainer) -> dict[str, Any]:
-    """Return how the weights are changed; of the user's own module once it has made its optimiser."""
-    made: torch.optim.Optimizer | None
-    learned: dict[str, Any] = {}
+    """Return the settings of the optimizer; a user's module makes it only when training starts."""
+    optimizer: torch.optim.Optimizer | None
+    recipe: dict[str, Any] = {}
     if isinstance(module, TaskModule):
-        made = module.configure_optimizers()
-        learned = {"rising_share": module.recipe.rising_share, "augment": module.recipe.augment}
+        optimizer = module.configure_optimizers()
+        recipe = {"rising_share": module.recipe.rising_share, "augment": module.recipe.augment}
     else:
-        made = next(iter(trainer.optimizers), None)
-    if made is None:
+        optimizer = next(iter(trainer.optimizers), None)
+    if optimizer is None:
         return {"learning_rate": None, "weight_decay": None, "optimizer": None}
-    kept = {name: made.defaults[name] for name in ("momentum", "betas") if made.defaults.get(name)}
+    defaults = optimizer.defaults
+    values = {name: defaults[name] for name in ("momentum", "betas") if defaults.get(name)}
     return {
-        "learning_rate": made.defaults.get("lr"),
-        "weight_decay": options.weight_decay if learned else made.defaults.get("weight_decay"),
-        "optimizer": type(made).__name__,
-        **{name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()},
-        **learned,
+        "learning_rate": defaults.get("lr"),
+        "weight_decay": options.weight_decay if recipe else defaults.get("weight_decay"),
+        "optimizer": type(optimizer).__name__,
+        **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
+        **recipe,
     }
 
 
 def _device(trainer: Trainer) -> dict[str, Any]:
-    """Return on what is trained: the kind of device, its name, how many, and the threads of a processor."""
+    """Return the type of device, its name, the number of devices, and the threads of a processor."""
     device = trainer.strategy.root_device
-    found: dict[str, Any] = {"device": device.type, "devices": trainer.world_size}
+    entries: dict[str, Any] = {"device": device.type, "devices": trainer.world_size}
     if device.type == "cuda":
-        found["device_name"] = torch.cuda.get_device_name(device)
+        entries["device_name"] = torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        found["threads"] = torch.get_num_threads()
-    return found
+        entries["threads"] = torch.get_num_threads()
+    return entries
 
 
 def config_text(options: ResolvedOptions, settings: Mapping[str, Any]) -> str:
-    """Return ``config.yaml``: options that ``--config`` reads back; what is no option stands in comments.
+    """Return ``config.yaml``: the options, which ``--config`` reads, and other settings as comments.
 
     Args:
-        options: with all that was chosen.
-        settings: of :func:`settings_of`.
+        options: the resolved options.
+        settings: from :func:`settings_of`.
     """
-    every, by_default = plain(options), settings["by_default"]
-    given = {name: value for name, value in every.items() if name not in by_default}
-    rest = {name: value for name, value in every.items() if name in by_default}
-    known = (every.keys() | _ELSEWHERE) - {"devices"}
+    values, by_default = plain(options), settings["by_default"]
+    given = {name: value for name, value in values.items() if name not in by_default}
+    rest = {name: value for name, value in values.items() if name in by_default}
+    known = (values.keys() | _ELSEWHERE) - {"devices"}
     facts = {name: value for name, value in settings.items() if name not in known}
     facts |= {name: settings[name] for name in ("policy", "score")}
-    facts = {name: value for name, value in facts.items() if value is not None}
-    said = "".join(f"#   {name}: {_on_a_line(value)}\n" for name, value in facts.items())
-    return _HEAD + said + _yaml(given) + (_BY_DEFAULT + _yaml(rest) if rest else "")
+    comments = "".join(f"#   {name}: {_one_line(v)}\n" for name, v in facts.items() if v is not None)
+    return _HEAD + comments + _yaml(given) + (_BY_DEFAULT + _yaml(rest) if rest else "")
 
 
 def _yaml(values: Mapping[str, Any]) -> str:
@@ -155,46 +155,46 @@ def _yaml(values: Mapping[str, Any]) -> str:
     return text
 
 
-def _on_a_line(value: Any) -> str:
+def _one_line(value: Any) -> str:
     text: str = yaml.safe_dump(value, sort_keys=False, width=math.inf, default_flow_style=True)
     return text.removesuffix("...\n").strip()
 
 
-def opening(settings: Mapping[str, Any], place: str) -> list[tuple[str, str]]:
-    """Return the first lines of a training: what is trained on what, how, on which device, and where it goes.
+def opening(settings: Mapping[str, Any], folder: str) -> list[tuple[str, str]]:
+    """Return the first lines of a training, as names and values.
 
     Args:
-        settings: of :func:`settings_of`.
-        place: the run's folder.
+        settings: from :func:`settings_of`.
+        folder: of the run.
     """
     rows = [
         ("Data", _data(settings)),
         ("Model", _joined([settings["model"], _count(settings["parameters"], "parameter")])),
         ("Training", _steps(settings)),
-        ("Policy", _rule(settings["policy"], settings["step_rule"])),
-        ("Schedule", _times(settings)),
-        ("Score", _measured(settings)),
-        ("Device", _on(settings)),
-        ("Run", place),
+        ("Policy", _policy(settings["policy"], settings["step_rule"])),
+        ("Schedule", _schedule(settings)),
+        ("Score", _score_line(settings)),
+        ("Device", _device_line(settings)),
+        ("Run", folder),
     ]
     return [(name, value) for name, value in rows if value]
 
 
 def shared(settings: Mapping[str, Any]) -> list[str]:
-    """Return what all runs of a comparison share, as sentences: data, network and steps, device."""
+    """Return sentences on what all runs of a comparison share: data, network and steps, device."""
     steps = _steps({**settings, "seed": None})
-    return [f"{_data(settings)}.", f"{settings['model']}: {steps}; {_on(settings)}."]
+    return [f"{_data(settings)}.", f"{settings['model']}: {steps}; {_device_line(settings)}."]
 
 
 def _data(settings: Mapping[str, Any]) -> str:
     part = "validation" if "validation_samples" in settings else "test"
     kind = settings.get("kind", "samples")
-    said = _count(settings["samples"], kind.removesuffix("s"))
+    samples = _count(settings["samples"], kind.removesuffix("s"))
     if size := settings.get("image_size"):
-        said += f" of {size[0]} × {size[1]} pixels"
+        samples += f" of {size[0]} × {size[1]} pixels"
     elif kind == "windows":
-        said += f" of {settings['max_tokens']:,} tokens"
-    parts = [said]
+        samples += f" of {settings['max_tokens']:,} tokens"
+    parts = [samples]
     if settings["classes"]:
         parts.append(_count(settings["classes"], "class", "classes"))
     if (held := settings[f"{part}_samples"]) is not None:
@@ -217,7 +217,7 @@ def _steps(settings: Mapping[str, Any]) -> str:
     return _joined([*parts, "" if settings["seed"] is None else f"seed {settings['seed']}"])
 
 
-def _rule(policy: Mapping[str, Any], step_rule: str | None) -> str:
+def _policy(policy: Mapping[str, Any], step_rule: str | None) -> str:
     if policy["name"] == "selective-backprop":
         return f"leaves out backward passes only, by {step_rule}"
     if policy["name"] == "full":
@@ -226,40 +226,40 @@ def _rule(policy: Mapping[str, Any], step_rule: str | None) -> str:
     return f"{policy['name']}: {values}" if values else str(policy["name"])
 
 
-def _times(settings: Mapping[str, Any]) -> str:
-    """Return when samples are left out and come back; nothing where none is left out."""
+def _schedule(settings: Mapping[str, Any]) -> str:
+    """Return when samples are left out and readmitted; "" if none is left out."""
     if settings["policy"]["name"] in ("full", "selective-backprop"):
         return ""
-    found, few = settings["schedule"], settings["schedule"]["warmup"]
-    parts = ["the first epoch is full" if few == 1 else f"the first {few} epochs are full"]
-    if every := found["readmit_every"]:
-        parts.append(f"all come back in every {_place(every)}epoch")
-    if found["full_tail"]:
-        parts.append(f"the last {found['full_tail']:.0%} of the epochs are full")
+    schedule, warmup = settings["schedule"], settings["schedule"]["warmup"]
+    parts = ["the first epoch is full" if warmup == 1 else f"the first {warmup} epochs are full"]
+    if every := schedule["readmit_every"]:
+        parts.append(f"all come back in every {_ordinal(every)}epoch")
+    if schedule["full_tail"]:
+        parts.append(f"the last {schedule['full_tail']:.0%} of the epochs are full")
     if settings["policy"].get("high") is not None:
-        words = {"remeasure": "by measurement", "readmit": "with the others", "never": "never"}
-        parts.append(f"outliers come back {words[found['outliers']]}")
+        manner = {"remeasure": "by measurement", "readmit": "with the others", "never": "never"}
+        parts.append(f"outliers come back {manner[schedule['outliers']]}")
     return _joined(parts)
 
 
-def _place(number: int) -> str:
-    """Return a number of a row of them, with a blank; nothing for each of them.
+def _ordinal(number: int) -> str:
+    """Return an ordinal and a space; "" for 1.
 
-    >>> _place(1), _place(2), _place(11), _place(23)
+    >>> _ordinal(1), _ordinal(2), _ordinal(11), _ordinal(23)
     ('', '2nd ', '11th ', '23rd ')
     """
     end = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return "" if number == 1 else f"{number}{end} "
 
 
-def _measured(settings: Mapping[str, Any]) -> str:
+def _score_line(settings: Mapping[str, Any]) -> str:
     if settings["score"] is None:
         return "the losses that your own module returns"
     return f"{settings['score']}{', in nats' if settings['score_unit'] == 'nats' else ''}"
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    """Return values by name; what is off or not set is left out.
+    """Return names and values of the settings that are on.
 
     >>> _listed({"fraction": 0.5, "high": "auto", "weighted": False, "doubt": 0.0, "steps": ()})
     'fraction 0.5, high auto'
@@ -271,7 +271,7 @@ def _listed(values: Mapping[str, Any]) -> str:
     )
 
 
-def _on(settings: Mapping[str, Any]) -> str:
+def _device_line(settings: Mapping[str, Any]) -> str:
     name = settings.get("device_name")
     parts = [settings["device"] + (f" ({name})" if name else "")]
     if settings["devices"] > 1:

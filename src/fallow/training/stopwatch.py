@@ -1,4 +1,4 @@
-"""Where the time of an epoch goes: waiting for data, evaluating, and the rest."""
+"""The time of an epoch, and the parts of it spent waiting for data and evaluating."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..runs.training_state import STOPWATCH
 
 
 class Stopwatch(Callback):
-    """Measures each epoch on the host's clock.
+    """Measures each epoch by the clock of the host.
 
     Attributes:
         waiting: seconds of this epoch between the end of a batch and the start of the next.
@@ -20,50 +20,50 @@ class Stopwatch(Callback):
 
     def __init__(self) -> None:
         self.waiting = self.evaluating = 0.0
-        self._began = self._ended = self._evaluated = time.perf_counter()
-        self._before = (0.0, 0.0, 0.0)
+        self._epoch_start = self._batch_end = self._evaluation_start = time.perf_counter()
+        self._earlier = (0.0, 0.0, 0.0)
 
     @property
     def state_key(self) -> str:
-        """The name of this part in a saved state: it stays, whatever the class is called."""
+        """The key of this callback in a saved state; it stays the same if the class is renamed."""
         return STOPWATCH
 
     @property
     def seconds(self) -> float:
-        """How long the epoch under way has taken."""
-        return time.perf_counter() - self._began
+        """Seconds of the current epoch so far."""
+        return time.perf_counter() - self._epoch_start
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew, or with what the epoch had taken when it was stopped."""
-        before, self.waiting, self.evaluating = self._before
-        self._before = (0.0, 0.0, 0.0)
-        self._ended = time.perf_counter()
-        self._began = self._ended - before
+        """Start from 0, or from the seconds that the epoch had taken when it was stopped."""
+        seconds, self.waiting, self.evaluating = self._earlier
+        self._earlier = (0.0, 0.0, 0.0)
+        self._batch_end = time.perf_counter()
+        self._epoch_start = self._batch_end - seconds
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the epoch under way has taken so far."""
+        """Return the seconds of the current epoch so far."""
         return {"epoch": (self.seconds, self.waiting, self.evaluating)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Count on from there when the epoch goes on."""
-        self._before = state_dict["epoch"]
+        """Load the seconds of the epoch that is resumed."""
+        self._earlier = state_dict["epoch"]
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Note how long the batch was waited for."""
-        self.waiting += time.perf_counter() - self._ended
+        """Add the time since the last batch to ``waiting``."""
+        self.waiting += time.perf_counter() - self._batch_end
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Note when waiting for the next begins."""
-        self._ended = time.perf_counter()
+        """Note the time."""
+        self._batch_end = time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note when evaluating begins."""
-        self._evaluated = time.perf_counter()
+        """Note the time."""
+        self._evaluation_start = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note how long evaluating took."""
-        self.evaluating += time.perf_counter() - self._evaluated
+        """Add the time of the evaluation to ``evaluating``."""
+        self.evaluating += time.perf_counter() - self._evaluation_start

@@ -1,4 +1,4 @@
-"""What a run leaves behind when it has ended: the summary, the samples and the chart."""
+"""The results of a run: the summary, the table of samples and the chart."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NOT_FINITE = "not finite"
 
 
 def samples_evaluated(trainer: Trainer) -> int | None:
-    """Return how many samples one evaluation counts; None where nobody knows."""
+    """Return the number of samples in one evaluation; None if it is unknown."""
     try:
         return len(trainer.val_dataloaders.dataset) or None  # type: ignore[union-attr]
     except (AttributeError, TypeError):
@@ -38,14 +38,12 @@ def samples_evaluated(trainer: Trainer) -> int | None:
 
 
 def counts(history: list[EpochRecord], full: int, step_rule: StepRule | None) -> dict[str, Any]:
-    """Return how many samples were used, of ``full``, and which share of them that saved.
-
-    A step rule measures every row of a batch by a forward pass of its own, those that it then trains on too.
-    """
+    """Return how many of ``full`` samples were trained on and measured, and the share that was saved."""
     backward = sum(record.backward for record in history)
     forward = sum(record.forward_only for record in history)
     return {
         "samples_backward": backward,
+        # A step rule measures all rows of a batch in an extra forward pass, those that it then trains on too.
         "samples_forward_only": forward if step_rule is None else forward + backward,
         "samples_full": full,
         "saved_fraction": 1 - backward / full,
@@ -68,20 +66,19 @@ def finish(
     """Write the summary, the samples and the chart; print the table; return the summary.
 
     Args:
-        run: where to write.
+        run: the run directory.
         subsampler: after its last epoch.
-        samples: what the samples are: their classes and files.
-        epochs: what is said of each.
-        step_rule: which chose rows of each batch, or None.
-        more: what else the summary says: seconds, steps, accuracy by class, what guessing would give.
-        console: where to print.
-        reason_of: says why samples were left out of an epoch, for the chart.
+        samples: the classes and files of the samples.
+        epochs: the rows of ``summary.json``.
+        step_rule: chose rows of each batch, or None.
+        more: further entries of the summary: seconds, steps, accuracy by class, the result of guessing.
+        console: prints the table.
+        reason_of: returns the reason for each sample in an epoch, for the chart.
         loss_in_nats: whether the test loss is known to be in nats, so that its exponential is a perplexity.
         own: whether the module is the user's own.
     """
-    history, labels = subsampler.history, subsampler.labels
-    last = epochs[-1]
-    unit = "" if subsampler.score is None else subsampler.score.unit  # unknown of losses that nobody declared
+    history, labels, last = subsampler.history, subsampler.labels, epochs[-1]
+    unit = "" if subsampler.score is None else subsampler.score.unit  # "" if the losses may be anything
     summary = {
         "diverged": False,
         "accuracy": last["accuracy"],
@@ -105,15 +102,15 @@ def finish(
     summary["diverged"] = bool(divergence(summary))
     summary["remarks"] = _remarks(summary, subsampler, step_rule, own=own)
     run.write_summary(summary)
-    classes = samples.classes
-    numbers = [] if labels is None else subsampler.under_way.class_ids.encode(labels.numpy()).tolist()
-    names = None if labels is None or classes is None else [classes[i] for i in numbers]
+    classes, names = samples.classes, None
+    if labels is not None and classes is not None:
+        names = [classes[i] for i in subsampler.under_way.class_ids.encode(labels.numpy()).tolist()]
     table = _samples(subsampler, samples, names, str(more["settings"]["data"]), nats=unit == "nats")
     run.write_text(run.samples_path, table)
     charts = _draw(run, subsampler, classes, summary, reason_of)
     console.table(_rows(summary, subsampler))
     console.line()
-    for remark in summary["remarks"][summary["diverged"] :]:  # the first heads the table then
+    for remark in summary["remarks"][summary["diverged"] :]:  # a divergence stands in the table already
         console.passage(remark)
     console.line(f"Run directory: {run.path}")
     console.line(f"Chart:         {charts[0]}")
@@ -124,16 +121,15 @@ def finish(
 def _remarks(
     summary: dict[str, Any], subsampler: Subsampler, step_rule: StepRule | None, *, own: bool
 ) -> list[str]:
-    """Return what a person should know of the result."""
     policy = subsampler.policy
     full = isinstance(policy, RandomFraction) and policy.fraction == 0 and step_rule is None
-    told = subsampler.labels is None or bool((subsampler.predicted >= 0).any())
+    unpredicted = subsampler.labels is not None and not bool((subsampler.predicted >= 0).any())
     return remarks(
         summary,
         rule=not full,
         thin=thin_epochs(policy, subsampler.schedule),
-        fewest_kept=subsampler.under_way.fewest_kept(subsampler.policy),
-        unpredicted=policy.reads_predictions and not told,
+        fewest_kept=subsampler.under_way.fewest_kept(policy),
+        unpredicted=policy.reads_predictions and unpredicted,
         share=getattr(policy, "fraction", None),
         own=own,
     )
@@ -148,14 +144,13 @@ def _draw(
 ) -> list[Path]:
     """Draw the chart of the finished epochs, and return its files."""
     history, labels = subsampler.history, subsampler.labels
-    n = history[-1].there
-    numbers = None
+    n, class_numbers = history[-1].there, None
     if labels is not None:
-        numbers = fitted(subsampler.under_way.class_ids.encode(labels.numpy()), n, -1)
+        class_numbers = fitted(subsampler.under_way.class_ids.encode(labels.numpy()), n, -1)
     return save_usage(
         history,
         run.path,
-        labels=numbers,
+        labels=class_numbers,
         classes=classes,
         scores=fitted(subsampler.scores.numpy(), n, np.nan),
         reached=_reached(summary),
@@ -165,18 +160,18 @@ def _draw(
 
 
 def _reached(summary: dict[str, Any]) -> Reached | None:
-    """Return what the network reached after each epoch: bits a character, or else accuracy, or else loss."""
-    for field, words in (
+    """Return the test metric after each epoch: bits a character, or else accuracy, or else loss."""
+    for field, metric in (
         ("bits_per_character", "bits a character"),
         ("accuracy", "accuracy"),
         ("test_loss", "loss"),
     ):
-        known = ((row["epoch"], row.get(field)) for row in summary["epochs"])
-        found = {epoch: value for epoch, value in known if value is not None and math.isfinite(value)}
-        if found:
+        logged = ((row["epoch"], row.get(field)) for row in summary["epochs"])
+        values = {epoch: value for epoch, value in logged if value is not None and math.isfinite(value)}
+        if values:
             share = field == "accuracy"
-            name = f"{summary['evaluated_on'].capitalize()} {words}"
-            return Reached(name, found, percent=share, less_is_better=not share)
+            name = f"{summary['evaluated_on'].capitalize()} {metric}"
+            return Reached(name, values, percent=share, less_is_better=not share)
     return None
 
 
@@ -187,24 +182,24 @@ def _samples(
     scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
     times = fitted(times_used(subsampler.history), subsampler.n, 0)
     files = None if samples.files is None else [relative(file, data) for file in samples.files]
-    numbers = subsampler.under_way.class_ids.encode(subsampler.predicted.numpy()).tolist()
-    predicted = [samples.class_name(i) if i >= 0 else None for i in numbers]
+    class_numbers = subsampler.under_way.class_ids.encode(subsampler.predicted.numpy()).tolist()
+    predicted = [samples.class_name(i) if i >= 0 else None for i in class_numbers]
     return samples_csv(names, scores, reason, times, nats=nats, files=files, predicted=predicted)
 
 
 def _of_tokens(epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a language model says more: bits a character, and the tokens that a rule left out."""
-    found: dict[str, Any] = {}
+    """Return the entries of a language model: bits a character, and the tokens that a rule left out."""
+    entries: dict[str, Any] = {}
     if "bits_per_character" in epochs[-1]:
-        found["bits_per_character"] = epochs[-1]["bits_per_character"]
+        entries["bits_per_character"] = epochs[-1]["bits_per_character"]
     for name in ("tokens", "tokens_learned", "tokens_outliers"):
         if name in epochs[-1]:
-            found[name] = sum(row.get(name, 0) for row in epochs)
-    return found
+            entries[name] = sum(row.get(name, 0) for row in epochs)
+    return entries
 
 
 def perplexity(nats: float | None) -> float | None:
-    """Return the exponential of a loss in nats; None if there is none, or no float can hold it.
+    """Return the exponential of a loss in nats; None if there is no loss, or no float can hold the result.
 
     >>> perplexity(0.0), perplexity(float("nan")), perplexity(1e4)
     (1.0, None, None)
@@ -213,7 +208,7 @@ def perplexity(nats: float | None) -> float | None:
 
 
 def _rows(summary: dict[str, Any], subsampler: Subsampler) -> list[tuple[str, str]]:
-    """Return what the table at the end says."""
+    """Return the rows of the table at the end, as names and values."""
     backward, forward, full = (
         summary[name] for name in ("samples_backward", "samples_forward_only", "samples_full")
     )
@@ -221,51 +216,51 @@ def _rows(summary: dict[str, Any], subsampler: Subsampler) -> list[tuple[str, st
     rows = [("DIVERGED", summary["remarks"][0])] if summary["diverged"] else []
     if not summary["finished"] and (done := len(summary["epochs"])) < subsampler.schedule.epochs:
         rows.append(("Stopped", f"after {done} of {plural(subsampler.schedule.epochs, 'epoch')}"))
-    rows += _judged(summary)
+    saved = f"{summary['saved_fraction']:.1%} of the samples; {cost:.1%} if measuring one costs a third"
     rows += [
+        *_metrics(summary),
         ("Samples", f"{backward:,} trained on, {forward:,} measured, of {full:,} in full training"),
-        ("Saved", f"{summary['saved_fraction']:.1%} of the samples; {cost:.1%} with measuring at a third"),
+        ("Saved", saved),
     ]
-    if every := summary.get("tokens"):
-        learned, odd = summary["tokens_learned"] / every, summary["tokens_outliers"] / every
-        rows.append(("Tokens", f"{learned:.1%} learned and {odd:.1%} outliers, without a gradient"))
+    if tokens := summary.get("tokens"):
+        learned, outliers = summary["tokens_learned"] / tokens, summary["tokens_outliers"] / tokens
+        rows.append(("Tokens", f"{learned:.1%} learned and {outliers:.1%} outliers, without a gradient"))
     rows += _outliers(subsampler)
     time = f"{summary['seconds']:.1f} s, {summary['record_seconds']:.2f} s of it recording scores"
     return [*rows, ("Time", time)]
 
 
-def _judged(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what was measured on the test or validation samples."""
+def _metrics(summary: dict[str, Any]) -> list[tuple[str, str]]:
     rows, part = [], summary["evaluated_on"].capitalize()
-    of_what = " of a network that diverged" if summary["diverged"] else ""
+    suffix = " of a network that diverged" if summary["diverged"] else ""
     bits, loss = summary.get("bits_per_character"), summary["test_loss"]
     if bits is not None:
         rows.append((part, f"{number(bits)} bits a character" if math.isfinite(bits) else _NOT_FINITE))
     if summary["accuracy"] is not None:
-        what = "accuracy" if bits is None else "next token"
-        rows.append((f"{part} {what}", f"{summary['accuracy']:.2%}{of_what}"))
+        name = "accuracy" if bits is None else "next token"
+        rows.append((f"{part} {name}", f"{summary['accuracy']:.2%}{suffix}"))
     if summary["train_accuracy"] is not None:
-        said = "while training, on the samples that the last epoch trained on"
-        rows.append(("Train accuracy", f"{summary['train_accuracy']:.2%}  ({said})"))
+        samples = "while training, on the samples that the last epoch trained on"
+        rows.append(("Train accuracy", f"{summary['train_accuracy']:.2%}  ({samples})"))
     if summary["perplexity"] is not None:
-        shown = f"{number(summary['perplexity'])}  (exp of {number(loss)} nats)"
-        rows.append((f"{part} perplexity", shown))
+        value = f"{number(summary['perplexity'])}  (exp of {number(loss)} nats)"
+        rows.append((f"{part} perplexity", value))
     elif loss is not None:
         rows.append((f"{part} loss", number(loss) if math.isfinite(loss) else _NOT_FINITE))
     return rows
 
 
 def _outliers(subsampler: Subsampler) -> list[tuple[str, str]]:
-    """Return how many samples the last epoch left out as outliers, and how many labels are doubted."""
-    out = subsampler.history[-1].outliers
-    if not out:
+    """Return how many samples the last epoch left out as outliers, and how many labels are suspect."""
+    count = subsampler.history[-1].outliers
+    if not count:
         return []
-    rows = [("Outliers", f"{plural(out, 'sample')} scored far above the others: reason outlier")]
+    rows = [("Outliers", f"{plural(count, 'sample')} with unusually high scores (reason outlier)")]
     if subsampler.labels is None:
         return rows
     left_out = subsampler.reason == Reason.OUTLIER
     predicted = subsampler.predicted[left_out].long()
     wrong = int(((predicted >= 0) & (predicted != subsampler.labels[left_out].long())).sum())
     if wrong:
-        rows.append(("Labels doubted", f"{wrong:,} of these, which the network takes for another class"))
+        rows.append(("Suspect labels", f"{wrong:,} of these, for which the network predicts another class"))
     return rows

@@ -1,4 +1,4 @@
-"""Experiment trackers, by Lightning's own loggers: one that fails is switched off, and training goes on."""
+"""Experiment trackers through Lightning's loggers. One that fails is switched off; training goes on."""
 
 from __future__ import annotations
 
@@ -21,19 +21,14 @@ from ..runs.directory import RunDirectory
 from ..terminal.streams import complain
 from .epoch_writer import EpochWriter
 
-Say: TypeAlias = Callable[[str], None]
-_NUMBERS = (
-    "accuracy", "train_accuracy", "test_loss", "kept", "learned", "outliers", "not_drawn", "bad",
-    "readmitted", "samples_backward", "samples_forward_only", "saved_fraction", "seconds",
-    "saved_fraction_so_far", "mean_score", "score_5", "score_50", "score_95", "record_seconds",
-)  # fmt: skip
+Warn: TypeAlias = Callable[[str], None]
 
 
-def make_logger(name: str, run: RunDirectory, say: Say | None = None) -> Logger | bool:
-    """Return the tracker of that name, which is made when it is first used; False for ``none``.
+def make_logger(name: str, run: RunDirectory, warn: Warn | None = None) -> Logger | bool:
+    """Return the tracker of that name, which is built at its first call; False for ``none``.
 
     It writes to ``RUN/logs``, unless its own environment variables name another place. Each session of a run
-    is a run of the tracker. ``say`` prints warnings, to standard error by default.
+    is a run of the tracker. ``warn`` prints warnings, to standard error by default.
 
     Raises:
         InvalidValue: for an unknown name, or a tracker that is not installed.
@@ -48,33 +43,33 @@ def make_logger(name: str, run: RunDirectory, say: Say | None = None) -> Logger 
         raise invalid(f"--logger {name} needs its package.", f"no module named {packages[0]}", step)
     logs = run.path / "logs"
     done = sum(path.is_dir() for path in logs.glob("session-*"))
-    session = f"session-{done + 2}" if logs.exists() else ""
-    return Guarded(name, lambda: make(run, session), str(logs), say or complain)
+    session = f"session-{done + 2}" if logs.exists() else ""  # the first session has no number
+    return Guarded(name, lambda: make(run, session), str(logs), warn or complain)
 
 
 class Guarded(Logger):
-    """Hands calls to a tracker on the first rank, until one of them fails.
+    """Forwards calls to a tracker on the first rank, until one of them fails.
 
-    A call returns nothing, whatever the tracker returns, and leaves the random generators as they were.
+    A call returns None, whatever the tracker returns, and leaves the random generators unchanged.
 
     Args:
         tracker: its name.
-        make: makes it.
-        save_dir: the folder for what a training writes beside its scalars.
-        say: prints a warning.
+        make: builds it.
+        save_dir: the folder for files that a training writes beside its scalars.
+        warn: prints a warning.
     """
 
     name, version, save_dir = "", "", ""
 
-    def __init__(self, tracker: str, make: Callable[[], Any], save_dir: str, say: Say) -> None:
+    def __init__(self, tracker: str, make: Callable[[], Any], save_dir: str, warn: Warn) -> None:
         super().__init__()
         self.name, self.save_dir = tracker, save_dir
-        self._make, self._say, self._off = make, say, False
-        self._made: Any = None
+        self._make, self._warn, self._off = make, warn, False
+        self._tracker: Any = None
 
     @property
     def experiment(self) -> Any:
-        """The tracker's own object, such as a SummaryWriter; its calls return nothing."""
+        """The tracker's own object, such as a SummaryWriter; its calls return None."""
         return _Calls(self, "experiment.")
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -89,14 +84,14 @@ class Guarded(Logger):
         self.call("log_hyperparams", params, *args, **kwargs)
 
     def save(self) -> None:
-        """Have the tracker save."""
+        """Save the tracker's files."""
         self.call("save")
 
     def finalize(self, status: str) -> None:
-        """End the tracker's run, if it has begun."""
-        if self._made is not None:
+        """End the tracker's run, if it has started."""
+        if self._tracker is not None:
             self.call("finalize", status)
-            self._made, self._off = None, True
+            self._tracker, self._off = None, True
 
     def call(self, method: str, *arguments: Any, **options: Any) -> None:
         """Call the tracker; switch it off if it fails."""
@@ -104,23 +99,24 @@ class Guarded(Logger):
             return
         before = generator_states()
         try:
-            if self._made is None:
-                self._made = self._make()
-            attrgetter(method)(self._made)(*arguments, **options)
+            if self._tracker is None:
+                self._tracker = self._make()
+            attrgetter(method)(self._tracker)(*arguments, **options)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit too: no tracker ends a training
-            self._off, found = True, type(error).__name__
-            with suppress(BaseException):  # what an error says of itself is the tracker's code, too
-                found = " ".join(f"{found}: {error}".split())[:300]
-            said = f"the tracker {self.name} failed and is switched off; training goes on."
-            self._say(f"Warning: {said} {found}")
+            self._off, message = True, type(error).__name__
+            with suppress(BaseException):  # str(error) runs the tracker's code too
+                message = " ".join(f"{message}: {error}".split())[:300]
+            self._warn(
+                f"Warning: the tracker {self.name} failed and is switched off; training goes on. {message}"
+            )
         finally:
             put_back(before)
 
 
 class _Calls:
-    """Hands calls of any name to a tracker."""
+    """Forwards calls of any name to a tracker."""
 
     def __init__(self, tracker: Guarded, owner: str) -> None:
         self._tracker, self._owner = tracker, owner
@@ -132,7 +128,7 @@ class _Calls:
 
 
 class _Wandb(WandbLogger):
-    """Ends its run with the training: left alone, it does so, and waits, when the process ends."""
+    """Ends its run with the training. By default, W&B does so when the process ends, and waits."""
 
     def finalize(self, status: str) -> None:
         super().finalize(status)
@@ -140,7 +136,7 @@ class _Wandb(WandbLogger):
 
 
 def _wandb(run: RunDirectory, session: str) -> Logger:
-    """Return W&B's logger: offline if nobody is logged in, as it would ask then."""
+    """Return W&B's logger, offline if no user is logged in: online it would ask for a key."""
     import wandb
 
     mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
@@ -157,17 +153,20 @@ def _wandb(run: RunDirectory, session: str) -> Logger:
 
 def _mlflow(run: RunDirectory, session: str) -> Logger:
     """Return MLflow's logger, which writes files if no server is named."""
-    place = os.environ.get("MLFLOW_TRACKING_URI")
-    if not place:
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        place = (run.path / "logs" / "mlflow").resolve().as_uri()
+        uri = (run.path / "logs" / "mlflow").resolve().as_uri()
     experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "fallow"
-    return MLFlowLogger(experiment, "-".join(filter(None, (run.path.resolve().name, session))), place)
+    return MLFlowLogger(experiment, "-".join(filter(None, (run.path.resolve().name, session))), uri)
 
 
 _TRACKERS: dict[str, tuple[tuple[str, ...], Callable[[RunDirectory, str], Logger]]] = {
-    "csv": ((), lambda run, at: CSVLogger(run.path, "logs", at)),
-    "tensorboard": (("tensorboard", "tensorboardX"), lambda run, at: TensorBoardLogger(run.path, "logs", at)),
+    "csv": ((), lambda run, session: CSVLogger(run.path, "logs", session)),
+    "tensorboard": (
+        ("tensorboard", "tensorboardX"),
+        lambda run, session: TensorBoardLogger(run.path, "logs", session),
+    ),
     "wandb": (("wandb",), _wandb),
     "mlflow": (("mlflow",), _mlflow),
 }
@@ -180,7 +179,7 @@ _NUMBERS = (
 
 
 def epoch_scalars(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return what is logged of an epoch, from what ``summary.json`` says of it: finite numbers only."""
+    """Return the scalars to log for an epoch from its row of ``summary.json``: finite numbers only."""
     quantiles = zip(QUANTILES, row.get("score_quantiles") or (), strict=False)
     values = {**row, **{f"score_{round(100 * share)}": score for share, score in quantiles}}
     numbers = {name: values[name] for name in _NUMBERS if isinstance(values.get(name), int | float)}
@@ -188,7 +187,7 @@ def epoch_scalars(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 class EpochScalars(Callback):
-    """Logs the options of a run once, and scalars of each epoch after ``writer``, whose rows they are."""
+    """Logs the options of a run once, and scalars of each epoch. It must come after ``writer``."""
 
     def __init__(self, writer: EpochWriter, options: Mapping[str, Any]) -> None:
         self.writer, self.options = writer, dict(options)

@@ -1,4 +1,4 @@
-"""``fallow train``: a run begun, or gone on with, and left behind."""
+"""``fallow train``: start or resume a run and write its results."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..runs.directory import RunDirectory
 from ..tasks.console import Console
 from ..tasks.launched import launched_rank
 from .environment import environment_json
+from .epoch_writer import remedy
 from .jobs import Data, build
 from .resume import data_of, newest, restore
 from .session import Session
@@ -25,20 +26,20 @@ from .trainer import seeded
 
 
 def train(options: TrainOptions, console: Console | None = None, data: Data | None = None) -> dict[str, Any]:
-    """Train as the options say, and return the summary that lies in the run directory.
+    """Start or resume a run, and return its summary.
 
     Args:
-        options: what to train, on what and how. Of a run that goes on, :func:`stored_options` gives what may
-            be taken from it; classes of your own are named again here.
-        console: where to print; standard output by default.
-        data: what these options name as :func:`read_data` gives them, where they are at hand.
+        options: what to train, on what data and how. To resume, :func:`stored_options` returns those that may
+            be taken from the run; the user's own classes must be named again.
+        console: prints the progress; by default on standard output.
+        data: the data that these options name, as :func:`read_data` returns them; None to read them.
 
     Raises:
-        InvalidValue: for options or data that cannot be meant; before anything is trained.
-        DamagedData: for a run to go on with that has no sound state.
-        WrongState: where another process writes in the run directory.
-        NotWritten: where the run could not be written.
-        Stopped: where Ctrl-C or SIGTERM ended it.
+        InvalidValue: if options or data are invalid; raised before training.
+        DamagedData: if the run to resume has no sound state.
+        WrongState: if another process writes to the run directory.
+        NotWritten: if the run could not be written.
+        Stopped: if Ctrl-C or SIGTERM ended the training.
     """
     stored = None if options.resume is None else whole_options(options.resume)
     if stored is not None:
@@ -53,18 +54,17 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
     console = console or Console.here()
     with seeded(resolved.seed):
         if resolved.resume is not None:
-            return _go_on(resolved, console, data)
-        if (
-            resolved.out is not None and not launched_rank()
-        ):  # the first process makes it, maybe before another looks
+            return _resume(resolved, console, data)
+        # The first process makes the folder, perhaps before another one checks.
+        if resolved.out is not None and not launched_rank():
             RunDirectory(resolved.out).check_new()
         job = build(resolved, console, data)
         with _open_run(resolved) as run:
             try:
-                session = Session(_own_lists(run, job.options), job, run, console)
-                _describe(run, session)
-                for said in job.remarks:
-                    console.passage(said)
+                session = Session(_copy_lists(run, job.options), job, run, console)
+                _write_description(run, session)
+                for remark in job.remarks:
+                    console.passage(remark)
                 return session.train()
             except BaseException:
                 if not launched_rank():
@@ -72,13 +72,12 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
                 raise
 
 
-def _go_on(options: ResolvedOptions, console: Console, data: Data | None) -> dict[str, Any]:
-    """Go on with a run that was stopped."""
+def _resume(options: ResolvedOptions, console: Console, data: Data | None) -> dict[str, Any]:
     assert options.resume is not None
     with RunDirectory(options.resume) if launched_rank() else RunDirectory.reopen(options.resume) as run:
         if (more := longer(run, options)) != options:
             console.line(
-                f"The run had finished: it trains on to epoch {more.epochs} (--epochs says otherwise)."
+                f"The run had finished. It now trains to epoch {more.epochs}; --epochs sets another."
             )
             options = more
         checkpoint = newest(run, console)
@@ -87,29 +86,32 @@ def _go_on(options: ResolvedOptions, console: Console, data: Data | None) -> dic
         try:
             restored = restore(run, job, options, console, checkpoint, before, writes=not launched_rank())
         except OSError as error:
-            what = f"{error.filename or run.path} cannot be read or written: {error.strerror or error}."
-            raise NotWritten(f"{what} Nothing was trained; mend it and repeat the command.") from None
-        session = Session(_own_lists(run, job.options), job, run, console, restored)
+            message = f"{error.filename or run.path} cannot be read or written: {error.strerror or error}."
+            raise NotWritten(
+                f"{message} Nothing was trained. {remedy(error)} and repeat the command."
+            ) from None
+        session = Session(_copy_lists(run, job.options), job, run, console, restored)
         if not session.finished:
-            _describe(run, session, samples=restored.state is None)
+            _write_description(run, session, samples=restored.state is None)
         return session.train()
 
 
-def _own_lists(run: RunDirectory, options: ResolvedOptions) -> ResolvedOptions:
-    """Keep the lists of what was added in the run."""
+def _copy_lists(run: RunDirectory, options: ResolvedOptions) -> ResolvedOptions:
+    """Copy the lists of added samples into the run."""
     if launched_rank() or not options.add:
         return options
     try:
         return with_own_lists(run, options)
     except OSError as error:
-        raise NotWritten(f"{run.path} cannot be written: {error.strerror or error}. Make room.") from None
+        message = f"{run.path} cannot be written: {error.strerror or error}."
+        raise NotWritten(f"{message} {remedy(error)}.") from None
 
 
-def _describe(run: RunDirectory, session: Session, *, samples: bool = True) -> None:
-    """Write what the run is: the options, the machine, and what its samples are."""
-    job, settings = session.job, session.settings
+def _write_description(run: RunDirectory, session: Session, *, samples: bool = True) -> None:
+    """Write the options, the machine and, if ``samples``, the data of the run."""
     if launched_rank():
         return
+    job, settings = session.job, session.settings
     try:
         run.unseal()
         run.write_text(run.config_path, config_text(session.options, settings))
@@ -123,8 +125,7 @@ def _describe(run: RunDirectory, session: Session, *, samples: bool = True) -> N
 
 
 def _open_run(options: TrainOptions) -> RunDirectory:
-    """Make the run directory, on the first process only."""
+    """Return the run directory; the first process creates it."""
     name = options.data.replace(":", ".").strip("/").split("/")[-1]
-    default = f"runs/{name}-{options.policy}-{time.strftime('%Y%m%d-%H%M%S')}"
-    out = options.out or default
+    out = options.out or f"runs/{name}-{options.policy}-{time.strftime('%Y%m%d-%H%M%S')}"
     return RunDirectory(out) if launched_rank() else RunDirectory.create(out)

@@ -1,4 +1,4 @@
-"""Lightning's Trainer, made as the options say, and kept quiet."""
+"""Build Lightning's Trainer from the options, and silence it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from ..runs.directory import RunDirectory
 from .jobs import Job
 from .trackers import make_logger
 
-_UNKEPT = ("ddp_spawn", "ddp_fork", "ddp_notebook", "fsdp", "deepspeed", "model_parallel", "xla")
-"""Strategies under which no process holds the whole state, or the one that holds the lock does not write."""
+_UNSUPPORTED = ("ddp_spawn", "ddp_fork", "ddp_notebook", "fsdp", "deepspeed", "model_parallel", "xla")
+"""Strategies under which no process holds the whole state, or the process with the lock does not write."""
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw initial weights by ``seed`` and leave all global generators as they were; Lightning is quiet."""
-    theirs = generator_states()
+    """Seed the initial weights, and restore all global generators at the end; Lightning is silent inside."""
+    states = generator_states()
     try:
         with _quiet(), torch.random.fork_rng():
             torch.manual_seed(seed)
             yield
     finally:
-        put_back(theirs)
+        put_back(states)
 
 
 def make_trainer(
@@ -43,14 +43,14 @@ def make_trainer(
     run: RunDirectory,
     callbacks: list[Callback],
     io: CheckpointIO | None = None,
-    say: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> Trainer:
-    """Return Lightning's Trainer with our settings and the user's.
+    """Return Lightning's Trainer with the user's settings on top of ours.
 
-    ``io`` keeps the state of the run, ``say`` prints a line where a tracker has to be left behind.
+    ``io`` saves and loads the state of the run; ``warn`` prints a warning if a tracker fails.
     """
-    if options.strategy.startswith(_UNKEPT):
-        rule = "--strategy must keep the whole network in each process, and start processes of their own."
+    if options.strategy.startswith(_UNSUPPORTED):
+        rule = "--strategy must keep the whole network in each process, and must not spawn or fork processes."
         raise invalid(rule, options.strategy, "Use auto or ddp.")
     plugins = [*([] if io is None else [io]), *options.trainer.get("plugins", [])]
     subsampler = next(c.subsampler for c in callbacks if isinstance(c, SubsamplingCallback))
@@ -60,35 +60,35 @@ def make_trainer(
         "devices": _devices(options.devices),
         "strategy": options.strategy,
         "precision": options.precision,
-        "logger": make_logger(options.logger, run, say),
-        "enable_checkpointing": False,
+        "logger": make_logger(options.logger, run, warn),
+        "enable_checkpointing": False,  # Checkpointer saves the state, without pickle
         "default_root_dir": run.path,
         "callbacks": callbacks,
         "plugins": plugins,
-        "use_distributed_sampler": False,
+        "use_distributed_sampler": False,  # the subsampler's loader shares the batches among the ranks
         "enable_progress_bar": False,
         "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
+        "num_sanity_val_steps": 0,  # it would move the random generators before the first batch
         "log_every_n_steps": 50,
     }
     try:
         return Trainer(**{**arguments, **options.trainer, "plugins": plugins})
-    except Exception as error:  # each of its parts raises kinds of its own
-        step = "Look at --accelerator, --devices, --strategy, --precision and --trainer."
-        what = " ".join(str(error).split()) or type(error).__name__
-        raise invalid("Lightning's Trainer must accept its options.", f"{what:.400}", step) from None
+    except Exception as error:  # Lightning raises errors of many types for bad options
+        step = "Check --accelerator, --devices, --strategy, --precision and --trainer."
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise invalid("Lightning's Trainer must accept its options.", f"{message:.400}", step) from None
 
 
-def _devices(words: str) -> Any:
-    """Return how many devices, or a list of them, or "auto"."""
+def _devices(text: str) -> Any:
+    """Return the number of devices, a list of them, or "auto"."""
     try:
-        return words if words == "auto" else json.loads(words)
+        return text if text == "auto" else json.loads(text)
     except json.JSONDecodeError:
-        raise invalid("--devices must be a number, a list or auto.", words, "Try 1.") from None
+        raise invalid("--devices must be a number, a list or auto.", text, "Try 1.") from None
 
 
 def fit(trainer: Trainer, job: Job, state: Any = None) -> None:
-    """Train, from the state at a path where one is given."""
+    """Train from the start, or from the state at the path ``state``."""
     if job.datamodule is not None:
         trainer.fit(job.module, datamodule=job.datamodule, ckpt_path=state)
     else:
@@ -97,7 +97,7 @@ def fit(trainer: Trainer, job: Job, state: Any = None) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Lightning's greetings, and its advice on loaders that are in memory, off the screen."""
+    """Suppress Lightning's banner, and its advice on loaders that is wrong for data in memory."""
     names = ("lightning.pytorch", "lightning.fabric")
     levels = [logging.getLogger(name).level for name in names]
     for name in names:
@@ -105,7 +105,9 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")  # torch, in Lightning
+            warnings.filterwarnings(
+                "ignore", message=".*treespec, LeafSpec.*"
+            )  # from torch, called by Lightning
             warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
             yield
     finally:
