@@ -840,4 +840,4 @@ def test_nothing_is_decided_when_no_sample_has_a_score():
 @pytest.mark.parametrize("reason", list(Reason))
 def test_reasons_are_shown_in_words(reason):
     words = ["kept", "learned", "outlier", "not drawn", "by hand"]
-    assert reason.words == words[reason]
+    assert reason.text == words[reason]

@@ -426,7 +426,7 @@ def readable(run):
     epochs = RunDirectory(run).epochs()
     if not epochs:
         return
-    n = Run(run).last.record.there
+    n = Run(run).last.record.remaining
     for words in (["report"], ["export", "--format", "csv"], ["inspect", "0"], ["inspect", str(n - 1)]):
         assert main([words[0], str(run), *words[1:]]) == 0
 

@@ -55,9 +55,9 @@ def exposure(source: Source) -> Exposure | None:
     possible = np.zeros(size)
     counted: dict[int, NDArray[np.float64]] = {}
     for record in source.history:  # samples may have joined
-        if record.there not in counted:
-            counted[record.there] = total(np.arange(source.n) < record.there)
-        possible += counted[record.there]
+        if record.remaining not in counted:
+            counted[record.remaining] = total(np.arange(source.n) < record.remaining)
+        possible += counted[record.remaining]
     with np.errstate(invalid="ignore", divide="ignore"):
         return Exposure(
             label=label.astype(np.int64),

@@ -58,14 +58,14 @@ def reasons(source: Source) -> dict[str, Any]:
                         "w": text.percent(width - gap),
                         "y": text.percent(1 - below / top),
                         "h": text.percent(size / top),
-                        "said": f"epoch {record.epoch + 1}: {size:,} {reason.words}"
+                        "said": f"epoch {record.epoch + 1}: {size:,} {reason.text}"
                         if len(drawn) <= 60
                         else "",
                     }
                 )
     ever = [field for field in FIELDS if any(getattr(record, field) for record in source.history)]
     last = source.history[-1]
-    words = dict(zip(FIELDS, (reason.words for reason in REASONS), strict=True))
+    words = dict(zip(FIELDS, (reason.text for reason in REASONS), strict=True))
     back = [
         place + 1
         for place, (a, b) in enumerate(pairwise(drawn))
@@ -235,7 +235,7 @@ def table(source: Source) -> dict[str, Any]:
         told = text.share(value, 2) if value is None or not bits else f"{value:.4f}"
         cells += [text.share(trained.get(record.epoch), 2)] if trained else []
         body.append([*cells, told])
-    words = [reason.words for reason in REASONS]
+    words = [reason.text for reason in REASONS]
     head = ["epoch", "trained on", "measured only", *words, "re-admitted", "bad scores"]
     head += ["mean score", "median", *(["train accuracy"] if trained else [])]
     return {"head": [*head, "bits a character" if bits else "accuracy"], "body": body}

@@ -142,7 +142,7 @@
       const low = blockAt(level(), Math.floor(view.from + (y * span()) / height));
       const high = Math.max(low, blockAt(level(), Math.ceil(view.from + ((y + 1) * span()) / height) - 1));
       for (let epoch = 0; epoch < columns; epoch++) {
-        const size = Math.min(edge(level(), high + 1) - edge(level(), low), facts.there[epoch]);
+        const size = Math.min(edge(level(), high + 1) - edge(level(), low), facts.sizes[epoch]);
         let used = 0, odd = 0;
         for (let block = low; block <= high; block++) {
           used += counts[epoch * rows + block];
@@ -193,7 +193,7 @@
     for (let epoch = 0; epoch < columns; epoch++) {
       let used = 0;
       for (let row = 0; row < rows; row++) used += counts[epoch * rows + row];
-      const high = (strip.h * used) / facts.there[epoch];
+      const high = (strip.h * used) / facts.sizes[epoch];
       pen.rect(box.x + epoch * wide, strip.y + strip.h - high, wide + 0.5, high);
     }
     pen.fill();
@@ -505,7 +505,7 @@
     const there = new Set(marks.length < 4e6 ? marks : marks.subarray(0, 4e6));
     const seen = new Set([...there].flatMap((pair) => [pair & 15, pair >> 4]));
     reasons.forEach((words, i) => {
-      if (!seen.has(i) || (i === ABSENT && facts.there.every((size) => size === n))) return;
+      if (!seen.has(i) || (i === ABSENT && facts.sizes.every((size) => size === n))) return;
       const line = make("li"), glyph = make("span", palette[i], "swatch glyph");
       glyph.setAttribute("aria-hidden", "true");
       line.append(glyph, words);

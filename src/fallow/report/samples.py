@@ -33,7 +33,7 @@ def chosen(source: Source) -> Showcase:
 def scores_of(file: EpochFile, samples: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the scores that some samples had at the end of an epoch; NaN before they were there."""
     found = np.full(samples.size, np.nan, np.float32)
-    there = samples < file.record.there
+    there = samples < file.record.remaining
     found[there] = file.scores[samples[there]]
     return found
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.history import EpochRecord, fitted
+from ..core.history import EpochRecord, resized
 from ..policies.base import Reason
 from ..runs.epoch_file import EpochFile
 from ..runs.run import Run
@@ -63,7 +63,7 @@ class Source:
             DamagedData: where a file is not sound.
         """
         history, last = run.history, run.last
-        n, epochs = last.record.there, len(history)
+        n, epochs = last.record.remaining, len(history)
         at = np.unique(np.linspace(0, epochs - 1, min(epochs, COLUMNS)).round().astype(int))
         with_outliers = [record.epoch for record in history if record.outliers]
         epoch = with_outliers[-1] if with_outliers else last.record.epoch
@@ -78,7 +78,7 @@ class Source:
             history=history,
             drawn=[history[i] for i in at],
             last=last,
-            reason=fitted(reason, n, Reason.KEPT),
+            reason=resized(reason, n, Reason.KEPT),
             reason_epoch=epoch,
             labels=run.labels,
             predicted=predicted,
@@ -91,7 +91,7 @@ class Source:
     @property
     def n(self) -> int:
         """How many samples there are."""
-        return self.last.record.there
+        return self.last.record.remaining
 
     @property
     def folder(self) -> str | None:

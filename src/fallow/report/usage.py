@@ -114,7 +114,7 @@ class Tally:
 def fates(file: EpochFile, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return what became of some samples in an epoch: uint8 ``(M,)``."""
     record = file.record
-    there = samples < record.there
+    there = samples < record.remaining
     at = samples[there]
     used = record.used_mask[at]
     found = np.full(samples.size, ABSENT, np.uint8)
@@ -138,13 +138,13 @@ def chart(source: Source, rows: Rows, single: NDArray[np.uint8], tally: Tally, b
     about = {
         "n": source.n,
         "epochs": [record.epoch + 1 for record in source.drawn],
-        "there": [record.there for record in source.drawn],
+        "sizes": [record.remaining for record in source.drawn],
         "edges": edges.tolist(),
         "fine": len(rows.fine) - 1,
         "first": rows.first,
         "step": rows.step,
         "classes": _classes(source, rows.arrangement),
-        "reasons": ["not there yet", "used", "kept, not used", *(r.words for r in list(Reason)[1:])],
+        "reasons": ["not there yet", "used", "kept, not used", *(r.text for r in list(Reason)[1:])],
         "shades": [PALEST, DARKER],
         "reached": _reached(source),
     }

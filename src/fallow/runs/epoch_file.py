@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.history import EDGES, Aggregates, EpochRecord
-from ..core.numbering import Numbering, present
+from ..core.numbering import Numbering, in_present_order
 from ..errors import damaged
 from ..files.array_file import dump_headed, parse_headed, read_headed
 from ..files.checked_json import finite
@@ -30,8 +30,8 @@ class EpochFile:
 
     Attributes:
         record: what happened.
-        scores: float32 ``(there,)``, the last score of each sample at the end of the epoch.
-        reason: uint8 ``(there,)``, why each sample was left out of it.
+        scores: float32 ``(remaining,)``, the last score of each sample at the end of the epoch.
+        reason: uint8 ``(remaining,)``, why each sample was left out of it.
     """
 
     record: EpochRecord
@@ -47,7 +47,7 @@ class EpochFile:
         places = numbering.places(record.epoch, record.n)
         if places is None:
             return self
-        scores, reason = present(self.scores, places), present(self.reason, places)
+        scores, reason = in_present_order(self.scores, places), in_present_order(self.reason, places)
         return EpochFile(record.renumbered(places), scores, reason)
 
     def dump(self) -> bytes:

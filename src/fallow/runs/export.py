@@ -35,7 +35,7 @@ _BEGINNINGS: dict[str, tuple[bytes, ...]] = {
     ".parquet": (b"PAR1",),
 }
 """What the tables of each kind begin with."""
-_WORDS = np.array([reason.words for reason in Reason])
+_WORDS = np.array([reason.text for reason in Reason])
 
 Columns = dict[str, Any]
 """A block of a table: arrays or lists of equal length, by name."""
@@ -117,7 +117,7 @@ def _history(run: Run, progress: Callable[[int, int], None] | None) -> Iterator[
     for done, file in enumerate(run.files()):
         if progress is not None:
             progress(done, len(run.epochs))
-        for start, stop in blocks(file.record.there, GROUP):
+        for start, stop in blocks(file.record.remaining, GROUP):
             yield _epoch_block(file, start, stop)
     if progress is not None:
         progress(len(run.epochs), len(run.epochs))
@@ -135,7 +135,7 @@ def _epoch_block(file: EpochFile, start: int, stop: int) -> Columns:
 
 
 def _samples(run: Run) -> Iterator[Columns]:
-    data, last, n = run.data, run.last, run.last.record.there
+    data, last, n = run.data, run.last, run.last.record.remaining
     there = np.zeros(0, np.int32) if run.labels is None else np.unique(run.labels)
     names = np.array([None if i < 0 else data.class_name(int(i)) for i in there], object)
     for start, stop in blocks(n, GROUP):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from ..core.history import EpochRecord, fitted, times_used
+from ..core.history import EpochRecord, resized, times_used
 from ..errors import damaged, invalid
 from ..files.checked_json import check_kind, finite, parse_json
 from .checkpoints import Search
@@ -137,7 +137,7 @@ class Run:
     def labels(self) -> NDArray[np.int32] | None:
         """The class of each sample of the last finished epoch, ``(N,)``, -1 where unknown; or None."""
         found = self.data.labels
-        return None if found is None else fitted(found, self.history[-1].there, -1)
+        return None if found is None else resized(found, self.history[-1].remaining, -1)
 
     def class_of(self, sample: int) -> str | None:
         """Return the class of a sample by name, or None."""
@@ -269,4 +269,4 @@ class Run:
             return None
         if found is None or found.ndim != 1 or found.dtype.kind not in "iu":
             return None
-        return fitted(found.astype(np.int32) - 1, self.history[-1].there, -1)
+        return resized(found.astype(np.int32) - 1, self.history[-1].remaining, -1)

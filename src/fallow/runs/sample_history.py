@@ -108,14 +108,14 @@ def history_of(run: Run, sample: int) -> SampleHistory:
         InvalidValue: where there is no such sample, or no finished epoch.
         DamagedData: where a file that tells of it is not sound.
     """
-    n = run.history[-1].there
+    n = run.history[-1].remaining
     if not 0 <= sample < n:
         rule = f"A sample must be in [0, {n:,}), a position in the training set."
         raise invalid(rule, sample, "samples.csv and the report list them.")
-    words = [reason.words for reason in Reason]
+    words = [reason.text for reason in Reason]
     epochs = []
     for file in run.files():
-        if sample >= file.record.there:
+        if sample >= file.record.remaining:
             continue
         score = float(file.scores[sample])
         used = bool(file.record.used_bits[sample >> 3] >> (sample & 7) & 1)

@@ -38,7 +38,7 @@ def samples_csv(
         files: the file of each sample, or None.
         predicted: the class that was last predicted for each sample, by name; None where there is none.
     """
-    n, words = len(scores), [r.words for r in Reason]
+    n, words = len(scores), [r.text for r in Reason]
     known = scores.astype(np.float64) if nats else np.full(n, np.nan)
     perplexities = np.exp(np.where(np.isfinite(known) & (known < LARGEST), known, np.nan))
     return table(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Trainer
 
-from ..core.history import FORWARD_SHARE, EpochRecord, fitted, times_used
+from ..core.history import FORWARD_SHARE, EpochRecord, resized, times_used
 from ..core.plan import thin_epochs
 from ..core.subsampler import Subsampler
 from ..policies import RandomFraction, Reason
@@ -148,16 +148,16 @@ def _draw(
 ) -> list[Path]:
     """Draw the chart of the finished epochs, and return its files."""
     history, labels = subsampler.history, subsampler.labels
-    n = history[-1].there
+    n = history[-1].remaining
     numbers = None
     if labels is not None:
-        numbers = fitted(subsampler.under_way.class_ids.encode(labels.numpy()), n, -1)
+        numbers = resized(subsampler.under_way.class_ids.encode(labels.numpy()), n, -1)
     return save_usage(
         history,
         run.path,
         labels=numbers,
         classes=classes,
-        scores=fitted(subsampler.scores.numpy(), n, np.nan),
+        scores=resized(subsampler.scores.numpy(), n, np.nan),
         reached=_reached(summary),
         reason_of=reason_of,
         unit=summary["score_unit"],
@@ -185,7 +185,7 @@ def _samples(
 ) -> str:
     """Return ``samples.csv``."""
     scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
-    times = fitted(times_used(subsampler.history), subsampler.n, 0)
+    times = resized(times_used(subsampler.history), subsampler.n, 0)
     files = None if samples.files is None else [relative(file, data) for file in samples.files]
     numbers = subsampler.under_way.class_ids.encode(subsampler.predicted.numpy()).tolist()
     predicted = [samples.class_name(i) if i >= 0 else None for i in numbers]

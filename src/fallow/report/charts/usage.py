@@ -105,7 +105,7 @@ def usage_chart(
     """
     if not history:
         raise invalid("A usage chart needs at least one finished epoch.", 0, "Train for an epoch first.")
-    n, epochs = history[-1].there, len(history)
+    n, epochs = history[-1].remaining, len(history)
     if labels is not None and np.shape(labels) != (n,):
         raise invalid(f"`labels` must be one label a sample, ({n},).", f"shape {np.shape(labels)}")
     used = sum(record.backward for record in history) / sum(record.n for record in history)
@@ -175,7 +175,7 @@ def _marks(ax: Axes, history: History, shares: Shares, heading: str) -> int:
     """Draw a row a sample, a column an epoch, and a mark where it was used; return the heading's pad."""
     from matplotlib.patches import Patch
 
-    n, first = history[-1].there, history[0].epoch + 1
+    n, first = history[-1].remaining, history[0].epoch + 1
     side = min(20.0, 0.62 * 72 * min(4.6 / len(history), 4.4 / n))
     out = (shares.used == 0) & (shares.outliers == 0)
     looks = (
@@ -189,8 +189,8 @@ def _marks(ax: Axes, history: History, shares: Shares, heading: str) -> int:
             width = 1.5 if marker == "x" else 0
             ax.scatter(epoch + first, sample, size, colour, marker=marker, label=label, lw=width, zorder=3)
     ax.set_ylim(n - 0.5, -0.5)
-    if history[0].there < n:
-        late = np.array([[r.epoch + 1, n - r.there] for r in history if r.there < n])
+    if history[0].remaining < n:
+        late = np.array([[r.epoch + 1, n - r.remaining] for r in history if r.remaining < n])
         ax.bar(late[:, 0], late[:, 1], 1, n - late[:, 1] - 0.5, label="not there yet", zorder=2, **_ABSENT)
     ax.set_yticks(range(n), ["" if n > 24 and i % 5 else str(i) for i in range(n)])
     ax.set_ylabel("sample")
@@ -204,7 +204,7 @@ def _image(
     """Draw a row a block of samples, a column an epoch, the share used a shade; return the heading's pad."""
     from matplotlib.patches import Patch
 
-    n, height = history[-1].there, len(rows.edges) - 1
+    n, height = history[-1].remaining, len(rows.edges) - 1
     across = history[0].epoch + 0.5, history[-1].epoch + 1.5
     high = height if rows.classes else n  # classes have whole rows, however few samples they have
     ax.imshow(shades(shares), aspect="auto", interpolation="nearest", extent=(*across, high, 0))
@@ -219,7 +219,7 @@ def _image(
         patches.append(Patch(fc="white", ec="#999999", label=words if rows.single else f"none: {words}"))
     if odd:
         patches.append(Patch(fc=_OUT, label="outliers"))
-    if history[0].there < n:
+    if history[0].remaining < n:
         patches.append(Patch(label="not there yet", **_ABSENT))
     each = "" if rows.single else f" ({n / height:,.0f} a row)"
     ax.set_ylabel(f"samples{' by class' if rows.classes else ''}, most used first{each}")
@@ -231,7 +231,7 @@ def _image(
 
 def _left_out(history: History, *, outliers: bool = False) -> str:
     """Return why samples were left out that no colour tells apart."""
-    fields = {field: reason.words for field, reason in zip(_FIELDS, Reason, strict=True)}
+    fields = {field: reason.text for field, reason in zip(_FIELDS, Reason, strict=True)}
     del fields["kept"]
     if not outliers:
         del fields["outliers"]
@@ -312,7 +312,7 @@ def _reasons(ax: Axes, history: History) -> None:
     for reason, field, colour, hatch in zip(Reason, _FIELDS, _COLOURS, _HATCHES, strict=True):
         above = below + [getattr(record, field) for record in history]
         if (above > below).any():
-            ax.stairs(above, edges, baseline=below, fill=True, label=reason.words,
+            ax.stairs(above, edges, baseline=below, fill=True, label=reason.text,
                       facecolor=colour, edgecolor="white", hatch=hatch, linewidth=0)  # fmt: skip
         below = above
     measured = np.array([record.forward_only for record in history])

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.history import EpochRecord, fitted
+from ...core.history import EpochRecord, resized
 from ...policies.base import Reason
 
 History: TypeAlias = Sequence[EpochRecord]
@@ -57,12 +57,12 @@ class Counts(NamedTuple):
     Attributes:
         used: how many were trained on.
         outliers: how many were left out as outliers; 0 where reasons are not known.
-        there: how many there were; samples that joined later were not.
+        total: how many existed then; samples may join later.
     """
 
     used: NDArray[np.int64]
     outliers: NDArray[np.int64]
-    there: NDArray[np.int64]
+    total: NDArray[np.int64]
 
 
 class Shares(NamedTuple):
@@ -85,7 +85,7 @@ def arrange(
         labels: ``(N,)``, of any kind that can be sorted; or None.
         scores: ``(N,)``, by which samples that were used equally often stand, the highest first; or None.
     """
-    n = history[-1].there
+    n = history[-1].remaining
     values, classes = np.unique(np.zeros(n, np.int8) if labels is None else labels, return_inverse=True)
     apart = labels is not None and len(values) <= GROUPED
     if not apart:
@@ -113,11 +113,11 @@ def usage_order(
     Equals that were used in the same epochs stand together, where a rule chose these. A draw says no more of
     a sample than how often it was used. Further equals stand by score, the highest first, then by index.
     """
-    n = history[-1].there
+    n = history[-1].remaining
     kind = np.int32 if n < 2**31 else np.int64
     order = np.arange(n, dtype=kind)
     if scores is not None:
-        order = np.argsort(-fitted(np.asarray(scores), n, np.nan), kind="stable").astype(kind)
+        order = np.argsort(-resized(np.asarray(scores), n, np.nan), kind="stable").astype(kind)
     times: NDArray[Any] = np.zeros(n, np.int16 if len(history) < 2**15 else np.int32)  # 16 bits sort fastest
     for record in reversed(history):  # a radix sort, a bit at a time
         used = used_mask(record, n)
@@ -142,17 +142,17 @@ def row_counts(
         order: as in :class:`Arrangement`, and ``edges`` too; no row is empty.
         edges: where rows begin, and N.
         record: of the epoch.
-        reason: uint8 ``(record.there,)``, why each sample was left out of it; or None.
+        reason: uint8 ``(record.remaining,)``, why each sample was left out of it; or None.
     """
     n, starts = order.size, edges[:-1]
     used = np.add.reduceat(used_mask(record, n)[order], starts, dtype=np.int64)
-    if record.there >= n:
+    if record.remaining >= n:
         there = np.diff(edges).astype(np.int64)
     else:
-        there = np.add.reduceat(order < record.there, starts, dtype=np.int64)
+        there = np.add.reduceat(order < record.remaining, starts, dtype=np.int64)
     outliers = np.zeros(starts.size, np.int64)
     if reason is not None and record.outliers:
-        odd = fitted(reason == Reason.OUTLIER, n, False) & ~used_mask(record, n)
+        odd = resized(reason == Reason.OUTLIER, n, False) & ~used_mask(record, n)
         outliers = np.add.reduceat(odd[order], starts, dtype=np.int64)
     return Counts(used, outliers, there)
 
@@ -171,7 +171,7 @@ def row_shares(history: History, arrangement: Arrangement, reason_of: ReasonOf |
         reason = reason_of(record.epoch) if reason_of is not None and record.outliers else None
         found = row_counts(arrangement.order, arrangement.edges, record, reason)
         for part, into in ((found.used, used), (found.outliers, outliers)):
-            np.divide(part, found.there, out=into[:, column], where=found.there > 0)
+            np.divide(part, found.total, out=into[:, column], where=found.total > 0)
     return Shares(used, outliers)
 
 
@@ -182,7 +182,7 @@ def drew(record: EpochRecord) -> bool:
 
 def used_mask(record: EpochRecord, n: int) -> NDArray[np.bool_]:
     """Return which of the first ``n`` samples the epoch used; those that came later were not."""
-    used: NDArray[np.bool_] = fitted(record.used_mask, n, False)
+    used: NDArray[np.bool_] = resized(record.used_mask, n, False)
     return used
 
 
