@@ -505,7 +505,7 @@ def test_no_epoch_yet(tmp_path):
 def test_a_missing_epoch_is_told_and_a_damaged_one_refused(tmp_path):
     make_run(tmp_path / "run", epochs=5)
     (tmp_path / "run" / "history" / "epoch-00002.safetensors").unlink()
-    with pytest.raises(DamagedData, match=r"epoch-00002\.safetensors must be there"):
+    with pytest.raises(DamagedData, match=r"epoch-00002\.safetensors must exist"):
         write_report(Run(tmp_path / "run"))
     checkpoints = Checkpoints(tmp_path / "run")
     before = checkpoints.newest().found  # a run that went on without that epoch does not know it any more

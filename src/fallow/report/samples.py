@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..policies.base import Reason
 from ..runs.epoch_file import EpochFile
-from ..runs.highlights import Showcase, candidates, choose
+from ..runs.highlights import Highlights, candidates, choose
 from ..runs.thumbnails_file import ThumbnailsFile
 from . import text
 from .pictures import picture
@@ -25,7 +25,7 @@ FILE, WHOLE = 40, 400
 _OR_WRONG = ": hard ones, or labels that are wrong and were not caught"
 
 
-def chosen(source: Source) -> Showcase:
+def chosen(source: Source) -> Highlights:
     """Return which samples are shown."""
     return choose(source.last.scores, source.reason, source.times, source.labels, source.predicted)
 
@@ -40,7 +40,7 @@ def scores_of(file: EpochFile, samples: NDArray[np.int64]) -> NDArray[np.float32
 
 def groups(
     source: Source,
-    shown: Showcase,
+    shown: Highlights,
     scores: NDArray[np.float32],
     became: NDArray[np.uint8],
     *,
@@ -73,7 +73,7 @@ def _group(key: str, title: str, words: str, cards: list[dict[str, Any]]) -> dic
     return {"key": key, "title": title, "words": words, "first": cards[:AT_ONCE], "rest": cards[AT_ONCE:]}
 
 
-def _of_outliers(source: Source, shown: Showcase, total: int, wrong: int) -> str:
+def _of_outliers(source: Source, shown: Highlights, total: int, wrong: int) -> str:
     if not total:
         return "No sample was removed as an outlier in any epoch so far."
     who = text.plural(total, "sample was", "samples were")
@@ -95,7 +95,7 @@ def _of_outliers(source: Source, shown: Showcase, total: int, wrong: int) -> str
     return said
 
 
-def _of_unneeded(source: Source, shown: Showcase) -> str:
+def _of_unneeded(source: Source, shown: Highlights) -> str:
     if not shown.unneeded.size:
         return "Every sample was left out as an outlier or by hand."
     epochs, fewest = len(source.history), shown.fewest

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import invalid
 from ..runs.directory import check_output
-from ..runs.highlights import Showcase
+from ..runs.highlights import Highlights
 from ..runs.run import Run
 from . import classes, epochs, facts, gaps, samples, text, usage
 from .page import LARGEST, inline_hash, own, template
@@ -73,7 +73,7 @@ def render(run: Run, largest: int = LARGEST) -> str:
 
 
 def _lives(
-    source: Source, shown: Showcase, rows: usage.Rows, tally: usage.Tally
+    source: Source, shown: Highlights, rows: usage.Rows, tally: usage.Tally
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
     """Read and count the drawn epochs.
 

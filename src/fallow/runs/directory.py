@@ -377,7 +377,7 @@ class RunDirectory:
             number += 1
         return path
 
-    def is_ours(self, name: str) -> bool:
+    def is_own(self, name: str) -> bool:
         """Return whether a file in the folder bears a name that a run gives."""
         return bool(_OURS.fullmatch(name))
 
