@@ -265,7 +265,7 @@ WRONG = {
     "a missing column": (cells([row[:-1] for row in rows()]), ["index, label", "no checksum"]),
     "no heads": (cells(rows()[1:] * 2), ["must have the columns", "no index"]),
     "another table": ("a b c\n1 2 3", ["must have the columns", "no index"]),
-    "an index that is a word": (cells(rows(index="seven")), ["numbers", "'seven'", "row 2", "Correct the row"]),
+    "an index that is a word": (cells(rows(index="seven")), ["numbers", "'seven'", "row 2", "Correct the"]),
     "no index": (cells(rows(index="")), ["must be numbers", "''"]),
     "half an index": (cells(rows(index="7.5")), ["must be numbers", "'7.5'"]),
     "a negative index": (cells(rows(index=-1)), ["at least 0", "-1 in row 2"]),

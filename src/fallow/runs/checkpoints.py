@@ -280,7 +280,9 @@ def _parsed(path: Path, data: bytes) -> Checkpoint:
     plain = parse_json(data, str(path), _STEP)
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
         value = plain.get("format") if isinstance(plain, dict) else type(plain).__name__
-        raise damaged(f"{path} must be of the format {FORMAT}.", f"{value!r:.60}", "A newer fallow may read it.")
+        raise damaged(
+            f"{path} must be of the format {FORMAT}.", f"{value!r:.60}", "A newer fallow may read it."
+        )
     manifest = check_kind(Manifest, plain, str(path), _STEP)
     about = plain["about"]
     files = {name: Digest(digest.bytes, digest.sha256) for name, digest in manifest.files.items()}

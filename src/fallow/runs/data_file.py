@@ -233,11 +233,11 @@ def held_out_arrays(
 def _class_names(before: Sequence[str], now: Sequence[str]) -> str:
     new = [name for name in dict.fromkeys(now) if name not in before]
     gone = [name for name in dict.fromkeys(before) if name not in now]
-    phrases = [
-        f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} {'is' if len(names) == 1 else 'are'} {word}"
-        for names, word in ((new, "new"), (gone, "gone"))
-        if names
-    ]
+    phrases = []
+    for names, word in ((new, "new"), (gone, "gone")):
+        if names:
+            more, verb = ", ..." if len(names) > 3 else "", "is" if len(names) == 1 else "are"
+            phrases.append(f"{', '.join(names[:3])}{more} {verb} {word}")
     return "; ".join(phrases) or "they are in another order"
 
 

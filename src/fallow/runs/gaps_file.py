@@ -61,7 +61,7 @@ class GapsFile:
 
 def dump_gaps(output: dict[str, Any], pictures: NDArray[np.uint8] | None = None) -> bytes:
     """Return the bytes of the file, with the output of ``fallow gaps --json``."""
-    arrays = {"there": np.ones(1, np.uint8)}  # safetensors needs an array
+    arrays = {"there": np.ones(1, np.uint8)}  # part of the format since its first version
     if pictures is not None:
         arrays["pictures"] = np.ascontiguousarray(pictures)
     return dump_headed(arrays, {"format": FORMAT, "told": output})

@@ -87,19 +87,19 @@ def dump_picks(picks: Sequence[Pick]) -> bytes:
 
 
 def _check_writable(pick: Pick, place: int) -> None:
-    where = f"of pick {place}"
+    which = f"of pick {place}"
     if not 0 <= pick.index < _LARGEST or not math.isfinite(pick.score):
-        rule = f"The index {where} must be at least 0 and below 2^63, its score finite."
+        rule = f"The index {which} must be at least 0 and below 2^63, its score finite."
         raise invalid(rule, f"{pick.index} and {pick.score}")
     if not _CHECKSUM.fullmatch(pick.checksum):
-        raise invalid(f"The checksum {where} must be 16 hexadecimal digits.", repr(pick.checksum[:40]))
+        raise invalid(f"The checksum {which} must be 16 hexadecimal digits.", repr(pick.checksum[:40]))
     for name in _TEXTS:
         value = getattr(pick, name)
         if not _is_text(value):
-            rule = f"The {name} {where} must be text without NUL and lone surrogates."
+            rule = f"The {name} {which} must be text without NUL and lone surrogates."
             raise invalid(rule, f"{value[:40]!r}", _RENAME)
         if len(cell(_exact(value))) > LONGEST:
-            rule = f"The {name} {where} must have at most {LONGEST:,} characters, the limit of spreadsheets."
+            rule = f"The {name} {which} must have at most {LONGEST:,} characters, the limit of spreadsheets."
             raise invalid(rule, f"{len(value):,}, {value[:40]!r} first", _RENAME)
 
 

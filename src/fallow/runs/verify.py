@@ -55,7 +55,7 @@ def verify(run: Run) -> Verification:
     """
     result = Verification()
     directory = run.directory
-    for name, kind in directory.strange().items():
+    for name, kind in directory.irregular().items():
         result.damaged[name] = f"{directory.path / name} must be a regular file. Found {kind}."
     for number in directory.checkpoints.numbers():
         _generation(run, number, result)
