@@ -391,9 +391,9 @@ def test_what_was_reached_is_drawn_over_the_share_used():
     np.testing.assert_allclose(behind.patches[0].get_data().values, [100 * r.backward / r.n for r in history])
     assert strip(usage_chart(history)).get_title("left") == "samples used"
     bits = Reached("Test bits a character", {0: 2.0, 1: 1.5, 2: 1.6}, percent=False, less_is_better=True)
-    assert bits.said() == "Test bits a character: 1.6000 at the end, best 1.5000 in epoch 2"
+    assert bits.sentence() == "Test bits a character: 1.6000 at the end, best 1.5000 in epoch 2"
     equal = Reached("Test accuracy", {0: 0.5, 1: 0.5})
-    assert equal.said().endswith("in epoch 1")
+    assert equal.sentence().endswith("in epoch 1")
 
 
 def test_bars_tell_in_which_share_of_its_epochs_each_row_was_used():
@@ -445,5 +445,5 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
 def test_wrong_arguments_are_refused():
     with pytest.raises(InvalidValue, match="at least one finished epoch"):
         usage_chart([])
-    with pytest.raises(InvalidValue, match=r"one label a sample, \(5,\). Found shape \(4,\)"):
+    with pytest.raises(InvalidValue, match=r"one label per sample, \(5,\). Found shape \(4,\)"):
         usage_chart(run(5, 2), labels=np.zeros(4))

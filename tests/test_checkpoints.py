@@ -133,7 +133,7 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path):
     checkpoints.manifest_path(5).unlink()
     search = checkpoints.newest()
     assert search.found is None
-    assert "never finished" in search.damage[1]
+    assert "not finished" in search.damage[1]
 
 
 def test_numbers_are_never_given_twice(tmp_path):

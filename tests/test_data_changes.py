@@ -62,7 +62,7 @@ def test_what_is_made_of_the_same_thing_is_the_same_sample():
     found = Changes.of(before, now)
     assert found.origin.tolist() == [0, 1, 2]
     assert found.remade.tolist() == [1, 2]
-    assert told(before, now) == "2 images are read otherwise; held out: 1 image as before"
+    assert told(before, now) == "2 images are read differently; held out: 1 image as before"
     without = data([1, 2, 3], held=[8])  # as runs of before have it
     assert not Changes.of(without, data([1, 2, 3], identity=[1, 2, 3], held=[8], held_identity=[4]))
 
@@ -99,7 +99,7 @@ def test_a_class_that_is_new_moves_no_other_label():
     now = data([1, 2, 3, 4], [0, 2, 3, 1], held=[8], held_labels=[3], classes=("ash", "beech", "elm", "oak"))
     assert told(before, now) == "1 image is new; held out: 1 image as before; classes: beech is new"
     swapped = data([1, 2, 3], [1, 0, 2], held=[8], held_labels=[2], classes=("elm", "ash", "oak"))
-    assert told(before, swapped) == "held out: 1 image as before; classes: they stand in another order"
+    assert told(before, swapped) == "held out: 1 image as before; classes: they are in another order"
     other = data([1, 2, 3], [1, 1, 2], held=[8], held_labels=[2], classes=("elm", "ash", "oak"))
     assert told(before, other).startswith("1 image has another label; ")
 

@@ -77,7 +77,7 @@ def test_a_file_that_is_cut_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("told", "arrays", "words"),
     [
-        ({"thin": []}, {}, r"missing required field `gaps`\. Call fallow gaps again"),
+        ({"thin": []}, {}, r"missing required field `gaps`\. Run fallow gaps again"),
         ({"gaps": [], "thin": {}}, {}, r"must be as fallow writes it.*\$\.thin"),
         ({"gaps": None, "thin": []}, {}, r"must be as fallow writes it.*\$\.gaps"),
         ({"gaps": [3], "thin": []}, {}, r"must be as fallow writes it.*\$\.gaps\[0\]"),

@@ -85,5 +85,5 @@ def test_a_million_samples_take_no_loop():
 def test_one_value_a_sample(name):
     rows = {name: np.zeros(3, np.int32) for name in ("reason", "times_used", "labels", "predicted")}
     rows[name] = np.zeros(2, np.int32)
-    with pytest.raises(InvalidValue, match=f"`{name}` must be one value a sample"):
+    with pytest.raises(InvalidValue, match=f"`{name}` must have one value per sample"):
         choose(np.zeros(3, np.float32), **rows)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fallow.core.history import describe, times_used
-from fallow.core.numbering import Numbering, present
+from fallow.core.numbering import Numbering, in_present_order
 from fallow.core.table import TRAINED, Table
 from fallow.runs.epoch_file import EpochFile
 
@@ -49,13 +49,13 @@ def test_every_sample_keeps_its_past(life):
     for file, past, raw in zip(shown, told, files, strict=True):
         record = file.record
         known = [name for name in names if name in past]
-        assert known == names[: record.there]  # they come first
+        assert known == names[: record.remaining]  # they come first
         assert (record.n, record.backward, record.gone) == (
             raw.record.n,
             raw.record.backward,
             record.n - len(known),
         )
-        assert len(file.scores) == len(file.reason) == record.used.numel() == record.there
+        assert len(file.scores) == len(file.reason) == record.used.numel() == record.remaining
         for place, name in enumerate(known):
             before, used = past[name]
             assert file.scores[place] == before
@@ -72,11 +72,11 @@ def test_where_nothing_has_changed_nothing_is_copied():
     assert file.renumbered(moved) is file  # epochs from 3 on have the samples as they are
     assert moved.places(2, 3).tolist() == [0, 2]
     assert moved.places(2, 2).tolist() == [0]
-    assert present(np.arange(4), None).tolist() == [0, 1, 2, 3]
+    assert in_present_order(np.arange(4), None).tolist() == [0, 1, 2, 3]
 
 
 def test_an_epoch_whose_samples_are_partly_gone_is_not_written():
     file = epoch_of(9, np.ones(9, np.bool_), 0).renumbered(Numbering(np.array([[1, 8, -1]]), np.array([1])))
-    assert file.record.there == 2
+    assert file.record.remaining == 2
     with pytest.raises(ValueError, match="must"):
         EpochFile.parse(file.dump(), "an epoch", 0)

@@ -225,14 +225,14 @@ def test_a_list_that_is_no_regular_file_is_refused_by_name(tmp_path, kind):
 
 
 WRONG = {
-    "nothing": (b"", ["must hold a pick", "none"]),
-    "blank": (b"\n \n", ["must hold a pick", "none"]),
-    "heads only": (",".join(COLUMNS), ["must hold a pick", "none"]),
-    "an empty list": ("[]", ["must hold a pick", "none"]),
+    "nothing": (b"", ["must hold at least one pick", "none"]),
+    "blank": (b"\n \n", ["must hold at least one pick", "none"]),
+    "heads only": (",".join(COLUMNS), ["must hold at least one pick", "none"]),
+    "an empty list": ("[]", ["must hold at least one pick", "none"]),
     "a missing column": (cells([row[:-1] for row in rows()]), ["index, label", "no checksum"]),
     "no heads": (cells(rows()[1:] * 2), ["must have the columns", "no index"]),
     "another table": ("a b c\n1 2 3", ["must have the columns", "no index"]),
-    "an index that is a word": (cells(rows(index="seven")), ["numbers", "'seven'", "row 2", "Mend the row"]),
+    "an index that is a word": (cells(rows(index="seven")), ["numbers", "'seven'", "row 2", "Correct the"]),
     "no index": (cells(rows(index="")), ["must be numbers", "''"]),
     "half an index": (cells(rows(index="7.5")), ["must be numbers", "'7.5'"]),
     "a negative index": (cells(rows(index=-1)), ["at least 0", "-1 in row 2"]),

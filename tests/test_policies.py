@@ -734,4 +734,4 @@ def test_the_mean_of_many_scores_does_not_drift():
 @pytest.mark.parametrize("reason", list(Reason))
 def test_reasons_are_shown_in_words(reason):
     words = ["kept", "learned", "outlier", "not drawn", "by hand"]
-    assert reason.words == words[reason]
+    assert reason.text == words[reason]

@@ -232,7 +232,7 @@ def test_nothing_of_a_run_or_of_somebody_else_is_replaced(copied, tmp_path, caps
         theirs = tmp_path / "mine" / f"samples.{kind}"
         theirs.write_text("name,grade")
         assert main(["export", str(copied), "--format", kind, "--out", str(tmp_path / "mine")]) == 2
-        assert "replaces nothing but an earlier one" in capsys.readouterr().err
+        assert "replaces only an earlier export" in capsys.readouterr().err
         assert theirs.read_text() == "name,grade"
         for _ in range(2):
             assert main(["export", str(copied), "--format", kind, "--out", str(tmp_path / "tables")]) == 0
@@ -322,7 +322,7 @@ def test_a_changed_list_of_checksums_is_blamed_itself(copied, capsys):
 def test_a_file_that_is_not_of_the_run_is_no_damage(copied, capsys):
     (copied / "notes.txt").write_text("mine")
     assert main(["export", str(copied), "--format", "csv", "--out", str(copied)]) == 2
-    assert "Tables must not lie among the files of the run itself." in capsys.readouterr().err
+    assert "Tables must not be among the files of the run itself." in capsys.readouterr().err
     code, found = told(capsys, "verify", str(copied))
     assert code == 0
     assert "Not of the run, and not checked: notes.txt." in found["remarks"]

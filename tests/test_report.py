@@ -488,8 +488,11 @@ def test_a_run_under_way(tmp_path):
     make_run(tmp_path / "run", planned=20, summary=False, predicted=False, epochs=4)
     said = " ".join(page_of(tmp_path / "run").words)
     assert "4 of 20 epochs done" in said
-    assert "Seconds and accuracy are told once the training has ended." in said
-    assert "What the network predicted is not known" in said or "No sample was removed as an outlier" in said
+    assert "Seconds and accuracy are shown once the training has ended." in said
+    assert (
+        "The predictions of the network are not known" in said
+        or "No sample was removed as an outlier" in said
+    )
     path = tmp_path / "run" / "summary.json"
     path.write_text(json.dumps({"seconds": 99.5, "record_seconds": 1.0, "epochs": [{"epoch": 0}]}))
     assert "99.5 s" not in " ".join(page_of(tmp_path / "run").words)  # of an earlier stop
@@ -505,7 +508,7 @@ def test_no_epoch_yet(tmp_path):
 def test_a_missing_epoch_is_told_and_a_damaged_one_refused(tmp_path):
     make_run(tmp_path / "run", epochs=5)
     (tmp_path / "run" / "history" / "epoch-00002.safetensors").unlink()
-    with pytest.raises(DamagedData, match=r"epoch-00002\.safetensors must be there"):
+    with pytest.raises(DamagedData, match=r"epoch-00002\.safetensors must exist"):
         write_report(Run(tmp_path / "run"))
     checkpoints = Checkpoints(tmp_path / "run")
     before = checkpoints.newest().found  # a run that went on without that epoch does not know it any more
@@ -626,7 +629,7 @@ def test_gaps_are_told(tmp_path):
     assert page.words.count("Gaps") == 2  # in the contents, and as a heading
     for part in (
         "2 regions of the reference are missing in the training set.",
-        "30 training samples were held against 1,900 samples, drawn evenly from 2,000, of plain",
+        "30 training samples were compared with 1,900 samples, drawn evenly from 2,000, of plain",
         "1,114 thin samples: 3 of the training set, 1,111 of the reference",
         "98% of the training set lie denser", "about 1,108 such samples", "99% of it found again",
         "230\u00a0× that of the training set, 12.4\u00a0× at least".replace("\u00a0", " "),
@@ -642,7 +645,7 @@ def test_gaps_are_told(tmp_path):
     ]  # fmt: skip
     assert sum(tag == "img" for tag, _ in page.skeleton) == 5 * (9 + 3)
     assert "M1.5 20.0h0L2.5 29.0" in page.words
-    assert "gone on since" not in said
+    assert "has trained since" not in said
     assert report_gaps.THIN == THIN
 
 
@@ -653,7 +656,7 @@ def test_nothing_missing_is_told_quietly(tmp_path):
     page = page_of(tmp_path / "run")
     said = " ".join(" ".join(page.words).split())
     assert "Nothing is missing as far as the held-out samples show." in said
-    assert "looked for after 6 epochs, and the run has gone on since" in said
+    assert "found after 6 epochs, and the run has trained since" in said
     assert not {"h3", "h4", "strong"} & {tag for tag, _ in page.skeleton[-60:]}
     assert "Thin, but not missing" not in said
 

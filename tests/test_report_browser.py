@@ -297,7 +297,7 @@ def test_keys_reach_and_drive_the_chart_and_the_dialog(browser, runs):
 def test_a_samples_life_is_that_of_the_epoch_files(browser, runs):
     past, labels, _ = runs[1]["pictures"]
     fates = np.stack([became(file, 64) for file in past], axis=1)
-    words = ["not there yet", "used", "kept, not used", *(f"left out: {r.words}" for r in list(Reason)[1:])]
+    words = ["not there yet", "used", "kept, not used", *(f"left out: {r.text}" for r in list(Reason)[1:])]
     with Opened(browser, runs[0] / "pictures") as page:
         page.locator("#outliers .card").first.click()
         page.wait_for_selector("dialog[open]")

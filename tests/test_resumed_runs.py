@@ -418,7 +418,7 @@ def readable(run):
     epochs = RunDirectory(run).epochs()
     if not epochs:
         return
-    n = Run(run).last.record.there
+    n = Run(run).last.record.remaining
     for words in (["report"], ["export", "--format", "csv"], ["inspect", "0"], ["inspect", str(n - 1)]):
         assert main([words[0], str(run), *words[1:]]) == 0
 
@@ -487,7 +487,7 @@ def test_a_damaged_past_epoch_is_named_and_may_be_gone_on_without(monkeypatch, t
     run = tmp_path / "run"
     assert stopped_after(monkeypatch, 7, TrainOptions(**BASE, out=str(run)))
     damage(RunDirectory(run).epoch_path(0))
-    with pytest.raises(DamagedData, match=r"epoch-00000\.safetensors is not as it was .*--accept history"):
+    with pytest.raises(DamagedData, match=r"epoch-00000\.safetensors must be unchanged\. .*--accept history"):
         go_on(run)
     go_on(run, accept="history")
     assert RunDirectory(run).epochs() == [1, 2]

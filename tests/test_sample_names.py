@@ -39,7 +39,7 @@ def test_a_path_from_the_working_folder_is_one_too(tmp_path, monkeypatch):
 
 def test_a_name_of_several_lists_them():
     with pytest.raises(
-        InvalidValue, match=r"2 called 1\.png\. Say which.*0 \(ash/1\.png\), 2 \(birch/1\.png\)"
+        InvalidValue, match=r"2 called 1\.png\. Give the index.*0 \(ash/1\.png\), 2 \(birch/1\.png\)"
     ):
         find(FILES, "1.png", "/p")
     many = tuple(f"/p/{place}/a.png" for place in range(30))
@@ -52,7 +52,7 @@ def test_a_name_of_none_gets_the_nearest():
         find(FILES, "ash/l.png", "/p")
     with pytest.raises(InvalidValue, match=r"Did you mean d\.csv:7\?"):
         find(FILES, "d.csv:77", "/p")
-    with pytest.raises(InvalidValue, match=r"samples\.csv lists all"):
+    with pytest.raises(InvalidValue, match=r"samples\.csv lists index"):
         find(FILES, "zzzzzzzzzzz", "/p")
     many = tuple(f"/p/{place:06}.png" for place in range(50_000))
     with pytest.raises(InvalidValue, match=r"Did you mean 0\d+\.png"):

@@ -14,7 +14,7 @@ from ..arrays.bitset import unpack
 from ..arrays.selection import blocks
 from ..files.checked_json import Count, Epoch, Name, Real
 from ..policies.base import Reason
-from .numbering import present
+from .numbering import in_present_order
 from .table import TRAINED, Table
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class EpochRecord:
     Attributes:
         epoch: the number of the epoch, from 0.
         n: the number of samples at that time.
-        used_bits: uint8 ``(ceil(there / 8),)``, samples trained on, least significant bit first.
+        used_bits: uint8 ``(ceil(remaining / 8),)``, samples trained on, least significant bit first.
         backward: the number of samples trained on.
         forward_only: the number of samples measured without training.
         kept: the number of samples kept; ``learned``, ``outliers``, ``not_drawn`` and ``by_hand`` are the
@@ -93,7 +93,7 @@ class EpochRecord:
     gone: int = 0
 
     @property
-    def there(self) -> int:
+    def remaining(self) -> int:
         """The number of samples that still exist. They are the first of the present ones."""
         return self.n - self.gone
 
@@ -101,17 +101,17 @@ class EpochRecord:
         """Return the record with its bits in the present numbering; see :mod:`fallow.core.numbering`."""
         if places is None:
             return self
-        bits = np.packbits(present(unpack(self.used_bits, self.n), places), bitorder="little")
+        bits = np.packbits(in_present_order(unpack(self.used_bits, self.n), places), bitorder="little")
         return replace(self, used_bits=bits, gone=self.n - places.size)
 
     @property
     def used_mask(self) -> NDArray[np.bool_]:
-        """The samples trained on: bool ``(there,)``."""
-        return unpack(self.used_bits, self.there)
+        """The samples trained on: bool ``(remaining,)``."""
+        return unpack(self.used_bits, self.remaining)
 
     @property
     def used(self) -> Tensor:
-        """The samples trained on: bool ``(there,)``."""
+        """The samples trained on: bool ``(remaining,)``."""
         import torch  # here, because reading commands use this module without torch
 
         return torch.from_numpy(self.used_mask)
@@ -134,15 +134,15 @@ class EpochRecord:
 
 def times_used(history: Sequence[EpochRecord]) -> NDArray[np.int32]:
     """Return the number of epochs that trained on each sample of the last epoch: ``(n,)``."""
-    n = history[-1].there
+    n = history[-1].remaining
     times = np.zeros(n, np.int32)
     for record in history:
-        size = min(n, record.there)
+        size = min(n, record.remaining)
         times[:size] += record.used_mask[:size]
     return times
 
 
-def fitted(rows: NDArray[Any], n: int, nothing: Any) -> NDArray[Any]:
+def resized(rows: NDArray[Any], n: int, nothing: Any) -> NDArray[Any]:
     """Cut rows to ``n`` samples, or pad them with ``nothing``: ``(m, ...) -> (n, ...)``."""
     padded = np.full((n, *rows.shape[1:]), nothing, rows.dtype)
     padded[: rows.shape[0]] = rows[:n]

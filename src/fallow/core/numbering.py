@@ -53,14 +53,14 @@ class Numbering:
         return origin[(origin >= 0) & (origin < n)]
 
 
-def present(values: NDArray[Any], places: NDArray[np.int64] | None) -> NDArray[Any]:
+def in_present_order(values: NDArray[Any], places: NDArray[np.int64] | None) -> NDArray[Any]:
     """Return the values of a past epoch for the samples that still exist, in present order.
 
     Args:
         values: ``(n, ...)``, in the numbering of that epoch.
         places: the result of :meth:`Numbering.places`.
 
-    >>> present(np.array([10, 11, 12, 13]), np.array([0, 3])).tolist()
+    >>> in_present_order(np.array([10, 11, 12, 13]), np.array([0, 3])).tolist()
     [10, 13]
     """
     return values if places is None else values[places]

@@ -28,7 +28,7 @@ class Reason(IntEnum):
     BY_HAND = 4
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The reason as displayed, such as ``not drawn``."""
         return self.name.lower().replace("_", " ")
 

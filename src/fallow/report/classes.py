@@ -1,4 +1,4 @@
-"""Classes and their exposure: which share of all the uses it could have had each class got."""
+"""Classes and their exposure: the share of its possible uses that each class got."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from . import text
 from .source import Source
 
 FEW = 40
-"""So many classes are shown at once."""
+"""Maximum number of classes in one visible table."""
 ENDS = 20
-"""Of more, so many least and most exposed ones."""
+"""If there are more, this many of the least and of the most exposed classes are visible."""
 LISTED = 2_000
-"""At most so many rows in the full list."""
+"""Maximum number of rows in the full list."""
 
 
 @dataclass(frozen=True, eq=False)
 class Exposure:
-    """What became of each of C classes.
+    """The use of C classes.
 
     Attributes:
         label: ``(C,)`` class ids.
@@ -40,24 +40,24 @@ class Exposure:
 
 
 def exposure(source: Source) -> Exposure | None:
-    """Return what became of each class; None without labels."""
+    """Return the use of each class; None without labels."""
     if source.labels is None:
         return None
-    there = source.labels >= 0
-    label, of = np.unique(source.labels[there], return_inverse=True)
+    labelled = source.labels >= 0
+    label, of = np.unique(source.labels[labelled], return_inverse=True)
     size = label.size
 
     def total(rows: NDArray[Any]) -> NDArray[np.float64]:
-        return np.bincount(of, weights=rows[there], minlength=size).astype(np.float64)
+        return np.bincount(of, weights=rows[labelled], minlength=size).astype(np.float64)
 
     scores = source.last.scores
     finite = np.isfinite(scores)
     possible = np.zeros(size)
     counted: dict[int, NDArray[np.float64]] = {}
-    for record in source.history:  # samples may have joined
-        if record.there not in counted:
-            counted[record.there] = total(np.arange(source.n) < record.there)
-        possible += counted[record.there]
+    for record in source.history:  # samples may have been added
+        if record.remaining not in counted:
+            counted[record.remaining] = total(np.arange(source.n) < record.remaining)
+        possible += counted[record.remaining]
     with np.errstate(invalid="ignore", divide="ignore"):
         return Exposure(
             label=label.astype(np.int64),
@@ -70,16 +70,16 @@ def exposure(source: Source) -> Exposure | None:
 
 
 def tables(source: Source) -> dict[str, Any] | None:
-    """Return the rows that are shown at once, in groups, and those behind *show all*; None without labels."""
-    found = exposure(source)
-    if found is None:
+    """Return the visible rows, in groups, and those behind *show all*; None without labels."""
+    classes = exposure(source)
+    if classes is None:
         return None
-    order = np.argsort(found.share, kind="stable")
-    rows = [_row(source, found, i) for i in (order if order.size <= LISTED else order[:LISTED])]
+    order = np.argsort(classes.share, kind="stable")
+    rows = [_row(source, classes, i) for i in order[:LISTED]]
     groups: list[tuple[str, list[dict[str, str]]]] = [("", rows)]
     rest: list[dict[str, str]] = []
     if order.size > FEW:
-        most = [_row(source, found, i) for i in order[-ENDS:][::-1]]
+        most = [_row(source, classes, i) for i in order[-ENDS:][::-1]]
         groups = [(f"The {ENDS} least exposed", rows[:ENDS]), (f"The {ENDS} most exposed", most)]
         rest = rows
     return {
@@ -87,22 +87,22 @@ def tables(source: Source) -> dict[str, Any] | None:
         "groups": groups,
         "rest": rest,
         "listed": len(rows),
-        "least": _spoken(source, found, order[0]) if order.size > 1 else "",
-        "most": _spoken(source, found, order[-1]) if order.size > 1 else "",
+        "least": _named(source, classes, order[0]) if order.size > 1 else "",
+        "most": _named(source, classes, order[-1]) if order.size > 1 else "",
     }
 
 
-def _spoken(source: Source, found: Exposure, at: int) -> str:
-    return f"{source.class_name(int(found.label[at]))} ({text.share(found.share[at])})"
+def _named(source: Source, classes: Exposure, at: int) -> str:
+    return f"{source.class_name(int(classes.label[at]))} ({text.share(classes.share[at])})"
 
 
-def _row(source: Source, found: Exposure, at: int) -> dict[str, str]:
+def _row(source: Source, classes: Exposure, at: int) -> dict[str, str]:
     return {
-        "name": source.class_name(int(found.label[at])),
-        "samples": text.count(found.samples[at]),
-        "share": text.share(found.share[at]),
-        "bar": text.percent(found.share[at]),
-        "kept": text.count(found.kept[at]),
-        "outliers": text.count(found.outliers[at]),
-        "score": text.score(found.score[at]),
+        "name": source.class_name(int(classes.label[at])),
+        "samples": text.count(classes.samples[at]),
+        "share": text.share(classes.share[at]),
+        "bar": text.percent(classes.share[at]),
+        "kept": text.count(classes.kept[at]),
+        "outliers": text.count(classes.outliers[at]),
+        "score": text.score(classes.score[at]),
     }

@@ -1,4 +1,4 @@
-"""Charts over the epochs: kept and removed by reason, accuracy, and how the scores drift."""
+"""Charts over the epochs: kept and removed samples by reason, accuracy, and scores."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _BLUE = (47, 137, 201)
 _FAINT = 0.001
 _LINES = (("median", [2]), ("25 and 75 %", [1, 3]), ("5 and 95 %", [0, 4]))
 _ROWS = 200
-"""At most so many rows in the table of the epochs."""
+"""Maximum number of rows in the table of the epochs."""
 
 
 def ticks(drawn: Sequence[EpochRecord]) -> list[tuple[str, str]]:
-    """Return where an axis of epochs is marked, and with what: at most eleven times."""
+    """Return position and label of the ticks on an axis of epochs, at most eleven."""
     numbers = np.array([record.epoch + 1 for record in drawn])
     first, last = int(numbers[0]), int(numbers[-1])
     if len(drawn) == last - first + 1:
@@ -34,12 +34,12 @@ def ticks(drawn: Sequence[EpochRecord]) -> list[tuple[str, str]]:
     return [(text.percent((i + 0.5) / len(drawn)), str(numbers[i])) for i in at]
 
 
-def _spread(size: int, most: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(np.int64))
+def _spread(size: int, limit: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, size - 1, min(size, limit)).round().astype(np.int64))
 
 
 def reasons(source: Source) -> dict[str, Any]:
-    """Return the stacked bars of each epoch, their legend, and where removed samples came back."""
+    """Return the stacked bars of each epoch, their legend, and the epochs with re-admission."""
     drawn = source.drawn
     top = max(record.n for record in drawn)
     width = 1 / len(drawn)
@@ -58,15 +58,15 @@ def reasons(source: Source) -> dict[str, Any]:
                         "w": text.percent(width - gap),
                         "y": text.percent(1 - below / top),
                         "h": text.percent(size / top),
-                        "said": f"epoch {record.epoch + 1}: {size:,} {reason.words}"
+                        "sentence": f"epoch {record.epoch + 1}: {size:,} {reason.text}"
                         if len(drawn) <= 60
                         else "",
                     }
                 )
     ever = [field for field in FIELDS if any(getattr(record, field) for record in source.history)]
     last = source.history[-1]
-    words = dict(zip(FIELDS, (reason.words for reason in REASONS), strict=True))
-    back = [
+    names = dict(zip(FIELDS, (reason.text for reason in REASONS), strict=True))
+    readmitting = [
         place + 1
         for place, (a, b) in enumerate(pairwise(drawn))
         if b.readmitted and b.kept - a.kept >= max(1, b.n / 100)
@@ -74,24 +74,29 @@ def reasons(source: Source) -> dict[str, Any]:
     parts = range(5) if top >= 4 else (0, 4)
     return {
         "bars": bars,
-        "legend": [(field, words[field], text.count(getattr(last, field))) for field in ever],
-        "back": [text.percent((place + 0.5) * width) for place in back],
+        "legend": [(field, names[field], text.count(getattr(last, field))) for field in ever],
+        "back": [text.percent((place + 0.5) * width) for place in readmitting],
         "ticks": ticks(drawn),
         "levels": [(text.percent(1 - part / 4), text.count(top * part / 4)) for part in parts],
-        "said": _said(last),
+        "sentence": _sentence(last),
     }
 
 
-def _said(last: EpochRecord) -> str:
-    """Return in a sentence what the last epoch left out."""
-    how = {"learned": "as learned", "outliers": "as outliers", "not_drawn": "not drawn", "by_hand": "by hand"}
-    parts = [f"{size:,} {words}" for field, words in how.items() if (size := getattr(last, field))]
-    said = f"The last epoch, {last.epoch + 1}, kept {last.kept:,} of {text.plural(last.n, 'sample')}"
-    return f"{said} and left out {', '.join(parts)}." if parts else f"{said} and left out none."
+def _sentence(last: EpochRecord) -> str:
+    """Return a sentence about the samples that the last epoch kept and left out."""
+    ways = {
+        "learned": "as learned",
+        "outliers": "as outliers",
+        "not_drawn": "not drawn",
+        "by_hand": "by hand",
+    }
+    parts = [f"{size:,} {way}" for field, way in ways.items() if (size := getattr(last, field))]
+    sentence = f"The last epoch, {last.epoch + 1}, kept {last.kept:,} of {text.plural(last.n, 'sample')}"
+    return f"{sentence} and left out {', '.join(parts)}." if parts else f"{sentence} and left out none."
 
 
 def accuracy(source: Source) -> dict[str, Any] | None:
-    """Return the line of accuracies, or of bits a character; None where there are none."""
+    """Return the line of accuracies, or of bits per character; None without any."""
     bits = source.bits
     known = _known(source, bits or source.accuracies)
     if not known:
@@ -125,19 +130,19 @@ def accuracy(source: Source) -> dict[str, Any] | None:
         ],
         "part": part,
         "name": name,
-        "said": f"{part.capitalize()} {name}: {shown(values[-1])} in the last epoch, best "
+        "sentence": f"{part.capitalize()} {name}: {shown(values[-1])} in the last epoch, best "
         f"{shown(best[1])} in epoch {source.drawn[best[0]].epoch + 1}."
         + (f" Train accuracy: {shown(trained[-1][1])}." if trained else ""),
     }
 
 
-def _known(source: Source, found: dict[int, float]) -> list[tuple[int, float]]:
-    """Return the values of the drawn epochs that have one, each with its epoch's place."""
-    return [(i, found[record.epoch]) for i, record in enumerate(source.drawn) if record.epoch in found]
+def _known(source: Source, values: dict[int, float]) -> list[tuple[int, float]]:
+    """Return the values of drawn epochs, each with the place of its epoch."""
+    return [(i, values[record.epoch]) for i, record in enumerate(source.drawn) if record.epoch in values]
 
 
 def _range(low: float, high: float) -> tuple[float, float, list[float]]:
-    """Return the ends of an axis and two to five round values on it."""
+    """Return the ends of an axis, and two to five round values on it."""
     wide = max(high - low, 0.002)
     step = next(s * 10.0**k for k in range(-4, 308) for s in (1, 2, 5) if s * 10.0**k * 4 >= wide)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -147,7 +152,7 @@ def _range(low: float, high: float) -> tuple[float, float, list[float]]:
 
 
 def scores(source: Source) -> dict[str, Any] | None:
-    """Return the heat strip of the scores with its quantile lines; None where there is no score."""
+    """Return the heat map of the scores with quantile lines; None without scores."""
     drawn = source.drawn
     counts = np.stack([record.score_histogram for record in drawn], axis=1)
     shares = counts / np.maximum(counts.sum(0), 1)
@@ -181,22 +186,27 @@ def scores(source: Source) -> dict[str, Any] | None:
         "levels": levels,
         "thresholds": _thresholds(source, height),
         "ticks": ticks(drawn),
-        "said": _median(source, first, last),
+        "sentence": _median(source, first, last),
     }
 
 
 def _median(source: Source, first: float, last: float) -> str:
-    """Return the median score of the first and of the last epoch that are drawn, if they have one."""
-    found = {source.drawn[0].epoch + 1: first, source.drawn[-1].epoch + 1: last}
-    told = [f"{text.score(value)} in epoch {epoch}" for epoch, value in found.items() if math.isfinite(value)]
-    unit = f", in {source.unit}" if source.unit and told else ""
-    said = f"The median score of the samples trained on was {' and '.join(told)}{unit}." if told else ""
-    last_one = f"No score of the last epoch, {source.drawn[-1].epoch + 1}, is finite."
-    return said if math.isfinite(last) else f"{said} {last_one}".strip()
+    """Return a sentence about the median scores of the first and the last drawn epoch."""
+    medians = {source.drawn[0].epoch + 1: first, source.drawn[-1].epoch + 1: last}
+    parts = [
+        f"{text.score(value)} in epoch {epoch}" for epoch, value in medians.items() if math.isfinite(value)
+    ]
+    sentences = []
+    if parts:
+        unit = f", in {source.unit}" if source.unit else ""
+        sentences.append(f"The median score of the samples trained on was {' and '.join(parts)}{unit}.")
+    if not math.isfinite(last):
+        sentences.append(f"No score of the last epoch, {source.drawn[-1].epoch + 1}, is finite.")
+    return " ".join(sentences)
 
 
 def _thresholds(source: Source, height: Any) -> list[tuple[str, str]]:
-    """Return where the thresholds lie that the options name as scores."""
+    """Return position and label of the thresholds that the options give as scores."""
     options = source.run.shown_options
     if options.policy != "threshold" or options.quantiles:
         return []
@@ -206,7 +216,7 @@ def _thresholds(source: Source, height: Any) -> list[tuple[str, str]]:
 
 
 def _path(heights: NDArray[np.float64]) -> str:
-    """Return the path of a line over the epochs, 1000 x 100; it breaks where a value is missing."""
+    """Return the SVG path of a line over the epochs, 1000 x 100, with a gap for each missing value."""
     size, steps, pen = heights.size, [], False
     for place, y in enumerate(heights.tolist()):
         if y != y:
@@ -221,9 +231,9 @@ def _path(heights: NDArray[np.float64]) -> str:
 
 
 def table(source: Source) -> dict[str, Any]:
-    """Return the numbers behind the charts, a row an epoch; evenly spaced ones where there are many."""
+    """Return the numbers of the charts, a row per epoch; of many epochs, evenly spaced ones."""
     bits = source.bits
-    found, trained = bits or source.accuracies, source.train_accuracies
+    values, trained = bits or source.accuracies, source.train_accuracies
     at = _spread(len(source.history), _ROWS)
     body = []
     for record in (source.history[i] for i in at):
@@ -231,11 +241,12 @@ def table(source: Source) -> dict[str, Any]:
                   record.readmitted, record.bad)  # fmt: skip
         cells = [str(record.epoch + 1), *(text.count(c) for c in counts)]
         cells += [text.score(record.mean_score), text.score(record.score_quantiles[2])]
-        value = found.get(record.epoch)
-        told = text.share(value, 2) if value is None or not bits else f"{value:.4f}"
-        cells += [text.share(trained.get(record.epoch), 2)] if trained else []
-        body.append([*cells, told])
-    words = [reason.words for reason in REASONS]
-    head = ["epoch", "trained on", "measured only", *words, "re-admitted", "bad scores"]
+        if trained:
+            cells.append(text.share(trained.get(record.epoch), 2))
+        value = values.get(record.epoch)
+        cells.append(text.share(value, 2) if value is None or not bits else f"{value:.4f}")
+        body.append(cells)
+    names = [reason.text for reason in REASONS]
+    head = ["epoch", "trained on", "measured only", *names, "re-admitted", "bad scores"]
     head += ["mean score", "median", *(["train accuracy"] if trained else [])]
     return {"head": [*head, "bits a character" if bits else "accuracy"], "body": body}

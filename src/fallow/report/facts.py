@@ -1,4 +1,4 @@
-"""What a report says first: how the run stands, what it left out and what that saved."""
+"""The first facts of a report: progress, policy, savings and settings."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from ..runs.schema import ShownOptions, Summary, UsedSettings
 from . import text
 from .source import Source
 
-_TOLD = {"policy", "schedule", "score", "step_rule", "by_default", "kind"}
-"""Settings that are shown in other words."""
+_SHOWN_ELSEWHERE = {"policy", "schedule", "score", "step_rule", "by_default", "kind"}
+"""Settings that the report shows in another form."""
 _SETTINGS = 60
-"""At most so many of them are read."""
+"""Maximum number of settings that are read."""
 _RULES = {
-    "soft": "An exact share of the samples is left out of each epoch. Which ones is drawn: the lower a "
+    "soft": "An exact share of the samples is left out of each epoch. They are drawn at random: the lower a "
     "sample scores, the likelier it is left out.",
     "fraction": "The lowest-scoring share of the samples is left out of each epoch.",
     "random": "A random share of the samples is left out of each epoch: a control.",
     "full": "Nothing is left out: full training.",
-    "selective-backprop": "All samples are measured; backward passes are left out, the likelier the lower "
-    "the sample scores.",
+    "selective-backprop": "All samples are measured. The lower a sample scores, the likelier its backward "
+    "pass is left out.",
 }
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with the formula that it comes from.
+    """A figure with its formula.
 
     Attributes:
-        title: what it is of.
-        value: as it is shown.
-        formula: with its numbers put in.
+        title: the name of the quantity.
+        value: the value as text.
+        formula: the formula with its numbers.
     """
 
     title: str
@@ -47,7 +47,7 @@ def heading(source: Source) -> dict[str, Any]:
     """Return the title, the facts beneath it, and the remarks."""
     options, summary = source.run.shown_options, source.summary
     facts = [("Run", text.name(source.run.directory.path.resolve().name))]
-    facts += [("Samples", text.count(source.n)), ("Standing", source.run.status)]
+    facts += [("Samples", text.count(source.n)), ("Progress", source.run.status)]
     part = summary.evaluated_on.capitalize()
     if summary.bits_per_character is not None:
         facts.append((part, f"{summary.bits_per_character:.4f} bits a character"))
@@ -59,7 +59,8 @@ def heading(source: Source) -> dict[str, Any]:
     if summary.seconds is not None:
         facts.append(("Time", text.seconds(summary.seconds)))
     remarks = _passages(summary.remarks)
-    remarks += [text.passage(f"A newer state is damaged: {found}", 500) for found in source.run.search.damage]
+    damage = source.run.search.damage
+    remarks += [text.passage(f"A newer state is damaged: {message}", 500) for message in damage]
     if source.spaced:
         remarks.append(source.spaced)
     return {
@@ -77,46 +78,44 @@ def _passages(remarks: list[str]) -> list[str]:
 
 
 def _title(data: str) -> str:
-    """Return what was trained on; of a path the last name, as Settings have all of it."""
+    """Return the name of the data; of an absolute path the last part, as the settings show all of it."""
     path = Path(data.removeprefix("hf:"))
     return text.path((path.name if path.is_absolute() else "") or data, 48)
 
 
 def rule(options: ShownOptions, unit: str) -> str:
-    """Return in words what the options leave out."""
+    """Return a description of the policy in the options."""
     policy = options.policy
     if policy is None:
-        return "What was left out, and why, is told below."
+        return "The sections below show which samples were left out, and why."
     if policy == "threshold":
-        said = _thresholds(options, unit)
+        sentence = _thresholds(options, unit)
     elif policy in _RULES:
-        said = _RULES[policy]
+        sentence = _RULES[policy]
     else:
-        said = f"Samples are left out by the rule {text.name(policy)}."
+        sentence = f"Samples are left out by the rule {text.name(policy)}."
     if policy == "soft" and options.high != "none" and options.task != "language-model":
-        said += (
-            " What keeps scoring high, where the data show two kinds of samples, is left out as an outlier."
-        )
+        sentence += " Samples that keep scoring high are left out as outliers if the data show two kinds."
     if options.fraction is not None:
-        said += f" The share is {text.share(options.fraction, 0)}."
+        sentence += f" The share is {text.share(options.fraction, 0)}."
     if every := options.readmit_every:
         often = "epoch" if every == 1 else f"{_value(every)} epochs"
-        said += f" They come back every {often}."
-    return said
+        sentence += f" They come back every {often}."
+    return sentence
 
 
 def _thresholds(options: ShownOptions, unit: str) -> str:
     low, high = options.low, options.high
     if low is None:
         low = 0.3 if options.quantiles else 0.1
-    what = " as quantile" if options.quantiles else f" {unit}".rstrip()
-    shown = "a threshold that an audit holds" if low == "auto" else f"{_value(low)}{what}"
-    said = f"A sample that scores below {shown} is learned and left out."
+    suffix = " as quantile" if options.quantiles else f" {unit}".rstrip()
+    bound = "a threshold that an audit adjusts" if low == "auto" else f"{_value(low)}{suffix}"
+    sentence = f"A sample that scores below {bound} is learned and left out."
     if high == "auto":
-        said += " Samples that keep scoring high, where the data show two kinds, are left out as outliers."
+        sentence += " Samples that keep scoring high are left out as outliers if the data show two kinds."
     elif high not in (None, "none"):
-        said += f" One that scores above {_value(high)}{what} is left out as an outlier."
-    return said
+        sentence += f" A sample that scores above {_value(high)}{suffix} is left out as an outlier."
+    return sentence
 
 
 def _value(value: float | str) -> str:
@@ -124,14 +123,14 @@ def _value(value: float | str) -> str:
 
 
 def saved(source: Source) -> list[Figure]:
-    """Return what was saved, each figure with its formula."""
+    """Return the savings, each figure with its formula."""
     summary = source.summary
     backward = sum(record.backward for record in source.history)
     forward = summary.samples_forward_only  # a step rule's count is not in the history
     if forward is None:
         forward = sum(record.forward_only for record in source.history)
     full = source.possible
-    cost = 1 - (backward + FORWARD_SHARE * forward) / full
+    saved_cost = 1 - (backward + FORWARD_SHARE * forward) / full
     figures = [
         Figure(
             "Samples saved",
@@ -140,7 +139,7 @@ def saved(source: Source) -> list[Figure]:
         ),
         Figure(
             "Saved, measuring counted",
-            text.share(cost),
+            text.share(saved_cost),
             f"1 − ({backward:,} trained on + ⅓ × {forward:,} measured only) / {full:,}",
         ),
     ]
@@ -171,18 +170,20 @@ def _times(summary: Summary) -> list[Figure]:
 
 
 def tokens(source: Source) -> str:
-    """Return in a sentence what a step rule left out inside the windows; nothing where none did."""
+    """Return a sentence about the tokens that a step rule left out; empty without one."""
     summary = source.summary
     every, learned, odd = summary.tokens, summary.tokens_learned, summary.tokens_outliers
     if not every or learned is None or odd is None:
         return ""
-    parts = (f"{count:,} ({text.share(count / every)})" for count in (learned, odd))
-    left_out = "{} were learned and {} outliers".format(*parts)
-    return f"Of {every:,} tokens in the samples trained on, {left_out}: these passed without a gradient."
+    parts = [f"{count:,} ({text.share(count / every)})" for count in (learned, odd)]
+    return (
+        f"Of {every:,} tokens in the samples trained on, {parts[0]} were learned and {parts[1]} outliers: "
+        "these passed without a gradient."
+    )
 
 
 def settings(source: Source) -> list[tuple[str, str]]:
-    """Return what was set, the options and their defaults too, and what the summary says of the rest."""
+    """Return the settings: those without an option, the objects in full, then options and defaults."""
     summary, about, shown = source.summary, source.run.about, source.run.shown_options
     objects = ("policy", summary.policy), ("schedule", summary.schedule), ("score", summary.score)
     rows = _beside_options(summary.settings, about.options)
@@ -197,11 +198,11 @@ def settings(source: Source) -> list[tuple[str, str]]:
     return rows
 
 
-def _beside_options(found: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the settings that no option names: sizes of data and network, optimiser, device."""
-    rows = []
-    for name, value in list(found.items())[:_SETTINGS]:
-        if isinstance(value, int | float | str | list) and name not in {*options, *_TOLD} - {"devices"}:
+def _beside_options(settings: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the settings without an option: sizes of data and network, optimiser, device."""
+    rows, hidden = [], {*options, *_SHOWN_ELSEWHERE} - {"devices"}
+    for name, value in list(settings.items())[:_SETTINGS]:
+        if isinstance(value, int | float | str | list) and name not in hidden:
             shown = f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
             if name == "image_size" and isinstance(value, list):
                 shown = " × ".join(map(str, value[:2]))
@@ -210,7 +211,7 @@ def _beside_options(found: dict[str, Any], options: dict[str, Any]) -> list[tupl
 
 
 def _with_defaults(options: ShownOptions, used: UsedSettings) -> ShownOptions:
-    """Return the options with what the rule used: the share that it leaves out, when samples come back."""
+    """Return the options with the defaults that the run used for the fraction and re-admission."""
     fraction, every = used.policy.fraction or None, used.schedule.readmit_every
     return structs.replace(
         options,

@@ -1,4 +1,4 @@
-"""What every page is made with: its own files, a template, and hashes for what stands inline."""
+"""Parts of every page: files of this room, templates, and hashes of inline parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import missing_extra
 
 LARGEST = 5_000_000
-"""Bytes that a page may have."""
+"""Maximum size of a page in bytes."""
 _HERE = Path(__file__).parent
 
 
@@ -22,19 +22,19 @@ def own(name: str) -> str:
 
 
 def inline_hash(part: str) -> str:
-    """Return what a page's policy names a style or a script by."""
+    """Return the hash by which the Content-Security-Policy of a page allows an inline style or script."""
     return "sha256-" + b64encode(hashlib.sha256(part.encode()).digest()).decode()
 
 
 def template(name: str) -> Any:
-    """Return a template, everything in it escaped.
+    """Return a template that escapes all values.
 
     Raises:
-        ModuleNotFoundError: without jinja2.
+        ModuleNotFoundError: if jinja2 is missing.
     """
     try:
         from jinja2 import Environment, StrictUndefined
     except ModuleNotFoundError:
         raise missing_extra("A report", "jinja2") from None
-    room = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return room.from_string(own(name))
+    jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return jinja.from_string(own(name))

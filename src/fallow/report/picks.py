@@ -1,4 +1,4 @@
-"""A page of the samples to collect: what a person looks at who fills in their labels."""
+"""A page of the samples to collect, for the person who fills in their labels."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def render_picks(
     """Return the page of a list of picks.
 
     Args:
-        picks: what to show, by region.
-        predicted: the class that the network takes each for, or None.
-        pictures: uint8 ``(K, h, w, C)``, of each; or None.
+        picks: the picks, sorted by region.
+        predicted: the predicted class of each, or None.
+        pictures: uint8 ``(K, h, w, C)``, the picture of each; or None.
         path: of the list.
-        largest: bytes that it may have; beyond them it does without pictures.
+        largest: the maximum size in bytes; a larger page is written without pictures.
     """
     groups: dict[str, list[int]] = {}
     for place, pick in enumerate(picks):
@@ -55,13 +55,13 @@ def render_picks(
         page = str(
             template("picks.html.j2").render(
                 title=text.name(path.name),
-                said=f"{text.plural(len(picks), 'sample')} chosen. Gaps are numbered by this pool.",
+                sentence=f"{text.plural(len(picks), 'sample')} chosen. Gaps are numbered by this pool.",
                 pool=text.path(picks[0].pool) if picks else "",
                 list=text.name(path.name),
                 groups=[
                     {
                         "name": text.name(name),
-                        "said": _sentence(picks[places[0]].reason),
+                        "sentence": _sentence(picks[places[0]].reason),
                         "picks": [shown(place, drawn=drawn) for place in places],
                     }
                     for name, places in groups.items()
@@ -76,6 +76,6 @@ def render_picks(
 
 
 def _sentence(reason: str) -> str:
-    """Return a reason without its kind and without what is said of one sample alone."""
-    words = reason.split("; the network")[0].partition(": ")[2]
-    return words[:1].upper() + words[1:] + "."
+    """Return the part of a reason that holds for all samples of its region."""
+    common = reason.split("; the network")[0].partition(": ")[2]
+    return common[:1].upper() + common[1:] + "."

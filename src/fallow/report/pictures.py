@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from ..errors import missing_extra
 
 SMALL = 64
-"""Up to so many pixels a side a picture is kept to the pixel."""
+"""Pictures with sides up to this many pixels are stored without loss."""
 
 
 def png(pixels: NDArray[np.uint8]) -> str:
-    """Return a picture to the pixel: ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``."""
+    """Return a picture without loss: ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``."""
     return _encoded(pixels, "png", optimize=True)
 
 
 def picture(pixels: NDArray[np.uint8]) -> str:
-    """Return the picture of a sample, ``(H, W, 1)`` or ``(H, W, 3)``: PNG where it is small, else WebP."""
+    """Return the picture of a sample, ``(H, W, 1)`` or ``(H, W, 3)``: PNG if it is small, else WebP."""
     pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
     if max(pixels.shape[:2]) <= SMALL:
         return png(pixels)

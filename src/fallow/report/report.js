@@ -11,10 +11,10 @@
   const count = (value) => Math.round(value).toLocaleString("en");
 
   function make(tag, text, name) {
-    const made = document.createElement(tag);
-    if (text !== undefined) made.textContent = text;
-    if (name) made.className = name;
-    return made;
+    const element = document.createElement(tag);
+    if (text !== undefined) element.textContent = text;
+    if (name) element.className = name;
+    return element;
   }
 
   // ---- data ---------------------------------------------------------------------------------------------
@@ -35,9 +35,9 @@
     return values;
   }
 
-  // { rows, edges, counts, outliers }: how many samples of each block every epoch used, and left out as outliers
+  // { rows, edges, counts, outliers }: samples of each block that every epoch used, or left out as outliers
   let levels = [];
-  let marks = null;         // half a byte a single sample, epoch by epoch
+  let marks = null;         // half a byte per single sample, epoch by epoch
   let ids = null;           // the index of each single sample
   const half = Math.ceil(singles / 2);
 
@@ -80,7 +80,7 @@
   let box = { x: 0, y: 8, w: 1, h: 1 }, side = 0, strip = { y: 0, h: 0 };
   const least = Math.min(n, LEAST * step);
   const span = () => view.to - view.from;
-  // the whole is shown in the rows of usage.png, of which each is one sample only if that says more
+  // the whole chart has the rows of usage.png, which are single samples only if a rule chose them
   const single = () => marks !== null && span() / step <= MANY && (span() < n || edges.length === n + 1);
   const level = () => levels[span() <= n / 4 ? levels.length - 1 : 0];
 
@@ -98,12 +98,12 @@
 
   function sum(counts, at, size, epoch) {
     const { rows } = level();
-    let found = 0;
-    for (let block = at * size; counts && block < Math.min(rows, (at + 1) * size); block++) found += counts[epoch * rows + block];
-    return found;
+    let total = 0;
+    for (let block = at * size; counts && block < Math.min(rows, (at + 1) * size); block++) total += counts[epoch * rows + block];
+    return total;
   }
 
-  function told(spot) {
+  function reading(spot) {
     const { at, from, to, size } = band(spot.place);
     const when = `epoch ${epochs[spot.epoch]}`;
     if (single()) {
@@ -142,7 +142,7 @@
       const low = blockAt(level(), Math.floor(view.from + (y * span()) / height));
       const high = Math.max(low, blockAt(level(), Math.ceil(view.from + ((y + 1) * span()) / height) - 1));
       for (let epoch = 0; epoch < columns; epoch++) {
-        const size = Math.min(edge(level(), high + 1) - edge(level(), low), facts.there[epoch]);
+        const size = Math.min(edge(level(), high + 1) - edge(level(), low), facts.sizes[epoch]);
         let used = 0, odd = 0;
         for (let block = low; block <= high; block++) {
           used += counts[epoch * rows + block];
@@ -159,7 +159,7 @@
     pen.drawImage(sheet, box.x, box.y, box.w, box.h);
   }
 
-  // how often the samples of each row were used, in a bar beside it
+  // a bar beside each row: the share of epochs that used its samples
   function drawTimes(palette) {
     if (!side) return;
     const { counts, rows } = level(), x = box.x + box.w + 10, wide = side - 18;
@@ -171,8 +171,8 @@
       for (let epoch = 0; epoch < columns; epoch++) used += single() ? fate(at, epoch) === USED : counts[epoch * rows + at];
       const [from, to] = single() ? [at * step, Math.min(n, (at + 1) * step)] : [edge(level(), at), edge(level(), at + 1)];
       const top = Math.max(box.y, toY(from)), bottom = Math.min(box.y + box.h, toY(to));
-      const often = used / columns / (single() ? 1 : to - from);
-      pen.fillRect(x, top, wide * often, Math.max(0.5, bottom - top));
+      const share = used / columns / (single() ? 1 : to - from);
+      pen.fillRect(x, top, wide * share, Math.max(0.5, bottom - top));
     }
     pen.fillStyle = palette.rule;
     pen.fillRect(x, box.y, 1, box.h);
@@ -184,7 +184,7 @@
     pen.fillText("epochs", x + wide / 2, box.y + box.h + 20);
   }
 
-  // beneath: which share of all samples each epoch used, and what was reached after it
+  // the strip below: the share of samples that each epoch used, and the accuracy after it
   function drawStrip(palette) {
     const wide = box.w / columns, { counts, rows } = levels[0];
     const [r, g, b] = hue(palette.used);
@@ -193,7 +193,7 @@
     for (let epoch = 0; epoch < columns; epoch++) {
       let used = 0;
       for (let row = 0; row < rows; row++) used += counts[epoch * rows + row];
-      const high = (strip.h * used) / facts.there[epoch];
+      const high = (strip.h * used) / facts.sizes[epoch];
       pen.rect(box.x + epoch * wide, strip.y + strip.h - high, wide + 0.5, high);
     }
     pen.fill();
@@ -204,13 +204,13 @@
     if (side) {
       pen.fillStyle = palette.drawn;
       pen.textAlign = "left";
-      [["100% used", 0], ["0%", 1]].forEach(([words, at]) => pen.fillText(words, box.x + box.w + 6, strip.y + at * strip.h + (at ? -5 : 5)));
+      [["100% used", 0], ["0%", 1]].forEach(([label, at]) => pen.fillText(label, box.x + box.w + 6, strip.y + at * strip.h + (at ? -5 : 5)));
     }
     if (!reached) return;
     pen.fillStyle = palette.soft;
     pen.textAlign = "right";
     const shown = reached.levels.filter((_, i) => i === 0 || i === reached.levels.length - 1);
-    for (const [y, words] of shown) pen.fillText(words, box.x - 8, strip.y + (y * strip.h) / 100 + (y < 50 ? 5 : -5));
+    for (const [y, label] of shown) pen.fillText(label, box.x - 8, strip.y + (y * strip.h) / 100 + (y < 50 ? 5 : -5));
     pen.strokeStyle = pen.fillStyle = palette.ink;
     pen.lineWidth = 2;
     pen.lineJoin = "round";
@@ -390,9 +390,9 @@
   }
 
   function say(aloud) {
-    const said = cursor ? told(cursor) : "\u00a0";
-    byId("reading").textContent = said;
-    if (aloud) byId("live").textContent = said;
+    const sentence = cursor ? reading(cursor) : "\u00a0";
+    byId("reading").textContent = sentence;
+    if (aloud) byId("live").textContent = sentence;
   }
 
   function put(place, epoch) {
@@ -468,7 +468,7 @@
     chart.addEventListener("pointermove", (event) => {
       const before = down.get(event.pointerId);
       if (!before) {
-        if (inside(spot(event))) byId("reading").textContent = told(spot(event));
+        if (inside(spot(event))) byId("reading").textContent = reading(spot(event));
         return;
       }
       moved += Math.abs(event.clientX - before.clientX) + Math.abs(event.clientY - before.clientY);
@@ -482,8 +482,8 @@
       }
     });
     const up = (event) => {
-      const there = down.delete(event.pointerId);
-      if (there && event.type === "pointerup" && down.size === 0 && moved < 6 && inside(spot(event))) {
+      const pressed = down.delete(event.pointerId);
+      if (pressed && event.type === "pointerup" && down.size === 0 && moved < 6 && inside(spot(event))) {
         const { place, epoch } = spot(event);
         put(place, epoch);
       }
@@ -502,26 +502,26 @@
 
   function nameMarks() {
     const palette = ["·", "■", "○", "●", "✕", "○", "–"];
-    const there = new Set(marks.length < 4e6 ? marks : marks.subarray(0, 4e6));
-    const seen = new Set([...there].flatMap((pair) => [pair & 15, pair >> 4]));
-    reasons.forEach((words, i) => {
-      if (!seen.has(i) || (i === ABSENT && facts.there.every((size) => size === n))) return;
+    const pairs = new Set(marks.length < 4e6 ? marks : marks.subarray(0, 4e6));
+    const seen = new Set([...pairs].flatMap((pair) => [pair & 15, pair >> 4]));
+    reasons.forEach((name, i) => {
+      if (!seen.has(i) || (i === ABSENT && facts.sizes.every((size) => size === n))) return;
       const line = make("li"), glyph = make("span", palette[i], "swatch glyph");
       glyph.setAttribute("aria-hidden", "true");
-      line.append(glyph, words);
+      line.append(glyph, name);
       byId("legend-marks").append(line);
     });
   }
 
-  // ---- a sample's life ----------------------------------------------------------------------------------
+  // ---- the history of a sample ----------------------------------------------------------------------------------
 
-  let lives = null;
+  let histories = null;
   const dialog = byId("life");
 
-  function lifeTable(fates, scores) {
+  function historyTable(fates, scores) {
     const box = make("div", undefined, "scroll"), table = make("table"), head = make("tr"), body = make("tbody");
-    for (const word of ["epoch", "what became of it", ...(scores ? ["score after it"] : [])]) {
-      const cell = make("th", word);
+    for (const title of ["epoch", "use", ...(scores ? ["score"] : [])]) {
+      const cell = make("th", title);
       cell.scope = "col";
       head.append(cell);
     }
@@ -554,8 +554,8 @@
   }
 
   async function openShown(row) {
-    lives ??= Promise.all([unpack("scores"), unpack("fates")]);
-    const [raw, all] = await lives;
+    histories ??= Promise.all([unpack("scores"), unpack("fates")]);
+    const [raw, all] = await histories;
     const scores = new Float32Array(raw.buffer).subarray(row * columns, (row + 1) * columns);
     const fates = all.subarray(row * columns, (row + 1) * columns);
     const [index, given, predicted, score, times, file] = samples[row];
@@ -566,7 +566,7 @@
       ["used in", `${times} of ${facts.total} epochs`], ["file", file]]));
     parts.push(facing);
     const spark = card.querySelector(".spark").cloneNode(true);
-    parts.push(spark, lifeTable([...fates], scores));
+    parts.push(spark, historyTable([...fates], scores));
     show(`Sample ${index}`, ...parts);
   }
 
@@ -574,11 +574,11 @@
     const fates = epochs.map((_, epoch) => fate(at, epoch));
     const used = fates.filter((what) => what === USED).length;
     const of = classes.length ? classes[classAt(first + at * step)][0] : null;
-    const note = make("p", `This report holds the scores of the samples that it shows; of this one: fallow inspect RUN ${ids[at]}`, "note");
-    show(`Sample ${ids[at]}`, listed([["class", of], ["used in", `${used} of ${columns} epochs`]]), note, lifeTable(fates, null));
+    const note = make("p", `The report has scores only for the samples that it shows. For this one: fallow inspect RUN ${ids[at]}`, "note");
+    show(`Sample ${ids[at]}`, listed([["class", of], ["used in", `${used} of ${columns} epochs`]]), note, historyTable(fates, null));
   }
 
-  // ---- all of it ----------------------------------------------------------------------------------------
+  // ---- start ----------------------------------------------------------------------------------------
 
   async function begin() {
     document.addEventListener("click", (event) => {

@@ -1,4 +1,4 @@
-"""The samples that a report shows, with picture or text and what became of them in each epoch."""
+"""The samples that a report shows, with picture or text and their history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..policies.base import Reason
 from ..runs.epoch_file import EpochFile
-from ..runs.highlights import Showcase, candidates, choose
+from ..runs.highlights import Highlights, candidates, choose
 from ..runs.thumbnails_file import ThumbnailsFile
 from . import text
 from .pictures import picture
@@ -18,44 +18,44 @@ from .source import Source
 from .usage import USED
 
 AT_ONCE = 12
-"""So many of a group are shown at once, the others behind *show all*."""
+"""Number of samples of a group that are visible; the others are behind *show all*."""
 _TEXT = 500
 FILE, WHOLE = 40, 400
-"""So many letters of the name of a file fit on a card, and so many are shown to whoever asks."""
-_OR_WRONG = ": hard ones, or labels that are wrong and were not caught"
+"""Maximum length of a file name on a card, and in its tooltip."""
+_OR_WRONG = ": hard samples, or wrong labels that were not detected"
 
 
-def chosen(source: Source) -> Showcase:
-    """Return which samples are shown."""
+def chosen(source: Source) -> Highlights:
+    """Return the samples that are shown."""
     return choose(source.last.scores, source.reason, source.times, source.labels, source.predicted)
 
 
 def scores_of(file: EpochFile, samples: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the scores that some samples had at the end of an epoch; NaN before they were there."""
-    found = np.full(samples.size, np.nan, np.float32)
-    there = samples < file.record.there
-    found[there] = file.scores[samples[there]]
-    return found
+    """Return the scores of some samples at the end of an epoch; NaN before they were added."""
+    scores = np.full(samples.size, np.nan, np.float32)
+    existing = samples < file.record.remaining
+    scores[existing] = file.scores[samples[existing]]
+    return scores
 
 
 def groups(
     source: Source,
-    shown: Showcase,
+    shown: Highlights,
     scores: NDArray[np.float32],
-    became: NDArray[np.uint8],
+    fates: NDArray[np.uint8],
     *,
-    pictures: bool = True,
+    pictures: bool,
 ) -> list[dict[str, Any]]:
-    """Return the groups of samples for the page, each with its words and cards.
+    """Return the groups of samples for the page, each with a sentence and cards.
 
     Args:
         source: the run.
-        shown: which samples.
+        shown: the samples.
         scores: float32 ``(K, E)``, after each drawn epoch, of the samples of ``shown.index``.
-        became: uint8 ``(K, E)``, what became of them.
-        pictures: whether pictures and texts are shown where there are any.
+        fates: uint8 ``(K, E)``, their fates.
+        pictures: whether to show pictures and texts, if there are any.
     """
-    cards = _cards(source, shown.index, scores, became, _media(source.shown if pictures else None))
+    cards = _cards(source, shown.index, scores, fates, _media(source.shown if pictures else None))
     total = int(np.count_nonzero(source.reason == Reason.OUTLIER))
     wrong = candidates(source.reason, source.labels, source.predicted)
     return [
@@ -69,42 +69,42 @@ def groups(
     ]  # fmt: skip
 
 
-def _group(key: str, title: str, words: str, cards: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"key": key, "title": title, "words": words, "first": cards[:AT_ONCE], "rest": cards[AT_ONCE:]}
+def _group(key: str, title: str, sentence: str, cards: list[dict[str, Any]]) -> dict[str, Any]:
+    parts = {"first": cards[:AT_ONCE], "rest": cards[AT_ONCE:]}
+    return {"key": key, "title": title, "sentence": sentence, **parts}
 
 
-def _of_outliers(source: Source, shown: Showcase, total: int, wrong: int) -> str:
+def _of_outliers(source: Source, shown: Highlights, total: int, wrong: int) -> str:
     if not total:
         return "No sample was removed as an outlier in any epoch so far."
-    who = text.plural(total, "sample was", "samples were")
-    said = f"{who} left out as outliers in epoch {source.reason_epoch + 1}"
+    subject = text.plural(total, "sample was", "samples were")
+    sentence = f"{subject} left out as outliers in epoch {source.reason_epoch + 1}"
     if source.reason_epoch != source.last.record.epoch:
-        said += ", the last epoch that left any out"
+        sentence += ", the last epoch that left any out"
     if source.predicted is None or source.labels is None:
-        said += ". What the network predicted is not known, so that none is told to be a wrong label."
+        sentence += ". The predictions of the network are not known, so no wrong label can be found."
     elif wrong:
         which = "all of them" if wrong == total else f"{wrong:,} of them"
-        said += (
-            f". The network predicts another class than the label says for {which}: candidates for a wrong "
+        sentence += (
+            f". The network predicts another class than the label for {which}: they may have a wrong label "
+            "and are shown first."
         )
-        said += "label, shown first."
     else:
-        said += "; the network predicts the given label of each."
+        sentence += "; the network predicts the given label of each."
     if total > shown.outliers.size:
-        said += f" The {shown.outliers.size} with the highest scores are shown."
-    return said
+        sentence += f" The {shown.outliers.size} with the highest scores are shown."
+    return sentence
 
 
-def _of_unneeded(source: Source, shown: Showcase) -> str:
+def _of_unneeded(source: Source, shown: Highlights) -> str:
     if not shown.unneeded.size:
         return "Every sample was left out as an outlier or by hand."
     epochs, fewest = len(source.history), shown.fewest
     if fewest == epochs:
         return "Every sample was used in every epoch; these have the lowest scores."
     return (
-        f"Those trained on the fewest times, from {fewest} of {text.plural(epochs, 'epoch')} on, and among "
-        "equals those with the lowest last scores. All samples train in the first epochs, so that few are "
-        "never used at all."
+        f"The samples with the fewest uses, from {fewest} of {text.plural(epochs, 'epoch')} upwards; ties by "
+        "last score, the lowest first. All samples train in the first epochs, so few are never used."
     )
 
 
@@ -112,43 +112,43 @@ def _cards(
     source: Source,
     index: NDArray[np.int64],
     scores: NDArray[np.float32],
-    became: NDArray[np.uint8],
+    fates: NDArray[np.uint8],
     media: dict[int, tuple[str | None, str | None]],
 ) -> dict[int, dict[str, Any]]:
-    """Return what is shown of each sample, by its index."""
+    """Return the card of each sample, by its index."""
     top = float(np.nanmax(scores, initial=0, where=np.isfinite(scores))) or 1.0
     files, labels, predicted = source.run.data.files, source.labels, source.predicted
     cards = {}
     for row, sample in enumerate(index.tolist()):
         given = None if labels is None or labels[sample] < 0 else int(labels[sample])
-        told = None if predicted is None or predicted[sample] < 0 else int(predicted[sample])
-        drawn, words = media.get(sample, (None, None))
+        guess = None if predicted is None or predicted[sample] < 0 else int(predicted[sample])
+        drawn, excerpt = media.get(sample, (None, None))
         cards[sample] = {
             "row": row,
             "index": sample,
             "picture": drawn,
-            "text": words,
+            "text": excerpt,
             "given": None if given is None else source.class_name(given),
-            "predicted": None if told is None else source.class_name(told),
-            "wrong": None not in (given, told) and given != told,
+            "predicted": None if guess is None else source.class_name(guess),
+            "wrong": None not in (given, guess) and given != guess,
             "score": text.score(float(source.last.scores[sample])),
             "times": int(source.times[sample]),
             **file_names(files[sample] if files and sample < len(files) else None, source.folder),
             "line": _line(scores[row], top),
-            "marks": _runs(became[row] == USED),
+            "marks": _runs(fates[row] == USED),
         }
     return cards
 
 
 def file_names(file: str | None, folder: str | None) -> dict[str, str | None]:
-    """Return the name of a file as a card shows it, seen from a folder, and as its tooltip does."""
+    """Return the name of a file for a card, relative to a folder, and for its tooltip."""
     if not file:
         return {"file": None, "whole": None}
     return {"file": text.path(file, FILE, folder), "whole": text.path(file, WHOLE)}
 
 
 def _line(scores: NDArray[np.float32], top: float) -> str:
-    """Return the path of a score's history in a box of E x 30, by the root of the score."""
+    """Return the SVG path of a sample's scores in a box of E x 30, on a square-root scale."""
     height = 29 - 28 * np.sqrt(np.clip(scores, 0, top) / top)
     steps, pen = [], False
     for place, y in enumerate(height.tolist()):
@@ -161,7 +161,7 @@ def _line(scores: NDArray[np.float32], top: float) -> str:
 
 
 def _runs(used: NDArray[np.bool_]) -> str:
-    """Return the path of the marks of an epoch each, runs of epochs in one stroke."""
+    """Return the SVG path of the epochs that used a sample, with one stroke for consecutive epochs."""
     steps, at = [], 0
     for value, run in groupby(used.tolist()):
         length = len(list(run))
@@ -175,9 +175,9 @@ def _media(shown: ThumbnailsFile | None) -> dict[int, tuple[str | None, str | No
     """Return a picture as a data URI, or a text, for each sample that has one."""
     if shown is None:
         return {}
-    found = {}
+    media = {}
     for row, sample in enumerate(shown.index.tolist()):
         drawn = None if shown.pictures is None else picture(shown.pictures[row])
-        words = None if shown.texts is None else text.passage(shown.texts[row], _TEXT)
-        found[sample] = drawn, words
-    return found
+        excerpt = None if shown.texts is None else text.passage(shown.texts[row], _TEXT)
+        media[sample] = drawn, excerpt
+    return media

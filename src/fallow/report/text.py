@@ -1,4 +1,4 @@
-"""How numbers, names and data are written on the page; whatever they hold, they stay text."""
+"""Numbers, names and data as text for the page; hostile names cannot become markup."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..runs.sample_names import relative
 from ..spelling import spelled
 
 NAME = 60
-"""The longest name that is shown, in characters."""
+"""Maximum length of a name in characters."""
 _BREAKS = re.compile(r"\s+")
 _IN_JSON = {ord(c): f"\\u{ord(c):04x}" for c in "<>&'\u2028\u2029"}
 
 
 def name(text: str, limit: int = NAME) -> str:
-    r"""Return a name on one line, cut to ``limit``; what would be unseen or turn the line around is spelled.
+    r"""Return a name on one line, cut to ``limit``; invisible and bidirectional characters are escaped.
 
     >>> name("a\u202eb\n c")
     'a\\u202eb c'
@@ -32,9 +32,9 @@ def name(text: str, limit: int = NAME) -> str:
 
 
 def path(text: str, limit: int = 2 * NAME, folder: str | None = None) -> str:
-    r"""Return the name of a file on one line, seen from a folder that holds it; long ones keep their end.
+    r"""Return the path of a file on one line, relative to a folder; a long path keeps its end.
 
-    Folders are left out whole, unless little would be left then.
+    It is cut between folders, unless too little would remain.
 
     >>> path("/data/photos/cats/1.png", folder="/data/photos"), path("/data/photos/cats/1.png", 14)
     ('cats/1.png', '…/cats/1.png')
@@ -46,41 +46,40 @@ def path(text: str, limit: int = 2 * NAME, folder: str | None = None) -> str:
         shown = "…" + (end[cut:] if cut < limit // 2 else end)
     shown = name(shown, 8 * limit)
     if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in shown):
-        shown = shown.replace(
-            "/", "/\u200e"
-        )  # so that folders stand from left to right, whatever their names
+        shown = shown.replace("/", "/\u200e")  # else names in Arabic or Hebrew reverse the order of folders
     return shown
 
 
 def passage(text: str, limit: int) -> str:
-    """Return a text of several lines, cut to ``limit``; what would be unseen is spelled."""
-    cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return spelled(cut)
+    """Return a text of several lines, cut to ``limit``; invisible characters are escaped."""
+    return spelled(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
 def count(value: float) -> str:
-    """Return a whole number with its thousands apart: ``1,281,167``."""
+    """Return a whole number with thousands separators: ``1,281,167``."""
     return f"{round(value):,}"
 
 
 def plural(value: int, one: str, many: str = "") -> str:
-    """Return a count and what is counted: ``1 sample``, ``2 samples``."""
+    """Return a count with its noun: ``1 sample``, ``2 samples``."""
     return f"{value:,} {one if value == 1 else many or one + 's'}"
 
 
 def share(value: float | None, digits: int = 1) -> str:
-    """Return a share as ``45.0%``; a dash where there is none."""
+    """Return a share as ``45.0%``, or a dash for none."""
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}%"
 
 
 def score(value: float | None) -> str:
-    """Return a score to three figures; a dash where there is none."""
+    """Return a score with three digits, or a dash for none."""
     if value is None or not math.isfinite(value):
         return "–"
-    value += 0.0  # no minus before a zero
+    value += 0.0  # -0.0 becomes 0.0
     if value and abs(value) < 0.01:
         return f"{value:.2g}".replace("e-0", "e-")
-    return f"{value:.3f}" if abs(value) < 1 else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if abs(value) < 1:
+        return f"{value:.3f}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def seconds(value: float) -> str:
@@ -99,15 +98,15 @@ def percent(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a coordinate to two digits, as short as it goes."""
+    """Return a coordinate with up to two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def as_json(value: Any) -> str:
-    """Return JSON that no HTML parser takes for markup."""
+    """Return JSON without characters that an HTML parser could read as markup."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).translate(_IN_JSON)
 
 
 def packed(rows: NDArray[Any], level: int = 6) -> str:
-    """Return the bytes of an array, deflated, as base64."""
+    """Return the deflated bytes of an array as base64."""
     return b64encode(zlib.compress(np.ascontiguousarray(rows).tobytes(), level)).decode()

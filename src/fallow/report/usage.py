@@ -1,8 +1,7 @@
 """The data of the usage chart: which samples were used in which epoch, coarse to fine.
 
-Samples stand in the rows of ``usage.png``, which :mod:`fallow.report.charts.usage_rows` arranges and counts.
-Finer blocks of them are counted for a nearer look; single ones are given with what became of them in each
-epoch: all, or evenly spaced ones.
+The rows are those of ``usage.png``, from :mod:`fallow.report.charts.usage_rows`. Zooming in shows finer
+blocks, and then the fate of single samples in each epoch: of all, or of evenly spaced ones.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from .epochs import accuracy
 from .source import Source
 
 FINE = 8192
-"""Blocks of a nearer look, nearly equal in size."""
+"""Number of finer blocks, nearly equal in size."""
 ENTRIES = 1 << 24
-"""At most so many single marks are gathered before they are packed."""
+"""Maximum number of single marks in memory, before they are packed."""
 ABSENT, USED, UNUSED = 0, 1, 2
-"""What became of a sample in an epoch: not there yet, trained on, kept and not trained on; 2 + a
-:class:`~fallow.policies.base.Reason` where it was left out."""
+"""The fate of a sample in an epoch: not added yet, trained on, kept but not trained on; 2 + a
+:class:`~fallow.policies.base.Reason` if it was left out."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Which samples stand where.
+    """The order of the samples in the chart.
 
     Attributes:
-        arrangement: of all samples, those of the overview.
-        first, step: single marks are given of the places ``first, first + step, ...``.
+        arrangement: of all samples in the rows of the overview.
+        first, step: the places ``first, first + step, ...`` have single marks.
     """
 
     arrangement: Arrangement
@@ -52,33 +51,33 @@ class Rows:
 
     @property
     def fine(self) -> NDArray[np.int64]:
-        """Where the blocks of a nearer look begin, and N."""
+        """The first place of each finer block, and N."""
         n = self.order.size
         return np.arange(min(FINE, n) + 1) * n // min(FINE, n)
 
     @property
     def single(self) -> NDArray[np.int64]:
-        """The samples of which single marks are given: int64 ``(M,)``."""
+        """The samples with single marks: int64 ``(M,)``."""
         return self.order[self.first :: self.step].astype(np.int64)
 
     def thinned(self, factor: int) -> Rows:
-        """Return rows with single marks of one in ``factor`` of those that these have."""
+        """Return rows with one in ``factor`` of these single marks."""
         return Rows(self.arrangement, self.first + self.step * (factor // 2), self.step * factor)
 
 
 def rows(source: Source) -> Rows:
-    """Return the samples in the order of the chart, with as many single ones as are worth a try."""
+    """Return the order of the chart, with at most :data:`ENTRIES` single marks."""
     arrangement = arrange(source.history, source.labels, source.last.scores)
     step = max(1, -(-source.n * len(source.drawn) // ENTRIES))
     return Rows(arrangement, step // 2 if step < source.n else 0, step)
 
 
 class Tally:
-    """How many samples of each row and of each finer block every drawn epoch used and left out as outliers.
+    """Counts, per row and finer block, of the samples that each epoch used or left out as outliers.
 
     Args:
         rows: of the chart.
-        epochs: how many are drawn.
+        epochs: the number of drawn epochs.
     """
 
     def __init__(self, rows: Rows, epochs: int) -> None:
@@ -86,7 +85,7 @@ class Tally:
         self._edges = {"rows": rows.arrangement.edges}
         if not rows.arrangement.single:
             self._edges["fine"] = rows.fine
-        self._found = {
+        self._counts = {
             name: np.zeros((2, epochs, len(edges) - 1), np.uint32) for name, edges in self._edges.items()
         }
 
@@ -94,43 +93,41 @@ class Tally:
         """Count one epoch."""
         for name, edges in self._edges.items():
             counts = row_counts(self._order, edges, file.record, file.reason)
-            self._found[name][:, place] = counts.used, counts.outliers
+            self._counts[name][:, place] = counts.used, counts.outliers
 
     def used(self) -> NDArray[np.uint32]:
-        """Return how many samples of each row every epoch used: ``(E, R)``."""
-        used: NDArray[np.uint32] = self._found["rows"][0]
+        """Return the number of used samples per epoch and row: ``(E, R)``."""
+        used: NDArray[np.uint32] = self._counts["rows"][0]
         return used
 
     def blobs(self) -> dict[str, bytes]:
-        """Return the counts, deflated; outliers only where there are any."""
-        found = {}
-        for name, (used, outliers) in self._found.items():
-            found[name] = _planes(used)
+        """Return the deflated counts; those of outliers only if there are any."""
+        blobs = {}
+        for name, (used, outliers) in self._counts.items():
+            blobs[name] = _planes(used)
             if outliers.any():
-                found[f"{name}-outliers"] = _planes(outliers)
-        return found
+                blobs[f"{name}-outliers"] = _planes(outliers)
+        return blobs
 
 
 def fates(file: EpochFile, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return what became of some samples in an epoch: uint8 ``(M,)``."""
-    record = file.record
-    there = samples < record.there
-    at = samples[there]
-    used = record.used_mask[at]
-    found = np.full(samples.size, ABSENT, np.uint8)
-    found[there] = np.where(used, USED, UNUSED + file.reason[at])
-    return found
+    """Return the fate of some samples in an epoch: uint8 ``(M,)``."""
+    existing = samples < file.record.remaining
+    at = samples[existing]
+    fate = np.full(samples.size, ABSENT, np.uint8)
+    fate[existing] = np.where(file.record.used_mask[at], USED, UNUSED + file.reason[at])
+    return fate
 
 
 def chart(source: Source, rows: Rows, single: NDArray[np.uint8], tally: Tally, budget: int) -> dict[str, Any]:
-    """Return what the chart is drawn from.
+    """Return the data of the chart.
 
     Args:
         source: the run.
         rows: of the chart.
-        single: uint8 ``(M, E)``, what became of each sample of ``rows.single``.
+        single: uint8 ``(M, E)``, the fates of ``rows.single``.
         tally: of all drawn epochs.
-        budget: bytes, deflated, that single marks may take.
+        budget: the maximum size of single marks in deflated bytes.
     """
     rows, marks, ids = _fitting(rows, single, budget)
     blobs = {"marks": marks, "ids": ids, **tally.blobs()}
@@ -138,13 +135,13 @@ def chart(source: Source, rows: Rows, single: NDArray[np.uint8], tally: Tally, b
     about = {
         "n": source.n,
         "epochs": [record.epoch + 1 for record in source.drawn],
-        "there": [record.there for record in source.drawn],
+        "sizes": [record.remaining for record in source.drawn],
         "edges": edges.tolist(),
         "fine": len(rows.fine) - 1,
         "first": rows.first,
         "step": rows.step,
         "classes": _classes(source, rows.arrangement),
-        "reasons": ["not there yet", "used", "kept, not used", *(r.words for r in list(Reason)[1:])],
+        "reasons": ["not there yet", "used", "kept, not used", *(r.text for r in list(Reason)[1:])],
         "shades": [PALEST, DARKER],
         "reached": _reached(source),
     }
@@ -158,16 +155,16 @@ def chart(source: Source, rows: Rows, single: NDArray[np.uint8], tally: Tally, b
 
 
 def _reached(source: Source) -> dict[str, Any] | None:
-    """Return the line of what was reached after each epoch, 1000 x 100, and its levels; None without any."""
-    found = accuracy(source)
-    if found is None:
+    """Return the line of the accuracy after each epoch, 1000 x 100, and its levels; None without any."""
+    drawn = accuracy(source)
+    if drawn is None:
         return None
-    points = [[float(part) for part in point.split(",")] for point in found["line"].split()]
-    return {"line": points, "levels": [[float(y[:-1]), said] for y, said in found["levels"]]}
+    points = [[float(part) for part in point.split(",")] for point in drawn["line"].split()]
+    return {"line": points, "levels": [[float(y[:-1]), label] for y, label in drawn["levels"]]}
 
 
 def _fitting(rows: Rows, single: NDArray[np.uint8], budget: int) -> tuple[Rows, bytes, bytes]:
-    """Return as many single marks as fit: their rows, their fates and their samples, both deflated."""
+    """Return as many single marks as fit: their rows, and deflated fates and samples."""
     factor = 1
     while True:
         thin = rows.thinned(factor)
@@ -175,7 +172,7 @@ def _fitting(rows: Rows, single: NDArray[np.uint8], budget: int) -> tuple[Rows, 
         columns = np.ascontiguousarray(part.T)
         if columns.shape[1] % 2:
             columns = np.pad(columns, ((0, 0), (0, 1)))
-        halves = columns[:, ::2] | (columns[:, 1::2] << np.uint8(4))
+        halves = columns[:, ::2] | (columns[:, 1::2] << np.uint8(4))  # two fates fit into a byte
         marks = zlib.compress(halves.tobytes(), 6)
         ids = zlib.compress(_bytes(thin.single.astype(np.uint32)), 6)
         size = len(marks) + len(ids)
@@ -185,7 +182,7 @@ def _fitting(rows: Rows, single: NDArray[np.uint8], budget: int) -> tuple[Rows, 
 
 
 def _bytes(values: NDArray[np.uint32]) -> bytes:
-    """Return the values a byte plane at a time: those that hardly change pack well."""
+    """Return the byte planes of the values: deflate packs the nearly constant high bytes well."""
     return np.ascontiguousarray(values.astype("<u4").view(np.uint8).reshape(-1, 4).T).tobytes()
 
 
@@ -194,7 +191,7 @@ def _planes(counts: NDArray[np.uint32]) -> bytes:
 
 
 def _classes(source: Source, arrangement: Arrangement) -> list[list[Any]]:
-    """Return name and first place of each class that is kept apart."""
+    """Return name and first place of each class that has rows of its own."""
     return [
         ["no class" if label < 0 else text.name(source.class_name(label), 32), int(arrangement.edges[start])]
         for label, start in arrangement.classes
@@ -202,7 +199,7 @@ def _classes(source: Source, arrangement: Arrangement) -> list[list[Any]]:
 
 
 def _table(source: Source, edges: NDArray[np.int64], used: NDArray[np.uint32]) -> dict[str, Any]:
-    """Return the aggregates as a table: about sixteenths of the chart by epochs, in shares."""
+    """Return the shares of use as a table: at most 16 parts of the chart by at most 60 epochs."""
     size = min(16, len(used))
     starts = np.arange(size) * len(used) // size
     used = np.add.reduceat(used, starts, axis=0, dtype=np.uint64)
@@ -216,5 +213,5 @@ def _table(source: Source, edges: NDArray[np.int64], used: NDArray[np.uint32]) -
 
 
 def _rounded(share: float) -> str:
-    """Return a share in whole percents; none and all are said of none and all only."""
+    """Return a share in whole percents: 0% and 100% only if exact."""
     return text.share(min(0.99, max(0.01, share)) if 0 < share < 1 else share, 0)

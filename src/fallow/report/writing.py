@@ -1,4 +1,4 @@
-"""Puts a report together: one file of at most 5 MB that loads nothing and runs only its own script."""
+"""Write a report: one file of at most 5 MB that loads nothing and runs only its own script."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from numpy.typing import NDArray
 
 from ..errors import invalid
 from ..runs.directory import check_output
-from ..runs.highlights import Showcase
+from ..runs.highlights import Highlights
 from ..runs.run import Run
 from . import classes, epochs, facts, gaps, samples, text, usage
 from .page import LARGEST, inline_hash, own, template
 from .source import Source
 
 MARKS = 1_120_000
-"""Bytes, deflated, for single marks: 1.5 MB on the page."""
+"""Maximum size of the marks of single samples in deflated bytes: 1.5 MB on the page."""
 
 
 def write_report(run: Run, out: Path | None = None) -> Path:
     """Write the report of a run; the same run gives the same bytes.
 
     Args:
-        run: one epoch of it is finished at least.
+        run: a run with at least one finished epoch.
         out: the file; ``RUN/report.html`` by default.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        InvalidValue: where no epoch is finished.
-        DamagedData: where a file of the run is not sound.
-        ModuleNotFoundError: without jinja2.
-        OSError: where the file cannot be written.
+        InvalidValue: if no epoch is finished.
+        DamagedData: if a file of the run is damaged.
+        ModuleNotFoundError: if jinja2 is missing.
+        OSError: if the file cannot be written.
     """
     path = run.directory.path / "report.html" if out is None else Path(out)
     if out is not None:
@@ -47,24 +47,24 @@ def render(run: Run, largest: int = LARGEST) -> str:
     """Return the page as text of at most ``largest`` bytes.
 
     Raises:
-        InvalidValue: where it does not fit, whatever is left out; and as :func:`write_report`.
+        InvalidValue: if it does not fit even without optional parts; and as :func:`write_report`.
     """
     source = Source.read(run)
     shown, rows = samples.chosen(source), usage.rows(source)
     tally = usage.Tally(rows, len(source.drawn))
-    single, scores, became = _lives(source, shown, rows, tally)
-    found = gaps.section(source)
+    single, scores, fates = _drawn_epochs(source, shown, rows, tally)
+    gap_section = gaps.section(source)
     sizes = [(MARKS, True, 2), (MARKS // 8, True, 0), (MARKS // 8, False, 0)]
-    if found is not None and found["pictured"]:  # those of thin regions go first, then those of gaps
+    if gap_section is not None and gap_section["pictured"]:  # drop pictures of thin regions, then of gaps
         sizes[1:1] = [(MARKS, True, 1), (MARKS, True, 0)]
     size = 0
     for marks, pictures, gap_pictures in sizes:
         page = _page(source, {
             "chart": usage.chart(source, rows, single, tally, marks),
-            "gaps": found,
+            "gaps": gap_section,
             "gap_pictures": gap_pictures,
-            "groups": samples.groups(source, shown, scores, became, pictures=pictures),
-            "life": {"scores": text.packed(scores), "fates": text.packed(became)},
+            "groups": samples.groups(source, shown, scores, fates, pictures=pictures),
+            "life": {"scores": text.packed(scores), "fates": text.packed(fates)},
         })  # fmt: skip
         size = len(page.encode())
         if size <= largest:
@@ -72,24 +72,24 @@ def render(run: Run, largest: int = LARGEST) -> str:
     raise invalid(f"A report must have at most {largest:,} bytes.", f"{size:,}")
 
 
-def _lives(
-    source: Source, shown: Showcase, rows: usage.Rows, tally: usage.Tally
+def _drawn_epochs(
+    source: Source, shown: Highlights, rows: usage.Rows, tally: usage.Tally
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.uint8]]:
-    """Read and count the drawn epochs.
+    """Read the drawn epochs and add them to the tally.
 
     Returns:
-        The fates of single rows ``(M, E)``, and scores and fates of those shown ``(K, E)``.
+        The fates of single rows ``(M, E)``, and scores and fates of the shown samples ``(K, E)``.
     """
     size, index, single = len(source.drawn), shown.index, rows.single
     marks = np.empty((size, single.size), np.uint8)
-    scores, became = np.empty((size, index.size), np.float32), np.empty((size, index.size), np.uint8)
+    scores, fates = np.empty((size, index.size), np.float32), np.empty((size, index.size), np.uint8)
     for place, record in enumerate(source.drawn):
         file = source.run.epoch(record.epoch)
         tally.add(place, file)
         marks[place] = usage.fates(file, single)
-        became[place] = usage.fates(file, index)
+        fates[place] = usage.fates(file, index)
         scores[place] = samples.scores_of(file, index)
-    return marks.T, np.ascontiguousarray(scores.T), np.ascontiguousarray(became.T)
+    return marks.T, np.ascontiguousarray(scores.T), np.ascontiguousarray(fates.T)
 
 
 def _page(source: Source, parts: dict[str, Any]) -> str:
@@ -97,7 +97,7 @@ def _page(source: Source, parts: dict[str, Any]) -> str:
     chart = parts["chart"]
     cards = [card for group in parts["groups"] for card in (*group["first"], *group["rest"])]
     keys = ("index", "given", "predicted", "score", "times", "whole")
-    lives = {card["row"]: [card[key] for key in keys] for card in cards}
+    rows = {card["row"]: [card[key] for key in keys] for card in cards}
     return str(
         template("report.html.j2").render(
             **parts,
@@ -113,7 +113,7 @@ def _page(source: Source, parts: dict[str, Any]) -> str:
             unit=source.unit,
             columns=len(source.drawn),
             step=chart["about"]["step"],
-            facts=text.as_json({**chart["about"], "samples": [lives[row] for row in sorted(lives)],
+            facts=text.as_json({**chart["about"], "samples": [rows[row] for row in sorted(rows)],
                                 "unit": source.unit, "total": len(source.history)}),
             style=style,
             script=script,

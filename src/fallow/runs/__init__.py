@@ -1,1 +1,1 @@
-"""The folder of a run: each of its files, read back without torch, exported and verified."""
+"""The folder of a run: its files are written and read without torch, exported and verified."""

@@ -1,7 +1,7 @@
-"""Generations of a run's state: a new one is whole before an old one goes, and damage is found before use.
+"""Checkpoints of a run: a new one is complete before an old one is removed, and is checked before use.
 
-A generation is a state file and a manifest, written last, which holds size and SHA-256 of the state and of
-every file that it builds on, and a checksum of itself.
+A checkpoint, or generation, is a state file and a manifest. The manifest is written last; it holds size and
+SHA-256 of the state and of every file that the state needs, and a checksum of itself.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from .schema import About, Manifest
 
 FORMAT = "fallow-generation-1"
 KEPT = 2
-"""How many sound generations are kept, and one more: the newest from between two epochs."""
-_LARGEST, _AN_EPOCH = 1 << 20, 1 << 8
-"""Bytes of a manifest, at most, and how many more each epoch adds that has a file."""
+"""The number of sound generations that are kept, besides the newest one from between two epochs."""
+_LARGEST, _PER_EPOCH = 1 << 20, 1 << 8
+"""Maximum size of a manifest in bytes, and what each epoch with a file adds to it."""
 _NAME = re.compile(r"([0-9]{6,9})\.(json|safetensors)")
 _TRIES = 100
-"""Generations that are tried to find a sound one; a run keeps three."""
-_STEP = "Put back a copy of it, or go on from an older state."
+"""Maximum number of generations that are tried to find a sound one; a run keeps three."""
+_STEP = "Put back a copy of it, or resume from an older state."
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Checkpoint:
     """One generation, as its manifest describes it.
 
     Attributes:
-        number: counts up from 0.
-        about: how far the training was.
-        files: the checksum of each file it needs, by path within the run.
+        number: its number, from 0.
+        about: the progress of the training.
+        files: the checksum of each file that it needs, by path within the run.
     """
 
     number: int
@@ -51,11 +51,11 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Search:
-    """What a look for a sound generation found.
+    """The result of a search for a sound generation.
 
     Attributes:
         found: the newest sound one, or None.
-        damage: what is wrong with each newer one, in words that name the file.
+        damage: a message about each newer one, which names the file.
     """
 
     found: Checkpoint | None
@@ -67,7 +67,7 @@ class Checkpoints:
 
     Args:
         run: the run's folder.
-        disk: what they are written with.
+        disk: performs the writing.
     """
 
     def __init__(self, run: Path, disk: Disk = DISK) -> None:
@@ -84,45 +84,46 @@ class Checkpoints:
         return self.folder / f"{number:06d}.json"
 
     def numbers(self) -> list[int]:
-        """Return which generations there is anything of, ascending."""
+        """Return the generations with at least one file, ascending."""
         names = (_NAME.fullmatch(path.name) for path in self.folder.glob("*.*"))
         return sorted({int(name[1]) for name in names if name})
 
     def next_number(self) -> int:
-        """Return the number of the next generation; none is given twice."""
+        """Return the number of the next generation; numbers are not reused."""
         return max(self.numbers(), default=-1) + 1
 
     def write(self, state: bytes, about: About, needs: Mapping[str, Digest]) -> Checkpoint:
         """Write the next generation, and then remove the old ones.
 
         Args:
-            state: what :func:`fallow.files.state_file.dump` returned.
-            about: how far the training is.
-            needs: files of the run that the state builds on.
+            state: the result of :func:`fallow.files.state_file.dump`.
+            about: the progress of the training.
+            needs: the files of the run that the state needs.
 
         Raises:
-            OSError: where the disk refuses; the generations that there were are untouched.
+            OSError: if the disk refuses; earlier generations stay unchanged.
         """
         number = self.next_number()
         path = self.state_path(number)
         self.disk.make_folder(self.folder)
         files = {self._name(path): self.disk.put(path, state), **needs}
-        made = Checkpoint(number, about, files)
-        self.disk.put(self.manifest_path(number), _manifest(made))
-        self._remember(made)
+        checkpoint = Checkpoint(number, about, files)
+        self.disk.put(self.manifest_path(number), _manifest(checkpoint))
+        self._remember(checkpoint)
         self._remove_old()
-        return made
+        return checkpoint
 
     def _remember(self, checkpoint: Checkpoint) -> None:
         sound = [*self._sound, checkpoint]
-        between = [one for one in sound if not one.about.recorded][-1:]
-        self._sound = [*(one for one in between if one not in sound[-KEPT:]), *sound[-KEPT:]]
+        between = [item for item in sound if not item.about.recorded][-1:]
+        self._sound = [*(item for item in between if item not in sound[-KEPT:]), *sound[-KEPT:]]
 
     def _remove_old(self) -> None:
-        """Remove what is not among the sound generations: older, damaged, or half written."""
+        """Remove all but the kept generations: older, damaged and half-written ones."""
         kept = {checkpoint.number for checkpoint in self._sound}
         old = [number for number in self.numbers() if number not in kept]
-        with suppress(OSError):  # the new one is safe; what is left over goes with the next
+        # Manifests go first: a state without one is never used. The next write removes any leftovers.
+        with suppress(OSError):
             for number in old:
                 self.disk.remove(self.manifest_path(number))
             if old:
@@ -132,9 +133,9 @@ class Checkpoints:
                 self.disk.remove(self.state_path(number))
 
     def trust(self, checkpoint: Checkpoint) -> None:
-        """Take note of a generation that is gone on from, and of the one from between two epochs before it.
+        """Keep a generation that is resumed, and the last one from between two epochs before it.
 
-        They stay until there are newer ones.
+        They are kept until there are newer ones.
         """
         for number in reversed(self.numbers()):
             if number < checkpoint.number:
@@ -146,21 +147,21 @@ class Checkpoints:
         self._remember(checkpoint)
 
     def distrust(self) -> None:
-        """Let the generations that there are go with the next one: they build on what is damaged."""
+        """Let the next write remove all present generations, because they need damaged files."""
         self._sound.clear()
 
     def newest(self, *, between: bool = False) -> Search:
-        """Return the newest generation whose state is as it was written.
+        """Return the newest generation whose state is unchanged.
 
-        What it builds on, the files of past epochs, is looked at by :meth:`unsound`. Readers may call it
-        while another process writes: where that removes one meanwhile, they look anew.
+        The files that it needs, those of past epochs, are checked by :meth:`unsound`.
 
         Args:
-            between: look only at those from between two epochs.
+            between: consider only generations from between two epochs.
         """
         for _ in range(100):
             numbers = self.numbers()
             search = self._search(numbers, between=between)
+            # A training process may have removed a generation during the search: then search again.
             if not search.damage or self.numbers() == numbers:
                 break
         return search
@@ -169,22 +170,22 @@ class Checkpoints:
         damage: list[str] = []
         for number in numbers[: -_TRIES - 1 : -1]:
             try:
-                found = self.read(number)
-                if not (between and found.about.recorded):
-                    return Search(found, damage)
+                checkpoint = self.read(number)
+                if not (between and checkpoint.about.recorded):
+                    return Search(checkpoint, damage)
             except FileNotFoundError:
                 path = self.manifest_path(number)
-                damage.append(f"{path} or its state is missing: it was never finished.")
+                damage.append(f"{path} or its state is missing: it was not finished.")
             except DamagedData as error:
                 damage.append(str(error))
         return Search(None, damage)
 
     def read(self, number: int) -> Checkpoint:
-        """Return a generation whose state was held against its checksum.
+        """Return a generation after comparing its state with its checksum.
 
         Raises:
-            DamagedData: naming the file that is not as it was written.
-            FileNotFoundError: where its manifest or its state is not there: never finished, or removed.
+            DamagedData: if the manifest or the state has changed.
+            FileNotFoundError: if one of them is missing, because it was not finished or was removed.
         """
         checkpoint = self.manifest(number)
         name = self._name(self.state_path(number))
@@ -192,14 +193,14 @@ class Checkpoints:
         return checkpoint
 
     def manifest(self, number: int) -> Checkpoint:
-        """Return a generation as its manifest describes it, which is sound; its state was not looked at.
+        """Return a generation by its manifest alone, which is checked; the state is not read.
 
         Raises:
-            DamagedData: where the manifest is not as it was written.
-            FileNotFoundError: where there is none.
+            DamagedData: if the manifest has changed.
+            FileNotFoundError: if it is missing.
         """
         path = self.manifest_path(number)
-        checkpoint = _parsed(path, self._small(path))
+        checkpoint = _parsed(path, self._read_manifest(path))
         if checkpoint.number != number:
             raise damaged(f"{path} must belong to generation {number}.", checkpoint.number)
         if self._name(self.state_path(number)) not in checkpoint.files:
@@ -207,29 +208,23 @@ class Checkpoints:
         return checkpoint
 
     def unsound(self, checkpoint: Checkpoint) -> dict[str, str]:
-        """Return what is wrong with each file that a generation builds on; nothing where all are sound."""
-        wrong = {}
+        """Return a message about each damaged file that a generation needs."""
+        messages = {}
         for name, digest in checkpoint.files.items():
             if name == self._name(self.state_path(checkpoint.number)):
                 continue
             try:
                 check_file(self.run, name, digest)
             except FileNotFoundError:
-                wrong[name] = f"{self.run / name} is missing."
+                messages[name] = f"{self.run / name} is missing."
             except DamagedData as error:
-                wrong[name] = str(error)
-        return wrong
+                messages[name] = str(error)
+        return messages
 
-    def _small(self, path: Path) -> bytes:
-        """Return the content of a manifest.
-
-        Raises:
-            FileNotFoundError: if it is missing.
-            DamagedData: if it cannot be one.
-        """
+    def _read_manifest(self, path: Path) -> bytes:
         try:
             epochs = sum(1 for _ in (self.run / "history").glob("epoch-*"))
-            return read_regular(path, self.run, _LARGEST + _AN_EPOCH * epochs)
+            return read_regular(path, self.run, _LARGEST + _PER_EPOCH * epochs)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -240,31 +235,30 @@ class Checkpoints:
 
 
 def check_file(run: Path, name: str, digest: Digest | str) -> None:
-    """Hold a file of a run against its checksum, and its size if that is known too.
+    """Compare a file of a run with its checksum, and with its size if that is known.
 
     Raises:
-        DamagedData: if it is missing, no regular file of this run, or not what was written.
-        FileNotFoundError: if it is a state, which may have been removed for a newer one.
+        DamagedData: if it is missing, is not a regular file of this run, or has changed.
+        FileNotFoundError: if a state is missing, as a newer one may have replaced it.
     """
     path = run / name
-    size, digits = (None, digest) if isinstance(digest, str) else (digest.size, digest.sha256)
+    size, expected = (None, digest) if isinstance(digest, str) else (digest.size, digest.sha256)
     try:
         with opened(path, run) as file:
-            found = file.seek(0, 2)
-            if size is not None and found != size:  # before the whole of it is read
-                raise damaged(f"{path} is not as it was written.", f"{found:,} bytes for {size:,}", _STEP)
+            length = file.seek(0, 2)
+            if size is not None and length != size:  # saves reading a huge file
+                raise damaged(f"{path} must be unchanged.", f"{length:,} bytes for {size:,}", _STEP)
             file.seek(0)
-            now = hashlib.file_digest(file, "sha256").hexdigest()
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         if name.startswith("state/"):
             raise
         raise damaged(f"{path} must be a file of this run.", "none", _STEP) from None
     except OSError as error:
         raise damaged(f"{path} must be readable.", error.strerror, _STEP) from None
-    if now != digits:
-        raise damaged(
-            f"{path} is not as it was written.", f"another checksum, {now[:12]} for {digits[:12]}", _STEP
-        )
+    if actual != expected:
+        value = f"another checksum, {actual[:12]} for {expected[:12]}"
+        raise damaged(f"{path} must be unchanged.", value, _STEP)
 
 
 def _manifest(checkpoint: Checkpoint) -> bytes:
@@ -282,17 +276,18 @@ def manifest_of(number: int, about: dict[str, Any], digests: Mapping[str, Digest
 
 
 def _parsed(path: Path, data: bytes) -> Checkpoint:
-    """Return what a manifest says, if it is byte for byte what its content is written as."""
+    """Return the content of a manifest."""
     plain = parse_json(data, str(path), _STEP)
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
-        found = plain.get("format") if isinstance(plain, dict) else type(plain).__name__
+        value = plain.get("format") if isinstance(plain, dict) else type(plain).__name__
         raise damaged(
-            f"{path} must be of the format {FORMAT}.", f"{found!r:.60}", "A newer fallow may read it."
+            f"{path} must be of the format {FORMAT}.", f"{value!r:.60}", "A newer fallow may read it."
         )
     manifest = check_kind(Manifest, plain, str(path), _STEP)
     about = plain["about"]
-    files = {name: Digest(one.bytes, one.sha256) for name, one in manifest.files.items()}
+    files = {name: Digest(digest.bytes, digest.sha256) for name, digest in manifest.files.items()}
+    # Rendering it again checks every byte, with its checksum.
     if manifest_of(manifest.number, about, files) != data:
-        raise damaged(f"{path} is not as it was written.", "another checksum", _STEP)
+        raise damaged(f"{path} must be unchanged.", "another checksum", _STEP)
     others = {name: value for name, value in about.items() if name not in About.__struct_fields__}
     return Checkpoint(manifest.number, structs.replace(manifest.about, others=others), files)

@@ -1,4 +1,4 @@
-"""What has happened to the samples of a run since: each is known by its checksum, wherever it stands."""
+"""Changes of a run's data: samples are matched by their checksums, whatever their positions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What some samples are known by.
+    """The checksums and labels by which samples are matched.
 
     Attributes:
-        content: uint64 ``(N,)``, checksums of what a network sees.
-        identity: uint64 ``(N,)``, checksums of what that was made of; or None.
+        content: uint64 ``(N,)``, checksums of the network's input.
+        identity: uint64 ``(N,)``, checksums of the sources, such as files; or None.
         labels: class ids ``(N,)``, or None.
     """
 
@@ -31,12 +31,12 @@ class Samples:
 
     @staticmethod
     def trained(data: DataFile) -> Samples | None:
-        """Return the samples that are trained on; None without checksums."""
+        """Return the training samples; None without checksums."""
         return None if data.content is None else Samples(data.content, data.identity, data.labels)
 
     @staticmethod
     def held_out(data: DataFile) -> Samples | None:
-        """Return the samples that are held out; None without checksums."""
+        """Return the held-out samples; None without checksums."""
         if data.held_out is None:
             return None
         return Samples(data.held_out, data.held_out_identity, data.held_out_labels)
@@ -45,15 +45,15 @@ class Samples:
         return int(self.content.size)
 
     def beside(self, other: Samples) -> Samples:
-        """Return these samples and others after them."""
+        """Return these samples followed by others."""
         pairs = ((self.identity, other.identity), (self.labels, other.labels))
         identity, labels = (None if a is None or b is None else np.concatenate([a, b]) for a, b in pairs)
         return Samples(np.concatenate([self.content, other.content]), identity, labels)
 
     def found_in(self, before: Samples) -> NDArray[np.int64]:
-        """Return where each of these stood among others, -1 for a new one; one to one: ``(N,)``.
+        """Return the position of each sample among others, -1 for a new one; one to one: ``(N,)``.
 
-        Of several equal ones, those with the same label are matched first, then those in the same order.
+        Equal samples are matched first by label, then in order.
         """
         pairs = []
         if self.identity is not None and before.identity is not None:
@@ -67,36 +67,36 @@ class Samples:
         return matched_in_turn([old for old, _ in turns], [new for _, new in turns])
 
     def known_to(self, before: DataFile) -> NDArray[np.bool_] | None:
-        """Return which of these a run has trained on, one to one: ``(N,)``; None where nobody can tell."""
+        """Return which samples a run has trained on, one to one: ``(N,)``; None without checksums."""
         old = Samples.trained(before)
         return None if old is None else self.found_in(old) >= 0
 
     def are_in(self, others: Samples) -> NDArray[np.bool_]:
-        """Return which of these are copies of any of the others: ``(N,)``."""
-        found = np.isin(self.content, others.content)
+        """Return which samples are copies of any of the others: ``(N,)``."""
+        copies = np.isin(self.content, others.content)
         if self.identity is not None and others.identity is not None:
-            found |= np.isin(self.identity, others.identity)
-        return found
+            copies |= np.isin(self.identity, others.identity)
+        return copies
 
 
 def sides(before: DataFile, now: Samples) -> NDArray[np.int8]:
-    """Return on which side of a run each sample was: 1 held out, -1 trained on, 0 where it is new: ``(N,)``.
+    """Return the side of a run that each sample was on: 1 held out, -1 trained on, 0 new: ``(N,)``.
 
-    A further copy of a known sample goes where that is.
+    A further copy of a known sample takes its side.
     """
     trained, held = Samples.trained(before), Samples.held_out(before)
     assert trained is not None
     every = trained if held is None else trained.beside(held)
     at = now.found_in(every)
-    found = np.where(at < 0, 0, np.where(at < len(trained), -1, 1)).astype(np.int8)
+    side = np.where(at < 0, 0, np.where(at < len(trained), -1, 1)).astype(np.int8)
     if held is not None:
-        found[(at < 0) & now.are_in(held)] = 1
-    found[(at < 0) & now.are_in(trained)] = -1
-    return found
+        side[(at < 0) & now.are_in(held)] = 1
+    side[(at < 0) & now.are_in(trained)] = -1
+    return side
 
 
 def known_first(origin: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Return an order in which known samples stand as they stood, and new ones after them; None as it is.
+    """Return the order of known samples by earlier position, then new ones; None if nothing moves.
 
     >>> known_first(np.array([1, -1, 0])).tolist()
     [2, 0, 1]
@@ -108,15 +108,16 @@ def known_first(origin: NDArray[np.int64]) -> NDArray[np.int64] | None:
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """How the samples of a run differ from what they were.
+    """Differences between the earlier and the present samples of a run.
 
     Attributes:
-        origin: int64 ``(N,)``, where each sample stood, -1 for a new one; None where nobody can tell.
-        gone: how many are not there any more.
-        relabelled, remade: int64, those that have another label, or other content made of the same thing.
-        held_out: how many held-out samples are ``same``, ``gone``, ``new`` and ``relabelled``; or None.
-        leaked: how many were held out and are to be trained on.
-        renamed: whether files are called otherwise than they were.
+        origin: int64 ``(N,)``, the earlier position of each sample, -1 for a new one; None without checksums.
+        gone: the number of samples that are missing now.
+        relabelled, remade: int64, samples with another label, or with other content from the same source.
+        held_out: the number of held-out samples that are ``same``, ``gone``, ``new`` or ``relabelled``; or
+            None.
+        leaked: the number of earlier held-out samples that are now in the training set.
+        renamed: whether file names differ.
         by_position: differences found without checksums, and those of the classes.
     """
 
@@ -131,7 +132,7 @@ class Changes:
 
     @staticmethod
     def of(before: DataFile, now: DataFile) -> Changes:
-        """Return what has changed from ``before`` to ``now``."""
+        """Return the changes from ``before`` to ``now``."""
         old, new = Samples.trained(before), Samples.trained(now)
         if old is None or new is None:
             return Changes(None, by_position=tuple(before.changes(now)))
@@ -140,10 +141,10 @@ class Changes:
             new = Samples(new.content, new.identity, now.labels)
         origin = new.found_in(old)
         known = np.flatnonzero(origin >= 0)
-        there = origin[known]
+        earlier = origin[known]
         relabelled = known[:0]
         if old.labels is not None and new.labels is not None:
-            relabelled = known[new.labels[known] != old.labels[there]]
+            relabelled = known[new.labels[known] != old.labels[earlier]]
         held, leaked = Samples.held_out(before), 0
         if held is not None:
             leaked = int(np.count_nonzero(new.are_in(held) & ~new.are_in(old)))
@@ -151,7 +152,7 @@ class Changes:
             origin,
             gone=len(old) - known.size,
             relabelled=relabelled,
-            remade=known[new.content[known] != old.content[there]],
+            remade=known[new.content[known] != old.content[earlier]],
             held_out=_held_out(held, Samples.held_out(now)),
             leaked=leaked,
             renamed=before.files != now.files,
@@ -160,19 +161,19 @@ class Changes:
 
     @property
     def new(self) -> int:
-        """How many samples are new."""
+        """The number of new samples."""
         return 0 if self.origin is None else int(np.count_nonzero(self.origin < 0))
 
     @property
     def moved(self) -> NDArray[np.int64] | None:
-        """Where each sample stood, as :attr:`origin`; None where all stand where they stood."""
+        """:attr:`origin`, or None if no sample moved."""
         if self.origin is None or (not self.gone and not self.new and known_first(self.origin) is None):
             return None
         return self.origin
 
     @property
     def only_added(self) -> bool:
-        """Whether there are more samples than there were, and nothing else has changed."""
+        """Whether samples were added and nothing else has changed."""
         held = self.held_out or {}
         lost = self.gone + self.relabelled.size + self.remade.size + self.leaked
         return bool(self.new) and not (lost or self.by_position or any(held[k] for k in held if k != "same"))
@@ -184,7 +185,7 @@ class Changes:
         return bool(some or self.by_position or any(held[kind] for kind in held if kind != "same"))
 
     def describe(self, noun: str) -> str:
-        """Return it in plain words; ``noun`` is what a sample is called.
+        """Return the changes as text; ``noun`` is the word for a sample.
 
         >>> held_out = {"same": 240, "gone": 2, "new": 0, "relabelled": 0}
         >>> Changes(np.array([0, -1]), gone=3, held_out=held_out).describe("image")
@@ -194,18 +195,18 @@ class Changes:
             (self.new, "is new", "are new"),
             (self.gone, "is gone", "are gone"),
             (self.relabelled.size, "has another label", "have another label"),
-            (self.remade.size, "is read otherwise", "are read otherwise"),
+            (self.remade.size, "is read differently", "are read differently"),
         ]
-        said: list[str] = []
-        for count, one, many in counts:
+        phrases: list[str] = []
+        for count, singular, plural in counts:
             if count:
-                what = "" if said else f" {_plural(count, noun)}"
-                said.append(f"{count:,}{what} {one if count == 1 else many}")
-        parts = [", ".join(said)] if said else []
+                samples = "" if phrases else f" {_plural(count, noun)}"
+                phrases.append(f"{count:,}{samples} {singular if count == 1 else plural}")
+        parts = [", ".join(phrases)] if phrases else []
         if (held := self.held_out) is not None:
             more = [
-                f"{held[kind]:,} {words}"
-                for kind, words in (("gone", "gone"), ("new", "new"), ("relabelled", "with another label"))
+                f"{held[kind]:,} {phrase}"
+                for kind, phrase in (("gone", "gone"), ("new", "new"), ("relabelled", "with another label"))
                 if held[kind]
             ]
             same = f"{held['same']:,} {_plural(held['same'], noun)} as before"
@@ -214,7 +215,7 @@ class Changes:
 
 
 def _with_ids_of(before: DataFile, now: DataFile) -> DataFile:
-    """Return the samples with the class ids of before: a class is the same if it is called the same."""
+    """Return the samples with the earlier class ids; classes are matched by name."""
     assert before.classes is not None
     assert now.classes is not None
     numbers: dict[str, int] = {}
@@ -222,10 +223,10 @@ def _with_ids_of(before: DataFile, now: DataFile) -> DataFile:
         numbers.setdefault(name, len(numbers))
     ids = np.array([*(numbers[name] for name in now.classes), -1], np.int32)  # -1 is no class
 
-    def renamed(labels: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
+    def translated(labels: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
         return None if labels is None else ids[np.where(labels < len(ids) - 1, labels, -1)]
 
-    return replace(now, labels=renamed(now.labels), held_out_labels=renamed(now.held_out_labels))
+    return replace(now, labels=translated(now.labels), held_out_labels=translated(now.held_out_labels))
 
 
 def _held_out(before: Samples | None, now: Samples | None) -> dict[str, int] | None:
@@ -241,7 +242,7 @@ def _held_out(before: Samples | None, now: Samples | None) -> dict[str, int] | N
 
 
 def _labelled(sums: Sums, labels: NDArray[np.integer]) -> Sums:
-    """Return checksums of samples together with their labels."""
+    """Return checksums of samples and their labels together."""
     return (sums ^ (labels.astype(np.int64).view(np.uint64) * _FIRST)) * _SECOND
 
 

@@ -1,4 +1,4 @@
-"""What the samples of a run are: labels, names, and a checksum of each, to tell whether data have changed."""
+"""The samples of a run: labels, names, and checksums that detect changed data."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _ARRAYS = {
 }
 """The type of each array, and the lengths of its axes: n samples, m held out, k earlier numberings."""
 _LARGEST = 1 << 33
-"""Bytes of the file, at most."""
+"""Maximum size of the file in bytes."""
 _LONGEST = 1 << 13
-"""Bytes of the name of a file, at most."""
+"""Maximum length of a file name in bytes."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,22 @@ class DataFile:
     """``data.safetensors``.
 
     Attributes:
-        n: how many samples.
+        n: the number of samples.
         labels: int32 ``(n,)`` class ids, or None.
-        content: uint64 ``(n,)``, a checksum of each sample, or None where the samples were not at hand.
+        content: uint64 ``(n,)``, a checksum of each sample, or None if the samples were not available.
         classes: names of the classes, or None.
         files: the file of each sample, or None.
-        held_out: uint64 ``(m,)``, the checksums of the samples that accuracy is measured on, sorted; or None.
+        held_out: uint64 ``(m,)``, the sorted checksums of the held-out samples, or None.
         held_out_labels: int32 ``(m,)``, their class ids, in that order; or None.
-        identity: uint64 ``(n,)``, a checksum by which a sample is known whatever is made of it: of the bytes
-            of its file, of its text alone; None where ``content`` is all there is.
+        identity: uint64 ``(n,)``, a checksum of the source of each sample, the bytes of its file or its text
+            alone, which does not depend on the preprocessing; None if there is only ``content``.
         held_out_identity: uint64 ``(m,)``, those of the held-out samples, in their order; or None.
-        origin: int64 ``(k, n)``, where each sample stood in earlier epochs, see
-            :class:`fallow.core.numbering.Numbering`; None where samples always stood where they stand.
-        since: int64 ``(k,)``, the epochs from which these numberings were no more; or None.
-        cut: uint64 ``(2,)``, length and checksum of what the held-out end of a single text begins with.
-        ranges: float64 ``(4,)``, which values of deep pixels are black and white, see
-            :class:`fallow.datasets.pixel_range.PixelRanges`; None of other data.
+        origin: int64 ``(k, n)``, the position of each sample in earlier epochs, see
+            :class:`fallow.core.numbering.Numbering`; None if samples never moved.
+        since: int64 ``(k,)``, the first epoch after each of these numberings; or None.
+        cut: uint64 ``(2,)``, length and checksum of the beginning of a single text's held-out end.
+        ranges: float64 ``(4,)``, the black and white values of deep pixels, see
+            :class:`fallow.datasets.pixel_range.PixelRanges`; None for other data.
     """
 
     n: int
@@ -84,70 +84,68 @@ class DataFile:
         if self.files is not None:
             names = "\0".join(self.files).encode("utf-8", "surrogateescape")
             arrays["files"] = np.frombuffer(zlib.compress(names, 3), np.uint8)
-        header = {"format": FORMAT, "classes": self.classes}
-        return dump_headed(arrays, header)
+        return dump_headed(arrays, {"format": FORMAT, "classes": self.classes})
 
     @staticmethod
     def read(path: Path) -> DataFile:
         """Read the file.
 
         Raises:
-            DamagedData: if it is missing, cut short, of another format, or says what cannot be.
+            DamagedData: if it is missing, truncated, in another format or inconsistent.
         """
         return DataFile.parse(read_headed(path, _LARGEST, _STEP), str(path))
 
     @staticmethod
     def parse(data: bytes, path: str) -> DataFile:
-        """Return what the bytes of a file hold; ``path`` names it in errors.
+        """Return the content of a file's bytes; ``path`` names it in errors.
 
         Raises:
             DamagedData: as :meth:`read`.
         """
         header, arrays = parse_headed(data, path, FORMAT, DataHeader, _STEP)
         n = _length(path, arrays)
-        found: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
-        m, k = (0 if found[name] is None else found[name].size for name in ("held_out", "since"))
+        parts: dict[str, Any] = {name: arrays.get(name) for name in _ARRAYS}
+        m, k = (0 if parts[name] is None else parts[name].size for name in ("held_out", "since"))
         shapes = {"n": (n,), "m": (m,), "k": (k,), "kn": (k, n), "2": (2,), "4": (4,)}
         for name, (kind, shape) in _ARRAYS.items():
-            part = found[name]
+            part = parts[name]
             if part is not None and (part.dtype != kind or part.shape != shapes[shape]):
-                raise damaged(
-                    f"{path} must be of {n:,} samples.", f"`{name}` {part.dtype} {part.shape}", _STEP
-                )
-        _check_origin(path, found["origin"], found["since"])
+                value = f"`{name}` {part.dtype} {part.shape}"
+                raise damaged(f"{path} must be of {n:,} samples.", value, _STEP)
+        _check_origin(path, parts["origin"], parts["since"])
         classes = readable(None if header.classes is None else tuple(header.classes))
-        _check_labels(path, found["labels"], classes)
+        _check_labels(path, parts["labels"], classes)
         files = None
         if "files" in arrays:
-            # Only arrays as long as n prove that there are so many samples to be named.
-            proved = n if found["labels"] is not None or found["content"] is not None else 0
-            files = readable(_unpacked(path, arrays["files"], proved))
-        return DataFile(n, classes=classes, files=files, **found)
+            # Without an array of length n, a forged n could make the names fill the memory.
+            limit = n if parts["labels"] is not None or parts["content"] is not None else 0
+            files = readable(_unpacked(path, arrays["files"], limit))
+        return DataFile(n, classes=classes, files=files, **parts)
 
     @property
     def numbering(self) -> Numbering:
-        """How the samples of past epochs are numbered now."""
+        """The present numbers of the samples of past epochs."""
         if self.origin is None or self.since is None:
             return Numbering.none()
         return Numbering(self.origin, self.since)
 
     def take(self, rows: NDArray[np.int64]) -> DataFile:
-        """Return what some of the samples are."""
+        """Return the description of some of the samples."""
         parts = {name: getattr(self, name) for name in ("labels", "content", "identity")}
         taken = {name: None if part is None else part[rows] for name, part in parts.items()}
         files = None if self.files is None else tuple(self.files[row] for row in rows.tolist())
         return replace(self, n=rows.size, files=files, **taken)
 
     def name(self, index: int) -> str | None:
-        """Return the class of a sample, by name where it has one."""
+        """Return the name of a sample's class, or its number if it has no name."""
         return None if self.labels is None else self.class_name(int(self.labels[index]))
 
     def class_name(self, label: int) -> str:
-        """Return the name of a class, or its number where it has none."""
+        """Return the name of a class, or its number if it has no name."""
         return self.classes[label] if self.classes and 0 <= label < len(self.classes) else str(label)
 
     def changes(self, now: DataFile) -> list[Change]:
-        """Return what differs by position: the number of samples, labels, names of classes."""
+        """Return the differences by position: number of samples, labels, class names."""
         changes = []
         if now.n != self.n:
             changes.append(Change("length", f"there were {self.n:,} samples and are {now.n:,}"))
@@ -157,31 +155,31 @@ class DataFile:
         return changes + self.class_changes(now)
 
     def class_changes(self, now: DataFile) -> list[Change]:
-        """Return how the names of the classes differ, if both have any."""
+        """Return the differences between the class names, if both have names."""
         if self.classes and now.classes and self.classes != now.classes:
             return [Change("classes", _class_names(self.classes, now.classes))]
         return []
 
 
 def _length(path: str, arrays: dict[str, NDArray[Any]]) -> int:
-    found = arrays.get("n")
-    if found is None or found.dtype != np.int64 or found.shape != (1,) or not 0 <= found[0] < 1 << 53:
-        raise damaged(f"{path} must say how many samples there are.", f"{found!r:.60}", _STEP)
-    return int(found[0])
+    n = arrays.get("n")
+    if n is None or n.dtype != np.int64 or n.shape != (1,) or not 0 <= n[0] < 1 << 53:
+        raise damaged(f"{path} must hold the number of samples.", f"{n!r:.60}", _STEP)
+    return int(n[0])
 
 
 def _check_origin(path: str, origin: NDArray[np.int64] | None, since: NDArray[np.int64] | None) -> None:
-    """Raise if the earlier numberings are none."""
+    """Raise if the earlier numberings are invalid."""
     if (origin is None) != (since is None):
         raise damaged(f"{path} must hold `origin` and `since`.", "one of them", _STEP)
     if origin is None or since is None:
         return
     if (np.diff(since) < 0).any() or (since < 0).any():
         raise damaged(f"{path} must hold ascending epochs in `since`.", since[:8].tolist(), _STEP)
-    for row in origin:  # those that were there come first, in their old order, each once
+    for row in origin:  # samples that existed come first, in their old order
         known = row[row >= 0]
         if (row < -1).any() or (np.diff(known) <= 0).any() or (row[: known.size] < 0).any():
-            rule = f"{path} must hold in `origin` where samples stood: ascending, then -1."
+            rule = f"{path} must hold earlier positions in `origin`: ascending, then -1."
             raise damaged(rule, "another order", _STEP)
 
 
@@ -196,7 +194,7 @@ def _check_labels(path: str, labels: NDArray[np.int32] | None, classes: Sequence
 
 
 def _unpacked(path: str, packed: NDArray[Any], n: int) -> tuple[str, ...]:
-    """Return the names of n files, unpacked piece by piece: never more than n can need."""
+    """Return the names of n files. They are unpacked in pieces, so that a zip bomb stops early."""
     rule = f"{path} must name the files of {n:,} samples."
     if packed.dtype != np.uint8 or packed.ndim != 1:
         raise damaged(rule, f"{packed.dtype} {packed.shape}", _STEP)
@@ -217,7 +215,7 @@ def _unpacked(path: str, packed: NDArray[Any], n: int) -> tuple[str, ...]:
 
 
 def held_out_order(content: NDArray[np.uint64], labels: NDArray[np.int32] | None = None) -> NDArray[np.int64]:
-    """Return the order in which a :class:`DataFile` has the held-out samples: by content, then label."""
+    """Return the order of the held-out samples in a :class:`DataFile`: by content, then label."""
     return np.argsort(content, kind="stable") if labels is None else np.lexsort((labels, content))
 
 
@@ -226,7 +224,7 @@ def held_out_arrays(
     labels: NDArray[np.int32] | None = None,
     identity: NDArray[np.uint64] | None = None,
 ) -> dict[str, Any]:
-    """Return what a :class:`DataFile` holds of the held-out samples, by name."""
+    """Return the arrays of a :class:`DataFile` that describe the held-out samples, by name."""
     order = held_out_order(content, labels)
     arrays = {"held_out": content, "held_out_labels": labels, "held_out_identity": identity}
     return {name: None if array is None else array[order] for name, array in arrays.items()}
@@ -235,17 +233,16 @@ def held_out_arrays(
 def _class_names(before: Sequence[str], now: Sequence[str]) -> str:
     new = [name for name in dict.fromkeys(now) if name not in before]
     gone = [name for name in dict.fromkeys(before) if name not in now]
-    said = [
-        f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''} {word}"
-        for names, one, many in ((new, "is new", "are new"), (gone, "is gone", "are gone"))
-        for word in [one if len(names) == 1 else many]
-        if names
-    ]
-    return "; ".join(said) or "they stand in another order"
+    phrases = []
+    for names, word in ((new, "new"), (gone, "gone")):
+        if names:
+            more, verb = ", ..." if len(names) > 3 else "", "is" if len(names) == 1 else "are"
+            phrases.append(f"{', '.join(names[:3])}{more} {verb} {word}")
+    return "; ".join(phrases) or "they are in another order"
 
 
 def readable(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    r"""Return names as text that any file can hold: bytes that are not UTF-8 are spelled.
+    r"""Return names with bytes that are not UTF-8 as escapes, so that any file can hold them.
 
     >>> readable(("caf\udce9",))
     ('caf\\udce9',)

@@ -1,16 +1,16 @@
-"""The folder that a run leaves behind: one writer, whole files, read without torch, no pickle.
+"""The folder of a run: one writer, whole files, read without torch, no pickle.
 
-RUN/config.yaml  environment.json     the options; machine and versions, a line a session
+RUN/config.yaml  environment.json     the options; machine and versions, a line per session
 data.safetensors                  labels, class names, a checksum of each sample's content
-tokenizer.json                    what cut the texts into tokens, where there are texts
-history/epoch-00000.safetensors   one a finished epoch, never changed again
+tokenizer.json                    the tokenizer of texts
+history/epoch-00000.safetensors   one per finished epoch, never changed again
 history/shown.safetensors         pictures of the samples that the report shows
 state/000012.safetensors .json    generations of the whole state, the newest two
-added-000.csv                     lists of samples that were collected, as they were added
+added-000.csv                     lists of collected samples that were added
 model.safetensors  summary.json  samples.csv  usage.png  usage.svg    once training has ended
-gaps.safetensors  picks-000.csv .html  report.html    what was asked of it since
+gaps.safetensors  picks-000.csv .html  report.html    results of later commands
 SHA256SUMS                        of all of these, written last; `sha256sum -c` reads it
-lock                              held by whoever writes
+lock                              held by the writing process
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .checkpoints import Checkpoints
 from .epoch_file import EpochFile
 
 _EPOCH = re.compile(r"epoch-([0-9]{5})\.safetensors")
-_OURS = re.compile(
+_OWN = re.compile(
     r"history/.*|data(-\d+)?\.safetensors|density\.safetensors|model\.safetensors|summary\.json|environment\.json|config\.yaml"
     r"|tokenizer\.json|samples\.csv|usage\.(png|svg)|added-\d+\.csv"
 )
@@ -47,7 +47,7 @@ _LOGS = "logs"
 _SUM = re.compile(r"([0-9a-f]{64})  (\S.*)")
 _FOLDERS = ("", "history", "state")
 _WRITTEN = ("history", "state", _LOGS, "checkpoints", "export")
-"""Folders of a run that something is written into."""
+"""Folders of a run that are written into."""
 _LARGEST_SUMS = 1 << 24
 _UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors")
 _LIST = re.compile(r"added-\d+\.csv")
@@ -55,21 +55,21 @@ _PICKS = re.compile(r"picks-\d+\.(csv|html)")
 
 
 def check_output(path: Path, own: str = "") -> None:
-    """Raise if a file that a person names to be written is one of a run: of any run, a comparison's too.
+    """Raise if an output path is inside a run, or inside a run of a comparison.
 
     Args:
-        path: where to.
-        own: the name that such a file may have directly in the folder of a run, as a pattern.
+        path: the output path.
+        own: a pattern for names that are allowed directly in the folder of a run.
 
     Raises:
-        InvalidValue: naming the run.
+        InvalidValue: with the folder of the run.
     """
     folder = run_around(path.parent)
     if folder is None:
         return
     name = os.path.relpath(os.path.join(os.path.realpath(path.parent), path.name), os.path.realpath(folder))
     if not re.fullmatch(own, name):
-        step = "Leave --out out, or name a place outside of the run."
+        step = "Omit --out, or name a place outside the run."
         raise invalid("--out must not be among the files of a run.", f"{name} in {folder}", step)
 
 
@@ -78,15 +78,15 @@ class RunDirectory:
 
     Args:
         path: the folder.
-        disk: what is written with.
+        disk: performs the writing.
 
     Attributes:
         path, disk: as given.
-        generations: of the state.
+        checkpoints: the generations of the state.
         digests: the checksum of each file that this process wrote or checked, by path within the folder.
-        data_name: of the file that says what the samples are; another one once they were changed.
-        lost: past epochs that no file tells of any more.
-        numbering: how the samples of past epochs are numbered now.
+        data_name: the name of the file that describes the samples; it changes with the samples.
+        lost: past epochs whose files are lost.
+        numbering: the present numbers of the samples of past epochs.
     """
 
     def __init__(self, path: str | os.PathLike[str], disk: Disk = DISK) -> None:
@@ -97,15 +97,15 @@ class RunDirectory:
         self.lost: set[int] = set()
         self.numbering = Numbering.none()
         self._lock: RunLock | None = None
-        self._made = False
+        self._created = False
 
     @staticmethod
     def create(path: str | os.PathLike[str], disk: Disk = DISK) -> RunDirectory:
-        """Return a new run's folder, for this process alone to write in.
+        """Create the folder of a new run and lock it for writing.
 
         Raises:
-            InvalidValue: where the folder already holds something, or cannot be made.
-            WrongState: where another process writes in it.
+            InvalidValue: if the folder is not empty, or cannot be created.
+            WrongState: if another process writes in it.
         """
         run = RunDirectory(path, disk)
         run.check_new()
@@ -113,12 +113,12 @@ class RunDirectory:
             run._check_folders()
             disk.make_folder(run.path / "history")
             run._lock = RunLock(run.path)
-            run._made = True
+            run._created = True
             remove_temporaries(run.path, disk)
         except OSError as error:
             run.release()
             raise invalid("The out directory must be writable.", f"{path}: {error.strerror}") from None
-        except BaseException:  # a signal, most of all; the lock of another process stays
+        except BaseException:  # also KeyboardInterrupt; the lock of another process stays
             if run._lock is not None:
                 run.discard()
                 run.release()
@@ -126,39 +126,39 @@ class RunDirectory:
         return run
 
     def check_new(self) -> None:
-        """Raise if the folder holds something.
+        """Raise if the folder is not empty.
 
         Raises:
-            InvalidValue: saying what, and what to do.
+            InvalidValue: with its content and the next step.
         """
         if self.path.is_dir() and not self._is_untouched():
             holds, step = "other files", "Name another."
             if self.summary_path.exists() or self.config_path.exists():
-                holds, step = "a run", f"Name another, or go on with it: --resume {quote(str(self.path))}."
+                holds, step = "a run", f"Name another, or resume the run: --resume {quote(str(self.path))}."
             raise invalid("The out directory must be new or empty.", f"{holds} in {self.path}", step)
 
     def _is_untouched(self) -> bool:
-        """Return whether the folder holds nothing, or what a run made that was killed as it began."""
-        there = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*")}
-        half = {name for name in there if is_temporary(Path(name).name)}
-        return there - half <= {"lock", *_FOLDERS}
+        """Return whether the folder is empty, or holds only the leftovers of a run killed at its start."""
+        names = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*")}
+        temporary = {name for name in names if is_temporary(Path(name).name)}
+        return names - temporary <= {"lock", *_FOLDERS}
 
     @staticmethod
     def reopen(path: str | os.PathLike[str], disk: Disk = DISK) -> RunDirectory:
-        """Return the folder of a run to go on with, for this process alone to write in.
+        """Return the folder of a run to resume, and lock it for writing.
 
         Raises:
             InvalidValue: if there is no run, or the folder cannot be written.
-            DamagedData: if a folder that is written into leads elsewhere, or holds a link, FIFO or device.
+            DamagedData: if a folder that is written into is a link, or holds a link, FIFO or device.
             WrongState: if another process writes in it.
         """
         run = RunDirectory(path, disk)
         run.check()
         run._check_folders()
-        for name, kind in run.strange().items():
-            if Path(name).parts[0] in _WRITTEN:  # whatever writes there would write to where it leads
+        for name, kind in run.irregular().items():
+            if Path(name).parts[0] in _WRITTEN:  # writing through a link would change its target
                 rule = f"{run.path / name} must be a regular file."
-                raise damaged(rule, kind, "Remove it: it is nothing that fallow writes.")
+                raise damaged(rule, kind, "Remove it: fallow does not write such files.")
         try:
             run._lock = RunLock(run.path)
             disk.make_folder(run.path / "history")
@@ -170,52 +170,50 @@ class RunDirectory:
         return run
 
     def _check_folders(self) -> None:
-        """Raise if a folder that is written into is something else, or leads elsewhere."""
+        """Raise if a folder that is written into is a link or not a folder."""
         for name in _WRITTEN:
             check_folder(self.path / name, self.path)
 
     def entries(self) -> Iterator[os.DirEntry[str]]:
-        """Yield everything in the folder but folders, at any depth; links are not followed."""
+        """Yield all entries in the folder except folders, at any depth; links are not followed."""
         folders = [os.fspath(self.path)]
         while folders:
             try:
-                with os.scandir(folders.pop()) as found:
-                    there = sorted(found, key=lambda entry: entry.name)
+                with os.scandir(folders.pop()) as listing:
+                    entries = sorted(listing, key=lambda entry: entry.name)
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 continue
-            folders += [entry.path for entry in there if entry.is_dir(follow_symlinks=False)]
-            yield from (entry for entry in there if not entry.is_dir(follow_symlinks=False))
+            folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            yield from (entry for entry in entries if not entry.is_dir(follow_symlinks=False))
 
-    def strange(self) -> dict[str, str]:
-        """Return what is no regular file of the run, by path within the folder, and what it is.
-
-        Trackers leave links in ``logs``: those that stay in there are fine.
-        """
-        found, logs = {}, (self.path / _LOGS).resolve()
+    def irregular(self) -> dict[str, str]:
+        """Return the kind of each entry that is not a regular file, by path within the folder."""
+        kinds, logs = {}, (self.path / _LOGS).resolve()
         for entry in self.entries():
             mode = entry.stat(follow_symlinks=False).st_mode
             name = Path(entry.path).relative_to(self.path)
+            # Trackers leave links in `logs`, which are fine if they stay in there.
             inside = name.parts[0] == _LOGS and Path(os.path.realpath(entry.path)).is_relative_to(logs)
             if not stat.S_ISREG(mode) and not (inside and stat.S_ISLNK(mode)):
-                found[name.as_posix()] = kind_of(mode)
-        return found
+                kinds[name.as_posix()] = kind_of(mode)
+        return kinds
 
     def read(self, path: Path, limit: int | None = None) -> bytes:
         """Return the bytes of a file of the run; see :func:`fallow.files.regular_file.opened`."""
         return read_regular(path, self.path, limit)
 
     def check(self) -> None:
-        """Raise where the folder is not that of a run."""
+        """Raise if the folder does not hold a run."""
         if not self.path.is_dir():
             raise invalid("A run directory must exist.", self.path, "Name the folder that --out named.")
         if not (self.config_path.exists() or self.checkpoints.numbers() or self.epochs()):
-            step = "Name the folder of a run, or begin one with fallow train --data ... --out."
+            step = "Name the folder of a run, or start one with fallow train --data ... --out."
             if (self.path / "lock").exists():
-                step = "A training was begun there and has not read its data yet: wait, or begin it anew."
+                step = "A training has started there and not read its data yet: wait, or start it again."
             raise invalid("A run directory must hold a run.", f"no config.yaml in {self.path}", step)
 
     def release(self) -> None:
-        """Let others write in the folder."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -229,27 +227,22 @@ class RunDirectory:
         self.release()
 
     def discard(self) -> None:
-        """Take back what a run made that has not trained; nothing else is touched."""
+        """Remove the files of a run that has not trained; other files stay."""
         state = self.checkpoints.newest().found
         if self.epochs() or (state is not None and (state.about.epoch or state.about.recorded)):
             return
-        ours = [
-            self.config_path,
-            self.environment_path,
-            self.data_path,
-            self.thumbnails_path,
-            self.tokenizer_path,
-        ]
+        paths = [self.config_path, self.environment_path, self.data_path]
+        paths += [self.thumbnails_path, self.tokenizer_path]
         for number in self.checkpoints.numbers():
-            ours += [self.checkpoints.manifest_path(number), self.checkpoints.state_path(number)]
-        ours += [path for path in self.path.glob("added-*.csv") if self.is_list(path.name)]
-        ours.append(self.path / "lock")
+            paths += [self.checkpoints.manifest_path(number), self.checkpoints.state_path(number)]
+        paths += [path for path in self.path.glob("added-*.csv") if self.is_list(path.name)]
+        paths.append(self.path / "lock")
         with suppress(OSError):
             for name in _FOLDERS:
                 remove_temporaries(self.path / name)
-            for path in ours:
+            for path in paths:
                 path.unlink(missing_ok=True)
-            if self._made:
+            if self._created:
                 shutil.rmtree(self.path / _LOGS, ignore_errors=True)
         for name in reversed(_FOLDERS):
             with suppress(OSError):
@@ -267,12 +260,12 @@ class RunDirectory:
 
     @property
     def data_path(self) -> Path:
-        """``data.safetensors``: what the samples are."""
+        """``data.safetensors``: the description of the samples."""
         return self.path / self.data_name
 
     @property
     def tokenizer_path(self) -> Path:
-        """``tokenizer.json``: what cut the texts into tokens."""
+        """``tokenizer.json``: the tokenizer of texts."""
         return self.path / "tokenizer.json"
 
     @property
@@ -292,17 +285,17 @@ class RunDirectory:
 
     @property
     def density_path(self) -> Path:
-        """``density.safetensors``: the density of the activations, where samples were scored by it."""
+        """``density.safetensors``: the density of the activations, if it scored the samples."""
         return self.path / "density.safetensors"
 
     @property
     def gaps_path(self) -> Path:
-        """``gaps.safetensors``: what ``fallow gaps`` found last."""
+        """``gaps.safetensors``: the last result of ``fallow gaps``."""
         return self.path / "gaps.safetensors"
 
     @property
     def samples_path(self) -> Path:
-        """``samples.csv``: one line a sample."""
+        """``samples.csv``: one line per sample."""
         return self.path / "samples.csv"
 
     @property
@@ -315,11 +308,11 @@ class RunDirectory:
         return self.path / "history" / f"epoch-{epoch:05d}.safetensors"
 
     def put(self, path: Path, data: bytes) -> None:
-        """Write a file whole."""
+        """Write a file atomically."""
         self.digests[path.relative_to(self.path).as_posix()] = self.disk.put(path, data)
 
     def write_text(self, path: Path, text: str) -> None:
-        """Write a text file whole."""
+        """Write a text file atomically."""
         self.put(path, text.encode())
 
     def write_summary(self, summary: dict[str, Any]) -> None:
@@ -331,67 +324,67 @@ class RunDirectory:
         self.put(self.epoch_path(file.record.epoch), file.dump())
 
     def read_epoch(self, epoch: int) -> EpochFile:
-        """Read one epoch's file; the samples as they are numbered now.
+        """Read one epoch's file, in the present numbering.
 
         Raises:
-            DamagedData: where it is missing, cut short or of another format.
+            DamagedData: if it is missing, truncated or in another format.
         """
         return EpochFile.read(self.epoch_path(epoch), epoch).renumbered(self.numbering)
 
     def parse_epoch(self, data: bytes, epoch: int) -> EpochFile:
-        """Return an epoch whose file could not be written and lies in the state."""
+        """Return an epoch from the bytes in the state, if its file could not be written."""
         file = EpochFile.parse(data, f"epoch {epoch} in the state of {self.path}", epoch)
         return file.renumbered(self.numbering)
 
     def epochs(self) -> list[int]:
-        """Return which epochs have a file, ascending."""
+        """Return the epochs that have a file, ascending."""
         names = (_EPOCH.fullmatch(path.name) for path in (self.path / "history").glob("epoch-*"))
         return sorted(int(name[1]) for name in names if name and int(name[1]) < MAX_EPOCHS)
 
     def needed(self, epochs: int) -> dict[str, Digest]:
-        """Return the checksums of the files that a state after so many epochs is of no use without."""
+        """Return the checksums of the files that a state after ``epochs`` epochs needs."""
         paths = [self.epoch_path(epoch) for epoch in range(epochs) if epoch not in self.lost]
         paths += [self.tokenizer_path] if self.tokenizer_path.name in self.digests else []
         names = [path.relative_to(self.path).as_posix() for path in (self.data_path, *paths)]
         return {name: self.digests[name] for name in names}
 
     def seal(self) -> None:
-        """Write ``SHA256SUMS``: from now on every change of a file can be told."""
+        """Write ``SHA256SUMS``, so that later changes of files are detected."""
         digests = ((name, Digest.of_file(self.path / name, self.path)) for name in self.sealed())
         lines = [f"{digest.sha256}  {name}\n" for name, digest in digests]
         self.write_text(self.sums_path, "".join(lines))
 
     def sealed(self) -> list[str]:
-        """Return the files that ``SHA256SUMS`` is to list, by path within the folder, sorted."""
+        """Return the sorted paths of the files that ``SHA256SUMS`` must list."""
         files = [Path(entry.path) for entry in self.entries() if entry.is_file(follow_symlinks=False)]
         return sorted(path.relative_to(self.path).as_posix() for path in files if self._is_sealed(path))
 
     def is_list(self, name: str) -> bool:
-        """Return whether a name is that of a list of added samples, as the run keeps them."""
+        """Return whether a name is that of a list of added samples in a run."""
         return bool(_LIST.fullmatch(name))
 
     def next_csv(self, name: str) -> Path:
-        """Return where the next numbered table goes: ``added-000.csv``."""
+        """Return the path of the next numbered table, such as ``added-000.csv``."""
         number = 0
         while (path := self.path / f"{name}-{number:03d}.csv").exists():
             number += 1
         return path
 
-    def is_ours(self, name: str) -> bool:
-        """Return whether a file in the folder bears a name that a run gives."""
-        return bool(_OURS.fullmatch(name))
+    def is_own(self, name: str) -> bool:
+        """Return whether a file name is one that a run writes."""
+        return bool(_OWN.fullmatch(name))
 
     def unseal(self) -> None:
-        """Take ``SHA256SUMS`` away before the files change again."""
+        """Remove ``SHA256SUMS`` before the files change again."""
         if self.sums_path.exists():
             self.disk.remove(self.sums_path)
             self.disk.sync_folder(self.path)
 
     def sums(self) -> dict[str, str]:
-        """Return the SHA-256 of each file that ``SHA256SUMS`` lists; nothing where there is none.
+        """Return the SHA-256 of each file in ``SHA256SUMS``; nothing if it does not exist.
 
         Raises:
-            DamagedData: where the list is no list.
+            DamagedData: if the list is invalid.
         """
         path = self.sums_path
         try:
@@ -402,18 +395,16 @@ class RunDirectory:
             raise damaged(f"{path} must be readable.", error) from None
         if not text.endswith("\n"):
             raise damaged(f"{path} must end with a whole line.", f"{text[-20:]!r}")
-        found = {}
+        digests = {}
         for line in text.removesuffix("\n").split("\n"):
             match = _SUM.fullmatch(line)
             if match is None:
-                raise damaged(f"{path} must hold a checksum and a name a line.", f"{line!r:.60}")
-            found[match[2]] = match[1]
-        return found
+                raise damaged(f"{path} must hold a checksum and a name per line.", f"{line!r:.60}")
+            digests[match[2]] = match[1]
+        return digests
 
     def _is_sealed(self, path: Path) -> bool:
         inside = path.relative_to(self.path)
-        if inside.name.startswith(".") or inside.name in _UNSEALED:
-            return False
-        if _PICKS.fullmatch(inside.name):
+        if inside.name.startswith(".") or inside.name in _UNSEALED or _PICKS.fullmatch(inside.name):
             return False
         return len(inside.parts) == 1 or inside.parts[0] == "history"

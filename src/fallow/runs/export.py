@@ -1,4 +1,4 @@
-"""A run as tables that other tools read: ``history``, a row an epoch and sample, and ``samples``."""
+"""Export a run as two tables: ``history``, with a row per epoch and sample, and ``samples``."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from .run import Run
 
 FORMATS = ("parquet", "csv", "json")
 GROUP = 1 << 17
-"""Rows that are written at a time."""
+"""Rows that are written at once."""
 _BEGINNING = 64
 _BEGINNINGS: dict[str, tuple[bytes, ...]] = {
     ".csv": (b"epoch,sample,score,used,reason", b"sample,label,predicted,file,score,reason,times_used"),
     ".json": (b'[\n{"epoch": ', b'[\n{"sample": '),
     ".parquet": (b"PAR1",),
 }
-"""What the tables of each kind begin with."""
-_WORDS = np.array([reason.words for reason in Reason])
+"""The first bytes of the tables in each format."""
+_REASONS = np.array([reason.text for reason in Reason])
 
 Columns = dict[str, Any]
 """A block of a table: arrays or lists of equal length, by name."""
@@ -47,33 +47,33 @@ def export(
     out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Write ``history`` and ``samples`` as files of a kind; each is whole or not there.
+    """Write ``history`` and ``samples`` in a format; each file is written whole or not at all.
 
     ``history`` has the columns epoch, sample, score, used and reason; ``samples`` has sample, label,
-    predicted, file, score, reason and times_used. A score that there is not is null. In CSV what a terminal
-    would obey in a name is spelled.
+    predicted, file, score, reason and times_used. A missing score is null. In CSV, terminal control
+    characters in names are escaped.
 
     Args:
-        run: what to export.
+        run: the run.
         kind: ``"parquet"`` (for DuckDB, Polars and pandas), ``"csv"`` or ``"json"`` (a list of objects).
-        out: the folder; ``export`` in the run's by default.
+        out: the folder; by default ``export`` in the run's folder.
         progress: called as ``progress(done, total)`` with epochs.
 
     Returns:
         The paths of the two files.
 
     Raises:
-        InvalidValue: for an unknown kind, the run's own folder, or a run without a finished epoch.
-        DamagedData: where a file of the run is not sound.
-        ModuleNotFoundError: for Parquet without pyarrow.
+        InvalidValue: if the format is unknown, ``out`` is the run's folder, or no epoch is finished.
+        DamagedData: if a file of the run is damaged.
+        ModuleNotFoundError: if pyarrow is missing for Parquet.
     """
     if kind not in FORMATS:
         raise unknown_name("format", kind, FORMATS)
     assert run.history
     folder = run.directory.path / "export" if out is None else out
     if folder.resolve() == run.directory.path.resolve():
-        step = "Leave it out for RUN/export, or name another folder."
-        raise invalid("Tables must not lie among the files of the run itself.", folder, step)
+        step = "Omit it for RUN/export, or name another folder."
+        raise invalid("Tables must not be among the files of the run itself.", folder, step)
     if folder.parent == run.directory.path:
         check_folder(folder, run.directory.path)
     check_output(folder / "table", r"export[^/]*/table")
@@ -99,25 +99,21 @@ def export(
 
 
 def _check_replaced(path: Path) -> None:
-    """Raise if a file that would be replaced is no earlier export: its beginning tells.
-
-    Raises:
-        InvalidValue: naming the file.
-    """
+    """Raise if a file that would be replaced does not begin like an earlier export."""
     if not os.path.lexists(path):
         return
     with suppress(OSError, DamagedData), opened(path) as file:
         if file.read(_BEGINNING).startswith(_BEGINNINGS[path.suffix]):
             return
-    step = "Name another --out, or move it away."
-    raise invalid("An export replaces nothing but an earlier one.", f"another file, {path}", step)
+    step = "Name another --out, or move the file."
+    raise invalid("An export replaces only an earlier export.", f"another file, {path}", step)
 
 
 def _history(run: Run, progress: Callable[[int, int], None] | None) -> Iterator[Columns]:
     for done, file in enumerate(run.files()):
         if progress is not None:
             progress(done, len(run.epochs))
-        for start, stop in blocks(file.record.there, GROUP):
+        for start, stop in blocks(file.record.remaining, GROUP):
             yield _epoch_block(file, start, stop)
     if progress is not None:
         progress(len(run.epochs), len(run.epochs))
@@ -135,9 +131,9 @@ def _epoch_block(file: EpochFile, start: int, stop: int) -> Columns:
 
 
 def _samples(run: Run) -> Iterator[Columns]:
-    data, last, n = run.data, run.last, run.last.record.there
-    there = np.zeros(0, np.int32) if run.labels is None else np.unique(run.labels)
-    names = np.array([None if i < 0 else data.class_name(int(i)) for i in there], object)
+    data, last, n = run.data, run.last, run.last.record.remaining
+    ids = np.zeros(0, np.int32) if run.labels is None else np.unique(run.labels)
+    classes = np.array([None if i < 0 else data.class_name(int(i)) for i in ids], object)
     for start, stop in blocks(n, GROUP):
         rows = range(start, stop)
         predicted = [] if run.predicted is None else run.predicted[start:stop].tolist()
@@ -145,7 +141,7 @@ def _samples(run: Run) -> Iterator[Columns]:
             "sample": np.arange(start, stop, dtype=np.int64),
             "label": [None] * len(rows)
             if run.labels is None
-            else names[np.searchsorted(there, run.labels[start:stop])].tolist(),
+            else classes[np.searchsorted(ids, run.labels[start:stop])].tolist(),
             "predicted": [None if i < 0 else data.class_name(i) for i in predicted] or [None] * len(rows),
             "file": [run.file_of(sample) for sample in rows],
             "score": last.scores[start:stop],
@@ -168,7 +164,7 @@ def _parquet(parts: Iterator[Columns], path: Path) -> None:
                 dictionary = [name for name in ("reason", "label", "predicted") if name in columns]
                 split = {"score": "BYTE_STREAM_SPLIT"}
                 delta = {"sample": "DELTA_BINARY_PACKED", "epoch": "DELTA_BINARY_PACKED"}
-                encodings = {name: how for name, how in (split | delta).items() if name in columns}
+                encodings = {name: kind for name, kind in (split | delta).items() if name in columns}
                 writer = pq.ParquetWriter(
                     file,
                     table.schema,
@@ -184,9 +180,9 @@ def _parquet(parts: Iterator[Columns], path: Path) -> None:
 
 
 def _arrow(pa: Any, name: str, values: Any) -> Any:
-    """Return a column for Parquet: no NaN but null, reasons in words."""
+    """Return a column for Parquet, with null for NaN and reasons as text."""
     if name == "reason":
-        return pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int8)), pa.array(_WORDS.tolist()))
+        return pa.DictionaryArray.from_arrays(pa.array(values.astype(np.int8)), pa.array(_REASONS.tolist()))
     if name == "score":
         return pa.array(values, mask=~np.isfinite(values))
     if isinstance(values, list):
@@ -195,14 +191,14 @@ def _arrow(pa: Any, name: str, values: Any) -> Any:
 
 
 def _rows(columns: Columns) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a block as plain values; a score that there is not is None."""
+    """Yield the rows of a block as plain values; a missing score is None."""
     plain = {name: _plain(name, values) for name, values in columns.items()}
     yield from zip(*plain.values(), strict=True)
 
 
 def _plain(name: str, values: Any) -> list[Any]:
     if name == "reason":
-        return _listed(_WORDS[values])
+        return _listed(_REASONS[values])
     if name == "score":
         return [None if not math.isfinite(score) else float(f"{score:.9g}") for score in values.tolist()]
     return values if isinstance(values, list) else _listed(values)

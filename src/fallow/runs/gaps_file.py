@@ -1,4 +1,4 @@
-"""What ``fallow gaps`` found, kept in the run for its report."""
+"""The result of ``fallow gaps``, kept in the run for its report."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..files.checked_json import check_kind, finite
 from .schema import Gaps, GapsHeader
 
 FORMAT = "fallow-gaps-1"
-_STEP = "Call fallow gaps again."
+_STEP = "Run fallow gaps again."
 _LARGEST = 1 << 28
-"""Bytes of the file, at most."""
+"""Maximum size of the file in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,8 @@ class GapsFile:
     """``gaps.safetensors``.
 
     Attributes:
-        gaps: what was found.
-        pictures: uint8 ``(K, H, W, C)``, C 1 or 3, which the cards' examples and prototypes name by
-            ``picture``; or None.
+        gaps: the gaps.
+        pictures: uint8 ``(K, H, W, C)``, C 1 or 3, or None. ``picture`` of a sample is an index into it.
     """
 
     gaps: Gaps
@@ -38,13 +37,13 @@ class GapsFile:
         """Read the file.
 
         Raises:
-            DamagedData: where it cannot be read, or is of another format.
+            DamagedData: if it cannot be read, or is in another format.
         """
         return GapsFile.parse(read_headed(path, _LARGEST, _STEP), str(path))
 
     @staticmethod
     def parse(data: bytes, path: str) -> GapsFile:
-        """Return what the bytes of a file hold; ``path`` names it in errors.
+        """Return the content of a file's bytes; ``path`` names it in errors.
 
         Raises:
             DamagedData: as :meth:`read`.
@@ -60,18 +59,18 @@ class GapsFile:
         return GapsFile(gaps, pictures)
 
 
-def dump_gaps(found: dict[str, Any], pictures: NDArray[np.uint8] | None = None) -> bytes:
-    """Return the bytes of the file, with all that ``fallow gaps --json`` prints."""
-    arrays = {"there": np.ones(1, np.uint8)}
+def dump_gaps(output: dict[str, Any], pictures: NDArray[np.uint8] | None = None) -> bytes:
+    """Return the bytes of the file, with the output of ``fallow gaps --json``."""
+    arrays = {"there": np.ones(1, np.uint8)}  # part of the format since its first version
     if pictures is not None:
         arrays["pictures"] = np.ascontiguousarray(pictures)
-    return dump_headed(arrays, {"format": FORMAT, "told": found})
+    return dump_headed(arrays, {"format": FORMAT, "told": output})
 
 
-def gaps_of(found: dict[str, Any], name: str = "The list of gaps") -> Gaps:
-    """Return what ``fallow gaps --json`` prints as an object; ``name`` names it in errors.
+def gaps_of(output: dict[str, Any], name: str = "The list of gaps") -> Gaps:
+    """Return the output of ``fallow gaps --json`` as an object; ``name`` names it in errors.
 
     Raises:
-        DamagedData: if a value is of another type or out of range.
+        DamagedData: if a value has another type or is out of range.
     """
-    return check_kind(Gaps, finite(found), name, _STEP)
+    return check_kind(Gaps, finite(output), name, _STEP)

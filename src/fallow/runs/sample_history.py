@@ -1,4 +1,4 @@
-"""One sample's life: epoch by epoch whether it was used, what it scored, and why it was left out."""
+"""The history of one sample: its use, score and reason in each epoch."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .run import Run
 from .sample_names import find
 
 _LARGEST = 1 << 28
-"""Bytes of a file that is looked at, at most."""
+"""Maximum size in bytes of a file that is compared with the held-out samples."""
 _INDEX = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch of a sample's life.
+    """One epoch in the history of a sample.
 
     Attributes:
-        epoch: which.
-        used: whether it was trained on.
-        score: its last score at the end of the epoch; None without one.
-        reason: why it was left out, in words; ``kept`` where it was not.
+        epoch: its number, from 0.
+        used: whether the sample was trained on.
+        score: its last score at the end of the epoch, or None.
+        reason: why it was left out, or ``kept``.
     """
 
     epoch: int
@@ -42,15 +42,15 @@ class Epoch:
 
 @dataclass(frozen=True)
 class SampleHistory:
-    """What a run tells of one sample.
+    """The data that a run has about one sample.
 
     Attributes:
         sample: its index.
-        label, predicted: its class, and the class last predicted, by name; None where unknown.
-        file: where it came from, or None.
-        text: how it begins, of a text that the report shows; else None.
-        times_used: in how many epochs it was trained on.
-        epochs: one by one, since it was there.
+        label, predicted: the names of its class and of the class last predicted; None if unknown.
+        file: its file, or None.
+        text: its beginning, if it is a text that the report shows; else None.
+        times_used: the number of epochs that trained on it.
+        epochs: all epochs since it was added.
     """
 
     sample: int
@@ -62,35 +62,35 @@ class SampleHistory:
     epochs: list[Epoch]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
+        """Return the fields as plain values."""
         return asdict(self)
 
 
 def sample_of(run: Run, name: str) -> int:
-    """Return the sample that a person means by its index, its file or the row of a table it stands in.
+    """Return the sample with an index, a file name or the name of a table row.
 
     Raises:
-        InvalidValue: for a name of none, or of several.
-        DamagedData: where the file that lists the samples is not sound.
+        InvalidValue: if no sample or several have the name.
+        DamagedData: if the file that lists the samples is damaged.
     """
     if _INDEX.fullmatch(name):
         return int(name)
     if (files := run.data.files) is None:
         step = "samples.csv and the report list them."
-        raise invalid("A sample of this run must be named by its index: it has no files.", name, step)
+        raise invalid("A sample of this run must be given by its index: it has no files.", name, step)
     folder = run.shown_options.data or ""
     try:
         return find(files, name, folder)
     except InvalidValue:
         if _is_held_out(run, folder, name):
-            rule = "A sample must be of the training set."
-            step = "Held-out samples only measure the accuracy; none is trained on, so none has a score."
+            rule = "A sample must be in the training set."
+            step = "Held-out samples only measure the accuracy: they are not trained on and have no score."
             raise invalid(rule, f"{name}, which is held out", step) from None
         raise
 
 
 def _is_held_out(run: Run, folder: str, name: str) -> bool:
-    """Return whether a file, by its own path or within the folder of the data, is a held-out sample."""
+    """Return whether a file, given by its path or relative to the data folder, is a held-out sample."""
     known = run.data.held_out_identity
     if known is None:
         return False
@@ -102,30 +102,30 @@ def _is_held_out(run: Run, folder: str, name: str) -> bool:
 
 
 def history_of(run: Run, sample: int) -> SampleHistory:
-    """Return the life of a sample.
+    """Return the history of a sample.
 
     Raises:
-        InvalidValue: where there is no such sample, or no finished epoch.
-        DamagedData: where a file that tells of it is not sound.
+        InvalidValue: if there is no such sample, or no finished epoch.
+        DamagedData: if a file that is read is damaged.
     """
-    n = run.history[-1].there
+    n = run.history[-1].remaining
     if not 0 <= sample < n:
         rule = f"A sample must be in [0, {n:,}), a position in the training set."
         raise invalid(rule, sample, "samples.csv and the report list them.")
-    words = [reason.words for reason in Reason]
+    reasons = [reason.text for reason in Reason]
     epochs = []
     for file in run.files():
-        if sample >= file.record.there:
+        if sample >= file.record.remaining:
             continue
         score = float(file.scores[sample])
         used = bool(file.record.used_bits[sample >> 3] >> (sample & 7) & 1)
-        shown = score if math.isfinite(score) else None
-        epochs.append(Epoch(file.record.epoch, used, shown, words[int(file.reason[sample])]))
-    data, predicted = run.data, None if run.predicted is None else int(run.predicted[sample])
+        known = score if math.isfinite(score) else None
+        epochs.append(Epoch(file.record.epoch, used, known, reasons[int(file.reason[sample])]))
+    predicted = -1 if run.predicted is None else int(run.predicted[sample])
     return SampleHistory(
         sample=sample,
         label=run.class_of(sample),
-        predicted=None if predicted is None or predicted < 0 else data.class_name(predicted),
+        predicted=None if predicted < 0 else run.data.class_name(predicted),
         file=run.file_of(sample),
         text=_text(run, sample),
         times_used=int(run.times_used[sample]),
@@ -134,7 +134,7 @@ def history_of(run: Run, sample: int) -> SampleHistory:
 
 
 def _text(run: Run, sample: int) -> str | None:
-    """Return the excerpt of a sample that the run keeps for its report, if it does."""
+    """Return the excerpt of a sample that the run keeps for its report, or None."""
     shown = run.shown
     if shown is None or shown.texts is None:
         return None

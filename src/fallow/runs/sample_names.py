@@ -1,4 +1,4 @@
-"""What samples are called: their files relative to the data, and the one that a person means by a name."""
+"""Names of samples: their files relative to the data, and the sample with a given name."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..errors import invalid
 from ..spelling import one_line
 
 _LISTED = 8
-"""Samples that an error lists, at most."""
+"""Maximum number of samples that an error lists."""
 _COMPARED = 20_000
-"""Names that are compared to find the nearest, at most."""
+"""Maximum number of names that are compared to find the nearest."""
 
 
 def relative(file: str, data: str) -> str:
-    """Return a file as it is called within the folder of the data; others stay as they are.
+    """Return a file relative to the data folder; files elsewhere are returned unchanged.
 
     >>> relative("/pictures/ash/1.png", "/pictures"), relative("d.csv:7", "/tables/d.csv")
     ('ash/1.png', 'd.csv:7')
@@ -29,12 +29,12 @@ def find(files: Sequence[str], wanted: str, data: str) -> int:
     """Return the sample of a file.
 
     Args:
-        files: of all samples, as the run keeps them; rows of a table are called ``d.csv:7``.
-        wanted: a file's path, its path within the folder of the data, or the end of it, as its base name.
-        data: the folder of the data, or what else was trained on.
+        files: the files of all samples in the run; a row of a table is ``d.csv:7``.
+        wanted: a path, a path relative to the data folder, or the end of one, such as the base name.
+        data: the data folder, or other data that was trained on.
 
     Raises:
-        InvalidValue: for a name of several files, which are listed, or of none, with the nearest.
+        InvalidValue: if several files match, which are listed, or none, with the nearest names.
     """
     whole = os.path.abspath(wanted)
     ways = (
@@ -42,26 +42,26 @@ def find(files: Sequence[str], wanted: str, data: str) -> int:
         lambda file: file == whole,
         lambda file: relative(file, data) == wanted,
         lambda file: file.endswith("/" + wanted),
-        lambda file: wanted in (one_line(file), one_line(relative(file, data))),  # as samples.csv spells it
+        lambda file: wanted in (one_line(file), one_line(relative(file, data))),  # escaped, as in samples.csv
     )
-    for is_meant in ways:
-        found = [sample for sample, file in enumerate(files) if is_meant(file)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            listed = [f"{sample} ({relative(files[sample], data)})" for sample in found[:_LISTED]]
-            listed += [f"and {len(found) - _LISTED:,} more"] * (len(found) > _LISTED)
-            step = f"Say which, by its index: {', '.join(listed)}."
-            raise invalid("A name must be that of one sample.", f"{len(found):,} called {wanted}", step)
+    for matches in ways:
+        samples = [sample for sample, file in enumerate(files) if matches(file)]
+        if len(samples) == 1:
+            return samples[0]
+        if samples:
+            listed = [f"{sample} ({relative(files[sample], data)})" for sample in samples[:_LISTED]]
+            listed += [f"and {len(samples) - _LISTED:,} more"] * (len(samples) > _LISTED)
+            step = f"Give the index of one: {', '.join(listed)}."
+            raise invalid("A name must match one sample.", f"{len(samples):,} called {wanted}", step)
     near = _nearest(files, wanted, data)
-    step = f"Did you mean {' or '.join(near)}?" if near else "samples.csv lists all, by index and file."
+    step = f"Did you mean {' or '.join(near)}?" if near else "samples.csv lists index and file of all."
     raise invalid("A name must be the file or the index of a sample in the training set.", wanted, step)
 
 
 def _nearest(files: Sequence[str], wanted: str, data: str) -> list[str]:
-    """Return up to three names that look most like one; among very many, those that begin or end alike."""
+    """Return up to three similar names."""
     names = list(dict.fromkeys(relative(file, data) for file in files))
-    if len(names) > _COMPARED:
+    if len(names) > _COMPARED:  # difflib is slow: compare only names with the same beginning or end
         alike = [name for name in names if name[:3] == wanted[:3] or name[-7:] == wanted[-7:]]
         names = alike[:_COMPARED]
     near = get_close_matches(wanted, names, n=3, cutoff=0.6)

@@ -1,4 +1,4 @@
-"""``samples.csv``: one line a sample, for people and spreadsheets."""
+"""``samples.csv``: one line per sample, for people and spreadsheets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..files.csv_table import Plain, names, table
 from ..policies.base import Reason
 
 LARGEST = 700.0
-"""Nats of which the exponential is still a float."""
+"""Scores in nats below this have an exponential that is a finite float."""
 
 
 def samples_csv(
@@ -25,20 +25,20 @@ def samples_csv(
     files: Sequence[str] | None = None,
     predicted: Sequence[str | None] | None = None,
 ) -> str:
-    """Return the table as text, a row a sample.
+    """Return the table as text, with a row per sample.
 
-    The first six columns keep their names and places, whatever is added after them.
+    The first six columns are a stable interface; new columns go after them.
 
     Args:
-        labels: the class of each sample by name, or None.
-        scores: ``(N,)``; what is not finite is left empty.
+        labels: the name of each sample's class, or None.
+        scores: ``(N,)``; a score that is not finite is left empty.
         reason: ``(N,)``, why each sample was left out at the end.
-        times_used: ``(N,)``, in how many epochs it was trained on.
+        times_used: ``(N,)``, the number of epochs that trained on each sample.
         nats: whether ``exp(score)`` is a perplexity.
         files: the file of each sample, or None.
-        predicted: the class that was last predicted for each sample, by name; None where there is none.
+        predicted: the name of the class last predicted for each sample, or None.
     """
-    n, words = len(scores), [r.words for r in Reason]
+    n, reasons = len(scores), [r.text for r in Reason]
     known = scores.astype(np.float64) if nats else np.full(n, np.nan)
     perplexities = np.exp(np.where(np.isfinite(known) & (known < LARGEST), known, np.nan))
     return table(
@@ -47,7 +47,7 @@ def samples_csv(
             "label": [None] * n if labels is None else names(labels),
             "score": _shown(scores),
             "perplexity": _shown(perplexities),
-            "reason": [words[why] for why in reason.tolist()],
+            "reason": [reasons[number] for number in reason.tolist()],
             "times_used": times_used.tolist(),
             "file": [None] * n if files is None else names(files),
             "predicted": [None] * n if predicted is None else names(predicted),
@@ -56,6 +56,6 @@ def samples_csv(
 
 
 def _shown(values: NDArray[np.floating]) -> list[Plain]:
-    """Return numbers to six digits, nothing for what is not finite."""
-    nothing = Plain("")
-    return [Plain(f"{value:.6g}") if isfinite(value) else nothing for value in values.tolist()]
+    """Return numbers to six digits; a value that is not finite is empty."""
+    empty = Plain("")
+    return [Plain(f"{value:.6g}") if isfinite(value) else empty for value in values.tolist()]

@@ -1,9 +1,8 @@
 """The classes that the JSON files of a run and of a comparison are decoded into: types, ranges, lengths.
 
-A run may come from anywhere, and its checksums prove only that whoever wrote a file wrote the checksum too.
-So a file is decoded once, into one of these classes, before a number in it sizes an array or names a file,
-and its readers use the attributes. A field that older versions did not write has a default; a field that is
-not listed here is ignored.
+A run may come from a stranger, and its checksums prove only that one author wrote both file and checksum. So
+each file is decoded into one of these classes before a number in it sizes an array or names a file. A field
+that older versions did not write has a default; a field that is not listed here is ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from ..core.history import Aggregates
 from ..files.checked_json import MAX_EPOCHS, Count, Epoch, Epochs, Name, Real, Seconds, Share
 
 PREDICTED = "subsampler/table/columns/predicted"
-"""The end of the name by which a state's file holds the classes last predicted, plus 1."""
+"""The end of an array's name in the state file: the classes last predicted, plus 1."""
 _DATA = r"\Adata(-[0-9]{1,6})?\.safetensors\Z"
 
 
@@ -29,14 +28,14 @@ class FileDigest(Struct, frozen=True):
 
 
 class About(Struct, frozen=True):
-    """What a manifest says of the training: how far it is, its options, those not given, its scores' unit.
+    """The description of the training in a manifest: progress, options, defaults, and unit of the scores.
 
     Attributes:
-        data: the file that says what the samples are.
-        epoch, epochs: how many epochs are done and planned.
-        recorded, planned: how many samples of the epoch under way are recorded, and are to be; ``recorded``
-            is 0 between two epochs.
-        others: fields of another version of fallow, which are kept when the manifest is written anew.
+        data: the file that describes the samples.
+        epoch, epochs: the numbers of finished and of planned epochs.
+        recorded, planned: the samples of the current epoch that are recorded, and that are planned;
+            ``recorded`` is 0 between two epochs.
+        others: fields of another version of fallow, which are kept when the manifest is rewritten.
     """
 
     options: dict[str, Any] = {}
@@ -64,7 +63,7 @@ class Manifest(Struct, frozen=True):
 class ShownOptions(Struct, frozen=True):
     """The stored options that reading commands name; :mod:`fallow.options.resume_options` reads all of them.
 
-    None stands for an option that was not given, also where the run itself used a default.
+    None means that an option was not given; the run itself may have used a default.
     """
 
     data: str | None = None
@@ -101,9 +100,9 @@ class GapSample(Struct, frozen=True):
     """A sample in the list of gaps.
 
     Attributes:
-        of: whose it is.
-        index: where it stands in the training set or in the reference.
-        picture: which of the file's pictures shows it, or None.
+        of: the set that it belongs to.
+        index: its position in that set.
+        picture: the index of its picture in the file, or None.
     """
 
     of: Literal["training", "reference"]
@@ -116,7 +115,7 @@ class GapSample(Struct, frozen=True):
 
 
 class GapCard(Struct, frozen=True):
-    """A region that is thin, as :mod:`fallow.gaps.cards` describes it."""
+    """A thin region, described by :mod:`fallow.gaps.cards`."""
 
     name: str = ""
     size: Count = 0
@@ -144,7 +143,7 @@ class GapCard(Struct, frozen=True):
 
 
 class EarlierGap(Struct, frozen=True):
-    """A gap of an earlier call, with the median percentile of its samples then."""
+    """A gap of an earlier call, with the median percentile of its samples at that time."""
 
     name: str = ""
     class_name: str | None = field(name="class", default=None)
@@ -155,13 +154,13 @@ class EarlierGap(Struct, frozen=True):
 
 
 class GapNow(EarlierGap, frozen=True):
-    """The same, with the median percentile of the same samples now."""
+    """An earlier gap, with the present median percentile of the same samples."""
 
     now: Share | None = None
 
 
 class EarlierGaps(Struct, frozen=True):
-    """What an earlier call of ``fallow gaps`` found."""
+    """The result of an earlier call of ``fallow gaps``."""
 
     made: str = ""
     epochs: Epochs | None = None
@@ -172,14 +171,14 @@ class EarlierGaps(Struct, frozen=True):
 
 
 class GapsBefore(Struct, frozen=True):
-    """How the gaps stand now that the same reference showed with other training samples."""
+    """The present state of gaps that the same reference showed with other training samples."""
 
     training_samples: Count = 0
     gaps: list[GapNow] = []
 
 
 class Gaps(Struct, frozen=True):
-    """What ``fallow gaps`` found, as its ``--json`` prints it."""
+    """The output of ``fallow gaps --json``."""
 
     gaps: list[GapCard]
     thin: list[GapCard]
@@ -206,7 +205,7 @@ class GapsHeader(Struct, frozen=True):
 
 
 class SummaryRow(Struct, frozen=True):
-    """What ``summary.json`` says of an epoch."""
+    """An epoch in ``summary.json``."""
 
     epoch: Epoch = 0
     accuracy: Real | None = None
@@ -232,7 +231,7 @@ class UsedSchedule(Struct, frozen=True):
 
 
 class UsedSettings(Struct, frozen=True):
-    """What a run was set to, with its defaults: the part of ``settings`` that has a reader."""
+    """The part of ``settings`` that programs read."""
 
     policy: UsedPolicy = UsedPolicy()
     schedule: UsedSchedule = UsedSchedule()
@@ -243,7 +242,7 @@ class Summary(Struct, frozen=True):
     """``summary.json``.
 
     Attributes:
-        settings: everything that was set, for people to read; :attr:`used` is what a program reads of it.
+        settings: all settings, for people; :attr:`used` is the part that programs read.
     """
 
     epochs: Annotated[Sequence[SummaryRow], Meta(max_length=MAX_EPOCHS)] = []
@@ -274,16 +273,16 @@ class Summary(Struct, frozen=True):
     settings: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        convert(self.settings, UsedSettings)  # refuses settings of another kind as the file is read
+        convert(self.settings, UsedSettings)  # refuse invalid settings when the file is read
 
     @property
     def used(self) -> UsedSettings:
-        """The settings that a program reads."""
+        """The settings that programs read."""
         return convert(self.settings, UsedSettings)
 
 
 class FinishedRow(SummaryRow, frozen=True, kw_only=True):
-    """What a finished run of a comparison says of an epoch: no version left these out."""
+    """An epoch of a finished run in a comparison; every version wrote these fields."""
 
     accuracy: Real | None
     test_loss: Real | None
@@ -293,7 +292,7 @@ class FinishedRow(SummaryRow, frozen=True, kw_only=True):
 
 
 class FinishedSummary(Summary, frozen=True, kw_only=True):
-    """``summary.json`` of a finished run of a comparison."""
+    """``summary.json`` of a finished run in a comparison."""
 
     epochs: Annotated[Sequence[FinishedRow], Meta(min_length=1, max_length=MAX_EPOCHS)]
     accuracy: Real | None
@@ -307,13 +306,13 @@ class FinishedSummary(Summary, frozen=True, kw_only=True):
 
 
 class Environment(Struct, frozen=True):
-    """``environment.json``: machine and versions of each session, for people to read."""
+    """``environment.json``: machine and versions of each session, for people."""
 
     sessions: list[dict[str, Any]]
 
 
 class CompareSettings(Struct, frozen=True):
-    """``compare.json``: what all runs of a comparison share."""
+    """``compare.json``: the options shared by all runs of a comparison."""
 
     format: str
     options: dict[str, Any]

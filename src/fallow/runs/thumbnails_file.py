@@ -1,4 +1,4 @@
-"""Pictures or text of the samples that a report shows, kept beside the history."""
+"""Pictures or texts of the samples that a report shows, kept beside the history."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from .schema import ShownHeader
 FORMAT = "fallow-shown-1"
 EXCERPT = 500
 """The longest text, in characters."""
-_STEP = "Put back a copy of it, or remove it: a report does without pictures."
+_STEP = "Put back a copy of it, or remove it: a report works without pictures."
 _LARGEST = 1 << 26
-"""Bytes of the file, at most."""
+"""Maximum size of the file in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class ThumbnailsFile:
-    """``history/shown.safetensors``: K samples, as they looked when an epoch ended.
+    """``history/shown.safetensors``: K samples at the end of an epoch.
 
     Attributes:
-        epoch: which, from 0.
+        epoch: its number, from 0.
         index: int64 ``(K,)``, the samples.
-        predicted: int32 ``(K,)``, the class last predicted for each, -1 where unknown.
+        predicted: int32 ``(K,)``, the class last predicted for each, -1 if unknown.
         pictures: uint8 ``(K, H, W, C)``, C 1 or 3, no side longer than 96; or None.
         texts: K excerpts of at most 500 characters, or None.
     """
@@ -44,41 +44,40 @@ class ThumbnailsFile:
     texts: tuple[str, ...] | None = None
 
     def renumbered(self, index: NDArray[np.int64]) -> ThumbnailsFile:
-        """Return the file of samples that are numbered otherwise now, ``(K,)``, without those below 0."""
+        """Return the file with new sample numbers ``(K,)``; samples with a negative number are dropped."""
         kept = np.flatnonzero(index >= 0)
         pictures = None if self.pictures is None else self.pictures[kept]
         texts = None if self.texts is None else tuple(self.texts[row] for row in kept.tolist())
         return ThumbnailsFile(self.epoch, index[kept], self.predicted[kept], pictures, texts)
 
     def dump(self) -> bytes:
-        """Return the bytes of the file; a longer text is cut.
+        """Return the bytes of the file; long texts are cut.
 
         Raises:
-            InvalidValue: where the parts do not fit each other.
+            InvalidValue: if the arrays do not match each other.
         """
-        if wrong := self._wrong():
-            raise invalid(*wrong)
+        if problem := self._problem():
+            raise invalid(*problem)
         arrays: dict[str, NDArray[Any]] = {"index": self.index, "predicted": self.predicted}
         if self.pictures is not None:
             arrays["pictures"] = np.ascontiguousarray(self.pictures)
         if self.texts is not None:
             packed = zlib.compress(json.dumps([text[:EXCERPT] for text in self.texts]).encode(), 6)
             arrays["texts"] = np.frombuffer(packed, np.uint8)
-        header = {"format": FORMAT, "epoch": self.epoch}
-        return dump_headed(arrays, header)
+        return dump_headed(arrays, {"format": FORMAT, "epoch": self.epoch})
 
     @staticmethod
     def read(path: Path) -> ThumbnailsFile:
         """Read the file in ``RUN/history``.
 
         Raises:
-            DamagedData: if it is missing, cut short, of another format, or says what cannot be.
+            DamagedData: if it is missing, truncated, in another format or inconsistent.
         """
         return ThumbnailsFile.parse(read_headed(path, _LARGEST, _STEP, path.parents[1]), str(path))
 
     @staticmethod
     def parse(data: bytes, path: str) -> ThumbnailsFile:
-        """Return what the bytes of a file hold; ``path`` names it in errors.
+        """Return the content of a file's bytes; ``path`` names it in errors.
 
         Raises:
             DamagedData: as :meth:`read`.
@@ -90,17 +89,17 @@ class ThumbnailsFile:
         texts = _texts(path, arrays["texts"], arrays["index"].size) if "texts" in arrays else None
         pictures = arrays.get("pictures")
         file = ThumbnailsFile(header.epoch, arrays["index"], arrays["predicted"], pictures, texts)
-        if wrong := file._wrong():
-            raise damaged(f"{path} must fit: {wrong[0]}", wrong[1], _STEP)
+        if problem := file._problem():
+            raise damaged(f"{path} must be consistent: {problem[0]}", problem[1], _STEP)
         return file
 
-    def _wrong(self) -> tuple[str, str] | None:
-        """Return a rule that the parts break and what was found, or None."""
+    def _problem(self) -> tuple[str, str] | None:
+        """Return a violated rule and the value found, or None."""
         k = self.index.size
         rules: list[tuple[str, NDArray[Any], type[np.generic], tuple[int, ...]]] = [
-            ("`index` must be int64 (K,), not negative.", self.index, np.int64, (k,))
+            ("`index` must be int64 (K,), not negative.", self.index, np.int64, (k,)),
+            (f"`predicted` must be int32 ({k},).", self.predicted, np.int32, (k,)),
         ]
-        rules += [(f"`predicted` must be int32 ({k},).", self.predicted, np.int32, (k,))]
         if self.pictures is not None:
             shape = (k, *self.pictures.shape[1:])
             rule = f"`pictures` must be uint8 ({k}, H, W, 1 or 3), sides 1 to {SIDE}."
@@ -120,11 +119,11 @@ class ThumbnailsFile:
 
 
 def _texts(path: str, packed: NDArray[Any], count: int) -> tuple[str, ...]:
-    """Return the texts, each cut to its longest. No more is unpacked than ``count`` texts can have."""
-    most = 64 + 16 * EXCERPT * count  # a character takes at most twelve bytes of JSON
+    """Return the texts, each cut to the maximum length. A zip bomb unpacks no further than they need."""
+    limit = 64 + 16 * EXCERPT * count  # a character takes at most twelve bytes of JSON
     try:
-        found = zlib.decompressobj().decompress(packed.tobytes(), most)
+        data = zlib.decompressobj().decompress(packed.tobytes(), limit)
     except zlib.error as error:
         raise damaged(f"{path} must be readable.", error, _STEP) from None
-    texts = check_kind(list[str], parse_json(found, f"`texts` in {path}", _STEP), path, _STEP)
+    texts = check_kind(list[str], parse_json(data, f"`texts` in {path}", _STEP), path, _STEP)
     return tuple(text[:EXCERPT] for text in texts)

@@ -1,16 +1,16 @@
-"""The saved state of a training: the one file that knows what lies where in it.
+"""The saved state of a training: the only module that knows its layout.
 
-It is the tree that Lightning collects, less the history, which lies in the files of the epochs::
+It is the tree that Lightning collects, without the history, which is stored in the epoch files::
 
-    state_dict, loops, global_step, optimizer_states, ...    Lightning's own; ``state_dict``: the weights
-    image_task             what our tasks keep beside the weights: done, (epoch, batches); class_accuracy
+    state_dict, loops, global_step, optimizer_states, ...    Lightning's entries; ``state_dict``: the weights
+    image_task             entries of the tasks: done, (epoch, batches); class_accuracy
     callbacks
       SubsamplingCallback  subsampler: Subsampler.state_dict(); watch: of an ActivationDensity, or missing
       EpochWriter          epochs: rows of summary.json; metrics; pending: epoch files not written yet
       Keeper               generators: of each rank; seconds; record_seconds: of each epoch; steps; evaluated
-      Stopwatch            epoch: seconds of the epoch under way
+      Stopwatch            epoch: seconds of the current epoch
 
-The names are those of the first version, whatever the classes that save under them are called now.
+The keys are those of the first version, so that old runs can be resumed; some classes have new names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .schema import About, SummaryRow
 
 SUBSAMPLING, WRITER, CHECKPOINTER, STOPWATCH = "SubsamplingCallback", "EpochWriter", "Keeper", "Stopwatch"
 TASK = "image_task"
-USE_OLDER = "Go on from an older state: remove this one and its .json, or put back a copy."
+USE_OLDER = "Resume from an older state: remove this one and its .json, or put back a copy."
 _WHOLE = ("epoch", "global_step", "state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers")
 _REBUILT = (
     "hyper_parameters",
@@ -45,7 +45,7 @@ _REBUILT = (
     "datamodule_hparams_name",
     "datamodule_hparams_type",
 )
-"""What Lightning saves to build objects again; here they are built from the run's options."""
+"""Lightning's hyper-parameter entries; they are not saved, as objects are rebuilt from the options."""
 
 
 class _CheckpointerPart(Struct, forbid_unknown_fields=True):
@@ -67,7 +67,7 @@ class _StopwatchPart(Struct, forbid_unknown_fields=True):
 
 
 class _Row(Struct):
-    """What each finished epoch has, beside its aggregates."""
+    """Fields of each finished epoch besides its aggregates."""
 
     samples_backward: Count
     samples_forward_only: Count
@@ -90,7 +90,7 @@ class TrainingState:
     """The state of a training.
 
     Args:
-        tree: as Lightning collects it and takes it back.
+        tree: the nested dictionary that Lightning saves and loads.
     """
 
     def __init__(self, tree: dict[str, Any]) -> None:
@@ -98,16 +98,16 @@ class TrainingState:
 
     @staticmethod
     def parse(data: bytes, path: Path) -> TrainingState:
-        """Return what the bytes of a file hold. It may be anything; see :meth:`check`.
+        """Return the unchecked content of a file's bytes; see :meth:`check`.
 
         Raises:
-            DamagedData: if they are no state file.
+            DamagedData: if they are not a state file.
         """
         return TrainingState(state_file.parse(data, str(path)))
 
     @staticmethod
     def collected(checkpoint: dict[str, Any]) -> TrainingState:
-        """Return what Lightning collected, as a run keeps it: without the history."""
+        """Return the state of a Lightning checkpoint, without the history."""
         tree = {name: part for name, part in checkpoint.items() if name not in _REBUILT}
         callbacks = dict(tree["callbacks"])
         saved = callbacks[SUBSAMPLING]
@@ -120,21 +120,21 @@ class TrainingState:
 
     @property
     def callbacks(self) -> dict[str, Any]:
-        """What each callback saved, by name."""
-        found: dict[str, Any] = self.tree["callbacks"]
-        return found
+        """The state of each callback, by name."""
+        states: dict[str, Any] = self.tree["callbacks"]
+        return states
 
     @property
     def weights(self) -> dict[str, Tensor]:
         """The network's parameters and buffers, by name."""
-        found: dict[str, Tensor] = self.tree["state_dict"]
-        return found
+        weights: dict[str, Tensor] = self.tree["state_dict"]
+        return weights
 
     @property
     def subsampler(self) -> dict[str, Any]:
-        """What the subsampler saved."""
-        found: dict[str, Any] = self.callbacks[SUBSAMPLING]["subsampler"]
-        return found
+        """The state of the subsampler."""
+        state: dict[str, Any] = self.callbacks[SUBSAMPLING]["subsampler"]
+        return state
 
     @subsampler.setter
     def subsampler(self, saved: dict[str, Any]) -> None:
@@ -142,9 +142,9 @@ class TrainingState:
 
     @property
     def density(self) -> dict[str, Any] | None:
-        """What the activation monitor saved, or None."""
-        found: dict[str, Any] | None = self.callbacks[SUBSAMPLING].get("watch")
-        return found
+        """The state of the activation monitor, or None."""
+        state: dict[str, Any] | None = self.callbacks[SUBSAMPLING].get("watch")
+        return state
 
     @density.setter
     def density(self, saved: dict[str, Any]) -> None:
@@ -152,56 +152,54 @@ class TrainingState:
 
     @property
     def recorded(self) -> int:
-        """How many samples were recorded in the epoch under way."""
+        """The number of samples recorded in the current epoch."""
         return int(self.subsampler["table"]["recorded"])
 
     @property
     def record_seconds(self) -> list[float]:
         """The time spent recording in each finished epoch."""
-        found: list[float] = self.callbacks[CHECKPOINTER]["record_seconds"]
-        return found
+        seconds: list[float] = self.callbacks[CHECKPOINTER]["record_seconds"]
+        return seconds
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """What ``summary.json`` says of each finished epoch."""
-        found: list[dict[str, Any]] = self.callbacks[WRITER]["epochs"]
-        return found
+        """The rows of ``summary.json``, one per finished epoch."""
+        rows: list[dict[str, Any]] = self.callbacks[WRITER]["epochs"]
+        return rows
 
     @property
     def pending(self) -> list[NDArray[np.uint8]]:
-        """The files of the last epochs, as bytes, if they could not be written."""
-        found: list[NDArray[np.uint8]] = self.callbacks[WRITER]["pending"]
-        return found
+        """The files of the last epochs, as bytes, that could not be written."""
+        files: list[NDArray[np.uint8]] = self.callbacks[WRITER]["pending"]
+        return files
 
     @property
     def written(self) -> int:
-        """How many epochs have a file."""
+        """The number of epochs that have a file."""
         return len(self.record_seconds) - len(self.pending)
 
     def put_history(self, records: list[EpochRecord]) -> None:
-        """Put the past epochs, read from their files, into the subsampler's part."""
+        """Put the past epochs, read from their files, into the subsampler's state."""
         self.subsampler["history"] = [
             {"used_bits": torch.from_numpy(record.used_bits), **record.aggregates()} for record in records
         ]
 
     def check(self, path: Path, about: About, policy: Policy, *, density: bool) -> None:
-        """Raise if the state holds what no training leaves.
-
-        Lightning takes over what it finds, and says nothing of what is missing.
+        """Raise if the state is incomplete or invalid. Lightning itself loads a partial one silently.
 
         Args:
             path: of its file, for the error.
-            about: what its manifest says.
+            about: the description in its manifest.
             policy: of the run.
-            density: whether the run watches activations.
+            density: whether the run monitors activations.
 
         Raises:
-            DamagedData: naming what is wrong.
+            DamagedData: with the problem.
         """
         rule, tree = f"{path} must be a state of this training.", self.tree
-        lacking = [name for name in _WHOLE if name not in tree] if isinstance(tree, dict) else list(_WHOLE)
-        if lacking:
-            raise damaged(rule, f"no {lacking[0]}", USE_OLDER)
+        missing = [name for name in _WHOLE if not isinstance(tree, dict) or name not in tree]
+        if missing:
+            raise damaged(rule, f"no {missing[0]}", USE_OLDER)
         for name in (SUBSAMPLING, WRITER, CHECKPOINTER, STOPWATCH):
             if not isinstance(self.callbacks, dict) or not isinstance(self.callbacks.get(name), dict):
                 raise damaged(rule, f"no part {name}", USE_OLDER)
@@ -220,9 +218,7 @@ class TrainingState:
         part = self.callbacks[SUBSAMPLING]
         saved = part.get("subsampler")
         if not isinstance(saved, dict) or saved.get("history") != []:
-            rule = (
-                "A run's state must hold a subsampler without its history, which lies in the epochs' files."
-            )
+            rule = "A run's state must hold a subsampler without history, which is in the epoch files."
             raise damaged(rule, in_short(saved.get("history") if isinstance(saved, dict) else saved))
         wanted = {"subsampler"} | ({"watch"} if density else set())
         if part.keys() != wanted:
@@ -247,25 +243,25 @@ class TrainingState:
                 raise damaged(rule, in_short(data), USE_OLDER)
 
     def _check_agreement(self, path: Path, about: About) -> None:
-        """Raise if the parts, or the manifest, disagree on how far the training is."""
+        """Raise if the callbacks or the manifest disagree on the progress of the training."""
         epoch, step, recorded = self.subsampler["epoch"], self.tree["global_step"], self.recorded
         pairs = {
-            "the epochs that it recorded": (len(self.record_seconds), epoch),
+            "epochs recorded": (len(self.record_seconds), epoch),
             "steps": (self.callbacks[CHECKPOINTER]["steps"], step),
             "epoch": (about.epoch, epoch),
             "recorded": (about.recorded, recorded),
             "steps in its manifest": (about.steps, step),
         }
-        for name, (one, other) in pairs.items():
-            if type(one) is not type(other) or one != other:
-                rule = f"{path} must say the same of {name} everywhere."
-                raise damaged(rule, f"{one} and {other}", USE_OLDER)
+        for name, (first, second) in pairs.items():
+            if type(first) is not type(second) or first != second:
+                rule = f"{path} must have one value of {name}."
+                raise damaged(rule, f"{first} and {second}", USE_OLDER)
 
     def check_task(self, path: Path) -> None:
-        """Raise if what our tasks keep beside the weights is missing or wrong.
+        """Raise if the entries of the tasks are missing or wrong.
 
         Raises:
-            DamagedData: naming what is wrong.
+            DamagedData: with the problem.
         """
         part = self.tree.get(TASK)
         done = part.get("done") if isinstance(part, dict) else None
@@ -281,19 +277,19 @@ class TrainingState:
             or bool((counts < 0).any())
             or bool((counts[0] > counts[1]).any())
         ):
-            rule = f"`{TASK}.class_accuracy` in {path} must count right and all predictions of each class."
+            rule = f"`{TASK}.class_accuracy` in {path} must count the right and all predictions per class."
             raise damaged(rule, in_short(counts), USE_OLDER)
 
 
 def _check_generators(states: list[Any], path: Path) -> None:
-    """Put each state of the generators in place once, to see that it is one."""
+    """Raise if a state of the generators cannot be loaded; each is loaded once to test it."""
     before = generator_states()
     for data in states:
         try:
             put_back(state_file.parse(data.tobytes() if _is_bytes(data) else b"", "the generators"))
         except Exception as error:  # each type of generator has errors of its own
-            what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise damaged(f"{path} must hold states of generators.", what, USE_OLDER) from None
+            message = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise damaged(f"{path} must hold valid states of generators.", message, USE_OLDER) from None
         finally:
             put_back(before)
 
@@ -305,8 +301,7 @@ def _check_loops(loops: Any, path: Path) -> None:
         stepped = fit["epoch_loop.state_dict"]["_batches_that_stepped"]
         total = fit["epoch_loop.batch_progress"]["total"]
     except (LookupError, TypeError):
-        rule = f"{path} must hold `loops`, Lightning's counts."
-        raise damaged(rule, "others", USE_OLDER) from None
+        raise damaged(f"{path} must hold Lightning's counts in `loops`.", "others", USE_OLDER) from None
     check_kind(_Counts, total, f"`loops` in {path}", USE_OLDER)
     check_kind(Count, stepped, f"`loops` in {path}", USE_OLDER)
 
@@ -317,7 +312,7 @@ def _is_bytes(data: Any) -> bool:
 
 
 def in_short(value: Any) -> str:
-    """Return what a value of a state is, in a few words."""
+    """Return a short description of a value in a state."""
     if isinstance(value, Tensor | np.ndarray):
         return f"{value.dtype} {tuple(value.shape)}"
     if isinstance(value, list | dict | tuple):

@@ -1,4 +1,4 @@
-"""Whether every file of a run is as it was written."""
+"""Check that every file of a run is unchanged."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .run import Run
 
 @dataclass
 class Verification:
-    """What was found.
+    """The result of a check.
 
     Attributes:
-        checked: how many files were held against a checksum.
-        damaged: what is wrong with each file that is not sound.
-        remarks: what is worth knowing and harms nothing.
-        incomplete: all epochs are trained, and files that a run leaves behind are missing.
-        complete: all epochs are trained, and nothing is missing.
+        checked: the files that were compared with a checksum.
+        damaged: the problem of each damaged file.
+        remarks: harmless observations.
+        incomplete: whether all epochs are trained, but files of a finished run are missing.
+        complete: whether all epochs are trained and nothing is missing.
     """
 
     checked: set[str] = field(default_factory=set)
@@ -38,72 +38,71 @@ class Verification:
     complete: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
-        damaged = [{"file": name, "problem": words} for name, words in self.damaged.items()]
+        """Return the result as plain values."""
         return {
             "sound": not self.damaged,
             "complete": self.complete,
             "checked": len(self.checked),
-            "damaged": damaged,
+            "damaged": [{"file": name, "problem": problem} for name, problem in self.damaged.items()],
             "remarks": self.remarks,
         }
 
 
 def verify(run: Run) -> Verification:
-    """Check every checksum of a run, and whether its files can be read.
+    """Check all checksums of a run, and whether its files can be read.
 
-    Of a run that has not ended, the files are covered that its states build on.
+    In an unfinished run only the files that its states need have checksums.
     """
-    found = Verification()
+    result = Verification()
     directory = run.directory
-    for name, kind in directory.strange().items():
-        found.damaged[name] = f"{directory.path / name} must be a regular file. Found {kind}."
+    for name, kind in directory.irregular().items():
+        result.damaged[name] = f"{directory.path / name} must be a regular file. Found {kind}."
     for number in directory.checkpoints.numbers():
-        _generation(run, number, found)
+        _generation(run, number, result)
     if directory.sums_path.exists():
-        _sums(run, found)
+        _sums(run, result)
     for epoch in run.epochs:
-        _readable(directory.epoch_path(epoch), lambda epoch=epoch: run.epoch_as_written(epoch), run, found)
+        _readable(directory.epoch_path(epoch), lambda epoch=epoch: run.epoch_as_written(epoch), run, result)
     for path in sorted(directory.path.glob("data*.safetensors")):
-        _readable(path, lambda path=path: DataFile.read(path), run, found)
-    _readable(directory.summary_path, lambda: run.summary, run, found)
-    _readable(directory.thumbnails_path, lambda: run.shown, run, found)
-    _readable(directory.gaps_path, lambda: run.gaps, run, found)
-    _state(run, found)
-    _numbering(run, found)
-    _leftovers(directory.path, found)
-    _config(run, found)
-    _unchecked(run, found)
-    found.complete = run.finished and not (found.incomplete or found.damaged)
-    return found
+        _readable(path, lambda path=path: DataFile.read(path), run, result)
+    _readable(directory.summary_path, lambda: run.summary, run, result)
+    _readable(directory.thumbnails_path, lambda: run.shown, run, result)
+    _readable(directory.gaps_path, lambda: run.gaps, run, result)
+    _state(run, result)
+    _numbering(run, result)
+    _leftovers(directory.path, result)
+    _config(run, result)
+    _unchecked(run, result)
+    result.complete = run.finished and not (result.incomplete or result.damaged)
+    return result
 
 
-def _generation(run: Run, number: int, found: Verification) -> None:
+def _generation(run: Run, number: int, result: Verification) -> None:
     checkpoints = run.directory.checkpoints
     names = [
         path.relative_to(run.directory.path).as_posix()
         for path in (checkpoints.state_path(number), checkpoints.manifest_path(number))
     ]
-    found.checked.update(names)
+    result.checked.update(names)
     try:
         checkpoint = checkpoints.read(number)
     except FileNotFoundError:
         if checkpoints.manifest_path(number).exists() and not checkpoints.state_path(number).exists():
-            found.damaged[names[0]] = f"{checkpoints.state_path(number)} is missing."
+            result.damaged[names[0]] = f"{checkpoints.state_path(number)} is missing."
         elif number in checkpoints.numbers():
-            found.remarks.append(
-                f"State {number} was never finished, or its manifest is gone: it is not used."
+            result.remarks.append(
+                f"State {number} was not finished, or its manifest is missing: it is not used."
             )
         return
     except DamagedData as error:
-        found.damaged[_blamed(checkpoints, number, names)] = str(error)
+        result.damaged[_blamed(checkpoints, number, names)] = str(error)
         return
-    found.checked.update(checkpoint.files)
-    found.damaged |= checkpoints.unsound(checkpoint)
+    result.checked.update(checkpoint.files)
+    result.damaged |= checkpoints.unsound(checkpoint)
 
 
 def _blamed(checkpoints: Checkpoints, number: int, names: list[str]) -> str:
-    """Return which is damaged: the manifest, or else the state."""
+    """Return the damaged file: the manifest, or else the state."""
     try:
         checkpoints.manifest(number)
     except (DamagedData, FileNotFoundError):
@@ -111,79 +110,75 @@ def _blamed(checkpoints: Checkpoints, number: int, names: list[str]) -> str:
     return names[0]
 
 
-def _sums(run: Run, found: Verification) -> None:
+def _sums(run: Run, result: Verification) -> None:
     folder, path = run.directory.path, run.directory.sums_path
     try:
         listed = run.directory.sums()
     except DamagedData as error:
-        found.damaged[path.name] = str(error)
+        result.damaged[path.name] = str(error)
         return
     for name, digits in listed.items():
-        found.checked.add(name)
+        result.checked.add(name)
         known = {} if run.search.found is None else run.search.found.files
-        if name in known and known[name].sha256 != digits and name not in found.damaged:
-            said = f"{path} says {digits[:12]} of {name}, and the state {known[name].sha256[:12]}."
-            found.damaged[path.name] = said
+        if name in known and known[name].sha256 != digits and name not in result.damaged:
+            result.damaged[path.name] = (
+                f"{path} must agree with the state. Found {digits[:12]} for {name}, and "
+                f"{known[name].sha256[:12]} in the state."
+            )
             continue
         try:
             check_file(folder, name, digits)
         except (DamagedData, FileNotFoundError) as error:
-            found.damaged.setdefault(name, str(error))
+            result.damaged.setdefault(name, str(error))
     unlisted = sorted(set(run.directory.sealed()) - listed.keys())
-    if lacking := [name for name in unlisted if run.directory.is_ours(name)]:
-        found.damaged.setdefault(path.name, f"{path} must list every file. Found no {lacking[0]}.")
-    if others := [name for name in unlisted if not run.directory.is_ours(name)]:
-        found.remarks.append(f"Not of the run, and not checked: {', '.join(others)}.")
+    if missing := [name for name in unlisted if run.directory.is_own(name)]:
+        result.damaged.setdefault(path.name, f"{path} must list every file. Found no {missing[0]}.")
+    if others := [name for name in unlisted if not run.directory.is_own(name)]:
+        result.remarks.append(f"Not of the run, and not checked: {', '.join(others)}.")
 
 
-def _readable(path: Path, read: Any, run: Run, found: Verification) -> None:
+def _readable(path: Path, read: Any, run: Run, result: Verification) -> None:
     name = path.relative_to(run.directory.path).as_posix()
     sums = run.directory.sums_path
     try:
         read()
     except DamagedData as error:
-        if sums.name not in found.damaged or not str(error).startswith(str(sums)):
-            found.damaged.setdefault(name, str(error))
+        # Each read loads SHA256SUMS first; if that is damaged, it is reported once.
+        if sums.name not in result.damaged or not str(error).startswith(str(sums)):
+            result.damaged.setdefault(name, str(error))
 
 
-def _state(run: Run, found: Verification) -> None:
-    """Note where no state is there to go on from, or none that all its epochs need."""
+def _state(run: Run, result: Verification) -> None:
+    """Report a missing state, and one that is older than the epochs."""
     directory, planned = run.directory, run.about.epochs
-    told = any(name.startswith("state/") for name in found.damaged)
+    reported = any(name.startswith("state/") for name in result.damaged)
     if run.search.found is None:
-        if not told:
-            found.damaged["state"] = f"{directory.path / 'state'} must hold a state of the run. Found none."
-    elif directory.sums_path.exists() and not run.finished and not told:
-        found.damaged["state"] = (
-            f"The state of the finished training must be there. Found that of {run.status}."
-        )
+        if not reported:
+            result.damaged["state"] = f"{directory.path / 'state'} must hold a state of the run. Found none."
+    elif directory.sums_path.exists() and not run.finished and not reported:
+        result.damaged["state"] = f"A finished run must have its last state. Found that of {run.status}."
     elif planned is not None and len(run.epochs) >= planned and not run.finished:
-        found.incomplete = True
-        step = f"fallow train --resume {quote(str(directory.path))} trains the others again."
-        found.remarks.append(
+        result.incomplete = True
+        step = f"fallow train --resume {quote(str(directory.path))} trains the later ones again."
+        result.remarks.append(
             f"The last saved state is from after epoch {run.about.epoch} of {planned}: {step}"
         )
 
 
-def _numbering(run: Run, found: Verification) -> None:
-    """Note past epochs without a file, and files of epochs that the newest state does not know."""
+def _numbering(run: Run, result: Verification) -> None:
+    """Report past epochs without a file, and files of epochs after the newest state."""
     done = run.about.epoch
-    lacking = sorted(set(range(done)) - set(run.epochs))
-    if lacking:
-        found.remarks.append(f"Epochs without a file, counted from 1: {_counted(lacking)}.")
-    later = [epoch for epoch in run.epochs if epoch >= done]
+    missing = sorted(epoch + 1 for epoch in set(range(done)) - set(run.epochs))
+    if missing:
+        result.remarks.append(f"Epochs without a file, counted from 1: {ranges(missing)}.")
+    later = [epoch + 1 for epoch in run.epochs if epoch >= done]
     if later:
-        what = "Epochs after the last state, which a resumed run trains again, counted from 1"
-        found.remarks.append(f"{what}: {_counted(later)}.")
-
-
-def _counted(epochs: list[int]) -> str:
-    """Return epochs as people count them, from 1, in few words."""
-    return ranges([epoch + 1 for epoch in epochs])
+        text = "Epochs after the last state, which a resumed run trains again, counted from 1"
+        result.remarks.append(f"{text}: {ranges(later)}.")
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Return ascending numbers in few words.
+    """Return ascending numbers as ranges, at most 20.
 
     >>> ranges([1, 2, 3, 7, 9])
     '1-3, 7, 9'
@@ -195,44 +190,44 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(parts[:20]) + (", ..." if len(parts) > 20 else "")
 
 
-def _unchecked(run: Run, found: Verification) -> None:
-    """Note what has no checksum yet, and a run that trained to its end and is not put together."""
+def _unchecked(run: Run, result: Verification) -> None:
+    """Report files without a checksum, and a trained run without its final files."""
     directory = run.directory
     if directory.sums_path.exists():
         return
-    without = [name for name in directory.sealed() if name not in found.checked]
+    without = [name for name in directory.sealed() if name not in result.checked]
     if without:
-        found.remarks.append(f"Without a checksum until training has ended: {', '.join(without)}.")
+        result.remarks.append(f"Without a checksum until training has ended: {', '.join(without)}.")
     if run.finished:
-        found.incomplete = True
-        step = f"fallow train --resume {quote(str(directory.path))} writes what is missing."
-        found.remarks.append(f"All epochs are trained, but the run is not complete: {step}")
+        result.incomplete = True
+        step = f"fallow train --resume {quote(str(directory.path))} writes the missing files."
+        result.remarks.append(f"All epochs are trained, but the run is not complete: {step}")
 
 
-def _config(run: Run, found: Verification) -> None:
-    """Note options that cannot be read, and those that are not what was trained."""
+def _config(run: Run, result: Verification) -> None:
+    """Report a ``config.yaml`` that cannot be read or that differs from the state."""
     path = run.directory.config_path
     if not os.path.lexists(path):
         return
     try:
         options = plain_yaml.parse_yaml(run.directory.read(path, plain_yaml.LARGEST), str(path))
     except DamagedData as error:
-        found.damaged.setdefault("config.yaml", str(error))
+        result.damaged.setdefault("config.yaml", str(error))
         return
     except OSError as error:
-        found.damaged["config.yaml"] = f"{path} must be readable. Found {error.strerror}."
+        result.damaged["config.yaml"] = f"{path} must be readable. Found {error.strerror}."
         return
     if run.options and options != run.options:
-        found.remarks.append("config.yaml is not what was trained; a run goes on by its state.")
+        result.remarks.append("config.yaml differs from the trained options; a resumed run uses its state.")
 
 
-def _leftovers(folder: Path, found: Verification) -> None:
-    half = (path for path in folder.rglob(".*.tmp") if is_temporary(path.name))
-    left = sorted(path.relative_to(folder).as_posix() for path in half)
-    if left:
-        found.remarks.append(f"Half-written files of a killed process: {', '.join(left)}.")
+def _leftovers(folder: Path, result: Verification) -> None:
+    paths = (path for path in folder.rglob(".*.tmp") if is_temporary(path.name))
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
+    if names:
+        result.remarks.append(f"Half-written files of a killed process: {', '.join(names)}.")
 
 
-def to_json(run: Run, found: Verification) -> str:
-    """Return what was found as JSON."""
-    return json.dumps({"run": str(run.directory.path), "status": run.status, **found.to_dict()}, indent=2)
+def to_json(run: Run, result: Verification) -> str:
+    """Return the result as JSON."""
+    return json.dumps({"run": str(run.directory.path), "status": run.status, **result.to_dict()}, indent=2)

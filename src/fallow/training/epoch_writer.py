@@ -167,15 +167,15 @@ class EpochWriter(Callback):
         If the last epoch left out no outliers, the report shows those of the last epoch that did.
         """
         history, self.unshown = self.subsampler.history, False
-        if self.thumbnails is None or not history or history[-1].there > self.subsampler.n:
+        if self.thumbnails is None or not history or history[-1].remaining > self.subsampler.n:
             return
-        n, labels, ids = history[-1].there, self.subsampler.labels, self.subsampler.under_way.class_ids
+        n, labels, ids = history[-1].remaining, self.subsampler.labels, self.subsampler.under_way.class_ids
         known = None if labels is None else ids.encode(labels.numpy()[:n])
         predicted = ids.encode(self.subsampler.predicted.numpy()[:n])
         with suppress(DamagedData):
             last = self._file(history[-1].epoch)
             reasons = [last.reason]
-            before = (record for record in reversed(history) if record.outliers and record.there == n)
+            before = (record for record in reversed(history) if record.outliers and record.remaining == n)
             if not history[-1].outliers and (with_outliers := next(before, None)) is not None:
                 reasons.append(self._file(with_outliers.epoch).reason)
             times = times_used(history)

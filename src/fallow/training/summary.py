@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Trainer
 
-from ..core.history import FORWARD_SHARE, EpochRecord, fitted, times_used
+from ..core.history import FORWARD_SHARE, EpochRecord, resized, times_used
 from ..core.plan import thin_epochs
 from ..core.subsampler import Subsampler
 from ..policies import RandomFraction, Reason
@@ -144,15 +144,15 @@ def _draw(
 ) -> list[Path]:
     """Draw the chart of the finished epochs, and return its files."""
     history, labels = subsampler.history, subsampler.labels
-    n, class_numbers = history[-1].there, None
+    n, class_numbers = history[-1].remaining, None
     if labels is not None:
-        class_numbers = fitted(subsampler.under_way.class_ids.encode(labels.numpy()), n, -1)
+        class_numbers = resized(subsampler.under_way.class_ids.encode(labels.numpy()), n, -1)
     return save_usage(
         history,
         run.path,
         labels=class_numbers,
         classes=classes,
-        scores=fitted(subsampler.scores.numpy(), n, np.nan),
+        scores=resized(subsampler.scores.numpy(), n, np.nan),
         reached=_reached(summary),
         reason_of=reason_of,
         unit=summary["score_unit"],
@@ -180,7 +180,7 @@ def _samples(
 ) -> str:
     """Return ``samples.csv``."""
     scores, reason = subsampler.scores.numpy(), subsampler.reason.numpy()
-    times = fitted(times_used(subsampler.history), subsampler.n, 0)
+    times = resized(times_used(subsampler.history), subsampler.n, 0)
     files = None if samples.files is None else [relative(file, data) for file in samples.files]
     class_numbers = subsampler.under_way.class_ids.encode(subsampler.predicted.numpy()).tolist()
     predicted = [samples.class_name(i) if i >= 0 else None for i in class_numbers]

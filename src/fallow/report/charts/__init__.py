@@ -1,4 +1,4 @@
-"""Charts: which samples a run used, and what arms of a comparison reach with how many samples."""
+"""Charts: the use of the samples in a run, and the arms of a comparison."""
 
 from .frontier import frontier_chart as frontier_chart
 from .frontier import save_frontier as save_frontier

@@ -1,4 +1,4 @@
-"""How every chart is drawn and written."""
+"""The style of all charts, and their files."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
 INK = "#1A1A1A"
 _FONTS = "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC", "Noto Sans Devanagari"
-"""Where they are installed, names are drawn in these if the usual font lacks their letters."""
+"""Fonts for letters that DejaVu Sans lacks, if they are installed."""
 _STYLE: dict[Any, Any] = {"font.size": 13, "legend.frameon": False, "svg.hashsalt": "fallow"}
 
 
 @contextmanager
 def plain_style(what: str) -> Iterator[None]:
-    """Draw with matplotlib's own defaults and ours, whatever the user has set; put theirs back.
+    """Draw with the defaults of matplotlib and fallow, and restore the user's settings afterwards.
 
     Args:
-        what: is drawn, for the error where matplotlib is missing.
+        what: the chart, for the error if matplotlib is missing.
     """
     try:
         from matplotlib import font_manager, style
     except ModuleNotFoundError:
         raise missing_extra(what, "matplotlib") from None
-    there = {font.name for font in font_manager.fontManager.ttflist}
-    families = {"font.family": ["DejaVu Sans", *(name for name in _FONTS if name in there)]}
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    families = {"font.family": ["DejaVu Sans", *(name for name in _FONTS if name in installed)]}
     with style.context(["default", {**_STYLE, **families}]), warnings.catch_warnings():
-        # A name in letters that no font here has is drawn as boxes, as everywhere else.
+        # Letters that no installed font has are drawn as boxes.
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
         yield
 
 
 def one_line(text: str, limit: int) -> str:
-    """Return a name as it is drawn: on one line, cut to ``limit``; what would be unseen is spelled."""
+    """Return a name on one line, cut to ``limit``, with invisible characters escaped."""
     line = " ".join(text[: 4 * limit].split())
     line = "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in line)
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
@@ -51,7 +51,7 @@ def write_chart(figure: Figure, folder: Path, name: str, dpi: int) -> list[Path]
     """Write ``name.png`` and ``name.svg``, each whole or not at all; equal figures give equal bytes."""
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     with plain_style("A chart"):
-        # Measuring every text is most of the work of drawing: it is done once, not twice for each file.
+        # The layout measures every text, which is most of the work: do it once, not for each file.
         figure.set_dpi(dpi)
         if (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)

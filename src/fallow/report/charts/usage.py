@@ -1,7 +1,7 @@
-"""The usage chart of a run: which samples were used in which epoch, what was left out and why, the scores.
+"""The usage chart of a run: the samples used in each epoch, the reasons of the others, and the scores.
 
-Up to 60 samples are drawn as in the publication, a mark for each epoch that used the sample. More are an
-image whose rows are blocks of samples, so that its size does not grow with their number.
+Up to 60 samples are drawn as in the publication, with a mark for each epoch that used the sample. More are
+drawn as an image with blocks of samples as rows, so that its size does not grow with their number.
 
 References:
     Subsampling Training Data During Artificial Neural Network Training (US 2020/0302273 A1)
@@ -38,23 +38,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 FEW, FEW_CELLS, DPI = 60, 6_000, 150
-NAMED, LONGEST = 20, 14  # so many classes are named, in so many letters
+NAMED, LONGEST = 20, 14  # the maximum number of named classes, and of letters in a name
 _USED, _OUT, _CUT = "#0072B2", "#D55E00", "#555555"
 _ABSENT: dict[str, Any] = {"facecolor": "#EDEDED", "edgecolor": "#A8A8A8", "hatch": "///", "linewidth": 0}
-_FIELDS = "kept", "learned", "outliers", "not_drawn", "by_hand"  # of a record, one for each Reason
-_COLOURS = _USED, "#F0E442", _OUT, "#56B4E9", "#CC79A7"  # of Okabe and Ito
+_FIELDS = "kept", "learned", "outliers", "not_drawn", "by_hand"  # of a record, one per Reason
+_COLOURS = _USED, "#F0E442", _OUT, "#56B4E9", "#CC79A7"  # Okabe and Ito, safe for colour-blind readers
 _HATCHES = "", "", "xx", "..", "\\\\"
 _LINES = ("median", "-", [2]), ("25, 75 %", "--", [1, 3]), ("5, 95 %", ":", [0, 4])
 
 
 class Reached(NamedTuple):
-    """What the network reached after each epoch.
+    """The result of the network after each epoch.
 
     Attributes:
-        name: what was measured, on what: ``test accuracy``.
-        values: by epoch, counted from 0.
-        percent: whether they are shares.
-        less_is_better: whether the lowest is the best.
+        name: the measure and its data, such as ``test accuracy``.
+        values: by epoch, from 0.
+        percent: whether the values are shares.
+        less_is_better: whether the lowest value is the best.
     """
 
     name: str
@@ -62,8 +62,8 @@ class Reached(NamedTuple):
     percent: bool = True
     less_is_better: bool = False
 
-    def said(self) -> str:
-        """Return in words what was reached, or nothing where nothing is known."""
+    def sentence(self) -> str:
+        """Return a sentence about the last and the best value; empty without values."""
         known = {epoch: value for epoch, value in self.values.items() if value == value}
         if not known:
             return ""
@@ -72,7 +72,7 @@ class Reached(NamedTuple):
         return f"{self.name}: {last} at the end, best {self.shown(known[best])} in epoch {best + 1}"
 
     def shown(self, value: float) -> str:
-        """Return a value as it is written."""
+        """Return a value as text."""
         return f"{100 * value:.2f} %" if self.percent else f"{value:.4f}"
 
 
@@ -87,27 +87,27 @@ def usage_chart(
     title: str = "",
     unit: str = "nats",
 ) -> Figure:
-    """Draw which samples were used in each epoch, what was left out and why, and how the scores spread.
+    """Draw the samples used in each epoch, the reasons of those left out, and the distribution of the scores.
 
     Args:
         history: consecutive epochs of a run, at least one.
-        labels: classes ``(N,)`` by which many samples are put together; few stand in index order.
-        classes: the name of each label, where labels are its places; labels are named as they are by default.
-        scores: ``(N,)``, by which samples that were used equally often stand.
-        reached: what is drawn beneath the samples, epoch by epoch.
-        reason_of: says why samples were left out of an epoch, so that outliers are told from others.
-        title: of the figure, which is 12 x 7.5 inches and belongs to no pyplot.
+        labels: classes ``(N,)`` that group the rows of many samples; few samples are in index order.
+        classes: the names of the labels, which index it; by default the labels themselves.
+        scores: ``(N,)``, the order of samples that were used equally often.
+        reached: the result after each epoch, drawn below the samples.
+        reason_of: returns the reasons of an epoch, to mark outliers.
+        title: of the figure, which is 12 x 7.5 inches and not registered with pyplot.
         unit: of the scores.
 
     Raises:
-        InvalidValue: where there is no epoch, or not one label a sample.
-        ModuleNotFoundError: without matplotlib.
+        InvalidValue: if there is no epoch, or ``labels`` does not have one label per sample.
+        ModuleNotFoundError: if matplotlib is missing.
     """
     if not history:
         raise invalid("A usage chart needs at least one finished epoch.", 0, "Train for an epoch first.")
-    n, epochs = history[-1].there, len(history)
+    n, epochs = history[-1].remaining, len(history)
     if labels is not None and np.shape(labels) != (n,):
-        raise invalid(f"`labels` must be one label a sample, ({n},).", f"shape {np.shape(labels)}")
+        raise invalid(f"`labels` must have one label per sample, ({n},).", f"shape {np.shape(labels)}")
     used = sum(record.backward for record in history) / sum(record.n for record in history)
     facts = f"{n:,} sample{'s'[: n - 1]}, {epochs:,} epoch{'s'[: epochs - 1]}: {100 * used:.1f} % used"
     with plain_style("The usage chart"):
@@ -135,22 +135,17 @@ def usage_chart(
 
 
 def save_usage(history: History, folder: Path, **options: Any) -> list[Path]:
-    """Write :func:`usage_chart` to ``usage.png`` and ``usage.svg`` in ``folder``, each whole or not at all.
+    """Write :func:`usage_chart` to ``usage.png`` and ``usage.svg`` in ``folder``, and return the two paths.
 
-    The folder is made if need be. The same history and options give the same bytes. Returns the two paths.
-
-    Args:
-        history: as there.
-        folder: where to.
-        options: as there.
+    The folder is created if it does not exist. The same history and options give the same bytes.
     """
     return write_chart(usage_chart(history, **options), folder, "usage", DPI)
 
 
 def shades(shares: Shares) -> NDArray[np.uint8]:
-    """Return the colour of each row in each epoch: ``(R, E) -> uint8 (R, E, 4)``, clear where none was there.
+    """Return the colour of each row in each epoch: ``(R, E) -> uint8 (R, E, 4)``, clear for NaN.
 
-    The more samples were used, the bluer; the more were left out as outliers, the redder; else white.
+    Used samples make a row blue, outliers make it red, all others leave it white.
     """
     from matplotlib.colors import to_rgb
 
@@ -164,7 +159,7 @@ def shades(shares: Shares) -> NDArray[np.uint8]:
 
 
 def _places(figure: SubFigure) -> tuple[Axes, Axes, Axes]:
-    """Return where the samples, how often they were used, and what each epoch reached are drawn."""
+    """Return the axes for the samples, for their share of epochs, and for the result of each epoch."""
     grid = figure.add_gridspec(2, 2, height_ratios=(4.4, 1), width_ratios=(6, 1))
     upper = figure.add_subplot(grid[0, 0])
     side, lower = figure.add_subplot(grid[0, 1], sharey=upper), figure.add_subplot(grid[1, 0], sharex=upper)
@@ -172,25 +167,25 @@ def _places(figure: SubFigure) -> tuple[Axes, Axes, Axes]:
 
 
 def _marks(ax: Axes, history: History, shares: Shares, heading: str) -> int:
-    """Draw a row a sample, a column an epoch, and a mark where it was used; return the heading's pad."""
+    """Draw a row per sample, a column per epoch, and a mark for each use; return the heading's pad."""
     from matplotlib.patches import Patch
 
-    n, first = history[-1].there, history[0].epoch + 1
+    n, first = history[-1].remaining, history[0].epoch + 1
     side = min(20.0, 0.62 * 72 * min(4.6 / len(history), 4.4 / n))
     out = (shares.used == 0) & (shares.outliers == 0)
-    looks = (
+    marks = (
         (shares.used == 1, _USED, "s", side**2, "_"),
         (out, "#767676", ".", min(40, side**2 / 2), _left_out(history)),
         (shares.outliers == 1, _OUT, "x", side**2 / 3, "outlier"),
     )
-    for there, colour, marker, size, label in looks:
-        sample, epoch = np.nonzero(there)
+    for cells, colour, marker, size, label in marks:
+        sample, epoch = np.nonzero(cells)
         if sample.size:
             width = 1.5 if marker == "x" else 0
             ax.scatter(epoch + first, sample, size, colour, marker=marker, label=label, lw=width, zorder=3)
     ax.set_ylim(n - 0.5, -0.5)
-    if history[0].there < n:
-        late = np.array([[r.epoch + 1, n - r.there] for r in history if r.there < n])
+    if history[0].remaining < n:
+        late = np.array([[r.epoch + 1, n - r.remaining] for r in history if r.remaining < n])
         ax.bar(late[:, 0], late[:, 1], 1, n - late[:, 1] - 0.5, label="not there yet", zorder=2, **_ABSENT)
     ax.set_yticks(range(n), ["" if n > 24 and i % 5 else str(i) for i in range(n)])
     ax.set_ylabel("sample")
@@ -201,25 +196,25 @@ def _marks(ax: Axes, history: History, shares: Shares, heading: str) -> int:
 def _image(
     ax: Axes, history: History, rows: Arrangement, shares: Shares, heading: str, classes: Sequence[str] | None
 ) -> int:
-    """Draw a row a block of samples, a column an epoch, the share used a shade; return the heading's pad."""
+    """Draw a row per block of samples, a column per epoch, a shade per share; return the heading's pad."""
     from matplotlib.patches import Patch
 
-    n, height = history[-1].there, len(rows.edges) - 1
+    n, height = history[-1].remaining, len(rows.edges) - 1
     across = history[0].epoch + 0.5, history[-1].epoch + 1.5
-    high = height if rows.classes else n  # classes have whole rows, however few samples they have
+    high = height if rows.classes else n  # rows of different classes hold different numbers of samples
     ax.imshow(shades(shares), aspect="auto", interpolation="nearest", extent=(*across, high, 0))
     ax.patch.set(**_ABSENT)
     odd = bool(np.any(shares.outliers > 0))
-    words = _left_out(history, outliers=not odd)
+    reasons = _left_out(history, outliers=not odd)
     patches = [Patch(fc=_USED, label="used" if rows.single else "all used")]
     if np.any((shares.used > 0) & (shares.used < 1)):
-        patches += [Patch(fc=_USED, alpha=PALEST + DARKER * share, label=word)
-                    for share, word in ((0.5, "half"), (0.1, "few"))]  # fmt: skip
+        patches += [Patch(fc=_USED, alpha=PALEST + DARKER * share, label=label)
+                    for share, label in ((0.5, "half"), (0.1, "few"))]  # fmt: skip
     if np.any(shares.used == 0):
-        patches.append(Patch(fc="white", ec="#999999", label=words if rows.single else f"none: {words}"))
+        patches.append(Patch(fc="white", ec="#999999", label=reasons if rows.single else f"none: {reasons}"))
     if odd:
         patches.append(Patch(fc=_OUT, label="outliers"))
-    if history[0].there < n:
+    if history[0].remaining < n:
         patches.append(Patch(label="not there yet", **_ABSENT))
     each = "" if rows.single else f" ({n / height:,.0f} a row)"
     ax.set_ylabel(f"samples{' by class' if rows.classes else ''}, most used first{each}")
@@ -230,17 +225,19 @@ def _image(
 
 
 def _left_out(history: History, *, outliers: bool = False) -> str:
-    """Return why samples were left out that no colour tells apart."""
-    fields = {field: reason.words for field, reason in zip(_FIELDS, Reason, strict=True)}
+    """Return the reasons that share the colour white."""
+    fields = {field: reason.text for field, reason in zip(_FIELDS, Reason, strict=True)}
     del fields["kept"]
     if not outliers:
         del fields["outliers"]
-    words = [word for field, word in fields.items() if any(getattr(record, field) for record in history)]
-    return ", ".join(words) or "not used"
+    reasons = [
+        reason for field, reason in fields.items() if any(getattr(record, field) for record in history)
+    ]
+    return ", ".join(reasons) or "not used"
 
 
 def _name_classes(ax: Axes, rows: Arrangement, classes: Sequence[str] | None) -> None:
-    """Cut between the classes and name them, where there is room."""
+    """Draw lines between the classes and name them, if there is room."""
     height, ticks = len(rows.edges) - 1, dict[float, str]()
     starts = [start for _, start in rows.classes]
     named = len(starts) <= NAMED
@@ -253,19 +250,19 @@ def _name_classes(ax: Axes, rows: Arrangement, classes: Sequence[str] | None) ->
 
 
 def _class_name(label: Any, classes: Sequence[str] | None) -> str:
-    """Return the name of a class; a label below 0 is that of samples without one."""
-    if classes is None:
+    """Return the name of a class; samples without one have a negative label."""
+    if classes is None or label >= len(classes):
         return str(label)
-    return classes[label] if 0 <= label < len(classes) else "no class" if label < 0 else str(label)
+    return "no class" if label < 0 else classes[label]
 
 
 def _times(ax: Axes, upper: Axes, shares: Shares, pad: int) -> None:
-    """Draw beside each row in which share of the epochs its samples were used; beside its heading, that."""
-    there = ~np.isnan(shares.used)
-    often = 100 * np.nansum(shares.used, axis=1) / np.maximum(there.sum(axis=1), 1)
+    """Draw the share of epochs that used the samples of each row, as bars beside the rows."""
+    existing = ~np.isnan(shares.used)
+    share = 100 * np.nansum(shares.used, axis=1) / np.maximum(existing.sum(axis=1), 1)
     bottom, top = sorted(upper.get_ylim())
-    edges = np.linspace(bottom, top, often.size + 1)
-    ax.stairs(often, edges, orientation="horizontal", fill=True, color=_USED)
+    edges = np.linspace(bottom, top, share.size + 1)
+    ax.stairs(share, edges, orientation="horizontal", fill=True, color=_USED)
     ax.set_xlim(0, 100)
     ax.set_xticks([0, 50, 100], ["0", "", "100"])
     ax.set_title("% of epochs", fontsize="small", pad=pad)
@@ -275,18 +272,18 @@ def _times(ax: Axes, upper: Axes, shares: Shares, pad: int) -> None:
 
 
 def _strip(ax: Axes, history: History, reached: Reached | None) -> None:
-    """Draw the share of samples that each epoch used, as steps, and what was reached after it, as a line."""
+    """Draw the share of samples that each epoch used as steps, and the result after it as a line."""
     edges = np.arange(history[0].epoch + 1, history[-1].epoch + 3) - 0.5
     used = np.array([100 * record.backward / record.n for record in history])
-    said = "" if reached is None else reached.said()
-    behind = ax.twinx() if said else ax
-    behind.set_in_layout(False)  # its numbers stand beneath the bars, where there is nothing else
+    sentence = "" if reached is None else reached.sentence()
+    behind = ax.twinx() if sentence else ax
+    behind.set_in_layout(False)  # there is room for its numbers below the bars
     behind.stairs(used, edges, fill=True, color=_USED, alpha=0.25)
     behind.set(ylim=(0, 100))
     behind.set_yticks([0, 50, 100])
     behind.set_ylabel("used, %", color=_USED)
     behind.tick_params(axis="y", colors=_USED)
-    if reached is not None and said:
+    if reached is not None and sentence:
         epochs = np.array([record.epoch for record in history])
         values = np.array([reached.values.get(epoch, np.nan) for epoch in epochs.tolist()], np.float64)
         values *= 100 if reached.percent else 1
@@ -300,11 +297,11 @@ def _strip(ax: Axes, history: History, reached: Reached | None) -> None:
         ax.set_ylim(low - room, min(high + room, 100.0) if reached.percent else high + room)
         ax.locator_params(axis="y", nbins=3)
     ax.set(xlabel="epoch")
-    ax.set_title(said or "samples used", loc="left", fontsize="small", pad=11, parse_math=False)
+    ax.set_title(sentence or "samples used", loc="left", fontsize="small", pad=11, parse_math=False)
 
 
 def _reasons(ax: Axes, history: History) -> None:
-    """Draw how many samples each epoch kept, and how many it left out for each reason."""
+    """Draw the number of samples that each epoch kept, and left out for each reason."""
     from matplotlib.ticker import MaxNLocator
 
     edges = np.arange(history[0].epoch + 1, history[-1].epoch + 3) - 0.5
@@ -312,12 +309,12 @@ def _reasons(ax: Axes, history: History) -> None:
     for reason, field, colour, hatch in zip(Reason, _FIELDS, _COLOURS, _HATCHES, strict=True):
         above = below + [getattr(record, field) for record in history]
         if (above > below).any():
-            ax.stairs(above, edges, baseline=below, fill=True, label=reason.words,
+            ax.stairs(above, edges, baseline=below, fill=True, label=reason.text,
                       facecolor=colour, edgecolor="white", hatch=hatch, linewidth=0)  # fmt: skip
         below = above
     measured = np.array([record.forward_only for record in history])
-    if (there := np.flatnonzero(measured)).size:
-        ax.scatter(edges[there] + 0.5, measured[there], 50, INK, edgecolors="white", clip_on=False,
+    if (at := np.flatnonzero(measured)).size:
+        ax.scatter(edges[at] + 0.5, measured[at], 50, INK, edgecolors="white", clip_on=False,
                    label="forward only", zorder=3)  # fmt: skip
     ax.set_ylim(0, below.max())
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
@@ -333,10 +330,10 @@ def _scores(ax: Axes, history: History, unit: str) -> None:
     from matplotlib.patheffects import withStroke
 
     counts = np.stack([record.score_histogram for record in history], axis=1)
-    edges = np.array([EDGES[1] / 2, *EDGES[1:], EDGES[-1] * 1.5])  # a log axis has no room for 0 and infinity
+    edges = np.array([EDGES[1] / 2, *EDGES[1:], EDGES[-1] * 1.5])  # a log axis cannot show 0 and infinity
     across = np.arange(history[0].epoch + 1, history[-1].epoch + 3) - 0.5
     shades = colormaps["cividis_r"](np.linspace(0, 1, 256))
-    shades[:48] += (1 - shades[:48]) * np.linspace(1, 0, 48)[:, None]  # a handful of samples is not to shout
+    shades[:48] += (1 - shades[:48]) * np.linspace(1, 0, 48)[:, None]  # a few samples should be pale
     shares = counts / np.maximum(counts.sum(axis=0), 1)
     filled = np.flatnonzero((shares >= 0.001).any(axis=1))
     mesh = ax.pcolormesh(across, edges, shares, cmap=ListedColormap(shades), vmin=0, rasterized=True)
@@ -352,7 +349,7 @@ def _scores(ax: Axes, history: History, unit: str) -> None:
         drawn[0].set_label(label)
     low, high = (edges[filled[0]], edges[filled[-1] + 1]) if filled.size else (0.1, 1.0)
     ticks = {EDGES[1] * 0.5**0.5: "0"} if low < EDGES[1] else {}
-    room = max(1.0, 12 * low / high) ** 0.5  # so that one power of ten at least is seen
+    room = max(1.0, 12 * low / high) ** 0.5  # the axis must span a power of ten to have a label
     low, high = low / room, high * room
     steps = (1, 2, 5) if high < 300 * low else (1,)
     at = [v for k in range(-6, 2) for s in steps if max(low, 4 * EDGES[1]) <= (v := s * 10.0**k) <= high]
@@ -366,10 +363,10 @@ def _scores(ax: Axes, history: History, unit: str) -> None:
 def _frame(
     ax: Axes, history: History, heading: str, patches: Sequence[Any] | None = None, below: str = "epoch"
 ) -> int:
-    """Give a panel its epochs, a triangle where samples came back, and above it heading and legend.
+    """Add the epochs, triangles at re-admissions, heading and legend to a panel.
 
     Returns:
-        How high above the panel the heading stands, in points.
+        The distance of the heading from the panel in points.
     """
     first, last = history[0].epoch + 1, history[-1].epoch + 1
     ax.set(xlim=(first - 0.5, last + 0.5), xlabel=below)
@@ -387,12 +384,12 @@ def _frame(
     legend = ax.legend(handles=handles, ncols=-(-len(handles) // rows) or 1, loc="lower left",
                        bbox_to_anchor=(0, 1), borderpad=0, columnspacing=1.1, handlelength=1.4,
                        handletextpad=0.5)  # fmt: skip
-    legend.set_in_layout(False)  # it may reach over the colour bar; the heading's pad leaves it room
+    legend.set_in_layout(False)  # it may overlap the colour bar; the heading's pad leaves room for it
     return pad
 
 
 def _legend_rows(labels: Sequence[str], wide: int) -> int:
-    """Return in how few rows a legend fits into so many letters; a key takes as much room as six."""
+    """Return the minimum number of rows of a legend ``wide`` letters wide; a key is six letters wide."""
     for rows in range(1, len(labels)):
         columns = [labels[i : i + rows] for i in range(0, len(labels), rows)]
         if sum(max(map(len, column)) + 6 for column in columns) <= wide:
