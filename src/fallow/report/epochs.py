@@ -163,6 +163,7 @@ def scores(source: Source) -> dict[str, Any] | None:
     part = shares[low:high][::-1]
     pixels = np.zeros((*part.shape, 4), np.uint8)
     pixels[..., :3] = _BLUE
+    # The colour is in the opacity, so that the picture fits a light and a dark page.
     pixels[..., 3] = np.where(part >= _FAINT / 4, 255 * (part / part.max()) ** 0.6, 0)
 
     def height(values: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -219,12 +220,12 @@ def _path(heights: NDArray[np.float64]) -> str:
     """Return the SVG path of a line over the epochs, 1000 x 100, with a gap for each missing value."""
     size, steps, pen = heights.size, [], False
     for place, y in enumerate(heights.tolist()):
-        if y != y:
+        if y != y:  # NaN: a gap in the line
             pen = False
             continue
         x = 1000 * (place + 0.5) / size
         steps.append(f"{'L' if pen else 'M'}{text.number(x)} {text.number(100 * y)}")
-        if not pen:
+        if not pen:  # a dot, in case the next value is missing
             steps.append("h0")
         pen = True
     return "".join(steps)

@@ -54,7 +54,7 @@ def heading(source: Source) -> dict[str, Any]:
     elif summary.accuracy is not None:
         diverged = " of a network that diverged" if summary.diverged else ""
         facts.append((f"{part} accuracy", text.share(summary.accuracy, 2) + diverged))
-    if summary.train_accuracy is not None:
+    if summary.train_accuracy is not None:  # older versions did not write it
         facts.append(("Train accuracy", text.share(summary.train_accuracy, 2)))
     if summary.seconds is not None:
         facts.append(("Time", text.seconds(summary.seconds)))

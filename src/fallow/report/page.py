@@ -18,6 +18,7 @@ _HERE = Path(__file__).parent
 @cache
 def own(name: str) -> str:
     """Return the text of a file of this room."""
+    # A browser normalises line ends before it hashes an inline part.
     return (_HERE / name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 

@@ -116,6 +116,7 @@ def _cards(
     media: dict[int, tuple[str | None, str | None]],
 ) -> dict[int, dict[str, Any]]:
     """Return the card of each sample, by its index."""
+    # One scale for all cards, so that their lines can be compared.
     top = float(np.nanmax(scores, initial=0, where=np.isfinite(scores))) or 1.0
     files, labels, predicted = source.run.data.files, source.labels, source.predicted
     cards = {}
@@ -152,7 +153,7 @@ def _line(scores: NDArray[np.float32], top: float) -> str:
     height = 29 - 28 * np.sqrt(np.clip(scores, 0, top) / top)
     steps, pen = [], False
     for place, y in enumerate(height.tolist()):
-        if y != y:
+        if y != y:  # NaN: a gap in the line
             pen = False
             continue
         steps.append(f"{'L' if pen else 'M'}{place}.5 {y:.1f}" + ("" if pen else "h0"))

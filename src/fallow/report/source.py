@@ -69,6 +69,7 @@ class Source:
         epoch = with_outliers[-1] if with_outliers else last.record.epoch
         reason = last.reason if epoch == last.record.epoch else run.epoch(epoch).reason
         shown, predicted = run.shown, run.predicted
+        # Without a readable state, the predictions of the shown samples are still in their own file.
         if predicted is None and shown is not None and (shown.predicted >= 0).any():
             existing = shown.index < n
             predicted = np.full(n, -1, np.int32)

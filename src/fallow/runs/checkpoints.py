@@ -115,6 +115,7 @@ class Checkpoints:
 
     def _remember(self, checkpoint: Checkpoint) -> None:
         sound = [*self._sound, checkpoint]
+        # A changed data set can only be resumed between two epochs: keep one state from there.
         between = [item for item in sound if not item.about.recorded][-1:]
         self._sound = [*(item for item in between if item not in sound[-KEPT:]), *sound[-KEPT:]]
 
@@ -263,7 +264,7 @@ def check_file(run: Path, name: str, digest: Digest | str) -> None:
 
 def _manifest(checkpoint: Checkpoint) -> bytes:
     about = structs.asdict(checkpoint.about)
-    others = about.pop("others")
+    others = about.pop("others")  # a newer version may have written fields that this one does not know
     return manifest_of(checkpoint.number, about | others, checkpoint.files)
 
 

@@ -137,6 +137,7 @@ class Changes:
         if old is None or new is None:
             return Changes(None, by_position=tuple(before.changes(now)))
         if classes := before.class_changes(now):
+            # A new class may shift the ids of all others, which would look like changed labels.
             now = _with_ids_of(before, now)
             new = Samples(new.content, new.identity, now.labels)
         origin = new.found_in(old)
@@ -243,6 +244,7 @@ def _held_out(before: Samples | None, now: Samples | None) -> dict[str, int] | N
 
 def _labelled(sums: Sums, labels: NDArray[np.integer]) -> Sums:
     """Return checksums of samples and their labels together."""
+    # Odd multipliers keep different labels apart modulo 2^64; those are the ones of splitmix64.
     return (sums ^ (labels.astype(np.int64).view(np.uint64) * _FIRST)) * _SECOND
 
 

@@ -114,7 +114,7 @@ class RunDirectory:
             disk.make_folder(run.path / "history")
             run._lock = RunLock(run.path)
             run._created = True
-            remove_temporaries(run.path, disk)
+            remove_temporaries(run.path, disk)  # only under the lock: they may belong to another process
         except OSError as error:
             run.release()
             raise invalid("The out directory must be writable.", f"{path}: {error.strerror}") from None
@@ -244,7 +244,7 @@ class RunDirectory:
                 path.unlink(missing_ok=True)
             if self._created:
                 shutil.rmtree(self.path / _LOGS, ignore_errors=True)
-        for name in reversed(_FOLDERS):
+        for name in reversed(_FOLDERS):  # rmdir fails, as it should, on a folder that is not empty
             with suppress(OSError):
                 (self.path / name).rmdir()
 

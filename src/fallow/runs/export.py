@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arrays.bitset import unpack
 from ..arrays.selection import blocks
@@ -156,7 +155,7 @@ def _parquet(parts: Iterator[Columns], path: Path) -> None:
         import pyarrow.parquet as pq
     except ModuleNotFoundError:
         raise missing_extra("Exporting Parquet", "pyarrow") from None
-    writer, file = None, path.open("xb")
+    writer, file = None, path.open("xb")  # "x" does not follow a link that somebody put there
     try:
         for columns in parts:
             table = pa.table({name: _arrow(pa, name, values) for name, values in columns.items()})
@@ -196,17 +195,13 @@ def _rows(columns: Columns) -> Iterator[tuple[Any, ...]]:
     yield from zip(*plain.values(), strict=True)
 
 
-def _plain(name: str, values: Any) -> list[Any]:
+def _plain(name: str, values: Any) -> Any:
     if name == "reason":
-        return _listed(_REASONS[values])
+        return _REASONS[values].tolist()
     if name == "score":
+        # Nine digits identify a float32; the digits of a float64 after them are noise.
         return [None if not math.isfinite(score) else float(f"{score:.9g}") for score in values.tolist()]
-    return values if isinstance(values, list) else _listed(values)
-
-
-def _listed(values: NDArray[Any]) -> list[Any]:
-    listed: list[Any] = values.tolist()
-    return listed
+    return values if isinstance(values, list) else values.tolist()
 
 
 def _csv(parts: Iterator[Columns], path: Path) -> None:

@@ -144,7 +144,7 @@ def read_rows(path: Path, inside: Path | None = None) -> list[tuple[str, Pick]]:
 
 
 def _from_json(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    if text.count("[") + text.count("{") > _MOST_PARTS:  # each of them takes much more memory than a byte
+    if text.count("[") + text.count("{") > _MOST_PARTS:  # each takes some 60 bytes of memory or more
         raise damaged(f"{path} must be a list of objects.", "too many lists in it", _STEP)
     try:
         rows = json.loads(text, object_pairs_hook=partial(_object, path))
@@ -172,7 +172,7 @@ def _check_once(heads: Sequence[str], path: Path) -> None:
 
 def _from_csv(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows that are not blank, numbered as in a spreadsheet, in which the header is row 1."""
-    heads = text.partition("\n")[0]
+    heads = text.partition("\n")[0]  # European spreadsheets save CSV with semicolons
     delimiter = max(",;\t", key=heads.count)
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:

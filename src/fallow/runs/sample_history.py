@@ -73,7 +73,7 @@ def sample_of(run: Run, name: str) -> int:
         InvalidValue: if no sample or several have the name.
         DamagedData: if the file that lists the samples is damaged.
     """
-    if _INDEX.fullmatch(name):
+    if _INDEX.fullmatch(name):  # an index wins over a file that is called like a number
         return int(name)
     if (files := run.data.files) is None:
         step = "samples.csv and the report list them."

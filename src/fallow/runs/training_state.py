@@ -110,7 +110,7 @@ class TrainingState:
         """Return the state of a Lightning checkpoint, without the history."""
         tree = {name: part for name, part in checkpoint.items() if name not in _REBUILT}
         callbacks = dict(tree["callbacks"])
-        saved = callbacks[SUBSAMPLING]
+        saved = callbacks[SUBSAMPLING]  # copied below, as the original belongs to Lightning
         callbacks[SUBSAMPLING] = {**saved, "subsampler": {**saved["subsampler"], "history": []}}
         return TrainingState({**tree, "callbacks": callbacks})
 
@@ -282,7 +282,8 @@ class TrainingState:
 
 
 def _check_generators(states: list[Any], path: Path) -> None:
-    """Raise if a state of the generators cannot be loaded; each is loaded once to test it."""
+    """Raise if a state of the generators cannot be loaded."""
+    # There is no other way to validate one than to load it, so the present states are saved and restored.
     before = generator_states()
     for data in states:
         try:

@@ -177,7 +177,7 @@ def _draw(
     longest = max(sd for points in arms.values() for _, _, sd in points)
     for share, value, half in arms[name]:
         if half > 0:
-            z = 2.9 - 0.8 * half / longest
+            z = 2.9 - 0.8 * half / longest  # short bars in front of long ones
             ax.errorbar(share, value, half, color=colour, linewidth=1.3, zorder=z)
             ends = value - half, value + half
             ax.scatter([share, share], ends, 50, colour, marker="_", linewidth=1.3, zorder=z)

@@ -341,6 +341,7 @@ def _scores(ax: Axes, history: History, unit: str) -> None:
     bar.set_label("share of scores")
     lines = np.array([record.score_quantiles for record in history])
     lines = np.clip(lines, EDGES[1] * 0.5**0.5, EDGES[-1] * 1.5**0.5)
+    # A line needs two points: a single epoch is drawn from edge to edge.
     x, lines = (across, np.repeat(lines, 2, axis=0)) if len(lines) == 1 else (across[:-1] + 0.5, lines)
     width = 1.7 if len(history) <= 40 else 1.0
     halo = [withStroke(linewidth=width + 1.8, foreground="white")]

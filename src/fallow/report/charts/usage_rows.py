@@ -95,6 +95,7 @@ def arrange(
     rows = min(n, ROWS)
     if n > 2 * LEAST and any(drew(record) for record in history):
         rows = min(rows, max(LEAST, n // DRAWS))
+    # Rows are shared out in proportion to the classes; a rare class has at least one.
     each = np.clip(np.round(rows * sizes / n).astype(np.int64), 1, sizes)
     starts = np.cumsum(each) - each
     first = np.repeat(np.cumsum(sizes) - sizes, each)
@@ -182,8 +183,7 @@ def drew(record: EpochRecord) -> bool:
 
 def used_mask(record: EpochRecord, n: int) -> NDArray[np.bool_]:
     """Return which of the first ``n`` samples the epoch used; samples that did not exist yet were not."""
-    used: NDArray[np.bool_] = resized(record.used_mask, n, False)
-    return used
+    return resized(record.used_mask, n, False)
 
 
 def epoch_ticks(first: int, last: int) -> list[int]:
