@@ -78,8 +78,8 @@ def _print_outliers(gaps: Gaps, side: str, console: Console) -> None:
     outliers = [kind for kind in kinds if any(kind[1])]
     if outliers:
         console.print()
-    for samples, (training, reference), what in outliers:
-        console.print(Text(f"Outliers: {training:,} training and {reference:,} {side} samples {what}."))
+    for samples, (training, reference), description in outliers:
+        console.print(Text(f"Outliers: {training:,} training and {reference:,} {side} samples {description}."))
         for of, shown, count in (("training", "training", training), ("reference", side, reference)):
             listed = [sample for sample in samples if sample.of == of][:6]
             if listed:
