@@ -97,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BaseException as error:  # a panic of a library written in Rust is no Exception
         if debug:
             raise
+        # The error of a missing extra says which to install, as in fallow[train].
         expected = isinstance(error, FallowError) or "fallow[" in str(error)
         complain(f"fallow: error: {error if expected else unexpected(error)}")
         if isinstance(error, NotWritten):
@@ -114,6 +115,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
         stopped.signal = number  # type: ignore[attr-defined]
         raise stopped
 
+    # Python allows signal() in the main thread only; the handler of a program around fallow stays.
     if threading.current_thread() is not threading.main_thread() or getsignal(SIGTERM) is not SIG_DFL:
         yield
         return
@@ -269,6 +271,7 @@ def _parsed(words: Sequence[str]) -> Any:
     given = ["--help" if word == HELP_ALL else word for word in given]
     try:
         with spelled_streams():  # help shows the options of the run that is resumed
+            # Without defaults, only the options that the user has given are set, and replace stored ones.
             parsed = parser.parse_args(given, defaults=words[:1] != ["train"])
     except ArgumentError as error:
         command = words[0] if words[0] in commands else None

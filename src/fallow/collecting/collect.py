@@ -180,7 +180,7 @@ class _PickMaker:
         return Pick(
             index,
             self._class(label) if label >= 0 else "",
-            choice.score if math.isfinite(choice.score) else 0.0,
+            choice.score if math.isfinite(choice.score) else 0.0,  # JSON has no infinity
             "" if choice.region is None else f"gap {choice.region + 1}",
             reason,
             self.name,

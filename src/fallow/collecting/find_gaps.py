@@ -118,6 +118,7 @@ def _samples(
 
 
 def _first(survey: Survey, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    # Novelty is rounded, so that samples of about the same are sorted by surprise.
     order = np.lexsort((-survey.surprise[rows], -np.round(survey.novelty[rows])))
     return rows[order][:_LISTED]
 
@@ -126,7 +127,7 @@ def _scores(run: Run) -> list[NDArray[np.float32]]:
     """Return the scores of each epoch whose file is sound."""
     scores = []
     for epoch in run.epochs:
-        with suppress(DamagedData):
+        with suppress(DamagedData):  # one epoch less in the trend of a card
             scores.append(run.epoch(epoch).scores)
     return scores
 

@@ -178,6 +178,7 @@ class SurveyedPool:
         if not seen:
             rule = f"{pool.name} must hold a sample that can be read."
             raise invalid(rule, f"none of {pool.total or 0:,}", "Check its files, or name another pool.")
+        # A sample may be in both reservoirs.
         both = _Kept.joined([even.kept, thin.kept])
         index, first = np.unique(both.index, return_index=True)
         files = {int(i): both.files[j] for i, j in zip(index, first, strict=True) if both.files[j]}
@@ -268,6 +269,7 @@ def _surveyed(
     gpu = torch.cuda.is_available() and options.accelerator != "cpu"
     device = torch.device("cuda" if gpu else "cpu")
     module.to(device)
+    # A run that was trained by its losses has no density: one is fitted here.
     watch = job.monitor or ActivationDensity(network, seed=options.seed)
     if job.monitor is not None and density_path is not None and density_path.exists():
         try:
@@ -287,7 +289,7 @@ def _surveyed(
         _restore_normalisation(module, run)
     surveyor = Surveyor(watch, network, classes=options.task == "image")
     with console.reading("the training set") as progress:
-        total = 2 * len(data.train)
+        total = 2 * len(data.train)  # one pass to fit, one to score
         surveyor.learn(_batches(data.train, prepare), _shown(progress, 0, total))
         second = _shown(progress, len(data.train), total)
         training = surveyor.survey(_batches(data.train, prepare), training=True, progress=second)

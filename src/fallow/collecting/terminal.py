@@ -79,7 +79,9 @@ def _print_outliers(gaps: Gaps, side: str, console: Console) -> None:
     if outliers:
         console.print()
     for samples, (training, reference), description in outliers:
-        console.print(Text(f"Outliers: {training:,} training and {reference:,} {side} samples {description}."))
+        console.print(
+            Text(f"Outliers: {training:,} training and {reference:,} {side} samples {description}.")
+        )
         for of, shown, count in (("training", "training", training), ("reference", side, reference)):
             listed = [sample for sample in samples if sample.of == of][:6]
             if listed:

@@ -146,6 +146,7 @@ def fewer_epochs(epochs: int, saved: float) -> int:
     >>> fewer_epochs(20, 0.7), fewer_epochs(20, 0.33)
     (6, 14)
     """
+    # 20 * (1 - 0.3) is a little above 14 in floats.
     return max(1, math.ceil(epochs * (1 - saved) - 1e-9))
 
 

@@ -47,7 +47,7 @@ class Console:
 
     def line(self, text: str = "") -> None:
         """Print one line; line breaks, which a name may hold, are escaped."""
-        if not self.silent:
+        if not self.silent:  # a file gets whole lines: they are searched by line
             self.rich.print(Text(one_line(text)), soft_wrap=not self.rich.is_terminal)
 
     def begin(self, runs: Sequence[Run], n: int, seconds: float | None, done: int) -> None:
@@ -140,7 +140,7 @@ class _Work:
         all_ = sum(self._weights.values())
         done = sum(self._weights[name] * share for name, share in self._shares.items())
         past = time.monotonic() - self._began
-        if done < 0.02 * all_:
+        if done < 0.02 * all_:  # too little for a pace
             return None if self._first is None else max(0.0, self._first - past)
         return past * (all_ - done) / done
 

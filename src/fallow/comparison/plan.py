@@ -94,13 +94,12 @@ class Plan:
     def runs(self) -> list[Run]:
         """Return every run, seed by seed, so that a stopped comparison has complete seeds."""
         return [
-            Run(arm, seed, replace(arm.options, seed=seed, out=str(self._folder(arm, seed))))
+            Run(
+                arm, seed, replace(arm.options, seed=seed, out=str(self.out / "runs" / f"{arm.label}-{seed}"))
+            )
             for seed in self.seeds
             for arm in sorted(self.arms, key=lambda arm: arm.name != FULL)
         ]
-
-    def _folder(self, arm: Arm, seed: int) -> Path:
-        return self.out / "runs" / f"{arm.label}-{seed}"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -108,6 +107,7 @@ class Plan:
         shared = {
             name: value for name, value in asdict(as_given(self.base)).items() if name not in NOT_SHARED
         }
+        # Compared with what was read back from JSON, which has no tuples.
         return json.loads(json.dumps(shared))  # type: ignore[no-any-return]
 
     def check_folder(self) -> None:
@@ -146,6 +146,7 @@ class Plan:
             text = json.dumps({"format": FORMAT, "options": self.settings}, indent=2) + "\n"
             RunDirectory(self.out).write_text(self.out / "compare.json", text)
             for run in self.runs():
+                # It cannot be resumed, and training refuses a folder that holds something.
                 if run.path.exists() and run.summary() is None and not run.resumable:
                     _remove(run.path)
             yield

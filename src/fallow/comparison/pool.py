@@ -83,6 +83,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.run: Run | None = None
+        # A file, since a pipe that nobody reads would fill up and block the process.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._began_at = 0
         self.process = subprocess.Popen(
@@ -154,7 +155,7 @@ class Pool:
             self._start()
             if self.jobs is None:
                 accelerated = bool(self._next("ready")["accelerator"]) and not self._on_cpu
-                self.jobs = 1 if accelerated else cores()
+                self.jobs = 1 if accelerated else cores()  # one run fills an accelerator
             self.jobs = max(1, min(self.jobs, self._most))
             for _ in range(1, self.jobs):
                 self._start()
@@ -212,7 +213,7 @@ class Pool:
             yield self._give(worker, waiting.popleft())
         while any(worker.run for worker in self._workers):
             worker, message = self._messages.get()
-            if worker.run is None:
+            if worker.run is None:  # an idle process has ended: nothing is lost
                 if message["say"] == "gone" and worker in self._workers:
                     worker.end()
                     self._workers.remove(worker)

@@ -103,7 +103,7 @@ def _arms(plan: Plan, rows: Sequence[dict[str, Any]], measure: Measure) -> list[
                 "diverged": sum(bool(row.get("diverged")) for row in own),
                 ACCURACY.name: _values_of(own, ACCURACY.name),
                 BITS.name: _values_of(own, BITS.name),
-                **{name: _mean_of(own, name) for name in _MEANS},
+                **{name: _values_of(own, name)["mean"] for name in _MEANS},
             }
         )
     by_seed = _by_seed(rows, measure)
@@ -111,6 +111,7 @@ def _arms(plan: Plan, rows: Sequence[dict[str, Any]], measure: Measure) -> list[
     others = sum(row["diverged"] for row in by_arm if row["arm"] in (FULL, *CONTROLS))
     for row in by_arm:
         against = {} if row["arm"] == FULL else _against(row, by_arm, by_seed, step)
+        # A diverged control cannot be compared with, so it leaves every arm unjudged.
         row["unsound"] = bool(row["diverged"] or others)
         row["against"] = {name: measure.to_dict(d) | rest for name, (d, rest) in against.items()}
     return by_arm
@@ -125,11 +126,6 @@ def _values_of(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
 def _step(rows: Sequence[dict[str, Any]]) -> float:
     """Return the accuracy of one evaluated sample; 0 if their number is unknown."""
     return max((1 / row["samples_evaluated"] for row in rows if row.get("samples_evaluated")), default=0.0)
-
-
-def _mean_of(rows: Sequence[dict[str, Any]], name: str) -> float | None:
-    values = [row[name] for row in rows if row.get(name) is not None]
-    return mean(values) if values else None
 
 
 Seeds = dict[int, tuple[float, float]]

@@ -204,6 +204,7 @@ def expected_seconds(missing: list[Run], probe: Probe, jobs: int) -> float | Non
     samples = sum(weight(run, probe.n) for run in missing)
     evaluations = sum(run.options.epochs for run in missing) * probe.test_seconds
     together = samples / sum(probe.rates) + evaluations / jobs
+    # With few runs left, the longest one decides.
     rate = sum(probe.rates) / len(probe.rates)
     alone = (weight(run, probe.n) / rate + run.options.epochs * probe.test_seconds for run in missing)
     return max([together, *alone])

@@ -45,6 +45,7 @@ def _number(value: float | None, digits: int, scale: int = 1) -> str:
     if value is None:
         return "-"
     shown = scale * value
+    # The loss of a diverged run may have dozens of digits.
     return f"{shown:.{digits}f}" if abs(shown) < 1e5 else f"{shown:.1e}"
 
 

@@ -207,7 +207,7 @@ def _test_seconds(job: Job) -> float:
 
 def main() -> None:
     """Answer requests until there are no more."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # more would compete with the other processes, and make runs unrepeatable
     requests: SimpleQueue[dict[str, Any]] = SimpleQueue()
     wire = Wire()
     lines = os.fdopen(os.dup(0), encoding="utf-8")
