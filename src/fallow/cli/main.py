@@ -369,7 +369,7 @@ def _refuse_of_an_arm(words: Sequence[str]) -> None:
 
 
 def _spelled(words: Sequence[str]) -> list[str]:
-    """Return ``--save-steps`` as ``--save_steps``, and a bare ``--keep-rare`` as ``--keep_rare=true``."""
+    """Return the words with ``_`` for ``-`` in names of options, and ``=true`` after a bare switch."""
     if words[0] in COMMANDS:
         return list(words)
     every = (*fields(TrainOptions), *fields(CompareOptions))
