@@ -324,7 +324,7 @@ def test_stopped_and_gone_on_with(how, tmp_path):
     output, error = child.communicate(timeout=60)
     assert child.returncode == (130 if how == signal.SIGINT else -9)
     assert "Traceback" not in error
-    assert ("done; the same command goes on" in output) == (how == signal.SIGINT)
+    assert ("done; repeat the command to resume" in output) == (how == signal.SIGINT)
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "the workers must end too"

@@ -228,7 +228,7 @@ def test_runs_that_diverged_are_named_first_and_not_judged(tmp_path):
     own = gathered(tmp_path / "b", accuracy, diverged=["soft-0.5-1"])
     assert verdict(gains(row(own, "soft"))) == "diverged"
     assert sentences(own) == [
-        "1 of 20 runs diverged: soft-0.5-1. What they reach is that of networks of no use. soft-0.5 cannot "
+        "1 of 20 runs diverged: soft-0.5-1. Their results mean nothing. soft-0.5 cannot "
         "be judged. Lower --learning_rate."
     ]
     line = next(line for line in table_text(own).splitlines() if line.startswith("soft"))

@@ -171,7 +171,7 @@ def test_python_does_the_same(made, run, tmp_path):
         (["collect", "{run}", "--pool", "{pool}", "--count", "5", "--out", "x.html"], "must be a table"),
         (["collect", "{run}", "--pool", "{pool}", "--count", "5", "--out", "{run}/usage.csv"], "of a run"),
         (["collect", "{run}", "--pool", "{pool}", "--count", "5", "--out", "{run}/state/4.csv"], "of a run"),
-        (["collect", "{run}", "--pool", "{pool}", "--count", "5", "--out", "no/where.csv"], "must be there"),
+        (["collect", "{run}", "--pool", "{pool}", "--count", "5", "--out", "no/where.csv"], "must exist"),
         (["collect", "{run}", "--pool", "{pool}", "--count", "many"], "many"),
         (["collect", "{run}", "--pool", "{noise}", "--count", "5"], "must hold a candidate"),
         (["train", "--data", "{data}", "--add", "nowhere.csv"], "must name a list of picks"),

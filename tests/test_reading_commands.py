@@ -244,7 +244,7 @@ def test_a_folder_with_a_name_of_commands_is_quoted(copied, capsys):
     odd = copied.rename(copied.parent / "q;touch OWNED $(x)")
     (odd / "model.safetensors").write_bytes(b"")
     assert main(["verify", str(odd)]) == 3
-    assert f"fallow train --resume {shlex.quote(str(odd))} goes on" in capsys.readouterr().out
+    assert f"fallow train --resume {shlex.quote(str(odd))} resumes it" in capsys.readouterr().out
 
 
 def test_a_broken_list_of_checksums_is_the_one_that_is_blamed(copied):

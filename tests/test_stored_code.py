@@ -183,7 +183,7 @@ def test_data_and_network_are_asked_for_in_one_line(place, capsys):
     line = fails(capsys, "train", "--resume", "ours", "--model", "evilcode:Net")
     assert "Data and network of ours are classes of your own. Found no --data on" in line
     assert "Add --data evilcode:Data: nothing" in line
-    assert "that fallow has read itself" in fails(capsys, "gaps", "ours", "--model", "evilcode:Net")
+    assert "that fallow reads itself" in fails(capsys, "gaps", "ours", "--model", "evilcode:Net")
 
 
 def test_stored_names_harm_no_terminal(place, capsys):

@@ -172,7 +172,7 @@ class TestTable:
         assert f"\ntext       {data.train.texts[sample]}\n" in capsys.readouterr().out
         other = next(i for i in range(len(data.train)) if i not in shown.index)
         assert main(["inspect", str(table_run), str(other)]) == 0
-        assert "\ntext       not kept: only samples that the report shows keep" in capsys.readouterr().out
+        assert "\ntext       not kept: only those of samples in the report" in capsys.readouterr().out
         assert main(["inspect", str(table_run), str(other), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["text"] is None
 

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: parsing, help, exit codes, and the commands that read a run."""

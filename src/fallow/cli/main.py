@@ -1,8 +1,7 @@
 """The command line. ``--help`` and the reading commands load no torch.
 
 Exit codes: 0 done, 1 a finding (``train``: it diverged; ``compare``: a run failed or diverged), 2 wrong use,
-3 damaged data, 130 stopped, 143 stopped by SIGTERM. Whatever goes wrong is said in one line; ``--debug``
-shows where.
+3 damaged data, 130 stopped, 143 stopped by SIGTERM. An error is one line; ``--debug`` shows the traceback.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from .reading_commands import COMMANDS
 DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
 HELP_ALL = "--help_all"
 _LONGEST, _MOST_BRACKETS = 1 << 16, 1 << 10
-"""Of a word of the command line."""
+"""Limits of a word of the command line, in characters and brackets."""
 
 _ABOUT = """Train on what still surprises the network.
 
@@ -44,13 +43,13 @@ _ABOUT = """Train on what still surprises the network.
   fallow train --data FILE.csv --label stars          texts with a class each, in columns text and stars
   fallow train --data FILE.txt                        a language model
   fallow train --config run.yaml --seed 1             options from a file, one of them changed
-  fallow train --resume RUN                           go on exactly where a run was stopped
+  fallow train --resume RUN                           resume a run exactly where it was stopped
   fallow compare --data digits                        does it pay? against two plain controls
   fallow report RUN                                   one HTML page of a run, with its odd samples
-  fallow gaps RUN                                     where data are missing
+  fallow gaps RUN                                     what the training data lack
   fallow collect RUN --pool POOL --count 100          what to collect next; train on it with --add
 
-An error is one line; --debug, with any command, shows where in the code it came from.
+An error is one line; --debug, with any command, shows the traceback.
 """
 _ABOUT_COMPARE = """Does leaving samples out pay on your data? Trains every arm with the same seeds on the
 same data and reads the final epoch: against full training, and against two plain controls at the same
@@ -64,10 +63,10 @@ number of samples, fewer epochs and a random subset each epoch.
 
 Arms: full; fewer-epochs; random; default, as fallow train does; threshold, with low as a quantile,
 readmit_every 5 and full_tail 0.1; soft; hard, the lowest-scoring share; infobatch; and every other --policy
-of fallow train that takes a share. What a whole run is to save decides the share of each epoch; epochs of
+of fallow train that takes a share. The saving of the whole run decides the share of each epoch; epochs of
 warm-up, full tail and re-admission are full. The folder --out gets a run directory for each run,
-results.json, frontier.png and frontier.svg. Called again, only what is missing is trained: add arms,
-savings or seeds, or go on after Ctrl-C.
+results.json, frontier.png and frontier.svg. The same command again trains only the missing runs: add arms,
+savings or seeds, or resume after Ctrl-C.
 
 Exit code: 0 done, whatever the result; 1 a run failed or diverged (the others are done); 2 wrong use; 3
 damaged data; 130 stopped.
@@ -93,11 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         complain("fallow: stopped.")
         return 128 + int(getattr(stop, "signal", SIGINT))
-    except SystemExit:  # of the parser, after --help
+    except SystemExit:  # raised by the parser after --help
         raise
-    except BaseException as error:  # a panic in a library written in Rust is no Exception
+    except BaseException as error:  # a panic of a library written in Rust is no Exception
         if debug:
             raise
+        # The error of a missing extra says which to install, as in fallow[train].
         expected = isinstance(error, FallowError) or "fallow[" in str(error)
         complain(f"fallow: error: {error if expected else unexpected(error)}")
         if isinstance(error, NotWritten):
@@ -108,13 +108,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end this process as Ctrl-C does: what it made and cannot leave behind is taken back."""
+    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does, so that workers are ended and locks released."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         stopped = KeyboardInterrupt()
         stopped.signal = number  # type: ignore[attr-defined]
         raise stopped
 
+    # Python allows signal() in the main thread only; the handler of a program around fallow stays.
     if threading.current_thread() is not threading.main_thread() or getsignal(SIGTERM) is not SIG_DFL:
         yield
         return
@@ -126,33 +127,33 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 
 def _refuse_settings() -> None:
-    """Raise for settings of other packages if the working folder is a run's: these read them there."""
-    here = working_folder()
-    if here is None or run_around(here) is None:
+    """Raise if the working folder is a run's and holds settings that other packages would read there."""
+    folder = working_folder()
+    if folder is None or run_around(folder) is None:
         return
-    for name in SETTINGS:
-        if os.path.lexists(os.path.join(here, name)):
+    for path in (os.path.join(folder, name) for name in SETTINGS):
+        if os.path.lexists(path):
             step = "Remove it, or run fallow in another folder."
-            raise invalid("A run must not hold settings of other packages.", os.path.join(here, name), step)
+            raise invalid("A run must not hold settings of other packages.", path, step)
 
 
 def _read(command: str, parsed: Any) -> int:
-    """Run a command that reads a run, and writes what it makes of it where ``--out`` says."""
+    """Run a command that reads a run, and turn errors of the system into errors of fallow."""
     try:
         code = COMMANDS[command].run(parsed)
         with stdout_errors():
             sys.stdout.flush()
         return code
-    except BrokenPipeError:  # as before `head`: whoever reads has enough
+    except BrokenPipeError:  # such as `| head`; Python would raise again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        what = f"{short(str(error.filename or parsed['run']))}: {error.strerror or error}"
-        raise invalid("What is asked for must be readable, and --out writable.", what) from None
+        reason = f"{short(str(error.filename or parsed['run']))}: {error.strerror or error}"
+        raise invalid("The files named must be readable, and --out writable.", reason) from None
 
 
 def _check_data(options: TrainOptions) -> None:
-    """Raise if there are no such data: nothing slow has been loaded yet."""
+    """Raise if the data do not exist, before torch and Lightning are loaded."""
     from ..datasets.names import check_exists
     from ..options.own_classes import is_import_path, nearly_import_path
 
@@ -173,7 +174,7 @@ def _train(options: TrainOptions) -> int:
 
     try:
         return FINDING if train(options).get("diverged") else DONE
-    except SystemExit as error:  # of the user's own code, which may stand anywhere
+    except SystemExit as error:  # raised by the user's own code
         raise exit_error("The code of a training", error) from error
 
 
@@ -190,7 +191,7 @@ def _compare(parsed: Any) -> int:
 
 
 def _of(kind: Any, parsed: Any, without: Collection[str] = ()) -> Any:
-    """Return the options of one dataclass out of all that were parsed."""
+    """Return the parsed options of one dataclass."""
     names = {field.name for field in fields(kind)} - set(without)
     return kind(**{name: value for name, value in parsed.as_dict().items() if name in names})
 
@@ -212,12 +213,12 @@ def _without_stored_configs(words: Sequence[str]) -> tuple[list[str], list[str]]
 
 
 def _is_config(word: str) -> bool:
-    """Return whether a word is ``--config``, or what the parser takes for it."""
+    """Return whether a word is ``--config`` or an abbreviation that the parser accepts."""
     return word.startswith("--co") and "--config".startswith(word)
 
 
 def _configs(words: Sequence[str]) -> list[str]:
-    """Return the files of options, as they stand among the words.
+    """Return the files of options that are named among the words.
 
     >>> _configs(["train", "--config", "a", "--config=b", "--conf", "c"])
     ['a', 'b', 'c']
@@ -231,23 +232,22 @@ def _configs(words: Sequence[str]) -> list[str]:
 
 
 def _check_bounds(words: Sequence[str]) -> None:
-    """Raise for files of options and values that would crash the parser, or take all memory.
+    """Raise InvalidValue for words and files that are too long, nested too deep, or multiply by aliases.
 
-    Raises:
-        InvalidValue: for a word or a file that is too long, nested too deep, or multiplies by aliases.
+    They would crash the parser or take all memory.
     """
     for word in words:
         if len(word) > _LONGEST or word.count("[") + word.count("{") > _MOST_BRACKETS:
             rule = f"A word must have at most {_LONGEST:,} characters and {_MOST_BRACKETS:,} brackets."
-            found = f"{word[:40]!r}... of {len(word):,} characters"
-            raise invalid(rule, found, "Write it into a file: --config FILE.")
+            start = f"{word[:40]!r}... of {len(word):,} characters"
+            raise invalid(rule, start, "Write it into a file: --config FILE.")
     for name in map(os.path.expanduser, _configs(words)) if words[0] not in COMMANDS else ():
         from ..files.plain_yaml import LARGEST, parse_yaml
         from ..files.regular_file import read_regular
 
         try:
-            parse_yaml(read_regular(Path(name), limit=LARGEST), name, "Mend it, or name another --config.")
-        except DamagedData as error:  # a person wrote it: wrong use, and no damage
+            parse_yaml(read_regular(Path(name), limit=LARGEST), name, "Fix it, or name another --config.")
+        except DamagedData as error:  # a person wrote the file: wrong use (exit code 2), not damage
             raise InvalidValue(str(error)) from None
         except OSError as error:
             raise invalid("--config must name a readable file.", f"{name}: {error.strerror}") from None
@@ -256,21 +256,22 @@ def _check_bounds(words: Sequence[str]) -> None:
 def _parsed(words: Sequence[str]) -> Any:
     """Return the command and its options.
 
-    Of ``train`` these are the user's own words, and what no word says as it is stored in the run that goes
-    on, or in a ``--config`` that lies in a run. What is stored never meets the parser, which imports what a
-    ``class_path`` in a mapping names.
+    Options of ``train`` that the words do not set come from the run that is resumed, or from a ``--config``
+    inside a run. Stored options never reach the parser, which imports what a ``class_path`` in a mapping
+    names.
 
     Raises:
-        InvalidValue: for words that no command takes, or that lack what is not taken from a run.
+        InvalidValue: if a word is unknown, or an option must be named again and is not.
     """
     given, stored = _without_stored_configs(words)
     _check_bounds(given)
-    os.environ.pop("JSONARGPARSE_DEBUG", None)  # it would have the parser raise errors of its own kind
+    os.environ.pop("JSONARGPARSE_DEBUG", None)  # with it the parser raises errors of another type
     everything = HELP_ALL in given
     parser, commands = _parser(everything=everything)
     given = ["--help" if word == HELP_ALL else word for word in given]
     try:
         with spelled_streams():  # help shows the options of the run that is resumed
+            # Without defaults, only the options that the user has given are set, and replace stored ones.
             parsed = parser.parse_args(given, defaults=words[:1] != ["train"])
     except ArgumentError as error:
         command = words[0] if words[0] in commands else None
@@ -279,13 +280,13 @@ def _parsed(words: Sequence[str]) -> Any:
     if parsed["command"] == "train":
         return {"command": "train", "train": _with_stored(parsed["train"].as_dict(), stored)}
     if stored:
-        step = "Copy it to another place, once you know what it says."
+        step = "Copy it to another place, after you have read it."
         raise invalid("--config must not lie in a run.", stored[0], step)
     return parsed
 
 
 def _with_stored(given: dict[str, Any], configs: list[str]) -> TrainOptions:
-    """Return the options of ``fallow train``: those given, and what a run has stored of the others."""
+    """Return the options of ``fallow train``: those given, and stored ones of a run for the others."""
     given.pop("config", None)
     run = given.get("resume")
     if run is None and not configs:
@@ -302,23 +303,22 @@ def _with_stored(given: dict[str, Any], configs: list[str]) -> TrainOptions:
 
 
 def _add_train_options(parser: Any, without: Collection[str] = (), *, everything: bool) -> None:
-    """Add the options of ``fallow train`` in groups; help shows those that most people need, or all."""
+    """Add the options of ``fallow train`` in groups; help shows the common ones, or all."""
     from ..options.train_options import GROUPS, HELP, OPTIONS
 
     kinds = get_type_hints(TrainOptions)
-    by_default = TrainOptions()
+    defaults = TrainOptions()
     for title in GROUPS:
         group = parser.add_argument_group(title)
         for name, known in OPTIONS.items():
             if known.group == title and name not in without:
-                words = HELP[name] if known.common or everything else SUPPRESS
-                group.add_argument(
-                    f"--{name}", type=kinds[name], default=getattr(by_default, name), help=words
-                )
+                text = HELP[name] if known.common or everything else SUPPRESS
+                default = getattr(defaults, name)
+                group.add_argument(f"--{name}", type=kinds[name], default=default, help=text)
 
 
 def _parser(*, everything: bool = False) -> tuple[Any, dict[str, Any]]:
-    """Return the parser of all, and that of each command; ``everything``: its help shows every option."""
+    """Return the parser, and that of each command; if ``everything``, help shows every option."""
     try:
         import jsonargparse
     except ModuleNotFoundError:
@@ -354,7 +354,7 @@ def _parser(*, everything: bool = False) -> tuple[Any, dict[str, Any]]:
 
 
 def _refuse_of_an_arm(words: Sequence[str]) -> None:
-    """Raise where ``compare`` is given an option that each arm has for itself, and say where it goes."""
+    """Raise if ``compare`` is given an option that each arm or the comparison sets."""
     if words[:1] != ["compare"]:
         return
     given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
@@ -364,12 +364,12 @@ def _refuse_of_an_arm(words: Sequence[str]) -> None:
         elif name in OF_AN_ARM:
             step = f"Set it in an arm of your own: --arms '[full, {{mine: {{policy: soft, {name}: ...}}}}]'."
         else:
-            step = "Leave it out: the comparison decides it."
+            step = "Leave it out: the comparison sets it."
         raise invalid("An option of compare must be shared by all arms.", f"--{name}", step)
 
 
 def _spelled(words: Sequence[str]) -> list[str]:
-    """Return ``--save-steps`` as ``--save_steps``, and a bare ``--keep-rare`` as ``--keep_rare=true``."""
+    """Return the words with ``_`` for ``-`` in names of options, and ``=true`` after a bare switch."""
     if words[0] in COMMANDS:
         return list(words)
     every = (*fields(TrainOptions), *fields(CompareOptions))

@@ -1,6 +1,6 @@
 """The commands that read a run. ``gaps`` and ``collect`` use its network; the others load no torch.
 
-What a command needs is imported when it runs, so that ``--help`` loads none of it.
+Each command imports what it needs when it runs, so that ``--help`` stays fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DONE, FINDING, DAMAGED = 0, 1, 3
 _LISTED = 50
-"""Damaged files that are listed, at most."""
+"""The largest number of damaged files that are listed."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Command:
     """A command that reads a run.
 
     Attributes:
-        about: what it is for, in a line and more.
+        about: its purpose, in a line, and more.
         add: adds its arguments to a parser, after RUN.
-        run: does it, and returns the exit code.
+        run: runs it and returns the exit code.
     """
 
     about: str
@@ -50,38 +50,40 @@ def _verify(parsed: Any) -> int:
     from ..runs.verify import to_json, verify
 
     run = Run(parsed.run)
-    found = verify(run)
+    result = verify(run)
+    code = FINDING if result.incomplete else DONE
+    if result.damaged:
+        code = DAMAGED
     if parsed.json:
-        say_json(to_json(run, found))
-        return DAMAGED if found.damaged else FINDING if found.incomplete else DONE
+        say_json(to_json(run, result))
+        return code
     say(f"{run.directory.path}: {run.status}")
-    for remark in found.remarks:
+    for remark in result.remarks:
         say(remark)
-    listed = sorted(found.damaged.items())
-    for name, words in listed[:_LISTED]:
-        say(f"Damaged: {name}: {words}")
+    listed = sorted(result.damaged.items())
+    for name, fault in listed[:_LISTED]:
+        say(f"Damaged: {name}: {fault}")
     if len(listed) > _LISTED:
         say(f"Damaged: {len(listed) - _LISTED:,} more, which --json lists")
-    if not found.damaged:
-        many = len(found.checked) != 1
+    if not result.damaged:
+        many = len(result.checked) != 1
         as_written = "all as they were written" if many else "as it was written"
-        say(f"{len(found.checked)} file{'s'[:many]} checked, {as_written}.")
-        return FINDING if found.incomplete else DONE
-    if run.search.found is None:
-        say("No state is sound: put back a copy of the folder, or begin the run anew.")
+        say(f"{len(result.checked)} file{'s'[:many]} checked, {as_written}.")
+    elif run.search.found is None:
+        say("No state is sound: put back a copy of the folder, or start the run again.")
     else:
         epoch, epochs = run.about.epoch, run.about.epochs
         done = f"after epoch {epoch} of {epochs}" if epoch else "from before the first epoch"
         accept = "".join(
             f" --accept {word}"
             for word, part in (("history", "history/epoch-"), ("data", "data"))
-            if any(name.startswith(part) for name in found.damaged)
+            if any(name.startswith(part) for name in result.damaged)
         )
         say(
             f"The newest sound state is {run.search.found.number}, {done}: "
-            f"fallow train --resume {quote(str(run.directory.path))}{accept} goes on from there."
+            f"fallow train --resume {quote(str(run.directory.path))}{accept} resumes it."
         )
-    return DAMAGED
+    return code
 
 
 def _inspect(parsed: Any) -> int:
@@ -89,33 +91,30 @@ def _inspect(parsed: Any) -> int:
     from ..runs.sample_history import history_of, sample_of
 
     run = Run(parsed.run)
-    found = history_of(run, sample_of(run, parsed.sample))
+    history = history_of(run, sample_of(run, parsed.sample))
     if parsed.json:
-        say_json(json.dumps(found.to_dict(), indent=2))
+        say_json(json.dumps(history.to_dict(), indent=2))
     else:
-        for line in _history_lines(found, of_texts=run.shown_options.task in TEXT_TASKS):
+        for line in _history_lines(history, of_texts=run.shown_options.task in TEXT_TASKS):
             say(line)
     return DONE
 
 
-def _history_lines(found: SampleHistory, *, of_texts: bool) -> list[str]:
-    """Return a sample's life: what it is, then a row an epoch with a bar for its score."""
+def _history_lines(history: SampleHistory, *, of_texts: bool) -> list[str]:
+    """Return the facts on a sample, then a row for each epoch with a bar for its score."""
     from ..report.text import name as shown
 
-    lines = [f"Sample {found.sample}"]
-    told = {"label": found.label, "predicted": found.predicted, "file": found.file, "text": found.text}
-    for name, value in told.items():
-        if value is not None:
-            lines.append(f"{name:<10} {shown(value, len(value))}")
-    if of_texts and found.text is None:
-        lines.append(f"{'text':<10} not kept: only samples that the report shows keep theirs")
-    lines.append(
-        f"{'used':<10} in {found.times_used} of {len(found.epochs)} epoch{'s'[: len(found.epochs) != 1]}"
-    )
+    facts = {name: getattr(history, name) for name in ("label", "predicted", "file", "text")}
+    lines = [f"Sample {history.sample}"]
+    lines += [f"{name:<10} {shown(value, len(value))}" for name, value in facts.items() if value is not None]
+    if of_texts and history.text is None:
+        lines.append(f"{'text':<10} not kept: only those of samples in the report are")
+    epochs = len(history.epochs)
+    lines.append(f"{'used':<10} in {history.times_used} of {epochs} epoch{'s'[: epochs != 1]}")
     lines += ["Epochs count from 1; files and --json number them from 0."]
     lines += ["", f"{'epoch':>5}  {'used':<4}  {'score':>9}  {'':<20}  reason"]
-    highest = max((epoch.score for epoch in found.epochs if epoch.score is not None), default=0.0)
-    for epoch in found.epochs:
+    highest = max((epoch.score for epoch in history.epochs if epoch.score is not None), default=0.0)
+    for epoch in history.epochs:
         score = "-" if epoch.score is None else f"{epoch.score:.4f}"
         share = 0.0 if epoch.score is None or highest <= 0 else max(epoch.score, 0.0) / highest
         used = "yes" if epoch.used else ""
@@ -130,23 +129,20 @@ def _export(parsed: Any) -> int:
     from ..runs.export import export
     from ..runs.run import Run
 
-    tell = _teller() if sys.stderr.isatty() and not parsed.json else None
-    paths = export(Run(parsed.run), parsed.format, None if parsed.out is None else Path(parsed.out), tell)
+    progress = _export_progress if sys.stderr.isatty() and not parsed.json else None
+    out = None if parsed.out is None else Path(parsed.out)
+    paths = export(Run(parsed.run), parsed.format, out, progress)
     if parsed.json:
-        say_json(
-            json.dumps({"files": [{"path": str(p), "bytes": p.stat().st_size} for p in paths]}, indent=2)
-        )
+        files = [{"path": str(path), "bytes": path.stat().st_size} for path in paths]
+        say_json(json.dumps({"files": files}, indent=2))
     else:
         for path in paths:
             say(f"{path}  {path.stat().st_size:,} bytes")
     return DONE
 
 
-def _teller() -> Callable[[int, int], None]:
-    def tell(done: int, total: int) -> None:
-        say_progress(f"Exporting epoch {done} of {total}", last=done == total)
-
-    return tell
+def _export_progress(done: int, total: int) -> None:
+    say_progress(f"Exporting epoch {done} of {total}", last=done == total)
 
 
 def _report(parsed: Any) -> int:
@@ -166,16 +162,16 @@ def _gaps(parsed: Any) -> int:
         from ..collecting.find_gaps import find_gaps
         from ..tasks.console import Console
 
-    told = find_gaps(parsed.run, parsed.reference, model=parsed.model, console=Console.beside())
+    result = find_gaps(parsed.run, parsed.reference, model=parsed.model, console=Console.beside())
     if parsed.json:
         from ..files.checked_json import finite
 
-        say_json(json.dumps(finite(told), indent=2))
+        say_json(json.dumps(finite(result), indent=2))
         return DONE
     from ..collecting.terminal import print_gaps
     from ..runs.gaps_file import gaps_of
 
-    print_gaps(gaps_of(told))
+    print_gaps(gaps_of(result))
     return DONE
 
 
@@ -185,23 +181,23 @@ def _collect(parsed: Any) -> int:
         from ..tasks.console import Console
 
     console = Console.beside()
-    found = collect(
+    collected = collect(
         parsed.run, parsed.pool, parsed.count, out=parsed.out, model=parsed.model, console=console
     )
     if parsed.json:
         from ..files.checked_json import finite
 
-        say_json(json.dumps(finite(found.to_list()), indent=2))
+        say_json(json.dumps(finite(collected.to_list()), indent=2))
         return DONE
     from ..collecting.terminal import print_picks
 
-    print_picks(found, parsed.run)
+    print_picks(collected, parsed.run)
     return DONE
 
 
 @contextmanager
 def _extras_for(command: str) -> Iterator[None]:
-    """Say which extra is missing if an import fails."""
+    """Name the missing extra if an import fails."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -218,17 +214,19 @@ def _add_model(parser: Any) -> None:
     parser.add_argument(
         "--model",
         metavar="package.module:Class",
-        help="The network of the run, if it is a class of your own: nothing is imported from what is stored.",
+        help="The network of the run, if it is a class of your own; a stored class is never imported.",
     )
 
 
 def _add_pool(parser: Any) -> None:
     parser.add_argument("--pool", metavar="POOL", required=True, help=f"The candidates: {_POOL}")
-    parser.add_argument("--count", metavar="B", type=int, required=True, help="How many to choose.")
+    parser.add_argument(
+        "--count", metavar="B", type=int, required=True, help="The number of samples to choose."
+    )
     parser.add_argument(
         "--out",
         metavar="PICKS",
-        help="The list, a new file. Default: RUN/picks-000.csv, or the next number.",
+        help="A new file for the list. Default: RUN/picks-000.csv, or the next number.",
     )
     _add_model(parser)
 
@@ -237,8 +235,8 @@ def _add_sample(parser: Any) -> None:
     parser.add_argument(
         "sample",
         metavar="ID",
-        help="Its index in the training set, from 0; or its file: the path, the path within the data's "
-        "folder, or the name alone; or its row in a table, as d.csv:7.",
+        help="The index in the training set, from 0; or the file: the path, the path within the data's "
+        "folder, or the name alone; or the row in a table, as d.csv:7.",
     )
 
 
@@ -269,7 +267,7 @@ COMMANDS = {
         _report,
     ),
     "inspect": Command(
-        "One sample's life: epoch by epoch whether it was used, its score, why it was left out.\n\n"
+        "The history of a sample: for each epoch whether it was used, its score, why it was left out.\n\n"
         "  fallow inspect runs/digits 17\n"
         "  fallow inspect runs/pictures ash/003.png",
         _add_sample,
@@ -284,9 +282,9 @@ COMMANDS = {
         _export,
     ),
     "gaps": Command(
-        "Where data are missing. Coherent regions, thin in the network's activations, that a reference has\n"
-        "and the training set lacks; each with its size, class, error, neighbours, examples and what to do.\n"
-        "Stays quiet where nothing is missing. The report shows the pictures.\n\n"
+        "What the training data lack. Regions, thin in the network's activations, that a reference has and\n"
+        "the training set lacks; each with its size, class, error, neighbours, examples and what to do.\n"
+        "Names none if nothing is missing. The report shows the pictures.\n\n"
         "  fallow gaps runs/digits                              against the held-out samples\n"
         "  fallow gaps runs/digits --reference fresh.npz        against what you meet in use",
         _add_reference,
@@ -302,8 +300,8 @@ COMMANDS = {
         _collect,
     ),
     "verify": Command(
-        "Whether every file of a run is as it was written. Exit code 0 where it is, 1 where a run that is\n"
-        "trained lacks files, 3 where a file is damaged.\n\n"
+        "Whether every file of a run is as it was written. Exit code 0 if so, 1 if files of a trained run\n"
+        "are missing, 3 if a file is damaged.\n\n"
         "  fallow verify runs/digits",
         _nothing,
         _verify,

@@ -1,1 +1,1 @@
-"""``fallow gaps`` and ``fallow collect``: a trained run looks at data, and says what is missing."""
+"""``fallow gaps`` and ``fallow collect``: a trained run surveys data and names what is missing."""

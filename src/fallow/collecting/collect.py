@@ -1,4 +1,4 @@
-"""``fallow collect``: which candidates of a pool would fill what a run lacks."""
+"""``fallow collect``: choose the candidates of a pool that would fill what a run lacks."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ _REASONS = {
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """What to collect.
+    """The result of :func:`collect`.
 
     Attributes:
-        picks: those for what is missing first, then thin ones, then random ones.
+        picks: those for missing regions first, then thin ones, then random ones.
         path: of the list.
-        seen: how many samples of the pool could be read.
-        looked_at: how many of them were kept to choose from.
-        junk: how many of those kept are made unlike the training samples, and ``alike`` nearly like one.
-        gaps: how many regions the training set lacks.
-        budget: how many were asked for.
-        held_out: how many are samples that the run is measured on.
-        unreadable: how many could not be read.
+        seen: the number of samples of the pool that could be read.
+        looked_at: the number of them that were kept to choose from.
+        junk: the number of those kept whose inputs are unlike the training inputs.
+        alike: the number of those kept that are near-duplicates of training samples.
+        gaps: the number of missing regions.
+        budget: the number of picks asked for.
+        held_out: the number of candidates that the run is measured on.
+        unreadable: the number of samples that could not be read.
     """
 
     picks: list[Pick]
@@ -59,11 +60,11 @@ class Collected:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many picks there are of each kind: a gap's name, ``thin`` or ``random``."""
+        """The number of picks of each kind: a gap's name, ``thin`` or ``random``."""
         return Counter(pick.region or pick.reason.split(":")[0] for pick in self.picks)
 
     def to_list(self) -> list[dict[str, Any]]:
-        """Return the picks as JSON takes them."""
+        """Return the picks as plain values, for JSON."""
         return [asdict(pick) for pick in self.picks]
 
 
@@ -81,38 +82,39 @@ def collect(
     Args:
         run: the folder of a trained run.
         pool: the candidates; see :func:`~fallow.datasets.pools.open_pool`.
-        count: how many to choose.
-        out: the list; ``RUN/picks-000.csv``, or the next number, by default. A page with the pictures is
-            written beside it, as ``picks-000.html``.
+        count: the number of samples to choose.
+        out: the path of the list; by default ``RUN/picks-000.csv`` or the next number. A page with the
+            pictures is written beside it, as ``picks-000.html``.
         model: the network as ``package.module:Class``, if it is a class of your own; it must be the one that
-            the run was begun with.
-        console: where to show how far it is; nowhere by default.
+            the run was started with.
+        console: shows the progress; nothing is shown by default.
 
     Raises:
-        InvalidValue: where there is no trained run or no such pool, or no candidate qualifies.
-        DamagedData: where files are not sound.
-        NotWritten: where the list cannot be written, or is there already.
+        InvalidValue: if the run is not trained, the pool or the list is invalid, or no candidate qualifies.
+        DamagedData: if a file is damaged.
+        NotWritten: if the list cannot be written.
     """
     count = check_integer("count", count, 1)
     console = console or Console.nowhere()
     path = RunDirectory(run).next_csv("picks") if out is None else Path(out)
     _check_new(path)
-    found = SurveyedRun.of(run, console, model)
-    opened = open_pool(pool, found.data.train, found.data.classes)
-    surveyed = SurveyedPool.of(found, opened, console, wanted=count)
-    held_out = found.run.data.held_out
+    surveyed_run = SurveyedRun.of(run, console, model)
+    data = surveyed_run.data
+    candidates = open_pool(pool, data.train, data.classes)
+    surveyed = SurveyedPool.of(surveyed_run, candidates, console, wanted=count)
+    held_out = surveyed_run.run.data.held_out
     leaked = np.zeros(len(surveyed.index), bool)
+    # Training on samples that accuracy is measured on would inflate it.
     if held_out is not None:
         leaked = np.isin(surveyed.checksums, held_out)
     rows = np.flatnonzero(~leaked)
     if not rows.size:
         raise invalid("The pool must hold a candidate.", "only samples that the run is measured on")
-    plan = choose(
-        found.training, surveyed.survey[rows], count, even=surveyed.even[rows], seed=found.options.seed
-    )
-    words = _Words(plan, found.data.classes, surveyed, rows, opened.name)
-    picks = [words.pick(choice) for choice in plan.choices]
-    page = render_picks(picks, words.predicted(plan), _pictures(opened, picks), path)
+    seed = surveyed_run.options.seed
+    plan = choose(surveyed_run.training, surveyed.survey[rows], count, even=surveyed.even[rows], seed=seed)
+    maker = _PickMaker(plan, data.classes, surveyed, rows, candidates.name)
+    picks = [maker.pick(choice) for choice in plan.choices]
+    page = render_picks(picks, maker.predicted(), _pictures(candidates, picks), path)
     try:
         DISK.put(path, dump_picks(picks))
         DISK.put(path.with_suffix(".html"), page.encode())
@@ -135,35 +137,31 @@ def collect(
 
 
 def _check_new(path: Path) -> None:
-    """Raise if the list, or the page beside it, cannot be a new file.
-
-    Raises:
-        InvalidValue: saying why.
-    """
+    """Raise InvalidValue if the list, or the page beside it, cannot be a new file."""
     page = path.with_suffix(".html")
     if page == path or not path.name:
         raise invalid("The list must be a table.", path, "Name another --out, as picks.csv.")
-    for file, what in ((path, "The list"), (page, "The page with the pictures, beside the list,")):
+    for file, name in ((path, "The list"), (page, "The page with the pictures, beside the list,")):
         if os.path.lexists(file):
-            step = "Name another --out: what somebody may have worked on is never overwritten."
-            raise invalid(f"{what} must be a new file.", file, step)
+            step = "Name another --out: a file that may have been edited is never overwritten."
+            raise invalid(f"{name} must be a new file.", file, step)
     check_output(path, r"picks[^/]*\.csv")
     if not path.parent.is_dir():
-        raise invalid("The folder of the list must be there.", f"no {path.parent}", "Make it first.")
+        raise invalid("The folder of the list must exist.", f"no {path.parent}", "Create it first.")
 
 
 def _pictures(pool: Pool, picks: list[Pick]) -> NDArray[np.uint8]:
     """Return a small picture of each pick."""
     index = np.array([pick.index for pick in picks], np.int64)
-    found: dict[int, NDArray[np.uint8]] = {}
+    pictures: dict[int, NDArray[np.uint8]] = {}
     for part in pool.parts(np.unique(index)):
-        found.update(zip(part.index.tolist(), thumbnails(part.images.numpy()), strict=True))
-    return np.stack([found[row] for row in index.tolist()])
+        pictures.update(zip(part.index.tolist(), thumbnails(part.images.numpy()), strict=True))
+    return np.stack([pictures[row] for row in index.tolist()])
 
 
 @dataclass(frozen=True, eq=False)
-class _Words:
-    """Says why a candidate was chosen."""
+class _PickMaker:
+    """Makes picks of choices, with reasons in words."""
 
     plan: Plan
     classes: tuple[str, ...]
@@ -182,7 +180,7 @@ class _Words:
         return Pick(
             index,
             self._class(label) if label >= 0 else "",
-            choice.score if math.isfinite(choice.score) else 0.0,
+            choice.score if math.isfinite(choice.score) else 0.0,  # JSON has no infinity
             "" if choice.region is None else f"gap {choice.region + 1}",
             reason,
             self.name,
@@ -190,10 +188,10 @@ class _Words:
             f"{int(self.pool.checksums[row]):016x}",
         )
 
-    def predicted(self, plan: Plan) -> list[str | None]:
-        """Return the class that the network takes each choice for, or None."""
-        rows = [int(self.pool.survey.predicted[int(self.rows[choice.row])]) for choice in plan.choices]
-        return [self._class(label) if label >= 0 else None for label in rows]
+    def predicted(self) -> list[str | None]:
+        """Return the predicted class of each choice, or None if the network has no classes."""
+        labels = [int(self.pool.survey.predicted[self.rows[choice.row]]) for choice in self.plan.choices]
+        return [self._class(label) if label >= 0 else None for label in labels]
 
     def _class(self, label: int) -> str:
         return self.classes[label] if label < len(self.classes) else str(label)

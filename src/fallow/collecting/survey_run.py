@@ -1,4 +1,4 @@
-"""A trained run, taken up again to see how samples look to it."""
+"""Surveys by the network of a trained run: of its own samples, and of a pool."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ from ..training.jobs import build, read_data
 from ..training.trainer import seeded
 
 EVEN = 20_000
-"""Samples of a pool that are kept, drawn evenly from all of them; and thin ones beside them, at least."""
+"""The least size of the even sample of a pool, and of the sample of its thin ones."""
 _BATCH = 512
 _EVEN, _THIN = 0xE7E4, 0x7414
 
 
 @dataclass(frozen=True, eq=False)
 class SurveyedRun:
-    """A run, and how its samples look to its network.
+    """A run, and the survey of its training samples.
 
     Attributes:
-        run: where it lies.
-        options: what it was trained with.
-        data: what it was trained on.
-        surveyor: looks at samples.
-        training: the training samples, each without itself.
-        prepare: makes images what the network takes.
+        run: the run.
+        options: the options that it was trained with.
+        data: the data that it was trained on.
+        surveyor: surveys other samples.
+        training: the survey of the training samples, each without itself.
+        prepare: turns images into inputs of the network.
     """
 
     run: Run
@@ -69,16 +69,16 @@ class SurveyedRun:
 
     @staticmethod
     def of(path: str | os.PathLike[str], console: Console, model: str | None = None) -> SurveyedRun:
-        """Take up a run: its data, its weights and, where it kept one, its density.
+        """Load a run: its data, its weights and its density, if it has one.
 
         Args:
             path: of the run.
-            console: where to show how far it is.
-            model: the network, if it is a class of the user's own: nothing is imported from what is stored.
+            console: shows the progress.
+            model: the network, if it is a class of the user's own; a stored class is never imported.
 
         Raises:
-            InvalidValue: where there is no trained run, or its data are not what they were.
-            DamagedData: where its files are not sound.
+            InvalidValue: if the run is not trained, or its data have changed.
+            DamagedData: if a file is damaged.
         """
         run = Run(path)
         model_path = run.directory.model_path
@@ -88,17 +88,13 @@ class SurveyedRun:
         weights = run.read_file(model_path)  # before the data are read, which takes longer
         _check_weights(run)
         if run.summary is not None and run.summary.diverged:
-            step = "Train again, with a lower learning rate."
-            raise invalid(
-                "Gaps need a sound network.", f"{run.directory.path}, whose training diverged", step
-            )
+            diverged = f"{run.directory.path}, whose training diverged"
+            raise invalid("Gaps need a sound network.", diverged, "Train again, with a lower learning rate.")
         kept = whole_options(str(path))
-        stored = _with_our_density(kept, console)
+        stored = _with_known_density(kept, console)
         if is_import_path(str(stored["data"])):
             step = "For data of your own use fallow.gaps.Surveyor, find_regions and choose in Python."
-            raise invalid(
-                "Gaps are found in images that fallow has read itself.", shown(stored["data"]), step
-            )
+            raise invalid("Gaps are found in images that fallow reads itself.", shown(stored["data"]), step)
         if model is not None and model != stored.get("model", "auto"):
             raise other_name("model", stored.get("model", "auto"), model)
         named = {} if model is None else {"model": model}
@@ -116,22 +112,22 @@ class SurveyedRun:
             return _surveyed(run, resolved, data, weights, console, density)
 
     def held_out(self) -> Survey:
-        """Return how the samples look that the run's accuracy is measured on."""
+        """Return the survey of the samples that the run's accuracy is measured on."""
         return self.surveyor.survey(_batches(self.data.test, self.prepare))
 
 
 @dataclass(frozen=True, eq=False)
 class SurveyedPool:
-    """The samples of a pool that were kept: an even sample of all, and of the thin ones.
+    """An even sample of a pool, and one of its thin samples.
 
     Attributes:
-        survey: how they look.
-        index: int64, where each stands in the pool.
+        survey: of both.
+        index: int64, the position of each in the pool.
         checksums: uint64, of their pixels.
-        even: which belong to the even sample.
-        files: by index; None where they are no files.
-        seen: how many samples of the pool could be read.
-        unreadable: how many could not.
+        even: bool, which belong to the even sample.
+        files: by index; None if the pool has no files.
+        seen: the number of samples of the pool that could be read.
+        unreadable: the number of samples that could not.
     """
 
     survey: Survey
@@ -143,24 +139,23 @@ class SurveyedPool:
     unreadable: int
 
     @staticmethod
-    def of(found: SurveyedRun, pool: Pool, console: Console, *, wanted: int = 0) -> SurveyedPool:
-        """Go through a pool once.
+    def of(run: SurveyedRun, pool: Pool, console: Console, *, wanted: int = 0) -> SurveyedPool:
+        """Read a pool once and survey it.
 
         Args:
-            found: whose network looks.
-            pool: at what.
-            console: where to show how far it is.
-            wanted: twice as many samples are kept in the even sample, and ten times as many thin ones.
+            run: the run whose network is used.
+            pool: the pool.
+            console: shows the progress.
+            wanted: the even sample has at least twice as many samples, the thin one ten times as many.
 
         Raises:
-            InvalidValue: where it holds no sample that can be read.
+            InvalidValue: if no sample can be read.
         """
-        key = found.options.seed
+        key = run.options.seed
         even = _Reservoir(mix(key, _EVEN), max(EVEN, 2 * wanted))
         thin = _Reservoir(mix(key, _THIN), max(EVEN, 10 * wanted))
-        seen = 0
+        seen = count = 0
         unread: dict[str, str] = {}
-        count = 0
         for note in pool.notes:
             console.line(note)
         with console.reading(pool.name) as progress:
@@ -169,23 +164,21 @@ class SurveyedPool:
                 unread = unread or dict(part.unreadable)
                 if not len(part):
                     continue
-                looks = found.surveyor.survey([(found.prepare(part.images), torch.from_numpy(part.labels))])
+                survey = run.surveyor.survey([(run.prepare(part.images), torch.from_numpy(part.labels))])
                 sums = row_checksums(part.images.numpy())
-                rows = np.arange(len(part))
-                some = np.flatnonzero((looks.percentile > THIN) & (looks.novelty <= LIMIT))
-                even.add(part, looks, sums, rows)
-                thin.add(part, looks, sums, some)
+                even.add(part, survey, sums, np.arange(len(part)))
+                thin_rows = np.flatnonzero((survey.percentile > THIN) & (survey.novelty <= LIMIT))
+                thin.add(part, survey, sums, thin_rows)
                 seen += len(part)
                 if progress is not None:
                     progress(seen, pool.total or seen)
         if count:
-            name, why = next(iter(unread.items()))
-            console.line(f"Left out {count:,} that cannot be read, the first {name} ({why}).")
+            name, reason = next(iter(unread.items()))
+            console.line(f"Left out {count:,} that cannot be read, the first {name} ({reason}).")
         if not seen:
-            step = "Look at its files, or name another pool."
-            raise invalid(
-                f"{pool.name} must hold a sample that can be read.", f"none of {pool.total or 0:,}", step
-            )
+            rule = f"{pool.name} must hold a sample that can be read."
+            raise invalid(rule, f"none of {pool.total or 0:,}", "Check its files, or name another pool.")
+        # A sample may be in both reservoirs.
         both = _Kept.joined([even.kept, thin.kept])
         index, first = np.unique(both.index, return_index=True)
         files = {int(i): both.files[j] for i, j in zip(index, first, strict=True) if both.files[j]}
@@ -202,7 +195,7 @@ class SurveyedPool:
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
-    """Samples that are kept, with the draw that decides how long."""
+    """Samples of a reservoir; those with the smallest draws stay."""
 
     survey: Survey
     index: NDArray[np.int64]
@@ -226,27 +219,27 @@ class _Kept:
 
 
 class _Reservoir:
-    """So many samples of a stream at most, each as likely as any other; which ones, its key and index say."""
+    """A uniform sample of a stream, of at most ``most`` samples; a function of key and indices."""
 
     def __init__(self, key: int, most: int) -> None:
         self._key, self._most = key, most
         self._parts: list[_Kept] = []
         self._size = 0
 
-    def add(self, part: PoolPart, looks: Survey, sums: NDArray[np.uint64], rows: NDArray[np.int64]) -> None:
-        """Take some rows of a part."""
+    def add(self, part: PoolPart, survey: Survey, sums: NDArray[np.uint64], rows: NDArray[np.int64]) -> None:
         first, last = int(part.index[0]), int(part.index[-1]) + 1
         draws = uniform(self._key, first, last)[part.index[rows] - first]
         files = [part.files[row] if part.files else "" for row in rows]
-        self._parts.append(_Kept(looks[rows], part.index[rows], sums[rows], files, draws))
+        self._parts.append(_Kept(survey[rows], part.index[rows], sums[rows], files, draws))
         self._size += rows.size
+        # Cut at twice the size only, so that each sample is copied a few times and not for each part.
         if self._size > 2 * self._most:
             self._parts = [self.kept]
             self._size = self._parts[0].index.size
 
     @property
     def kept(self) -> _Kept:
-        """The samples with the smallest draws."""
+        """The ``most`` samples with the smallest draws."""
         every = _Kept.joined(self._parts)
         if every.index.size <= self._most:
             return every
@@ -262,21 +255,21 @@ def _surveyed(
     density_path: Path | None,
 ) -> SurveyedRun:
     job = build(options, console, data, run.data)
-    if found := Changes.of(run.data, job.data):
-        step = "Put them back: how its samples looked to it cannot be told from others."
-        said = found.describe("image")
-        raise invalid(f"The data must be those that {run.directory.path} was trained on.", said, step)
+    if changes := Changes.of(run.data, job.data):
+        rule = f"The data must be those that {run.directory.path} was trained on."
+        raise invalid(rule, changes.describe("image"), "Put them back: the density is learned from them.")
     module = job.module
     network = module.network if isinstance(module, TaskModule) else module
     path = run.directory.model_path
     try:
         network.load_state_dict(load(weights))
     except (SafetensorError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise damaged(f"{path} must hold the weights of this network.", said, "Train again.") from None
+        message = " ".join(str(error).split())[:200]
+        raise damaged(f"{path} must hold the weights of this network.", message, "Train again.") from None
     gpu = torch.cuda.is_available() and options.accelerator != "cpu"
     device = torch.device("cuda" if gpu else "cpu")
     module.to(device)
+    # A run that was trained by its losses has no density: one is fitted here.
     watch = job.monitor or ActivationDensity(network, seed=options.seed)
     if job.monitor is not None and density_path is not None and density_path.exists():
         try:
@@ -293,47 +286,46 @@ def _surveyed(
         return images.float() / (255 if images.dtype == torch.uint8 else 1)
 
     if isinstance(module, ImageModule):
-        _as_trained(module, run)
+        _restore_normalisation(module, run)
     surveyor = Surveyor(watch, network, classes=options.task == "image")
     with console.reading("the training set") as progress:
-        total = 2 * len(data.train)
+        total = 2 * len(data.train)  # one pass to fit, one to score
         surveyor.learn(_batches(data.train, prepare), _shown(progress, 0, total))
-        later = _shown(progress, len(data.train), total)
-        training = surveyor.survey(_batches(data.train, prepare), training=True, progress=later)
+        second = _shown(progress, len(data.train), total)
+        training = surveyor.survey(_batches(data.train, prepare), training=True, progress=second)
     return SurveyedRun(run, options, data, surveyor, training, prepare)
 
 
-def _with_our_density(stored: dict[str, Any], console: Console) -> dict[str, Any]:
-    """Return stored options with our default density in the place of the user's own, and say so."""
+def _with_known_density(stored: dict[str, Any], console: Console) -> dict[str, Any]:
+    """Return stored options with the default density in place of a class of the user's own."""
     if not is_import_path(str(stored.get("density", ""))):
         return stored
-    usual = TrainOptions()
+    default = TrainOptions()
     console.line(
-        f"The density of this run, {shown(stored['density'])}, is a class of your own: gaps are looked for "
-        f"with {usual.density}."
+        f"The density of this run, {shown(stored['density'])}, is a class of your own: "
+        f"{default.density} is used to find gaps."
     )
-    return {**stored, "density": usual.density, "density_args": usual.density_args}
+    return {**stored, "density": default.density, "density_args": default.density_args}
 
 
-def _as_trained(module: ImageModule, run: Run) -> None:
-    """Normalise as the run did: by its first samples, whatever was added since."""
+def _restore_normalisation(module: ImageModule, run: Run) -> None:
+    """Normalise by the mean and deviation of the run's first session, whatever was added since."""
     state = run.search.found
     if state is None:
         return
     path = run.directory.checkpoints.state_path(state.number)
-    kept = TrainingState.parse(run.directory.read(path), path).weights
-    module.load_state_dict({name: kept[name] for name in ("mean", "std")}, strict=False)
+    weights = TrainingState.parse(run.directory.read(path), path).weights
+    module.load_state_dict({name: weights[name] for name in ("mean", "std")}, strict=False)
 
 
 def _check_weights(run: Run) -> None:
-    """Raise where a run has gone on since its weights were written."""
-    path = run.directory.path
-    done = run.epochs_done
+    """Raise if the run was resumed after its weights were written."""
+    path, done = run.directory.path, run.epochs_done
     written = None if run.summary is None else len(run.summary.epochs)
     if None not in (done, written) and done != written:
-        step = f"Wait for its end, or go on with it: fallow train --resume {quote(str(path))}"
+        step = f"Wait for its end, or resume it: fallow train --resume {quote(str(path))}"
         rule = f"The weights in {path} must be those of its last epoch."
-        raise invalid(rule, f"those after {written} epochs, where {done} are done", step)
+        raise invalid(rule, f"those after {written} epochs, and {done} are done", step)
 
 
 def _batches(part: ImageDataset, prepare: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,7 +1,4 @@
-"""Does leaving samples out pay on this data? Several arms, the same seeds, two plain controls.
-
-Names are imported when they are first used, so that the command line can show its help at once.
-"""
+"""Comparisons: arms are trained with the same seeds and judged against full training and two controls."""
 
 from __future__ import annotations
 
@@ -17,6 +14,6 @@ __all__ = ["Comparison", "compare"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import running
+    from . import running  # loads numpy and matplotlib, which --help does without
 
     return getattr(running, name)

@@ -1,8 +1,6 @@
-"""Arms: what each of them changes in the options of ``fallow train``, for a given saving.
+"""Arms: the options of ``fallow train`` that each arm sets to reach a given saving.
 
-An arm that is known by its name has a saving as its target. Full training, fewer epochs and a few names
-that are shorter than their options have a line in a table here; every other policy that takes a share
-is an arm by its own name.
+Every policy that takes a share is an arm by its own name; the table here holds the few other names.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from .options import OF_AN_ARM, read_saved
 
 FULL, FEWER, RANDOM = "full", "fewer-epochs", "random"
 CONTROLS = (FEWER, RANDOM)
-"""What a rule has to beat: the same number of samples, without looking at any score."""
+"""They train on the same number of samples as a rule, without looking at any score."""
 
 _NAMED: dict[str, dict[str, Any]] = {
     "default": {"policy": "auto"},
@@ -30,7 +28,7 @@ _NAMED: dict[str, dict[str, Any]] = {
     "hard": {"policy": "fraction"},
     "infobatch": {"policy": "infobatch", "full_tail": 0.125},
 }
-"""Arms that are more, or other, than the policy of their name: their options."""
+"""Options of the arms that are more than the policy of their name."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +36,10 @@ class Arm:
     """One arm at one saving.
 
     Attributes:
-        name: as it was asked for.
-        saved: the share of full training's samples that it is to save; None for full training and for an
-            arm of your own.
-        options: of ``fallow train``; the seed and the folder are still to be set.
+        name: as given in ``--arms``.
+        saved: the share of full training's samples to save; None for full training and for an arm of your
+            own.
+        options: of ``fallow train``, without seed and folder.
     """
 
     name: str
@@ -50,7 +48,7 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """Name and saving, as they are shown and as folders are called: ``soft-0.5``."""
+        """Name and saving, also part of the folder's name: ``soft-0.5``."""
         return self.name if self.saved is None else f"{self.name}-{self.saved:g}"
 
 
@@ -61,20 +59,20 @@ def known_arms() -> tuple[str, ...]:
 
 
 def make_arms(
-    asked: dict[str, dict[str, Any] | None], saved: tuple[float, ...], base: TrainOptions
+    own_options: dict[str, dict[str, Any] | None], saved: tuple[float, ...], base: TrainOptions
 ) -> list[Arm]:
     """Return every arm at every saving.
 
     Args:
-        asked: names, with options for arms of the user's own; ``soft@0.5`` is an arm at one saving only.
+        own_options: by name, with options for arms of the user's own; ``soft@0.5`` has one saving only.
         saved: the savings in (0, 1).
-        base: what all arms share.
+        base: the options that all arms share.
 
     Raises:
-        InvalidValue: for an unknown arm, an option that an arm cannot set, or a saving that cannot be had.
+        InvalidValue: if an arm is unknown, sets an option that it cannot set, or cannot reach a saving.
     """
     arms: list[Arm] = []
-    for word, own in asked.items():
+    for word, own in own_options.items():
         name, at, alone = word.partition("@")
         if own is not None:
             arms.append(Arm(word, None, _own(word, own, base)))
@@ -90,14 +88,13 @@ def make_arms(
     for arm in arms:
         _check(arm)
     labels = [arm.label for arm in arms]
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice:
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise invalid("Arms must differ in name.", f"{twice} twice", "Leave one of them out.")
     return arms
 
 
 def _check(arm: Arm) -> None:
-    """Raise where the options of an arm cannot be meant, as far as that can be told without data."""
+    """Raise if the options of an arm are invalid, as far as that shows without data."""
     try:
         check(arm.options)
         make_policy(arm.options)
@@ -107,7 +104,7 @@ def _check(arm: Arm) -> None:
 
 
 def _own(name: str, own: dict[str, Any], base: TrainOptions) -> ResolvedOptions:
-    """Return the options of an arm that the user has made up."""
+    """Return the options of an arm of the user's own."""
     if name in known_arms():
         raise invalid("Your own arm needs a name of its own.", name, f"Call it my-{name}.")
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
@@ -120,7 +117,7 @@ def _own(name: str, own: dict[str, Any], base: TrainOptions) -> ResolvedOptions:
 
 
 def _with(base: TrainOptions, own: dict[str, Any]) -> ResolvedOptions:
-    """Return the options of an arm that sets some of its own; what was not given is chosen for it."""
+    """Return the options of an arm, with those that were not given chosen anew for it."""
     return resolve(replace(as_given(base), **own))
 
 
@@ -139,7 +136,7 @@ def _solved(name: str, saved: float, base: TrainOptions) -> ResolvedOptions:
         return _with(base, {"policy": "full", "epochs": fewer_epochs(epochs, saved)})
     own = _NAMED.get(name, {"policy": name})
     share, own = ("low", own | {"quantiles": True}) if name == "threshold" else ("fraction", own)
-    # A schedule may depend on whether there is a share, and the share depends on the schedule.
+    # The schedule may depend on whether there is a share, and the share depends on the schedule.
     return _with(base, own | {share: epoch_share(name, saved, _with(base, own | {share: saved}))})
 
 
@@ -149,17 +146,18 @@ def fewer_epochs(epochs: int, saved: float) -> int:
     >>> fewer_epochs(20, 0.7), fewer_epochs(20, 0.33)
     (6, 14)
     """
+    # 20 * (1 - 0.3) is a little above 14 in floats.
     return max(1, math.ceil(epochs * (1 - saved) - 1e-9))
 
 
 def epoch_share(name: str, saved: float, options: ResolvedOptions) -> float:
     r"""Return the share to leave out of each epoch so that the whole run saves ``saved``.
 
-    :math:`f = s E / (E - F)`, where F of the E epochs are full: warm-up, full tail, re-admission, and
-    those before a rule has seen enough.
+    :math:`f = s E / (E - F)`, if F of the E epochs are full: warm-up, full tail, re-admission, and those
+    before a rule has seen enough.
 
     Raises:
-        InvalidValue: where that is more than all.
+        InvalidValue: if that is more than the whole epoch.
     """
     epochs = options.epochs
     thin = thin_epochs(make_policy(options), make_schedule(options))

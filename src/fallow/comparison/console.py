@@ -1,4 +1,4 @@
-"""What a person sees of a comparison: what is to come, what is under way, and the table at the end."""
+"""The progress and the table of a comparison, as a terminal shows them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .pool import Event
 from .table import caption, rows
 
 PLAIN_WIDTH = 140
-"""Columns where there is no terminal to ask."""
+"""Columns if the output is no terminal."""
 
 
 class Console:
-    """Prints lines, and on a terminal bars that move.
+    """Prints lines and, on a terminal, progress bars.
 
     Args:
         rich: where to print.
@@ -46,12 +46,12 @@ class Console:
         return Console(RichConsole(stderr=on_stderr, width=width), silent=silent)
 
     def line(self, text: str = "") -> None:
-        """Print one line; a line break in it, as a name may hold, is spelled."""
-        if not self.silent:
+        """Print one line; line breaks, which a name may hold, are escaped."""
+        if not self.silent:  # a file gets whole lines: they are searched by line
             self.rich.print(Text(one_line(text)), soft_wrap=not self.rich.is_terminal)
 
     def begin(self, runs: Sequence[Run], n: int, seconds: float | None, done: int) -> None:
-        """Show what is under way from now on."""
+        """Start the progress bars, with ``done`` runs finished before."""
         self._work = _Work(runs, n, seconds)
         self._count, self._done = done + len(runs), done
         if self.rich.is_terminal and not self.silent:
@@ -67,7 +67,7 @@ class Console:
             self._all = self._bars.add_task("all runs", total=self._count, completed=done, left="")
 
     def happened(self, event: Event) -> None:
-        """Show what has happened to a run."""
+        """Show an event."""
         name = event.run.name
         self._work.note(event)
         if event.kind in ("done", "failed"):
@@ -83,35 +83,36 @@ class Console:
         elif name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
         left = self._work.seconds_left()
-        words = "" if left is None else f"{duration(left)} left"
-        self._bars.update(self._all, completed=self._done, left=words)
+        remaining = "" if left is None else f"{duration(left)} left"
+        self._bars.update(self._all, completed=self._done, left=remaining)
 
     def _finished(self, event: Event) -> None:
         place = f"{self._done}/{self._count} {event.run.name}:"
         if event.kind == "failed":
             first, *others = event.reason.splitlines() or [""]
             self.line(f"{place} failed: {first}")
-            for line in others:  # indented, so that none looks like a line of ours
+            for line in others:  # indented: a library's text must not pass for a line of fallow
                 self.line(f"    {line}")
             return
-        done = event.run.summary()
-        measure = measure_in([] if done is None else [done.plain])
-        value = None if done is None else getattr(done.summary, measure.name)
-        shown = "done" if value is None else measure.show(value)
+        result, seconds = "done", 0.0
+        if (finished := event.run.summary()) is not None:
+            measure = measure_in([finished.plain])
+            value = getattr(finished.summary, measure.name)
+            result = "done" if value is None else measure.show(value)
+            result += ", diverged" if finished.summary.diverged else ""
+            seconds = finished.summary.seconds or 0.0
         left = self._work.seconds_left()
         rest = f", {duration(left)} left" if left and self._done < self._count else ""
-        shown += ", diverged" if done is not None and done.summary.diverged else ""
-        seconds = 0.0 if done is None else done.summary.seconds or 0.0
-        self.line(f"{place} {shown}, {seconds:.1f} s{rest}")
+        self.line(f"{place} {result}, {seconds:.1f} s{rest}")
 
     def end(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
 
     def table(self, results: dict[str, Any]) -> None:
-        """Print the results as a table, with as many columns as there is room for."""
+        """Print the results as a table, with as many columns as fit."""
         if not self.silent:
             self.rich.print(make_table(results, self.rich.width))
             self.line(caption(results))
@@ -120,7 +121,7 @@ class Console:
 
 
 class _Work:
-    """How much of the work is done, in samples, and how long the rest will take."""
+    """The share of the work that is done, in samples, and the time that the rest takes."""
 
     def __init__(self, runs: Sequence[Run], n: int = 0, seconds: float | None = None) -> None:
         self._weights = {run.name: weight(run, n) for run in runs}
@@ -128,30 +129,30 @@ class _Work:
         self._first, self._began = seconds, time.monotonic()
 
     def note(self, event: Event) -> None:
-        """Take notice of an epoch or an end."""
+        """Count a finished epoch or run."""
         epochs = event.run.options.epochs
         self._shares[event.run.name] = event.epoch / epochs if event.kind == "epoch" else 0.0
         if event.kind in ("done", "failed"):
             self._shares[event.run.name] = 1.0
 
     def seconds_left(self) -> float | None:
-        """Return what the rest takes at the pace so far; at first, what the probe said."""
+        """Return the time for the rest at the pace so far; before 2 % are done, by the probe."""
         all_ = sum(self._weights.values())
         done = sum(self._weights[name] * share for name, share in self._shares.items())
         past = time.monotonic() - self._began
-        if done < 0.02 * all_:
+        if done < 0.02 * all_:  # too little for a pace
             return None if self._first is None else max(0.0, self._first - past)
         return past * (all_ - done) / done
 
 
 def weight(run: Run, n: int) -> float:
-    """Return about how many samples a run will train on; at most, where a threshold decides."""
+    """Return about how many samples a run will train on; an upper bound for a threshold."""
     saved = 0.0 if run.options.policy == "full" else run.arm.saved or run.options.fraction or 0.0
     return run.options.epochs * n * (1 - saved)
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it.
+    """Return a time in words.
 
     >>> duration(8), duration(200), duration(12_345)
     ('8 s', '3 min', '3 h 26 min')
@@ -163,7 +164,7 @@ def duration(seconds: float) -> str:
 
 
 def make_table(results: dict[str, Any], width: int) -> Table:
-    """Return the table for a terminal of so many columns: the last columns go first where it is narrow."""
+    """Return the table for a terminal of ``width`` columns; the last columns of the table go first."""
     heads, cells = rows(results)
     shown, widths = _room(heads, cells, width)
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
@@ -176,7 +177,7 @@ def make_table(results: dict[str, Any], width: int) -> Table:
 
 
 def _room(heads: list[str], cells: list[list[str]], width: int) -> tuple[int, list[int]]:
-    """Return how many columns there is room for, and how wide each column is."""
+    """Return how many columns of the table fit, and the width of each."""
     widths = [max(len(line[i]) for line in [*cells, [""] * len(heads)]) for i in range(len(heads))]
     widths = [max(w, *(len(word) for word in head.split())) for w, head in zip(widths, heads, strict=True)]
     shown = len(heads)
@@ -186,7 +187,7 @@ def _room(heads: list[str], cells: list[list[str]], width: int) -> tuple[int, li
 
 
 def left_out(results: dict[str, Any], width: int) -> str:
-    """Return which columns a terminal of this width has no room for; nothing where all are shown."""
+    """Return a sentence on the columns that do not fit into ``width``; empty if all do."""
     heads, cells = rows(results)
     missing = heads[_room(heads, cells, width)[0] :]
     return f"No room for {', '.join(missing)}: see results.json, or widen the terminal." if missing else ""

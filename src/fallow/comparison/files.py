@@ -1,4 +1,4 @@
-"""The files of a comparison's folder, read back: what is damaged is named, with what to do about it."""
+"""Read the files in a comparison's folder; an error names a damaged file and the next step."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..runs.schema import CompareSettings, FinishedSummary
 
 FORMAT = "fallow-compare-1"
 AGAIN = "Remove the run's folder to train it again."
-"""What to do about a damaged run."""
+"""The next step after damage to a run."""
 _LARGEST = 1 << 26
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a finished run left behind.
+    """The summary of a finished run.
 
     Attributes:
         summary: its ``summary.json``.
-        plain: all of that file, as it goes on into ``results.json``.
+        plain: all values of that file, for ``results.json``.
     """
 
     summary: FinishedSummary
@@ -32,36 +32,36 @@ class Finished:
 
 
 def read_summary(path: Path) -> Finished:
-    """Return what ``summary.json`` of a run says.
+    """Read ``summary.json`` of a run.
 
     Raises:
-        DamagedData: where it is not what a finished run writes.
+        DamagedData: if it is not that of a finished run.
     """
     plain = finite(_json(path, AGAIN))
     return Finished(check_kind(FinishedSummary, plain, str(path), AGAIN), plain)
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the options in ``config.yaml`` of a run.
+    """Read the options in ``config.yaml`` of a run.
 
     Raises:
-        DamagedData: where it is not a mapping in YAML.
+        DamagedData: if it is not a mapping in YAML.
     """
-    found = plain_yaml.parse_yaml(_bytes(path, plain_yaml.LARGEST, AGAIN), str(path), AGAIN)
-    return check_kind(dict[str, Any], found, str(path), AGAIN)
+    options = plain_yaml.parse_yaml(_bytes(path, plain_yaml.LARGEST, AGAIN), str(path), AGAIN)
+    return check_kind(dict[str, Any], options, str(path), AGAIN)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return the settings in ``compare.json`` that a comparison began with.
+    """Read the settings in ``compare.json`` that a comparison was started with.
 
     Raises:
-        DamagedData: where it is not what this version of fallow writes.
+        DamagedData: if it is damaged or of another version of fallow.
     """
     step = "Name another folder with --out, or look for another copy of the file."
-    found = check_kind(CompareSettings, _json(path, step), str(path), step)
-    if found.format != FORMAT:
-        raise damaged(f"{path} must be of the format {FORMAT}.", repr(found.format), step)
-    return found.options
+    settings = check_kind(CompareSettings, _json(path, step), str(path), step)
+    if settings.format != FORMAT:
+        raise damaged(f"{path} must be of the format {FORMAT}.", repr(settings.format), step)
+    return settings.options
 
 
 def _json(path: Path, step: str) -> Any:

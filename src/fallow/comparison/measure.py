@@ -1,4 +1,4 @@
-"""What arms are judged by: accuracy, or bits a character where language models are compared."""
+"""The number that arms are judged by: accuracy, or bits a character for language models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from .statistics import Difference
 
 TINY = 1e-12
-"""Bits that count as none: a text that says nothing new has no logarithm."""
+"""Fewest bits that are counted, since 0 has no logarithm."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Measure:
 
     Attributes:
         name: in ``summary.json`` and ``results.json``.
-        words: what it is called.
-        relative: differences are shares of the other's value, and less is better; otherwise they are
-            differences of shares, and more is better.
+        words: its name for people.
+        relative: if true, differences are shares of the other's value, and less is better; otherwise they
+            are differences of shares, and more is better.
     """
 
     name: str
@@ -29,18 +29,22 @@ class Measure:
     relative: bool
 
     def of(self, row: Mapping[str, Any]) -> float | None:
-        """Return what is subtracted, seed by seed: the value; its logarithm where differences are shares."""
+        """Return the number to subtract, seed by seed: the value, or its logarithm if ``relative``."""
         value = row.get(self.name)
-        return None if value is None else math.log(max(value, TINY)) if self.relative else float(value)
+        if value is None:
+            return None
+        return math.log(max(value, TINY)) if self.relative else float(value)
 
-    def to_dict(self, found: Difference) -> dict[str, Any]:
-        """Return a mean difference as ``results.json`` has it; of logarithms it becomes a share."""
-        told = asdict(found) | {"relative": self.relative}
-        ends = {name: told[name] for name in ("mean", "low", "high") if told[name] is not None}
-        return told | ({name: math.expm1(end) for name, end in ends.items()} if self.relative else {})
+    def to_dict(self, difference: Difference) -> dict[str, Any]:
+        """Return a mean difference for ``results.json``; a difference of logarithms becomes a share."""
+        values = asdict(difference) | {"relative": self.relative}
+        if self.relative:
+            for name in ("mean", "low", "high"):
+                values[name] = None if values[name] is None else math.expm1(values[name])
+        return values
 
     def show(self, value: float) -> str:
-        """Return a value as people read it.
+        """Return a value with its unit.
 
         >>> ACCURACY.show(0.9034), BITS.show(2.21561)
         ('90.34%', '2.2156 bits a character')
@@ -53,17 +57,17 @@ BITS = Measure("bits_per_character", "bits a character", relative=True)
 
 
 def measure_in(rows: Iterable[Mapping[str, Any]]) -> Measure:
-    """Return bits a character if any summary is of a language model, diverged or not; else accuracy."""
+    """Return bits a character if any summary is that of a language model; else accuracy."""
     return BITS if any(BITS.name in row for row in rows) else ACCURACY
 
 
 def measure_of(results: Mapping[str, Any]) -> Measure:
-    """Return what the arms of a ``results.json`` are judged by."""
+    """Return the measure that a ``results.json`` names."""
     return BITS if results["measure"] == BITS.name else ACCURACY
 
 
 def gain(difference: dict[str, Any]) -> dict[str, Any]:
-    """Return a difference turned so that above 0 is better."""
+    """Return a difference with its sign chosen so that above 0 is better."""
     if not difference["relative"]:
         return difference
     low, high = difference["low"], difference["high"]
@@ -72,5 +76,5 @@ def gain(difference: dict[str, Any]) -> dict[str, Any]:
 
 
 def gains(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of an arm with its differences turned so that above 0 is better."""
+    """Return the row of an arm with the :func:`gain` of each difference."""
     return row | {"against": {name: gain(d) for name, d in row["against"].items()}}

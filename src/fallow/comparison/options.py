@@ -10,7 +10,7 @@ from ..errors import FallowError, check_integer, check_share, invalid
 from ..options.train_options import EITHER, NEVER, OWN, named
 
 NOT_SHARED = named(arm=OWN) | named(arm=NEVER)
-"""Options of ``fallow train`` that an arm, a seed or the comparison itself decides."""
+"""Options of ``fallow train`` that an arm, a seed or the comparison itself sets."""
 OF_AN_ARM = named(arm=OWN) | named(arm=EITHER)
 """Options of ``fallow train`` that an arm of your own may set."""
 
@@ -20,17 +20,16 @@ class CompareOptions:
     """Which arms, savings and seeds are compared.
 
     Args:
-        arms: What is compared, as full,fewer-epochs,random,default; hard@0.5 for a saving of its own. default
-            is fallow train without a policy, soft its draw by score alone, hard leaves out the lowest scores,
-            and all else are names of policies. A list or, in a --config file, a mapping too: a name alone, or
-            the name of your own arm with its options of fallow train.
+        arms: Names, as full,fewer-epochs,random,default; hard@0.5 for one saving only. default is fallow
+            train without a policy, soft its draw by score alone, hard leaves out the lowest scores, and all
+            other names are policies. Also a list or, in a --config file, a mapping: a name alone, or the name
+            of your own arm with its options of fallow train.
         saved: Shares of the samples of full training that a whole run is to save, as 0.3,0.5,0.7.
-        seeds: How many seeds, 0 to k-1, or a list, as [0,1,7]. Three are few, five are better.
-        out: The folder for all runs and results; a comparison that lies there is gone on with. Default:
-            comparisons/DATA.
+        seeds: The number k of seeds, 0 to k-1, or a list, as [0,1,7]. Three are few, five are better.
+        out: The folder for all runs and results; a comparison in it is resumed. Default: comparisons/DATA.
         jobs: Runs at a time, each a process with one thread that holds the data. Default: one a core, on an
             accelerator 1.
-        dry_run: Say what would be trained and how long it takes, and stop.
+        dry_run: Print what would be trained and how long it takes, and stop.
         json: Print results.json on standard output, and everything else on standard error.
     """
 
@@ -53,24 +52,23 @@ def read_arms(arms: Any) -> dict[str, dict[str, Any] | None]:
     """
     if isinstance(arms, str):
         arms = [word.strip() for word in arms.split(",") if word.strip()]
-    parts = [arms] if isinstance(arms, Mapping) else arms
-    found: dict[str, dict[str, Any] | None] = {}
-    for part in parts if isinstance(parts, Sequence) else [parts]:
+    own_options: dict[str, dict[str, Any] | None] = {}
+    for part in arms if isinstance(arms, Sequence) else [arms]:
         if not isinstance(part, str | Mapping):
             raise invalid("Arms must be names, or a name with options.", repr(part), "Try full,random,soft.")
         for name, own in [(part, None)] if isinstance(part, str) else part.items():
-            if name in found:
+            if name in own_options:
                 raise invalid("An arm must be named once.", f"{name} twice", "Leave one of them out.")
             if own is not None and not isinstance(own, Mapping):
                 raise invalid(f"The arm {name} must map options of fallow train to values.", repr(own))
-            found[str(name)] = None if own is None else dict(own)
-    if not found:
+            own_options[str(name)] = None if own is None else dict(own)
+    if not own_options:
         raise invalid("There must be an arm to compare.", "none", f"Try {CompareOptions.arms}.")
-    return found
+    return own_options
 
 
 def read_saved(saved: Any) -> tuple[float, ...]:
-    """Return the savings, ascending, each once.
+    """Return the savings in ascending order, each once.
 
     >>> read_saved("0.7, 0.3")
     (0.3, 0.7)
@@ -100,8 +98,8 @@ def _number(word: str) -> float:
         raise _no_share(repr(word)) from None
 
 
-def _no_share(found: Any) -> FallowError:
-    return invalid("`saved` must name shares in (0, 1).", found, "Try 0.3,0.5,0.7.")
+def _no_share(value: Any) -> FallowError:
+    return invalid("`saved` must name shares in (0, 1).", value, "Try 0.3,0.5,0.7.")
 
 
 def read_seeds(seeds: Any) -> tuple[int, ...]:
@@ -117,7 +115,7 @@ def read_seeds(seeds: Any) -> tuple[int, ...]:
         seeds = [int(word) if word.isdigit() else word for word in words]
     if not isinstance(seeds, Sequence):
         return tuple(range(check_integer("seeds", seeds, 1)))
-    found = tuple(check_integer("seeds", seed, 0) for seed in seeds)
-    if not found or len(set(found)) < len(found):
-        raise invalid("`seeds` must list each seed once.", list(found), "Try 5, for the seeds 0 to 4.")
-    return found
+    listed = tuple(check_integer("seeds", seed, 0) for seed in seeds)
+    if not listed or len(set(listed)) < len(listed):
+        raise invalid("`seeds` must list each seed once.", list(listed), "Try 5, for the seeds 0 to 4.")
+    return listed

@@ -1,4 +1,4 @@
-"""The runs of a comparison, and what of it lies in its folder already."""
+"""The runs of a comparison, and those that are already in its folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .options import NOT_SHARED
 
 _LOCK = ".lock"
 _DIALS = {name for name, known in OPTIONS.items() if known.policies}
-"""Options that are fields of a policy and of nothing else; a fraction may be that of a step rule too."""
+"""Options that are fields of a policy."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Run:
     """One training.
 
     Attributes:
-        arm: what it trains by.
-        seed: of it.
+        arm: the arm.
+        seed: the seed.
         options: of ``fallow train``, with seed and folder.
     """
 
@@ -53,23 +53,24 @@ class Run:
         return Path(str(self.options.out))
 
     @property
-    def begun(self) -> bool:
-        """Whether it was stopped, and left a state to go on from."""
+    def resumable(self) -> bool:
+        """Whether it was stopped and left a state."""
         return self.summary() is None and RunDirectory(self.path).checkpoints.newest().found is not None
 
     @property
     def session(self) -> ResolvedOptions:
-        """Return the options by which it is trained from here on."""
-        return replace(self.options, out=None, resume=str(self.path)) if self.begun else self.options
+        """The options to start or resume it with."""
+        return replace(self.options, out=None, resume=str(self.path)) if self.resumable else self.options
 
     def summary(self) -> Finished | None:
-        """Return what a finished run left behind; None where it is not finished."""
+        """Return the summary of the run; None if it is not finished."""
         files = RunDirectory(self.path)
+        # The chart is written last: a summary alone may be that of a run killed before its end.
         if not (self.path / "usage.svg").exists() or not files.summary_path.exists():
             return None
-        found = read_summary(files.summary_path)
-        done = found.summary.finished and len(found.summary.epochs) == self.options.epochs
-        return found if done else None
+        finished = read_summary(files.summary_path)
+        done = finished.summary.finished and len(finished.summary.epochs) == self.options.epochs
+        return finished if done else None
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Plan:
     """All runs of a comparison.
 
     Attributes:
-        base: what all runs share.
-        arms: at each saving.
+        base: the options that all runs share.
+        arms: every arm at each of its savings.
         saved: the savings.
         seeds: the seeds.
         out: the folder.
@@ -91,26 +92,26 @@ class Plan:
     out: Path
 
     def runs(self) -> list[Run]:
-        """Return every run: seed by seed, so that what is done early can be compared already."""
+        """Return every run, seed by seed, so that a stopped comparison has complete seeds."""
         return [
-            Run(arm, seed, replace(arm.options, seed=seed, out=str(self._folder(arm, seed))))
+            Run(
+                arm, seed, replace(arm.options, seed=seed, out=str(self.out / "runs" / f"{arm.label}-{seed}"))
+            )
             for seed in self.seeds
             for arm in sorted(self.arms, key=lambda arm: arm.name != FULL)
         ]
 
-    def _folder(self, arm: Arm, seed: int) -> Path:
-        return self.out / "runs" / f"{arm.label}-{seed}"
-
     @property
     def settings(self) -> dict[str, Any]:
-        """What must be equal for two comparisons to be one: the options that all runs share."""
+        """The options that all runs share; they must be equal to resume a comparison."""
         shared = {
             name: value for name, value in asdict(as_given(self.base)).items() if name not in NOT_SHARED
         }
+        # Compared with what was read back from JSON, which has no tuples.
         return json.loads(json.dumps(shared))  # type: ignore[no-any-return]
 
     def check_folder(self) -> None:
-        """Raise where the folder holds something else, or runs with other settings.
+        """Raise if the folder holds something else, or runs with other settings.
 
         Raises:
             InvalidValue: naming each setting that differs.
@@ -119,7 +120,7 @@ class Plan:
         if path.exists():
             before = read_settings(path)
             self._refuse(f"{self.out} holds", _differences(before, self.settings))
-        elif self.out.exists() and not (self.out.is_dir() and _is_ours(self.out)):
+        elif self.out.exists() and not (self.out.is_dir() and _is_unused(self.out)):
             step = "Name another folder."
             raise invalid("The out folder must be new, empty or a comparison's.", self.out, step)
         for run in self.runs():
@@ -128,14 +129,12 @@ class Plan:
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Make the folder or go on in it; a run that was stopped before its first epoch ended is removed.
-
-        Inside the block no second comparison can train in the folder.
+        """Create and lock the folder, and remove runs that were stopped before their first state.
 
         Raises:
-            DamagedData: where no state of a run is sound that had come further.
-            InvalidValue: where it cannot be made.
-            WrongState: where another process trains in it.
+            DamagedData: if a run has epochs but no sound state.
+            InvalidValue: if the folder cannot be created.
+            WrongState: if another process trains in it.
         """
         check_folder(self.out / "runs", self.out)
         try:
@@ -143,16 +142,17 @@ class Plan:
         except OSError as error:
             raise invalid("The out folder must be writable.", f"{self.out}: {error.strerror}") from None
         with open_lock(self.out / _LOCK) as lock:
-            _take(lock, self.out)
+            _lock(lock, self.out)
             text = json.dumps({"format": FORMAT, "options": self.settings}, indent=2) + "\n"
             RunDirectory(self.out).write_text(self.out / "compare.json", text)
             for run in self.runs():
-                if run.path.exists() and run.summary() is None and not run.begun:
+                # It cannot be resumed, and training refuses a folder that holds something.
+                if run.path.exists() and run.summary() is None and not run.resumable:
                     _remove(run.path)
             yield
 
     def _refuse_other_run(self, run: Run) -> None:
-        """Raise where a run of this name was trained with other options."""
+        """Raise if a run of this name was trained with other options."""
         path = RunDirectory(run.path).config_path
         if not path.exists():
             return
@@ -161,80 +161,82 @@ class Plan:
         for name in ("out", *named(session=True)):
             before.pop(name, None)
             now.pop(name, None)
-        found, policy = run.summary(), make_policy(run.options)
-        for name in _defaults(run, found):
+        finished = run.summary()
+        policy = make_policy(run.options)
+        for name in _defaults(run, finished):
             if now.get(name) in (None, "auto"):  # not given now either
                 before.pop(name, None)
                 now.pop(name, None)
-        shown = None if found is None else found.summary.policy
-        same = shown is not None and _is_rule(shown, policy)
-        for name in _DIALS if same else ():  # of the same rule, whichever of them it was made from
+        stored = None if finished is None else finished.summary.policy
+        same = stored is not None and _is_policy(stored, policy)
+        # Several options make the same policy, such as a fraction and a fraction by default.
+        for name in _DIALS if same else ():
             before.pop(name, None)
             now.pop(name, None)
         self._refuse(f"{run.path} holds", _differences(before, now))
-        if shown is not None and not same:  # of a version with other defaults
-            self._refuse(f"{run.path} holds", [f"{shown}, now {policy}"])
+        if stored is not None and not same:  # a version with other defaults
+            self._refuse(f"{run.path} holds", [f"{stored}, now {policy}"])
 
     @staticmethod
-    def _refuse(what: str, differences: list[str]) -> None:
+    def _refuse(holder: str, differences: list[str]) -> None:
         if differences:
-            rule = "A comparison goes on with the settings that it began with."
+            rule = "A comparison must keep the settings that it was started with."
             step = "Name another folder with --out, or repeat the settings."
-            raise invalid(rule, f"{what} {'; '.join(differences)}", step)
+            raise invalid(rule, f"{holder} {'; '.join(differences)}", step)
 
 
-def _defaults(run: Run, found: Finished | None) -> frozenset[str]:
-    """Return the options in ``config.yaml`` that were not given and hang on the data and the others."""
-    if found is not None:
-        return ON_DATA & set(found.summary.used.by_default)
+def _defaults(run: Run, finished: Finished | None) -> frozenset[str]:
+    """Return the options in ``config.yaml`` that were not given but chosen by the data."""
+    if finished is not None:
+        return ON_DATA & set(finished.summary.used.by_default)
     state = RunDirectory(run.path).checkpoints.newest().found
     return ON_DATA if state is None else ON_DATA & set(state.about.defaults)
 
 
 def _remove(path: Path) -> None:
-    """Remove a run that has nothing to lose, and that nobody writes in."""
+    """Remove a run without epochs that no process writes to."""
     if RunDirectory(path).epochs():
-        step = "Put back a copy of the folder, or remove it to have the run trained anew."
+        step = "Put back a copy of the folder, or remove it to train the run again."
         raise damaged(f"{path} must hold a sound state.", "none", step)
     with RunLock(path):
         shutil.rmtree(path)
 
 
-def _is_rule(shown: str, policy: Policy) -> bool:
-    """Return whether ``shown`` is how a policy like this was written, by this version or one before it.
+def _is_policy(stored: str, policy: Policy) -> bool:
+    """Return whether ``stored`` is the repr of an equal policy, written by this version or an older one.
 
-    A field that was not there yet counts as its default, which leaves things as they were.
+    A field that the older version did not have counts as its default.
 
     >>> from fallow import Fraction
-    >>> _is_rule("Fraction(fraction=0.5, exponent=2.0)", Fraction(0.5, exponent=2))
+    >>> _is_policy("Fraction(fraction=0.5, exponent=2.0)", Fraction(0.5, exponent=2))
     True
-    >>> _is_rule("Fraction(fraction=0.5)", Fraction(0.5, exponent=2))
+    >>> _is_policy("Fraction(fraction=0.5)", Fraction(0.5, exponent=2))
     False
     """
-    kind, before = _parsed(shown)
+    kind, before = _parsed(stored)
     name, now = _parsed(repr(policy))
     defaults = {field.name: repr(field.default) for field in fields(policy)}  # type: ignore[arg-type]
     return kind == name and now == defaults | before
 
 
-def _parsed(shown: str) -> tuple[str, dict[str, str]]:
-    """Return the class and the fields of an object, as they are written; no fields where it is none."""
+def _parsed(text: str) -> tuple[str, dict[str, str]]:
+    """Return class and fields of a repr, as they are written; ``text`` without fields if it is none."""
     try:
-        call = ast.parse(shown, mode="eval").body
+        call = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError):
-        return shown, {}
+        return text, {}
     if not isinstance(call, ast.Call):
-        return shown, {}
+        return text, {}
     return ast.unparse(call.func), {str(word.arg): ast.unparse(word.value) for word in call.keywords}
 
 
-def _is_ours(folder: Path) -> bool:
-    """Return whether a folder without settings holds at most what is made just before they are written."""
+def _is_unused(folder: Path) -> bool:
+    """Return whether a folder holds at most what is created before the settings are written."""
     return {path.name for path in folder.iterdir()} <= {_LOCK, "runs"}
 
 
-def _take(lock: IO[str], folder: Path) -> None:
-    """Lock a file until it is closed, where the system can."""
+def _lock(lock: IO[str], folder: Path) -> None:
+    """Lock a file until it is closed, if the system can."""
     try:
         from fcntl import LOCK_EX, LOCK_NB, flock
     except ModuleNotFoundError:  # Windows

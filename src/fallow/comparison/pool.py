@@ -1,4 +1,4 @@
-"""Worker processes that train one run after the other, one thread each."""
+"""Worker processes, each of which trains one run after the other with one thread."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from .arms import Arm
 from .plan import Run
 
 TAIL = 12
-"""Last lines of a failed run's standard error that are shown."""
+"""Number of last lines of a failed run's standard error that are shown."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """What has just happened to a run.
+    """A change in the training of a run.
 
     Attributes:
         kind: ``began``, ``epoch``, ``done`` or ``failed``.
-        run: which.
-        epoch: how many epochs are done.
-        reason: why it failed, with the end of what the process said.
+        run: the run.
+        epoch: the number of epochs that are done.
+        reason: why it failed, with the end of its standard error.
     """
 
     kind: str
@@ -46,13 +46,13 @@ class Event:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a short look at the training has measured.
+    """The result of a short training.
 
     Attributes:
-        n: training samples.
-        rates: samples a second of each worker, while all of them trained; empty where an epoch is too short.
-        test_seconds: what one evaluation takes.
-        notes: what was found that is worth knowing before training.
+        n: the number of training samples.
+        rates: samples a second of each worker, while all of them trained; empty if an epoch is too short.
+        test_seconds: the seconds of one evaluation.
+        notes: sentences to show before training.
     """
 
     n: int
@@ -67,23 +67,23 @@ sys.path[:] = json.loads(sys.argv.pop())
 from fallow.comparison.worker import main
 main()
 """
-"""What a worker does first: modules come from where they come from here, and never from a run."""
+"""First lines of a worker: it imports from the paths of this process, and never from a run."""
 
 
 def _environment() -> dict[str, str]:
-    """Return what a worker finds in its environment: one thread, and no run among the places of modules."""
-    found = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    if entries := found.get("PYTHONPATH"):
-        found["PYTHONPATH"] = os.pathsep.join(without_runs(entries.split(os.pathsep)))
-    return found
+    """Return the environment of a worker: one thread, and no run on the import path."""
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    if entries := variables.get("PYTHONPATH"):
+        variables["PYTHONPATH"] = os.pathsep.join(without_runs(entries.split(os.pathsep)))
+    return variables
 
 
 class _Worker:
-    """One process, what it works at, and what it has said."""
+    """One process, its run, and its standard error."""
 
     def __init__(self) -> None:
         self.run: Run | None = None
-        self.epoch = 0
+        # A file, since a pipe that nobody reads would fill up and block the process.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._began_at = 0
         self.process = subprocess.Popen(
@@ -92,18 +92,18 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=_environment(),
-            start_new_session=True,  # so that Ctrl-C reaches only the one who started it, and ends it
+            start_new_session=True,  # Ctrl-C must reach only this process, which ends the worker
         )
 
-    def listen(self, said: queue.SimpleQueue[tuple[_Worker, dict[str, Any]]]) -> None:
-        """Pass on what the process says, until it ends."""
+    def listen(self, messages: queue.SimpleQueue[tuple[_Worker, dict[str, Any]]]) -> None:
+        """Put the messages of the process into a queue, until it ends."""
 
         def pass_on() -> None:
             assert self.process.stdout is not None
-            with suppress(ValueError):  # a line that was cut short: its process is gone
+            with suppress(ValueError):  # a line cut short, by a process that was killed
                 for line in self.process.stdout:
-                    said.put((self, json.loads(line)))
-            said.put((self, {"say": "gone"}))
+                    messages.put((self, json.loads(line)))
+            messages.put((self, {"say": "gone"}))
 
         threading.Thread(target=pass_on, daemon=True).start()
 
@@ -111,18 +111,18 @@ class _Worker:
         """Send a request."""
         assert self.process.stdin is not None
         self._began_at = os.fstat(self._errors.fileno()).st_size
-        with suppress(BrokenPipeError):  # then it is gone, which is said soon
+        with suppress(BrokenPipeError):  # the process is gone; its last message says so
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
 
     def tail(self) -> str:
-        """Return the last lines that it wrote to standard error since it was asked."""
+        """Return the last lines on its standard error since the last request."""
         size = os.fstat(self._errors.fileno()).st_size
         text = os.pread(self._errors.fileno(), size - self._began_at, self._began_at).decode(errors="replace")
         return "\n".join(text.strip().splitlines()[-TAIL:])
 
     def end(self) -> None:
-        """Kill it and whatever it has started."""
+        """Kill it and the processes that it started."""
         with suppress(ProcessLookupError):
             if hasattr(os, "killpg"):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -137,25 +137,25 @@ class _Worker:
 
 
 class Pool:
-    """So many processes, which end with the block.
+    """Several worker processes, which end with the block.
 
     Args:
-        jobs: how many; None for one a core, or 1 where training runs on an accelerator.
-        most: there is no work for more.
-        on_cpu: training runs on the CPU whatever else is there.
+        jobs: the number of processes; None for one a core, or 1 if training runs on an accelerator.
+        most: the largest number that has work.
+        on_cpu: whether training runs on the CPU even if there is an accelerator.
     """
 
     def __init__(self, jobs: int | None, most: int, *, on_cpu: bool) -> None:
         self.jobs, self._most, self._on_cpu = jobs, most, on_cpu
         self._workers: list[_Worker] = []
-        self._said: queue.SimpleQueue[tuple[_Worker, dict[str, Any]]] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[tuple[_Worker, dict[str, Any]]] = queue.SimpleQueue()
 
     def __enter__(self) -> Pool:
         try:
             self._start()
             if self.jobs is None:
                 accelerated = bool(self._next("ready")["accelerator"]) and not self._on_cpu
-                self.jobs = 1 if accelerated else cores()
+                self.jobs = 1 if accelerated else cores()  # one run fills an accelerator
             self.jobs = max(1, min(self.jobs, self._most))
             for _ in range(1, self.jobs):
                 self._start()
@@ -177,43 +177,43 @@ class Pool:
     def _start(self) -> _Worker:
         worker = _Worker()
         self._workers.append(worker)
-        worker.listen(self._said)
+        worker.listen(self._messages)
         return worker
 
-    def _next(self, what: str) -> dict[str, Any]:
-        """Return the next message of a kind; nobody trains a run yet."""
+    def _next(self, kind: str) -> dict[str, Any]:
+        """Return the next message of a kind, before any run is trained."""
         while True:
-            worker, message = self._said.get()
+            worker, message = self._messages.get()
             if message["say"] == "gone":
                 raise wrong_state("A worker process must start.", f"It said: {worker.tail()}")
             if message["say"] == "error":
                 _raise(message, worker.tail())
-            if message["say"] == what:
+            if message["say"] == kind:
                 return message
 
     def probe(self, full: Arm, arms: Sequence[Arm], seconds: float) -> Probe:
-        """Build every arm once, and measure how fast all workers together train.
+        """Build every arm once, and measure how fast all workers train together.
 
         Raises:
-            InvalidValue: for options or data with which an arm cannot be trained.
+            InvalidValue: if an arm cannot be trained with its options or data.
         """
         for number, worker in enumerate(self._workers):
             checked = [full, *(arms if number == 0 else ())]
             options = [[arm.label, asdict(as_given(arm.options))] for arm in checked]
             worker.ask(do="probe", arms=options, seconds=seconds)
-        found = [self._next("probed") for _ in self._workers]
-        rates = [message["rate"] for message in found if message["rate"]]
-        notes = tuple(dict.fromkeys(note for message in found for note in message["notes"]))
-        return Probe(found[0]["n"], rates, max(message["test_seconds"] for message in found), notes)
+        messages = [self._next("probed") for _ in self._workers]
+        rates = [message["rate"] for message in messages if message["rate"]]
+        notes = tuple(dict.fromkeys(note for message in messages for note in message["notes"]))
+        return Probe(messages[0]["n"], rates, max(message["test_seconds"] for message in messages), notes)
 
     def train(self, runs: Sequence[Run]) -> Iterator[Event]:
-        """Train all runs, as many at once as there are workers; one that fails does not stop the others."""
+        """Train all runs, one on each worker at a time; a run that fails does not stop the others."""
         waiting = deque(runs)
         for worker in self._workers[: len(waiting)]:
             yield self._give(worker, waiting.popleft())
         while any(worker.run for worker in self._workers):
-            worker, message = self._said.get()
-            if worker.run is None:
+            worker, message = self._messages.get()
+            if worker.run is None:  # an idle process has ended: nothing is lost
                 if message["say"] == "gone" and worker in self._workers:
                     worker.end()
                     self._workers.remove(worker)
@@ -242,23 +242,23 @@ class Pool:
 
 
 def _reason(worker: _Worker, message: dict[str, Any]) -> str:
-    """Return why a run failed: one line, then the end of standard error where it was not foreseen."""
+    """Return why a run failed: one line, and the end of standard error if the error is none of fallow's."""
     if message.get("kind"):
         return str(message["message"])
-    code = worker.process.poll() if message["say"] == "gone" else None
-    if message["say"] == "gone" and code is None:
-        code = worker.process.wait()
-    ended = f"its process ended with code {code}" if message["say"] == "gone" else str(message["message"])
-    return f"{ended}\n{worker.tail()}".strip()
+    if message["say"] == "gone":
+        reason = f"its process ended with code {worker.process.wait()}"
+    else:
+        reason = str(message["message"])
+    return f"{reason}\n{worker.tail()}".strip()
 
 
 def _raise(message: dict[str, Any], tail: str) -> NoReturn:
-    """Raise in this process what a worker's probe has raised in its own."""
+    """Raise in this process the error of a worker's probe."""
     if message["kind"] == "DamagedData":
         raise DamagedData(message["message"])
     if message["kind"]:
         raise InvalidValue(message["message"])
-    raise wrong_state("A first look at the training failed.", f"{message['message']}\n{tail}")
+    raise wrong_state("The short training before the comparison failed.", f"{message['message']}\n{tail}")
 
 
 def cores() -> int:

@@ -1,8 +1,8 @@
-"""``results.json``: what each run left behind, and each arm against full training and the controls."""
+"""``results.json``: the summary of each run, and each arm against full training and the controls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -26,12 +26,14 @@ def gather(plan: Plan, jobs: int | None, failed: Mapping[str, str]) -> dict[str,
 
     Args:
         plan: of the comparison.
-        jobs: runs at a time, where any was trained.
-        failed: why the runs of these names failed.
+        jobs: runs at a time, if any was trained.
+        failed: by name, why a run failed.
     """
-    found = {run.name: run.summary() for run in plan.runs()}
-    full_samples = _samples_of_full(found.values(), plan)
-    rows = [_run_row(run, found[run.name], full_samples, failed.get(run.name)) for run in plan.runs()]
+    runs = plan.runs()
+    summaries = {run.name: run.summary() for run in runs}
+    finished = [summary for summary in summaries.values() if summary is not None]
+    full_samples = finished[0].summary.epochs[0].samples_full * plan.base.epochs if finished else None
+    rows = [_run_row(run, summaries[run.name], full_samples, failed.get(run.name)) for run in runs]
     measure = measure_in(rows)
     arms = _arms(plan, [row for row in rows if row["status"] == "done"], measure)
     return {
@@ -43,7 +45,7 @@ def gather(plan: Plan, jobs: int | None, failed: Mapping[str, str]) -> dict[str,
             "seeds": list(plan.seeds),
             "jobs": jobs,
         },
-        "settings_used": _shared([done for done in found.values() if done is not None]),
+        "settings_used": _shared(finished),
         "samples_full": full_samples,
         "measure": measure.name,
         "arms": arms,
@@ -54,36 +56,30 @@ def gather(plan: Plan, jobs: int | None, failed: Mapping[str, str]) -> dict[str,
 
 def _shared(finished: Sequence[Finished]) -> dict[str, Any]:
     """Return the settings that all finished runs share, with the defaults that they used."""
-    found = [done.summary.settings for done in finished]
-    if not found or not all(found):  # runs of an older version do not tell
+    used = [run.summary.settings for run in finished]
+    if not used or not all(used):  # older versions did not write them
         return {}
-    first = {name: value for name, value in found[0].items() if name != "by_default"}
-    return {n: value for n, value in first.items() if all(one.get(n) == value for one in found)}
+    first = {name: value for name, value in used[0].items() if name != "by_default"}
+    return {n: value for n, value in first.items() if all(settings.get(n) == value for settings in used)}
 
 
-def _samples_of_full(finished: Iterable[Finished | None], plan: Plan) -> int | None:
-    """Return how many samples full training goes through."""
-    for done in finished:
-        if done is not None:
-            return done.summary.epochs[0].samples_full * plan.base.epochs
-    return None
-
-
-def _run_row(run: Run, done: Finished | None, full_samples: int | None, reason: str | None) -> dict[str, Any]:
+def _run_row(
+    run: Run, finished: Finished | None, full_samples: int | None, reason: str | None
+) -> dict[str, Any]:
     row: dict[str, Any] = {"name": run.name, "arm": run.arm.name, "saved": run.arm.saved, "seed": run.seed}
-    if done is None or full_samples is None:
+    if finished is None or full_samples is None:
         return row | {"status": "failed" if reason else "not run", "reason": reason}
     changed = {
         name: value for name, value in asdict(as_given(run.options)).items() if value not in (None, [], {})
     }
-    epochs = [{name: getattr(epoch, name) for name in _OF_AN_EPOCH} for epoch in done.summary.epochs]
+    epochs = [{name: getattr(epoch, name) for name in _OF_AN_EPOCH} for epoch in finished.summary.epochs]
     return (
         row
         | {"status": "done", "reason": None, "options": changed}
-        | done.plain
+        | finished.plain
         | {
             "samples_full": full_samples,
-            "saved_fraction": 1 - done.summary.samples_backward / full_samples,
+            "saved_fraction": 1 - finished.summary.samples_backward / full_samples,
             "epochs": epochs,
         }
     )
@@ -91,12 +87,12 @@ def _run_row(run: Run, done: Finished | None, full_samples: int | None, reason: 
 
 def _arms(plan: Plan, rows: Sequence[dict[str, Any]], measure: Measure) -> list[dict[str, Any]]:
     """Return a row for each arm and saving that has a finished run."""
-    found: list[dict[str, Any]] = []
+    by_arm: list[dict[str, Any]] = []
     for arm in plan.arms:
         own = [row for row in rows if (row["arm"], row["saved"]) == (arm.name, arm.saved)]
         if not own:
             continue
-        found.append(
+        by_arm.append(
             {
                 "arm": arm.name,
                 "saved": arm.saved,
@@ -107,17 +103,18 @@ def _arms(plan: Plan, rows: Sequence[dict[str, Any]], measure: Measure) -> list[
                 "diverged": sum(bool(row.get("diverged")) for row in own),
                 ACCURACY.name: _values_of(own, ACCURACY.name),
                 BITS.name: _values_of(own, BITS.name),
-                **{name: _mean_of(own, name) for name in _MEANS},
+                **{name: _values_of(own, name)["mean"] for name in _MEANS},
             }
         )
     by_seed = _by_seed(rows, measure)
     step = _step(rows) if measure == ACCURACY else 0.0
-    others = sum(row["diverged"] for row in found if row["arm"] in (FULL, *CONTROLS))
-    for row in found:
-        against = {} if row["arm"] == FULL else _against(row, found, by_seed, step)
+    others = sum(row["diverged"] for row in by_arm if row["arm"] in (FULL, *CONTROLS))
+    for row in by_arm:
+        against = {} if row["arm"] == FULL else _against(row, by_arm, by_seed, step)
+        # A diverged control cannot be compared with, so it leaves every arm unjudged.
         row["unsound"] = bool(row["diverged"] or others)
         row["against"] = {name: measure.to_dict(d) | rest for name, (d, rest) in against.items()}
-    return found
+    return by_arm
 
 
 def _values_of(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -127,24 +124,19 @@ def _values_of(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def _step(rows: Sequence[dict[str, Any]]) -> float:
-    """Return what one evaluated sample is worth in accuracy; 0 where nobody knows how many there are."""
+    """Return the accuracy of one evaluated sample; 0 if their number is unknown."""
     return max((1 / row["samples_evaluated"] for row in rows if row.get("samples_evaluated")), default=0.0)
 
 
-def _mean_of(rows: Sequence[dict[str, Any]], name: str) -> float | None:
-    values = [row[name] for row in rows if row.get(name) is not None]
-    return mean(values) if values else None
-
-
 Seeds = dict[int, tuple[float, float]]
-"""By seed: the share saved, and what is subtracted."""
+"""By seed: the share saved, and the number to compare."""
 
 
 def _by_seed(rows: Sequence[dict[str, Any]], measure: Measure) -> Callable[[str, float | None], Seeds]:
     def of(arm: str, saved: float | None) -> Seeds:
         own = [row for row in rows if (row["arm"], row["saved"]) == (arm, saved)]
-        found = ((row["seed"], row["saved_fraction"], measure.of(row)) for row in own)
-        return {seed: (share, value) for seed, share, value in found if value is not None}
+        values = ((row["seed"], row["saved_fraction"], measure.of(row)) for row in own)
+        return {seed: (share, value) for seed, share, value in values if value is not None}
 
     return of
 
@@ -155,13 +147,16 @@ def _against(
     by_seed: Callable[[str, float | None], Seeds],
     step: float,
 ) -> dict[str, tuple[Difference, dict[str, Any]]]:
-    """Return the paired differences of an arm from full training and from each control, and of what."""
+    """Return the paired differences of an arm from full training and each control, with their savings.
+
+    A control that saves less than the arm is read off the line between the control's savings instead.
+    """
     own = by_seed(row["arm"], row["saved"])
     values = {seed: value for seed, (_, value) in own.items()}
     full = by_seed(FULL, None)
-    found: dict[str, tuple[Difference, dict[str, Any]]] = {}
+    differences: dict[str, tuple[Difference, dict[str, Any]]] = {}
     if (d := paired(values, {s: a for s, (_, a) in full.items()}, step)) is not None:
-        found[FULL] = d, _where(0.0, interpolated=False)
+        differences[FULL] = d, _saving(0.0, interpolated=False)
     for control in CONTROLS:
         savings = [r["saved"] for r in rows if r["arm"] == control]
         if control == row["arm"] or not savings:
@@ -177,22 +172,22 @@ def _against(
             if all(value is not None for value in lines.values()):
                 d = paired(values, {s: v for s, v in lines.items() if v is not None}, step)
                 if d is not None:
-                    found[control] = d, _where(row["saved_fraction"], interpolated=True)
+                    differences[control] = d, _saving(row["saved_fraction"], interpolated=True)
                     continue
         if same and (d := paired(values, {s: a for s, (_, a) in same.items()}, step)) is not None:
-            found[control] = d, _where(saved, interpolated=False)
-    return found
+            differences[control] = d, _saving(saved, interpolated=False)
+    return differences
 
 
-def _where(saved: float | None, *, interpolated: bool) -> dict[str, Any]:
+def _saving(saved: float | None, *, interpolated: bool) -> dict[str, Any]:
     return {"control_saved": saved, "interpolated": interpolated}
 
 
 def _too_long(arms: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what says that full training is past its optimum: then a saving proves nothing.
+    """Return the signs that full training is past its optimum, so that a saving proves nothing.
 
-    Only a training of fewer epochs says so, by what all arms are judged by: a loss may rise while accuracy
-    does, and an early epoch of a long training is not the end of a short one.
+    Only a training of fewer epochs that ends higher is a sign: a loss may rise together with accuracy, and
+    an early epoch of a long training is not the end of a short one.
     """
     above = [
         {"saved": row["saved"], "epochs": row["epochs"], **row["against"][FULL]}

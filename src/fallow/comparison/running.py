@@ -1,4 +1,4 @@
-"""A comparison from its options to its results."""
+"""Run a comparison: from its options to its results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Comparison:
     """The results of a comparison.
 
     Attributes:
-        results: what ``results.json`` holds.
+        results: the content of ``results.json``.
         out: the folder, with ``runs/``, ``results.json``, ``frontier.png`` and ``frontier.svg``.
     """
 
@@ -61,13 +61,13 @@ class Comparison:
         return [run["name"] for run in self.results["runs"] if run.get("diverged")]
 
     def table(self, width: int = 140) -> str:
-        """Return the table as text of at most so many columns."""
+        """Return the table as text of at most ``width`` columns."""
         from .console import table_text
 
         return table_text(self.results, width)
 
     def sentences(self) -> list[str]:
-        """Return what the results mean, in plain sentences."""
+        """Return the results in sentences."""
         return sentences(self.results)
 
 
@@ -84,21 +84,21 @@ def compare(
 ) -> Comparison:
     """Train several arms on the same data with the same seeds, and compare their final epochs.
 
-    The same as ``fallow compare``; what lies in ``out`` already is not trained again.
+    The same as ``fallow compare``; runs that are finished in ``out`` are not trained again.
 
     Args:
         data: as for ``fallow train``.
-        arms: names, or a mapping from the name of your own arm to options of ``fallow train`` (None for an
-            arm that is known by its name).
-        saved: the shares of full training's samples that an arm is to save, in (0, 1).
-        seeds: how many, 0 to k-1, or a list.
+        arms: names, or a mapping from the name of your own arm to options of ``fallow train`` (None for a
+            known arm).
+        saved: the shares of full training's samples that an arm saves, in (0, 1).
+        seeds: their number k, for 0 to k-1, or a list.
         out: the folder; ``comparisons/DATA`` by default.
         jobs: runs at a time; by default one a core, and 1 on an accelerator.
         silent: print nothing.
         **train_options: of ``fallow train``, for all arms.
 
     Raises:
-        InvalidValue, InvalidType: for anything that cannot be meant, before the first run.
+        InvalidValue, InvalidType: if an argument is invalid, before the first run.
     """
     unknown = sorted(train_options.keys() & NOT_SHARED)
     if unknown:
@@ -109,21 +109,22 @@ def compare(
             raise unknown_name("option", name, known)
     if not isinstance(out, str | PathLike | None):
         raise invalid_type("`out` must be a path.", repr(out))
-    place = None if out is None else str(out)
-    options = CompareOptions(arms=arms, saved=saved, seeds=seeds, out=place, jobs=jobs)
-    found = run_comparison(options, TrainOptions(data=data, **train_options), silent=silent)
-    assert found is not None
-    return found
+    folder = None if out is None else str(out)
+    options = CompareOptions(arms=arms, saved=saved, seeds=seeds, out=folder, jobs=jobs)
+    comparison = run_comparison(options, TrainOptions(data=data, **train_options), silent=silent)
+    assert comparison is not None  # only a dry run has none
+    return comparison
 
 
 def make_plan(options: CompareOptions, base: TrainOptions) -> Plan:
-    """Return the plan of a comparison, with everything checked that needs no data.
+    """Return the plan of a comparison, after all checks that need no data.
 
     Raises:
-        InvalidValue: for options that cannot be meant.
+        InvalidValue: if an option is invalid.
     """
-    found = check(base)
-    shared = resolve(replace(as_given(found), epochs=found.epochs, data=located(found.data)))
+    checked = check(base)
+    # The epochs are fixed here: an arm's policy must not choose a default of its own.
+    shared = resolve(replace(as_given(checked), epochs=checked.epochs, data=located(checked.data)))
     if options.jobs is not None:
         check_integer("jobs", options.jobs, 1)
     saved, seeds = read_saved(options.saved), read_seeds(options.seeds)
@@ -133,19 +134,16 @@ def make_plan(options: CompareOptions, base: TrainOptions) -> Plan:
 
 
 def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool = False) -> Comparison | None:
-    """Train what is missing of a comparison, write its results, and print them; None after a dry run.
-
-    A run that was stopped goes on where it was.
-    """
+    """Train or resume the runs that are not finished, and write and print results; None after a dry run."""
     try:
         from .console import Console
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow compare`", str(error.name)) from None
     plan = make_plan(options, base)
     console = Console.here(on_stderr=options.json, silent=silent)
-    for package, what in (("scipy", "An interval"), ("matplotlib", "The chart")):
-        if find_spec(package) is None:  # else it would be missed when all is trained
-            raise missing_extra(what, package)
+    for package, purpose in (("scipy", "An interval"), ("matplotlib", "The chart")):
+        if find_spec(package) is None:  # both are needed only after all runs are trained
+            raise missing_extra(purpose, package)
     plan.check_folder()
     runs = plan.runs()
     missing = [run for run in runs if run.summary() is None]
@@ -166,13 +164,13 @@ def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool 
 
 
 def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: bool) -> dict[str, str]:
-    """Look, say how long it takes, train; return why runs failed."""
+    """Probe, print the expected time and train; return why runs failed, by name."""
     first = full_arm(replace(plan.base, seed=plan.seeds[0]))
     arms = [replace(arm, options=replace(arm.options, seed=plan.seeds[0])) for arm in plan.arms]
     probe = pool.probe(first, arms, PROBE_SECONDS)
     seconds = expected_seconds(missing, probe, int(pool.jobs or 1))
     console.line(_forecast(missing, probe, int(pool.jobs or 1), seconds))
-    for note in filter(None, (_off(plan), *probe.notes)):
+    for note in filter(None, (_rounded_savings(plan), *probe.notes)):
         console.line(note)
     if dry:
         return {}
@@ -189,7 +187,7 @@ def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: boo
         done = sum(run.summary() is not None for run in plan.runs())
         console.line(
             f"{done} of {counted(len(plan.runs()), 'run')} {'is' if done == 1 else 'are'} done; "
-            "the same command goes on from there."
+            "repeat the command to resume."
         )
         raise
     finally:
@@ -198,7 +196,7 @@ def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: boo
 
 
 def expected_seconds(missing: list[Run], probe: Probe, jobs: int) -> float | None:
-    """Return about how long the runs take: samples over the rate of all workers, and the evaluations."""
+    """Return about how long training and evaluations take, at the rates of the probe."""
     if not probe.rates:
         return None
     from .console import weight
@@ -206,15 +204,10 @@ def expected_seconds(missing: list[Run], probe: Probe, jobs: int) -> float | Non
     samples = sum(weight(run, probe.n) for run in missing)
     evaluations = sum(run.options.epochs for run in missing) * probe.test_seconds
     together = samples / sum(probe.rates) + evaluations / jobs
-    longest = max(
-        (
-            weight(run, probe.n) * len(probe.rates) / sum(probe.rates)
-            + run.options.epochs * probe.test_seconds
-            for run in missing
-        ),
-        default=0.0,
-    )
-    return max(together, longest)
+    # With few runs left, the longest one decides.
+    rate = sum(probe.rates) / len(probe.rates)
+    alone = (weight(run, probe.n) / rate + run.options.epochs * probe.test_seconds for run in missing)
+    return max([together, *alone])
 
 
 def _opening(plan: Plan, runs: list[Run], missing: list[Run]) -> str:
@@ -228,17 +221,17 @@ def _opening(plan: Plan, runs: list[Run], missing: list[Run]) -> str:
     )
 
 
-def _off(plan: Plan) -> str:
-    """Return what a control of whole epochs will really save, where that is not what is asked for."""
-    said = []
+def _rounded_savings(plan: Plan) -> str:
+    """Return a sentence for each control of whole epochs that saves another share than asked for."""
+    notes = []
     for arm in plan.arms:
         if arm.name == FEWER and arm.saved is not None:
             left, full = arm.options.epochs, plan.base.epochs
             saved = 1 - left / full
             if abs(saved - arm.saved) > NEAR:
                 share = f"only {100 * saved:.0f} %" if left < full else "nothing"
-                said.append(f"{arm.label} saves {share}: {left} of {counted(full, 'epoch')}.")
-    return " ".join(said)
+                notes.append(f"{arm.label} saves {share}: {left} of {counted(full, 'epoch')}.")
+    return " ".join(notes)
 
 
 def _forecast(missing: list[Run], probe: Probe, jobs: int, seconds: float | None) -> str:
@@ -253,7 +246,7 @@ def _forecast(missing: list[Run], probe: Probe, jobs: int, seconds: float | None
 
 
 def _left_out(plan: Plan) -> str:
-    """Return how many finished runs of other arms or seeds lie in the folder."""
+    """Return a sentence on finished runs of other arms or seeds in the folder; empty if there are none."""
     shown = {run.path.name for run in plan.runs()}
     folder = plan.out / "runs"
     finished = sorted(path.parent.name for path in folder.glob("*/usage.svg")) if folder.is_dir() else []

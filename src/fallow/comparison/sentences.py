@@ -1,4 +1,4 @@
-"""What the results mean, in plain sentences."""
+"""The results of a comparison in sentences."""
 
 from __future__ import annotations
 
@@ -9,45 +9,44 @@ from .arms import CONTROLS, FULL
 from .measure import gain, gains, measure_of
 
 SMALL = 0.003
-"""A difference that does not matter, of accuracy or a share of the bits: an interval that ends below it
-shows that a rule gains nothing."""
+"""A rule gains nothing if its interval ends below this difference of accuracy, or share of the bits."""
 WORDS = {"fewer-epochs": "fewer epochs", "random": "random subsets"}
 FEWEST_PAIRS = 3
-"""With fewer pairs of seeds an interval settles nothing: two that happen to agree have hardly any width."""
+"""An interval of fewer pairs of seeds settles nothing: it has hardly any width if two happen to agree."""
 NOTHING = 0.01
-"""An arm that saved less has nothing to be compared for."""
+"""An arm that saved less is not compared."""
 NEAR = 0.02
-"""A control whose saving is further off than this from the arm's is named with its own."""
+"""A control whose saving differs by more from the arm's is shown with its own saving."""
 
 
 def sentences(results: dict[str, Any]) -> list[str]:
-    """Return what diverged, whether full training is too long, then what is found of each arm and saving.
+    """Return which runs diverged, whether full training is too long, and the verdict on each arm.
 
-    Arms of fewer than ``FEWEST_PAIRS`` seeds are not judged: their numbers stand in the table.
+    Arms of fewer than ``FEWEST_PAIRS`` seeds are not judged; the table shows their numbers.
     """
-    part = "validation" if results["settings"].get("validation") else "test"
     rows = [gains(row) for row in results["arms"] if row["arm"] not in (FULL, *CONTROLS)]
-    said = _diverged(results, rows)
+    lines = _diverged(results, rows)
     if not any(row["diverged"] for row in results["arms"] if row["arm"] in (FULL, CONTROLS[0])):
-        said += _too_long(results["full_too_long"])
-    said += [sentence for row in rows if (sentence := _arm(row, results))]
-    said += _too_few(results["arms"])
-    if part == "validation" and rows:
-        said.append("All of this is measured on the validation samples, not on the test samples.")
+        lines += _too_long(results["full_too_long"])
+    lines += [sentence for row in rows if (sentence := _arm(row, results))]
+    lines += _too_few(results["arms"])
+    if results["settings"].get("validation") and rows:
+        lines.append("All of this is measured on the validation samples, not on the test samples.")
     failed = [run["name"] for run in results["runs"] if run["status"] == "failed"]
     if failed:
-        said.append(f"{len(failed)} failed: {', '.join(failed)}. The same command tries them again.")
-    return said
+        lines.append(f"{len(failed)} failed: {', '.join(failed)}. The same command tries them again.")
+    return lines
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """Return ``pays``, ``pays at a cost``, ``does not pay``, ``not settled`` or why none of these.
+    """Return whether an arm pays: one of seven verdicts.
 
-    That is ``no control``, ``no saving``, or ``diverged`` if runs of the arm or of the controls did.
-    ``row`` has the :func:`~fallow.comparison.measure.gains` of an arm. It pays where it is above every
-    control that was run, by the whole interval, and at a cost where it is so below full training. It does
-    not pay where a control is above it, or at most ``SMALL`` below it.
-    Fewer than ``FEWEST_PAIRS`` pairs, or an interval without a width, settle nothing.
+    ``row`` has the :func:`~fallow.comparison.measure.gains` of an arm. Each comparison is by the whole
+    interval; fewer than ``FEWEST_PAIRS`` pairs, or an interval without a width, settle nothing.
+
+    * ``pays``: above every control that was run; ``pays at a cost``: also below full training.
+    * ``does not pay``: a control is above it, or at most ``SMALL`` below it; ``not settled``: none of these.
+    * ``no control``, ``no saving``; ``diverged``: runs of the arm, of full training or of a control did.
     """
     if row.get("unsound"):
         return "diverged"
@@ -56,7 +55,7 @@ def verdict(row: dict[str, Any]) -> str:
     against = [row["against"][control] for control in CONTROLS if control in row["against"]]
     if not against:
         return "no control"
-    if not all(_tells(d) for d in against):
+    if not all(_conclusive(d) for d in against):
         return "not settled"
     if all(d["low"] > 0 for d in against):
         full = row["against"].get(FULL)
@@ -64,14 +63,14 @@ def verdict(row: dict[str, Any]) -> str:
     return "does not pay" if any(map(_no_worse, against)) else "not settled"
 
 
-def _tells(d: dict[str, Any]) -> bool:
+def _conclusive(d: dict[str, Any]) -> bool:
     """Return whether a difference has an interval that can settle anything."""
     return d["low"] is not None and d["n"] >= FEWEST_PAIRS and d["low"] < d["high"]
 
 
 def _no_worse(d: dict[str, Any]) -> bool:
-    """Return whether it is settled that the control is above the arm, or at most ``SMALL`` below it."""
-    return bool(_tells(d) and d["low"] <= 0 and d["high"] <= SMALL)
+    """Return whether the control is certainly above the arm, or at most ``SMALL`` below it."""
+    return bool(_conclusive(d) and d["low"] <= 0 and d["high"] <= SMALL)
 
 
 def _diverged(results: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
@@ -82,8 +81,8 @@ def _diverged(results: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     unsound = [row["label"] for row in rows if row["unsound"]]
     judged = f" {', '.join(unsound)} cannot be judged." if unsound else ""
     return [
-        f"{len(names)} of {counted(every, 'run')} diverged: {', '.join(names)}. What they reach is that of "
-        f"networks of no use.{judged} Lower --learning_rate."
+        f"{len(names)} of {counted(every, 'run')} diverged: {', '.join(names)}. Their results mean "
+        f"nothing.{judged} Lower --learning_rate."
     ]
 
 
@@ -96,13 +95,14 @@ def _too_few(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
-    """Return what is known of an arm; nothing if that is said elsewhere, or too few seeds were run."""
-    measure, what = measure_of(results), verdict(row)
-    if what == "diverged":
+    """Return the sentence on an arm; empty if another sentence covers it, or too few seeds were run."""
+    measure = measure_of(results)
+    outcome = verdict(row)
+    if outcome == "diverged":
         return ""
     if row[measure.name]["mean"] is None:
         return f"{row['label']} logs no {measure.words}, so it cannot be compared."
-    if what == "no saving":
+    if outcome == "no saving":
         return (
             f"{row['label']} saved nothing in {counted(row['epochs'], 'epoch')}, "
             "so there is nothing to compare."
@@ -114,17 +114,17 @@ def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
     if full is not None:
         text += f" and is {_points(full)} full training"
     controls = {c: row["against"][c] for c in CONTROLS if c in row["against"]}
-    if what == "no control":
+    if outcome == "no control":
         share = f" and {row['saved_fraction']:.2f} to --saved" if row["saved"] is None else ""
         return f"{text}. No control saves as much: add {' and '.join(CONTROLS)} to --arms{share}."
     between = ", interpolated between the savings that were run"
     rest = between if any(d["interpolated"] for d in controls.values()) else ""
-    told = " and ".join(f"{_points(d)} {_named(c, d, row)}" for c, d in controls.items())
-    if what.startswith("pays"):
-        price = f", at a price in {measure.words}" if what == "pays at a cost" else ""
-        return f"{text}. It pays{price}: it is {told}{rest}."
-    if what == "not settled":
-        open_ = {c: d for c, d in controls.items() if not (_tells(d) and d["low"] > 0)}
+    differences = " and ".join(f"{_points(d)} {_named(c, d, row)}" for c, d in controls.items())
+    if outcome.startswith("pays"):
+        price = f", at a price in {measure.words}" if outcome == "pays at a cost" else ""
+        return f"{text}. It pays{price}: it is {differences}{rest}."
+    if outcome == "not settled":
+        open_ = {c: d for c, d in controls.items() if not (_conclusive(d) and d["low"] > 0)}
         name, d = _lowest(open_)
         rest = between if d["interpolated"] else ""
         return f"{text}. Not settled: it is {_points(d)} {_named(name, d, row)}{rest}. More seeds would tell."
@@ -135,12 +135,12 @@ def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
 
 
 def _lowest(controls: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """Return the control that the arm fares worst against."""
+    """Return the control that is best compared with the arm."""
     return min(controls.items(), key=lambda pair: float(pair[1]["mean"]))
 
 
 def _named(control: str, d: dict[str, Any], row: dict[str, Any]) -> str:
-    """Return a control in words, with its own saving where that is another than the arm's."""
+    """Return the name of a control, with its saving if that differs from the arm's."""
     saved = d.get("control_saved")
     if saved is None or abs(saved - row["saved_fraction"]) <= NEAR:
         return WORDS[control]
@@ -166,7 +166,7 @@ def _asked(row: dict[str, Any]) -> str:
 
 
 def _measured(row: dict[str, Any], results: dict[str, Any]) -> str:
-    """Return what forward passes alone take away of the saving, where it can be seen."""
+    """Return the saving net of forward passes, if that differs by half a percent."""
     cost = FORWARD_SHARE * row["samples_forward_only"] / results["samples_full"]
     return f" ({_percent(row['saved_fraction'] - cost)} net of measuring)" if cost >= 0.005 else ""
 
@@ -174,7 +174,7 @@ def _measured(row: dict[str, Any], results: dict[str, Any]) -> str:
 def _points(d: dict[str, Any]) -> str:
     """Return ``0.80 points (0.60 to 1.00) above`` or ``0.80 % (0.60 to 1.00) better than``.
 
-    Ends on the other side have a minus.
+    An end of the interval on the other side of 0 has a minus.
     """
     above = d["mean"] >= 0
     unit, *sides = ("%", "better than", "worse than") if d["relative"] else ("points", "above", "below")
@@ -193,17 +193,14 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _too_long(found: dict[str, Any]) -> list[str]:
-    said = []
-    shorter = [gain(d) for d in found["fewer_epochs_above_full"]]
-    above = [d for d in shorter if _tells(d) and d["low"] > -SMALL]
-    if above:
-        best = max(above, key=lambda d: float(d["mean"]))
-        sure = best["low"] > 0
-        said.append(
-            f"{counted(best['epochs'], 'full epoch')} end{'s'[: best['epochs'] == 1]} {_points(best)} "
-            "full training: it "
-            f"{'is' if sure else 'may be'} too long, and then no saving proves "
-            "anything. Compare against fewer --epochs."
-        )
-    return said
+def _too_long(signs: dict[str, Any]) -> list[str]:
+    shorter = [gain(d) for d in signs["fewer_epochs_above_full"]]
+    above = [d for d in shorter if _conclusive(d) and d["low"] > -SMALL]
+    if not above:
+        return []
+    best = max(above, key=lambda d: float(d["mean"]))
+    return [
+        f"{counted(best['epochs'], 'full epoch')} end{'s'[: best['epochs'] == 1]} {_points(best)} "
+        f"full training: it {'is' if best['low'] > 0 else 'may be'} too long, and then no saving proves "
+        "anything. Compare against fewer --epochs."
+    ]

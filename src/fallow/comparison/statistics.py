@@ -14,9 +14,9 @@ class Difference:
     """A mean difference over seeds, with its confidence interval.
 
     Attributes:
-        n: pairs.
+        n: the number of pairs.
         mean: of the differences.
-        low, high: the ends of the interval; None for a single pair, which has none.
+        low, high: the ends of the interval; None for a single pair.
     """
 
     n: int
@@ -48,25 +48,26 @@ def paired(
     r"""Return the mean of ``first`` minus ``second`` over the seeds that both have.
 
     The interval is :math:`\bar d \pm t_{0.975,\,n-1}\, s_d / \sqrt n` (95 %), of the differences
-    :math:`d` seed by seed. It assumes nothing of the two alone, only that differences are about normal.
+    :math:`d` seed by seed. It assumes only that the differences are about normally distributed.
 
     References:
         The Probable Error of a Mean (Student, 1908)
 
     Args:
-        first: a value a seed.
-        second: the same of what it is compared with.
-        resolution: the smallest step of a value; the deviation counts as at least so much, since differences
+        first: values by seed.
+        second: the values to compare with, by seed.
+        resolution: the smallest step of a value and the least deviation that is assumed, since differences
             that agree to the step may still differ below it.
 
     Returns:
-        None where no seed is in both.
+        None if no seed is in both.
     """
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         return None
     differences = [first[seed] - second[seed] for seed in seeds]
-    middle, spread = mean(differences), deviation(differences)
+    middle = mean(differences)
+    spread = deviation(differences)
     if spread is None:
         return Difference(1, middle, None, None)
     half = t_quantile(len(seeds) - 1) * max(spread, resolution) / math.sqrt(len(seeds))
@@ -74,7 +75,7 @@ def paired(
 
 
 def t_quantile(freedom: int, level: float = LEVEL) -> float:
-    """Return how many standard errors a two-sided interval of Student's t reaches to either side."""
+    """Return the half width of a two-sided interval of Student's t, in standard errors."""
     from scipy.stats import t
 
     return float(t.ppf((1 + level) / 2, freedom))

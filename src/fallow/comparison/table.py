@@ -1,4 +1,4 @@
-"""The results as rows of words."""
+"""The rows and the caption of the table of results."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from .sentences import FEWEST_PAIRS, WORDS
 
 
 def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return the heads and the cells of the table: an arm at a saving a row, full training first."""
+    """Return the heads and the cells of the table: a row for each arm and saving, full training first."""
     present = {name for row in results["arms"] for name in row["against"]}
     others = [name for name in (FULL, *CONTROLS) if name in present]
-    validated = bool(results["settings"].get("validation"))
     measure = measure_of(results)
-    part = "validation " if validated else ""
+    part = "validation " if results["settings"].get("validation") else ""
     heads = ["arm", "saved %", f"{part}{measure.words}" if measure.relative else f"{part}accuracy %"]
     heads += [f"against {WORDS.get(name, name)}" for name in others]
     heads += ["next token %"] if measure.relative else ["worst class %", f"{part or 'test '}loss"]
@@ -31,22 +30,28 @@ def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
             line.append(_number(row[ACCURACY.name]["mean"], 2, 100))
         else:
             line += [_number(row["worst_class_accuracy"], 1, 100), _number(row["test_loss"], 3)]
-        seconds = row["cpu_seconds"]
-        line.append("-" if seconds is None else f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}")
+        line.append(_seconds(row["cpu_seconds"]))
         cells.append(line)
     return heads, cells
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def _number(value: float | None, digits: int, scale: int = 1) -> str:
     if value is None:
         return "-"
     shown = scale * value
+    # The loss of a diverged run may have dozens of digits.
     return f"{shown:.{digits}f}" if abs(shown) < 1e5 else f"{shown:.1e}"
 
 
-def _spread(found: dict[str, Any], digits: int, scale: int = 1) -> str:
-    spread = "" if found["sd"] is None else f" ± {_number(found['sd'], digits, scale)}"
-    return _number(found["mean"], digits, scale) + spread
+def _spread(values: dict[str, Any], digits: int, scale: int = 1) -> str:
+    spread = "" if values["sd"] is None else f" ± {_number(values['sd'], digits, scale)}"
+    return _number(values["mean"], digits, scale) + spread
 
 
 def _difference(d: dict[str, Any] | None) -> str:
@@ -57,12 +62,12 @@ def _difference(d: dict[str, Any] | None) -> str:
 
 
 def caption(results: dict[str, Any]) -> str:
-    """Return what the signs in the table mean."""
+    """Return a sentence that explains the signs in the table."""
     rows = results["arms"]
     part = ", on the validation samples" if results["settings"].get("validation") else ""
     measure = measure_of(results)
-    what = "difference in % (below 0 is better)" if measure.relative else "difference in points"
-    text = f"Final epoch{part}. Saved: of full training's samples. against: {what}"
+    unit = "difference in % (below 0 is better)" if measure.relative else "difference in points"
+    text = f"Final epoch{part}. Saved: of full training's samples. against: {unit}"
     pairs = [d["n"] for row in rows for d in row["against"].values()]
     if any(n >= FEWEST_PAIRS for n in pairs):
         text = f"{text} ± 95 % interval, paired by seed"

@@ -1,10 +1,9 @@
 """A process that trains one run after the other: ``python -m fallow.comparison.worker``.
 
-It reads one JSON object a line from standard input and answers with JSON lines on standard output;
-everything that is printed otherwise goes to standard error. When its input ends, because whoever
-started it is done or gone, it ends too. torch is imported once and uses one thread.
+It reads one JSON object a line from standard input and answers with JSON lines on standard output; all
+other output goes to standard error. It ends when its input ends. torch is imported once and uses one thread.
 
-    {"do": "probe", "arms": [[name, {...}], ...], "seconds": 2}   build all, train the first for a while
+    {"do": "probe", "arms": [[name, {...}], ...], "seconds": 2}   build all, train the first for 2 seconds
     {"do": "train", "options": {...}}                             train, as ``fallow train`` does
 """
 
@@ -40,24 +39,24 @@ from ..training.trainer import fit, make_trainer, seeded
 
 _HAS_ACCELERATORS = hasattr(torch, "accelerator")  # torch 2.6
 _UNTIMED = 3
-"""First steps that a probe does not count: they pay for memory and for choosing kernels."""
+"""First steps that a probe does not count: they allocate memory and choose kernels."""
 
 
 class Wire:
-    """Writes JSON lines to what was standard output; from now on that is standard error."""
+    """Writes JSON lines to standard output, and sends all other output to standard error."""
 
     def __init__(self) -> None:
         self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
 
-    def say(self, what: str, **more: Any) -> None:
+    def say(self, kind: str, /, **values: Any) -> None:
         """Send one message."""
-        self._file.write(json.dumps({"say": what, **more}) + "\n")
+        self._file.write(json.dumps({"say": kind, **values}) + "\n")
         self._file.flush()
 
 
 class WireConsole(Console):
-    """A console that prints nothing and tells the other side of each finished epoch."""
+    """A console that prints nothing and sends a message for each finished epoch."""
 
     def __init__(self, wire: Wire) -> None:
         super().__init__(RichConsole(stderr=True), silent=True)
@@ -65,7 +64,7 @@ class WireConsole(Console):
         self.notes: list[str] = []
 
     def line(self, text: str = "") -> None:
-        """Keep what is worth saying, for a probe to pass on."""
+        """Keep a line, for the answer to a probe."""
         self.notes.append(text)
 
     def epoch(
@@ -78,30 +77,32 @@ class WireConsole(Console):
         so_far: float,
         trained: str = "-",
     ) -> None:
-        """Tell how far the run is."""
+        """Send the number of finished epochs."""
         self._wire.say("epoch", epoch=record.epoch + 1)
 
 
-class _Enough(Exception):
-    """A probe has trained for long enough."""
+class _TimeIsUp(Exception):
+    """Ends the training of a probe."""
 
 
 class _Pace(Callback):
-    """Counts the samples of a training and the seconds they took, and ends it after a while."""
+    """Counts the samples of a training and their seconds, and ends it after a time limit."""
 
     def __init__(self, batch_size: float, seconds: float) -> None:
-        self.batch_size, self.limit = batch_size, seconds
-        self.samples, self.seconds, self._steps, self._last = 0.0, 0.0, 0, 0.0
+        self.batch_size = batch_size
+        self.limit = seconds
+        self.samples = self.seconds = self._last = 0.0
+        self._steps = 0
         self._began = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the clock: evaluation has passed since the last batch."""
+        """Start the clock again, which must not count the evaluation before."""
         self._last = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count a step, from the end of the one before, so that loading counts too."""
+        """Count a step from the end of the last one, which includes loading."""
         now = time.perf_counter()
         self._steps += 1
         if self._steps > _UNTIMED:
@@ -109,22 +110,18 @@ class _Pace(Callback):
             self.seconds += now - self._last
         self._last = now
         if self.seconds and now - self._began > self.limit:
-            raise _Enough
+            raise _TimeIsUp
 
 
 class Worker:
-    """Answers one request after the other.
-
-    Args:
-        wire: to whoever asks.
-    """
+    """Answers requests through ``wire``."""
 
     def __init__(self, wire: Wire) -> None:
         self.wire, self.console = wire, WireConsole(wire)
         self._held: tuple[list[Any], Data] | None = None
 
     def answer(self, request: dict[str, Any]) -> None:
-        """Do what is asked, and say how it ended."""
+        """Probe or train, and send the outcome."""
         try:
             if request["do"] == "probe":
                 arms = {label: resolve(TrainOptions(**options)) for label, options in request["arms"]}
@@ -140,8 +137,9 @@ class Worker:
             self.wire.say("error", message=f"{type(error).__name__}: {error}", kind="")
 
     def _data(self, options: ResolvedOptions) -> Data | None:
-        """Return the data of a run, held from the run before where they are the same."""
-        if is_import_path(options.data) or options.resume is not None:  # which is read as the run had it
+        """Return the data of a run, kept from the run before if it read the same."""
+        # A resumed run orders its data as it had them; own data are built anew for each run.
+        if is_import_path(options.data) or options.resume is not None:
             return None
         wanted = [getattr(options, name) for name in sorted(named(reads=True))]
         if self._held is None or self._held[0] != wanted:
@@ -150,13 +148,13 @@ class Worker:
         return self._held[1]
 
     def _probe(self, arms: dict[str, ResolvedOptions], seconds: float) -> None:
-        """Build every arm, so that what is wrong is said now, and train the first for so many seconds."""
+        """Build every arm, so that errors show before training, and train the first for some seconds."""
         self.console.notes.clear()
         options = next(iter(arms.values()))
         with seeded(options.seed):
             job = build(options, self.console, self._data(options))
-        if why := _unmeasured(job):
-            self.console.line(why)
+        if reason := _unmeasured(job):
+            self.console.line(reason)
         for label, other in list(arms.items())[1:]:
             try:
                 with seeded(other.seed):
@@ -164,38 +162,39 @@ class Worker:
                     SubsamplingCallback(built.subsampler).check_module(built.module)
             except FallowError as error:
                 raise type(error)(f"The arm {label}: {error}") from None
-        watch = _Pace(job.subsampler.n / len(job.train), seconds)
-        callbacks = [SubsamplingCallback(job.subsampler, job.score), watch]
-        with seeded(options.seed), tempfile.TemporaryDirectory() as folder, suppress(_Enough):
+        pace = _Pace(job.subsampler.n / len(job.train), seconds)
+        callbacks = [SubsamplingCallback(job.subsampler, job.score), pace]
+        with seeded(options.seed), tempfile.TemporaryDirectory() as folder, suppress(_TimeIsUp):
             trainer = make_trainer(options, RunDirectory(folder), callbacks)
-            said = shared(settings_of(job.options, job, trainer))
+            remarks = shared(settings_of(job.options, job, trainer))
             fit(trainer, job)
-        rate = watch.samples / watch.seconds if watch.seconds else None
-        notes = list(dict.fromkeys(filter(None, [*said, *self.console.notes])))
+        rate = pace.samples / pace.seconds if pace.seconds else None
+        notes = list(dict.fromkeys(filter(None, [*remarks, *self.console.notes])))
         self.wire.say("probed", n=job.subsampler.n, rate=rate, test_seconds=_test_seconds(job), notes=notes)
 
 
 def _unmeasured(job: Job) -> str:
-    """Return why no accuracy can be logged, where that can be told without training; else nothing."""
-    lacks = []
+    """Return a sentence if the module certainly logs no accuracy; else an empty one."""
+    missing = []
     if not is_overridden("validation_step", job.module):
-        lacks.append("the module has no validation_step")
+        missing.append("the module has no validation_step")
     if job.datamodule is not None and not is_overridden("val_dataloader", job.datamodule):
-        lacks.append("the data module has no val_dataloader")
-    if not lacks:
+        missing.append("the data module has no val_dataloader")
+    if not missing:
         return ""
     return (
-        f"No accuracy will be logged, so nothing can be compared: {' and '.join(lacks)}. "
+        f"No accuracy will be logged, so nothing can be compared: {' and '.join(missing)}. "
         "Log a metric whose name starts with val or test and holds acc."
     )
 
 
 def _test_seconds(job: Job) -> float:
-    """Return about how long one evaluation takes, by its first two batches; 0 where nobody knows."""
+    """Return about how long one evaluation takes, by its first two batches; 0 if there is none."""
     if job.test is None:
         return 0.0
     device = next(job.module.parameters(), torch.zeros(0)).device
-    began, seen = time.perf_counter(), 0
+    began = time.perf_counter()
+    seen = 0
     with torch.no_grad():
         for batch in job.test:
             inputs = batch if isinstance(batch, torch.Tensor) else batch[0]
@@ -208,17 +207,17 @@ def _test_seconds(job: Job) -> float:
 
 def main() -> None:
     """Answer requests until there are no more."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # more would compete with the other processes, and make runs unrepeatable
     requests: SimpleQueue[dict[str, Any]] = SimpleQueue()
     wire = Wire()
     lines = os.fdopen(os.dup(0), encoding="utf-8")
-    with open(os.devnull) as nothing:
-        os.dup2(nothing.fileno(), 0)
+    with open(os.devnull) as empty:  # code that reads standard input must not take requests
+        os.dup2(empty.fileno(), 0)
 
     def listen() -> None:
         for line in lines:
             requests.put(json.loads(line))
-        os._exit(0)  # whoever asked is gone, whatever is under way
+        os._exit(0)  # the parent process has exited; a training under way would go on
 
     threading.Thread(target=listen, daemon=True).start()
     wire.say(

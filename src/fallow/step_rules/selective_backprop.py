@@ -33,11 +33,11 @@ class SelectiveBackprop(StepRule):
 
     Args:
         keep: the share of a batch that is trained on, in (0, 1].
-        start: the progress of the training from which the rule acts, in [0, 1).
-        end: the progress from which it acts no more, in (start, 1]. Composer's recipe is 0.5 to 0.9.
+        start: training progress from which the rule applies, in [0, 1).
+        end: training progress from which it no longer applies, in (start, 1]. Composer uses 0.5 to 0.9.
 
     Raises:
-        InvalidValue: for a share outside its interval.
+        InvalidValue: if a share is outside its interval.
 
     Example:
         >>> int(SelectiveBackprop(keep=0.25).choose(torch.rand(64), key=1).sum())
@@ -67,17 +67,16 @@ class SelectiveBackprop(StepRule):
         return max(min(batch, 1), round(self.keep * batch))
 
     def choose(self, scores: Tensor, key: int) -> Tensor:
-        """Draw rows of a batch by the rank of their scores: bool ``(B,)``."""
+        """Return which rows of a batch to train on, drawn by the rank of their scores: bool ``(B,)``."""
         scores = scores.detach()
         size = scores.shape[0]
         percentile = (np.arange(size) + 0.5) / size
-        # By rank: the smaller this logarithm of an exponential clock, the sooner it rings.
         draw = uniform(key, 0, size).astype(np.float64) - 2.0**-25  # in (0, 1), both ends excluded
-        clock = np.log(-np.log(draw))
-        clock -= (1 / self.keep - 1) * np.log(percentile)
-        rung = np.zeros(size, np.bool_)
-        rung[np.argsort(clock, kind="stable")[: self.count(size)]] = True
-        nothing = ~scores.isfinite() | ((scores < 0) & (scores > NO_SCORE_FLOOR))
-        by_rank = torch.argsort(scores.masked_fill(nothing, -torch.inf), stable=True)
-        drawn = torch.from_numpy(rung).to(scores.device, non_blocking=True)
+        # The ranks are drawn on the host, without the scores, so that no step waits for the device.
+        keys = np.log(-np.log(draw)) - (1 / self.keep - 1) * np.log(percentile)
+        ranks = np.zeros(size, np.bool_)
+        ranks[np.argsort(keys, kind="stable")[: self.count(size)]] = True
+        unscored = ~scores.isfinite() | ((scores < 0) & (scores > NO_SCORE_FLOOR))
+        by_rank = torch.argsort(scores.masked_fill(unscored, -torch.inf), stable=True)
+        drawn = torch.from_numpy(ranks).to(scores.device, non_blocking=True)
         return torch.empty_like(drawn).scatter_(0, by_rank, drawn)
