@@ -179,7 +179,7 @@ def test_a_number_that_was_given_is_named(place):
 SHAPES = {
     "images": "row of logits a sample, (B, 5): 2 for 2. Found the shape (2, 5, 2, 2). Pool height and width",
     "tokens": "Found the shape (2, 7, 5). Pool what lies between, as x.mean(1).",
-    "flat": "the shape (2,). Return a tensor with a row a sample and a column a class.",
+    "flat": "the shape (2,). Return a tensor with one row per sample and one column per class.",
     "one row": "Found the shape (1, 5). Keep the samples apart",
     "dict": "logits as one tensor (B, 5). Found dict with out, aux. Return its part out alone, as x['out']",
     "tuple": "Found tuple of 2. Return the logits alone, as x[0]",

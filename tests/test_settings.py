@@ -17,7 +17,7 @@ from fallow.comparison.running import make_plan
 from fallow.errors import InvalidValue
 from fallow.options.checks import check
 from fallow.options.resume_options import stored_options
-from fallow.options.train_options import ON_DATA, TrainOptions
+from fallow.options.train_options import NOTED_OPTIONS, TrainOptions
 from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.directory import RunDirectory
 from fallow.runs.run import Run
@@ -96,7 +96,7 @@ def test_what_is_written_is_read_back_and_means_the_same(data, tmp_path, monkeyp
     assert all(read[name] == value for name, value in options.items() if value != "auto")
     again = session_of(read, tmp_path / "b")
     by_default = first.settings["by_default"]
-    chosen = {name for name in ON_DATA if read.get(name, "auto") != "auto"}
+    chosen = {name for name in NOTED_OPTIONS if read.get(name, "auto") != "auto"}
     assert by_default == sorted(chosen - options.keys())
     assert by_default
     assert again.settings == first.settings | {"by_default": []}

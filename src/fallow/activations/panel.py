@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..arrays.distributed import gather_rows, rank_and_size
-from ..densities.naming import random_keys
+from ..densities.row_draws import random_keys
 
 _DOMAIN = 0x9A4E1
 _LARGEST = np.iinfo(np.int64).max

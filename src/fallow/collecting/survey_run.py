@@ -270,10 +270,10 @@ def _surveyed(
     device = torch.device("cuda" if gpu else "cpu")
     module.to(device)
     # A run that was trained by its losses has no density: one is fitted here.
-    watch = job.monitor or ActivationDensity(network, seed=options.seed)
+    monitor = job.monitor or ActivationDensity(network, seed=options.seed)
     if job.monitor is not None and density_path is not None and density_path.exists():
         try:
-            watch.load_state_dict(parse(run.read_file(density_path), str(density_path)))
+            monitor.load_state_dict(parse(run.read_file(density_path), str(density_path)))
         except DamagedData:
             raise
         except Exception as error:  # a state of another version
@@ -287,7 +287,7 @@ def _surveyed(
 
     if isinstance(module, ImageModule):
         _restore_normalisation(module, run)
-    surveyor = Surveyor(watch, network, classes=options.task == "image")
+    surveyor = Surveyor(monitor, network, classes=options.task == "image")
     with console.reading("the training set") as progress:
         total = 2 * len(data.train)  # one pass to fit, one to score
         surveyor.learn(_batches(data.train, prepare), _shown(progress, 0, total))

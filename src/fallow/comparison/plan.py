@@ -16,7 +16,7 @@ from ..files.lock import RunLock, open_lock
 from ..files.regular_file import check_folder
 from ..options.factories import make_policy
 from ..options.resolve import ResolvedOptions, as_given
-from ..options.train_options import ON_DATA, OPTIONS, named
+from ..options.train_options import NOTED_OPTIONS, OPTIONS, named
 from ..policies import Policy
 from ..runs.directory import RunDirectory
 from .arms import FULL, Arm
@@ -188,9 +188,9 @@ class Plan:
 def _defaults(run: Run, finished: Finished | None) -> frozenset[str]:
     """Return the options in ``config.yaml`` that were not given but chosen by the data."""
     if finished is not None:
-        return ON_DATA & set(finished.summary.used.by_default)
+        return NOTED_OPTIONS & set(finished.summary.used.by_default)
     state = RunDirectory(run.path).checkpoints.newest().found
-    return ON_DATA if state is None else ON_DATA & set(state.about.defaults)
+    return NOTED_OPTIONS if state is None else NOTED_OPTIONS & set(state.about.defaults)
 
 
 def _remove(path: Path) -> None:

@@ -174,7 +174,7 @@ def _check_some_kept(reason: NDArray[np.uint8], policy: Policy, table: Table) ->
     """Raise if the first decision keeps no sample: then the thresholds are wrong."""
     if not reason.all() or (reason == Reason.BY_HAND).all():
         return
-    # The epoch continues and is decided again: what the policy has remembered of it would count twice.
+    # The epoch stays open and will be decided again: without this, the policy would count it twice.
     table.columns = {name: column for name, column in table.columns.items() if name == PREDICTED}
     table.notes.clear()
     scores = table.scores

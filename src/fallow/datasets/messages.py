@@ -56,5 +56,5 @@ def no_images(kinds: Counter[str]) -> str:
     'Left out 3 files that are no images: 2 .txt, 1 hidden.'
     """
     count = kinds.total()
-    files = "1 file that is no image" if count == 1 else f"{count:,} files that are no images"
+    files = "1 file that is not an image" if count == 1 else f"{count:,} files that are not images"
     return f"Left out {files}: {counted(kinds)}."

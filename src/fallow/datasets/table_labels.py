@@ -231,7 +231,7 @@ def _odd_names(counts: Counter[str]) -> Iterator[str]:
         yield f"{subject(name)}: it is read as a word, not as an infinite number."
     booleans = {"False", "True"} & counts.keys()
     if len(counts) > len(booleans):
-        yield from (f"{subject(name)}, which is no number." for name in sorted(booleans))
+        yield from (f"{subject(name)}, which is not a number." for name in sorted(booleans))
     for name in sorted(name for name in counts if name.lower() in _MISSING_NAMES)[:_SHOWN]:
         yield f"{subject(name)}: if it stands for no label, empty these cells."
     for name in sorted(name for name in counts if len(name) > 15 and _INTEGER.fullmatch(name))[:1]:

@@ -15,7 +15,7 @@ from ..errors import check_integer, check_number, invalid, wrong_state
 from .base import Density, check_sample
 from .k_means import distances, k_means
 from .moments import Moments, moments_of, one_rank
-from .naming import draw_rows
+from .row_draws import draw_rows
 from .shrinking import ShrunkGaussians
 
 _STARTED_ON = 1 << 14

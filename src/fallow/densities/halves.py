@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..errors import invalid
 from .base import Density, DensityLike, check_sample
-from .naming import random_keys
 from .own import as_density
+from .row_draws import random_keys
 
 AGREE = 0.7
 """Least rank correlation of the two halves at which the density may remove samples."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import invalid, invalid_type
 from ..files.state_file import dump, parse
 from .base import Density, DensityLike, check_sample
-from .naming import draw_rows
+from .row_draws import draw_rows
 
 METHODS = ("fit", "log_prob")
 _EXAMPLE = "See examples/flow_density.py."

@@ -36,6 +36,7 @@ class ResolvedOptions(TrainOptions):
         chosen: the options that were not given, except those that a run keeps as if they were.
     """
 
+    # No defaults: every one of these is chosen, so its type has no None.
     epochs: int = 0
     weight_decay: float = 0.0
     test_share: float = 0.0

@@ -18,7 +18,7 @@ from ..runs.picks_file import MOST_BYTES
 from ..runs.schema import About
 from .naming import shown, usable
 from .resolve import ResolvedOptions, as_given
-from .train_options import ANEW, FIXED, FREE, LEFT, ON_DATA, ONCE, OPTIONS, TrainOptions, lists, named
+from .train_options import ANEW, FIXED, FREE, LEFT, NOTED_OPTIONS, ONCE, OPTIONS, TrainOptions, lists, named
 
 Options = TypeVar("Options", bound=TrainOptions)
 ADDED = "added"
@@ -107,7 +107,7 @@ def given_in(about: About) -> dict[str, Any]:
     """
     # Removed data sets are read from files today, whose names do not tell how they were augmented.
     kept = {"augment"} if about.options.get("data") in REMOVED else set[str]()
-    chosen = (ON_DATA & set(about.defaults)) - kept
+    chosen = (NOTED_OPTIONS & set(about.defaults)) - kept
     return {name: value for name, value in about.options.items() if name not in chosen}
 
 

@@ -129,7 +129,7 @@ class TrainOptions:
             tasks=TEXT_TASKS,
             reads=True,
             default=NOTED,
-            none="the data are no table",
+            none="the data are not a table",
             common=True,
         ),
     )
@@ -145,7 +145,7 @@ class TrainOptions:
             tasks=TEXT_TASKS,
             reads=True,
             default=NOTED,
-            none="the data are no table with classes",
+            none="the data are not a table with classes",
             common=True,
         ),
     )
@@ -502,8 +502,8 @@ def named(**wanted: Any) -> frozenset[str]:
     )
 
 
-ON_DATA = named(default=NOTED)
-"""Options whose defaults depend on the data; a run keeps the values that it used."""
+NOTED_OPTIONS = named(default=NOTED)
+"""Options whose chosen values a run keeps and notes as not given, to choose them again on resuming."""
 ONCE = named(once=True)
 """Options that hold for one session only."""
 

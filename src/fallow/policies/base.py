@@ -120,7 +120,7 @@ class Policy(ABC):
 
     @property
     def draws(self) -> bool:
-        """Whether chance decides which samples are left out: they are called not drawn, and not learned."""
+        """Whether samples are left out at random. Then their reason is NOT_DRAWN instead of LEARNED."""
         return False
 
     @property

@@ -77,7 +77,7 @@ def wrong_number(name: str, outputs: int, classes: int, step: str = "") -> Inval
 
 def _to_rows(shape: tuple[int, ...], classes: int | None) -> str:
     if len(shape) < 2:
-        return "Return a tensor with a row a sample and a column a class."
+        return "Return a tensor with one row per sample and one column per class."
     if len(shape) == 4:
         return "Pool height and width, as x.mean((2, 3))."
     return "Pool what lies between, as x.mean(1)." if shape[-1] == classes else "Pool it to one row a sample."

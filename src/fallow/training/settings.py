@@ -22,8 +22,8 @@ from ..tasks.base import TaskModule
 from .jobs import Job
 
 _HEAD = """\
-# The options of a run. To train by them again: fallow train --config config.yaml --out ANOTHER
-# What else was set, for people to read:
+# The options of a run. To train again with them: fallow train --config config.yaml --out ANOTHER
+# Other settings, for information only:
 """
 _BY_DEFAULT = "# Not given, and chosen for these data and this model:\n"
 _ELSEWHERE = frozenset({"by_default", "data", "task", "model", "text", "label"})

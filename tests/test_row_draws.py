@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.densities.naming import draw_rows, random_keys
+from fallow.densities.row_draws import draw_rows, random_keys
 
 
 def test_lots_look_like_draws():
