@@ -250,7 +250,7 @@ WRONG_VALUES = [
     ({"losses": GOOD.mean()}, InvalidValue, 'losses must.*shape \\(\\).*reduction="none"'),
     ({"losses": GOOD[:, None]}, InvalidValue, r"losses must.*shape \(3, 1\)"),
     ({"losses": [1.0, 2.0, 3.0]}, InvalidType, r"losses must be a tensor\. Found list"),
-    ({"losses": GOOD.long()}, InvalidType, r"floating type\. Found torch\.int64"),
+    ({"losses": GOOD.long()}, InvalidType, r"floating-point numbers\. Found torch\.int64"),
     ({"losses": GOOD + 0j}, InvalidType, "^losses must be .*Found .*complex64"),
     ({"losses": GOOD.to_sparse()}, InvalidType, "^losses must be .*Found .*sparse_coo"),
     ({"scores": GOOD + 0j}, InvalidType, "^scores must be .*Found .*complex64"),

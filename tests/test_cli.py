@@ -224,12 +224,12 @@ def test_a_folder_of_images(tmp_path, capsys):
     assert main(["inspect", str(tmp_path / "run"), min(held_out)]) == 2
     assert f"Found {min(held_out)}, which is held out." in capsys.readouterr().err
     assert any(
-        said == "Left out 1 file that is no image: 1 .txt."
+        said == "Left out 1 file that is not an image: 1 .txt."
         for said in summary(tmp_path / "run")["data_remarks"]
     )
     assert main(["report", str(tmp_path / "run")]) == 0
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "1 .txt" in page.partition("What was noticed in the data")[2].partition("</ul>")[0]
+    assert "1 .txt" in page.partition("Remarks on the data")[2].partition("</ul>")[0]
 
 
 def write_npz(path: Path, **changes) -> Path:

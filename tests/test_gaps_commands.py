@@ -87,7 +87,7 @@ def test_a_gap_is_found_filled_and_seen_to_shrink(made, run, capsys):
     list_ = run / "picks-000.csv"
     code, text = said(capsys, "train", "--resume", run, "--add", list_)
     assert code == 0
-    assert "it trains on to epoch 12" in text.out
+    assert "It now trains to epoch 12" in text.out
     again = told(capsys, "gaps", run, "--reference", pool)
     assert sum(card["lacking"] for card in again["gaps"]) < 0.5 * sum(c["lacking"] for c in found["gaps"])
     before = again["before"]["gaps"][0]

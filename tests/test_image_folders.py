@@ -238,7 +238,7 @@ class TestKnownByContent:
         put(folder / "Dog" / "P5 is how a grey image begins", b"P5 is how a grey image begins")
         put(folder / "Dog" / "BM.md", b"BM is how a bitmap begins, and many names")
         said = (
-            "Left out 14 files that are no images: 4 .txt, 4 hidden, 2 Thumbs.db, 2 without a suffix, "
+            "Left out 14 files that are not images: 4 .txt, 4 hidden, 2 Thumbs.db, 2 without a suffix, "
             "1 .md, 1 __MACOSX."
         )
         with pytest.warns(LeftOutWarning, match=re.escape(said)) as caught:
@@ -251,7 +251,7 @@ class TestKnownByContent:
         put(folder / "cat" / ".DS_Store", b"\0\0\0\1Bud1")
         put(folder / "cat" / "desktop.ini", b"[x]")
         data = load_images(folder)
-        assert data.notes == ("Left out 2 files that are no images: 1 desktop.ini, 1 hidden.",)
+        assert data.notes == ("Left out 2 files that are not images: 1 desktop.ini, 1 hidden.",)
 
     def test_macosx_is_no_class(self, folder):
         put(folder / "__MACOSX" / "cat" / "._0.png", b"x")
@@ -342,7 +342,7 @@ class TestKnownByContent:
         read_images(options, console, None)
         assert [line[:31] for line in console.said] == [
             "Left out 1 unreadable image: " + str(folder)[:2],
-            "Left out 1 file that is no imag",
+            "Left out 1 file that is not an ",
         ]
 
 

@@ -227,7 +227,7 @@ class TestFolder:
         pool = of(tmp_path)
         assert pool.total == 3
         assert pool.notes == (
-            "Left out 1 file that is no image: 1 .txt.",
+            "Left out 1 file that is not an image: 1 .txt.",
             f"Left out 2 links, as links in a pool are not followed: {tmp_path / 'cat' / '4.png'}.",
             f"Left out 2 files that cannot be opened: {tmp_path / '6.parquet'} (a FIFO).",
         )

@@ -581,8 +581,8 @@ def test_two_ranks_are_stopped_together_and_go_on_exactly(tmp_path):
     _, error = child.communicate(timeout=100)
     assert child.returncode == 143, error
     assert len(RunDirectory(run).epochs()) < 30
-    going_on = [sys.executable, "-m", "fallow", "train", "--resume", str(run)]
-    done = subprocess.run(going_on, capture_output=True, text=True, timeout=300)
+    resumed_options = [sys.executable, "-m", "fallow", "train", "--resume", str(run)]
+    done = subprocess.run(resumed_options, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "Resuming in epoch" in done.stdout
     assert left(run) == left(tmp_path / "whole")

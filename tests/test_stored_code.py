@@ -287,7 +287,7 @@ def test_a_checkpoint_that_slurm_would_find_is_not_unpickled(place, monkeypatch,
         monkeypatch.setenv(name, value)
     for name in ("SLURM_JOB_ID", "SLURM_LOCALID", "SLURM_NODEID"):
         monkeypatch.setenv(name, "0")
-    assert "hpc_ckpt_1.ckpt is not a state of fallow's" in fails(capsys, "train", "--resume", run)
+    assert "hpc_ckpt_1.ckpt is not a checkpoint of fallow" in fails(capsys, "train", "--resume", run)
     assert not (place / "canary").exists()
 
 

@@ -154,7 +154,7 @@ def test_names_that_differ_in_unicode_forms_alone_are_named_so_that_they_can_be_
 
 NOTES = {
     "a word for no end": "`inf` is a class of 4 rows: it is read as a word",
-    "truth beside numbers": "`True` is a class of 4 rows, which is no number.",
+    "truth beside numbers": "`True` is a class of 4 rows, which is not a number.",
     "zeros before": "`001`, `01`, `1` are 3 classes of nearly the same name",
     "signs": "`1`, `+1` are 2 classes of nearly the same name",
     "words": "`NA` is a class of 4 rows: if it stands for no label, empty these cells.",

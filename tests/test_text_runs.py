@@ -24,7 +24,7 @@ from fallow.datasets.tokenizing import Tokenizer
 from fallow.errors import DamagedData, InvalidValue
 from fallow.models import SmallGPT, SmallTransformer
 from fallow.options.resolve import resolve
-from fallow.options.resume_options import going_on, stored_options
+from fallow.options.resume_options import resumed_options, stored_options
 from fallow.options.train_options import TrainOptions
 from fallow.runs.directory import RunDirectory
 from fallow.runs.run import Run
@@ -559,7 +559,7 @@ class TestResumed:
     def test_what_would_change_the_tokens_is_refused(self, table_run, changed, said):
         stored = stored_options(str(table_run))
         with pytest.raises(InvalidValue) as refused:
-            going_on(stored, TrainOptions(**{**stored, "resume": str(table_run), **changed}))
+            resumed_options(stored, TrainOptions(**{**stored, "resume": str(table_run), **changed}))
         assert said in str(refused.value)
 
 
