@@ -213,6 +213,7 @@ class ActivationDensity:
         count = len(rows[0])
         self._move_to(rows[0].device)
         if index is None:
+            # Without an index each row counts as a new sample.
             host = np.arange(self._seen, self._seen + count)
         else:
             host = index.detach().cpu().numpy().astype(np.int64, copy=False)
@@ -251,6 +252,7 @@ class ActivationDensity:
             return
         if not self.layers:
             self.layers = [LayerDensity(self.density, self.dim, self.seed) for _ in rows]
+        # Under autocast products would be in half precision, too coarse for a fit.
         with torch.no_grad(), torch.autocast(rows[0].device.type, enabled=False):
             self._fit(index, rows)
         self._check_ranks()
@@ -306,6 +308,7 @@ class ActivationDensity:
         samples pass.
         """
         self.panel.renumber(origin)
+        # Its index is in the old numbering.
         self._before = None
 
     def state_dict(self, *, local: bool = False) -> dict[str, Any]:

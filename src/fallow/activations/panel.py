@@ -49,6 +49,7 @@ class Panel:
 
     def keys(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the random key of each sample."""
+        # A domain of its own, so that belonging to the panel says nothing about the half.
         keys: NDArray[np.int64] = random_keys(torch.from_numpy(index), self.seed ^ _DOMAIN).numpy()
         return keys
 
@@ -95,6 +96,7 @@ class Panel:
         index = np.concatenate([part.index for part in parts])
         calls = np.concatenate([np.broadcast_to(part.call, len(part.index)) for part in parts])
         order = np.lexsort((calls, index))
+        # The last row of each sample is the latest; no index is -1.
         places = order[np.flatnonzero(np.diff(index[order], append=-1))]
         if len(places) > self.size:
             keys = self.keys(index[places])

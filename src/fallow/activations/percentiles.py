@@ -45,6 +45,7 @@ class Percentiles:
         place = min(len(ordered) - 1, math.ceil((1 - _TAIL) * len(ordered)))
         edge = ordered[place - 1] if place else ordered[0]
         above = ordered[place:] - edge
+        # A panel of equal values has no excess to divide by.
         excess = above.mean().clamp_min(1e-9 * (1 + edge.abs()))
         return Percentiles(ordered, edge, excess)
 
@@ -52,6 +53,7 @@ class Percentiles:
         """Return -log(1 - u), float64 ``(B,)``; NaN for a value that is not finite."""
         values = values.double()
         below = torch.searchsorted(self.values, values.contiguous()) / len(self.values)
+        # Beyond the edge the tail counts; the clamp only keeps log 0 out of this branch.
         inside = -torch.log1p(-below.clamp_max(1 - _TAIL))
         tail = -math.log(_TAIL) + (values - self.edge) / self.excess
         surprise = torch.where(values > self.edge, tail, inside)
@@ -59,6 +61,7 @@ class Percentiles:
 
     def __call__(self, values: Tensor) -> Tensor:
         """Return u, float32 ``(B,)``, in [0, 1]; NaN for a value that is not finite."""
+        # 1 - exp(-s) would lose digits near 0.
         return -torch.expm1(-self.surprise(values)).float()
 
     def state_dict(self) -> dict[str, Any]:

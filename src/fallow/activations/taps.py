@@ -191,6 +191,7 @@ class Taps:
             if len(layer) != batch:
                 step = "Name other layers=[...], with one row a sample."
                 raise invalid(f"The layer {name} must see {batch} samples.", len(layer), step)
+        # So that no pass is scored twice.
         self._rows.clear()
         return rows
 

@@ -68,6 +68,7 @@ class LayerDensity:
     def fit(self, rows: Tensor, index: Tensor) -> LayerSurvey:
         """Fit to a panel's rows ``(R, D)``, and return their survey, each row left out."""
         x = rows.float()
+        # The same matrix for every fit; drawing it again would only take time.
         mixing = self.subspace.mixing if self.subspace else mixing_matrix(rows.shape[1], self.seed)
         mixing = None if mixing is None else mixing.to(x.device)
         self.subspace = Subspace.of(x if mixing is None else x @ mixing, self.dim, mixing)
@@ -117,6 +118,7 @@ class LayerDensity:
         if self._index is not None:
             at = torch.searchsorted(self._index, index).clamp_max(len(self._index) - 1)
             start = torch.nn.functional.one_hot(self._component[at], self._groups)
+            # A sample that is new to the panel begins without a component.
             start = start * (self._index[at] == index)[:, None]
         self.density.fit(y, index=index, start=start, iterations=None if start is None else FOLLOWING)
         first, second = self.density.halves

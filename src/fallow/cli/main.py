@@ -77,9 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     open_streams()
     given = list(sys.argv[1:] if argv is None else argv)
+    # Removed here, since it goes with any command and no parser knows it.
     debug, given = "--debug" in given, [word for word in given if word != "--debug"]
     words = _spelled(given or ["--help"])
     try:
+        # First of all, before any package that would read them is imported.
         _refuse_settings()
         _refuse_of_an_arm(words)
         parsed = _parsed(words)
@@ -102,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"fallow: error: {error if expected else unexpected(error)}")
         if isinstance(error, NotWritten):
             return FINDING
+        # An unexpected error while a run is read most likely comes from its files.
         reading = not expected and words[0] in COMMANDS
         return DAMAGED if reading or isinstance(error, DamagedData) else WRONG_USE
 
@@ -142,6 +145,7 @@ def _read(command: str, parsed: Any) -> int:
     try:
         code = COMMANDS[command].run(parsed)
         with stdout_errors():
+            # Now, since an error when Python exits would come too late for a message.
             sys.stdout.flush()
         return code
     except BrokenPipeError:  # such as `| head`; Python would raise again when it flushes at exit
@@ -324,6 +328,7 @@ def _parser(*, everything: bool = False) -> tuple[Any, dict[str, Any]]:
     except ModuleNotFoundError:
         raise missing_extra("The command line", "jsonargparse") from None
 
+    # Otherwise the parser prints its own errors and exits.
     named = partial(jsonargparse.ArgumentParser, exit_on_error=False)
     new = partial(named, formatter_class=RawDescriptionHelpFormatter)
     parser = new(prog="fallow", description=_ABOUT, version=__version__)
@@ -373,6 +378,7 @@ def _spelled(words: Sequence[str]) -> list[str]:
     if words[0] in COMMANDS:
         return list(words)
     every = (*fields(TrainOptions), *fields(CompareOptions))
+    # Annotations are strings because of `from __future__ import annotations`.
     switches = {field.name for field in every if str(field.type).startswith("bool")}
     spelled = []
     for word, follower in zip(words, [*words[1:], "--"], strict=True):

@@ -97,6 +97,7 @@ def collect(
     count = check_integer("count", count, 1)
     console = console or Console.nowhere()
     path = RunDirectory(run).next_csv("picks") if out is None else Path(out)
+    # Before anything is read, since a survey may take long.
     _check_new(path)
     surveyed_run = SurveyedRun.of(run, console, model)
     data = surveyed_run.data
@@ -142,6 +143,7 @@ def _check_new(path: Path) -> None:
     if page == path or not path.name:
         raise invalid("The list must be a table.", path, "Name another --out, as picks.csv.")
     for file, name in ((path, "The list"), (page, "The page with the pictures, beside the list,")):
+        # A link to nowhere is in the way too.
         if os.path.lexists(file):
             step = "Name another --out: a file that may have been edited is never overwritten."
             raise invalid(f"{name} must be a new file.", file, step)

@@ -163,6 +163,7 @@ def _before(
     """Return the last gaps of this reference with other training samples, and their percentiles now."""
     for call in reversed(earlier):
         same = (call.reference, call.reference_samples) == (result["reference"], result["reference_samples"])
+        # With the same training samples no gap can have been filled.
         if not same or not call.gaps or call.training_samples == result["training_samples"]:
             continue
         gaps = []

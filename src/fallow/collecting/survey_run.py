@@ -108,6 +108,7 @@ class SurveyedRun:
             data = read_data(resolved, console, run.data)
             assert isinstance(data, ImageData)
             data = in_order_of(data, run.data)
+            # The saved state is that of the user's class, which is not used here.
             density = run.directory.density_path if stored is kept else None
             return _surveyed(run, resolved, data, weights, console, density)
 
@@ -243,6 +244,7 @@ class _Reservoir:
         every = _Kept.joined(self._parts)
         if every.index.size <= self._most:
             return every
+        # Sorted, so that samples stay in the order of the pool.
         return every.take(np.sort(np.argpartition(every.draw, self._most)[: self._most]))
 
 
@@ -315,6 +317,7 @@ def _restore_normalisation(module: ImageModule, run: Run) -> None:
         return
     path = run.directory.checkpoints.state_path(state.number)
     weights = TrainingState.parse(run.directory.read(path), path).weights
+    # Not strict, as the other weights come from model.safetensors.
     module.load_state_dict({name: weights[name] for name in ("mean", "std")}, strict=False)
 
 

@@ -117,6 +117,7 @@ def print_picks(collected: Collected, run: str, console: Console | None = None) 
     table = Table(box=None, pad_edge=False)
     for name in ("picks", "from", "why"):
         table.add_column(name, justify="right" if name == "picks" else "left", overflow="fold")
+    # Reversed, so that the first pick of each kind gives the reason.
     reasons = {pick.region or pick.reason.split(":")[0]: pick.reason for pick in reversed(collected.picks)}
     for name, count in collected.counts.items():
         reason = reasons[name].split("; the network")[0].partition(": ")[2]

@@ -100,6 +100,7 @@ def _check(arm: Arm) -> None:
         make_policy(arm.options)
         make_schedule(arm.options)
     except FallowError as error:
+        # Of the same type, on which the exit code depends.
         raise type(error)(f"The arm {arm.label}: {error}") from None
 
 
@@ -135,6 +136,7 @@ def _solved(name: str, saved: float, base: TrainOptions) -> ResolvedOptions:
     if name == FEWER:
         return _with(base, {"policy": "full", "epochs": fewer_epochs(epochs, saved)})
     own = _NAMED.get(name, {"policy": name})
+    # As a quantile, a threshold leaves out a known share.
     share, own = ("low", own | {"quantiles": True}) if name == "threshold" else ("fraction", own)
     # The schedule may depend on whether there is a share, and the share depends on the schedule.
     return _with(base, own | {share: epoch_share(name, saved, _with(base, own | {share: saved}))})

@@ -42,6 +42,7 @@ class Console:
     def here(*, on_stderr: bool = False, silent: bool = False) -> Console:
         """Return the console of this process."""
         stream = sys.stderr if on_stderr else sys.stdout
+        # For a file rich assumes 80 columns, which would cut the table.
         width = None if stream.isatty() else PLAIN_WIDTH
         return Console(RichConsole(stderr=on_stderr, width=width), silent=silent)
 
@@ -181,6 +182,7 @@ def _room(heads: list[str], cells: list[list[str]], width: int) -> tuple[int, li
     widths = [max(len(line[i]) for line in [*cells, [""] * len(heads)]) for i in range(len(heads))]
     widths = [max(w, *(len(word) for word in head.split())) for w, head in zip(widths, heads, strict=True)]
     shown = len(heads)
+    # Arm, saving, result and the first difference are what a comparison is for.
     while shown > 4 and sum(widths[:shown]) + 2 * (shown - 1) > width:
         shown -= 1
     return shown, widths

@@ -98,6 +98,7 @@ class Plan:
                 arm, seed, replace(arm.options, seed=seed, out=str(self.out / "runs" / f"{arm.label}-{seed}"))
             )
             for seed in self.seeds
+            # Full training first, as every arm of its seed is compared with it.
             for arm in sorted(self.arms, key=lambda arm: arm.name != FULL)
         ]
 
@@ -198,6 +199,7 @@ def _remove(path: Path) -> None:
     if RunDirectory(path).epochs():
         step = "Put back a copy of the folder, or remove it to train the run again."
         raise damaged(f"{path} must hold a sound state.", "none", step)
+    # Another process may have begun to train it.
     with RunLock(path):
         shutil.rmtree(path)
 
@@ -222,6 +224,7 @@ def _is_policy(stored: str, policy: Policy) -> bool:
 def _parsed(text: str) -> tuple[str, dict[str, str]]:
     """Return class and fields of a repr, as they are written; ``text`` without fields if it is none."""
     try:
+        # Parsed and never evaluated, since a summary may come from anybody.
         call = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError):
         return text, {}

@@ -72,6 +72,7 @@ main()
 
 def _environment() -> dict[str, str]:
     """Return the environment of a worker: one thread, and no run on the import path."""
+    # Set from outside, since OpenMP reads them when it is loaded.
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     if entries := variables.get("PYTHONPATH"):
         variables["PYTHONPATH"] = os.pathsep.join(without_runs(entries.split(os.pathsep)))
@@ -87,6 +88,7 @@ class _Worker:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._began_at = 0
         self.process = subprocess.Popen(
+            # With -P the working folder, which may be a run, is not on the import path.
             [sys.executable, "-P", "-c", _START, json.dumps(without_runs(sys.path))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -118,6 +120,7 @@ class _Worker:
     def tail(self) -> str:
         """Return the last lines on its standard error since the last request."""
         size = os.fstat(self._errors.fileno()).st_size
+        # The worker shares the position of this file, so it must not be moved.
         text = os.pread(self._errors.fileno(), size - self._began_at, self._began_at).decode(errors="replace")
         return "\n".join(text.strip().splitlines()[-TAIL:])
 
@@ -125,6 +128,7 @@ class _Worker:
         """Kill it and the processes that it started."""
         with suppress(ProcessLookupError):
             if hasattr(os, "killpg"):
+                # Workers of its loader are in the same session, and would live on.
                 os.killpg(self.process.pid, signal.SIGKILL)
             else:
                 self.process.kill()
@@ -154,6 +158,7 @@ class Pool:
         try:
             self._start()
             if self.jobs is None:
+                # Asked of a worker, since this process does without torch.
                 accelerated = bool(self._next("ready")["accelerator"]) and not self._on_cpu
                 self.jobs = 1 if accelerated else cores()  # one run fills an accelerator
             self.jobs = max(1, min(self.jobs, self._most))
@@ -263,6 +268,7 @@ def _raise(message: dict[str, Any], tail: str) -> NoReturn:
 
 def cores() -> int:
     """Return how many cores this process may use."""
+    # A batch system may allow fewer cores than the machine has.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

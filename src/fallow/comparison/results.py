@@ -32,6 +32,7 @@ def gather(plan: Plan, jobs: int | None, failed: Mapping[str, str]) -> dict[str,
     runs = plan.runs()
     summaries = {run.name: run.summary() for run in runs}
     finished = [summary for summary in summaries.values() if summary is not None]
+    # Epochs of any arm will do: all have the same data, even if not as many epochs.
     full_samples = finished[0].summary.epochs[0].samples_full * plan.base.epochs if finished else None
     rows = [_run_row(run, summaries[run.name], full_samples, failed.get(run.name)) for run in runs]
     measure = measure_in(rows)
@@ -107,6 +108,7 @@ def _arms(plan: Plan, rows: Sequence[dict[str, Any]], measure: Measure) -> list[
             }
         )
     by_seed = _by_seed(rows, measure)
+    # Accuracy moves in steps of one sample; bits a character do not.
     step = _step(rows) if measure == ACCURACY else 0.0
     others = sum(row["diverged"] for row in by_arm if row["arm"] in (FULL, *CONTROLS))
     for row in by_arm:
@@ -163,6 +165,7 @@ def _against(
             continue
         same = by_seed(control, row["saved"]) if row["saved"] in savings else {}
         saved = mean([s for s, _ in same.values()]) if same else None
+        # A rule that saves less trains on more samples, so the two would not be comparable.
         if saved is None or saved > row["saved_fraction"] + NEAR:
             every = [by_seed(control, s) for s in savings] + [full]
             lines = {

@@ -183,6 +183,7 @@ def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: boo
                 if event.kind == "failed":
                     failed[event.run.name] = event.reason
     except KeyboardInterrupt:
+        # The sentence must not be drawn between moving bars.
         console.end()
         done = sum(run.summary() is not None for run in plan.runs())
         console.line(

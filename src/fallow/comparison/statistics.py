@@ -76,6 +76,7 @@ def paired(
 
 def t_quantile(freedom: int, level: float = LEVEL) -> float:
     """Return the half width of a two-sided interval of Student's t, in standard errors."""
+    # Optional, and only an interval needs it.
     from scipy.stats import t
 
     return float(t.ppf((1 + level) / 2, freedom))

@@ -46,6 +46,7 @@ class Wire:
     """Writes JSON lines to standard output, and sends all other output to standard error."""
 
     def __init__(self) -> None:
+        # By descriptor, so that output of libraries written in C is redirected too.
         self._file = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
 
@@ -132,6 +133,7 @@ class Worker:
                 self.wire.say("done")
         except FallowError as error:
             self.wire.say("error", message=str(error), kind=type(error).__name__)
+        # An exit() in a user's class must not end the worker.
         except (Exception, SystemExit) as error:
             traceback.print_exc()
             self.wire.say("error", message=f"{type(error).__name__}: {error}", kind="")
@@ -143,6 +145,7 @@ class Worker:
             return None
         wanted = [getattr(options, name) for name in sorted(named(reads=True))]
         if self._held is None or self._held[0] != wanted:
+            # Released first, so that two data sets are never in memory at once.
             self._held = None
             self._held = wanted, read_data(options, self.console)
         return self._held[1]

@@ -223,6 +223,7 @@ class Mixture:
     def __init__(self, moments: Moments, gaussians: ShrunkGaussians) -> None:
         self.moments = moments
         self.gaussians = gaussians
+        # A group without rows gets -inf here, and so no share in any row.
         self._log_shares = (moments.count / moments.count.sum()).log()
 
     def joint(self, x: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ def k_means(
     for _ in range(rounds):
         count = torch.zeros(len(centres), dtype=x.dtype, device=x.device).index_add_(0, cluster, weights)
         total = torch.zeros_like(centres).index_add_(0, cluster, x * weights[:, None])
+        # An empty cluster has no mean, and stays in its place.
         centres = torch.where((count > 0)[:, None], total / count.clamp_min(1e-300)[:, None], centres)
         before, cluster = cluster, distances(x, centres).argmin(1)
         if torch.equal(before, cluster):
@@ -73,4 +74,5 @@ def draw(odds: Tensor, size: int, generator: torch.Generator) -> Tensor:
     # torch.multinomial takes at most 2^24 odds.
     edges = odds.double().cumsum(0)
     points = torch.rand(size, dtype=torch.float64, generator=generator).to(edges.device) * edges[-1]
+    # Rounding may put a point on the last edge.
     return torch.searchsorted(edges, points, right=True).clamp_max(len(odds) - 1)

@@ -162,6 +162,7 @@ def _check_methods(density: Any) -> None:
             kind = f"{type(density).__name__} without {name}"
             raise invalid_type(rule, kind, f"Try GaussianMixture(). {_EXAMPLE}")
         try:
+            # Shows whether one argument is enough, without a call.
             inspect.signature(method).bind(None)
         except ValueError:  # a built-in without a signature
             continue

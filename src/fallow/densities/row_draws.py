@@ -21,6 +21,7 @@ def random_keys(index: Tensor, seed: int) -> Tensor:
     >>> bool((random_keys(torch.arange(5), 7)[3:] == random_keys(torch.tensor([3, 4]), 7)).all())
     True
     """
+    # The shift makes the key fit into int64, since mix() returns 64 bits without a sign.
     value = index ^ (mix(seed, _DOMAIN) >> 1)
     # The multipliers of SplitMix64 as signed numbers. torch shifts int64 with the sign: the masks drop it.
     for factor in (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15):
@@ -45,6 +46,7 @@ def draw_rows(
     """
     columns = _smallest_keys((*rows, index), most, seed)
     if together:
+        # The smallest keys of all are among the smallest of each rank, so few rows are sent.
         parts = gather_rows(*(column.cpu().numpy() for column in columns))
         gathered = (torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True))
         columns = _smallest_keys(tuple(column.to(index.device) for column in gathered), most, seed)

@@ -49,6 +49,7 @@ class ShrunkGaussians:
         factor = torch.linalg.cholesky(target)
         half = torch.linalg.solve_triangular(factor, scatter, upper=False)
         whitened = torch.linalg.solve_triangular(factor, half.mT.contiguous(), upper=False)
+        # eigh reads one triangle only, and rounding makes the two differ.
         spread, vectors = torch.linalg.eigh((whitened + whitened.mT) / 2)
         self.basis = torch.linalg.solve_triangular(factor.T.contiguous(), vectors, upper=True)
         self.spread = spread.clamp_min(0)

@@ -210,6 +210,7 @@ class CardMaker:
         near = np.full(len(places), np.inf)
         while len(order) < min(EXAMPLES, len(rows)):
             near = np.minimum(near, _distances(places, places[order[-1]]))
+            # Never taken again, even if others lie at the same place.
             near[order[-1]] = -1.0
             order.append(int(near.argmax()))
         return [self.sample(*rows[place]) for place in order]

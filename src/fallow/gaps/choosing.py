@@ -160,6 +160,7 @@ class _Spread:
     def fill(self, rows: Rows, count: int, region: int | None, why: str) -> None:
         """Choose ``count`` rows among those with the highest scores, spread by k-center."""
         rows = rows[self.allowed[rows]]
+        # Stable, so that equal scores keep the order of the pool.
         rows = rows[np.argsort(-self.score[rows], kind="stable")]
         best = rows[:0]
         for left in range(count, 0, -1):
@@ -187,6 +188,7 @@ class _Spread:
         for number, region in enumerate(self.regions.thin, first):
             size = region.reference.size
             before = len(self.choices)
+            # Rounded up, so that small regions get a choice too.
             quota = -(-left * size // max(1, remaining))
             self.fill(np.flatnonzero((self.region == number) & usual), quota, None, "thin")
             left -= len(self.choices) - before
@@ -207,6 +209,7 @@ def _quotas(lack: NDArray[np.float64], budget: int) -> list[int]:
     exact = budget * np.minimum(lack / max(1e-9, lack.sum()), LARGEST)
     quotas = np.floor(exact).astype(np.int64)
     left = max(min(1, budget) * int((exact > 0).any()), round(exact.sum())) - int(quotas.sum())
+    # The largest remainders get what rounding down has left over.
     quotas[np.argsort(quotas - exact, kind="stable")[: max(0, left)]] += 1
     return [int(quota) for quota in quotas]
 

@@ -67,6 +67,7 @@ class InputNovelty:
         if len(rows) < LEAST:
             rule = f"Input novelty needs at least {LEAST} finite training inputs."
             raise invalid(rule, len(rows), "Give more.")
+        # Alternate rows, since the rows may be sorted, such as by class.
         halves = rows[::2], rows[1::2]
         self._half_bands = [self._bands_of(half) for half in halves]
         self._mean, self._scale, self._gaussians = [], [], []
@@ -138,6 +139,7 @@ class _Bands:
         energies = torch.stack([y[:, a:b].sum(1) for a, b in self.bands], 1) / self.expected
         if y.shape[1] == x.shape[1]:  # nothing is off the bands
             return energies.add(_FLOOR).log()
+        # Rounding may leave a difference below 0.
         off = (x.square().sum(1) - y.sum(1)).clamp_min(0)
         return torch.cat([energies, off[:, None] / self.rest], 1).add(_FLOOR).log()
 
@@ -157,6 +159,7 @@ class _PatchBands:
         mean = x.mean(0)
         x = x - mean
         squares, directions = torch.linalg.eigh(x.T @ x)
+        # eigh sorts in ascending order, and may return small values below 0.
         squares, directions = squares.flip(0).clamp_min(0), directions.flip(1)
         count = _rank(squares)
         variance = squares / max(1, len(x) - 1)
@@ -191,6 +194,7 @@ class _PatchBands:
         seen = 0
         for part in self._parts(images):
             patches = self._patches(part).flatten(0, 1)
+            # The step continues from part to part, so that their sizes do not matter.
             kept.append(patches[-seen % step :: step])
             seen += len(patches)
         return torch.cat(kept)
@@ -222,6 +226,7 @@ def _principal(x: Tensor) -> tuple[Tensor, Tensor]:
         return squares.flip(0), directions.flip(1)
     # With fewer rows than columns the N x N matrix has the same singular values and is smaller.
     squares, left = torch.linalg.eigh(x @ x.T)
+    # QR needs no division by singular values, which may be 0.
     return squares.flip(0), torch.linalg.qr(x.T @ left.flip(1))[0]
 
 

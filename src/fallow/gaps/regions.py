@@ -289,10 +289,12 @@ class _Thin:
                 return_counts=True,
             )
             drawn[rows] += 1
+            # A tree needs two rows.
             if rows.size < 2:
                 continue
             part = _Thin(self.places[rows], self.origin[rows], self.totals, times.astype(np.float64))
             tree = Tree.of(part.places)
+            # A lower bar than TIMES: resampled data only need to show that samples are lacking.
             for members in part.lacking(tree, z, part.usual(tree), 1.0):
                 again[rows[members]] += 1
         shares: NDArray[np.float64] = again / drawn.clip(1)

@@ -148,6 +148,7 @@ class Surveyor:
 
     def _novelty(self, inputs: Any, layers: list[LayerSurvey]) -> Tensor:
         if self.input_novelty is not None:
+            # It was learned from examples that are kept on the host.
             return self.input_novelty(inputs.cpu())
         return LIMIT * torch.stack([layer.novelty for layer in layers]).amax(0)
 
@@ -155,6 +156,7 @@ class Surveyor:
         self, layers: list[LayerSurvey], outputs: Tensor, labels: Tensor | None, novelty: Tensor
     ) -> Survey:
         surprise = self.monitor.surprise(layers)
+        # Divided by the spread, so that no layer dominates the distances by its scale.
         places = torch.cat([layer.places / layer.spread for layer in layers], 1)
         unknown = np.full(len(surprise), -1, np.int64)
         has_classes = self.classes and outputs.dim() == 2
@@ -207,6 +209,7 @@ class _Examples:
         self._seen += len(inputs)
         most = max(LEAST, min(_EXAMPLES, _VALUES // max(1, inputs[0].numel())))
         while len(self._rows) > 2 * most:
+            # Every other one goes, so that the rest stays evenly spaced.
             self._rows = self._rows[::2]
             self._step *= 2
 

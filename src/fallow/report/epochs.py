@@ -144,7 +144,9 @@ def _known(source: Source, values: dict[int, float]) -> list[tuple[int, float]]:
 def _range(low: float, high: float) -> tuple[float, float, list[float]]:
     """Return the ends of an axis, and two to five round values on it."""
     wide = max(high - low, 0.002)
+    # Up to the largest float, since the values of a diverged run may be anything.
     step = next(s * 10.0**k for k in range(-4, 308) for s in (1, 2, 5) if s * 10.0**k * 4 >= wide)
+    # Rounding must not add a step for a value that lies on one.
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     if last <= first:
         first, last = (first - 1, first) if first > 0 else (first, first + 1)  # no accuracy is above 100 %

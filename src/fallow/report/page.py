@@ -37,5 +37,6 @@ def template(name: str) -> Any:
         from jinja2 import Environment, StrictUndefined
     except ModuleNotFoundError:
         raise missing_extra("A report", "jinja2") from None
+    # With StrictUndefined a misspelt name is an error and not an empty string.
     jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return jinja.from_string(own(name))

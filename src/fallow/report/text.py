@@ -19,6 +19,7 @@ from ..spelling import spelled
 NAME = 60
 """Maximum length of a name in characters."""
 _BREAKS = re.compile(r"\s+")
+# "</script>" would end the script; the last two are line ends in older JavaScript.
 _IN_JSON = {ord(c): f"\\u{ord(c):04x}" for c in "<>&'\u2028\u2029"}
 
 
@@ -104,6 +105,7 @@ def number(value: float) -> str:
 
 def as_json(value: Any) -> str:
     """Return JSON without characters that an HTML parser could read as markup."""
+    # Browsers refuse NaN in JSON.
     return json.dumps(value, separators=(",", ":"), allow_nan=False).translate(_IN_JSON)
 
 

@@ -178,11 +178,13 @@ def _fitting(rows: Rows, single: NDArray[np.uint8], budget: int) -> tuple[Rows, 
         size = len(marks) + len(ids)
         if size <= budget or len(part) <= 1:
             return thin, marks, ids
+        # The size shrinks about in proportion; one more at least, so that the loop ends.
         factor = max(factor + 1, int(factor * size / budget))
 
 
 def _bytes(values: NDArray[np.uint32]) -> bytes:
     """Return the byte planes of the values: deflate packs the nearly constant high bytes well."""
+    # Little-endian on every machine, so that equal runs give equal pages.
     return np.ascontiguousarray(values.astype("<u4").view(np.uint8).reshape(-1, 4).T).tobytes()
 
 
@@ -202,6 +204,7 @@ def _table(source: Source, edges: NDArray[np.int64], used: NDArray[np.uint32]) -
     """Return the shares of use as a table: at most 16 parts of the chart by at most 60 epochs."""
     size = min(16, len(used))
     starts = np.arange(size) * len(used) // size
+    # Sums of uint32 counts may exceed 32 bits.
     used = np.add.reduceat(used, starts, axis=0, dtype=np.uint64)
     bounds = [*edges[starts].tolist(), source.n]
     at = np.unique(np.linspace(0, len(source.drawn) - 1, min(len(source.drawn), 60)).round().astype(int))

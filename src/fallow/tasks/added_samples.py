@@ -150,6 +150,7 @@ def _parts(
         yield from open_pool(name, data.train, data.classes).parts(index)
     except FallowError as error:
         verb = "read" if fetched is None else "fetched"
+        # Of the same type, on which the exit code depends.
         raise type(error)(f"{path} names a pool that cannot be {verb}. {error}") from None
 
 

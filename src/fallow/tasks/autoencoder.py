@@ -32,6 +32,7 @@ class AutoencoderTask(ImageModule):
 
     def score_batch(self, batch: Batch) -> Tensor:
         """Return the losses of a batch, ``(B,)``, as in training."""
+        # Negative, so that the key differs from those of all training batches.
         return self._losses(self._varied(batch[0], self._key(-1 - int(batch[0].shape[0]))))
 
     def _losses(self, images: Tensor) -> Tensor:

@@ -76,6 +76,7 @@ class TaskModule(LightningModule):
     def _before(self) -> int:
         """Return how many batches of this epoch were done before it was resumed."""
         epoch, batches = self._resumed
+        # Lightning counts the batches of a resumed epoch from 0.
         return batches if epoch == self.subsampler.epoch else 0
 
     def _key(self, turn: int) -> int:
@@ -113,6 +114,7 @@ class TaskModule(LightningModule):
 
 def adamw(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """Return AdamW as for transformers: weight decay only for matrices other than embeddings."""
+    # By identity, so that a head that shares the embedding's weight is not decayed either.
     embeddings = {id(part.weight) for part in network.modules() if isinstance(part, nn.Embedding)}
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     decayed = [weight.dim() > 1 and id(weight) not in embeddings for weight in trained]

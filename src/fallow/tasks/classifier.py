@@ -19,6 +19,7 @@ from ..step_rules import StepRule, chosen_rows
 from .base import TaskModule
 from .class_accuracy import ClassAccuracy
 
+# Keeps the rule's draws apart from those of the augmentation, which has the same key.
 _STEP_RULE = 0x57E9
 
 
@@ -72,6 +73,7 @@ class Classifier(TaskModule):
         # Autocast caches the weights that it cast without gradients, and the next pass would get these.
         torch.clear_autocast_cache()
         chosen = rule.choose(losses, mix(_STEP_RULE, key))
+        # The count depends on the batch size alone, so no step waits for the device.
         rows = chosen_rows(chosen, rule.count(int(labels.shape[0])))
         trained = kl_divergence(self.logits(inputs[rows]), labels[rows])
         weights = None if self.sample_weights is None else self.sample_weights[rows]
@@ -81,6 +83,7 @@ class Classifier(TaskModule):
     def _outputs(self, logits: Tensor, labels: Tensor, losses: Tensor) -> dict[str, Tensor]:
         """Return the values to record, ``(B,)`` each."""
         outputs = {"per_sample_loss": losses, "predicted": logits.detach().argmax(dim=1)}
+        # The loss is the KL divergence already.
         if self.score is not None and not isinstance(self.score, KLDivergence):
             with torch.no_grad():
                 outputs["scores"] = self.score(logits, labels)

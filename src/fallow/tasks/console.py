@@ -61,6 +61,7 @@ class Console:
     def line(self, text: str = "") -> None:
         """Print one line; line breaks, which a name may hold, are escaped."""
         if not self.silent:
+            # As Text, since rich would read brackets in a name as markup.
             self.rich.print(Text(one_line(text)), soft_wrap=True)
 
     def passage(self, text: str) -> None:
@@ -203,6 +204,7 @@ class Console:
             return
         table = Table(show_header=False, box=None, pad_edge=False)
         table.add_column(style="bold" if self.live else None)
+        # rich would cut a long word, such as a path, with an ellipsis.
         table.add_column(overflow="fold")
         for name, value in rows:
             table.add_row(cell(name), cell(value))

@@ -31,6 +31,7 @@ class ImageModule(TaskModule):
         self, network: nn.Module, mean: Tensor, std: Tensor, subsampler: Subsampler, recipe: Recipe
     ) -> None:
         super().__init__(network, subsampler, recipe)
+        # Buffers are saved with the weights, and move to the device with them.
         self.register_buffer("mean", mean.reshape(1, -1, 1, 1))
         self.register_buffer("std", std.reshape(1, -1, 1, 1))
 

@@ -84,6 +84,7 @@ def image_material(
     if (order := as_before(file, before)) is not None:
         data, file = data.take(order), file.take(order)
     labels = None if options.task == "autoencoder" else data.train.labels
+    # Our modules scale bytes on the device; a user's own module gets floats.
     collate = _as_floats if isinstance(own, LightningModule) else data.train.collate
     options = resolve_on_data(options, _data_facts(options, data, labels, own))
 
@@ -109,6 +110,7 @@ def image_material(
 def _held_out_names(data: ImageData, file: DataFile) -> Callable[[int], str]:
     """Return the function from the row of a held-out image in ``data.safetensors`` to its name."""
     content, labels = row_checksums(data.test.images.numpy()), data.test.labels.numpy().astype(np.int32)
+    # The file has its own order of held-out samples.
     order, files = held_out_order(content, labels), readable(data.test_files)
 
     def name(place: int) -> str:
@@ -124,6 +126,7 @@ def _data_facts(options: ResolvedOptions, data: ImageData, labels: Tensor | None
     sizes_differ = options.data.startswith("hf:") or Path(options.data).is_dir()
     squares = height == width and sizes_differ and options.data not in KNOWN
     return DataFacts(
+        # Without added samples, so that a list does not change the defaults.
         samples=len(data.train) - data.added,
         classes=None if labels is None else np.unique(labels).size,
         name=options.data,

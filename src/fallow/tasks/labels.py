@@ -84,6 +84,7 @@ def _class_ids(values: Any, n: int) -> Tensor | None:
 def _names(classes: Any, labels: NDArray[np.int64]) -> tuple[str, ...]:
     """Return the names in ``classes`` if there is one for each id, else the ids."""
     ids = ClassIds.of(labels).ids
+    # Ids that do not index the names would be shown with wrong ones.
     named = isinstance(classes, list | tuple) and labels.min() >= 0 and len(classes) > labels.max()
     if ids is None:
         return tuple(map(str, classes if named else range(int(labels.max()) + 1)))

@@ -43,6 +43,7 @@ def language_material(
         raise invalid("A LightningModule cannot train on fallow's windows.", options.model, step)
     pretrained, inner, pad = None, None, 0
     if own is None and is_pretrained(options):
+        # An optional package, which only pretrained models need.
         from ..integrations.transformers import load_language_model
 
         pretrained, inner, pad = load_language_model(options.model, options.model_args)
@@ -56,6 +57,7 @@ def language_material(
     length = options.max_tokens
     assert length is not None
     tokenizer = tokenizer_of(options, [document.text for document in corpus.train], kept, inner, pad)
+    # Only now, as documents are recognised by their tokens.
     if before is not None:
         corpus = _as_before(options, corpus, before, tokenizer, length)
     train, test = (

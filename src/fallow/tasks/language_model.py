@@ -75,6 +75,7 @@ class LanguageModelTask(TaskModule):
         """Return loss and scores of windows ``(B, T + 1)``; the first token is only an input."""
         # Padding is -100, which an embedding cannot look up.
         tokens, targets = batch[:, :-1].clamp_min(0), batch[:, 1:]
+        # A measurement, which needs no gradient, must not depend on weights.
         weights = self.sample_weights if torch.is_grad_enabled() else None
         head, states = getattr(self.network, "head", None), getattr(self.network, "hidden", None)
         if isinstance(head, nn.Linear) and callable(states):
@@ -85,6 +86,7 @@ class LanguageModelTask(TaskModule):
         scored = ~is_no_score(values.detach())
         counts = scored.sum(1).clamp_min(1)
         trained = scored if rule is None else scored & rule(values.detach())
+        # Over all tokens, whichever are trained on: docs/decisions/019.
         losses = values.where(trained, 0.0).sum(1) / counts
         if weights is not None:
             losses = losses * weights
@@ -107,6 +109,7 @@ class LanguageModelTask(TaskModule):
         """Return the counts of tokens in the epoch, over all ranks; a collective call."""
         if self.token_rule is None:
             return {}
+        # A copy, since the ranks are summed in place.
         counts = self.trainer.strategy.reduce(self.token_counts.clone(), reduce_op="sum")
         total, learned, outliers = (int(count) for count in counts.tolist())
         return {"tokens": total, "tokens_learned": learned, "tokens_outliers": outliers}
@@ -116,8 +119,10 @@ class LanguageModelTask(TaskModule):
         measured = self.measured(batch)
         scored = ~is_no_score(measured.tokens)
         count = int(scored.sum())
+        # Padding alone has no mean.
         if not count:
             return
+        # Sums over many tokens lose digits in float32.
         loss = measured.tokens.where(scored, 0.0).double().sum() / count
         self.log("test_loss", loss, batch_size=count, sync_dist=True)
         bits = loss / math.log(2) * self.tokens_per_character

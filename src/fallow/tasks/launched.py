@@ -15,6 +15,7 @@ def launched_rank() -> int:
     Raises:
         InvalidValue: if an environment variable is not a rank.
     """
+    # On a second machine LOCAL_RANK is 0 although another process writes.
     return max(_number(name) for name in RANKS)
 
 

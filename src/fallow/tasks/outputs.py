@@ -118,6 +118,7 @@ def _check_values(outputs: Any, network: nn.Module, name: str) -> None:
 
 def _outputs(network: nn.Module, inputs: Tensor, name: str) -> Any:
     try:
+        # The caller has turned gradients off, and without them no output has one to check.
         with torch.enable_grad():
             outputs = network(inputs)
         _check_values(outputs, network, name)

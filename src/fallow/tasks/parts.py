@@ -53,6 +53,7 @@ def chosen_parts(
     Raises:
         InvalidValue: if the training part has fewer samples, or too few to hold some out.
     """
+    # A test part that was not drawn, but came with the data, needs no repair.
     if before is not None and data.test_share is not None:
         data = _split_as_before(data, before, data.test_share, validation is not None)
     if validation is not None:
@@ -80,6 +81,7 @@ def _split_as_before(data: Data, before: DataFile, share: float, validates: bool
         return data
     if validates:  # the run's held-out samples were its validation part, a cut of the training part
         side = np.where(side == HELD, TRAINED, side)
+    # Seed 0 whatever the run's is, so that all seeds are measured on the same samples.
     keys, labels = keyed(whole.identities()[0], TEST, 0), _labels(whole)
     if isinstance(data, ImageData):
         out = held_out_by_class(keys, labels, share, side)
@@ -229,6 +231,7 @@ def _start_before(text: str, default: int, before: NDArray[np.uint64]) -> int:
         heads = checksums(as_bytes(text[at : at + length]) for at in starts)
         index = np.flatnonzero(heads == wanted)
         if index.size:
+            # The last one, as what was held out is the end of the text.
             return starts[int(index[-1])]
     return default
 

@@ -59,6 +59,7 @@ def _classified(options: ResolvedOptions) -> TextData:
 
 def _text_file(path: Path) -> Document:
     try:
+        # Some editors begin a file with a byte order mark.
         return Document(path.name, read_regular(path).decode("utf-8-sig"))
     except FileNotFoundError:
         found = kind_at(path) or "no such file"

@@ -57,6 +57,7 @@ class TextTask(Classifier):
         if groups is None:
             return super().logits(inputs)
         parts = [super(TextTask, self).logits(inputs[rows, :width]) for rows, width in groups]
+        # Back into the order of the batch, by the inverse permutation.
         return torch.cat(parts)[torch.cat([rows for rows, _ in groups]).argsort()]
 
     def _groups(self, tokens: Tensor) -> list[tuple[Tensor, int]] | None:
@@ -65,6 +66,7 @@ class TextTask(Classifier):
             return None
         # Reading lengths would make a GPU wait; these are on the CPU.
         lengths = _lengths(tokens, self.pad)
+        # Sorted by length, so the last row of a group is its longest.
         return [(rows, int(lengths[rows[-1]])) for rows in torch.split(lengths.argsort(), _GROUP)]
 
     def rows_of_passes(self, batch: Batch) -> list[Tensor] | None:

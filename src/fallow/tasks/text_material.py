@@ -50,6 +50,7 @@ def text_material(
         data, file = data.take(order), file.take(order)
     pretrained, inner, pad = None, None, 0
     if own is None and is_pretrained(options):
+        # An optional package, which only pretrained models need.
         from ..integrations.transformers import load_classifier
 
         pretrained, inner, pad = load_classifier(options.model, data.classes, options.model_args)
@@ -138,6 +139,7 @@ def _targets(part: Texts) -> Tensor:
 def _rarity(encoded: Encoded, tokens: int) -> Tensor:
     """Return the rarity log((1 + N) / (1 + texts with the token)) of each token, float32 ``(V,)``."""
     texts = np.repeat(np.arange(len(encoded.edges) - 1), np.diff(encoded.edges))
+    # A token counts once in a text, however often it occurs there.
     pairs = np.unique(texts * np.int64(tokens) + encoded.ids)
     counts = np.bincount(pairs % tokens, minlength=tokens)
     # One edge more than texts is the N + 1 of the formula.

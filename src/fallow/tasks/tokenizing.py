@@ -49,6 +49,7 @@ def make_network(kind: Callable[..., Network], *values: Any, arguments: dict[str
     Raises:
         InvalidValue: if it does not take one of them.
     """
+    # The first parameters are filled in from the data.
     known = list(inspect.signature(kind).parameters)[len(values) :]
     for name in arguments:
         if name not in known:
@@ -79,6 +80,7 @@ def longest_of(options: ResolvedOptions, pretrained: Any) -> int | None:
     """
     if pretrained is None:
         return None
+    # An optional package, which only pretrained models need.
     from ..integrations.transformers import longest
 
     limit = longest(pretrained.model)

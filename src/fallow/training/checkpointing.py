@@ -146,6 +146,7 @@ class Checkpointer(Callback):
         Raises:
             TrainingStopped: if a signal ends the training.
         """
+        # As late as this, since building the loader and fetching a batch have drawn numbers.
         if not self.begun and self._generators is not None:
             put_back(self._generators)
         self.steps = trainer.global_step
@@ -155,6 +156,7 @@ class Checkpointer(Callback):
         if batch % trainer.accumulate_grad_batches:
             return
         due = self.every is not None and self.steps - self._saved_at >= self.every
+        # Elsewhere a stop loses the epoch so far rather than resuming it inexactly.
         if batch == 0 or ((due or stop) and _exact_inside(trainer)):
             self.save(trainer)
         self.begun = True
@@ -182,6 +184,7 @@ class Checkpointer(Callback):
             seconds=round(self.seconds, 3),
         )
         written = len(self.subsampler.history) - len(self.writer.pending)
+        # Bytes, since the state itself changes as the training goes on.
         self._unwritten = (state.dump(), about, self.run.needed(written))
         try:
             self.write_pending()
@@ -200,6 +203,7 @@ class Checkpointer(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the random generators of every rank, times and counts; collective with several ranks."""
+        # A bytearray, since torch warns of an array that it must not write to.
         states = np.frombuffer(bytearray(dump(generator_states())), np.uint8)
         return {
             "generators": [part for (part,) in gather_rows(states)],
@@ -213,6 +217,7 @@ class Checkpointer(Callback):
         """Load a state; the generators are set before the first batch."""
         states = state_dict["generators"]
         rank, _ = rank_and_size()
+        # A run may be resumed with another number of ranks.
         self._generators = parse(states[rank % len(states)].tobytes(), "the generators of a state")
         wall, processor = state_dict["seconds"]
         self._earlier_seconds = float(wall), float(processor)
@@ -236,6 +241,7 @@ class Checkpointer(Callback):
         """Handle signals: the first ends the training after a whole step, once the state is saved."""
         if threading.current_thread() is threading.main_thread():  # Python sets handlers nowhere else
             for number in (signal.SIGINT, signal.SIGTERM):
+                # A shell starts background jobs with SIGINT ignored, and that should stay.
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._handlers[number] = signal.signal(number, self._on_signal)
 

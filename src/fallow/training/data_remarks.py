@@ -28,6 +28,7 @@ def data_remarks(data: DataFile, noun: str, held_out_name: Callable[[int], str] 
         train, test = data.identity, data.held_out_identity
     if train is None:
         return _empty_classes(data, noun)
+    # By label within copies, so that neighbours show whether their labels differ.
     order = np.argsort(train, kind="stable") if data.labels is None else np.lexsort((data.labels, train))
     ordered = train[order]
     same = ordered[1:] == ordered[:-1]
@@ -75,6 +76,7 @@ def _conflicting_labels(
     if data.labels is None:
         return []
     labels = data.labels[order]
+    # A negative label is an unknown one, which contradicts nothing.
     index = np.flatnonzero(same & (labels[1:] != labels[:-1]) & (labels[:-1] >= 0))
     if not index.size:
         return []

@@ -131,6 +131,7 @@ def _by_loss(summary: Mapping[str, Any], rows: Rows) -> str:
     known = [loss for loss in losses if loss is not None]
     lowest, part = min(known), str(summary["evaluated_on"])
     if chance is not None:
+        # The second case: it was clearly better than guessing, and no longer is.
         if last > _WORSE * chance or (last >= chance > 1.1 * lowest):
             return (
                 f"it ends at a {part} loss of {last:.4g} (guessing gives {chance:.4g}). The network is "

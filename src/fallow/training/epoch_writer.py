@@ -87,6 +87,7 @@ class EpochWriter(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note which samples the epoch leaves out."""
         self._losses.clear()
+        # Noted now: when the epoch has ended, the subsampler has decided on the next one.
         self._reason = self.subsampler.reason.numpy()
 
     def on_train_batch_end(
@@ -172,6 +173,7 @@ class EpochWriter(Callback):
         n, labels, ids = history[-1].remaining, self.subsampler.labels, self.subsampler.under_way.class_ids
         known = None if labels is None else ids.encode(labels.numpy()[:n])
         predicted = ids.encode(self.subsampler.predicted.numpy()[:n])
+        # A damaged epoch costs pictures in the report, which need not end a training.
         with suppress(DamagedData):
             last = self._file(history[-1].epoch)
             reasons = [last.reason]
@@ -205,6 +207,7 @@ class EpochWriter(Callback):
             try:
                 self.run.write_epoch(self.pending[0])
             except OSError as error:
+                # Later epochs wait too: a state counts its written epochs from the first, without gaps.
                 self.failed(error)
                 return
             self.pending.pop(0)
@@ -234,6 +237,7 @@ class EpochWriter(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state."""
+        # A state may hold anything, so it is checked before it is taken over.
         check_kind(list[SummaryRow], finite(state_dict["epochs"]), f"The state of {self.run.path}")
         self.epochs, self._metrics = list(state_dict["epochs"]), dict(state_dict["metrics"])
         first = len(self.epochs) - len(state_dict["pending"])

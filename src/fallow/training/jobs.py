@@ -142,6 +142,7 @@ def build(
     subsampler = _subsampler(options, rules, material.labels, n, known_score=not trains_itself)
     workers = _worker_options(options)
     collate = material.collate
+    # A last batch of two hard samples can ruin batch norm: docs/decisions/006.
     loader = subsampler.loader(
         material.train, options.batch_size, full_batches=True, collate_fn=collate, **workers
     )
@@ -236,6 +237,7 @@ def _own_data(options: ResolvedOptions, rules: _Rules, console: Console) -> Job:
             step = "Choose the samples in your data module."
             raise invalid(f"--{name} is for data that fallow reads.", value, step)
     datamodule = import_class(options.data, options.data_args, LightningDataModule, run=options.resume)
+    # Lightning would call these in fit(), but the number of samples is needed now.
     with calling(options.data, "prepare_data"):
         datamodule.prepare_data()
     with calling(options.data, "setup"):
@@ -251,6 +253,7 @@ def _own_data(options: ResolvedOptions, rules: _Rules, console: Console) -> Job:
     if labels is None and (reason := unused_labels(dataset)):
         console.line(reason)
     class_count = None if labels is None else np.unique(labels).size
+    # A loader with a batch sampler of its own has no batch size.
     facts = DataFacts(count, class_count, trains_itself=True, batch_size=original.batch_size or 1)
     options = resolve_on_data(options, facts)
     assert options.batch_size is not None
@@ -264,6 +267,7 @@ def _own_data(options: ResolvedOptions, rules: _Rules, console: Console) -> Job:
         pin_memory=original.pin_memory,
         **_workers_like(original, options),
     )
+    # Lightning asks the data module for its loader. Only this object changes, not its class.
     datamodule.train_dataloader = lambda: loader
     module = _own_module(options, None if classes is None else len(classes))
     known = None if labels is None else subsampler.under_way.class_ids.encode(labels.numpy())
@@ -329,13 +333,16 @@ def _subsampler(
         rules.schedule,
         seed=options.seed,
         labels=labels,
+        # A batch may be larger than the whole set.
         min_kept=min(n, options.min_kept),
         min_kept_per_class=options.min_kept_per_class,
+        # The losses of a user's own module may have any unit, so no score is named for them.
         score=rules.score if known_score or options.by_density else None,
     )
 
 
 def _worker_options(options: TrainOptions) -> dict[str, Any]:
+    # torch refuses persistent workers if there are none.
     if not options.workers:
         return {}
     return {"num_workers": options.workers, "persistent_workers": True, "worker_init_fn": WorkerStart()}

@@ -44,10 +44,12 @@ def time_saved(epochs: list[dict[str, Any]]) -> float | None:
     steady = [epoch for epoch in epochs[1:] or epochs if epoch["backward"]]
     if not steady:
         return None
+    # A median, as other programs may slow down single epochs.
     rate = median(max(0.0, e["seconds"] - e["evaluating_seconds"]) / e["backward"] for e in steady)
     full = [e["n"] * rate + e["evaluating_seconds"] for e in epochs]
     if sum(full) <= 0:
         return None
+    # Caches and kernels would have to warm up in full training too.
     spent = sum(epoch["seconds"] for epoch in epochs[1:]) + min(epochs[0]["seconds"], full[0])
     return float(1 - spent / sum(full))
 
@@ -93,6 +95,7 @@ def remarks(
     if rule:
         sentences += _savings(summary, epochs, thin, fewest_kept, share)
     sentences += _waiting_and_size(summary, epochs, rule)
+    # A network that learned nothing cannot have trained too long.
     return sentences if guesses else sentences + _too_long(summary)
 
 
@@ -168,6 +171,7 @@ def _savings(
     if time_saved is None or time_saved >= saved - LITTLE or _full_seconds(summary, epochs) < SHORT:
         return []
     cause = _fixed_cost(summary, epochs)
+    # Rounded as it is printed, so that no sentence says "grew by 0.0%".
     if round(time_saved, 3) < 0:
         return [f"{saved:.0%} of the samples were saved, but the time grew by {-time_saved:.1%}: {cause}."]
     return [f"{saved:.0%} of the samples saved only {max(time_saved, 0.0):.0%} of the time: {cause}."]

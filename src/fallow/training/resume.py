@@ -72,6 +72,7 @@ def newest(run: RunDirectory, console: Console) -> Checkpoint | None:
         return None
     if search.damage:
         console.line(f"Resuming from state {search.found.number}; later steps are trained again.")
+    # Each state belongs to the description of the data that it was saved with.
     run.data_name = search.found.about.data
     return search.found
 
@@ -173,6 +174,7 @@ def _restored(
     _remove_foreign_paths(state.callbacks, console)
     run.lost = _lost_epochs(run, checkpoint, wrong, options)
     if writes:
+        # Renamed and not removed, as a part of it may still be recovered.
         for lost in filter(Path.exists, map(run.epoch_path, run.lost)):
             run.disk.rename(lost, lost.with_suffix(".damaged"))
     run.lost |= _lost_before(run, checkpoint, state)
@@ -180,6 +182,7 @@ def _restored(
     job.subsampler.load_state_dict(state.subsampler, accept=_accepted(options), origin=origin)
     if changes and (changed := np.union1d(changes.relabelled, changes.remade)).size:
         job.subsampler.renew(changed)
+    # Lightning loads the callbacks again from this tree, so it needs the present samples.
     state.subsampler = job.subsampler.state_dict()
     if origin is not None and job.monitor is not None and state.density is not None:
         job.monitor.load_state_dict(state.density)
@@ -365,6 +368,7 @@ def _history(run: RunDirectory, state: TrainingState) -> list[EpochRecord]:
 def _from_row(run: RunDirectory, row: dict[str, Any]) -> EpochRecord:
     """Return a past epoch whose file is lost: its aggregates without the samples that it used."""
     aggregates = {name: row[name] for name in Aggregates.__struct_fields__}
+    # JSON has no NaN: the summary holds null.
     if row["mean_score"] is None:
         aggregates["mean_score"] = np.nan
     aggregates["score_quantiles"] = [np.nan if q is None else q for q in row["score_quantiles"]]

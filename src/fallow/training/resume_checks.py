@@ -69,11 +69,13 @@ def check_optimizers(trainer: Trainer, state: dict[str, Any], place: str, *, who
             rule = f"{place} must hold the state of the learning-rate schedule."
             raise damaged(rule, f"no {missing[0]}", USE_OLDER)
     plugin = trainer.precision_plugin
+    # Lightning saves the scale under the name of the plugin's class.
     if plugin.state_dict() and type(plugin).__qualname__ not in state:
         raise damaged(f"{place} must hold the scale of the gradients.", "none", USE_OLDER)
     for optimizer, part in zip(trainer.strategy.optimizers, saved, strict=True):
         if hasattr(optimizer, "param_groups"):
             _check_optimizer(optimizer, part, place)
+            # Before its first step an optimizer has no state of its weights.
             if state["global_step"] and _has_state(optimizer):
                 _check_weights(optimizer, part, place, whole=whole)
 

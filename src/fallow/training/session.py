@@ -90,6 +90,7 @@ class Session:
             job.subsampler,
             console,
             self.step_rule,
+            # Scores relative to a batch, and percentiles, have a mean that does not show any progress.
             by_loss=isinstance(job.score, RelativeToBatch) or job.monitor is not None,
             stop_on_storage_error=options.on_storage_error == "stop",
             thumbnails=job.shown,
@@ -109,6 +110,7 @@ class Session:
         self.trainer: Trainer = make_trainer(
             options, run, callbacks, StateIO(self.checkpointer, loaded), console.line
         )
+        # Only the trainer knows how many processes train together.
         check_launched(self.trainer.world_size)
 
     @property
@@ -154,6 +156,7 @@ class Session:
             **_density(self.job),
         }
         summary: dict[str, Any] = {}
+        # Without a finished epoch there are no results.
         if self.trainer.is_global_zero and self.writer.epochs:
             try:
                 summary = self._write_results(more)
@@ -174,6 +177,7 @@ class Session:
         self.console.begin(
             self.job.subsampler, len(self.job.train), self.options, opening(self.settings, str(self.run.path))
         )
+        # Lightning wants a path; for this one StateIO returns the state that is already in memory.
         state = None if self.restored.state is None else self.checkpointer.next_path
         self.restored = replace(self.restored, state=None)  # so that its memory is freed once it is loaded
         try:
@@ -184,6 +188,7 @@ class Session:
                 raise first from None  # Lightning's clean-up failed too and hides the first error
             if (known := known_error(self.options.model, error)) is not None:
                 raise known from error
+            # Once a batch has been trained on, the loaded state is not the cause.
             if state is None or self.checkpointer.begun:
                 raise
             checkpoint = self.restored.checkpoint
@@ -303,6 +308,7 @@ def _guessing(job: Job) -> dict[str, float | None]:
         class_sizes = module.class_accuracy.counts[1]
         accuracy, loss = float(class_sizes.max() / class_sizes.sum()), math.log(len(class_sizes))
     elif isinstance(module, LanguageModelTask):
+        # Without a linear head the size of the vocabulary is unknown.
         head = getattr(module.network, "head", None)
         loss = math.log(head.out_features) if isinstance(head, nn.Linear) else None
     elif isinstance(module, AutoencoderTask):
@@ -321,5 +327,6 @@ def _density(job: Job) -> dict[str, Any]:
 def _save_weights(module: LightningModule, run: RunDirectory) -> None:
     """Write the weights of the network to ``model.safetensors``."""
     network = module.network if isinstance(module, TaskModule) else module
+    # safetensors refuses tensors that share memory, such as tied weights.
     weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
     run.put(run.model_path, save(weights))

@@ -105,6 +105,7 @@ def _training(options: TrainOptions, module: LightningModule, trainer: Trainer) 
     optimizer: torch.optim.Optimizer | None
     recipe: dict[str, Any] = {}
     if isinstance(module, TaskModule):
+        # Only its defaults are read; Lightning makes the one that trains.
         optimizer = module.configure_optimizers()
         recipe = {"rising_share": module.recipe.rising_share, "augment": module.recipe.augment}
     else:
@@ -115,6 +116,7 @@ def _training(options: TrainOptions, module: LightningModule, trainer: Trainer) 
     values = {name: defaults[name] for name in ("momentum", "betas") if defaults.get(name)}
     return {
         "learning_rate": defaults.get("lr"),
+        # adamw() sets it by group, so the optimizer's default is another value.
         "weight_decay": options.weight_decay if recipe else defaults.get("weight_decay"),
         "optimizer": type(optimizer).__name__,
         **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
@@ -143,6 +145,7 @@ def config_text(options: ResolvedOptions, settings: Mapping[str, Any]) -> str:
     values, by_default = plain(options), settings["by_default"]
     given = {name: value for name, value in values.items() if name not in by_default}
     rest = {name: value for name, value in values.items() if name in by_default}
+    # The option may be auto; the setting is the number that was used.
     known = (values.keys() | _ELSEWHERE) - {"devices"}
     facts = {name: value for name, value in settings.items() if name not in known}
     facts |= {name: settings[name] for name in ("policy", "score")}
@@ -157,6 +160,7 @@ def _yaml(values: Mapping[str, Any]) -> str:
 
 def _one_line(value: Any) -> str:
     text: str = yaml.safe_dump(value, sort_keys=False, width=math.inf, default_flow_style=True)
+    # YAML ends a single plain value with a document mark.
     return text.removesuffix("...\n").strip()
 
 

@@ -35,6 +35,7 @@ class Stopwatch(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start from 0, or from the seconds that the epoch had taken when it was stopped."""
+        # Only the epoch that is resumed has earlier seconds; those after it start from 0.
         seconds, self.waiting, self.evaluating = self._earlier
         self._earlier = (0.0, 0.0, 0.0)
         self._batch_end = time.perf_counter()

@@ -32,6 +32,7 @@ _NOT_FINITE = "not finite"
 def samples_evaluated(trainer: Trainer) -> int | None:
     """Return the number of samples in one evaluation; None if it is unknown."""
     try:
+        # There may be no loader, several of them, or an iterable dataset without a length.
         return len(trainer.val_dataloaders.dataset) or None  # type: ignore[union-attr]
     except (AttributeError, TypeError):
         return None
@@ -87,6 +88,7 @@ def finish(
         "perplexity": perplexity(last["test_loss"]) if loss_in_nats else None,
         **_of_tokens(epochs),
         **counts(history, sum(record.n for record in history), step_rule),
+        # The rows also count forward passes that the history does not have.
         "samples_forward_only": sum(row["samples_forward_only"] for row in epochs),
         **more,
         "record_seconds": subsampler.record_seconds,
@@ -107,6 +109,7 @@ def finish(
         names = [classes[i] for i in subsampler.under_way.class_ids.encode(labels.numpy()).tolist()]
     table = _samples(subsampler, samples, names, str(more["settings"]["data"]), nats=unit == "nats")
     run.write_text(run.samples_path, table)
+    # Written last: for a comparison, the chart shows that a run has ended.
     charts = _draw(run, subsampler, classes, summary, reason_of)
     console.table(_rows(summary, subsampler))
     console.line()

@@ -59,6 +59,7 @@ class Guarded(Logger):
         warn: prints a warning.
     """
 
+    # Lightning's Logger has properties of these names, which an instance could not set.
     name, version, save_dir = "", "", ""
 
     def __init__(self, tracker: str, make: Callable[[], Any], save_dir: str, warn: Warn) -> None:
@@ -97,6 +98,7 @@ class Guarded(Logger):
         """Call the tracker; switch it off if it fails."""
         if self._off or rank_and_size()[0]:
             return
+        # A tracker may draw numbers, such as for a run's name, and must not change the training by it.
         before = generator_states()
         try:
             if self._tracker is None:
@@ -122,6 +124,7 @@ class _Calls:
         self._tracker, self._owner = tracker, owner
 
     def __getattr__(self, name: str) -> Callable[..., None]:
+        # Python looks for special methods by name, and a tracker must not be called for them.
         if name.startswith("_"):
             raise AttributeError(name)
         return lambda *arguments, **options: self._tracker.call(self._owner + name, *arguments, **options)
@@ -137,6 +140,7 @@ class _Wandb(WandbLogger):
 
 def _wandb(run: RunDirectory, session: str) -> Logger:
     """Return W&B's logger, offline if no user is logged in: online it would ask for a key."""
+    # An optional package; make_logger has checked that it is installed.
     import wandb
 
     mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
@@ -147,6 +151,7 @@ def _wandb(run: RunDirectory, session: str) -> Logger:
         group=os.environ.get("WANDB_RUN_GROUP") or name,
         save_dir=os.environ.get("WANDB_DIR") or run.path / "logs",
         mode=mode,
+        # W&B would capture all output, and print between the lines of the training.
         settings=wandb.Settings(console="off", silent=True),
     )
 
@@ -205,4 +210,5 @@ class EpochScalars(Callback):
         scalars = epoch_scalars({**rows[-1], "saved_fraction_so_far": 1 - share})
         for logger in trainer.loggers:
             logger.log_metrics(scalars, step=trainer.global_step)
+            # CSVLogger keeps rows in memory until it is saved.
             logger.save()

@@ -74,6 +74,7 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
 
 def _resume(options: ResolvedOptions, console: Console, data: Data | None) -> dict[str, Any]:
     assert options.resume is not None
+    # One process holds the lock; the others only read.
     with RunDirectory(options.resume) if launched_rank() else RunDirectory.reopen(options.resume) as run:
         if (more := longer(run, options)) != options:
             console.line(
@@ -92,6 +93,7 @@ def _resume(options: ResolvedOptions, console: Console, data: Data | None) -> di
             ) from None
         session = Session(_copy_lists(run, job.options), job, run, console, restored)
         if not session.finished:
+            # With a state, restore() has already written the samples if they have changed.
             _write_description(run, session, samples=restored.state is None)
         return session.train()
 

@@ -72,6 +72,7 @@ def make_trainer(
         "log_every_n_steps": 50,
     }
     try:
+        # The user's settings win, but their plugins are added to ours.
         return Trainer(**{**arguments, **options.trainer, "plugins": plugins})
     except Exception as error:  # Lightning raises errors of many types for bad options
         step = "Check --accelerator, --devices, --strategy, --precision and --trainer."

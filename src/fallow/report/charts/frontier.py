@@ -62,6 +62,7 @@ def frontier_chart(results: dict[str, Any]) -> Figure:
     if not arms:
         raise invalid(f"A frontier chart needs an arm with {measure.name}.", "none", "Let a run finish.")
     with plain_style("The frontier chart"):
+        # Without pyplot, which would keep every figure and choose a backend.
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(SIDE, SIDE))
@@ -153,6 +154,7 @@ def _frame(ax: Axes, results: dict[str, Any], arms: dict[str, Points], measure: 
     fewest, seeds = (end(row["n"] for row in results["arms"]) for end in (min, max))
     title = one_line(str(settings["data"]).rstrip("/").split("/")[-1], 34)
     figure: Any = ax.figure
+    # A dollar in a name must not begin a formula.
     figure.text(0.02, 0.957, title, fontsize=SIZE + 2, fontweight="bold", parse_math=False)
     many = f"{seeds}" if fewest == seeds else f"{fewest} to {seeds}"
     average = "one seed" if seeds == 1 else f"mean and standard deviation of {many} seeds"

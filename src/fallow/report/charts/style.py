@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 INK = "#1A1A1A"
 _FONTS = "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC", "Noto Sans Devanagari"
 """Fonts for letters that DejaVu Sans lacks, if they are installed."""
+# The salt makes the ids in an SVG the same each time.
 _STYLE: dict[Any, Any] = {"font.size": 13, "legend.frameon": False, "svg.hashsalt": "fallow"}
 
 
@@ -56,6 +57,7 @@ def write_chart(figure: Figure, folder: Path, name: str, dpi: int) -> list[Path]
         if (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)
             figure.set_layout_engine(None)
+    # Version and date are left out of the files, so that equal figures give equal bytes.
     for path, date in zip(paths, ("Software", "Date"), strict=True):
         drawn = BytesIO()
         with plain_style("A chart"):

@@ -111,6 +111,7 @@ def usage_chart(
     used = sum(record.backward for record in history) / sum(record.n for record in history)
     facts = f"{n:,} sample{'s'[: n - 1]}, {epochs:,} epoch{'s'[: epochs - 1]}: {100 * used:.1f} % used"
     with plain_style("The usage chart"):
+        # Without pyplot, which would keep every figure and choose a backend.
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(12, 7.5), layout="constrained")
@@ -202,6 +203,7 @@ def _image(
     n, height = history[-1].remaining, len(rows.edges) - 1
     across = history[0].epoch + 0.5, history[-1].epoch + 1.5
     high = height if rows.classes else n  # rows of different classes hold different numbers of samples
+    # Any other interpolation blends neighbouring rows and epochs.
     ax.imshow(shades(shares), aspect="auto", interpolation="nearest", extent=(*across, high, 0))
     ax.patch.set(**_ABSENT)
     odd = bool(np.any(shares.outliers > 0))
@@ -244,6 +246,7 @@ def _name_classes(ax: Axes, rows: Arrangement, classes: Sequence[str] | None) ->
     for (label, start), end in zip(rows.classes, [*starts[1:], height], strict=True):
         middle = (start + end) / 2
         if named and (not ticks or middle - max(ticks) >= 0.05 * height):
+            # A dollar in a name must not begin a formula.
             ticks[middle] = one_line(_class_name(label, classes), LONGEST).replace("$", r"\$")
     ax.hlines(starts[1:] if named else [], *ax.get_xlim(), color=_CUT, linewidth=1)
     ax.set_yticks(list(ticks), list(ticks.values()))
@@ -287,6 +290,7 @@ def _strip(ax: Axes, history: History, reached: Reached | None) -> None:
         epochs = np.array([record.epoch for record in history])
         values = np.array([reached.values.get(epoch, np.nan) for epoch in epochs.tolist()], np.float64)
         values *= 100 if reached.percent else 1
+        # Axes made later are drawn in front; their steps would hide the line.
         ax.set_zorder(behind.get_zorder() + 1)
         ax.patch.set_visible(False)
         dot = "o" if len(history) <= 40 else None
@@ -336,6 +340,7 @@ def _scores(ax: Axes, history: History, unit: str) -> None:
     shades[:48] += (1 - shades[:48]) * np.linspace(1, 0, 48)[:, None]  # a few samples should be pale
     shares = counts / np.maximum(counts.sum(axis=0), 1)
     filled = np.flatnonzero((shares >= 0.001).any(axis=1))
+    # As vectors, the cells would make a huge SVG.
     mesh = ax.pcolormesh(across, edges, shares, cmap=ListedColormap(shades), vmin=0, rasterized=True)
     bar = ax.figure.colorbar(mesh, ax=ax, aspect=15, pad=0.02, format=lambda share, _: f"{100 * share:.0f} %")
     bar.set_label("share of scores")
@@ -377,6 +382,7 @@ def _frame(
     pairs = pairwise(history)
     back = [b.epoch + 1 for a, b in pairs if b.readmitted and b.kept - a.kept >= max(1, b.n / 100)]
     if back:
+        # matplotlib leaves labels that begin with an underscore out of a legend.
         ax.scatter(back, np.ones(len(back)), 36, INK, marker=7, transform=ax.get_xaxis_transform(),
                    clip_on=False, label="_" if patches is None else "re-admission")  # fmt: skip
     handles = [*(patches or ()), *ax.get_legend_handles_labels()[0]]

@@ -122,6 +122,7 @@ def usage_order(
     times: NDArray[Any] = np.zeros(n, np.int16 if len(history) < 2**15 else np.int32)  # 16 bits sort fastest
     for record in reversed(history):  # a radix sort, which never holds all (N, E) bits in memory
         used = used_mask(record, n)
+        # Counted downwards, so that a stable ascending sort begins with the most used.
         times -= used
         if not drew(record):
             now = used[order]
