@@ -151,7 +151,7 @@ def _against(
 ) -> dict[str, tuple[Difference, dict[str, Any]]]:
     """Return the paired differences of an arm from full training and each control, with their savings.
 
-    A control that saves less than the arm is read off the line between the control's savings instead.
+    A control that saves more than the arm is read off the line between the control's savings instead.
     """
     own = by_seed(row["arm"], row["saved"])
     values = {seed: value for seed, (_, value) in own.items()}
