@@ -50,10 +50,10 @@ def counted(kinds: Mapping[str, int]) -> str:
 
 
 def no_images(kinds: Counter[str]) -> str:
-    """Return a sentence on files that are no images.
+    """Return a sentence on files that are not images.
 
     >>> no_images(Counter({".txt": 2, "hidden": 1}))
-    'Left out 3 files that are no images: 2 .txt, 1 hidden.'
+    'Left out 3 files that are not images: 2 .txt, 1 hidden.'
     """
     count = kinds.total()
     files = "1 file that is not an image" if count == 1 else f"{count:,} files that are not images"
