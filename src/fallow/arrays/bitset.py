@@ -85,6 +85,7 @@ class Bitset:
         """
         if self._members is not None:
             return self._members.take(rank.astype(np.int64, copy=False)).astype(np.int64)
+        # searchsorted would convert the whole directory if the types differed.
         rank = rank.astype(self._before.dtype)
         word: NDArray[np.int64] = self._near[rank >> rank.dtype.type(6)].astype(np.int64)
         behind = np.flatnonzero(self._before[word + 1] <= rank)

@@ -18,4 +18,5 @@ def row_checksums(rows: NDArray[np.generic]) -> NDArray[np.uint64]:
 def checksums(rows: Iterable[bytes | memoryview]) -> NDArray[np.uint64]:
     """Return the 64-bit BLAKE2b checksum of each item: ``(N,)``."""
     digests = b"".join(blake2b(row, digest_size=8).digest() for row in rows)
+    # Little-endian on any machine, since checksums are stored and compared elsewhere.
     return np.frombuffer(digests, "<u8").astype(np.uint64)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 def rank_and_size() -> tuple[int, int]:
     """Return this process's rank and the number of ranks; ``(0, 1)`` outside a process group."""
+    # A torch that is built without distributed has no is_initialized().
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
@@ -68,6 +69,7 @@ def sum_over_ranks(total: Tensor) -> Tensor:
     """Return the sum of a float64 tensor over the ranks; the call is collective."""
     if rank_and_size()[1] == 1:
         return total
+    # A copy, because all_reduce works in place.
     reduced = total.to(_device(), copy=True)
     dist.all_reduce(reduced, dist.ReduceOp.SUM)
     return reduced.to(total.device)

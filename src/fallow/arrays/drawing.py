@@ -39,6 +39,7 @@ def drawing_by(key: int) -> Iterator[None]:
     numpy_bits = _numpy.get_bit_generator()
     python_state = random.getstate()
     generator.set_state(torch.Generator().manual_seed(key & (1 << 63) - 1).get_state())
+    # RandomState takes its seed in words of 32 bits.
     _KEYED.seed([key >> 32 & 0xFFFFFFFF, key & 0xFFFFFFFF])
     _numpy.set_bit_generator(_BITS)
     random.setstate(random.Random(key).getstate())

@@ -32,11 +32,14 @@ def forward_only() -> Iterator[None]:
     def remember(module: nn.Module, _: Any) -> None:
         if module not in buffers:
             for part in module.modules():
+                # A part of two modules keeps what it held before the first of them was called.
                 buffers.setdefault(part, _buffers(part))
                 for buffer in part.buffers(recurse=False):
                     values.setdefault(buffer, buffer.clone())
 
+    # Asking for the current device would start CUDA in a process that may not use it.
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    # For all modules, since only the caller knows which ones will run.
     hook = register_module_forward_pre_hook(remember)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
@@ -55,4 +58,5 @@ def forward_only() -> Iterator[None]:
 
 
 def _buffers(module: nn.Module) -> dict[str, Tensor]:
+    # A buffer with two names is restored under both.
     return dict(module.named_buffers(recurse=False, remove_duplicate=False))

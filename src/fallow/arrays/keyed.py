@@ -42,6 +42,7 @@ def mix(*words: int) -> int:
 
 def _hash(x: UInt32, key: int) -> UInt32:
     """Return a 32-bit hash of each element: two multiply-xorshift rounds."""
+    # A new array, so that the lines below can work in place.
     x = x ^ np.uint32(key & 0xFFFFFFFF)
     x *= np.uint32(0x7FEB352D)
     x ^= x >> np.uint32(15)
@@ -67,6 +68,7 @@ def uniform(key: int, start: int, stop: int) -> NDArray[np.float32]:
     position = np.arange(start, stop, dtype=np.uint64)
     high = (position >> np.uint64(32)).astype(np.uint32)
     bits = _hash(_hash(position.astype(np.uint32), key) ^ high, key >> 32)
+    # 24 bits fill the fraction of a float32 exactly; adding 1 excludes 0 and includes 1.
     return ((bits >> np.uint32(8)).astype(np.float32) + np.float32(1.0)) * np.float32(2.0**-24)
 
 
@@ -136,4 +138,5 @@ class Permutation:
 def _steps(x: UInt64, key: int, size: int) -> UInt64:
     """Return a draw from ``range(size)`` for each ``x``: the round function."""
     draw = _hash(x.astype(np.uint32), key).astype(np.uint64)
+    # Scaling by a product and a shift needs no division.
     return (draw * np.uint64(size)) >> np.uint64(32)

@@ -32,6 +32,7 @@ def blocks(n: int, size: int = BLOCK) -> Iterator[tuple[int, int]]:
 def _ordered(values: NDArray[np.float32]) -> NDArray[np.uint32]:
     """Return integers in the order of the values; NaN gives the largest."""
     values = values + np.float32(0)  # turns -0 into 0, which has other bits
+    # Shifting a negative int32 fills all of its bits with ones.
     negative = (values.view(np.int32) >> np.int32(31)).view(np.uint32)
     ordered = values.view(np.uint32) ^ (negative | np.uint32(0x80000000))
     np.copyto(ordered, np.uint32(0xFFFFFFFF), where=values != values)

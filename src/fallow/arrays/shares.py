@@ -50,4 +50,5 @@ def fisher_p_value(hits: int, size: int, other_hits: int, other_size: int) -> fl
 
 
 def _log_choose(n: int, k: int) -> float:
+    # Logarithms, because binomials of thousands overflow a float.
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

@@ -14,6 +14,7 @@ from ..errors import invalid, invalid_type
 from ..scores.base import Score, is_no_score
 from .host_index import HostIndex
 
+# Rounding may put a score just outside its range, such as a divergence slightly below 0.
 _TOLERANCE = 1e-3
 
 
@@ -31,6 +32,7 @@ def check_index(index: Any, n: int) -> NDArray[np.int64]:
         values = (index if index.device.type == "cpu" else index.cpu()).numpy()
     else:
         values = np.asarray(index)
+    # Before the check of the type: numpy and torch make floats of an empty list.
     if values.shape == (0,):
         return values.astype(np.int64)
     if values.dtype.kind not in "iu":
@@ -102,6 +104,7 @@ def check_batch(
 
 def masked_losses(losses: Tensor, backward: Tensor) -> Tensor:
     """Return the losses with *no score*, which has no gradient, in rows not trained on: ``(B,)``."""
+    # Not losses[backward]: the device would have to say how long that is.
     return torch.where(backward.to(losses.device, non_blocking=True), losses, NO_SCORE)
 
 
@@ -119,11 +122,13 @@ def check_labels(labels: Any, n: int) -> NDArray[np.int64] | None:
         ids = labels.detach().cpu().numpy()
     else:
         ids = np.asarray(labels)
+    # Bools pass, as the ids of two classes.
     if ids.dtype.kind not in "iub":
         step = "Number them: numpy.unique(labels, return_inverse=True)[1]."
         raise invalid_type("`labels` must hold class ids, whole numbers.", f"{ids.dtype}", step)
     if ids.shape != (n,):
         raise invalid(f"`labels` must hold one class id per sample, ({n},).", f"shape {ids.shape}")
+    # The cast below would turn such an id into a negative one.
     if ids.dtype.kind == "u" and ids.max() >= 2**63:
         wrong = int(np.flatnonzero(ids >= 2**63)[0])
         raise invalid("A class id must be below 2^63.", f"{ids[wrong]} at sample {wrong}")

@@ -55,8 +55,10 @@ class ClassIds:
         An id that no sample has becomes C, or -1, *no class*, if it is negative.
         """
         if self.ids is None:
+            # Clipped before the cast to int32, in which a huge id would wrap around.
             same: NDArray[np.int32] = np.clip(ids, -1, _MOST).astype(np.int32)
             return same
+        # For an id beyond the last one searchsorted returns C, which is past the end.
         at = np.minimum(np.searchsorted(self.ids, ids), self.ids.size - 1)
         other = np.where(ids < 0, -1, self.ids.size)
         numbers: NDArray[np.int32] = np.where(self.ids[at] == ids, at, other).astype(np.int32)

@@ -32,6 +32,7 @@ def describe(settings: Any) -> dict[str, Any] | str:
     description: dict[str, Any] = {NAME: type(settings).__qualname__}
     for field in fields(settings):
         value = _plain(getattr(settings, field.name))
+        # A field called `name` would overwrite the name of the class.
         if value is MISSING or field.name == NAME:
             return repr(settings)
         if field.default is MISSING or value != _plain(field.default):
@@ -50,6 +51,7 @@ def same(saved: Any, settings: Any) -> bool:
     if before is None or before.pop(NAME) != now[NAME]:
         return False
     defaults = {field.name: _plain(field.default) for field in fields(settings)}
+    # A repr lists the fields that are at their defaults; a description leaves them out.
     for name, default in defaults.items():
         if name in before and name not in now and before[name] == default:
             del before[name]
@@ -87,6 +89,7 @@ def _parsed(text: str) -> dict[str, Any] | None:
         if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
             return None
         values = {str(each.arg): _plain(ast.literal_eval(each.value)) for each in call.keywords}
+    # Text that is nested too deeply ends the parser with MemoryError or RecursionError.
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return None
     return {NAME: call.func.id, **values}

@@ -107,6 +107,7 @@ class Epoch:
         least = max(policy.kept_count(n) or 0, floors.kept)
         if floors.labels is not None:
             least = max(least, int(np.minimum(np.bincount(floors.labels), floors.per_class).sum()))
+        # -(-a // b) rounds up without a float, which is inexact for huge numbers.
         return min(n, -(-least // floors.multiple) * floors.multiple)
 
     def order(self, *, shuffle: bool = True) -> Order:
@@ -135,9 +136,11 @@ class Epoch:
     def share(self) -> float:
         """The share of the epoch's samples that is recorded, in [0, 1]; equal on all ranks after a batch."""
         left = len(self.order())
+        # Samples used before a resume are not in the order any more, but count as done.
         before = len(self.plan.kept) - left
         this_rank, all_ranks = self.planned() if self.planned else (left, left)
         recorded = self.scores.recorded + self.scores.waiting
+        # `recorded * size` is an estimate: ranks may get different numbers of samples from the last batch.
         if recorded >= this_rank:
             return 1.0
         _, size = rank_and_size()

@@ -40,6 +40,7 @@ class Pages:
     def append(self, index: NDArray[np.int64], values: Tensor) -> None:
         """Add one batch: one copy on the device of the values, without waiting for it."""
         count = index.size
+        # A page lies on one device, and the network may move to another one during the training.
         if self._at + count > self._index.size or self._values.device != values.device:
             self._begin_page(max(PAGE, count), values.device)
         page = slice(self._at, self._at + count)
@@ -77,6 +78,7 @@ class Pages:
             )
             for group in by_device.values()
         ]
+        # The last page can be filled again: concatenating has copied what was in it.
         self._full, self._at = [], 0
         return drained
 
@@ -111,6 +113,7 @@ class EpochScores:
     def begin(self, epoch: int) -> None:
         """Begin ``epoch``, with nothing recorded."""
         n = len(self.table)
+        # Class ids of any size; they are numbered when they reach the table.
         self._scores, self._predicted = Pages(n), Pages(n, torch.int64)
         self._backward = Pages(n, torch.uint8)
         self._waiting: list[tuple[Index, Tensor, Tensor | None, Tensor | None]] = []
@@ -155,6 +158,7 @@ class EpochScores:
             # A loader's indices are not checked before they are written, and these are written later.
             if (rows >= len(self.table)).any():
                 raise IndexError(rows)
+            # Copies, since the caller may reuse its tensors before the optimizer step.
             predicted = None if predicted is None else predicted.detach().clone()
             backward = None if backward is None else backward.detach().clone()
             self._waiting.append((rows, scores.detach().clone(), predicted, backward))
@@ -169,6 +173,7 @@ class EpochScores:
             self._store(*batch)
 
     def _store(self, rows: Index, scores: Tensor, predicted: Tensor | None, backward: Tensor | None) -> None:
+        # Before anything is stored: an index from another dataset raises IndexError here.
         seen = self.table.seen[rows]
         self._scores.append(rows, scores.detach())
         if predicted is not None:
@@ -197,8 +202,10 @@ class EpochScores:
         """Write all recorded values to the table; this is the only copy from the device."""
         for rows, scores in self._scores.drain():
             self.table.write(rows, scores, self.epoch, TRAINED)
+        # After the scores, because writing those marks every row as trained on.
         for rows, trained in self._backward.drain():
             self.table.seen[rows[trained == 0]] = MEASURED
+        # Last, because writing a score clears an older prediction of its sample.
         for rows, classes in self._predicted.drain():
             self.predict(rows, classes)
 
@@ -240,8 +247,10 @@ class EpochScores:
             if known is not None:
                 unsent &= ~known
         index = np.flatnonzero(unsent)
+        # Rows without a score are sent too: other ranks must know that they were seen.
         unscored = table.scored_in[index] != self.epoch + 1
         scores = np.where(unscored, np.float32(NO_SCORE), table.scores[index])
+        # All ranks have the earlier repeats since the last merge.
         again, scores_again = (part[self.shared_repeats :] for part in table.repeated())
         classes = table.columns.get(PREDICTED, np.zeros(0, np.int32))
         index = np.concatenate([index, again])
@@ -263,12 +272,14 @@ class EpochScores:
             of_kind = kinds == kind
             self.table.write(index[of_kind], scores[of_kind], self.epoch, kind)
         known = classes > 0
+        # A missing column tells policies that no prediction was ever recorded.
         if known.any() or PREDICTED in self.table.columns:
             self.table.column(PREDICTED, np.int32)[index[known]] = classes[known]
 
     def grow(self, count: int) -> None:
         """Add ``count`` samples at the end, in an untouched epoch."""
         self.table.grow(count)
+        # Pages choose the type of their indices by the number of samples.
         self.begin(self.epoch)
 
     def renumber(self, class_ids: ClassIds) -> None:

@@ -137,6 +137,7 @@ def times_used(history: Sequence[EpochRecord]) -> NDArray[np.int32]:
     n = history[-1].remaining
     times = np.zeros(n, np.int32)
     for record in history:
+        # Samples that were added later have no bits in earlier epochs.
         size = min(n, record.remaining)
         times[:size] += record.used_mask[:size]
     return times
@@ -154,6 +155,7 @@ def describe(
 ) -> EpochRecord:
     """Return the record of the epoch that just ended."""
     left_out = int(np.count_nonzero(table.reason))
+    # A full epoch, with nothing to count, is spared a pass over all samples for each reason.
     by_reason = {r: int(np.count_nonzero(table.reason == r)) if left_out else 0 for r in Reason}
     used = table.seen == TRAINED
     backward = int(np.count_nonzero(used))
@@ -198,7 +200,9 @@ def _spread(table: Table, epoch: int) -> tuple[float, NDArray[np.int64]]:
 
 
 def _bin_middle(fine_bin: NDArray[np.integer]) -> NDArray[np.float32]:
+    # Half of the 16 bits that the shift has cut off.
     middle = (fine_bin.astype(np.uint32) << _FINE) + np.uint32(1 << 15)
+    # Bin 0 is nearly always a score of exactly 0.
     return np.where(fine_bin == 0, np.float32(0), middle.view(np.float32))
 
 
@@ -213,4 +217,5 @@ def _quantiles(fine: NDArray[np.int64]) -> tuple[float, ...]:
 def _coarse(fine: NDArray[np.int64]) -> NDArray[np.int64]:
     used = np.flatnonzero(fine)
     at = np.searchsorted(EDGES, _bin_middle(used), side="right") - 1
+    # Weights are summed in float64, which is exact up to 2^53 samples.
     return np.bincount(at, weights=fine[used], minlength=len(EDGES)).astype(np.int64)

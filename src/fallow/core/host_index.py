@@ -19,6 +19,7 @@ class HostIndex(Tensor):
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Return a plain tensor from every operation."""
+        # On Tensor, not super(): that would make the results HostIndex again.
         return Tensor.__torch_function__(func, (), args, kwargs)  # type: ignore[no-untyped-call]
 
     def to(self, *_: Any, **__: Any) -> HostIndex:
@@ -32,5 +33,6 @@ class HostIndex(Tensor):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> HostIndex:
+        # clone() returns a plain tensor, as every operation does.
         memo[id(self)] = copied = self.clone().as_subclass(HostIndex)
         return copied

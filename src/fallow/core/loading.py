@@ -23,6 +23,7 @@ from .epoch import Epoch
 from .host_index import HostIndex
 from .order import BLOCK, Order
 
+# Mixed into keys, so that these draws are independent of those of orders and policies.
 _FETCH = 0xFE7C
 
 
@@ -61,12 +62,14 @@ class IndexedDataset(Dataset[Any]):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Sequence[int], Any]:
         """Return ``(indices, samples)``, for :class:`IndexedCollate`."""
+        # The batches of fixed_batches() are plain lists without a key.
         key = getattr(indices, "key", None)
         samples: list[Any] = []
         with nullcontext() if key is None else drawing_by(key):
             batched = getattr(self.dataset, "__getitems__", None)
             try:
                 if batched is not None:
+                    # A plain list, as torch passes: the user's method need not know KeyedBatch.
                     return indices, batched(list(indices))
                 for index in indices:
                     samples.append(self.dataset[index])  # noqa: PERF401 - on failure the length tells which one
@@ -85,6 +88,7 @@ class IndexedCollate:
     def __call__(self, fetched: Any) -> tuple[HostIndex, Any]:
         """Return ``(index, batch)`` from the result of :class:`IndexedDataset`."""
         indices, samples = fetched
+        # "cpu" explicitly: torch.set_default_device() would put the index on an accelerator.
         index = torch.tensor(indices, dtype=torch.int64, device="cpu").as_subclass(HostIndex)
         return index, self.collate(samples)
 
@@ -134,6 +138,7 @@ class EpochBatches(Sampler[list[int]]):
         return split_batches(total, self.batch_size, drop_last=self.drop_last, full_batches=self.full_batches)
 
     def __iter__(self) -> Iterator[list[int]]:
+        # Not a generator, so that these errors are raised by iter() and not by the first batch.
         n = self.epoch.order().kept.n
         if n != self._n:
             raise wrong_state(
@@ -164,6 +169,7 @@ class EpochBatches(Sampler[list[int]]):
     def _unused(self, index: NDArray[np.int64], used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
         left = index if used is None else index[~used[index]]
         if left.size:
+            # By a sample: the number of a batch is another one after a resume.
             yield KeyedBatch.of(left, self.epoch.key(_FETCH, int(left[0])))
 
 
@@ -180,6 +186,7 @@ def split_batches(
     whole, rest = divmod(total, width)
     if drop_last and whole:
         return whole, 0
+    # Batch norm over a few hard samples can ruin a network, see docs/decisions/006-whole-batches.md.
     if full_batches and whole and 0 < rest < width // 4:
         return whole - 1, rest + width
     if 0 < rest < size:
@@ -223,6 +230,7 @@ def make_loader(
                 "Use shuffle=False for dataset order, remove(index) to leave samples out.",
             )
     collate = options.pop("collate_fn", None) or default_collate
+    # Without a generator each iter() would draw the seed of the workers from torch's global one.
     options.setdefault("generator", torch.Generator().manual_seed(mix(seed, rank_and_size()[0]) >> 1))
     return DataLoader(
         IndexedDataset(dataset),
@@ -260,6 +268,7 @@ def check_map_style(dataset: Any) -> None:
 def check_dataset(dataset: Any, n: int) -> None:
     """Raise if ``dataset`` is not a map-style dataset of ``n`` samples."""
     check_map_style(dataset)
+    # A DataLoader has a length too, so it has passed the check above.
     if isinstance(dataset, DataLoader):
         raise invalid_type("`loader` takes the dataset.", "a DataLoader", "Pass its `.dataset`.")
     check_length(dataset, n)

@@ -35,6 +35,7 @@ def installed_memory() -> int | None:
     """Return the bytes of memory of this machine; None if the system does not say, as on Windows."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # Windows has no sysconf; other systems may not know one of the names.
     except (AttributeError, ValueError, OSError):
         return None
 

@@ -38,6 +38,7 @@ class Numbering:
             since: the first epoch with the changed data.
         """
         known = origin >= 0
+        # The -1 of a new sample would index the last one; `where` puts it back.
         rows = [np.where(known, row[np.maximum(origin, 0)], -1) for row in self.origin]
         return Numbering(np.stack([*rows, origin]), np.append(self.since, since))
 

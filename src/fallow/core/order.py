@@ -18,7 +18,9 @@ from ..arrays.keyed import Permutation, mix
 from ..arrays.selection import blocks
 from ..errors import invalid, invalid_type
 
+# 256 KB of positions: a block stays in the cache.
 BLOCK = 1 << 15
+# Mixed into the key, so that the order is independent of other draws with the same seed.
 _ORDER = 0x0DE5
 
 
@@ -52,6 +54,7 @@ class Order:
             if step != 1:
                 raise invalid("An order must be sliced in steps of 1.", step, "Index the result.")
             return torch.from_numpy(self.read(start, max(start, stop)))
+        # True and False have an __index__ too.
         if isinstance(position, bool) or not hasattr(position, "__index__"):
             raise invalid_type("A position must be a whole number or a slice.", repr(position))
         at = int(position.__index__())

@@ -73,10 +73,13 @@ def plan_epoch(
     else:
         inputs = _policy_input(table, schedule, floors, epoch, seed)
         reason = _decide(table, policy, inputs)
+        # Later it is success, see docs/decisions/005-when-a-policy-removes-everything.md.
         if epoch == schedule.warmup and floors.kept <= 1:
             _check_some_kept(reason, policy, table)
         readmit(reason, schedule, epoch, seed)
+        # After re-admission, which may already give back what the floors ask for.
         apply_floors(reason, table.scores, floors)
+        # Weights make up for samples that are left out, and here all learned ones train.
         if not schedule.returns_all(epoch):
             weights = _check_weights(policy.weights(inputs, reason), policy, reason.size)
     kept = reason == Reason.KEPT
@@ -119,9 +122,11 @@ def _policy_input(table: Table, schedule: Schedule, floors: Floors, epoch: int, 
     predicted = table.columns.get(PREDICTED)
     return PolicyInput(
         scores=table.scores,
+        # `scored_in` is 1 + the epoch, so this is the epoch that has just ended.
         fresh=table.scored_in == epoch,
         reason=table.reason,
         epoch=epoch,
+        # A function instead of N numbers: some policies draw nothing, the others block by block.
         uniform=lambda start, stop: uniform(key, start, stop),
         column=table.column,
         epochs=schedule.epochs,
@@ -134,6 +139,7 @@ def _policy_input(table: Table, schedule: Schedule, floors: Floors, epoch: int, 
 def _decide(table: Table, policy: Policy, inputs: PolicyInput) -> NDArray[np.uint8]:
     """Return the policy's decision, or keep everything if too many scores are bad; by-hand removals stand."""
     held = table.reason
+    # A copy: a policy may return an array of its own, and this one is changed below.
     decided = np.array(policy.decide(inputs))
     if decided.shape != held.shape or decided.dtype != np.uint8:
         raise invalid(
@@ -141,6 +147,7 @@ def _decide(table: Table, policy: Policy, inputs: PolicyInput) -> NDArray[np.uin
             f"{decided.dtype} of shape {decided.shape} from {policy!r}",
             "See fallow.policies.Policy.decide.",
         )
+    # Only now: the decision has also updated what the policy remembers of each sample.
     if table.bad > BAD_SHARE * max(1, table.recorded):
         warnings.warn(
             f"{table.bad:,} of {table.recorded:,} scores of epoch {inputs.epoch} of {inputs.epochs} are "
@@ -149,6 +156,7 @@ def _decide(table: Table, policy: Policy, inputs: PolicyInput) -> NDArray[np.uin
             RuntimeWarning,
             stacklevel=4,
         )
+        # Outliers come back by measurement only, see docs/decisions/004-outliers-come-back-by-measurement.md.
         stays = (held == Reason.OUTLIER) | (held == Reason.BY_HAND)
         return np.where(stays, held, np.uint8(Reason.KEPT))
     decided[held == Reason.BY_HAND] = Reason.BY_HAND
@@ -266,6 +274,7 @@ def _apply_class_floor(
         return
     outlier = reason[candidates] == Reason.OUTLIER
     priority = np.where(outlier, scores[candidates], -scores[candidates])
+    # lexsort sorts by its last key first.
     by_class = np.lexsort((candidates, priority, outlier, labels[candidates]))
     candidates = candidates[by_class]
     label = labels[candidates]

@@ -43,6 +43,7 @@ def measure(
     loading.check_dataset(dataset, n)
     loading.check_batch_size(batch_size)
     scored, predicted = Pages(n), Pages(n, torch.int64)
+    # One block for all batches: it copies the buffers at the first call, and restores them at the end.
     with forward_only():
         for part, batch in loading.fixed_batches(dataset, index, batch_size, collate_fn, options):
             scores, classes = _scores_and_classes(score_batch(part, batch))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..arrays.keyed import mix, uniform
 from ..errors import check_flag, check_integer, check_share, invalid, invalid_type
 
+# The table keeps 1 + the epoch in 16 bits.
 MAX_EPOCHS = 65_534
 REMEASURE_EVERY = 5
 """Epochs between measurements of outliers if samples are never re-admitted."""
@@ -94,6 +95,7 @@ class Schedule:
 
     def in_tail(self, epoch: int) -> bool:
         """Return whether ``epoch`` is one of the last in which all learned samples train."""
+        # Halves round up; `round` would take them to the even number.
         return epoch >= self.epochs - math.floor(self.full_tail * self.epochs + 0.5)
 
     def readmits(self, epoch: int) -> bool:
@@ -143,5 +145,6 @@ class Schedule:
         if not self.stagger or self.readmit_every is None or epoch < 1:
             return np.zeros(stop - start, np.bool_)
         k = self.readmit_every
+        # A draw may be exactly 1, which would be a group of its own.
         group = np.minimum(uniform(mix(_STAGGER, seed), start, stop) * k, k - 1).astype(np.int64)
         return np.asarray(group == epoch % k)

@@ -106,6 +106,7 @@ def _restore(
     accept: Collection[str],
     origin: NDArray[np.int64] | None,
 ) -> tuple[Plan, list[EpochRecord]]:
+    # A text is a collection too, of its letters.
     accept = (accept,) if isinstance(accept, str) else accept
     for name in accept:
         if name not in ACCEPTABLE:
@@ -124,10 +125,12 @@ def _restore(
             "Load the part of this rank, or save with local=False.",
         )
     n, epoch = int(saved["settings"]["n"]), int(saved["epoch"])
+    # As long as in the state; _adapted() reorders, cuts or extends it afterwards.
     scores.table = Table(n)
     scores.begin(epoch)
     _restore_table(scores.table, saved["table"])
     _renumber(scores, saved.get("class_ids"))
+    # After begin(), which sets both to nothing.
     scores.seconds, scores.measured = float(saved["seconds"]), saved["measured"]
     if part is not None:
         _restore_part(scores, part)
@@ -170,6 +173,7 @@ def _renumber(scores: EpochScores, saved: Tensor | None) -> None:
     """Translate the predicted classes of a state to the present numbers."""
     now, scores.class_ids = scores.class_ids, ClassIds(None if saved is None else _array(saved))
     if saved is not None and PREDICTED in scores.table.columns:
+        # A larger number would index past the end of the ids.
         most = int(scores.table.columns[PREDICTED].max(initial=0))
         if most > len(saved) + 1:
             raise invalid(f"The state must hold predicted classes of at most {len(saved) + 1}.", most)
@@ -252,6 +256,7 @@ def _adapted(
 def _smallest_type(labels: NDArray[Any]) -> type[np.integer[Any]]:
     low, high = labels.min(initial=0), labels.max(initial=0)
     kinds: list[type[np.integer[Any]]] = [np.uint8, np.uint16, np.int32]
+    # A class id mostly fits into one byte, and a state holds one for each sample.
     for kind in kinds:
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return kind
@@ -300,8 +305,10 @@ def _restore_table(table: Table, saved: dict[str, Any]) -> None:
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
+    # A copy, because the training goes on changing the array.
     return torch.from_numpy(array.copy())
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
+    # A copy, because numpy() shares the memory of the state, which may be loaded again.
     return tensor.detach().cpu().numpy().copy()

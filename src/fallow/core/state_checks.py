@@ -220,6 +220,7 @@ def _check_history(history: Any, epoch: int) -> None:
         bits = _bits(f"{name}.used_bits", entry["used_bits"], record.n - gone)
         if record.epoch != number:
             raise invalid(f"`{name}` must be of epoch {number}, from 0.", record.epoch, _STEP)
+        # There may be fewer: samples that are gone since have no bit, but stay in the count.
         if int(np.bitwise_count(bits).sum()) > record.backward:
             raise invalid(f"`{name}` must have used at most {record.backward:,} samples.", "more", _STEP)
         total = record.kept + record.learned + record.outliers + record.not_drawn + record.by_hand
@@ -278,6 +279,7 @@ def _summary(value: Any) -> str:
 
 
 def _whole(name: str, value: Any, low: int | None, high: int | None) -> int:
+    # Not isinstance: True and False are ints too.
     if type(value) is not int:
         raise _wrong_kind(name, "a whole number", value)
     if (low is not None and value < low) or (high is not None and value > high):
@@ -294,6 +296,7 @@ def _seconds(name: str, value: Any) -> None:
 
 def _array(name: str, value: Any, kind: type[np.generic] | None, size: int | None) -> NDArray[Any]:
     """Return a tensor as an array; None for ``kind`` or ``size`` allows any."""
+    # numpy() refuses these as well, but with a message that names no entry.
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
         raise _wrong_kind(name, "a dense tensor", value)
     if value.device.type == "meta" or value.dtype == torch.bfloat16:

@@ -79,6 +79,7 @@ class Subsampler:
         score: Score | None = None,
     ) -> None:
         self.n = check_integer("n", n, 1, "It is the length of the training set.")
+        # Before any array of this length is made.
         check_memory(self.n)
         if not isinstance(policy, Policy):
             raise invalid_type("`policy` must be a Policy.", repr(policy), "Try Threshold(low=0.05).")
@@ -143,6 +144,7 @@ class Subsampler:
             self.under_way, batch_size, shuffle=shuffle, drop_last=drop_last, full_batches=full_batches
         )
         loader = loading.make_loader(dataset, self.n, batches, self.seed, options)
+        # Only now: a loader that is refused changes nothing.
         if full_batches:
             self.under_way.round_up(batch_size)
         self.under_way.planned = batches.planned
@@ -222,6 +224,7 @@ class Subsampler:
         """
         self.under_way.check_running()
         rank, size = rank_and_size()
+        # All ranks know the same reasons, so they agree on the parts without communication.
         index = np.array_split(self._due(), size)[rank]
         scored, predicted = measure(dataset, self.n, index, score_batch, batch_size, collate_fn, options)
         self.under_way.scores.measure(scored, predicted)
@@ -254,6 +257,7 @@ class Subsampler:
         epoch = self.epoch + 1
         if self.score is not None:
             check_scores(table.scores, self.score)
+        # Without a declared score the recorded ones must do; scores below 0 are of an unknown kind.
         elif epoch == self.schedule.warmup and not (table.scores < 0).any():
             self.policy.check_range(0.0, math.inf, "the recorded scores")
         if epoch < self.schedule.epochs:
@@ -262,6 +266,7 @@ class Subsampler:
         else:
             reason, plan = table.reason, Plan(epoch, ending.plan.kept)
         past = ending.plan
+        # Before `table.reason` is replaced: the record is that of the epoch that ends.
         self.history.append(describe(table, past.epoch, past.readmitted, scores.seconds, past.notes))
         table.reason = reason
         ending.begin(plan)
@@ -300,6 +305,7 @@ class Subsampler:
     def remove(self, index: Any) -> None:
         """Leave samples out until :meth:`keep`; takes effect in this epoch if nothing is recorded yet."""
         table, floors = self._table, self.under_way.floors
+        # A copy, so that a removal that is refused changes nothing.
         reason = table.reason.copy()
         reason[check_index(index, self.n)] = Reason.BY_HAND
         left = int(np.count_nonzero(reason == Reason.KEPT))
@@ -346,8 +352,10 @@ class Subsampler:
         if old is not None:
             new = check_labels(labels, n)
             assert new is not None
+            # By ids, as the new ones may change how classes are numbered.
             ids = np.concatenate([epoch.class_ids.decode(old), new])
             epoch.scores.renumber(ClassIds.of(ids))
+            # After renumber(), which replaces `epoch.class_ids`.
             epoch.floors = replace(epoch.floors, labels=epoch.class_ids.encode(ids))
         if epoch.plan.weights is not None:
             weights = np.concatenate([epoch.plan.weights, np.ones(n, np.float32)])
@@ -536,9 +544,11 @@ class Subsampler:
                 Nothing is changed then.
             WrongState: if n or labels differ in a state from the middle of an epoch.
         """
+        # A new object: if the state is refused, the present one is unchanged.
         scores = EpochScores(self.n, self.under_way.class_ids)
         plan, history = state.restore(saved, self._settings(), self._ids(), scores, accept, origin)
         self.history = history
         self.under_way.resume(plan, scores)
+        # Only changed settings or samples can make the saved plan differ from the reasons.
         if accept or origin is not None:
             self.under_way.replan()

@@ -73,6 +73,7 @@ class Table:
         A value in (-1e-30, 0) is *no score* and is skipped; a non-finite one is *bad* and leaves the sample
         without a score. Classes predicted in earlier epochs are forgotten.
         """
+        # Before rows without a score are dropped: those were seen as well.
         self.seen[index] = kind
         self.recorded += index.size
         stamp = np.uint16(epoch + 1)
@@ -89,6 +90,7 @@ class Table:
         if again.any():
             self._again.append((index[again], scores[again]))
             index, scores = index[~again], scores[~again]
+        # Repeats are rare, so np.unique, which costs more, only runs if there are some.
         ordered = np.sort(index)
         if (ordered[1:] == ordered[:-1]).any():
             first = np.unique(index, return_index=True)[1]
@@ -146,6 +148,7 @@ class Table:
     def cut(self, n: int) -> None:
         """Delete the samples from ``n`` on."""
         for name in ("scores", "scored_in", "reason", "seen"):
+            # A copy, since a view would keep the longer array in memory.
             setattr(self, name, getattr(self, name)[:n].copy())
         self.columns = {name: column[:n].copy() for name, column in self.columns.items()}
 
@@ -153,6 +156,7 @@ class Table:
         """Reorder the samples between epochs: sample i was at ``origin[i]``, -1 for a new one."""
         known = np.flatnonzero(origin >= 0)
         old, columns = origin[known], self.columns
+        # It holds what a new sample starts with.
         fresh = Table(origin.size)
         for name in ("scores", "scored_in", "reason", "seen"):
             rows = getattr(fresh, name)

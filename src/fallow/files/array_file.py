@@ -69,6 +69,7 @@ def parse_headed(
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(_MAX_HEADER, len(data) - 8):
         raise damaged(f"{name} must be readable.", "a truncated file, or another format", step)
+    # safetensors loads bytes without their metadata, so the header is read here.
     outer = parse_json(data[8 : 8 + length], f"The header of {name}", step)
     if isinstance(outer, dict) and len(outer) > _MAX_ARRAYS:
         raise damaged(f"{name} must hold at most {_MAX_ARRAYS} arrays.", f"{len(outer):,}", step)

@@ -69,6 +69,7 @@ def check_plain(value: Any, name: str, step: str = "") -> None:
     Raises:
         DamagedData: if they are nested deeper than 32, or an integer has more than 64 bits.
     """
+    # Level by level: a recursion would fail on the depth that it looks for.
     level = [value]
     depth = 0
     while level:

@@ -71,6 +71,7 @@ def names(values: Iterable[str | None]) -> list[str | None]:
 
 
 def _column(values: Iterable[Any]) -> Iterable[str]:
+    # They are read twice, which an iterator does not allow.
     values = list(values)
     kinds = set(map(type, values))
     # str() alone is much faster, and a table may have millions of rows.

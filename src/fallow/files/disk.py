@@ -37,8 +37,10 @@ class Disk:
         temporary = temporary_path(path)
         try:
             self.write(temporary, data)
+            # Before the rename, whose new name may otherwise reach the disk before the bytes.
             self.sync(temporary)
             self.rename(temporary, path)
+        # Also for KeyboardInterrupt, which must leave no temporary file behind.
         except BaseException as error:
             with suppress(OSError):
                 temporary.unlink()
@@ -56,6 +58,7 @@ class Disk:
         self.make_folder(path.parent)
         with suppress(FileExistsError):
             path.mkdir()
+        # A new folder survives a power cut only if its name in the parent does.
         self.sync_folder(path.parent)
 
     def write(self, path: Path, data: bytes) -> None:
@@ -64,6 +67,7 @@ class Disk:
         Raises:
             FileExistsError: if the name is taken, also by a link.
         """
+        # "x" does not follow a link that somebody put there.
         with path.open("xb") as file:
             file.write(data)
 
@@ -132,6 +136,7 @@ def temporary_path(path: Path) -> Path:
     >>> temporary_path(Path("run/summary.json")).parent.name
     'run'
     """
+    # Cut, since file systems limit a name to 255 bytes.
     return path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}{TEMPORARY}")
 
 
@@ -142,6 +147,7 @@ def is_temporary(name: str) -> bool:
 
 def remove_temporaries(folder: Path, disk: Disk = DISK) -> None:
     """Remove the temporary files that a killed writer left in a folder. The caller holds the lock."""
+    # A link may lead to a folder whose files are not ours to remove.
     if folder.is_dir() and not folder.is_symlink():
         for path in folder.glob(f".*{TEMPORARY}"):
             if is_temporary(path.name):

@@ -37,6 +37,7 @@ class RunLock:
     """
 
     def __init__(self, folder: Path) -> None:
+        # Resolved, so that two paths to one folder are one entry of `_held`.
         self.path = folder.resolve() / "lock"
         if self.path in _held:
             raise _refused(folder, {"pid": os.getpid(), "host": socket.gethostname()})
@@ -57,6 +58,7 @@ class RunLock:
             return
         try:
             lockf(self._file, LOCK_EX | LOCK_NB)
+        # For a lock that is held POSIX allows EACCES, a PermissionError, as well as EAGAIN.
         except (BlockingIOError, PermissionError):
             raise _refused(folder, _holder(self._file)) from None
         except OSError as error:
@@ -65,6 +67,7 @@ class RunLock:
                 "Make sure that only one training writes there.",
                 stacklevel=4,
             )
+        # Only now: without the lock the content belongs to another process.
         self._file.seek(0)
         self._file.truncate()
         json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}, self._file)
@@ -74,6 +77,7 @@ class RunLock:
         """Release the lock."""
         if self._file is None or self._pid != os.getpid():  # a forked child does not hold the lock
             return
+        # Before the lock is dropped, so that the file does not name a process that has gone.
         with suppress(OSError):
             self._file.truncate(0)
         self._file.close()
@@ -99,6 +103,7 @@ def open_lock(path: Path) -> IO[str]:
     flags = os.O_RDWR | os.O_CREAT
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):  # missing on Windows
         flags |= getattr(os, name, 0)
+    # Opening can already have effects on a device. fstat below catches a file exchanged since.
     with suppress(FileNotFoundError):
         _check(path, os.lstat(path))
     descriptor = os.open(path, flags, 0o666)

@@ -33,6 +33,7 @@ class _Loader(yaml.SafeLoader):
             self._depth -= 1
 
 
+# A mapping of its own, since that of SafeLoader serves all users of PyYAML.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:timestamp"]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -51,6 +52,7 @@ def parse_yaml(data: bytes, name: str, step: str = "") -> Any:
     if len(data) > LARGEST:
         raise damaged(f"{name} must have at most {LARGEST:,} bytes.", f"{len(data):,}", step)
     try:
+        # Some editors begin a file with a byte order mark.
         value = _Loader(data.decode("utf-8-sig")).get_single_data()
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
         raise damaged(f"{name} must be readable YAML.", one_line(error), step) from None

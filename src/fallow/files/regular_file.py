@@ -118,6 +118,7 @@ def _descriptor(path: Path, inside: Path | None) -> int:
         check_folder(path.parent, inside)
         _check_kind(path, os.lstat(path).st_mode)
         return os.open(path, _FLAGS)
+    # This folder may be a link: the user has named it.
     folder = os.open(inside, _FLAGS | _DIRECTORY)
     try:
         # Each folder is opened relative to its parent, so that nobody can replace one by a link meanwhile.
@@ -133,6 +134,7 @@ def _descriptor(path: Path, inside: Path | None) -> int:
             _check_kind(path, os.stat(parts[-1], dir_fd=folder, follow_symlinks=False).st_mode)
             return os.open(parts[-1], _FLAGS | _NOFOLLOW, dir_fd=folder)
         except OSError as error:
+            # The system knows the last part alone, since that was opened relative to its folder.
             error.filename = str(path)
             raise
     finally:

@@ -82,6 +82,7 @@ def _encoded(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
             return {"~tensor": _add_tensor(value.detach(), path, tensors)}
         case np.ndarray():
             return {"~array": _add_tensor(torch.from_numpy(_native(value, path)), path, tensors)}
+        # Before float: np.float64 is one, and float() cannot read its repr.
         case np.generic():
             return _encoded(value.item(), path, tensors)
         case float():
@@ -90,8 +91,10 @@ def _encoded(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
             return {"~tuple": [_encoded(v, f"{path}/{i}", tensors) for i, v in enumerate(value)]}
         case list():
             return [_encoded(v, f"{path}/{i}", tensors) for i, v in enumerate(value)]
+        # Before dict, of which it is a subclass; torch's MultiStepLR keeps one.
         case Counter():
             return {"~counter": _pairs(value, path, tensors)}
+        # Our own entries begin with ~, so a dict with such keys is written as pairs.
         case dict() if all(type(key) is str and not key.startswith("~") for key in value):
             return {key: _encoded(part, f"{path}/{key}", tensors) for key, part in value.items()}
         case dict():
@@ -118,7 +121,9 @@ def _native(array: NDArray[Any], path: str) -> NDArray[Any]:
         raise invalid_type("A saved state must hold numeric arrays only.", f"{array.dtype} at {path}")
     if array.dtype.newbyteorder("=") not in _ARRAYS:
         raise invalid_type("A saved state must hold arrays that torch knows.", f"{array.dtype} at {path}")
+    # ascontiguousarray makes a row of a single number; reshape undoes that.
     native = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)
+    # torch.from_numpy warns if the memory is read-only.
     return native if native.flags.writeable else native.copy()
 
 
@@ -127,6 +132,7 @@ def _add_tensor(tensor: Tensor, path: str, tensors: dict[str, Tensor]) -> str:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype == torch.complex128:
         found = f"{tensor.dtype}, {tensor.layout}, at {name}"
         raise invalid_type("A saved state must hold dense tensors that safetensors knows.", found)
+    # A pending conjugation or negation does not show in the bytes that are saved.
     tensor = tensor.resolve_conj().resolve_neg()
     while name in tensors:
         name += "'"

@@ -133,6 +133,7 @@ def _check_bounds(options: TrainOptions) -> None:
             raise invalid(f"--{name} must be at most {high:,}.", f"{value:,}")
     if not 0 <= options.seed < 2**63:
         raise invalid("--seed must be at least 0 and below 2^63.", options.seed)
+    # Written with `not`, these two refuse NaN as well.
     if options.weight_decay is not None and not options.weight_decay >= 0:
         raise invalid("--weight_decay must be at least 0.", options.weight_decay)
     if options.learning_rate is not None and not options.learning_rate > 0:

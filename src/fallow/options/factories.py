@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # these load torch, and a comparison is planned without it
 def make_policy(options: ResolvedOptions) -> Policy:
     """Return the policy that the options name."""
     if options.policy in ("full", "selective-backprop"):
+        # Selective backprop chooses by a step rule, inside the batches.
         return RandomFraction(0.0)
     if options.policy not in ("soft", "fraction", "threshold"):
         return policy_names()[options.policy].with_share(options.fraction)
@@ -34,6 +35,7 @@ def make_policy(options: ResolvedOptions) -> Policy:
 
 def make_score(options: ResolvedOptions) -> Score:
     """Return the score that the options name."""
+    # Here, because scores load torch.
     from ..scores import RelativeToBatch, score_by_name, score_names
 
     if options.by_density:
@@ -62,6 +64,7 @@ def make_density(options: ResolvedOptions) -> Density:
     taken = inspect.signature(kind).parameters
     if options.density == "gaussian-mixture":
         arguments = {"iterations": 10, **arguments}
+    # Not every density draws.
     if "seed" not in taken:
         arguments = {name: value for name, value in arguments.items() if name != "seed"}
     for name in arguments:
@@ -88,6 +91,7 @@ def make_schedule(options: ResolvedOptions) -> Schedule:
     return Schedule(
         epochs=options.epochs,
         warmup=options.warmup,
+        # 0 on the command line is None in a schedule: never.
         readmit_every=options.readmit_every or None,
         full_tail=options.full_tail,
         outliers=options.outliers,

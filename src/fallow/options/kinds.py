@@ -28,6 +28,7 @@ def check_kinds(options: Any) -> None:
     Raises:
         InvalidType: naming the option, its value and the required type.
     """
+    # `from __future__ import annotations` leaves annotations as text.
     hints = get_type_hints(type(options))
     for field in fields(options):
         value = getattr(options, field.name)

@@ -139,6 +139,7 @@ def _classes(own: list[str], where: str) -> str:
 def _has_loading_arguments(stored: Mapping[str, Any]) -> bool:
     """Return whether a Hugging Face model is loaded with arguments; ``trust_remote_code`` runs any code."""
     model = str(stored.get("model", "auto"))
+    # A class of the user's own is named again in any case.
     return model not in OUR_MODELS and not is_import_path(model) and bool(stored.get("model_args"))
 
 
@@ -148,6 +149,7 @@ def _crowds(stored: Mapping[str, Any]) -> bool:
 
 
 def _room() -> int:
+    # Small machines count as four cores, so that runs of ordinary size resume without a word.
     return PROCESSES_A_CORE * max(4, os.cpu_count() or 1)
 
 

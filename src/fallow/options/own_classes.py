@@ -27,6 +27,7 @@ def is_import_path(name: str) -> bool:
     """Return whether ``name`` has the form ``package.module:Class``."""
     module, colon, attribute = name.partition(":")
     return (
+        # hf:NAME names something on Hugging Face.
         module != "hf"
         and bool(colon)
         and attribute.isidentifier()
@@ -129,6 +130,7 @@ def _module(path: str, run: str | os.PathLike[str] | None) -> ModuleType:
     except ModuleNotFoundError as error:
         step = "Run fallow in the folder of its module."
         if error.name is not None and error.name != name and not name.startswith(f"{error.name}."):
+            # The module itself was found, but not one that it imports.
             step = "Install what it imports."
         elif banned:
             step = f"{_FROM_A_RUN} Run fallow in the folder of its module."
@@ -148,6 +150,7 @@ def _refuse_run(path: str, module: str, run: str | os.PathLike[str] | None) -> N
         return
     if spec is None:
         return
+    # The origin of a built-in module is a word, not a place.
     places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.has_location else [])]
     for place in filter(None, places):
         if run_around(place) is not None or (run is not None and is_inside(place, run)):
@@ -226,6 +229,7 @@ def nearly_import_path(name: str) -> InvalidValue | None:
     """
     module, _, attribute = name.partition(":")
     dotted = all(part.isidentifier() for part in (*module.split("."), *attribute.split(".")))
+    # The name of an existing file or folder may hold a colon.
     if module == "hf" or is_import_path(name) or not dotted or os.path.lexists(name):
         return None
     step = "Name one at the top level of its module."

@@ -64,6 +64,7 @@ def calling(name: str, method: str) -> Iterator[None]:
     """
     try:
         yield
+    # A missing file or too little memory is no fault of the class.
     except (FallowError, OSError, MemoryError):
         raise
     except ENDINGS as error:

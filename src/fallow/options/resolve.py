@@ -204,6 +204,7 @@ def _fraction(options: TrainOptions) -> float | None:
 
 
 def _full_tail(options: TrainOptions) -> float:
+    # The paper's rule ends with full epochs; a given fraction is meant for every epoch.
     if options.policy == "infobatch":
         return 0.125 if options.fraction is None else 0.0
     return 0.1 if options.policy == "threshold" else 0.0
@@ -261,6 +262,7 @@ def _augment(options: TrainOptions, facts: DataFacts) -> str | None:
 
 
 def _max_tokens(options: TrainOptions, facts: DataFacts) -> int | None:
+    # A batch size is only known here if the user's own data module makes the batches.
     if options.task not in TEXT_TASKS or facts.batch_size is not None:
         return None
     most = _TOKENS[options.task][0]
@@ -278,6 +280,7 @@ def _vocabulary(options: TrainOptions, facts: DataFacts) -> int | None:
 
 def _min_kept_per_class(options: TrainOptions, facts: DataFacts) -> int:
     assert options.batch_size is not None
+    # An even share of a batch, see docs/decisions/007-a-fair-share-for-each-class.md.
     return 0 if facts.classes is None else max(1, options.batch_size // facts.classes)
 
 

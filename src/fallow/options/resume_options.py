@@ -126,6 +126,7 @@ def with_own_lists(run: RunDirectory, options: Options) -> Options:
     names = []
     for name in lists(options.add):
         path = Path(name)
+        # A list that lies in the run already is not copied again.
         if path.parent != _absolute(run.path) or not run.is_list(path.name):
             data, path = read_regular(path, limit=MOST_BYTES), run.next_csv("added")
             run.put(path, data)
@@ -203,6 +204,7 @@ def _with_more(stored: Mapping[str, Any], given: Options) -> Options:
     add = ",".join(lists(f"{before},{given.add}"))
     if add == before:
         return replace(given, add=add)
+    # Epochs too, because a finished run needs more of them to train on the new samples.
     accept = ",".join(dict.fromkeys([*given.accepted, "add", ADDED, "epochs"]))
     return replace(given, add=add, accept=accept)
 

@@ -107,6 +107,7 @@ def _unrecognized(arguments: str, called: str, options: list[str], hint: str) ->
         step = f"An option begins with --. {hint}"
         return invalid(f"`{called}` takes no more arguments.", arguments, step)
     name = named[0].partition("=")[0]
+    # Of that error only the suggestion is needed.
     guess = re.search(r"Did you mean '([^']+)'", str(unknown_name("option", name, options)))
     step = f"Did you mean {guess[1]}? {hint}" if guess else hint
     return invalid(f"An option must be one of `{called}`.", name, step)

@@ -33,6 +33,7 @@ def group_edges(values: NDArray[np.float32], groups: int) -> NDArray[np.float32]
         [5.0]
     """
     ordered = np.sort(values)
+    # In float64: a mean is the difference of two large sums.
     sums = np.zeros(ordered.size + 1)
     np.cumsum(ordered, dtype=np.float64, out=sums[1:])
     distinct = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])].astype(np.float64)
@@ -55,11 +56,13 @@ def _lloyd(
     centre = sums[-1] / ordered.size
     bounds = np.zeros(0, np.int64)
     for _ in range(ROUNDS):
+        # Of the type of the values, so that comparing them later gives the same groups.
         edges = ((means[1:] + means[:-1]) / 2).astype(np.float32)
         before, bounds = bounds, np.concatenate([[0], np.searchsorted(ordered, edges), [ordered.size]])
         if np.array_equal(bounds, before):
             break
         count, total = np.diff(bounds), np.diff(sums[bounds])
+        # An empty group keeps its mean, and may get values again.
         means = np.where(count > 0, total / np.maximum(count, 1), means)
     count = np.diff(bounds)
     between = float(np.sum(count * (means - centre) ** 2))

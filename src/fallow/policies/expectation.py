@@ -92,6 +92,7 @@ def _curve(counts: NDArray[np.int64], sums: NDArray[np.float64], power: float) -
     group = _groups(counts[used])
     if group is None:
         return None
+    # The cells of infinity and NaN take the last finite one, so that all have a logarithm.
     finite = np.minimum(np.arange(_CELLS, dtype=np.uint32), np.uint32(_INFINITE - 1))
     middle = ((finite << _SHIFT) | (np.uint32(1) << (_SHIFT - np.uint32(1)))).view(np.float32)
     log_score = np.log(np.maximum(middle, np.float32(FLOOR)), dtype=np.float64)
@@ -120,6 +121,7 @@ def _groups(counts: NDArray[np.int64]) -> NDArray[np.int64] | None:
         group[cell] = current
         size += count
         remaining -= count
+        # The last group needs enough pairs too.
         if size >= share and remaining >= PAIRS:
             current += 1
             size = 0
@@ -145,6 +147,7 @@ def isotonic(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArr
     first, last = np.ogrid[: values.size, 1 : values.size + 1]
     with np.errstate(invalid="ignore", divide="ignore"):
         means = (total[last] - total[first]) / (weight[last] - weight[first])
+    # Ranges that are empty must win neither the minimum nor, below, the maximum.
     means[last <= first] = np.inf
     least = np.minimum.accumulate(means[:, ::-1], axis=1)[:, ::-1]
     least[last <= first] = -np.inf

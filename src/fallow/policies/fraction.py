@@ -194,6 +194,7 @@ class Fraction(Policy):
             if doubt and wrong is not None:
                 key += doubt * np.log1p(wrong[start:stop], dtype=np.float32)
             if rare is not None:
+                # Sorts first. Outliers and unscored samples, whose keys are NaN, stay out of the draw.
                 key[rare[start:stop] & ~np.isnan(key)] = -np.inf
             return key
 
@@ -204,11 +205,13 @@ class Fraction(Policy):
         if labels is None or not self.keep_rare:
             return None
         sizes = np.bincount(labels)
+        # `size <= keep / classes`, without a division.
         rare = (sizes > 0) & (sizes * np.count_nonzero(sizes) <= keep)
         return rare[labels] if rare.any() else None
 
     def _check_odds(self, scores: NDArray[np.float32]) -> None:
         lowest = float(np.nanmin(scores, initial=np.inf))
+        # Rounding may leave a divergence slightly below 0.
         if lowest < -1e-3:
             raise invalid(
                 "A soft Fraction needs scores of at least 0, since they are odds.",

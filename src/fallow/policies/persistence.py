@@ -111,6 +111,7 @@ class Persistence:
             wrong = visits_wrong(inputs)
         bound = self._bound(inputs, self._histogram(inputs))
         if bound is None:
+            # A note stands only while it holds.
             inputs.notes.pop("high", None)
             return np.zeros(len(inputs), np.bool_)
         inputs.notes["high"] = bound

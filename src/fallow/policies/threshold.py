@@ -125,6 +125,7 @@ class Threshold(Policy):
             # Usually all samples of a block are fresh, and the verdict needs no merging.
             decided[rows] = verdict if fresh.all() else np.where(fresh, verdict, decided[rows])
         if self.low == AUTO:
+            # For the audit: once re-admitted, a sample no longer has this reason.
             inputs.column(_LEARNED, np.bool_)[:] = decided == Reason.LEARNED
         return decided
 
@@ -132,6 +133,7 @@ class Threshold(Policy):
         """Return the low threshold, adjusted by the fresh scores of re-admitted samples."""
         notes, scores = inputs.notes, inputs.scores
         low = notes.setdefault("low", FIRST_LOW)
+        # It stands only in epochs with an audit.
         notes.pop("wrong_removals", None)
         fresh = inputs.fresh & scored(inputs)
         readmitted = fresh & inputs.column(_LEARNED, np.bool_)
@@ -143,6 +145,7 @@ class Threshold(Policy):
         notes["wrong_removals"] = wrong
         least, target, most = WRONG
         if not least <= wrong <= most:
+            # 1e-9 avoids a division by zero; the limit of 2 then applies.
             notes["low"] = low = low * min(max(target / max(wrong, 1e-9), 0.5), 2.0)
         return low
 

@@ -106,6 +106,7 @@ class Checkpoints:
         number = self.next_number()
         path = self.state_path(number)
         self.disk.make_folder(self.folder)
+        # The state before its manifest: a state without one is never used.
         files = {self._name(path): self.disk.put(path, state), **needs}
         checkpoint = Checkpoint(number, about, files)
         self.disk.put(self.manifest_path(number), _manifest(checkpoint))
@@ -159,6 +160,7 @@ class Checkpoints:
         Args:
             between: consider only generations from between two epochs.
         """
+        # Not for ever: a folder that changes at every look must not hold up a reader.
         for _ in range(100):
             numbers = self.numbers()
             search = self._search(numbers, between=between)
@@ -224,9 +226,11 @@ class Checkpoints:
 
     def _read_manifest(self, path: Path) -> bytes:
         try:
+            # A manifest names the file of every epoch, so its limit grows with them.
             epochs = sum(1 for _ in (self.run / "history").glob("epoch-*"))
             return read_regular(path, self.run, _LARGEST + _PER_EPOCH * epochs)
         except FileNotFoundError:
+            # No damage: the generation was not finished, or has been removed.
             raise
         except OSError as error:
             raise damaged(f"{path} must be readable.", error.strerror, _STEP) from None

@@ -91,6 +91,7 @@ def sides(before: DataFile, now: Samples) -> NDArray[np.int8]:
     side = np.where(at < 0, 0, np.where(at < len(trained), -1, 1)).astype(np.int8)
     if held is not None:
         side[(at < 0) & now.are_in(held)] = 1
+    # Last, so that a copy of samples on both sides counts as trained on.
     side[(at < 0) & now.are_in(trained)] = -1
     return side
 
@@ -148,6 +149,7 @@ class Changes:
             relabelled = known[new.labels[known] != old.labels[earlier]]
         held, leaked = Samples.held_out(before), 0
         if held is not None:
+            # A copy that was in both parts before has not moved.
             leaked = int(np.count_nonzero(new.are_in(held) & ~new.are_in(old)))
         return Changes(
             origin,
@@ -225,6 +227,7 @@ def _with_ids_of(before: DataFile, now: DataFile) -> DataFile:
     ids = np.array([*(numbers[name] for name in now.classes), -1], np.int32)  # -1 is no class
 
     def translated(labels: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
+        # A label without a class name becomes -1, which indexes the last entry, *no class*.
         return None if labels is None else ids[np.where(labels < len(ids) - 1, labels, -1)]
 
     return replace(now, labels=translated(now.labels), held_out_labels=translated(now.held_out_labels))

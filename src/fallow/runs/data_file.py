@@ -82,6 +82,7 @@ class DataFile:
             if (array := getattr(self, name)) is not None:
                 arrays[name] = np.ascontiguousarray(array)
         if self.files is not None:
+            # NUL is the one character that no file name can hold.
             names = "\0".join(self.files).encode("utf-8", "surrogateescape")
             arrays["files"] = np.frombuffer(zlib.compress(names, 3), np.uint8)
         return dump_headed(arrays, {"format": FORMAT, "classes": self.classes})
@@ -202,6 +203,7 @@ def _unpacked(path: str, packed: NDArray[Any], n: int) -> tuple[str, ...]:
     try:
         while data:
             parts = (rest + inflater.decompress(data, 1 << 20)).split(b"\0")
+            # The last name may go on in the next piece.
             data, rest = inflater.unconsumed_tail, parts.pop()
             names += parts
             if len(names) >= n or max(map(len, [rest, *parts])) > _LONGEST:

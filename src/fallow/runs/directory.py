@@ -49,6 +49,7 @@ _FOLDERS = ("", "history", "state")
 _WRITTEN = ("history", "state", _LOGS, "checkpoints", "export")
 """Folders of a run that are written into."""
 _LARGEST_SUMS = 1 << 24
+# They change after the run is sealed: the lock, the list itself, and what later commands write.
 _UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors")
 _LIST = re.compile(r"added-\d+\.csv")
 _PICKS = re.compile(r"picks-\d+\.(csv|html)")
@@ -180,7 +181,9 @@ class RunDirectory:
         while folders:
             try:
                 with os.scandir(folders.pop()) as listing:
+                    # Sorted, since file systems list in different orders.
                     entries = sorted(listing, key=lambda entry: entry.name)
+            # A training may have removed the folder meanwhile; one without permission cannot be listed.
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 continue
             folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
@@ -242,6 +245,7 @@ class RunDirectory:
                 remove_temporaries(self.path / name)
             for path in paths:
                 path.unlink(missing_ok=True)
+            # A resumed run may have older logs.
             if self._created:
                 shutil.rmtree(self.path / _LOGS, ignore_errors=True)
         for name in reversed(_FOLDERS):  # rmdir fails, as it should, on a folder that is not empty
@@ -378,6 +382,7 @@ class RunDirectory:
         """Remove ``SHA256SUMS`` before the files change again."""
         if self.sums_path.exists():
             self.disk.remove(self.sums_path)
+            # Otherwise a power cut could bring back a list with the old checksums.
             self.disk.sync_folder(self.path)
 
     def sums(self) -> dict[str, str]:
@@ -396,6 +401,7 @@ class RunDirectory:
         if not text.endswith("\n"):
             raise damaged(f"{path} must end with a whole line.", f"{text[-20:]!r}")
         digests = {}
+        # Not splitlines(), which splits at further characters that a file name may hold.
         for line in text.removesuffix("\n").split("\n"):
             match = _SUM.fullmatch(line)
             if match is None:

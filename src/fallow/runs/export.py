@@ -68,6 +68,7 @@ def export(
     """
     if kind not in FORMATS:
         raise unknown_name("format", kind, FORMATS)
+    # Reading the history raises a clear error if no epoch is finished.
     assert run.history
     folder = run.directory.path / "export" if out is None else out
     if folder.resolve() == run.directory.path.resolve():
@@ -124,6 +125,7 @@ def _epoch_block(file: EpochFile, start: int, stop: int) -> Columns:
         "epoch": np.full(stop - start, record.epoch, np.int32),
         "sample": np.arange(start, stop, dtype=np.int64),
         "score": file.scores[start:stop],
+        # A block starts at a multiple of GROUP, and so with a whole byte.
         "used": unpack(record.used_bits[start >> 3 : -(-stop // 8)], stop - start),
         "reason": file.reason[start:stop],
     }
@@ -151,6 +153,7 @@ def _samples(run: Run) -> Iterator[Columns]:
 
 def _parquet(parts: Iterator[Columns], path: Path) -> None:
     try:
+        # Here, because pyarrow is an optional extra.
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ModuleNotFoundError:

@@ -32,6 +32,7 @@ _BYTE = re.compile(r"(?<!\\)(\\*+)(?:([\udc80-\udcff])|(?=udc[89a-f][0-9a-f]))")
 _SPELLED_BYTE = re.compile(r"(?<!\\)(\\++)u(dc[89a-f][0-9a-f])")
 _LARGEST = 1 << 63
 _STEP = "Create it with fallow collect."
+# The first bytes of a zip archive, which is what .xlsx and .ods files are.
 _WORKBOOK = b"PK\x03\x04"
 
 
@@ -123,6 +124,7 @@ def read_rows(path: Path, inside: Path | None = None) -> list[tuple[str, Pick]]:
     """
     try:
         data = read_regular(path, inside, MOST_BYTES)
+        # Excel begins its "CSV UTF-8" with a byte order mark.
         text = "" if data.startswith(_WORKBOOK) else data.decode("utf-8-sig")
     except FileNotFoundError:
         kind = kind_at(path)
@@ -149,6 +151,7 @@ def _from_json(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         rows = json.loads(text, object_pairs_hook=partial(_object, path))
     except InvalidValue:
+        # From the hook; it is a ValueError too, but the JSON is in order.
         raise
     except (ValueError, RecursionError) as error:
         raise damaged(f"{path} must be JSON or CSV.", error, _STEP) from None
@@ -174,6 +177,7 @@ def _from_csv(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows that are not blank, numbered as in a spreadsheet, in which the header is row 1."""
     heads = text.partition("\n")[0]  # European spreadsheets save CSV with semicolons
     delimiter = max(",;\t", key=heads.count)
+    # newline="" leaves line breaks inside quoted cells as they are.
     table = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         _check_once([name.strip() for name in table.fieldnames or ()], path)

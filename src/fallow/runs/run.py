@@ -121,6 +121,7 @@ class Run:
             DamagedData: if they cannot be read.
         """
         path = self.directory.thumbnails_path
+        # lexists also finds a link to nothing, which must be refused instead of ignored.
         return ThumbnailsFile.parse(self.read_file(path), str(path)) if os.path.lexists(path) else None
 
     @cached_property
@@ -244,6 +245,7 @@ class Run:
     @cached_property
     def last(self) -> EpochFile:
         """The last finished epoch."""
+        # Raises a clear error if no epoch is finished, in place of an IndexError below.
         assert self.history
         return self.epoch(self.epochs[-1])
 
@@ -262,6 +264,7 @@ class Run:
             return None
         path = self.directory.checkpoints.state_path(self.search.found.number)
         try:
+            # It loads one array alone: the weights beside it may be large.
             with safe_open(path, framework="numpy") as state:  # `search` has checked it
                 names = [name for name in state.keys() if name.endswith(PREDICTED)]  # noqa: SIM118
                 numbers = state.get_tensor(names[0]) if names else None

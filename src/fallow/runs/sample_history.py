@@ -118,6 +118,7 @@ def history_of(run: Run, sample: int) -> SampleHistory:
         if sample >= file.record.remaining:
             continue
         score = float(file.scores[sample])
+        # Unpacking the bits would make N values in each epoch for one sample.
         used = bool(file.record.used_bits[sample >> 3] >> (sample & 7) & 1)
         known = score if math.isfinite(score) else None
         epochs.append(Epoch(file.record.epoch, used, known, reasons[int(file.reason[sample])]))

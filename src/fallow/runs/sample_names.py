@@ -67,5 +67,6 @@ def _nearest(files: Sequence[str], wanted: str, data: str) -> list[str]:
     near = get_close_matches(wanted, names, n=3, cutoff=0.6)
     if near:
         return near
+    # Reversed, so that the first of several files with one base name is suggested.
     by_base = {os.path.basename(name): name for name in reversed(names)}
     return [by_base[base] for base in get_close_matches(os.path.basename(wanted), by_base, n=3, cutoff=0.6)]

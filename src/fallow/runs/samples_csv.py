@@ -39,6 +39,7 @@ def samples_csv(
         predicted: the name of the class last predicted for each sample, or None.
     """
     n, reasons = len(scores), [r.text for r in Reason]
+    # In float32 exp() would overflow from 89 on.
     known = scores.astype(np.float64) if nats else np.full(n, np.nan)
     perplexities = np.exp(np.where(np.isfinite(known) & (known < LARGEST), known, np.nan))
     return table(

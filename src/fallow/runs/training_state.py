@@ -232,6 +232,7 @@ class TrainingState:
         name, part, epoch = f"{WRITER} in {path}", self.callbacks[WRITER], self.subsampler["epoch"]
         check_kind(_WriterPart, finite(part), name, USE_OLDER)
         rows = finite(self.rows)
+        # Three classes, because each describes only the fields that its own reader needs.
         for kind in (list[_Row], list[SummaryRow], list[Aggregates]):
             check_kind(kind, rows, f"`epochs` of {name}", USE_OLDER)
         if [row["epoch"] for row in rows] != list(range(epoch)) or len(self.pending) > epoch:
@@ -253,6 +254,7 @@ class TrainingState:
             "steps in its manifest": (about.steps, step),
         }
         for name, (first, second) in pairs.items():
+            # 1, 1.0 and True are equal, but only one of them is what fallow writes.
             if type(first) is not type(second) or first != second:
                 rule = f"{path} must have one value of {name}."
                 raise damaged(rule, f"{first} and {second}", USE_OLDER)

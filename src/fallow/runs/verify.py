@@ -62,6 +62,7 @@ def verify(run: Run) -> Verification:
     if directory.sums_path.exists():
         _sums(run, result)
     for epoch in run.epochs:
+        # As written: a damaged data file, which renumbering needs, is reported on its own.
         _readable(directory.epoch_path(epoch), lambda epoch=epoch: run.epoch_as_written(epoch), run, result)
     for path in sorted(directory.path.glob("data*.safetensors")):
         _readable(path, lambda path=path: DataFile.read(path), run, result)
@@ -89,6 +90,7 @@ def _generation(run: Run, number: int, result: Verification) -> None:
     except FileNotFoundError:
         if checkpoints.manifest_path(number).exists() and not checkpoints.state_path(number).exists():
             result.damaged[names[0]] = f"{checkpoints.state_path(number)} is missing."
+        # If it is gone altogether, a training has removed it since.
         elif number in checkpoints.numbers():
             result.remarks.append(
                 f"State {number} was not finished, or its manifest is missing: it is not used."

@@ -31,6 +31,7 @@ class RichConsole(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments to print, with control characters in texts escaped."""
         for part in super().render(renderable, options):
+            # Control segments are rich's own, such as moves of the cursor.
             yield part if part.control else Segment(spelled(part.text), part.style)
 
 

@@ -103,6 +103,7 @@ class Kakurenbo(Policy):
         most = left_out(self.largest(inputs), int(np.count_nonzero(scored(inputs))))
         hidden = smallest(lambda a, b: scores[a:b], n, most, inputs.uniform)
         hidden &= inputs.predicted == inputs.labels
+        # math.log(0) raises, and a confidence of 0 excludes nothing.
         if self.confidence > 0:
             hidden &= scores <= -math.log(self.confidence)
         return np.where(hidden, np.uint8(Reason.LEARNED), np.uint8(Reason.KEPT))

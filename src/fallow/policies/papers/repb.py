@@ -91,6 +91,7 @@ class RePB(Policy):
         n = len(inputs)
         has_score = scored(inputs)
         sat_out = (inputs.reason != Reason.KEPT) & (inputs.reason != Reason.BY_HAND)
+        # Samples removed by hand did not train either, although they are no candidates.
         inputs.column(_SAT_OUT, np.uint16)[:] += inputs.reason != Reason.KEPT
         below = inputs.fresh & (inputs.scores < 0) & (inputs.reason == Reason.KEPT)
         candidate = has_score & (sat_out | below)
