@@ -285,3 +285,9 @@ def test_data_that_changed_otherwise_are_not_accepted_with_a_list(made, run, tmp
         assert not list(run.glob("added-*"))
     finally:
         (folder / "data.npz").write_bytes(kept)
+
+
+@pytest.mark.parametrize("command", [["gaps"], ["collect", "--pool", "nowhere", "--count", "3"]])
+def test_a_run_that_does_not_exist_is_named_before_anything_else(tmp_path, command, capsys):
+    assert main([command[0], str(tmp_path / "nowhere"), *command[1:]]) == 2
+    assert f"A run directory must exist. Found {tmp_path / 'nowhere'}." in capsys.readouterr().err

@@ -96,7 +96,9 @@ def collect(
     """
     count = check_integer("count", count, 1)
     console = console or Console.nowhere()
-    path = RunDirectory(run).next_csv("picks") if out is None else Path(out)
+    directory = RunDirectory(run)
+    directory.check()
+    path = directory.next_csv("picks") if out is None else Path(out)
     # Before anything is read, since a survey may take long.
     _check_new(path)
     surveyed_run = SurveyedRun.of(run, console, model)
