@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow.errors import DamagedData, FallowError, InvalidValue
-from fallow.runs.picks_file import COLUMNS, Pick, dump_picks, read_picks
+from fallow.runs.picks_file import COLUMNS, Pick, dump_picks, read_rows
 
 PICKS = [
     Pick(7, "cat", 1.25, "gap 1", "missing: 3.0 times; so said", "/pools/a, b", "/pools/a/7.png", "0" * 16),
@@ -38,6 +38,10 @@ picks = st.builds(
     checksum=st.integers(0, 2**64 - 1).map("{:016x}".format)
     | st.text("0123456789e", min_size=16, max_size=16),
 ).filter(lambda pick: not any("\0" in word for word in asdict(pick).values() if isinstance(word, str)))
+
+
+def read_picks(path, inside=None):
+    return [pick for _, pick in read_rows(path, inside)]
 
 
 @pytest.fixture(scope="module")

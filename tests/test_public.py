@@ -1,6 +1,7 @@
 """The surface: what can be imported, what that costs, and which file may know which."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -109,6 +110,22 @@ def test_a_density_that_left_says_what_to_use(name):
             getattr(place, name)
     with pytest.raises(AttributeError, match="no attribute 'Floe'"):
         fallow.densities.Floe  # noqa: B018
+
+
+def test_old_names_work_and_say_where_they_are_now():
+    for home, names in fallow._MOVED.items():
+        for name in names:
+            with pytest.warns(DeprecationWarning, match=rf"^fallow\.{name} is now fallow\.{home}\.{name};"):
+                found = getattr(fallow, name)
+            assert found is getattr(importlib.import_module(f"fallow.{home}"), name)
+    for name in ("ClassGaussian", "Flow", "NearestNeighbours"):
+        with pytest.raises(AttributeError, match=r"examples/flow_density\.py"):
+            getattr(fallow, name)
+
+
+def test_errors_are_named_by_the_front():
+    for name in ("DamagedData", "FallowError", "InvalidType", "InvalidValue", "NotWritten", "WrongState"):
+        assert getattr(fallow, name).__module__ == "fallow"
 
 
 def test_names_for_type_checkers_are_those_at_run_time():

@@ -16,8 +16,18 @@ _UNSEEN = (
     "\u200b\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # zero width
     "\ud800-\udfff"  # lone surrogates
 )
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _IN_TEXT = re.compile(f"[{_UNSEEN}]")
 _IN_A_LINE = re.compile(f"[\t\n{_UNSEEN}]")
+
+
+def kebab_case(name: str) -> str:
+    """Return the name of a class as the command line spells it.
+
+    >>> kebab_case("KLDivergence"), kebab_case("TotalVariation")
+    ('kl-divergence', 'total-variation')
+    """
+    return _WORDS.sub("-", name).lower()
 
 
 def spelled(text: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from .class_ids import ClassIds
 from .epoch_scores import EpochScores
 from .order import Order, RemainingOrder
 from .plan import Floors, Plan, apply_floors
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Epoch:

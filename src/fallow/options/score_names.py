@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import re
 from functools import cache
 from pathlib import Path
 
-_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+from ..spelling import kebab_case
 
 
 @cache
@@ -17,7 +16,7 @@ def score_names() -> frozenset[str]:
     for path in (Path(__file__).parent.parent / "scores").glob("*.py"):
         for node in ast.parse(path.read_bytes()).body:
             if isinstance(node, ast.ClassDef) and (short := _short_name(node)):
-                names |= {short, _WORDS.sub("-", node.name).lower()}
+                names |= {short, kebab_case(node.name)}
     return frozenset(names)
 
 

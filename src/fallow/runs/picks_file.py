@@ -65,7 +65,7 @@ COLUMNS = tuple(field.name for field in fields(Pick))
 
 
 def dump_picks(picks: Sequence[Pick]) -> bytes:
-    """Return the table as CSV in UTF-8, which :func:`read_picks` reads back exactly.
+    """Return the table as CSV in UTF-8, which :func:`read_rows` reads back exactly.
 
     A ``'`` marks texts that a spreadsheet would read as a formula, and checksums that look like numbers.
 
@@ -102,11 +102,6 @@ def _check_writable(pick: Pick, place: int) -> None:
         if len(cell(_exact(value))) > LONGEST:
             rule = f"The {name} {which} must have at most {LONGEST:,} characters, the limit of spreadsheets."
             raise invalid(rule, f"{len(value):,}, {value[:40]!r} first", _RENAME)
-
-
-def read_picks(path: Path, inside: Path | None = None) -> list[Pick]:
-    """Return the picks in a list; see :func:`read_rows`."""
-    return [pick for _, pick in read_rows(path, inside)]
 
 
 def read_rows(path: Path, inside: Path | None = None) -> list[tuple[str, Pick]]:

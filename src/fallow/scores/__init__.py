@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from inspect import isabstract, signature
 from typing import Any
 
 from ..errors import unknown_name
+from ..spelling import kebab_case
 from .base import NO_SCORE, Score, is_no_score
 from .hellinger import Hellinger, hellinger
 from .jensen_shannon import JensenShannon, jensen_shannon
@@ -59,8 +59,7 @@ def score_names() -> dict[str, type[Score]]:
         score = globals()[public]
         # Functions and base classes are exported too, but have no name on the command line.
         if isinstance(score, type) and issubclass(score, Score) and score.name and not isabstract(score):
-            kebab = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", public).lower()
-            names |= {kebab: score, score.name: score}
+            names |= {kebab_case(public): score, score.name: score}
     return names
 
 

@@ -64,7 +64,7 @@ class BelowMean(Policy):
 
     @property
     def draws(self) -> bool:
-        """Return True."""
+        """Samples are left out at random."""
         return True
 
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:

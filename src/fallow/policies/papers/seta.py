@@ -77,7 +77,7 @@ class SeTa(Policy):
 
     @property
     def draws(self) -> bool:
-        """Return True."""
+        """Samples are left out at random."""
         return True
 
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
