@@ -123,6 +123,21 @@ def test_every_form_of_record_is_called(monkeypatch):
     assert "weights" in calls[-1]
 
 
+@pytest.mark.parametrize("form", ["losses", "predicted", "backward", "weights"])
+def test_record_reads_nothing_back_from_a_device(form):
+    """On the device "meta" tensors have no values: it stands in for one that would have to be waited for."""
+    meta = torch.device("meta")
+    with pytest.raises(RuntimeError, match="meta"):
+        torch.ones(1, device=meta).item()
+    gpu_steps._record_all(form, 70 * 1024, 1024, meta)
+
+
+def test_a_batch_is_made_on_the_device_alone():
+    data = gpu_training.OnDevice(pictures(), torch.device("meta"))
+    positions = gpu_steps.Positions(6, torch.device("meta"))
+    assert data.batch(positions.collate([4, 1])).device.type == "meta"
+
+
 def test_without_time_nothing_is_measured_and_everything_is_named(tmp_path, capsys):
     assert gpu.main(["--small", "--out", str(tmp_path), "--minutes", "0", "--seeds", "1"]) == 0
     said = capsys.readouterr().out
