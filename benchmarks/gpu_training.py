@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ class TrainingSizes:
 
 
 WHOLE = TrainingSizes(width=64, epochs=16, batch=512, rate=0.4, flip=True)
-SMALL = TrainingSizes(width=4, epochs=3, batch=64, rate=0.1, flip=False)
+SMALL = TrainingSizes(width=8, epochs=6, batch=64, rate=0.2, flip=False)
 
 
 class OnDevice:
@@ -114,31 +115,41 @@ def material(data: str, device: torch.device) -> Material:
 
 @dataclass(frozen=True)
 class Setting:
-    """What an arm sets: policy, number of epochs, batch, whether steps are kept."""
+    """What an arm sets.
+
+    Attributes:
+        policy: chooses the samples.
+        epochs: how many are planned.
+        batch: the batch size.
+        kept_steps: as for the loader.
+        part: the share of full training's samples after which the training ends, inside an epoch if need be;
+            None to end with the last epoch.
+    """
 
     policy: fallow.Policy
     epochs: int
     batch: int
     kept_steps: bool | None = None
+    part: float | None = None
 
 
 def setting(sizes: TrainingSizes, arm: str, saved: float | None) -> Setting:
     """Return what an arm sets, the controls so that they save as much as the default did."""
+    nothing_out = fallow.RandomFraction(0.0)
     whole = sizes.epochs
     if arm == "default":
         return Setting(fallow.ErrorMass(), whole, sizes.batch)
     if arm == "full":
-        return Setting(fallow.RandomFraction(0.0), whole, sizes.batch)
+        return Setting(nothing_out, whole, sizes.batch)
     assert saved is not None
     if arm == "random":
         # All samples train in the first epoch, so the others have to save more.
         share = min(0.95, saved * whole / (whole - 1))
         return Setting(fallow.RandomFraction(share), whole, sizes.batch, kept_steps=True)
-    epochs = max(1, round(whole * (1 - saved)))
-    if arm == "fewer":
-        return Setting(fallow.RandomFraction(0.0), epochs, sizes.batch)
-    # As many steps as full training.
-    return Setting(fallow.RandomFraction(0.0), epochs, max(1, round(sizes.batch * epochs / whole)))
+    part = 1 - saved
+    # Thinned, there are as many steps as in full training.
+    batch = sizes.batch if arm == "fewer" else max(1, round(sizes.batch * part))
+    return Setting(nothing_out, math.ceil(whole * part), batch, part=part)
 
 
 def train(
@@ -174,11 +185,16 @@ def train(
 
     wait(device)
     began, cpu_began = time.perf_counter(), time.process_time()
+    whole = sizes.epochs * len(data.train)
+    budget = None if chosen.part is None else round(chosen.part * whole)
     steps = backward = forward_only = 0
     for _ in range(chosen.epochs):
         network.train()
         for index, rows in loader:
-            optimizer.param_groups[0]["lr"] = sizes.rate * rate_at(subsampler.progress)
+            if budget is not None and backward >= budget:
+                break
+            progress = subsampler.progress if budget is None else backward / budget
+            optimizer.param_groups[0]["lr"] = sizes.rate * rate_at(progress)
             logits = outputs(rows, augment=True)
             losses = fallow.kl_divergence(logits, data.train.labels[rows])
             loss = subsampler.record(index, losses, predicted=logits.argmax(1))
@@ -186,15 +202,16 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             steps, backward = steps + 1, backward + len(index)
-        network.eval()  # a batch of outliers alone must not be normalised by itself
-        forward_only += subsampler.remeasure(positions, measure, 2048, collate_fn=positions.collate)
-        subsampler.step()
+        else:
+            network.eval()  # a batch of outliers alone must not be normalised by itself
+            forward_only += subsampler.remeasure(positions, measure, 2048, collate_fn=positions.collate)
+            subsampler.step()
     wait(device)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
     notes = [dict(epoch.notes) for epoch in subsampler.history] if arm == "default" else []
     return {
         "accuracy": accuracy(network, data.test),
-        "saved": 1 - backward / (sizes.epochs * len(data.train)),
+        "saved": 1 - backward / whole,
         "forward_only": forward_only,
         "steps": steps,
         "epochs": chosen.epochs,
