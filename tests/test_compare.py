@@ -18,8 +18,7 @@ import fallow
 from fallow.cli.main import main
 from fallow.comparison import running
 from fallow.comparison.options import CompareOptions
-from fallow.comparison.plan import Plan
-from fallow.comparison.running import make_plan
+from fallow.comparison.running import make_course
 from fallow.errors import InvalidValue, WrongState
 from fallow.options.train_options import TrainOptions
 from test_added_samples import pick_of, pixels, save
@@ -90,6 +89,102 @@ def test_results_hold_settings_runs_and_arms(comparison):
         assert run["options"]["seed"] == run["seed"]
 
 
+def test_controls_run_at_the_saving_that_was_found_and_more_seeds_do_not_change_it(tmp_path, capsys):
+    arms = {"full": None, "mine": {"policy": "fraction", "fraction": 0.6}}
+    arms |= dict.fromkeys(["fewer-epochs-thin", "random", "random-dropped"])
+    own = {**SMALL, "samples": 300, "arms": arms, "out": tmp_path / "c", "jobs": 1}
+    fallow.compare(**own, seeds=1)
+    said = capsys.readouterr().out
+    assert "as much saved as mine will find; 1 seed: 5 runs, in" in said
+    assert "5 runs, at most 4,140 samples to train on, 1 at a time" in said
+    kept = json.loads((tmp_path / "c" / "compare.json").read_text())["found"]
+    assert kept["full"] == {"samples": 300, "batch_size": 64, "learning_rate": 0.075}
+    assert 0.3 < kept["saved"] <= 0.4
+    label = f"{kept['saved']:g}"
+    assert f"mine saved {kept['saved']:.0%}: the others run at that saving." in said
+    before = times(tmp_path / "c" / "runs")
+    results = fallow.compare(**own, seeds=2, silent=True).results
+    assert all(times(tmp_path / "c" / "runs")[path] == time for path, time in before.items())
+    rows = {row["label"]: row for row in results["arms"]}
+    controls = [f"{name}-{label}" for name in ("fewer-epochs-thin", "random", "random-dropped")]
+    assert rows.keys() == {"full", "mine", *controls}
+    steps = {name: row["steps"] for name, row in rows.items()}
+    assert steps["full"] == steps[f"random-{label}"] == steps["mine"] == 15
+    assert abs(steps[f"fewer-epochs-thin-{label}"] - 15) <= 1
+    assert steps[f"random-dropped-{label}"] < 15
+    against = rows["mine"]["against"]
+    assert against.keys() == {"full", "fewer-epochs-thin", "random", "random-dropped"}
+    assert not against["random"]["interpolated"]
+
+
+@pytest.mark.slow
+def test_length_and_rates_are_chosen_once_and_the_comparison_is_resumed(tmp_path, capsys):
+    more = ["--rates", "--tune", "--jobs", "1"]
+    asked = words(tmp_path / "c", *more, arms=("full", "random", "error-mass"), saved="auto", epochs=4)
+    assert main([*asked, "--dry_run"]) == 0
+    said = capsys.readouterr().out
+    assert "--tune, to choose the length of full training: 8 runs, 4,000 samples" in said
+    assert "--rates, to choose the learning rate of each arm: 18 runs, at most 11,520 samples" in said
+    assert "6 runs, at most 4,800 samples to train on" in said
+    assert "All of this takes" in said
+    assert not (tmp_path / "c").exists()
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert "Full training is " in said
+    assert "Learning rates: full 0." in said
+    assert "error-mass saved " in said
+    kept = json.loads((tmp_path / "c" / "compare.json").read_text())["found"]
+    assert kept["epochs"] in (2, 3, 4, 6)
+    assert kept["rates"].keys() >= {"full", "error-mass"}
+    for folder in ("tune", "rates"):
+        assert not {path.name[-2:] for path in (tmp_path / "c" / folder).iterdir()} & {"-0", "-1"}
+    results = json.loads((tmp_path / "c" / "results.json").read_text())
+    assert results["settings"]["epochs"] == kept["epochs"]
+    for row in results["arms"]:
+        assert row["rate_factor"] == kept["rates"][row["label"]]
+        own = [run["settings"]["learning_rate"] for run in results["runs"] if run["arm"] == row["arm"]]
+        assert own == [pytest.approx(row["learning_rate"])] * 2
+    before = times(tmp_path / "c" / "runs")
+    assert main(asked) == 0
+    assert times(tmp_path / "c" / "runs") == before
+    assert main(words(tmp_path / "c", "--tune", epochs=4)) == 2
+    assert "rates True, now not set" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_module_that_sets_its_own_rate_is_refused_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    (tmp_path / "ownrate.py").write_text(OWN_RATE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    assert main([*words("c", model="ownrate:Net"), "--rates", "--jobs", "1"]) == 2
+    assert "--rates must train a network whose learning rate fallow sets" in capsys.readouterr().err
+    assert not Path("c").exists()
+
+
+OWN_RATE = """
+import torch
+from lightning.pytorch import LightningModule
+
+
+class Net(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 10)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        losses = torch.nn.functional.cross_entropy(self.layer(x.flatten(1)), y, reduction="none")
+        return {"loss": losses.mean(), "per_sample_loss": losses.detach()}
+
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        self.log("val_acc", (self.layer(x.flatten(1)).argmax(1) == y).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["soft-0.4-1", "fewer-epochs-0.4-0"])
 def test_a_run_is_what_fallow_train_gives_with_one_thread(comparison, name, tmp_path):
@@ -148,14 +243,14 @@ def test_a_run_with_other_options_is_refused(comparison):
     """An own arm that was trained under this name with another setting."""
     out = str(comparison.out)
     options = CompareOptions(arms={"mine": {"policy": "soft", "exponent": 2.0}}, seeds=1, out=out)
-    plan = make_plan(options, TrainOptions(**SMALL))
+    plan = make_course(options, TrainOptions(**SMALL)).first()
     (run,) = plan.runs()
     run.path.mkdir()
     try:
         settings = {"policy": "soft", "exponent": 1.0, "seed": 0, "epochs": 3}
         (run.path / "config.yaml").write_text(yaml.safe_dump(settings))
         with pytest.raises(InvalidValue, match=r"exponent 1\.0, now 2\.0"):
-            plan.check_folder()
+            plan.check()
     finally:
         (run.path / "config.yaml").unlink()
         run.path.rmdir()
@@ -163,13 +258,12 @@ def test_a_run_with_other_options_is_refused(comparison):
 
 def test_a_run_by_another_rule_under_the_same_options_is_refused(comparison):
     """As a version with other defaults would have left it."""
-    plan = make_plan(
-        CompareOptions(arms=ARMS, saved=0.4, seeds=1, out=str(comparison.out)), TrainOptions(**SMALL)
-    )
+    options = CompareOptions(arms=ARMS, saved=0.4, seeds=1, out=str(comparison.out))
+    plan = make_course(options, TrainOptions(**SMALL)).first()
     run = next(run for run in plan.runs() if run.arm.name == "soft")
     path, config = run.path / "summary.json", run.path / "config.yaml"
-    text, options = path.read_text(), config.read_text()
-    settings = yaml.safe_load(options)
+    text, config_text = path.read_text(), config.read_text()
+    settings = yaml.safe_load(config_text)
     try:
         for was, shown in (
             ("doubt=3.0", r"Fraction\(.*doubt=3\.0.*"),
@@ -178,23 +272,23 @@ def test_a_run_by_another_rule_under_the_same_options_is_refused(comparison):
         ):
             path.write_text(text.replace("doubt=0.0", was))
             with pytest.raises(InvalidValue, match=rf"holds {shown}, now Fraction\(.*doubt=0\.0"):
-                plan.check_folder()
+                plan.check()
         # Of a version that knew of no doubt yet.
         path.write_text(text.replace(", doubt=0.0", ""))
         config.write_text(yaml.safe_dump({k: v for k, v in settings.items() if k != "doubt"}))
-        plan.check_folder()
+        plan.check()
         # The same options without a finished run say another rule.
         path.unlink()
         with pytest.raises(InvalidValue, match="doubt not set, now 0"):
-            plan.check_folder()
+            plan.check()
         path.write_text(text)
         config.write_text(yaml.safe_dump({**settings, "readmit_every": 3}))
         with pytest.raises(InvalidValue, match="readmit_every 3, now not set"):
-            plan.check_folder()
+            plan.check()
     finally:
         path.write_text(text)
-        config.write_text(options)
-    plan.check_folder()
+        config.write_text(config_text)
+    plan.check()
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path, capsys):
@@ -207,10 +301,10 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path, capsys):
 def test_only_one_comparison_at_a_time_trains_in_a_folder(tmp_path):
     pytest.importorskip("fcntl")
     base = TrainOptions(data="digits", epochs=3)
-    plan: Plan = make_plan(CompareOptions(arms="full", out=str(tmp_path / "c")), base)
-    with plan.opened(), pytest.raises(WrongState, match="Another process"), plan.opened():
+    folder = make_course(CompareOptions(arms="full", out=str(tmp_path / "c")), base).folder
+    with folder.opened(), pytest.raises(WrongState, match="Another process"), folder.opened():
         pass
-    with plan.opened():
+    with folder.opened():
         pass
 
 

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.comparison.arms import fewer_epochs, known_arms, make_arms
+from fallow.comparison import arms
+from fallow.comparison.arms import (
+    fewer_epochs,
+    finders,
+    known_arms,
+    make_arms,
+    takes_share,
+    thin_batch,
+    waiting,
+)
 from fallow.comparison.options import (
     NOT_SHARED,
     OF_AN_ARM,
@@ -16,11 +25,12 @@ from fallow.comparison.options import (
     read_saved,
     read_seeds,
 )
-from fallow.comparison.running import compare, make_plan
+from fallow.comparison.running import compare, make_course
 from fallow.errors import FallowError
 from fallow.options.factories import make_policy, make_schedule
-from fallow.options.resolve import resolve
+from fallow.options.resolve import DataFacts, resolve, resolve_on_data
 from fallow.options.train_options import POLICIES, TrainOptions
+from fallow.runs.schema import FullTraining
 
 BASE = TrainOptions(data="digits", epochs=20)
 
@@ -29,7 +39,10 @@ def arm(name, saved=0.5, base=BASE):
     return make_arms({name: None}, (saved,), base)[0]
 
 
-@pytest.mark.parametrize("name", [name for name in known_arms() if name not in ("full", "fewer-epochs")])
+SHARES = [name for name in known_arms() if "epochs" not in name and takes_share(name, BASE)]
+
+
+@pytest.mark.parametrize("name", SHARES)
 @given(saved=st.floats(0.05, 0.45), epochs=st.integers(12, 60), warmup=st.integers(1, 2))
 def test_the_share_of_an_epoch_saves_what_the_run_is_to_save(name, saved, epochs, warmup):
     base = TrainOptions(data="digits", epochs=epochs, warmup=warmup)
@@ -52,9 +65,8 @@ def test_what_the_names_stand_for():
     schedule = make_schedule(threshold)
     assert make_policy(threshold).quantiles
     assert (schedule.readmit_every, schedule.full_tail) == (5, 0.1)
-    assert arm("default").options.policy == resolve(TrainOptions(data="digits")).policy == "soft"
-    (of_texts,) = make_arms({"default": None}, (0.5,), resolve(TrainOptions(data="a.txt", epochs=8)))
-    assert of_texts.options.policy == "fraction"
+    for base in (BASE, TrainOptions(data="a.txt", epochs=8)):
+        assert arm("default", base=base).options.policy == resolve(base).policy
     mine = make_arms({"mine": {"exponent": 1.0}}, (), resolve(TrainOptions(data="a.txt")))
     assert mine[0].options.policy == "soft", "an option that only this policy has"
     assert arm("full").options.policy == "full"
@@ -64,6 +76,84 @@ def test_what_the_names_stand_for():
 def test_every_policy_that_takes_a_share_is_an_arm():
     policies = {arm(name).options.policy for name in known_arms()}
     assert policies == set(POLICIES)
+
+
+@pytest.fixture
+def finding(monkeypatch):
+    """The default takes its share from the data."""
+    monkeypatch.setitem(arms._NAMED, "default", {"policy": "error-mass"})
+
+
+def test_an_arm_that_finds_its_share_is_one_arm_without_a_saving(finding):
+    names = dict.fromkeys(["full", "default", "error-mass", "random", "soft@0.3"])
+    made = make_arms(names, (0.3, 0.5), BASE)
+    labels = ["full", "default", "error-mass", "random-0.3", "random-0.5", "soft-0.3"]
+    assert [each.label for each in made] == labels
+    assert all(each.options.fraction is None for each in made[:3])
+    assert [each.name for each in finders(made)] == ["default"]
+    assert [each.name for each in finders(made[2:])] == ["error-mass"]
+    early = make_arms(names, None, BASE)
+    assert [each.label for each in early] == ["full", "default", "error-mass", "soft-0.3"]
+    assert waiting(names, BASE) == ["random"]
+    with pytest.raises(FallowError, match=r"default finds its share itself. Found default@0.5"):
+        make_arms({"default@0.5": None}, (0.3,), BASE)
+
+
+def test_an_own_arm_finds_a_saving_unless_it_trains_on_everything():
+    own = {
+        "full": None,
+        "mine": {"policy": "threshold", "low": 0.05},
+        "long": {"policy": "full", "epochs": 40},
+    }
+    assert [each.name for each in finders(make_arms(own, None, BASE))] == ["mine"]
+
+
+def test_whatever_leaves_samples_out_keeps_its_steps_unless_it_says_otherwise():
+    whole = {"full", "fewer-epochs", "fewer-epochs-thin", "selective-backprop"}
+    for name in known_arms():
+        kept = arm(name).options.kept_steps
+        assert name in whole or kept == (name != "random-dropped"), name
+    random, dropped = arm("random").options, arm("random-dropped").options
+    assert (random.policy, random.fraction) == (dropped.policy, dropped.fraction)
+    own = {"mine": {"policy": "soft"}, "dropped": {"policy": "soft", "kept_steps": False}}
+    assert [each.options.kept_steps for each in make_arms(own, (), BASE)] == [True, False]
+
+
+@given(st.integers(50, 100_000), st.integers(1, 512), st.integers(2, 60), st.floats(0.05, 0.9))
+def test_a_thinned_control_makes_the_steps_of_full_training(samples, batch_size, epochs, saved):
+    fewer = fewer_epochs(epochs, saved)
+    thin = thin_batch(samples, batch_size, epochs, fewer)
+    full = epochs * -(-samples // batch_size)
+    steps = fewer * -(-samples // thin)
+    assert 1 <= thin <= batch_size
+    if fewer == epochs:
+        assert thin == batch_size
+    each = full / fewer
+    # An epoch of k batches of one size has at most k steps, and misses them by k / (samples / k).
+    assert steps <= min(full + fewer / 2 + 1e-9, max(full, fewer * samples))
+    assert steps >= full - fewer * (0.5 + (each + 1) ** 2 / samples + 1) or each > samples
+
+
+def test_a_thinned_control_scales_its_learning_rate_as_the_task_does():
+    full = FullTraining(25_600, 256, 0.3)
+
+    def thinned(**changes):
+        base = TrainOptions(epochs=20, **{"data": "digits", **changes})
+        (made,) = make_arms({"fewer-epochs-thin": None}, (0.5,), base, full)
+        assert (made.options.epochs, made.options.batch_size) == (10, 128)
+        return resolve_on_data(made.options, DataFacts(25_600, 10)).learning_rate
+
+    assert thinned() == pytest.approx(0.15)
+    assert thinned(learning_rate=0.2) == 0.2, "given"
+    assert thinned(data="a.csv") == thinned(data="a.csv", batch_size=256) == 2e-3, "by AdamW"
+
+
+def test_at_a_saving_that_was_found_an_arm_saves_as_much_as_it_can():
+    names = dict.fromkeys(["threshold", "random", "fewer-epochs"])
+    made = make_arms(names, (0.8,), BASE, most=True)
+    assert [each.label for each in made] == ["threshold-0.69", "random-0.8", "fewer-epochs-0.8"]
+    with pytest.raises(FallowError, match=r"threshold saves less than 0\.7"):
+        make_arms(names, (0.8,), BASE)
 
 
 @given(st.integers(1, 300), st.floats(0.01, 0.99))
@@ -80,14 +170,14 @@ def test_fewer_epochs_at_savings_that_floats_cannot_hold():
 
 
 def test_own_arms():
-    arms = make_arms({"full": None, "mine": {"policy": "threshold", "low": 0.05}}, (0.3, 0.5), BASE)
-    assert [a.label for a in arms] == ["full", "mine"]
-    assert (arms[1].options.low, arms[1].saved) == (0.05, None)
+    made = make_arms({"full": None, "mine": {"policy": "threshold", "low": 0.05}}, (0.3, 0.5), BASE)
+    assert [a.label for a in made] == ["full", "mine"]
+    assert (made[1].options.low, made[1].saved) == (0.05, None)
 
 
 def test_an_arm_at_one_saving():
-    arms = make_arms({"soft": None, "threshold@0.3": None}, (0.3, 0.7), BASE)
-    assert [a.label for a in arms] == ["soft-0.3", "soft-0.7", "threshold-0.3"]
+    made = make_arms({"soft": None, "threshold@0.3": None}, (0.3, 0.7), BASE)
+    assert [a.label for a in made] == ["soft-0.3", "soft-0.7", "threshold-0.3"]
 
 
 WRONG = [
@@ -113,10 +203,10 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arms", "saved", "message"), WRONG)
-def test_wrong_arms(arms, saved, message):
+@pytest.mark.parametrize(("names", "saved", "message"), WRONG)
+def test_wrong_arms(names, saved, message):
     with pytest.raises(FallowError, match=message):
-        make_arms(arms, read_saved(saved), BASE)
+        make_arms(names, read_saved(saved), BASE)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +255,7 @@ def test_wrong_lists(read, value):
 
 def test_runs_are_seed_by_seed_with_full_training_first(tmp_path):
     options = CompareOptions(arms="soft,full", saved="0.5,0.3", seeds="4,2", out=str(tmp_path / "c"))
-    runs = make_plan(options, TrainOptions(data="digits")).runs()
+    runs = make_course(options, TrainOptions(data="digits")).first().runs()
     names = ["full-4", "soft-0.3-4", "soft-0.5-4", "full-2", "soft-0.3-2", "soft-0.5-2"]
     assert [run.name for run in runs] == names
     assert {run.options.epochs for run in runs} == {30}

@@ -8,6 +8,7 @@ import yaml
 from fallow.cli.main import main
 from fallow.comparison.files import FORMAT, read_config, read_settings, read_summary
 from fallow.errors import DamagedData
+from fallow.runs.schema import CompareSettings
 
 EPOCH = {"accuracy": 0.5, "test_loss": None, "samples_backward": 9, "samples_forward_only": 0}
 EPOCH |= {"samples_full": 10}
@@ -45,7 +46,7 @@ def test_what_a_run_writes_is_read(tmp_path):
     path.write_text(yaml.safe_dump({"epochs": 3}))
     assert read_config(path) == {"epochs": 3}
     path.write_text(json.dumps({"format": FORMAT, "options": {"epochs": 3}}))
-    assert read_settings(path) == {"epochs": 3}
+    assert read_settings(path) == CompareSettings(FORMAT, {"epochs": 3})
 
 
 @pytest.mark.parametrize("text", [b"", b"[1]", b"a: [", b"\xff\xff", b"word"])

@@ -1,6 +1,5 @@
 """What the runs of a comparison add up to: differences, verdicts, sentences, table and chart."""
 
-import json
 import re
 import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
@@ -12,19 +11,21 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from fallow.comparison.console import duration, table_text
+from fallow.comparison.console import table_text
+from fallow.comparison.forecast import duration
 from fallow.comparison.measure import gains
 from fallow.comparison.options import CompareOptions
 from fallow.comparison.results import gather
-from fallow.comparison.running import make_plan
+from fallow.comparison.running import make_course
 from fallow.comparison.sentences import sentences, verdict
 from fallow.comparison.statistics import t_quantile
 from fallow.comparison.table import rows
 from fallow.errors import InvalidValue
 from fallow.options.train_options import TrainOptions
 from fallow.report.charts.frontier import frontier_chart, save_frontier, spread
+from made_up_runs import leave
 
-N, EPOCHS = 1000, 20
+EPOCHS = 20
 NOISE = (0.001, -0.002, 0.0005, 0.0015, -0.001)
 
 
@@ -46,29 +47,14 @@ def gathered(
     """Results of runs whose accuracy and saving are made up: `accuracy(arm, saved, seed)`; or their bits."""
     names = dict.fromkeys(["full", "fewer-epochs", "random", "soft"]) | (own or {})
     options = CompareOptions(arms=names, saved=saved, seeds=seeds, out=str(out))
-    plan = make_plan(options, TrainOptions(data="digits", epochs=EPOCHS, **(base or {})))
+    plan = make_course(options, TrainOptions(data="digits", epochs=EPOCHS, **(base or {}))).first()
     for run in plan.runs():
         if run.name in failed:
             continue
         share = (real or {}).get(run.arm.name, run.arm.saved or 0.0)
-        epochs = run.options.epochs
         value = accuracy(run.arm.name, run.arm.saved, run.seed)
-        losses = loss or [1.0 - 0.01 * epoch for epoch in range(epochs)]
-        rows = [
-            {"accuracy": value, "test_loss": losses[e], "samples_backward": N, "samples_forward_only": 0}
-            | {"samples_full": N}
-            for e in range(epochs)
-        ]
-        summary = {"accuracy": value, "test_loss": losses[epochs - 1], "worst_class_accuracy": 0.5}
-        summary |= {"samples_backward": round(N * EPOCHS * (1 - share)), "samples_forward_only": forward}
-        summary |= {"samples_full": N * epochs, "saved_fraction": 0.0, "steps": 10, "cpu_seconds": 2.0}
-        summary["samples_evaluated"] = tested
-        summary["diverged"] = run.name in diverged
-        if bits:
-            summary |= {"accuracy": 0.25, "bits_per_character": value}
-        run.path.mkdir(parents=True)
-        (run.path / "usage.svg").write_text("drawn")
-        (run.path / "summary.json").write_text(json.dumps(summary | {"seconds": 2.0, "epochs": rows}))
+        more = {"loss": loss, "forward": forward, "tested": tested, "bits": bits}
+        leave(run, value, share, epochs=EPOCHS, diverged=run.name in diverged, **more)
     return gather(plan, 2, dict.fromkeys(failed, "why"))
 
 
@@ -178,14 +164,70 @@ def test_bounds_say_how_far_below(tmp_path):
 
 def test_a_control_that_saves_another_share_is_named_with_it(tmp_path):
     results = gathered(tmp_path / "c", level(fewer_epochs=0.88, random=0.87), real={"fewer-epochs": 0.17})
-    assert "above fewer epochs (which save only 17 %) and 3" in sentences(results)[-1]
+    assert sentences(results)[-1].endswith(
+        "above fewer epochs (which save only 17 %), the best of 2 controls."
+    )
     results = gathered(tmp_path / "d", level(fewer_epochs=0.88, random=0.87), real={"random": 0.0})
-    assert sentences(results)[-1].endswith("above random subsets (which save nothing).")
+    assert sentences(results)[-1].endswith("above fewer epochs, the best of 2 controls.")
+    assert row(results, "soft")["against"]["random"]["control_saved"] == 0
+
+
+def test_an_arm_that_found_its_saving_is_held_against_the_nearest_control(tmp_path):
+    def accuracy(arm, saved, seed):
+        return 0.9 - (0.1 * saved if arm in ("fewer-epochs", "random") else 0.0)
+
+    own = {"mine": {"policy": "error-mass"}}
+    real = {"mine": 0.385, "fewer-epochs": 0.31}
+    results = gathered(tmp_path / "a", accuracy, saved="0.37", real=real, own=own)
+    mine = row(results, "mine", None)["against"]
+    assert not mine["random"]["interpolated"]
+    assert mine["random"]["control_saved"] == pytest.approx(0.37), "2 points less are near enough"
+    assert not mine["fewer-epochs"]["interpolated"], "it was asked for as much, and rounds in its own favour"
+    assert mine["fewer-epochs"]["control_saved"] == pytest.approx(0.31)
+    results = gathered(tmp_path / "b", accuracy, saved="0.3,0.5", real={"mine": 0.4}, own=own)
+    mine = row(results, "mine", None)["against"]
+    assert mine["random"]["interpolated"]
+    assert mine["random"]["mean"] == pytest.approx(0.04)
+    results = gathered(tmp_path / "c", accuracy, saved="0.3", real={"mine": 0.4}, own=own)
+    assert row(results, "mine", None)["against"].keys() == {"full"}, "no control saves as much"
+
+
+def test_an_arm_that_pays_is_above_the_best_of_four_controls(tmp_path):
+    own = dict.fromkeys(["fewer-epochs-thin", "random-dropped"])
+    levels = {"fewer_epochs": 0.87, "random": 0.88, "fewer_epochs_thin": 0.885, "random_dropped": 0.85}
+    results = gathered(tmp_path / "a", level(**levels), own=own)
+    assert verdict(row(results, "soft")) == "pays"
+    assert "above fewer epochs in thinner batches, the best of 4 controls." in sentences(results)[-1]
+    worse = gathered(tmp_path / "b", level(**levels | {"random_dropped": 0.91}), own=own)
+    assert verdict(row(worse, "soft")) == "does not pay"
+    assert "random subsets in fewer steps do better" in sentences(worse)[-1]
+    heads = rows(results)[0]
+    assert [head for head in heads if head.startswith("against")] == [
+        "against full",
+        "against fewer epochs",
+        "against fewer epochs in thinner batches",
+        "against random subsets",
+        "against random subsets in fewer steps",
+    ]
+
+
+def test_a_chosen_rate_is_in_the_table(tmp_path):
+    results = gathered(tmp_path / "c", level())
+    assert "rate" not in rows(results)[0]
+    for each, factor in zip(results["arms"], (1.0, 0.5, 2.0, 1.0), strict=True):
+        each |= {"learning_rate": 0.3 * factor, "rate_factor": factor}
+    heads, cells = rows(results)
+    place = heads.index("rate")
+    assert [line[place] for line in cells] == ["0.3", "0.15 (x0.5)", "0.6 (x2)", "0.3"]
+    assert "rate: the learning rate, chosen on a validation split" in table_text(results)
 
 
 def test_an_arm_that_saved_nothing_is_not_compared(tmp_path):
     results = gathered(tmp_path / "c", level(fewer_epochs=0.88), real={"soft": 0.004})
     assert sentences(results)[-1] == "soft-0.5 saved nothing in 20 epochs, so there is nothing to compare."
+    assert verdict(row(results, "soft")) == "no saving"
+    results = gathered(tmp_path / "d", level(fewer_epochs=0.88), real={"soft": 0.014})
+    assert sentences(results)[-1].startswith("soft-0.5 saved only 1 % in 20 epochs")
     assert verdict(row(results, "soft")) == "no saving"
 
 
@@ -242,11 +284,11 @@ def test_runs_that_diverged_are_named_first_and_not_judged(tmp_path):
 
 def test_without_controls_nothing_is_said_to_pay(tmp_path):
     options = CompareOptions(arms="full,soft", seeds=2, out=str(tmp_path / "none"))
-    assert gather(make_plan(options, TrainOptions(data="digits")), 1, {})["arms"] == []
+    assert gather(make_course(options, TrainOptions(data="digits")).first(), 1, {})["arms"] == []
     results = gathered(tmp_path / "c", level())
     bare = row(results, "soft") | {"against": {}}
     assert verdict(bare) == "no control"
-    assert "add fewer-epochs and random" in sentences(results | {"arms": [bare]})[-1]
+    assert "add fewer-epochs-thin and random" in sentences(results | {"arms": [bare]})[-1]
 
 
 def test_full_training_past_its_optimum(tmp_path):

@@ -13,7 +13,7 @@ from msgspec import structs
 from PIL import Image
 
 from fallow.comparison.options import CompareOptions
-from fallow.comparison.running import make_plan
+from fallow.comparison.running import make_course
 from fallow.errors import InvalidValue
 from fallow.options.checks import check
 from fallow.options.resume_options import stored_options
@@ -206,17 +206,17 @@ def test_a_comparison_goes_on_with_runs_that_keep_their_defaults(tmp_path):
 
     def plan(**mine):
         arms = ["full", {"mine": {"policy": "soft", **mine}}]
-        return make_plan(CompareOptions(arms=arms, seeds=1, out=str(out)), base)
+        return make_course(CompareOptions(arms=arms, seeds=1, out=str(out)), base).first()
 
     first = plan(learning_rate=0.01)
     for run in first.runs():
         train(replace(run.options), Told())
-    plan(learning_rate=0.01).check_folder()
+    plan(learning_rate=0.01).check()
     with pytest.raises(InvalidValue, match=r"learning_rate 0\.01, now not set"):
-        plan().check_folder()
+        plan().check()
     with pytest.raises(InvalidValue, match=r"learning_rate 0\.01, now 0\.02"):
-        plan(learning_rate=0.02).check_folder()
+        plan(learning_rate=0.02).check()
     (out / "runs" / "mine-0" / "summary.json").unlink()  # as one that was stopped
-    plan(learning_rate=0.01).check_folder()
+    plan(learning_rate=0.01).check()
     with pytest.raises(InvalidValue, match=r"learning_rate 0\.01, now not set"):
-        plan().check_folder()
+        plan().check()

@@ -1,11 +1,13 @@
 """Arms: the options of ``fallow train`` that each arm sets to reach a given saving.
 
-Every policy that takes a share is an arm by its own name; the table here holds the few other names.
+Every policy is an arm by its own name; the table here holds the few other names. An arm either takes a share,
+which follows from the saving, or finds its share itself; then it has no saving.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,19 +18,31 @@ from ..options.factories import make_policy, make_schedule
 from ..options.resolve import ResolvedOptions, as_given, resolve
 from ..options.train_options import OPTIONS, POLICIES, TrainOptions
 from ..policies import policy_names
-from .options import OF_AN_ARM, read_saved
+from ..runs.schema import FullTraining
+from .options import OF_AN_ARM, read_shares
 
-FULL, FEWER, RANDOM = "full", "fewer-epochs", "random"
-CONTROLS = (FEWER, RANDOM)
+FULL, DEFAULT = "full", "default"
+FEWER, THIN, RANDOM, DROPPED = "fewer-epochs", "fewer-epochs-thin", "random", "random-dropped"
+CONTROLS = (FEWER, THIN, RANDOM, DROPPED)
 """They train on the same number of samples as a rule, without looking at any score."""
+LEAST = 0.02
+"""The smallest saving that controls are run for."""
 
 _NAMED: dict[str, dict[str, Any]] = {
-    "default": {"policy": "auto"},
+    DEFAULT: {"policy": "auto"},
+    DROPPED: {"policy": "random", "kept_steps": False},
     "soft": {"policy": "soft", "high": "none", "doubt": 0.0, "keep_rare": False, "calibrate": False},
-    "hard": {"policy": "fraction"},
+    "hard": {"policy": "fraction", "high": "none"},
     "infobatch": {"policy": "infobatch", "full_tail": 0.125},
+    # As a quantile, a threshold leaves out a known share.
+    "threshold": {"policy": "threshold", "quantiles": True},
 }
 """Options of the arms that are more than the policy of their name."""
+_WHOLE = ("full", "selective-backprop")
+"""Policies that leave no sample out of an epoch, so that there are no steps to keep."""
+
+OwnOptions = Mapping[str, dict[str, Any] | None]
+"""By the name of an arm, its options if it is one of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +51,18 @@ class Arm:
 
     Attributes:
         name: as given in ``--arms``.
-        saved: the share of full training's samples to save; None for full training and for an arm of your
-            own.
+        saved: the share of full training's samples to save; None for full training, for an arm of your own
+            and for one that finds its share itself.
         options: of ``fallow train``, without seed and folder.
+        rate: the learning rate that ``--rates`` chose, if it did.
+        factor: that rate as a multiple of the one that the arm has otherwise.
     """
 
     name: str
     saved: float | None
     options: ResolvedOptions
+    rate: float | None = None
+    factor: float = 1.0
 
     @property
     def label(self) -> str:
@@ -54,19 +72,25 @@ class Arm:
 
 def known_arms() -> tuple[str, ...]:
     """Return the names of all arms that need no options."""
-    shares = (name for name in (*POLICIES, *policy_names()) if name not in OPTIONS["fraction"].without)
-    return tuple(dict.fromkeys((FULL, FEWER, RANDOM, *_NAMED, "threshold", *shares)))
+    return tuple(dict.fromkeys((FULL, *CONTROLS, *_NAMED, *POLICIES, *policy_names())))
 
 
 def make_arms(
-    own_options: dict[str, dict[str, Any] | None], saved: tuple[float, ...], base: TrainOptions
+    own_options: OwnOptions,
+    saved: tuple[float, ...] | None,
+    base: TrainOptions,
+    full: FullTraining | None = None,
+    *,
+    most: bool = False,
 ) -> list[Arm]:
-    """Return every arm at every saving.
+    """Return every arm at every saving; an arm that finds its share itself is one arm.
 
     Args:
         own_options: by name, with options for arms of the user's own; ``soft@0.5`` has one saving only.
-        saved: the savings in (0, 1).
+        saved: the savings in (0, 1); None if they are not known yet, which leaves out the :func:`waiting`.
         base: the options that all arms share.
+        full: the facts on full training. Without them a thinned control still has the batch of full training.
+        most: if an arm cannot save that much, it saves as much as it can; otherwise that is an error.
 
     Raises:
         InvalidValue: if an arm is unknown, sets an option that it cannot set, or cannot reach a saving.
@@ -78,19 +102,45 @@ def make_arms(
             arms.append(Arm(word, None, _own(word, own, base)))
         elif name not in known_arms():
             raise unknown_name("arm", word, known_arms())
-        elif name == FULL:
+        elif name == FULL or not takes_share(name, base):
             if at:
-                raise invalid("Full training saves nothing.", word, f"Name it {FULL}, without @{alone}.")
-            arms.append(full_arm(base))
+                rule = "Full training saves nothing." if name == FULL else f"{name} finds its share itself."
+                raise invalid(rule, word, f"Name it {name}, without @{alone}.")
+            arms.append(full_arm(base) if name == FULL else Arm(name, None, _with(base, _named(name))))
         else:
-            shares = read_saved(alone) if at else saved
-            arms += [Arm(name, share, _solved(name, share, base)) for share in shares]
+            shares = read_shares(alone) if at else saved or ()
+            if most:
+                shares = tuple(_reachable(name, share, base) for share in shares)
+            arms += [Arm(name, share, _solved(name, share, base, full)) for share in shares]
     for arm in arms:
         _check(arm)
     labels = [arm.label for arm in arms]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise invalid("Arms must differ in name.", f"{twice} twice", "Leave one of them out.")
     return arms
+
+
+def waiting(own_options: OwnOptions, base: TrainOptions) -> list[str]:
+    """Return the names of the arms that can only be made when the saving is known."""
+    return [
+        name
+        for name, own in own_options.items()
+        if own is None and "@" not in name and name != FULL and takes_share(name, base)
+    ]
+
+
+def finders(arms: list[Arm]) -> list[Arm]:
+    """Return the arms whose saving the other arms are run at: ``default``, or all that find theirs."""
+    own = [arm for arm in arms if arm.saved is None and arm.options.policy not in _WHOLE]
+    return [arm for arm in own if arm.name == DEFAULT] or own
+
+
+def takes_share(name: str, base: TrainOptions) -> bool:
+    """Return whether a known arm other than full training is made for a given saving."""
+    if name in (FEWER, THIN):
+        return True
+    options = _with(base, _named(name))
+    return bool(options.quantiles) or options.policy not in OPTIONS["fraction"].without
 
 
 def _check(arm: Arm) -> None:
@@ -117,9 +167,21 @@ def _own(name: str, own: dict[str, Any], base: TrainOptions) -> ResolvedOptions:
     return _with(base, {"policy": "auto", **given})
 
 
+def _named(name: str) -> dict[str, Any]:
+    """Return the options of a known arm beside its share."""
+    return _NAMED.get(name, {"policy": name})
+
+
 def _with(base: TrainOptions, own: dict[str, Any]) -> ResolvedOptions:
-    """Return the options of an arm, with those that were not given chosen anew for it."""
-    return resolve(replace(as_given(base), **own))
+    """Return the options of an arm, with those that were not given chosen anew for it.
+
+    Whatever leaves samples out keeps its steps unless ``own`` says otherwise: a comparison of which some arms
+    drop steps would compare that.
+    """
+    options = resolve(replace(as_given(base), **own))
+    if "kept_steps" in own or options.policy in _WHOLE or options.kept_steps:
+        return options
+    return resolve(replace(as_given(base), **own, kept_steps=True))
 
 
 def full_arm(base: TrainOptions) -> Arm:
@@ -127,19 +189,27 @@ def full_arm(base: TrainOptions) -> Arm:
     return Arm(FULL, None, _with(base, {"policy": "full"}))
 
 
-def _solved(name: str, saved: float, base: TrainOptions) -> ResolvedOptions:
+def _solved(name: str, saved: float, base: TrainOptions, full: FullTraining | None) -> ResolvedOptions:
     """Return the options with which ``name`` saves the share ``saved`` of full training's samples."""
     epochs = full_arm(base).options.epochs
     if epochs == 1:
         step = "Train for more epochs, or compare full alone."
         raise invalid("One epoch cannot save: the first is always full.", "--epochs 1", step)
-    if name == FEWER:
-        return _with(base, {"policy": "full", "epochs": fewer_epochs(epochs, saved)})
-    own = _NAMED.get(name, {"policy": name})
-    # As a quantile, a threshold leaves out a known share.
-    share, own = ("low", own | {"quantiles": True}) if name == "threshold" else ("fraction", own)
+    if name in (FEWER, THIN):
+        fewer = fewer_epochs(epochs, saved)
+        own: dict[str, Any] = {"policy": "full", "epochs": fewer}
+        if name == THIN and full is not None:
+            # A learning rate that is not given follows the batch by itself, for tasks that use SGD.
+            own["batch_size"] = thin_batch(full.samples, full.batch_size, epochs, fewer)
+        return _with(base, own)
+    share, own = _share_of(name), _named(name)
     # The schedule may depend on whether there is a share, and the share depends on the schedule.
     return _with(base, own | {share: epoch_share(name, saved, _with(base, own | {share: saved}))})
+
+
+def _share_of(name: str) -> str:
+    """Return the option that is the share of an epoch."""
+    return "low" if _named(name).get("quantiles") else "fraction"
 
 
 def fewer_epochs(epochs: int, saved: float) -> int:
@@ -150,6 +220,18 @@ def fewer_epochs(epochs: int, saved: float) -> int:
     """
     # 20 * (1 - 0.3) is a little above 14 in floats.
     return max(1, math.ceil(epochs * (1 - saved) - 1e-9))
+
+
+def thin_batch(samples: int, batch_size: int, epochs: int, fewer: int) -> int:
+    """Return the batch size with which ``fewer`` epochs make about as many steps as ``epochs`` do.
+
+    >>> thin_batch(10_000, 256, 20, 12)
+    150
+    """
+    if fewer == epochs:
+        return batch_size
+    steps = epochs * math.ceil(samples / batch_size)
+    return math.ceil(samples / min(samples, max(1, round(steps / fewer))))
 
 
 def epoch_share(name: str, saved: float, options: ResolvedOptions) -> float:
@@ -173,6 +255,16 @@ def epoch_share(name: str, saved: float, options: ResolvedOptions) -> float:
             f"{name}@{_possible(most)}.",
         )
     return saved * epochs / thin
+
+
+def _reachable(name: str, saved: float, base: TrainOptions) -> float:
+    """Return ``saved``, or the most per cent that ``name`` can save if that is less."""
+    if name in CONTROLS:
+        return saved
+    options = _with(base, _named(name) | {_share_of(name): saved})
+    thin = thin_epochs(make_policy(options), make_schedule(options)) / options.epochs
+    most = (math.ceil(100 * thin - 1e-9) - 1) / 100
+    return min(saved, most) if most > 0 else saved
 
 
 def _possible(most: float) -> str:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ..spelling import one_line
 from ..terminal.rich_console import RichConsole, cell
+from .forecast import duration, weight
 from .measure import measure_in
 from .plan import Run
 from .pool import Event
@@ -51,7 +52,7 @@ class Console:
         if not self.silent:  # a file gets whole lines: they are searched by line
             self.rich.print(Text(one_line(text)), soft_wrap=not self.rich.is_terminal)
 
-    def begin(self, runs: Sequence[Run], n: int, seconds: float | None, done: int) -> None:
+    def begin(self, runs: Sequence[Run], n: float, seconds: float | None, done: int) -> None:
         """Start the progress bars, with ``done`` runs finished before."""
         self._work = _Work(runs, n, seconds)
         self._count, self._done = done + len(runs), done
@@ -124,7 +125,7 @@ class Console:
 class _Work:
     """The share of the work that is done, in samples, and the time that the rest takes."""
 
-    def __init__(self, runs: Sequence[Run], n: int = 0, seconds: float | None = None) -> None:
+    def __init__(self, runs: Sequence[Run], n: float = 0, seconds: float | None = None) -> None:
         self._weights = {run.name: weight(run, n) for run in runs}
         self._shares = dict.fromkeys(self._weights, 0.0)
         self._first, self._began = seconds, time.monotonic()
@@ -144,24 +145,6 @@ class _Work:
         if done < 0.02 * all_:  # too little for a pace
             return None if self._first is None else max(0.0, self._first - past)
         return past * (all_ - done) / done
-
-
-def weight(run: Run, n: int) -> float:
-    """Return about how many samples a run will train on; an upper bound for a threshold."""
-    saved = 0.0 if run.options.policy == "full" else run.arm.saved or run.options.fraction or 0.0
-    return run.options.epochs * n * (1 - saved)
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words.
-
-    >>> duration(8), duration(200), duration(12_345)
-    ('8 s', '3 min', '3 h 26 min')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def make_table(results: dict[str, Any], width: int) -> Table:

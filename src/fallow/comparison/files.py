@@ -51,8 +51,8 @@ def read_config(path: Path) -> dict[str, Any]:
     return check_kind(dict[str, Any], options, str(path), AGAIN)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """Read the settings in ``compare.json`` that a comparison was started with.
+def read_settings(path: Path) -> CompareSettings:
+    """Read ``compare.json``: the settings that a comparison was started with, and what it found out.
 
     Raises:
         DamagedData: if it is damaged or of another version of fallow.
@@ -61,7 +61,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     settings = check_kind(CompareSettings, _json(path, step), str(path), step)
     if settings.format != FORMAT:
         raise damaged(f"{path} must be of the format {FORMAT}.", repr(settings.format), step)
-    return settings.options
+    return settings
 
 
 def _json(path: Path, step: str) -> Any:

@@ -78,3 +78,14 @@ def gain(difference: dict[str, Any]) -> dict[str, Any]:
 def gains(row: dict[str, Any]) -> dict[str, Any]:
     """Return the row of an arm with the :func:`gain` of each difference."""
     return row | {"against": {name: gain(d) for name, d in row["against"].items()}}
+
+
+def rate_text(rate: float | None, factor: float) -> str:
+    """Return a chosen learning rate, and how it differs from the usual one.
+
+    >>> rate_text(0.15, 0.5), rate_text(0.3, 1.0)
+    ('0.15 (x0.5)', '0.3')
+    """
+    if rate is None:
+        return "-"
+    return f"{rate:g}" if factor == 1 else f"{rate:g} (x{factor:g})"

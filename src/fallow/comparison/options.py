@@ -9,6 +9,8 @@ from typing import Any
 from ..errors import FallowError, check_integer, check_share, invalid
 from ..options.train_options import EITHER, NEVER, OWN, named
 
+AUTO = "auto"
+"""The saving that is found by the arms that find their share themselves."""
 NOT_SHARED = named(arm=OWN) | named(arm=NEVER)
 """Options of ``fallow train`` that an arm, a seed or the comparison itself sets."""
 OF_AN_ARM = named(arm=OWN) | named(arm=EITHER)
@@ -20,23 +22,33 @@ class CompareOptions:
     """Which arms, savings and seeds are compared.
 
     Args:
-        arms: Names, as full,fewer-epochs,random,default; hard@0.5 for one saving only. default is fallow
-            train without a policy, soft its draw by score alone, hard leaves out the lowest scores, and all
-            other names are policies. Also a list or, in a --config file, a mapping: a name alone, or the name
-            of your own arm with its options of fallow train.
-        saved: Shares of the samples of full training that a whole run is to save, as 0.3,0.5,0.7.
+        arms: Names, as full,fewer-epochs,random,default; hard@0.5 for one saving only. fewer-epochs-thin
+            thins the batches of fewer epochs, so that they make as many steps as full training;
+            random-dropped drops steps, random does not. default is fallow train without a policy, soft its
+            draw by score alone, hard leaves out the lowest scores, and all other names are policies. Also a
+            list or, in a --config file, a mapping: a name alone, or the name of your own arm with its options
+            of fallow train.
+        saved: auto, or shares of the samples of full training that a whole run is to save, as 0.3,0.5,0.7.
+            auto runs the arms that find their share themselves first, and all others at the saving that was
+            found; if there are none, at 0.5.
         seeds: The number k of seeds, 0 to k-1, or a list, as [0,1,7]. Three are few, five are better.
         out: The folder for all runs and results; a comparison in it is resumed. Default: comparisons/DATA.
+        rates: Choose the learning rate of each arm among half, once and twice its rate: on 0.2 of the
+            training samples, held out, with two seeds of their own.
+        tune: First choose the length of full training among 1/2, 3/4, 1 and 1.5 of the epochs, in the same
+            way; all arms use it.
         jobs: Runs at a time, each a process with one thread that holds the data. Default: one a core, on an
             accelerator 1.
         dry_run: Print what would be trained and how long it takes, and stop.
         json: Print results.json on standard output, and everything else on standard error.
     """
 
-    arms: Any = "full,fewer-epochs,random,default"
-    saved: Any = "0.5"
+    arms: Any = "full,fewer-epochs,fewer-epochs-thin,random,default"
+    saved: Any = AUTO
     seeds: Any = 5
     out: str | None = None
+    rates: bool = False
+    tune: bool = False
     jobs: int | None = None
     dry_run: bool = False
     json: bool = False
@@ -67,12 +79,19 @@ def read_arms(arms: Any) -> dict[str, dict[str, Any] | None]:
     return own_options
 
 
-def read_saved(saved: Any) -> tuple[float, ...]:
-    """Return the savings in ascending order, each once.
+def read_saved(saved: Any) -> tuple[float, ...] | None:
+    """Return the savings in ascending order, each once; None for ``auto``.
 
     >>> read_saved("0.7, 0.3")
     (0.3, 0.7)
     """
+    if saved == AUTO:
+        return None
+    return read_shares(saved)
+
+
+def read_shares(saved: Any) -> tuple[float, ...]:
+    """Return the savings in ascending order, each once."""
     if isinstance(saved, str):
         saved = [_number(word) for word in saved.split(",") if word.strip()]
     values = list(saved) if isinstance(saved, Sequence) else [saved]
@@ -99,7 +118,7 @@ def _number(word: str) -> float:
 
 
 def _no_share(value: Any) -> FallowError:
-    return invalid("`saved` must name shares in (0, 1).", value, "Try 0.3,0.5,0.7.")
+    return invalid("`saved` must name shares in (0, 1), or auto.", value, "Try 0.3,0.5,0.7 or auto.")
 
 
 def read_seeds(seeds: Any) -> tuple[int, ...]:

@@ -5,25 +5,22 @@ from __future__ import annotations
 import ast
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from ..errors import damaged, invalid, wrong_state
-from ..files.lock import RunLock, open_lock
-from ..files.regular_file import check_folder
+from ..errors import damaged
+from ..files.lock import RunLock
 from ..options.factories import make_policy
 from ..options.resolve import ResolvedOptions, as_given
 from ..options.train_options import NOTED_OPTIONS, OPTIONS, named
 from ..policies import Policy
 from ..runs.directory import RunDirectory
 from .arms import FULL, Arm
-from .files import FORMAT, Finished, read_config, read_settings, read_summary
+from .files import Finished, read_config, read_summary
+from .folder import RUNS, differences, make_folder, refuse
 from .options import NOT_SHARED
 
-_LOCK = ".lock"
 _DIALS = {name for name, known in OPTIONS.items() if known.policies}
 """Options that are fields of a policy."""
 
@@ -75,14 +72,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of a comparison.
+    """The runs of a comparison, or of a choice that is made before them.
 
     Attributes:
         base: the options that all runs share.
         arms: every arm at each of its savings.
         saved: the savings.
         seeds: the seeds.
-        out: the folder.
+        out: the folder of the comparison.
+        place: the folder of these runs in it.
+        part: the share of the training samples that they train on; the rest is held out.
     """
 
     base: ResolvedOptions
@@ -90,67 +89,53 @@ class Plan:
     saved: tuple[float, ...]
     seeds: tuple[int, ...]
     out: Path
+    place: str = RUNS
+    part: float = 1.0
 
     def runs(self) -> list[Run]:
         """Return every run, seed by seed, so that a stopped comparison has complete seeds."""
         return [
             Run(
-                arm, seed, replace(arm.options, seed=seed, out=str(self.out / "runs" / f"{arm.label}-{seed}"))
+                arm,
+                seed,
+                replace(arm.options, seed=seed, out=str(self.out / self.place / f"{arm.label}-{seed}")),
             )
             for seed in self.seeds
             # Full training first, as every arm of its seed is compared with it.
             for arm in sorted(self.arms, key=lambda arm: arm.name != FULL)
         ]
 
+    def missing(self) -> list[Run]:
+        """Return the runs that are not finished."""
+        return [run for run in self.runs() if run.summary() is None]
+
     @property
     def settings(self) -> dict[str, Any]:
-        """The options that all runs share; they must be equal to resume a comparison."""
-        shared = {
-            name: value for name, value in asdict(as_given(self.base)).items() if name not in NOT_SHARED
-        }
-        # Compared with what was read back from JSON, which has no tuples.
-        return json.loads(json.dumps(shared))  # type: ignore[no-any-return]
+        """The options that all runs share."""
+        return shared_settings(self.base)
 
-    def check_folder(self) -> None:
-        """Raise if the folder holds something else, or runs with other settings.
+    def check(self) -> None:
+        """Raise if a run of the same name was trained with other options.
 
         Raises:
-            InvalidValue: naming each setting that differs.
+            InvalidValue: naming each option that differs.
         """
-        path = self.out / "compare.json"
-        if path.exists():
-            before = read_settings(path)
-            self._refuse(f"{self.out} holds", _differences(before, self.settings))
-        elif self.out.exists() and not (self.out.is_dir() and _is_unused(self.out)):
-            step = "Name another folder."
-            raise invalid("The out folder must be new, empty or a comparison's.", self.out, step)
         for run in self.runs():
             if run.path.exists():
                 self._refuse_other_run(run)
 
-    @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Create and lock the folder, and remove runs that were stopped before their first state.
+    def clear(self) -> None:
+        """Make the folder of the runs, and remove runs that were stopped before their first state.
 
         Raises:
             DamagedData: if a run has epochs but no sound state.
-            InvalidValue: if the folder cannot be created.
-            WrongState: if another process trains in it.
+            InvalidValue: if the folder cannot be made.
         """
-        check_folder(self.out / "runs", self.out)
-        try:
-            (self.out / "runs").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise invalid("The out folder must be writable.", f"{self.out}: {error.strerror}") from None
-        with open_lock(self.out / _LOCK) as lock:
-            _lock(lock, self.out)
-            text = json.dumps({"format": FORMAT, "options": self.settings}, indent=2) + "\n"
-            RunDirectory(self.out).write_text(self.out / "compare.json", text)
-            for run in self.runs():
-                # It cannot be resumed, and training refuses a folder that holds something.
-                if run.path.exists() and run.summary() is None and not run.resumable:
-                    _remove(run.path)
-            yield
+        make_folder(self.out, self.place)
+        for run in self.runs():
+            # It cannot be resumed, and training refuses a folder that holds something.
+            if run.path.exists() and run.summary() is None and not run.resumable:
+                _remove(run.path)
 
     def _refuse_other_run(self, run: Run) -> None:
         """Raise if a run of this name was trained with other options."""
@@ -174,16 +159,16 @@ class Plan:
         for name in _DIALS if same else ():
             before.pop(name, None)
             now.pop(name, None)
-        self._refuse(f"{run.path} holds", _differences(before, now))
+        refuse(run.path, differences(before, now))
         if stored is not None and not same:  # a version with other defaults
-            self._refuse(f"{run.path} holds", [f"{stored}, now {policy}"])
+            refuse(run.path, [f"{stored}, now {policy}"])
 
-    @staticmethod
-    def _refuse(holder: str, differences: list[str]) -> None:
-        if differences:
-            rule = "A comparison must keep the settings that it was started with."
-            step = "Name another folder with --out, or repeat the settings."
-            raise invalid(rule, f"{holder} {'; '.join(differences)}", step)
+
+def shared_settings(base: ResolvedOptions) -> dict[str, Any]:
+    """Return the options that all runs of a comparison share, as JSON reads them back."""
+    shared = {name: value for name, value in asdict(as_given(base)).items() if name not in NOT_SHARED}
+    # JSON has no tuples.
+    return json.loads(json.dumps(shared))  # type: ignore[no-any-return]
 
 
 def _defaults(run: Run, finished: Finished | None) -> frozenset[str]:
@@ -231,40 +216,3 @@ def _parsed(text: str) -> tuple[str, dict[str, str]]:
     if not isinstance(call, ast.Call):
         return text, {}
     return ast.unparse(call.func), {str(word.arg): ast.unparse(word.value) for word in call.keywords}
-
-
-def _is_unused(folder: Path) -> bool:
-    """Return whether a folder holds at most what is created before the settings are written."""
-    return {path.name for path in folder.iterdir()} <= {_LOCK, "runs"}
-
-
-def _lock(lock: IO[str], folder: Path) -> None:
-    """Lock a file until it is closed, if the system can."""
-    try:
-        from fcntl import LOCK_EX, LOCK_NB, flock
-    except ModuleNotFoundError:  # Windows
-        return
-    try:
-        flock(lock, LOCK_EX | LOCK_NB)
-    except BlockingIOError:
-        step = "Wait for it, or name another folder."
-        raise wrong_state(f"Another process trains in {folder}.", step) from None
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return ``epochs 20, now 30`` for each option that differs.
-
-    >>> _differences({"epochs": 20, "low": 0.1}, {"epochs": 30})
-    ['epochs 20, now 30', 'low 0.1, now not set']
-    """
-    names = [*before, *(name for name in now if name not in before)]
-    return [
-        f"{name} {_shown(before, name)}, now {_shown(now, name)}"
-        for name in names
-        if before.get(name) != now.get(name)
-    ]
-
-
-def _shown(options: dict[str, Any], name: str) -> Any:
-    value = options.get(name)
-    return "not set" if value is None else value

@@ -17,9 +17,12 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, NoReturn
 
+import msgspec
+
 from ..errors import DamagedData, InvalidValue, wrong_state
 from ..import_path import without_runs
 from ..options.resolve import as_given
+from ..runs.schema import FullTraining
 from .arms import Arm
 from .plan import Run
 
@@ -49,13 +52,13 @@ class Probe:
     """The result of a short training.
 
     Attributes:
-        n: the number of training samples.
+        full: the facts on full training.
         rates: samples a second of each worker, while all of them trained; empty if an epoch is too short.
         test_seconds: the seconds of one evaluation.
         notes: sentences to show before training.
     """
 
-    n: int
+    full: FullTraining
     rates: list[float] = field(default_factory=list)
     test_seconds: float = 0.0
     notes: tuple[str, ...] = ()
@@ -209,11 +212,14 @@ class Pool:
         messages = [self._next("probed") for _ in self._workers]
         rates = [message["rate"] for message in messages if message["rate"]]
         notes = tuple(dict.fromkeys(note for message in messages for note in message["notes"]))
-        return Probe(messages[0]["n"], rates, max(message["test_seconds"] for message in messages), notes)
+        facts = msgspec.convert(messages[0]["full"], FullTraining)
+        return Probe(facts, rates, max(message["test_seconds"] for message in messages), notes)
 
     def train(self, runs: Sequence[Run]) -> Iterator[Event]:
         """Train all runs, one on each worker at a time; a run that fails does not stop the others."""
         waiting = deque(runs)
+        while len(self._workers) < min(int(self.jobs or 1), len(waiting)):
+            self._start()  # some may have ended with the runs before
         for worker in self._workers[: len(waiting)]:
             yield self._give(worker, waiting.popleft())
         while any(worker.run for worker in self._workers):

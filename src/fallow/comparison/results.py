@@ -101,6 +101,8 @@ def _arms(plan: Plan, rows: Sequence[dict[str, Any]], measure: Measure) -> list[
                 "n": len(own),
                 "seeds": [row["seed"] for row in own],
                 "epochs": arm.options.epochs,
+                "learning_rate": arm.rate,
+                "rate_factor": None if arm.rate is None else arm.factor,
                 "diverged": sum(bool(row.get("diverged")) for row in own),
                 ACCURACY.name: _values_of(own, ACCURACY.name),
                 BITS.name: _values_of(own, BITS.name),
@@ -160,14 +162,14 @@ def _against(
     if (d := paired(values, {s: a for s, (_, a) in full.items()}, step)) is not None:
         differences[FULL] = d, _saving(0.0, interpolated=False)
     for control in CONTROLS:
-        savings = [r["saved"] for r in rows if r["arm"] == control]
-        if control == row["arm"] or not savings:
+        others = [r for r in rows if r["arm"] == control]
+        if control == row["arm"] or not others:
             continue
-        same = by_seed(control, row["saved"]) if row["saved"] in savings else {}
-        saved = mean([s for s, _ in same.values()]) if same else None
+        same = _nearest(row, others)
+        saved = None if same is None else same["saved_fraction"]
         # A rule that saves less trains on more samples, so the two would not be comparable.
         if saved is None or saved > row["saved_fraction"] + NEAR:
-            every = [by_seed(control, s) for s in savings] + [full]
+            every = [by_seed(control, r["saved"]) for r in others] + [full]
             lines = {
                 s: between({c[s][0]: c[s][1] for c in every if s in c}, share)
                 for s, (share, _) in own.items()
@@ -177,9 +179,28 @@ def _against(
                 if d is not None:
                     differences[control] = d, _saving(row["saved_fraction"], interpolated=True)
                     continue
-        if same and (d := paired(values, {s: a for s, (_, a) in same.items()}, step)) is not None:
-            differences[control] = d, _saving(saved, interpolated=False)
+        if same is not None:
+            of_same = {s: a for s, (_, a) in by_seed(control, same["saved"]).items()}
+            if (d := paired(values, of_same, step)) is not None:
+                differences[control] = d, _saving(saved, interpolated=False)
     return differences
+
+
+def _nearest(row: dict[str, Any], others: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the row of a control that an arm is held against directly; None if none is near enough.
+
+    That is the control nearest to what the arm saved: by what it saved itself or, since it rounds to whole
+    epochs in its own favour, by what it was asked for. If none is near, it is the one that was asked for the
+    same.
+    """
+    own = row["saved_fraction"]
+
+    def distance(other: dict[str, Any]) -> float:
+        return float(min(abs(other["saved"] - own), abs(other["saved_fraction"] - own)))
+
+    asked = next((other for other in others if other["saved"] == row["saved"]), None)
+    near = [other for other in others if distance(other) <= NEAR + 1e-9]
+    return min(near, key=distance) if near else asked
 
 
 def _saving(saved: float | None, *, interpolated: bool) -> dict[str, Any]:

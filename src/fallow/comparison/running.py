@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..errors import check_integer, invalid, invalid_type, missing_extra, unknown_name
+from ..errors import check_flag, check_integer, invalid, invalid_type, missing_extra, unknown_name
 from ..options.checks import check
 from ..options.resolve import as_given, resolve
 from ..options.resume_options import located
@@ -17,10 +18,13 @@ from ..options.train_options import TrainOptions
 from ..report.charts import save_frontier
 from ..runs.directory import RunDirectory
 from ..terminal.streams import say_json
-from .arms import CONTROLS, FEWER, FULL, full_arm, make_arms
+from .arms import CONTROLS, FEWER, FULL, THIN, finders, full_arm
+from .choosing import RATES, TUNE
+from .course import Course
+from .forecast import forecast
 from .measure import gains
 from .options import NOT_SHARED, CompareOptions, read_arms, read_saved, read_seeds
-from .plan import Plan, Run
+from .plan import Plan
 from .pool import Pool, Probe
 from .results import gather
 from .sentences import NEAR, counted, sentences, verdict
@@ -75,9 +79,11 @@ def compare(
     data: str,
     *,
     arms: Any = CompareOptions.arms,
-    saved: Any = (0.5,),
+    saved: Any = CompareOptions.saved,
     seeds: Any = 5,
     out: str | Path | None = None,
+    rates: bool = False,
+    tune: bool = False,
     jobs: int | None = None,
     silent: bool = False,
     **train_options: Any,
@@ -90,9 +96,12 @@ def compare(
         data: as for ``fallow train``.
         arms: names, or a mapping from the name of your own arm to options of ``fallow train`` (None for a
             known arm).
-        saved: the shares of full training's samples that an arm saves, in (0, 1).
+        saved: the shares of full training's samples that an arm saves, in (0, 1); ``"auto"`` for the saving
+            that is found by the arms that find their share themselves.
         seeds: their number k, for 0 to k-1, or a list.
         out: the folder; ``comparisons/DATA`` by default.
+        rates: choose the learning rate of each arm first, on held-out training samples.
+        tune: choose the length of full training first, in the same way.
         jobs: runs at a time; by default one a core, and 1 on an accelerator.
         silent: print nothing.
         **train_options: of ``fallow train``, for all arms.
@@ -110,14 +119,18 @@ def compare(
     if not isinstance(out, str | PathLike | None):
         raise invalid_type("`out` must be a path.", repr(out))
     folder = None if out is None else str(out)
-    options = CompareOptions(arms=arms, saved=saved, seeds=seeds, out=folder, jobs=jobs)
+    options = CompareOptions(
+        arms=arms, saved=saved, seeds=seeds, out=folder, rates=rates, tune=tune, jobs=jobs
+    )
     comparison = run_comparison(options, TrainOptions(data=data, **train_options), silent=silent)
     assert comparison is not None  # only a dry run has none
     return comparison
 
 
-def make_plan(options: CompareOptions, base: TrainOptions) -> Plan:
-    """Return the plan of a comparison, after all checks that need no data.
+def make_course(
+    options: CompareOptions, base: TrainOptions, say: Callable[[str], None] = lambda text: None
+) -> Course:
+    """Return the course of a comparison, after all checks that need no data.
 
     Raises:
         InvalidValue: if an option is invalid.
@@ -127,10 +140,17 @@ def make_plan(options: CompareOptions, base: TrainOptions) -> Plan:
     shared = resolve(replace(as_given(checked), epochs=checked.epochs, data=located(checked.data)))
     if options.jobs is not None:
         check_integer("jobs", options.jobs, 1)
-    saved, seeds = read_saved(options.saved), read_seeds(options.seeds)
+    choices = {name: check_flag(name, getattr(options, name)) for name in (TUNE, RATES)}
     name = shared.data.replace(":", ".").strip("/").split("/")[-1]
-    out = Path(options.out or f"comparisons/{name}")
-    return Plan(shared, tuple(make_arms(read_arms(options.arms), saved, shared)), saved, seeds, out)
+    return Course(
+        read_arms(options.arms),
+        shared,
+        read_saved(options.saved),
+        read_seeds(options.seeds),
+        Path(options.out or f"comparisons/{name}"),
+        tuple(name for name, asked in choices.items() if asked),
+        say,
+    )
 
 
 def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool = False) -> Comparison | None:
@@ -139,21 +159,23 @@ def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool 
         from .console import Console
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow compare`", str(error.name)) from None
-    plan = make_plan(options, base)
     console = Console.here(on_stderr=options.json, silent=silent)
+    course = make_course(options, base, console.line)
     for package, purpose in (("scipy", "An interval"), ("matplotlib", "The chart")):
         if find_spec(package) is None:  # both are needed only after all runs are trained
             raise missing_extra(purpose, package)
-    plan.check_folder()
-    runs = plan.runs()
-    missing = [run for run in runs if run.summary() is None]
-    failed: dict[str, str] = {}
-    jobs = options.jobs
-    console.line(_opening(plan, runs, missing))
-    if missing:
-        with Pool(jobs, max(1, len(missing)), on_cpu=base.accelerator == "cpu") as pool:
+    course.folder.check()
+    plans = course.ahead()
+    for plan in plans:
+        plan.check()
+    plan, failed, jobs = plans[-1], dict[str, str](), options.jobs
+    console.line(_opening(course, plan))
+    if most := max(len(plan.missing()) for plan in plans):
+        with Pool(jobs, most, on_cpu=base.accelerator == "cpu") as pool:
             jobs = pool.jobs
-            failed = _train(plan, missing, pool, console, dry=options.dry_run)
+            probe, seconds = _forecast(course, pool, console)
+            if not options.dry_run:
+                plan, failed = _train(course, pool, probe, seconds, console)
     if options.dry_run:
         return None
     comparison = _finish(plan, jobs, failed)
@@ -163,87 +185,87 @@ def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool 
     return comparison
 
 
-def _train(plan: Plan, missing: list[Run], pool: Pool, console: Any, *, dry: bool) -> dict[str, str]:
-    """Probe, print the expected time and train; return why runs failed, by name."""
-    first = full_arm(replace(plan.base, seed=plan.seeds[0]))
-    arms = [replace(arm, options=replace(arm.options, seed=plan.seeds[0])) for arm in plan.arms]
+def _forecast(course: Course, pool: Pool, console: Any) -> tuple[Probe, float | None]:
+    """Build every arm, and print what will be trained and how long that takes."""
+    first = full_arm(replace(course.base, seed=course.seeds[0]))
+    arms = [replace(arm, options=replace(arm.options, seed=course.seeds[0])) for arm in course.checked_arms()]
     probe = pool.probe(first, arms, PROBE_SECONDS)
-    seconds = expected_seconds(missing, probe, int(pool.jobs or 1))
-    console.line(_forecast(missing, probe, int(pool.jobs or 1), seconds))
-    for note in filter(None, (_rounded_savings(plan), *probe.notes)):
-        console.line(note)
-    if dry:
-        return {}
+    if course.folder.found.full is None:
+        course.folder.keep(full=probe.full)
+    course.check_rate()
+    plans = course.ahead()
+    lines, seconds = forecast(plans, probe, int(pool.jobs or 1))
+    for line in filter(None, (*lines, _rounded_savings(plans[-1]), *probe.notes)):
+        console.line(line)
+    return probe, seconds
+
+
+def _train(
+    course: Course, pool: Pool, probe: Probe, seconds: float | None, console: Any
+) -> tuple[Plan, dict[str, str]]:
+    """Train stage by stage; return the plan of all runs that are compared, and why runs failed, by name."""
     failed: dict[str, str] = {}
+    told = _rounded_savings(course.ahead()[-1])
     try:
-        with plan.opened():
-            console.begin(missing, probe.n, seconds, len(plan.runs()) - len(missing))
-            for event in pool.train(missing):
-                console.happened(event)
-                if event.kind == "failed":
-                    failed[event.run.name] = event.reason
+        with course.folder.opened():
+            for number, plan in enumerate(course.stages()):
+                plan.check()
+                plan.clear()
+                if (note := _rounded_savings(plan)) and note != told:
+                    console.line(note)  # of controls whose saving has just been found
+                missing = plan.missing()
+                # The pace of a later stage shows soon enough.
+                known = None if number else seconds
+                console.begin(missing, plan.part * probe.full.samples, known, len(plan.runs()) - len(missing))
+                for event in pool.train(missing):
+                    console.happened(event)
+                    if event.kind == "failed":
+                        failed[event.run.name] = event.reason
+                console.end()
     except KeyboardInterrupt:
         # The sentence must not be drawn between moving bars.
         console.end()
-        done = sum(run.summary() is not None for run in plan.runs())
+        runs = [run for plan in course.ahead() for run in plan.runs()]
+        every = {run.path: run for run in runs}.values()
+        done = sum(run.summary() is not None for run in every)
         console.line(
-            f"{done} of {counted(len(plan.runs()), 'run')} {'is' if done == 1 else 'are'} done; "
+            f"{done} of {counted(len(every), 'run')} {'is' if done == 1 else 'are'} done; "
             "repeat the command to resume."
         )
         raise
     finally:
         console.end()
-    return failed
+    return plan, failed
 
 
-def expected_seconds(missing: list[Run], probe: Probe, jobs: int) -> float | None:
-    """Return about how long training and evaluations take, at the rates of the probe."""
-    if not probe.rates:
-        return None
-    from .console import weight
-
-    samples = sum(weight(run, probe.n) for run in missing)
-    evaluations = sum(run.options.epochs for run in missing) * probe.test_seconds
-    together = samples / sum(probe.rates) + evaluations / jobs
-    # With few runs left, the longest one decides.
-    rate = sum(probe.rates) / len(probe.rates)
-    alone = (weight(run, probe.n) / rate + run.options.epochs * probe.test_seconds for run in missing)
-    return max([together, *alone])
-
-
-def _opening(plan: Plan, runs: list[Run], missing: list[Run]) -> str:
+def _opening(course: Course, plan: Plan) -> str:
+    runs = plan.runs()
     arms = ", ".join(dict.fromkeys(arm.name for arm in plan.arms))
-    saved = ", ".join(f"{100 * share:g} %" for share in plan.saved)
-    done = f", {len(runs) - len(missing)} of them done" if len(missing) < len(runs) else ""
+    saved = f"{', '.join(f'{100 * share:g} %' for share in plan.saved)} saved; " if plan.saved else ""
+    if course.saved is None and course.folder.found.saved is None:
+        finding = ", ".join(arm.name for arm in finders(course.checked_arms()))
+        saved = f"as much saved as {finding} will find; "
+    missing = len(plan.missing())
+    done = f", {len(runs) - missing} of them done" if missing < len(runs) else ""
     return (
-        f"{plan.base.data}: {arms}; {saved} saved; {counted(len(plan.seeds), 'seed')}: "
-        f"{counted(len(runs), 'run')}{done}, "
-        f"in {plan.out}"
+        f"{plan.base.data}: {arms}; {saved}{counted(len(plan.seeds), 'seed')}: "
+        f"{counted(len(runs), 'run')}{done}, in {plan.out}"
     )
 
 
 def _rounded_savings(plan: Plan) -> str:
     """Return a sentence for each control of whole epochs that saves another share than asked for."""
     notes = []
+    names = {arm.name for arm in plan.arms}
     for arm in plan.arms:
-        if arm.name == FEWER and arm.saved is not None:
+        # The thinned control has the same epochs.
+        if arm.saved is not None and arm.name == (FEWER if FEWER in names else THIN):
             left, full = arm.options.epochs, plan.base.epochs
             saved = 1 - left / full
             if abs(saved - arm.saved) > NEAR:
                 share = f"only {100 * saved:.0f} %" if left < full else "nothing"
                 notes.append(f"{arm.label} saves {share}: {left} of {counted(full, 'epoch')}.")
     return " ".join(notes)
-
-
-def _forecast(missing: list[Run], probe: Probe, jobs: int, seconds: float | None) -> str:
-    from .console import duration, weight
-
-    samples = sum(weight(run, probe.n) for run in missing)
-    text = f"{counted(len(missing), 'run')}, {samples:,.0f} samples to train on, {jobs} at a time: "
-    if seconds is None:
-        return f"{text}an epoch is too short to tell how long it takes."
-    long = "less than half a minute" if seconds < 20 else f"about {duration(seconds)}"
-    return f"{text}{long} at {sum(probe.rates):,.0f} samples a second."
 
 
 def _left_out(plan: Plan) -> str:

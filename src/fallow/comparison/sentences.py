@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.history import FORWARD_SHARE
-from .arms import CONTROLS, FULL
+from .arms import CONTROLS, FULL, LEAST, RANDOM, THIN
 from .measure import gain, gains, measure_of
 
 SMALL = 0.003
 """A rule gains nothing if its interval ends below this difference of accuracy, or share of the bits."""
-WORDS = {"fewer-epochs": "fewer epochs", "random": "random subsets"}
+WORDS = {
+    "fewer-epochs": "fewer epochs",
+    "fewer-epochs-thin": "fewer epochs in thinner batches",
+    "random": "random subsets",
+    "random-dropped": "random subsets in fewer steps",
+}
 FEWEST_PAIRS = 3
 """An interval of fewer pairs of seeds settles nothing: it has hardly any width if two happen to agree."""
-NOTHING = 0.01
+NOTHING = LEAST
 """An arm that saved less is not compared."""
 NEAR = 0.02
 """A control whose saving differs by more from the arm's is shown with its own saving."""
@@ -46,7 +51,8 @@ def verdict(row: dict[str, Any]) -> str:
 
     * ``pays``: above every control that was run; ``pays at a cost``: also below full training.
     * ``does not pay``: a control is above it, or at most ``SMALL`` below it; ``not settled``: none of these.
-    * ``no control``, ``no saving``; ``diverged``: runs of the arm, of full training or of a control did.
+    * ``no control``; ``no saving``: less than ``NOTHING``.
+    * ``diverged``: runs of the arm, of full training or of a control did.
     """
     if row.get("unsound"):
         return "diverged"
@@ -103,8 +109,9 @@ def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
     if row[measure.name]["mean"] is None:
         return f"{row['label']} logs no {measure.words}, so it cannot be compared."
     if outcome == "no saving":
+        saved = "nothing" if row["saved_fraction"] < 0.005 else f"only {_percent(row['saved_fraction'])}"
         return (
-            f"{row['label']} saved nothing in {counted(row['epochs'], 'epoch')}, "
+            f"{row['label']} saved {saved} in {counted(row['epochs'], 'epoch')}, "
             "so there is nothing to compare."
         )
     if min([row["n"], *(d["n"] for d in row["against"].values())]) < FEWEST_PAIRS:
@@ -116,13 +123,14 @@ def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
     controls = {c: row["against"][c] for c in CONTROLS if c in row["against"]}
     if outcome == "no control":
         share = f" and {row['saved_fraction']:.2f} to --saved" if row["saved"] is None else ""
-        return f"{text}. No control saves as much: add {' and '.join(CONTROLS)} to --arms{share}."
+        return f"{text}. No control saves as much: add {THIN} and {RANDOM} to --arms{share}."
     between = ", interpolated between the savings that were run"
-    rest = between if any(d["interpolated"] for d in controls.values()) else ""
-    differences = " and ".join(f"{_points(d)} {_named(c, d, row)}" for c, d in controls.items())
     if outcome.startswith("pays"):
         price = f", at a price in {measure.words}" if outcome == "pays at a cost" else ""
-        return f"{text}. It pays{price}: it is {differences}{rest}."
+        name, d = _lowest(controls)
+        best = f", the best of {len(controls)} controls" if len(controls) > 1 else ""
+        rest = between if d["interpolated"] else ""
+        return f"{text}. It pays{price}: it is {_points(d)} {_named(name, d, row)}{best}{rest}."
     if outcome == "not settled":
         open_ = {c: d for c, d in controls.items() if not (_conclusive(d) and d["low"] > 0)}
         name, d = _lowest(open_)

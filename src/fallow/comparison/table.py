@@ -6,7 +6,7 @@ from typing import Any
 
 from ..spelling import one_line
 from .arms import CONTROLS, FULL
-from .measure import ACCURACY, BITS, measure_of
+from .measure import ACCURACY, BITS, measure_of, rate_text
 from .sentences import FEWEST_PAIRS, WORDS
 
 
@@ -19,6 +19,8 @@ def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     heads = ["arm", "saved %", f"{part}{measure.words}" if measure.relative else f"{part}accuracy %"]
     heads += [f"against {WORDS.get(name, name)}" for name in others]
     heads += ["next token %"] if measure.relative else ["worst class %", f"{part or 'test '}loss"]
+    rates = any(row.get("learning_rate") is not None for row in results["arms"])
+    heads += ["rate"] if rates else []
     heads.append("CPU s")
     cells = []
     for row in sorted(results["arms"], key=lambda row: row["arm"] != FULL):
@@ -30,6 +32,7 @@ def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
             line.append(_number(row[ACCURACY.name]["mean"], 2, 100))
         else:
             line += [_number(row["worst_class_accuracy"], 1, 100), _number(row["test_loss"], 3)]
+        line += [rate_text(row["learning_rate"], row["rate_factor"])] if rates else []
         line.append(_seconds(row["cpu_seconds"]))
         cells.append(line)
     return heads, cells
@@ -79,4 +82,6 @@ def caption(results: dict[str, Any]) -> str:
         text = f"{text}; ! runs of it diverged"
     if any(d["interpolated"] for row in rows for d in row["against"].values()):
         text += "; ~ interpolated between the savings that were run"
+    if any(row.get("learning_rate") is not None for row in rows):
+        text += "; rate: the learning rate, chosen on a validation split"
     return f"{text}."

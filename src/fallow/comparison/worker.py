@@ -173,7 +173,12 @@ class Worker:
             fit(trainer, job)
         rate = pace.samples / pace.seconds if pace.seconds else None
         notes = list(dict.fromkeys(filter(None, [*remarks, *self.console.notes])))
-        self.wire.say("probed", n=job.subsampler.n, rate=rate, test_seconds=_test_seconds(job), notes=notes)
+        full = {
+            "samples": job.subsampler.n,
+            "batch_size": job.options.batch_size,
+            "learning_rate": job.options.learning_rate,
+        }
+        self.wire.say("probed", full=full, rate=rate, test_seconds=_test_seconds(job), notes=notes)
 
 
 def _unmeasured(job: Job) -> str:

@@ -21,6 +21,7 @@ _DEFAULTS = vars(TrainOptions())
 _KEPT_AS_GIVEN = named(default=AS_GIVEN)
 _TOKENS = {"text": (256, 16_000), "language-model": (128, 1024)}
 """Most tokens of a text or window, and the size of the vocabulary, by task."""
+_RATES_OF_ADAMW = {"autoencoder": 2e-3, "text": 2e-3, "language-model": 6e-3}
 _MANY = 10_000
 """Least number of images that are trained in large batches."""
 
@@ -122,6 +123,14 @@ def usual(options: TrainOptions, name: str) -> Any:
 def is_table(name: str) -> bool:
     """Return whether texts of this name come from a table with named columns."""
     return not name.lower().endswith(".txt")
+
+
+def rate_follows_batch(options: TrainOptions) -> bool:
+    """Return whether the default learning rate grows with the batch.
+
+    It does for SGD (Goyal et al., 2017). The tasks that use AdamW have one rate for every batch size.
+    """
+    return options.task not in _RATES_OF_ADAMW
 
 
 def high_side(options: ResolvedOptions) -> float | str | None:
@@ -253,9 +262,9 @@ def _learning_rate(options: TrainOptions, facts: DataFacts) -> float | None:
         return None
     if facts.pretrained:
         return 5e-5
-    # The rate grows with the batch for SGD (Goyal et al., 2017); the other tasks use AdamW.
-    usual = {"autoencoder": 2e-3, "text": 2e-3, "language-model": 6e-3}
-    return usual.get(options.task, 0.3 * options.batch_size / 256)
+    if rate_follows_batch(options):
+        return 0.3 * options.batch_size / 256
+    return _RATES_OF_ADAMW[options.task]
 
 
 def _augment(options: TrainOptions, facts: DataFacts) -> str | None:

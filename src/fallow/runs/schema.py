@@ -311,8 +311,39 @@ class Environment(Struct, frozen=True):
     sessions: list[dict[str, Any]]
 
 
+class FullTraining(Struct, frozen=True):
+    """The facts on full training that other arms of a comparison are made from.
+
+    Attributes:
+        samples: the number of training samples.
+        batch_size: samples a step.
+        learning_rate: None if the user's own module sets it.
+    """
+
+    samples: Annotated[int, Meta(ge=1, lt=1 << 53)]
+    batch_size: Annotated[int, Meta(ge=1, lt=1 << 53)]
+    learning_rate: Real | None = None
+
+
+class Found(Struct, frozen=True):
+    """What a comparison found out; it stays, so that a resumed comparison makes the same arms.
+
+    Attributes:
+        full: facts on full training; None before the first short training.
+        epochs: the length of full training that ``--tune`` chose.
+        saved: the saving found by the arms that find their share themselves.
+        rates: by the label of an arm, the factor of the learning rate that ``--rates`` chose.
+    """
+
+    full: FullTraining | None = None
+    epochs: Annotated[int, Meta(ge=1, lt=MAX_EPOCHS)] | None = None
+    saved: Share | None = None
+    rates: dict[str, Annotated[float, Meta(gt=0, le=1e6)]] = {}
+
+
 class CompareSettings(Struct, frozen=True):
-    """``compare.json``: the options shared by all runs of a comparison."""
+    """``compare.json``: the options shared by all runs of a comparison, and what it found out."""
 
     format: str
     options: dict[str, Any]
+    found: Found = Found()

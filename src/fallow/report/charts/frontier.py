@@ -16,11 +16,22 @@ if TYPE_CHECKING:
 DPI, SIDE, SIZE = 250, 6.5, 13.0  # dots per inch and inches of the picture; points of the letters
 GAP = 1.35  # between labels, in letter heights
 LONGEST = 24  # letters of an arm's name
-_FULL, _FEWER, _RANDOM = "full", "fewer-epochs", "random"
-_STYLES: dict[str, tuple[str, str, str]] = {_FEWER: ("#5A5A5A", "s", "--"), _RANDOM: ("#5A5A5A", "D", ":")}
+_FULL = "full"
+_STYLES: dict[str, tuple[str, str, str]] = {
+    "fewer-epochs": ("#5A5A5A", "s", "--"),
+    "fewer-epochs-thin": ("#8E8E8E", "s", "-."),
+    "random": ("#5A5A5A", "D", ":"),
+    "random-dropped": ("#8E8E8E", "D", "-."),
+}
 _COLOURS = "#0072B2", "#D55E00", "#117733", "#AA4499", "#332288", "#8A6D00", "#882255"
 _MARKERS = "o", "^", "v", "P", "X", "<", ">", "p", "h", "d", "8"
-_NAMES = {_FULL: "full training", _FEWER: "fewer epochs", _RANDOM: "random subsets"}
+_NAMES = {
+    _FULL: "full training",
+    "fewer-epochs": "fewer epochs",
+    "fewer-epochs-thin": "fewer, thinner batches",
+    "random": "random subsets",
+    "random-dropped": "random, fewer steps",
+}
 
 Points = list[tuple[float, float, float]]
 """The points of an arm: percent saved, result, standard deviation of the result; sorted by saving."""
