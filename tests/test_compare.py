@@ -96,7 +96,7 @@ def test_controls_run_at_the_saving_that_was_found_and_more_seeds_do_not_change_
     fallow.compare(**own, seeds=1)
     said = capsys.readouterr().out
     assert "as much saved as mine will find; 1 seed: 5 runs, in" in said
-    assert "5 runs, at most 4,140 samples to train on, 1 at a time" in said
+    assert "5 runs, at most 3,960 samples to train on, 1 at a time" in said
     kept = json.loads((tmp_path / "c" / "compare.json").read_text())["found"]
     assert kept["full"] == {"samples": 300, "batch_size": 64, "learning_rate": 0.075}
     assert 0.3 < kept["saved"] <= 0.4
@@ -123,7 +123,7 @@ def test_length_and_rates_are_chosen_once_and_the_comparison_is_resumed(tmp_path
     asked = words(tmp_path / "c", *more, arms=("full", "random", "error-mass"), saved="auto", epochs=4)
     assert main([*asked, "--dry_run"]) == 0
     said = capsys.readouterr().out
-    assert "--tune, to choose the length of full training: 8 runs, 4,000 samples" in said
+    assert "--tune, to choose the length of full training: 8 runs, 4,800 samples" in said
     assert "--rates, to choose the learning rate of each arm: 18 runs, at most 11,520 samples" in said
     assert "6 runs, at most 4,800 samples to train on" in said
     assert "All of this takes" in said

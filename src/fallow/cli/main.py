@@ -44,7 +44,7 @@ _ABOUT = """Train on what still surprises the network.
   fallow train --data FILE.txt                        a language model
   fallow train --config run.yaml --seed 1             options from a file, one of them changed
   fallow train --resume RUN                           resume a run exactly where it was stopped
-  fallow compare --data digits                        does it pay? against two plain controls
+  fallow compare --data digits                        does it pay? against plain controls
   fallow report RUN                                   one HTML page of a run, with its odd samples
   fallow gaps RUN                                     what the training data lack
   fallow collect RUN --pool POOL --count 100          what to collect next; train on it with --add
@@ -52,18 +52,22 @@ _ABOUT = """Train on what still surprises the network.
 An error is one line; --debug, with any command, shows the traceback.
 """
 _ABOUT_COMPARE = """Does leaving samples out pay on your data? Trains every arm with the same seeds on the
-same data and reads the final epoch: against full training, and against two plain controls at the same
-number of samples, fewer epochs and a random subset each epoch.
+same data and reads the final epoch: against full training, and against plain controls at the same number
+of samples, which are fewer epochs, fewer epochs in thinner batches (as many steps as full training) and a
+random subset each epoch. What holds against the best of them is said.
 
   fallow compare --data digits --seeds 3
   fallow compare --data FOLDER --arms full,fewer-epochs,random,soft,threshold --saved 0.3,0.5
-  fallow compare --data FILE.csv --saved 0.5 --dry_run    how many runs, and how long they take
+  fallow compare --data FILE.csv --dry_run                how many runs, and how long they take
+  fallow compare --data FOLDER --tune --rates             the length and each arm's learning rate chosen first
   fallow compare --config compare.yaml                    with arms of your own, in the file as
                                                           arms: {full: , mine: {policy: soft, exponent: 1}}
 
-Arms: full; fewer-epochs; random; default, as fallow train does; threshold, with low as a quantile,
-readmit_every 5 and full_tail 0.1; soft; hard, the lowest-scoring share; infobatch; and every other --policy
-of fallow train that takes a share. The saving of the whole run decides the share of each epoch; epochs of
+Arms: full; fewer-epochs; fewer-epochs-thin; random; random-dropped, in fewer steps; default, as fallow train
+does; threshold, with low as a quantile, readmit_every 5 and full_tail 0.1; soft; hard, the lowest-scoring
+share; infobatch; and every other --policy of fallow train. All but random-dropped keep their steps: what is
+left out thins the batches. An arm that finds its share itself runs first; the others run at the saving that
+it found, or at those of --saved. The saving of the whole run decides the share of each epoch; epochs of
 warm-up, full tail and re-admission are full. The folder --out gets a run directory for each run,
 results.json, frontier.png and frontier.svg. The same command again trains only the missing runs: add arms,
 savings or seeds, or resume after Ctrl-C.

@@ -1,4 +1,4 @@
-"""Comparisons: arms are trained with the same seeds and judged against full training and two controls."""
+"""Comparisons: arms are trained with the same seeds and judged against full training and plain controls."""
 
 from __future__ import annotations
 

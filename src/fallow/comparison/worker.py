@@ -197,8 +197,9 @@ def _unmeasured(job: Job) -> str:
 
 
 def _test_seconds(job: Job) -> float:
-    """Return about how long one evaluation takes, by its first two batches; 0 if there is none."""
-    if job.test is None:
+    """Return about how long one evaluation takes, by its first two batches; 0 if that is not known."""
+    # A module of the user's may do without forward().
+    if job.test is None or not is_overridden("forward", job.module):
         return 0.0
     device = next(job.module.parameters(), torch.zeros(0)).device
     began = time.perf_counter()
