@@ -25,7 +25,7 @@ CONTROLS = (FEWER, RANDOM)
 _NAMED: dict[str, dict[str, Any]] = {
     "default": {"policy": "auto"},
     "soft": {"policy": "soft", "high": "none", "doubt": 0.0, "keep_rare": False, "calibrate": False},
-    "hard": {"policy": "fraction"},
+    "hard": {"policy": "fraction", "high": "none", "kept_steps": False},
     "infobatch": {"policy": "infobatch", "full_tail": 0.125},
 }
 """Options of the arms that are more than the policy of their name."""

@@ -152,11 +152,11 @@ def _holds_tables(name: str) -> bool:
 
 
 def _policy(options: TrainOptions) -> str:
-    # The choice that did best in benchmarks/RESULTS.md.
     of_draws = (name for name, known in OPTIONS.items() if known.policies == ("soft",))
-    drawn = any(getattr(options, name) is not None for name in of_draws)
-    of_tokens = options.task == "language-model" and options.score == "kl"
-    return "fraction" if of_tokens and not drawn else "soft"
+    # A percentile under a density says nothing of an error.
+    if options.by_density or any(getattr(options, name) is not None for name in of_draws):
+        return "soft"
+    return "error-mass" if options.fraction is None else "fraction"
 
 
 def _epochs(options: TrainOptions) -> int:
@@ -190,7 +190,7 @@ def _with_policies(name: str, choice: Callable[[TrainOptions], Any]) -> Callable
 
 def _high(options: TrainOptions) -> str:
     # A language model has no labels, so nothing tells a wrong sample from a rare one.
-    found = options.policy in ("error-mass", "soft")
+    found = options.policy in ("error-mass", "soft", "fraction")
     return "auto" if found and options.task != "language-model" else "none"
 
 
@@ -232,7 +232,7 @@ _BY_OPTIONS: Mapping[str, Callable[[TrainOptions], Any]] = {
     "calibrate": _with_policies("calibrate", lambda options: True),
     "readmit_every": lambda options: 5 if options.policy == "threshold" else 0,
     "full_tail": _full_tail,
-    "kept_steps": lambda options: options.policy == "error-mass",
+    "kept_steps": lambda options: options.policy in ("error-mass", "fraction"),
 }
 """Choices that follow from the other options, in this order."""
 

@@ -71,6 +71,7 @@ class ShownOptions(Struct, frozen=True):
     model: str | None = None
     policy: str | None = None
     score: str | None = None
+    error: Real | None = None
     fraction: Real | None = None
     low: Real | str | None = None
     high: Real | str | None = None
