@@ -96,7 +96,9 @@ class Picture(plain_loop.Work):
         return Material(rows, model, losses, measure)
 
 
-WORKS = {f"{name}-{side}": Picture(name=name, side=side) for name in ("china", "flower") for side in (128, 192)}
+WORKS = {
+    f"{name}-{side}": Picture(name=name, side=side) for name in ("china", "flower") for side in (128, 192)
+}
 
 if __name__ == "__main__":
     plain_loop.main(__doc__, WORKS)

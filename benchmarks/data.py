@@ -348,7 +348,11 @@ DEBIAN = Path("/etc/apt/sources.list.d/debian.sources")
 def debian_titles(work: Path, target: Path, folder: Path) -> None:
     """Write titles of packages and their languages, from lists that apt-get fetches without being root."""
     (work / "lists" / "partial").mkdir(parents=True)
-    options = [f"Dir::State::Lists={work / 'lists'}", f"Dir::Cache={work / 'cache'}", "Acquire::GzipIndexes=false"]
+    options = [
+        f"Dir::State::Lists={work / 'lists'}",
+        f"Dir::Cache={work / 'cache'}",
+        "Acquire::GzipIndexes=false",
+    ]
     options.append(f"Acquire::Languages={','.join(LANGUAGES)}")
     if DEBIAN.exists():  # other sources of the machine have no translations
         options += [f"Dir::Etc::SourceList={DEBIAN}", "Dir::Etc::SourceParts=/dev/null"]

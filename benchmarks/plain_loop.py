@@ -211,7 +211,11 @@ class _Subsampled:
         share = saved * work.epochs / (work.epochs - 1)
         self.epochs, self.made = work.epochs, made
         self.subsampler = fallow.Subsampler(
-            len(made.rows), arm.policy(share), fallow.Schedule(epochs=work.epochs), seed=seed, labels=made.labels
+            len(made.rows),
+            arm.policy(share),
+            fallow.Schedule(epochs=work.epochs),
+            seed=seed,
+            labels=made.labels,
         )
         self.loader = self.subsampler.loader(
             made.rows, work.batch_size, collate_fn=Rows.collate, kept_steps=arm.kept_steps
@@ -298,7 +302,9 @@ def run_all(
             found[path] = json.loads(path.read_text())
             if found[path]["settings"] != settings(work):
                 known = found[path]["settings"]
-                raise invalid(f"The runs in {folder} must have the same settings.", known, "Name another --out.")
+                raise invalid(
+                    f"The runs in {folder} must have the same settings.", known, "Name another --out."
+                )
     missing = [one for one in wanted if run_file(folder, *one) not in found]
     # Started anew, so that one run's threads and memory are no part of another's time.
     with ProcessPoolExecutor(jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
@@ -379,7 +385,9 @@ def table(name: str, work: Work) -> str:
         for measure, (_, form) in work.measures.items():
             values = _of(runs, measure)
             spread = deviation(list(values.values()))
-            cells.append(f"{mean(list(values.values())):{form}}{'' if spread is None else f' ± {spread:{form}}'}")
+            cells.append(
+                f"{mean(list(values.values())):{form}}{'' if spread is None else f' ± {spread:{form}}'}"
+            )
             against = paired(values, _of(groups.get((FULL, None), []), measure)) if key[0] != FULL else None
             cells.append("" if against is None else _difference(against, form))
         cells.append(f"{mean([run['cpu_seconds'] for run in runs]):.0f}")

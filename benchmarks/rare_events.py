@@ -93,7 +93,9 @@ class _Saved:
         elif kind in self.LISTS:
             values = [self.read() for _ in range(length)]
         else:
-            raise damaged("A saved data frame must hold numbers and texts.", f"kind {kind}", "Fetch it again.")
+            raise damaged(
+                "A saved data frame must hold numbers and texts.", f"kind {kind}", "Fetch it again."
+            )
         return values, self.read() if flags & 512 else None
 
     def pairs(self, flags: int) -> dict[str, Any]:
@@ -197,9 +199,7 @@ class Shuttle(plain_loop.Work):
         inputs = torch.from_numpy(tamed.astype(np.float32))
         events = np.isin(states, RAREST)
         labels = torch.from_numpy(events.astype(np.int64))
-        model = nn.Sequential(
-            nn.Linear(9, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2)
-        )
+        model = nn.Sequential(nn.Linear(9, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
 
         def losses(batch: Batch) -> tuple[Tensor, Tensor]:
             logits = model(batch[0])
@@ -208,10 +208,14 @@ class Shuttle(plain_loop.Work):
         def measure() -> dict[str, float]:
             logits = model(inputs[test]).double().numpy()
             scores = logits[:, 1] - logits[:, 0]
-            found = {f"recall_at_{share:g}": recall_at(scores, events[test], share) for share in (0.001, 0.0005)}
+            found = {
+                f"recall_at_{share:g}": recall_at(scores, events[test], share) for share in (0.001, 0.0005)
+            }
             return {**found, "average_precision": float(average_precision_score(events[test], scores))}
 
-        return Material(Rows(inputs[train], labels[train]), model, losses, measure, events[train].astype(np.int64))
+        return Material(
+            Rows(inputs[train], labels[train]), model, losses, measure, events[train].astype(np.int64)
+        )
 
 
 WORKS = {"shuttle": Shuttle()}
