@@ -1,6 +1,6 @@
 """A network that fits a picture: from the place of a pixel to its colour; the score is its squared error.
 
-    python benchmarks/coordinates.py [WORK ...] --out FOLDER [--arms A,B] [--saved auto] [--seeds 5] [--jobs 2]
+    python benchmarks/coordinates.py [WORK ...] --out FOLDER [--arms A,B] [--seeds 5] [--jobs 2]
 
 The pictures are the two that scikit-learn brings, a middle square of each, scaled to 128 x 128 or 192 x 192.
 Every pixel is a sample. What counts is how near the network comes to the picture, in dB (PSNR) over all
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -57,7 +58,7 @@ class FourierNetwork(nn.Module):
         super().__init__()
         self.register_buffer("frequencies", 2 * math.pi * frequency * torch.randn(2, waves))
         widths = [2 * waves, hidden, hidden, hidden]
-        layers = [(nn.Linear(a, b), nn.ReLU()) for a, b in zip(widths, widths[1:], strict=False)]
+        layers = [(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(widths)]
         self.network = nn.Sequential(*(part for pair in layers for part in pair), nn.Linear(hidden, 3))
 
     def forward(self, places: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ vader           vader.csv                 10,605 sentences of movie reviews, and
                                           said, one in a column: --label rater1,rater2,... makes soft labels
                                           (Hutto and Gilbert, 2014; pip)
 vader-tweets    vader-tweets.csv          4,200 tweets, likewise
-debian-titles   debian-titles/train.csv   about 40,000 + 21,000 titles of software packages in 15 languages, up to
-                and test.csv              6,000 of one and down to 81 (Debian's translated package
-                                          descriptions, by apt-get; they grow with Debian's releases)
+debian-titles   debian-titles/train.csv   39,940 + 20,702 titles of software packages in 15 languages,
+                and test.csv              6,000 to 81 of each (Debian's translated package descriptions,
+                                          bookworm; other releases hold others; apt-get)
 ==============  ========================  ==================================================================
 """
 

@@ -28,7 +28,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar
@@ -279,7 +279,7 @@ def arms_of(work: Work) -> dict[str, Arm]:
 
 def settings(work: Work) -> dict[str, Any]:
     """Return what makes runs of two works differ."""
-    return {key: getattr(work, key) for key in work.__dataclass_fields__}
+    return asdict(work)
 
 
 def run_file(folder: Path, arm: str, saved: float | None, seed: int) -> Path:
@@ -418,8 +418,6 @@ def parser_of(text: str, works: Mapping[str, Work]) -> argparse.ArgumentParser:
 
 def main(text: str, works: Mapping[str, Work]) -> None:
     """Run the comparisons that the command line names, keep what counts, and print their tables."""
-    from dataclasses import replace
-
     options = parser_of(text, works).parse_args()
     for name in options.works:
         if name not in works:

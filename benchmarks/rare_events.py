@@ -2,8 +2,8 @@
 
     python benchmarks/rare_events.py --out FOLDER [--arms A,B] [--saved auto] [--seeds 5] [--jobs 2]
 
-Statlog's Shuttle has 58,000 rows of nine sensors in seven states, in Debian's package r-cran-mlbench, which is
-read where it is installed and else fetched with apt-get, without being root. An event is one of its four
+Statlog's Shuttle has 58,000 rows of nine sensors in seven states, in Debian's package r-cran-mlbench, which
+is read where it is installed and else fetched with apt-get, without being root. An event is one of its four
 rarest states: 244 rows. A seed draws half of the rows of each state to train on; the others are for the test,
 so that seeds differ in both, and arms are paired by seed. A network of two hidden layers tells events from
 the rest.
