@@ -75,7 +75,7 @@ class Picture(plain_loop.Work):
         side: of the square, in pixels.
     """
 
-    epochs: int = 80
+    epochs: int = 40
     batch_size: int = 512
     learning_rate: float = 2e-3
     name: str = "china"

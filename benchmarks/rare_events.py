@@ -152,8 +152,8 @@ def oversampled(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.
 def balanced(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Return ``count`` different rows: of each class as many as of the others, or all that it has.
 
-    >>> sorted(balanced(np.array([0, 0, 0, 0, 1]), 3, np.random.default_rng(0)) == 4)
-    [False, False, True]
+    >>> int(sum(balanced(np.array([0, 0, 0, 0, 1]), 3, np.random.default_rng(0)) == 4))
+    1
     """
     order = rng.permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
