@@ -1,4 +1,4 @@
-"""The expected next score, against laws that are known and a plain reading of its definition."""
+"""The expected next error, against laws that are known and a plain reading of its definition."""
 
 import math
 from dataclasses import replace
@@ -17,14 +17,20 @@ from standings import inputs, noisy
 examples = settings(max_examples=100, deadline=None)
 
 
+def power_of(power):
+    """The power as the error of a score; a power above 1 counts as 1, as in a draw."""
+    power = np.float32(min(power, 1.0))
+    return lambda scores: scores**power
+
+
 def told(epochs, fresh=None, *, power=1.0):
     """Return what is expected after each of the epochs; None where nothing tells."""
     columns, found = {}, []
     fresh = [None] * len(epochs) if fresh is None else fresh
     for epoch, (scores, which) in enumerate(zip(epochs, fresh, strict=True)):
         scores = np.asarray(scores, np.float32)
-        expected = expectation(inputs(scores, epoch=epoch, fresh=which, columns=columns), power)
-        found.append(None if expected is None else expected(scores))
+        expected = expectation(inputs(scores, epoch=epoch, fresh=which, columns=columns), power_of(power))
+        found.append(None if expected is None else expected(scores) ** (1 / min(power, 1.0)))
     return found
 
 
@@ -172,11 +178,11 @@ def test_samples_that_were_only_measured_make_no_pair_and_are_remembered():
     second[out] *= 1000
     columns = {}
     shown = inputs(first, columns=columns), inputs(second, reason=reason, columns=columns)
-    assert expectation(shown[0], 1.0) is None
-    found = expectation(shown[1], 1.0)(second)
+    assert expectation(shown[0], power_of(1)) is None
+    found = expectation(shown[1], power_of(1))(second)
     alone = told([first[~out], second[~out]])[1]
     assert np.allclose(found[~out], alone, rtol=1e-6)
-    after = expectation(inputs(third, columns=columns), 1.0)(third)
+    after = expectation(inputs(third, columns=columns), power_of(1))(third)
     assert np.array_equal(after, told([second, third])[1])
 
 
@@ -228,8 +234,10 @@ def test_a_calibrated_draw_is_a_draw_by_the_expected_scores(doubt, exponent):
     for epoch in range(1, 6):
         shown, _ = noisy(epoch=epoch)
         decided = policy.decide(inputs(**shown, epoch=epoch, columns=one, reason=reason))
-        expected = expectation(inputs(**shown, epoch=epoch, columns=own, reason=reason), exponent)
-        scores = shown["scores"] if expected is None else expected(shown["scores"])
+        expected = expectation(inputs(**shown, epoch=epoch, columns=own, reason=reason), power_of(exponent))
+        scores = shown["scores"]
+        if expected is not None:
+            scores = expected(scores) ** np.float32(1 / min(exponent, 1.0))
         assert (expected is None) == (epoch == 1)
         plain = replace(policy, calibrate=False)
         same = plain.decide(inputs(**{**shown, "scores": scores}, epoch=epoch, columns=other, reason=reason))

@@ -13,6 +13,7 @@ from fallow.policies import (
     IES,
     UCB,
     BelowMean,
+    ErrorMass,
     Fraction,
     Kakurenbo,
     OrderDP,
@@ -43,6 +44,7 @@ MADE = {
     "selective-backprop": (RandomFraction(0), RandomFraction(0)),
     "random": (RandomFraction(0.5), RandomFraction(0.3)),
     "full": (RandomFraction(0), None),
+    "error-mass": (ErrorMass(), None),
 }
 
 
@@ -164,8 +166,12 @@ def test_a_side_is_a_number_or_finds_itself_or_is_none(name, options, expected):
         ("soft", {"high": "outo"}, "--high must be a number or auto or none. Found outo"),
         ("threshold", {"low": "none"}, "--low must be a number or auto. Found none"),
         ("soft", {"low": "auto"}, "--low goes with --policy threshold. Found --policy soft"),
-        ("random", {"high": "auto"}, "--high goes with --policy soft or fraction or threshold"),
-        ("infobatch", {"visits": 2}, "--visits goes with --policy soft or fraction or threshold"),
+        ("random", {"high": "auto"}, "--high goes with --policy error-mass or soft or fraction or threshold"),
+        (
+            "infobatch",
+            {"visits": 2},
+            "--visits goes with --policy error-mass or soft or fraction or threshold",
+        ),
         ("threshold", {"low": "auto", "quantiles": True}, "`low` must be a share with quantiles=True"),
     ],
 )

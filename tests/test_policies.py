@@ -17,6 +17,7 @@ from fallow.policies import (
     IES,
     UCB,
     BelowMean,
+    ErrorMass,
     Fraction,
     Kakurenbo,
     OrderDP,
@@ -49,6 +50,7 @@ EXAMPLES = {
         Fraction(0.4, exponent=0.5, high="auto"),
         Fraction(0.4, exponent=0.5, high="auto", doubt=2.0, keep_rare=True, calibrate=True),
     ],
+    ErrorMass: [ErrorMass(), ErrorMass(0.4, high=None), ErrorMass(0.2, high=2.0, visits=1)],
     BelowMean: [BelowMean(0.5), BelowMean(0.5, weighted=False), BelowMean(budget=0.3)],
     RandomFraction: [RandomFraction(0.4)],
     SeTa: [SeTa(0.2), SeTa(0.2, groups=4, window=0.3), SeTa(budget=0.55), SeTa(0.3, annealing=1.0)],
@@ -65,7 +67,7 @@ FAMILY = [
 ]
 EVERY = [policy for member in FAMILY for policy in EXAMPLES[member]]
 HARD = [p for p in EVERY if isinstance(p, Threshold) or (isinstance(p, Fraction) and p.exponent is None)]
-DRAWING = [p for p in EVERY if p not in HARD and not isinstance(p, Kakurenbo | UCB | IES)]
+DRAWING = [p for p in EVERY if p not in HARD and not isinstance(p, ErrorMass | Kakurenbo | UCB | IES)]
 every_policy = pytest.mark.parametrize("policy", EVERY, ids=repr)
 every_hard_policy = pytest.mark.parametrize("policy", HARD, ids=repr)
 every_drawing_policy = pytest.mark.parametrize("policy", DRAWING, ids=repr)
@@ -674,7 +676,11 @@ def test_thresholds_must_lie_where_scores_can():
 
 
 @every_policy
-def test_a_range_without_ends_suits_every_policy(policy):
+def test_a_range_without_ends_suits_every_policy_but_error_mass(policy):
+    if isinstance(policy, ErrorMass):
+        with pytest.raises(InvalidValue, match="needs scores of at least 0"):
+            policy.check_range(float("-inf"), float("inf"), "anything")
+        return
     policy.check_range(float("-inf"), float("inf"), "anything")
 
 

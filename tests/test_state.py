@@ -234,7 +234,11 @@ def middle():
 
 def test_no_field_may_be_missing():
     state = middle()
-    missing = [p for p in paths(state) if p[:2] != ("table", "columns") or len(p) == 2]
+    # States of versions without kept steps lack the two numbers of the plan.
+    optional = {("plan", "full"), ("plan", "learned")}
+    missing = [
+        p for p in paths(state) if (p[:2] != ("table", "columns") or len(p) == 2) and p not in optional
+    ]
     assert len(missing) > 20
     for path in missing:
         broken = deepcopy(state)

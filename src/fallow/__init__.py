@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .errors import InvalidValue as InvalidValue
     from .errors import NotWritten as NotWritten
     from .errors import WrongState as WrongState
+    from .policies import ErrorMass as ErrorMass
     from .policies import Fraction as Fraction
     from .policies import Policy as Policy
     from .policies import PolicyInput as PolicyInput
@@ -56,7 +57,7 @@ _HOMES = {
     "core.subsampler": ["Subsampler"],
     "densities": ["GaussianMixture"],
     "errors": ["DamagedData", "FallowError", "InvalidType", "InvalidValue", "NotWritten", "WrongState"],
-    "policies": ["Fraction", "Policy", "PolicyInput", "RandomFraction", "Reason", "Threshold"],
+    "policies": ["ErrorMass", "Fraction", "Policy", "PolicyInput", "RandomFraction", "Reason", "Threshold"],
     "scores": ["NO_SCORE", "KLDivergence", "Score", "kl_divergence", "linear_kl", "sequence_kl"],
     "step_rules": ["StepRule"],
 }

@@ -170,3 +170,9 @@ def mean_loss(losses: Tensor, weights: Tensor | None) -> Tensor:
     if dtype in (torch.float16, torch.bfloat16):
         losses = losses.float()
     return torch.div(losses.sum(), rows.clamp_min(1)).to(dtype)
+
+
+def scale_gradient(loss: Tensor, factor: float) -> None:
+    """Scale the gradient of a loss, and not its value, which people log."""
+    if factor != 1.0 and loss.requires_grad:
+        loss.register_hook(lambda gradient: gradient * factor)  # type: ignore[no-untyped-call]

@@ -14,8 +14,9 @@ from ..errors import invalid, wrong_state
 from ..policies.base import Policy, Reason
 from .class_ids import ClassIds
 from .epoch_scores import EpochScores
+from .kept_steps import KeptSteps
 from .order import Order, RemainingOrder
-from .plan import Floors, Plan, apply_floors
+from .plan import Floors, Plan, apply_floors, full_count
 
 
 class Epoch:
@@ -35,13 +36,18 @@ class Epoch:
         plan, scores, floors, seed, epochs: the arguments, as they are now.
         planned: a function that returns how many samples this rank, and all ranks together, still get from
             the newest loader; None before a loader is made.
+        reached: a function from the number of samples that this rank has recorded to that of all ranks
+            together, in batches of uneven sizes; None if all have the same.
         whole_batch: the batch size per rank that each epoch is rounded up to, or None.
+        kept_steps: the batches of an epoch that keeps its number of steps; None if steps are dropped.
     """
 
     def __init__(self, plan: Plan, scores: EpochScores, floors: Floors, seed: int, epochs: int) -> None:
         self.plan, self.scores, self.floors, self.seed, self.epochs = plan, scores, floors, seed, epochs
         self.planned: Callable[[], tuple[int, int]] | None = None
+        self.reached: Callable[[int], int] | None = None
         self.whole_batch: int | None = None
+        self.kept_steps: KeptSteps | None = None
         self._orders: dict[bool, Order] = {}
 
     @property
@@ -77,7 +83,12 @@ class Epoch:
         if self.scores.untouched:
             table = self.scores.table
             apply_floors(table.reason, table.scores, self.rounded_floors())
-            self.plan = replace(self.plan, kept=Bitset(table.reason == Reason.KEPT))
+            self.plan = replace(
+                self.plan,
+                kept=Bitset(table.reason == Reason.KEPT),
+                full=full_count(table.reason),
+                learned=int(np.count_nonzero(table.reason == Reason.LEARNED)),
+            )
             self._orders = {}
 
     def round_up(self, batch_size: int) -> None:
@@ -92,8 +103,39 @@ class Epoch:
         self.whole_batch = batch_size
         self.replan()
 
+    def keep_steps(self, steps: KeptSteps) -> None:
+        """Keep the number of steps of this and every later epoch.
+
+        Raises:
+            InvalidValue: if another loader keeps those of other batches.
+        """
+        if self.kept_steps not in (None, steps):
+            found = f"{self.kept_steps} and {steps}"
+            raise invalid("Loaders with kept_steps must agree on the batches.", found)
+        self.kept_steps = steps
+        self.replan()
+
+    def thinning(self, rows: int) -> float:
+        """Return the factor of the gradient of the mean loss of ``rows`` samples; 1 if steps are dropped."""
+        if self.kept_steps is None:
+            return 1.0
+        plan, size = self.plan, rank_and_size()[1]
+        kept = len(plan.kept)
+        batches = self.kept_steps.count(kept, plan.full)
+        return rows * size * batches / (kept + plan.learned)
+
+    @property
+    def accumulate(self) -> int:
+        """The number of batches to a step in this epoch, if the loader keeps steps; else 1."""
+        if self.kept_steps is None:
+            return 1
+        return self.kept_steps.batches_per_step(len(self.plan.kept), self.plan.full)
+
     def rounded_floors(self) -> Floors:
-        """Return the floors, rounded up to whole global batches."""
+        """Return the floors, raised to those of the batches: whole ones, or the thinnest allowed."""
+        if self.kept_steps is not None:
+            fewest = self.kept_steps.fewest(full_count(self.scores.table.reason))
+            return replace(self.floors, kept=max(self.floors.kept, fewest))
         if self.whole_batch is None:
             return self.floors
         return replace(self.floors, multiple=self.whole_batch * rank_and_size()[1])
@@ -137,11 +179,12 @@ class Epoch:
         before = len(self.plan.kept) - left
         this_rank, all_ranks = self.planned() if self.planned else (left, left)
         recorded = self.scores.recorded + self.scores.waiting
-        # `recorded * size` is an estimate: ranks may get different numbers of samples from the last batch.
         if recorded >= this_rank:
             return 1.0
-        _, size = rank_and_size()
-        return min(1.0, (before + recorded * size) / (before + all_ranks))
+        if self.reached is not None:
+            return (before + self.reached(recorded)) / (before + all_ranks)
+        # An estimate: ranks may get different numbers of samples from the last batch.
+        return min(1.0, (before + recorded * rank_and_size()[1]) / (before + all_ranks))
 
     def check_running(self) -> None:
         """Raise if all epochs are done."""

@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, defa
 from ..arrays.distributed import rank_and_size
 from ..arrays.drawing import drawing_by
 from ..arrays.keyed import mix
-from ..errors import InvalidValue, check_integer, invalid, invalid_type, wrong_state
+from ..errors import FallowError, InvalidValue, check_integer, invalid, invalid_type, wrong_state
 from .epoch import Epoch
 from .host_index import HostIndex
+from .kept_steps import KeptSteps
 from .order import BLOCK, Order
 
 # Mixed into keys, so that these draws are independent of those of orders and policies.
@@ -99,7 +100,8 @@ class EpochBatches(Sampler[list[int]]):
     A global batch has ``batch_size`` times the number of ranks samples, of which rank r takes the r-th part.
     The last one is split so that sizes differ by at most one. It joins the one before if it is too small for
     all ranks, or, with ``full_batches``, smaller than a quarter of a global batch. With ``drop_last`` it is
-    left out, unless it is the only one. Iterating has no side effects.
+    left out, unless it is the only one. With ``kept_steps`` all global batches are thinned alike instead, see
+    :class:`~fallow.core.kept_steps.KeptSteps`. Iterating has no side effects.
     """
 
     def __init__(
@@ -110,32 +112,64 @@ class EpochBatches(Sampler[list[int]]):
         shuffle: bool = True,
         drop_last: bool = False,
         full_batches: bool = False,
+        kept_steps: KeptSteps | None = None,
     ) -> None:
         self.epoch, self.batch_size = epoch, batch_size
         self.shuffle, self.drop_last, self.full_batches = shuffle, drop_last, full_batches
+        self.kept_steps = kept_steps
         self._n = epoch.order().kept.n
         self._dataset: Any = None
+        self._reached: tuple[tuple[int, ...], NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def guard_length(self, dataset: Dataset[Any]) -> None:
         """Check the length of ``dataset`` at the beginning of each epoch from now on."""
         self._dataset = dataset
 
     def __len__(self) -> int:
-        whole, last = self._split(len(self.epoch.order()))
-        return whole + bool(last)
+        return self._cuts().size - 1
 
     def planned(self) -> tuple[int, int]:
         """Return how many samples this rank, and all ranks together, still get in this epoch."""
-        rank, size = rank_and_size()
-        whole, last = self._split(len(self.epoch.order()))
-        this_rank = whole * self.batch_size + _share(last, rank, size)[1]
-        return this_rank, whole * self.batch_size * size + last
+        cuts = self._cuts()
+        _, counts = _shares(np.diff(cuts), *rank_and_size())
+        return int(counts.sum()), int(cuts[-1])
 
-    def _split(self, total: int) -> tuple[int, int]:
+    def reached(self, recorded: int) -> int:
+        """Return how many samples all ranks have recorded when this one has recorded ``recorded``.
+
+        Ranks get different numbers of samples from a batch, but the same number of batches: so the result is
+        the same on all of them after a batch.
+        """
+        order = self.epoch.order()
+        key = (self.epoch.number, len(order), *rank_and_size())
+        if self._reached is None or self._reached[0] != key:
+            cuts = self._cuts()
+            _, counts = _shares(np.diff(cuts), *rank_and_size())
+            self._reached = key, np.cumsum(counts), cuts
+        _, ends, cuts = self._reached
+        return int(cuts[np.searchsorted(ends, recorded, side="right")])
+
+    def _cuts(self) -> NDArray[np.int64]:
+        """Return the positions at which global batches begin in the order, and the end of the last one."""
+        total = len(self.epoch.order())
+        if self.kept_steps is not None:
+            return self._thinned(total, self.kept_steps)
         # The rest of a resumed epoch may be the batch that drop_last leaves out, although it is the only one.
         if self.drop_last and total < self.batch_size * rank_and_size()[1] and self.epoch.resumed:
-            return 0, 0
-        return split_batches(total, self.batch_size, drop_last=self.drop_last, full_batches=self.full_batches)
+            return np.zeros(1, np.int64)
+        whole, last = split_batches(
+            total, self.batch_size, drop_last=self.drop_last, full_batches=self.full_batches
+        )
+        cuts = np.arange(whole + 1, dtype=np.int64) * self.batch_size * rank_and_size()[1]
+        return np.append(cuts, cuts[-1] + last) if last else cuts
+
+    def _thinned(self, total: int, steps: KeptSteps) -> NDArray[np.int64]:
+        kept = len(self.epoch.plan.kept)
+        if not total:
+            return np.zeros(1, np.int64)
+        if kept < rank_and_size()[1]:
+            raise _too_few(kept)
+        return steps.cuts(kept, self.epoch.plan.full, kept - total)
 
     def __iter__(self) -> Iterator[list[int]]:
         # Not a generator, so that these errors are raised by iter() and not by the first batch.
@@ -151,20 +185,19 @@ class EpochBatches(Sampler[list[int]]):
         return self._batches(self.epoch.order(shuffle=self.shuffle), self.epoch.scores.recorded_here())
 
     def _batches(self, order: Order, used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
-        rank, size = rank_and_size()
-        whole, last = self._split(len(order))
-        width = self.batch_size * size
-        inside = np.arange(self.batch_size) + rank * self.batch_size
+        cuts = self._cuts()
+        offsets, counts = _shares(np.diff(cuts), *rank_and_size())
+        starts = cuts[:-1] + offsets
         # Positions are evaluated for many batches at once: one call per batch would dominate the cost.
         ahead = max(1, BLOCK // self.batch_size)
-        for first in range(0, whole, ahead):
-            batch = np.arange(first, min(first + ahead, whole))
-            index = order.at((batch[:, None] * width + inside).reshape(-1))
-            for part in index.reshape(-1, self.batch_size):
+        for first in range(0, starts.size, ahead):
+            some = slice(first, first + ahead)
+            ends = np.cumsum(counts[some])
+            # Each batch is a range of positions; `ends` says where it lies among those of this block.
+            shift = np.repeat(starts[some] - ends + counts[some], counts[some])
+            index = order.at(np.arange(shift.size) + shift)
+            for part in np.split(index, ends[:-1]):
                 yield from self._unused(part, used)
-        start, count = _share(last, rank, size)
-        if count:
-            yield from self._unused(order.at(np.arange(count) + whole * width + start), used)
 
     def _unused(self, index: NDArray[np.int64], used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
         left = index if used is None else index[~used[index]]
@@ -191,10 +224,7 @@ def split_batches(
         return whole - 1, rest + width
     if 0 < rest < size:
         if not whole:
-            raise wrong_state(
-                f"An epoch needs a sample for each rank. Found {rest} for {size} ranks.",
-                f"Set min_kept={size} or more, or start fewer ranks.",
-            )
+            raise _too_few(rest)
         return whole - 1, rest + width
     return whole, rest
 
@@ -205,10 +235,18 @@ def count_batches(total: int, batch_size: int, *, drop_last: bool = False, full_
     return whole + bool(last)
 
 
-def _share(total: int, rank: int, size: int) -> tuple[int, int]:
-    """Return start and length of the ``rank``-th of ``size`` even parts of ``range(total)``."""
-    base, longer = divmod(total, size)
-    return rank * base + min(rank, longer), base + (rank < longer)
+def _too_few(found: int) -> FallowError:
+    _, size = rank_and_size()
+    return wrong_state(
+        f"An epoch needs a sample for each rank. Found {found} for {size} ranks.",
+        f"Set min_kept={size} or more, or start fewer ranks.",
+    )
+
+
+def _shares(totals: NDArray[np.int64], rank: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return start and length of the ``rank``-th of ``size`` even parts of each batch."""
+    base, longer = np.divmod(totals, size)
+    return rank * base + np.minimum(rank, longer), base + (rank < longer)
 
 
 def make_loader(

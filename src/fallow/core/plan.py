@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ class Plan:
         weights: float32 ``(N,)`` loss weights, or None if all are 1.
         readmitted: how many of the samples were left out of the previous epoch.
         notes: the policy's notes from planning the epoch.
+        full: the number of samples of full training: all but those removed by hand.
+        learned: how many of them are left out as learned.
     """
 
     epoch: int
@@ -56,12 +59,27 @@ class Plan:
     weights: NDArray[np.float32] | None = None
     readmitted: int = 0
     notes: dict[str, float] = field(default_factory=dict)
+    full: int = 0
+    learned: int = 0
+
+
+def full_count(reason: NDArray[np.uint8]) -> int:
+    """Return the number of samples of full training: all but those removed by hand."""
+    return reason.size - int(np.count_nonzero(reason == Reason.BY_HAND))
 
 
 def plan_epoch(
-    table: Table, policy: Policy, schedule: Schedule, floors: Floors, epoch: int, seed: int
+    table: Table,
+    policy: Policy,
+    schedule: Schedule,
+    floors: Floors,
+    epoch: int,
+    seed: int,
+    largest: float = math.inf,
 ) -> tuple[NDArray[np.uint8], Plan]:
     """Return each sample's :class:`Reason` for ``epoch``, and the plan.
+
+    ``largest`` is the largest value that the score can have.
 
     Raises:
         InvalidValue: if the first decision of the policy would remove every sample.
@@ -71,7 +89,7 @@ def plan_epoch(
     if schedule.warms_up(epoch):
         reason = np.where(held == Reason.BY_HAND, held, np.uint8(Reason.KEPT))
     else:
-        inputs = _policy_input(table, schedule, floors, epoch, seed)
+        inputs = replace(_policy_input(table, schedule, floors, epoch, seed), largest=largest)
         reason = _decide(table, policy, inputs)
         # Later it is success, see docs/decisions/005-when-a-policy-removes-everything.md.
         if epoch == schedule.warmup and floors.kept <= 1:
@@ -83,8 +101,11 @@ def plan_epoch(
         if not schedule.returns_all(epoch):
             weights = _check_weights(policy.weights(inputs, reason), policy, reason.size)
     kept = reason == Reason.KEPT
+    learned = int(np.count_nonzero(reason == Reason.LEARNED))
     readmitted = int(np.count_nonzero(kept[held != Reason.KEPT])) if held.any() else 0
-    return reason, Plan(epoch, Bitset(kept), weights, readmitted, dict(table.notes))
+    return reason, Plan(
+        epoch, Bitset(kept), weights, readmitted, dict(table.notes), full_count(reason), learned
+    )
 
 
 def planned_counts(policy: Policy, schedule: Schedule, floors: Floors, n: int) -> list[int]:

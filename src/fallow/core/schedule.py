@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,12 @@ class Schedule:
             check_integer("remeasure_every", self.remeasure_every, 1)
             if self.outliers != "remeasure":
                 raise invalid('`remeasure_every` needs outliers="remeasure".', f'"{self.outliers}"')
+
+    def or_turns(self, k: int | None) -> Schedule:
+        """Return the schedule with re-admission in ``k`` turns, unless it re-admits or k is None."""
+        if k is None or self.readmit_every is not None or self.readmit_at:
+            return self
+        return replace(self, readmit_every=k, stagger=True)
 
     def warms_up(self, epoch: int) -> bool:
         """Return whether ``epoch`` is full because nothing may be removed yet."""

@@ -21,7 +21,7 @@ from .described import as_code, describe, same
 from .epoch_scores import EpochScores
 from .history import EpochRecord
 from .label_change import label_change
-from .plan import Plan
+from .plan import Plan, full_count
 from .state_checks import VERSION, check_state
 from .table import PREDICTED, Table
 
@@ -64,6 +64,8 @@ def pack(
             "weights": None if plan.weights is None else _tensor(plan.weights),
             "readmitted": plan.readmitted,
             "notes": dict(plan.notes),
+            "full": plan.full,
+            "learned": plan.learned,
         },
         "history": [{"used_bits": _tensor(record.used_bits), **record.aggregates()} for record in history],
     }
@@ -143,7 +145,10 @@ def _restore(
     for entry in saved["history"]:
         aggregates = {name: value for name, value in entry.items() if name != "used_bits"}
         history.append(EpochRecord.restore(_array(entry["used_bits"]), aggregates))
-    planned = Plan(epoch, kept, weights, plan["readmitted"], dict(plan["notes"]))
+    # States of versions without kept steps do not have it.
+    full = plan.get("full", full_count(scores.table.reason))
+    learned = plan.get("learned", int(np.count_nonzero(scores.table.reason == Reason.LEARNED)))
+    planned = Plan(epoch, kept, weights, plan["readmitted"], dict(plan["notes"]), full, learned)
     return _adapted(planned, scores, settings, (before, labels), changed, origin), history
 
 
@@ -249,7 +254,8 @@ def _adapted(
         weights = None if weights is None else np.concatenate([weights, np.ones(more, np.float32)])
     if changed & {"n", "labels"} or origin is not None:
         readmitted = min(plan.readmitted, len(table))  # an upper bound: some may have been deleted
-        plan = replace(plan, kept=Bitset(table.reason == Reason.KEPT), readmitted=readmitted)
+        kept, full = Bitset(table.reason == Reason.KEPT), full_count(table.reason)
+        plan = replace(plan, kept=kept, readmitted=readmitted, full=full)
     return replace(plan, weights=weights)
 
 

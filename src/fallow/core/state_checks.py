@@ -49,6 +49,7 @@ COLUMNS: dict[str, type[np.generic]] = {
     "mean_score": np.float32,
     "score_before": np.float32,
     "learned": np.bool_,
+    "left_out": np.bool_,
     "ies_last": np.float32,
     "ies_before": np.float32,
     "ies_count": np.uint8,
@@ -172,7 +173,7 @@ def _check_notes(name: str, notes: Any, *, known_policy: bool) -> None:
 
 
 def _check_plan(plan: Any, n: int, table: dict[str, Any], *, known_policy: bool) -> None:
-    _check_names("plan", plan, _PLAN)
+    _check_names("plan", plan, _PLAN, optional={"full", "learned"})
     kept = unpack(_bits("plan.kept", plan["kept"], n), n)
     if not kept.any():
         raise invalid("The state must plan at least one sample.", "none", _STEP)
@@ -187,6 +188,10 @@ def _check_plan(plan: Any, n: int, table: dict[str, Any], *, known_policy: bool)
         if not (np.isfinite(weights) & (weights >= 0)).all():
             raise invalid("The state must hold `plan.weights`, finite and at least 0.", "others", _STEP)
     _whole("plan.readmitted", plan["readmitted"], 0, n)
+    if "full" in plan:
+        _whole("plan.full", plan["full"], int(np.count_nonzero(kept)), n)
+    if "learned" in plan:
+        _whole("plan.learned", plan["learned"], 0, n - int(np.count_nonzero(kept)))
     _check_notes("plan.notes", plan["notes"], known_policy=known_policy)
 
 

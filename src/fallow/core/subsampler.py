@@ -21,11 +21,20 @@ from ..errors import check_flag, check_integer, invalid, invalid_type, wrong_sta
 from ..policies.base import Policy, Reason
 from ..scores.base import Score
 from . import loading, state
-from .batch_checks import check_batch, check_index, check_labels, check_scores, masked_losses, mean_loss
+from .batch_checks import (
+    check_batch,
+    check_index,
+    check_labels,
+    check_scores,
+    masked_losses,
+    mean_loss,
+    scale_gradient,
+)
 from .class_ids import ClassIds
 from .epoch import Epoch
 from .epoch_scores import EpochScores
 from .history import EpochRecord, describe
+from .kept_steps import KeptSteps
 from .loading import EpochBatches
 from .memory import check_memory
 from .order import Order
@@ -49,7 +58,8 @@ class Subsampler:
         score: the score that will be recorded. Thresholds are checked against its range.
 
     Attributes:
-        n, policy, schedule, seed, score: the arguments.
+        n, policy, schedule, seed, score: the arguments. A schedule without re-admission takes the turns that
+            the policy asks for, see :class:`fallow.ErrorMass`.
         history: an :class:`EpochRecord` for each finished epoch.
         under_way: the present :class:`~fallow.core.epoch.Epoch`, for loaders and integrations.
 
@@ -96,12 +106,12 @@ class Subsampler:
         if per_class and labels is None:
             raise invalid("`min_kept_per_class` needs `labels`.", "none", "Pass labels=(n,) class ids.")
         policy.check_labels(labels is not None)
-        self.policy, self.schedule, self.score = policy, schedule, score
+        self.policy, self.schedule, self.score = policy, schedule.or_turns(policy.returns_every), score
         self.seed = check_integer("seed", seed, -(2**63))
         ids = check_labels(labels, self.n)
         class_ids = ClassIds() if ids is None else ClassIds.of(ids)
         floors = Floors(None if ids is None else class_ids.encode(ids), floor, per_class)
-        everyone = Plan(0, Bitset(np.ones(self.n, np.bool_)))
+        everyone = Plan(0, Bitset(np.ones(self.n, np.bool_)), full=self.n)
         scores = EpochScores(self.n, class_ids)
         self.under_way = Epoch(everyone, scores, floors, self.seed, schedule.epochs)
         self.history: list[EpochRecord] = []
@@ -118,6 +128,8 @@ class Subsampler:
         *,
         shuffle: bool = True,
         full_batches: bool = False,
+        kept_steps: bool | None = None,
+        accumulate: int = 1,
         **options: Any,
     ) -> DataLoader[Any]:
         """Return a DataLoader over the kept samples of each epoch: it yields ``(index, batch)``.
@@ -131,6 +143,12 @@ class Subsampler:
             shuffle: if False, samples come in dataset order.
             full_batches: fill each epoch up to whole global batches with the highest-scoring learned
                 samples. If there are none, a last batch of less than a quarter joins the one before.
+            kept_steps: make as many steps as full training in each epoch, and thin the batches by what is
+                left out. The gradient of :meth:`record`'s mean is then scaled so that a sample left out as
+                learned counts as one without a gradient. ``full_batches`` has no effect then. By default the
+                policy decides: :class:`fallow.ErrorMass` keeps steps.
+            accumulate: with ``kept_steps``, the number of batches whose gradients add up to a step of full
+                training; a thin epoch needs :attr:`accumulate` of them, as whole as possible.
             **options: options of ``torch.utils.data.DataLoader``: workers, ``collate_fn``, ``drop_last``, ...
 
         Raises:
@@ -140,15 +158,37 @@ class Subsampler:
         loading.check_batch_size(batch_size)
         shuffle, full_batches = check_flag("shuffle", shuffle), check_flag("full_batches", full_batches)
         drop_last = check_flag("drop_last", options.pop("drop_last", False))
+        steps = self._kept_steps(batch_size, kept_steps, accumulate)
         batches = EpochBatches(
-            self.under_way, batch_size, shuffle=shuffle, drop_last=drop_last, full_batches=full_batches
+            self.under_way,
+            batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            full_batches=full_batches,
+            kept_steps=steps,
         )
         loader = loading.make_loader(dataset, self.n, batches, self.seed, options)
         # Only now: a loader that is refused changes nothing.
-        if full_batches:
+        if steps is not None:
+            self.under_way.keep_steps(steps)
+        elif full_batches:
             self.under_way.round_up(batch_size)
         self.under_way.planned = batches.planned
+        self.under_way.reached = batches.reached if steps is not None else None
         return loader
+
+    def _kept_steps(self, batch_size: int, kept_steps: bool | None, accumulate: int) -> KeptSteps | None:
+        check_integer("accumulate", accumulate, 1)
+        keeps = self.policy.keeps_steps if kept_steps is None else check_flag("kept_steps", kept_steps)
+        if keeps:
+            return KeptSteps(batch_size, accumulate)
+        if accumulate > 1:
+            step = "Pass kept_steps=True, or leave it out."
+            raise invalid("`accumulate` goes with kept_steps.", accumulate, step)
+        if self.under_way.kept_steps is not None:
+            step = "Make all loaders with kept_steps=True, or none."
+            raise invalid("Loaders must agree on kept_steps.", "one with and one without", step)
+        return None
 
     def record(
         self,
@@ -195,6 +235,8 @@ class Subsampler:
             raise
         trained = losses if backward is None else masked_losses(losses, backward)
         mean = mean_loss(trained, self.weights(rows))
+        if self.under_way.kept_steps is not None:
+            scale_gradient(mean, self.under_way.thinning(rows.size))
         self.under_way.scores.seconds += perf_counter() - began
         return mean
 
@@ -262,9 +304,10 @@ class Subsampler:
             self.policy.check_range(0.0, math.inf, "the recorded scores")
         if epoch < self.schedule.epochs:
             floors = ending.rounded_floors()
-            reason, plan = plan_epoch(table, self.policy, self.schedule, floors, epoch, self.seed)
+            largest = math.inf if self.score is None else self.score.range[1]
+            reason, plan = plan_epoch(table, self.policy, self.schedule, floors, epoch, self.seed, largest)
         else:
-            reason, plan = table.reason, Plan(epoch, ending.plan.kept)
+            reason, plan = table.reason, Plan(epoch, ending.plan.kept, full=ending.plan.full)
         past = ending.plan
         # Before `table.reason` is replaced: the record is that of the epoch that ends.
         self.history.append(describe(table, past.epoch, past.readmitted, scores.seconds, past.notes))
@@ -465,6 +508,14 @@ class Subsampler:
             return 1.0
         return (self.epoch + self.under_way.share) / self.schedule.epochs
 
+    @property
+    def accumulate(self) -> int:
+        """The number of batches to an optimizer step in this epoch, under kept steps; else 1.
+
+        Divide each loss by it, and make a step after as many batches.
+        """
+        return self.under_way.accumulate
+
     def total_steps(self, batch_size: int, *, drop_last: bool = False) -> int:
         """Return the number of batches per rank in the whole training, if the policy fixes it.
 
@@ -482,6 +533,8 @@ class Subsampler:
                 "The number of steps is not fixed: samples were removed by hand.",
                 "Drive the learning rate with `subsampler.progress`.",
             )
+        if (steps := self.under_way.kept_steps) is not None:
+            return steps.steps(self.n) * self.schedule.epochs
         counts = planned_counts(self.policy, self.schedule, self.under_way.rounded_floors(), self.n)
         full = self.under_way.whole_batch is not None
         return sum(

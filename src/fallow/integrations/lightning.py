@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from ..activations import ActivationDensity
 from ..arrays.distributed import gather_rows, rank_and_size
+from ..core.batch_checks import scale_gradient
 from ..core.host_index import HostIndex
 from ..core.loading import IndexedCollate, IndexedDataset
 from ..core.remeasure import measure
@@ -171,6 +172,18 @@ class SubsamplingCallback(Callback):
             setattr(pl_module, "sample_weights", weights)  # noqa: B010 - the module is the user's
         if isinstance(getattr(pl_module, "progress", None), int | float):
             setattr(pl_module, "progress", self.subsampler.progress)  # noqa: B010 - the module is the user's
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Scale the gradient of the loss under kept steps, as ``Subsampler.record`` scales its mean."""
+        epoch = self.subsampler.under_way
+        if epoch.kept_steps is not None and self._index is not None:
+            scale_gradient(loss, epoch.thinning(len(self._index)))
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Accumulate over as many batches as a step of this epoch has, under kept steps."""
+        steps = self.subsampler.under_way.kept_steps
+        if steps is not None and steps.accumulate > 1:
+            trainer.accumulate_grad_batches = self.subsampler.accumulate
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -190,7 +190,8 @@ def _with_policies(name: str, choice: Callable[[TrainOptions], Any]) -> Callable
 
 def _high(options: TrainOptions) -> str:
     # A language model has no labels, so nothing tells a wrong sample from a rare one.
-    return "auto" if options.policy == "soft" and options.task != "language-model" else "none"
+    found = options.policy in ("error-mass", "soft")
+    return "auto" if found and options.task != "language-model" else "none"
 
 
 def _visits(options: TrainOptions) -> int:
@@ -220,6 +221,7 @@ _BY_OPTIONS: Mapping[str, Callable[[TrainOptions], Any]] = {
     "text": _column("text", *TEXT_TASKS),
     "label": _column("label", "text"),
     "quantiles": _with_policies("quantiles", lambda options: False),
+    "error": _with_policies("error", lambda options: 0.1),
     "low": _with_policies("low", lambda options: 0.3 if options.quantiles else 0.1),
     "high": _with_policies("high", _high),
     "visits": _with_policies("visits", _visits),
@@ -230,6 +232,7 @@ _BY_OPTIONS: Mapping[str, Callable[[TrainOptions], Any]] = {
     "calibrate": _with_policies("calibrate", lambda options: True),
     "readmit_every": lambda options: 5 if options.policy == "threshold" else 0,
     "full_tail": _full_tail,
+    "kept_steps": lambda options: options.policy == "error-mass",
 }
 """Choices that follow from the other options, in this order."""
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 POLICIES = (
-    "threshold", "soft", "fraction", "below-mean", "infobatch", "seta", "kakurenbo", "ucb", "repb",
-    "order-dp", "ies", "selective-backprop", "random", "full",
+    "error-mass", "threshold", "soft", "fraction", "below-mean", "infobatch", "seta", "kakurenbo", "ucb",
+    "repb", "order-dp", "ies", "selective-backprop", "random", "full",
 )  # fmt: skip
 """The built-in policies, in the order of help; every class in :mod:`fallow.policies` is one too."""
 LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow")
@@ -189,6 +189,12 @@ class TrainOptions:
         "Default auto: fraction for a language model, else soft.",
         Option(RULE, OWN, ACCEPT, default=AS_GIVEN, common=True),
     )
+    error: float | None = option(
+        None,
+        "Share of the error still to be learned that the left-out samples may hold (error-mass): 0.03 leaves "
+        "out less, 0.2 more. Default 0.1.",
+        Option(RULE, OWN, ACCEPT, policies=("error-mass",), default=ANEW, common=True),
+    )
     low: float | str | None = option(
         None,
         "Samples that score below this are learned (threshold): a number, or auto to let an audit adjust "
@@ -198,14 +204,22 @@ class TrainOptions:
     high: float | str | None = option(
         None,
         "Samples that score above this, visit after visit, are outliers: a number, auto (found from the "
-        "scores if they show two kinds of samples) or none. Default: auto with soft, none otherwise.",
-        Option(RULE, OWN, ACCEPT, policies=("soft", "fraction", "threshold"), default=ANEW, common=True),
+        "scores if they show two kinds of samples) or none. Default: auto with error-mass and soft, else "
+        "none.",
+        Option(
+            RULE,
+            OWN,
+            ACCEPT,
+            policies=("error-mass", "soft", "fraction", "threshold"),
+            default=ANEW,
+            common=True,
+        ),
     )
     visits: int | None = option(
         None,
         "The number of scores in a row above high that make a sample an outlier. Default 3 with soft, "
         "fraction and high auto, else 1.",
-        Option(RULE, OWN, ACCEPT, policies=("soft", "fraction", "threshold"), default=ANEW),
+        Option(RULE, OWN, ACCEPT, policies=("error-mass", "soft", "fraction", "threshold"), default=ANEW),
     )
     quantiles: bool | None = option(
         None,
@@ -222,7 +236,7 @@ class TrainOptions:
             RULE,
             OWN,
             ACCEPT,
-            without=("threshold", "full"),
+            without=("error-mass", "threshold", "full"),
             default=ANEW,
             none="the share that the rule's paper uses",
             common=True,
@@ -273,6 +287,12 @@ class TrainOptions:
         "With score density: names of the network's modules whose outputs are used. Default: the inputs of "
         "two layers, a quarter and three quarters of the way through.",
         Option(RULE, EITHER, ACCEPT),
+    )
+    kept_steps: bool | None = option(
+        None,
+        "Make as many steps an epoch as full training, in thinner batches (true), or fewer steps in whole "
+        "batches (false). Default: true with error-mass, else false.",
+        Option(SCHEDULE, OWN, ACCEPT, default=ANEW, common=True),
     )
     epochs: int | None = option(
         None,

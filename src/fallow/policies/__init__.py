@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import Policy, PolicyInput, Reason
+from .error_mass import ErrorMass
 from .fraction import Fraction
 from .papers.below_mean import BelowMean
 from .papers.ies import IES
@@ -19,6 +20,7 @@ __all__ = [
     "IES",
     "UCB",
     "BelowMean",
+    "ErrorMass",
     "Fraction",
     "Kakurenbo",
     "OrderDP",

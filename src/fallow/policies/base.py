@@ -6,6 +6,7 @@ and single numbers in ``notes``, so that both are saved and resumed with everyth
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -50,6 +51,7 @@ class PolicyInput:
         column: ``(name, dtype) -> (N,)``, the policy's own memory of each sample, initially zero.
         notes: numbers that the policy remembers between epochs, such as a threshold that it chose; the
             history keeps a copy for each epoch.
+        largest: the largest value that the score can have; infinite if there is none, as in nats.
     """
 
     scores: NDArray[np.float32]
@@ -62,9 +64,19 @@ class PolicyInput:
     labels: NDArray[np.int32] | None = None
     predicted: NDArray[np.int32] | None = None
     notes: dict[str, float] = field(default_factory=dict)
+    largest: float = math.inf
 
     def __len__(self) -> int:
         return int(self.scores.size)
+
+    def error_of(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        r"""Return the error of each score, in [0, 1]: :math:`1 - e^{-s}`, or s / largest if that is finite.
+
+        For a score in nats that is the probability which the network does not give to the label.
+        """
+        if math.isfinite(self.largest):
+            return np.asarray(np.clip(scores / np.float32(self.largest), 0, 1), np.float32)
+        return np.asarray(-np.expm1(-np.maximum(scores, np.float32(0))), np.float32)
 
 
 class Policy(ABC):
@@ -78,12 +90,16 @@ class Policy(ABC):
         aliases: other names there.
         relative_to_batch: whether it reads scores less the mean of their batch.
         measures_removed: whether all removed samples are measured, forward only, in every epoch.
+        keeps_steps: whether a loader thins the batches instead of dropping steps, unless told otherwise.
+        returns_every: k, if left-out samples come back in k turns, unless the schedule re-admits.
     """
 
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     relative_to_batch: ClassVar[bool] = False
     measures_removed: ClassVar[bool] = False
+    keeps_steps: ClassVar[bool] = False
+    returns_every: ClassVar[int | None] = None
 
     @classmethod
     def with_share(cls, share: float | None) -> Policy:

@@ -1,4 +1,4 @@
-"""The expected next score of a sample, given its last score."""
+"""The expected next error of a sample, given its last score."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ..arrays.selection import blocks
 from .base import PolicyInput, Reason
 
-Expectation: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""The expected next scores of a block of scores: ``(n,)`` to ``(n,)``; NaN stays NaN."""
+Errors: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""The error of each score, now or expected: ``(n,)`` to ``(n,)``."""
 
 FLOOR = 1e-6
 """Smaller scores count as this one, so that they have a logarithm and a chance in every draw."""
@@ -23,19 +23,16 @@ _BEFORE = "score_before"  # saved in states; do not rename
 _SHIFT, _CELLS, _INFINITE, _NAN = np.uint32(20), 1 << 11, 0x7F8, 0x7FC
 
 
-def expectation(inputs: PolicyInput, power: float) -> Expectation | None:
-    r"""Return the function :math:`s \mapsto E[s'^{\,p} \mid s]^{1/p}`, from the last score to the next.
+def expectation(inputs: PolicyInput, error_of: Errors) -> Errors | None:
+    r"""Return the function :math:`s \mapsto E[e(s') \mid s]`, from the last score to the next error.
 
     A single score is noisy: it comes from one state of the network and one augmentation. A very low score is
     usually higher the next time, especially early in training (regression to the mean). The data show by how
     much: each sample that trained in the epoch that just ended and had a score before it is a pair
     :math:`(s, s')`. The pairs are sorted by :math:`s` and split into at most ``GROUPS`` groups of similar
     size; scores in the same eighth of an octave share a group. Isotonic regression makes the group means of
-    :math:`s'^{\,p}` non-decreasing. Between group centres the result is interpolated in log-log space;
-    beyond the first and the last centre it is constant.
-
-    With odds :math:`\propto s^a` and p = a, the result gives the expected odds; a few very high scores move
-    it less than the mean. A power above 1 would amplify them, so it counts as 1.
+    :math:`e(s')` non-decreasing. Between group centres the result is interpolated in log-log space; beyond
+    the first and the last centre it is constant.
 
     It updates a column, so call it once per decision. Scores must be at least 0; scores below ``FLOOR``
     count as ``FLOOR``, and infinite ones make no pair.
@@ -46,14 +43,13 @@ def expectation(inputs: PolicyInput, power: float) -> Expectation | None:
 
     Args:
         inputs: the input of the policy.
-        power: p, above 0.
+        error_of: e, from scores to errors above 0, non-decreasing: ``(n,)`` to ``(n,)``.
 
     Returns:
-        The function, in the unit of the score. None if the pairs make fewer than ``FEWEST`` groups of
-        ``PAIRS`` pairs: on the first decision, with few samples, or if nearly all scores are equal.
+        The function; NaN stays NaN. None if the pairs make fewer than ``FEWEST`` groups of ``PAIRS`` pairs:
+        on the first decision, with few samples, or if nearly all scores are equal.
     """
-    power = min(power, 1.0)
-    curve = _curve(*_pairs(inputs, power), power)
+    curve = _curve(*_pairs(inputs, error_of))
     return None if curve is None else lambda scores: curve[_cells(scores)]
 
 
@@ -65,8 +61,8 @@ def _cells(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
     return cells
 
 
-def _pairs(inputs: PolicyInput, power: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the number of pairs and the sum of their powers for each cell of previous scores: ``(_CELLS,)``.
+def _pairs(inputs: PolicyInput, error_of: Errors) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the number of pairs and the sum of their errors for each cell of previous scores: ``(_CELLS,)``.
 
     Then store the fresh scores as the previous ones; 0 means none. A sample that was only measured makes no
     pair: it was left out because of its score, and may have been measured in evaluation mode.
@@ -81,13 +77,13 @@ def _pairs(inputs: PolicyInput, power: float) -> tuple[NDArray[np.int64], NDArra
         pair = fresh & (last > 0) & (inputs.reason[rows] == Reason.KEPT)
         cells = _cells(last[pair])
         counts += np.bincount(cells, minlength=_CELLS)
-        sums += np.bincount(cells, score[pair].astype(np.float64) ** power, minlength=_CELLS)
+        sums += np.bincount(cells, error_of(score[pair]), minlength=_CELLS)
         np.copyto(last, score, where=fresh)
     return counts, sums
 
 
-def _curve(counts: NDArray[np.int64], sums: NDArray[np.float64], power: float) -> NDArray[np.float32] | None:
-    """Return the expected score of each cell, non-decreasing: ``(_CELLS,)``; None for too few pairs."""
+def _curve(counts: NDArray[np.int64], sums: NDArray[np.float64]) -> NDArray[np.float32] | None:
+    """Return the expected error of each cell, non-decreasing: ``(_CELLS,)``; None for too few pairs."""
     used = np.flatnonzero(counts)
     group = _groups(counts[used])
     if group is None:
@@ -99,7 +95,7 @@ def _curve(counts: NDArray[np.int64], sums: NDArray[np.float64], power: float) -
     size = np.bincount(group, counts[used]).astype(np.float64)
     mean = np.bincount(group, sums[used]) / size
     centre = np.bincount(group, counts[used] * log_score[used]) / size
-    curve = np.exp(np.interp(log_score, centre, np.log(isotonic(mean, size)) / power)).astype(np.float32)
+    curve = np.exp(np.interp(log_score, centre, np.log(isotonic(mean, size)))).astype(np.float32)
     curve[_NAN:] = np.nan
     return curve
 

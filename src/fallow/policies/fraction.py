@@ -13,7 +13,7 @@ from ..arrays.selection import Values, smallest
 from ..errors import check_flag, check_number, check_share, invalid, invalid_type
 from ._shares import left_out
 from .base import Policy, PolicyInput, Reason
-from .expectation import FLOOR, expectation
+from .expectation import FLOOR, Errors, expectation
 from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong
 
 _MOST = 1e30
@@ -181,7 +181,7 @@ class Fraction(Policy):
         power = np.float32(self.exponent if self.remove == "lowest" else -self.exponent)
         rare = self._rare(inputs.labels, keep)
         doubt = np.float32(min(self.exponent * self.doubt, _MOST))
-        expected = expectation(inputs, self.exponent) if self.calibrate else None
+        expected = self._expected(inputs) if self.calibrate else None
 
         def keys(start: int, stop: int) -> NDArray[np.float32]:
             block = scores[start:stop]
@@ -199,6 +199,13 @@ class Fraction(Policy):
             return key
 
         return keys
+
+    def _expected(self, inputs: PolicyInput) -> Errors | None:
+        """Return the function from a score to the score of its expected odds, or None; see `expectation`."""
+        assert self.exponent is not None
+        power = np.float32(min(self.exponent, 1.0))
+        odds = expectation(inputs, lambda scores: scores**power)
+        return None if odds is None else lambda scores: odds(scores) ** (1 / power)
 
     def _rare(self, labels: NDArray[np.int32] | None, keep: int) -> NDArray[np.bool_] | None:
         """Return which samples belong to a rare class, which is kept whole, ``(N,)``; None if none does."""

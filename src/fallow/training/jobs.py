@@ -144,7 +144,12 @@ def build(
     collate = material.collate
     # A last batch of two hard samples can ruin batch norm: docs/decisions/006.
     loader = subsampler.loader(
-        material.train, options.batch_size, full_batches=True, collate_fn=collate, **workers
+        material.train,
+        options.batch_size,
+        full_batches=True,
+        kept_steps=options.kept_steps,
+        collate_fn=collate,
+        **workers,
     )
     test = DataLoader(material.test, batch_size=material.test_batch_size, collate_fn=collate)
     module = own if isinstance(own, LightningModule) else material.module(subsampler)
@@ -262,6 +267,7 @@ def _own_data(options: ResolvedOptions, rules: _Rules, console: Console) -> Job:
         dataset,
         options.batch_size,
         full_batches=True,
+        kept_steps=options.kept_steps,
         collate_fn=original.collate_fn,
         drop_last=original.drop_last,
         pin_memory=original.pin_memory,

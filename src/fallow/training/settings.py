@@ -237,7 +237,8 @@ def _schedule(settings: Mapping[str, Any]) -> str:
     schedule, warmup = settings["schedule"], settings["schedule"]["warmup"]
     parts = ["the first epoch is full" if warmup == 1 else f"the first {warmup} epochs are full"]
     if every := schedule["readmit_every"]:
-        parts.append(f"all come back in every {_ordinal(every)}epoch")
+        turns = f"one of {every} parts comes back in each epoch"
+        parts.append(turns if schedule["stagger"] else f"all come back in every {_ordinal(every)}epoch")
     if schedule["full_tail"]:
         parts.append(f"the last {schedule['full_tail']:.0%} of the epochs are full")
     if settings["policy"].get("high") is not None:

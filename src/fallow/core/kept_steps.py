@@ -1,0 +1,72 @@
+"""Kept steps: an epoch makes as many steps as full training, and what is left out thins its batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays.distributed import rank_and_size
+
+THINNEST = 8
+"""No batch is thinner than this part of a whole one: batch norm needs samples, and a device needs work."""
+
+
+@dataclass(frozen=True)
+class KeptSteps:
+    r"""The batches of an epoch that keeps its number of steps.
+
+    Of the n samples of full training, an epoch keeps K. It makes the
+    :math:`S = \lceil n / (B R a) \rceil` steps of full training, for batches of B samples on R ranks whose
+    gradients add up over a batches to a step. Each step has :math:`m = \lceil a K / n \rceil`
+    batches, at least one, so under accumulation there are fewer batches instead of thinner ones. Global
+    batch i begins at position :math:`\lfloor i K / (S m) \rfloor` of the order.
+
+    Args:
+        batch_size: B, per rank.
+        accumulate: a, the number of batches to a step of full training.
+    """
+
+    batch_size: int
+    accumulate: int = 1
+
+    @property
+    def _width(self) -> int:
+        return self.batch_size * rank_and_size()[1]
+
+    def steps(self, full: int) -> int:
+        """Return S, the number of steps of an epoch of full training with ``full`` samples."""
+        return max(1, -(-full // (self._width * self.accumulate)))
+
+    def fewest(self, full: int) -> int:
+        """Return the smallest number of samples of an epoch, so that no batch is thinner than allowed."""
+        # At least a sample for each rank. Otherwise only the global batch decides, not the number of ranks.
+        thinnest = max(rank_and_size()[1], self._width // THINNEST)
+        return min(full, self.steps(full) * thinnest)
+
+    def batches_per_step(self, kept: int, full: int) -> int:
+        """Return m, the number of batches to a step of an epoch that keeps ``kept`` of ``full`` samples."""
+        # Rounded up: a batch must not be larger than a whole one, which fills the memory.
+        return max(1, min(self.accumulate, -(-self.accumulate * kept // max(1, full))))
+
+    def count(self, kept: int, full: int) -> int:
+        """Return the number of batches of the whole epoch."""
+        # Each rank needs a sample of each batch, also if the floors were those of another number of ranks.
+        most = max(1, kept // rank_and_size()[1])
+        return min(self.steps(full) * self.batches_per_step(kept, full), most)
+
+    def cuts(self, kept: int, full: int, used: int = 0) -> NDArray[np.int64]:
+        """Return the positions at which the remaining global batches begin, and the end of the last one.
+
+        Positions count from ``used``, the number of samples used before a resume. The batches after it are
+        those that the epoch had planned.
+        """
+        count = self.count(kept, full)
+        done = -(-used * count // max(1, kept))
+        cuts = np.arange(done, count + 1, dtype=np.int64) * kept // count - used
+        if cuts.size and cuts[0] > 0:
+            # Resumed inside a global batch, on another number of ranks: its rest is a batch of its own, or
+            # joins the next one if it has no sample for each rank.
+            cuts = np.concatenate([[0], cuts[cuts[0] < rank_and_size()[1] :]])
+        return cuts

@@ -1,0 +1,223 @@
+"""The default: leave out as many samples as together hold a small share of the remaining error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays.selection import blocks
+from ..errors import InvalidValue, check_share, invalid
+from .base import Policy, PolicyInput, Reason
+from .expectation import Errors, expectation
+from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong
+
+FEWEST = 25
+"""Minimum number of returned samples for an audit."""
+MEMORY = 0.8
+"""Share of the earlier audits in their mean."""
+SMALLEST = 0.25
+"""The error in use is at least this share of ``error``."""
+LEVERAGE = 0.5
+"""A sample that is left out has at most this share of the mean error."""
+_BLOCK = 1 << 16
+_WAS_OUT = "left_out"  # saved in states; do not rename
+
+
+@dataclass(frozen=True)
+class ErrorMass(Policy):
+    r"""Leave out the largest set of samples that holds at most the share ``error`` of the error.
+
+    The error of a sample is the probability that the network does not give to its label,
+    :math:`e = 1 - e^{-s}` for a score in nats, or :math:`s / s_{\max}` for a score with a largest value. It
+    is the size of the gradient that the sample sends into the logits. The *error mass* of a set R is
+
+    .. math:: m(R) = \frac{\sum_{i \in R} \bar e_i}{\sum_{i} \bar e_i / (1 + w_i)},
+        \qquad \bar e_i = E[e' \mid s_i]
+
+    Here :math:`\bar e_i` is the *expected* error: what samples with such a score showed the next time that
+    they trained, see :func:`fallow.policies.expectation.expectation`. A single low score flatters. Until
+    there are pairs of scores to learn that from, all samples train. The number :math:`w_i` counts the
+    sample's last visits in a row on which the network predicted another class than the label, so that wrong
+    labels, which nothing teaches, do not hold most of the mass. It needs ``labels=`` and
+    ``record(..., predicted=)``; without them w is 1 if the last error was above 1/2, else 0. The samples with
+    the least error are left out, as many as stay below ``error``, if they were right on their last visit and
+    have at most half of the mean error. So the data decide the share: much on a set that is mostly learned,
+    little on one that is not, and nothing if all samples are alike.
+
+    Samples above ``high`` on ``visits`` visits in a row are left out first, as outliers, and do not count;
+    ``"auto"`` finds that bound in the data, see :class:`fallow.policies.Persistence`. A class with no more
+    samples than its even share of those kept stays whole, except for outliers. Samples without a score are
+    kept.
+
+    Left-out samples come back in turns, a tenth of them in each epoch, unless the schedule says otherwise.
+    They audit the decisions that left them out: their mean error, times the number of samples that were
+    out, is the error that was really left out. If that is more than ``error`` on average, the error in use
+    falls by as much, at most to a quarter.
+
+    The ``notes`` of the history hold for each epoch: ``left_out``, the share of the samples that the policy
+    leaves out as learned; ``error``, the mass that they hold; ``mean_error``, the mean expected error of all
+    samples but outliers; ``error_found``, the mean of the audits; ``high``, if a bound was found.
+
+    References:
+        Not All Samples Are Created Equal (Katharopoulos and Fleuret, 2018), whose importance is bounded by
+        the same gradient; Regression to the mean in repeated readings (Galton, 1886)
+
+    Args:
+        error: the share of the error that may be left out, in [0, 1).
+        high: threshold of outliers, in the unit of the score; ``"auto"``, or None for no outliers.
+        visits: number of visits in a row that must exceed ``high``; 1 to 255.
+
+    Raises:
+        InvalidValue, InvalidType: if an argument is out of range.
+
+    Example:
+        >>> ErrorMass(0.05)
+        ErrorMass(error=0.05, high='auto', visits=3)
+    """
+
+    name: ClassVar[str] = "error-mass"
+    keeps_steps: ClassVar[bool] = True
+    returns_every: ClassVar[int | None] = 10
+
+    error: float = 0.1
+    high: float | str | None = AUTO
+    visits: int = 3
+
+    def __post_init__(self) -> None:
+        share = check_share("error", self.error, closed=False, step="To leave nothing out, pass 0.")
+        object.__setattr__(self, "error", share)
+        object.__setattr__(self, "high", check_high(self.high, self.visits))
+
+    @classmethod
+    def with_share(cls, share: float | None) -> Policy:
+        """Raise if a share is given: this policy takes its share from the data."""
+        if share is not None:
+            step = "Leave --fraction out, or name --policy fraction for an exact share."
+            raise invalid("The policy error-mass finds its share itself.", f"--fraction {share}", step)
+        return cls()
+
+    @property
+    def finds_outliers(self) -> bool:
+        """Whether there is a high threshold."""
+        return self.high is not None
+
+    @property
+    def reads_predictions(self) -> bool:
+        """Always: samples that stay wrong count less."""
+        return True
+
+    def check_range(self, low: float, high: float, score: str) -> None:
+        """Raise if scores may be negative, or ``high`` is outside their range."""
+        if low < 0:
+            raise _negative(f"{score} in [{low:g}, {high:g}]")
+        check_within("high", self.high, low, high, score)
+
+    def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
+        """Choose among all samples, whether they were kept or not."""
+        _check_scores(inputs.scores)
+        decided = np.zeros(len(inputs), np.uint8)
+        # `visits_wrong` counts on each call: one call serves outliers and error.
+        wrong = visits_wrong(inputs)
+        if self.high is not None:
+            decided[Persistence(self.high, self.visits).find(inputs, None, wrong)] = Reason.OUTLIER
+        expected = expectation(inputs, inputs.error_of)
+        if wrong is None:
+            wrong = (inputs.error_of(inputs.scores) > 0.5).view(np.uint8)
+        errors = _expected_errors(inputs, decided, expected or inputs.error_of)
+        with np.errstate(invalid="ignore"):
+            total = float(np.nansum(errors / (wrong + np.float32(1)), dtype=np.float64))
+        in_use = self._audited(inputs, total)
+        if expected is not None:
+            bound = LEVERAGE * float(np.nanmean(errors, dtype=np.float64))
+            candidates = np.where((wrong == 0) & (errors <= bound), errors, np.float32(np.nan))
+            least = _largest_set(candidates, inputs.scores, in_use * total)
+            decided[least & ~_rare(inputs.labels, least, decided)] = Reason.LEARNED
+        _note(inputs.notes, errors, decided, total)
+        return decided
+
+    def _audited(self, inputs: PolicyInput, total: float) -> float:
+        """Return the error in use, after the audit by the samples that came back."""
+        notes, scores, was_out = inputs.notes, inputs.scores, inputs.column(_WAS_OUT, np.bool_)
+        returned = was_out & inputs.fresh & (scores == scores) & (inputs.reason == Reason.KEPT)
+        count = int(np.count_nonzero(returned))
+        if count >= FEWEST:
+            mean = float(inputs.error_of(scores[returned]).mean(dtype=np.float64))
+            found = mean * int(np.count_nonzero(was_out)) / max(total, 1e-30)
+            before = notes.get("error_found", found)
+            notes["error_found"] = MEMORY * before + (1 - MEMORY) * found
+        # By the reason of the epoch that ended: what was decided may have been given back at once.
+        was_out[:] = inputs.reason == Reason.LEARNED
+        found = notes.get("error_found", 0.0)
+        return self.error * min(max(self.error / max(found, 1e-30), SMALLEST), 1.0)
+
+
+def _expected_errors(
+    inputs: PolicyInput, decided: NDArray[np.uint8], expected: Errors
+) -> NDArray[np.float32]:
+    """Return the expected error of each sample, NaN for outliers and without a score: ``(N,)``."""
+    errors = np.empty(len(inputs), np.float32)
+    for start, stop in blocks(len(inputs), _BLOCK):
+        errors[start:stop] = expected(inputs.scores[start:stop])
+    errors[decided == Reason.OUTLIER] = np.nan
+    return errors
+
+
+def _largest_set(errors: NDArray[np.float32], scores: NDArray[np.float32], limit: float) -> NDArray[np.bool_]:
+    """Return the largest set of samples whose errors sum to at most ``limit``: bool ``(N,)``.
+
+    Samples of equal error join by their scores, the lowest first. NaN never joins.
+    """
+    # The bits of non-negative floats sort like the floats: a histogram spares sorting all of them.
+    bins = errors.view(np.uint32) >> np.uint32(16)
+    known = ~np.isnan(errors)
+    sums = np.bincount(bins, np.where(known, errors, np.float32(0)), minlength=1 << 16)
+    up_to = np.cumsum(sums)
+    cut = int(np.searchsorted(up_to, limit, side="right"))
+    least = known & (bins < cut)
+    at = np.flatnonzero(known & (bins == cut))
+    at = at[np.lexsort((scores[at], errors[at]))]
+    rest = limit - (float(up_to[cut - 1]) if cut else 0.0)
+    least[at[np.cumsum(errors[at], dtype=np.float64) <= rest]] = True
+    return least
+
+
+def _rare(
+    labels: NDArray[np.int32] | None, least: NDArray[np.bool_], decided: NDArray[np.uint8]
+) -> NDArray[np.bool_]:
+    """Return which samples belong to a class that stays whole: bool ``(N,)``."""
+    if labels is None:
+        return np.zeros(least.size, np.bool_)
+    sizes = np.bincount(labels)
+    kept = least.size - int(np.count_nonzero(least)) - int(np.count_nonzero(decided))
+    # `size <= kept / classes`, without a division.
+    rare = (sizes > 0) & (sizes * np.count_nonzero(sizes) <= kept)
+    return np.asarray(rare[labels])
+
+
+def _note(
+    notes: dict[str, float], errors: NDArray[np.float32], decided: NDArray[np.uint8], total: float
+) -> None:
+    """Note the share of the samples that is left out, the error that it holds, and the mean error."""
+    learned = decided == Reason.LEARNED
+    notes["left_out"] = int(np.count_nonzero(learned)) / max(1, errors.size)
+    notes["error"] = float(errors.sum(dtype=np.float64, where=learned)) / max(total, 1e-30)
+    known = int(np.count_nonzero(errors == errors))
+    notes["mean_error"] = float(np.nansum(errors, dtype=np.float64)) / max(1, known)
+
+
+def _check_scores(scores: NDArray[np.float32]) -> None:
+    lowest = float(np.nanmin(scores, initial=np.inf))
+    # Rounding may leave a divergence slightly below 0.
+    if lowest < -1e-3:
+        raise _negative(f"{lowest:g} at sample {int(np.nanargmin(scores))}")
+
+
+def _negative(found: str) -> InvalidValue:
+    return invalid(
+        "ErrorMass needs scores of at least 0: it reads them as errors.",
+        found,
+        "Pass non-negative `scores=` to `record`, or use Fraction.",
+    )

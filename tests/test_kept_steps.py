@@ -1,0 +1,184 @@
+"""Kept steps: as many steps as full training, in thinner batches, with the gradient of full training."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fallow import ErrorMass, Fraction, InvalidType, InvalidValue, RandomFraction, Schedule, Subsampler
+from fallow.core.kept_steps import KeptSteps
+from fallow.core.loading import EpochBatches
+
+examples = settings(max_examples=100, deadline=None)
+
+
+def thinned(n, batch, policy, *, ranks=1, rank=0, monkeypatch=None, accumulate=1, epochs=4):
+    """Return a subsampler in its second epoch, and its loader."""
+    if monkeypatch is not None:
+        for module in ("loading", "kept_steps", "epoch", "subsampler", "epoch_scores"):
+            monkeypatch.setattr(f"fallow.core.{module}.rank_and_size", lambda: (rank, ranks))
+    sub = Subsampler(n, policy, Schedule(epochs=epochs), seed=1)
+    loader = sub.loader(range(n), batch, kept_steps=True, accumulate=accumulate)
+    return sub, loader
+
+
+def first_epoch(sub, loader, scores):
+    for index, _ in loader:
+        sub.record(index, scores[index])
+    sub.step()
+
+
+@examples
+@given(n=st.integers(40, 400), batch=st.integers(1, 40), share=st.floats(0, 0.95))
+def test_an_epoch_has_the_steps_of_full_training_and_no_batch_is_too_thin(n, batch, share):
+    sub, loader = thinned(n, batch, Fraction(share))
+    steps = -(-n // batch)
+    assert len(loader) == steps
+    first_epoch(sub, loader, torch.rand(n))
+    sizes = [len(index) for index, _ in loader]
+    assert len(sizes) == len(loader) == steps
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= batch
+    kept = n - min(round(share * n), n - 1)
+    # An eighth of a batch at least.
+    assert sum(sizes) == max(kept, min(n, steps * max(1, batch // 8)))
+    used = [i for index, _ in loader for i in index.tolist()]
+    assert used == sub.order()[:].tolist()
+
+
+@examples
+@given(n=st.integers(64, 300), batch=st.integers(3, 8), share=st.floats(0.0, 0.45))
+def test_ranks_share_each_batch_and_agree_on_progress_after_it(n, batch, share):
+    found, progress = {}, {}
+    for ranks in (1, 2, 4):
+        for rank in range(ranks):
+            with pytest.MonkeyPatch.context() as monkeypatch:
+                sub = Subsampler(n, Fraction(share), Schedule(epochs=2), seed=1)
+                loader = sub.loader(range(n), 4 * batch, kept_steps=True)
+                first_epoch(sub, loader, torch.linspace(0, 1, n))
+                assert len(sub.under_way.plan.kept) == int(sub.kept.sum())
+                for module in ("loading", "kept_steps", "epoch"):
+                    monkeypatch.setattr(
+                        f"fallow.core.{module}.rank_and_size", lambda rank=rank, ranks=ranks: (rank, ranks)
+                    )
+                steps = KeptSteps(4 * batch // ranks)
+                sub.under_way.kept_steps = steps
+                batches = EpochBatches(sub.under_way, 4 * batch // ranks, kept_steps=steps)
+                sub.under_way.planned, sub.under_way.reached = batches.planned, batches.reached
+                mine, seen = [], []
+                for part in batches:
+                    mine.append(list(part))
+                    sub.record(torch.tensor(part), torch.ones(len(part)))
+                    seen.append(sub.progress)
+                found[ranks, rank], progress[ranks, rank] = mine, seen
+    whole = found[1, 0]
+    for ranks in (2, 4):
+        parts = zip(*(found[ranks, rank] for rank in range(ranks)), strict=True)
+        assert [[i for part in step for i in part] for step in parts] == whole
+        assert all(progress[ranks, rank] == progress[1, 0] for rank in range(ranks))
+    assert all(a < b for a, b in itertools.pairwise(progress[1, 0]))
+    assert progress[1, 0][-1] == 1.0
+
+
+def gradients(n, batch, policy, scores):
+    """Return the gradient that each sample's loss gets in the second epoch."""
+    sub, loader = thinned(n, batch, policy)
+    first_epoch(sub, loader, scores)
+    got = torch.zeros(n)
+    for index, _ in loader:
+        losses = torch.ones(len(index), requires_grad=True)
+        loss = sub.record(index, losses)
+        assert loss.item() == 1.0  # the value stays the mean
+        loss.backward()
+        got[index] = losses.grad
+    return sub, got
+
+
+def test_a_learned_sample_counts_as_one_without_a_gradient():
+    n, batch, scores = 240, 24, torch.linspace(0.1, 3, 240)
+    sub, got = gradients(n, batch, Fraction(0.5), scores)
+    assert torch.allclose(got[sub.kept], torch.tensor(1 / batch))
+    assert not got[sub.removed].any()
+    full, everyone = gradients(n, batch, Fraction(0.0), scores)
+    assert torch.allclose(everyone, torch.tensor(1 / batch))
+    assert not full.removed.any()
+
+
+def test_samples_left_out_by_chance_or_as_outliers_leave_the_mean_as_it_is():
+    scores = torch.linspace(0.1, 3, 240)
+    for policy in (RandomFraction(0.5), Fraction(0.5, remove="highest")):
+        sub, got = gradients(240, 24, policy, scores)
+        assert torch.allclose(got[sub.kept], torch.tensor(1 / 12))
+
+
+@pytest.mark.parametrize("stop", range(9))
+def test_a_resumed_epoch_has_the_batches_that_were_planned(stop):
+    scores = torch.rand(203, generator=torch.Generator().manual_seed(0))
+    sub, loader = thinned(203, 24, Fraction(0.4))
+    first_epoch(sub, loader, scores)
+    planned = [index.tolist() for index, _ in loader]
+    for index, _ in itertools.islice(loader, stop):
+        sub.record(index, scores[index])
+    again, rest = thinned(203, 24, Fraction(0.4))
+    again.load_state_dict(sub.state_dict())
+    assert [index.tolist() for index, _ in rest] == planned[stop:]
+    assert again.progress == sub.progress
+    assert again.under_way.thinning(10) == sub.under_way.thinning(10)
+
+
+def test_a_removal_by_hand_inside_an_epoch_does_not_change_its_batches_after_a_resume():
+    sub, loader = thinned(200, 20, Fraction(0.4))
+    first_epoch(sub, loader, torch.linspace(0, 1, 200))
+    planned = [index.tolist() for index, _ in loader]
+    index, _ = next(iter(loader))
+    sub.record(index, torch.ones(len(index)))
+    sub.remove(range(150, 200))
+    again, rest = thinned(200, 20, Fraction(0.4))
+    again.load_state_dict(sub.state_dict())
+    assert [index.tolist() for index, _ in rest] == planned[1:]
+    again.step()
+    assert len(rest) == -(-150 // 20)
+
+
+def test_a_thin_epoch_accumulates_over_fewer_batches():
+    sub, loader = thinned(480, 10, Fraction(0.5), accumulate=4)
+    assert (len(loader), sub.accumulate) == (48, 4)
+    first_epoch(sub, loader, torch.rand(480))
+    assert (len(loader), sub.accumulate) == (24, 2)
+    weight = torch.zeros(480)
+    for index, _ in loader:
+        assert len(index) == 10
+        losses = torch.ones(10, requires_grad=True)
+        (sub.record(index, losses) / sub.accumulate).backward()
+        weight[index] = losses.grad
+    assert torch.allclose(weight[sub.kept], torch.tensor(1 / 40))
+
+
+def test_the_number_of_steps_is_known_whatever_the_scores():
+    sub, loader = thinned(203, 24, ErrorMass())
+    assert sub.total_steps(24) == 4 * len(loader)
+
+
+def test_the_policy_decides_unless_it_is_told():
+    for policy, kept in ((ErrorMass(), True), (Fraction(0.5), False)):
+        for wish in (None, True, False):
+            sub = Subsampler(80, policy, Schedule(epochs=3))
+            sub.loader(range(80), 8, kept_steps=wish)
+            assert (sub.under_way.kept_steps is not None) == (kept if wish is None else wish)
+
+
+def test_wrong_use_raises():
+    sub, _ = thinned(80, 8, Fraction(0.5))
+    with pytest.raises(InvalidValue, match="must agree on the batches"):
+        sub.loader(range(80), 10, kept_steps=True)
+    with pytest.raises(InvalidValue, match=r"must agree on kept_steps\. Found one with and one without"):
+        sub.loader(range(80), 8)
+    other = Subsampler(80, Fraction(0.5), Schedule(epochs=3))
+    with pytest.raises(InvalidValue, match=r"`accumulate` goes with kept_steps\. Found 2"):
+        other.loader(range(80), 8, accumulate=2)
+    with pytest.raises(InvalidType, match="`kept_steps` must be"):
+        other.loader(range(80), 8, kept_steps="yes")
+    with pytest.raises(InvalidValue, match="`accumulate`"):
+        other.loader(range(80), 8, kept_steps=True, accumulate=0)
