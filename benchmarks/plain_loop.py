@@ -157,6 +157,7 @@ class _Counts:
     steps: int = 0
     left_out: list[float] = field(default_factory=list)
     error: list[float | None] = field(default_factory=list)
+    outliers: list[int] = field(default_factory=list)
 
 
 def rate(progress: float) -> float:
@@ -225,7 +226,14 @@ class _Subsampled:
         for _ in range(self.epochs):
             for index, batch in self.loader:
                 yield index, batch, self.subsampler.progress
+            if self.subsampler.epoch + 1 < self.epochs:
+                # Outliers come back by measurement only.
+                self.subsampler.remeasure(self.made.rows, self.score, collate_fn=Rows.collate)
             self.subsampler.step()
+
+    def score(self, index: Tensor, batch: Batch) -> Any:
+        losses, predicted = self.made.losses(batch)
+        return losses if predicted is None else (losses, predicted)
 
     def loss(self, index: Tensor | None, losses: Tensor, predicted: Tensor | None) -> Tensor:
         assert index is not None
@@ -235,6 +243,7 @@ class _Subsampled:
         for record in self.subsampler.history:
             counts.left_out.append(round(1 - record.backward / record.n, 4))
             counts.error.append(record.notes.get("error"))
+            counts.outliers.append(record.outliers)
 
 
 def train(work: Work, name: str, saved: float | None, seed: int) -> dict[str, Any]:
@@ -266,6 +275,7 @@ def train(work: Work, name: str, saved: float | None, seed: int) -> dict[str, An
         "saved_fraction": 1 - counts.passes / (len(made.rows) * work.epochs),
         "passes": counts.passes, "steps": counts.steps, "measured": measured,
         "left_out": counts.left_out, "error": counts.error,
+        "outliers": counts.outliers,
     }  # fmt: skip
 
 

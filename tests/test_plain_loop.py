@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-import fallow
 from fallow.errors import DamagedData, InvalidValue
 
 BENCHMARKS = str(Path(__file__).parent.parent / "benchmarks")
@@ -62,7 +61,6 @@ def test_arms_without_fallow(small, arm, saved, passes, steps):
     assert run["measured"]["psnr"] > 5
 
 
-@pytest.mark.skipif(not hasattr(fallow, "ErrorMass"), reason="needs the rule and kept steps")
 @pytest.mark.parametrize(
     ("arm", "saved", "kept_steps"),
     [("random", 0.5, True), ("random-dropped", 0.5, False), ("hard", 0.5, True), ("default", None, True)],
