@@ -48,9 +48,9 @@ class ErrorMass(Policy):
     little on one that is not, and nothing if all samples are alike.
 
     Samples above ``high`` on ``visits`` visits in a row are left out first, as outliers, and do not count;
-    ``"auto"`` finds that bound in the data, see :class:`fallow.policies.Persistence`. A class with no more
-    samples than its even share of those kept stays whole, except for outliers. Samples without a score are
-    kept.
+    ``"auto"`` finds that bound in the data, see :class:`fallow.policies.Persistence`. A class with at most
+    half of its even share of the samples is rare, and always stays whole: what it is surprised by is rarely a
+    wrong label. Samples without a score are kept.
 
     Left-out samples come back in turns, a tenth of them in each epoch, unless the schedule says otherwise.
     They audit the decisions that left them out: their mean error, times the number of samples that were
@@ -121,8 +121,10 @@ class ErrorMass(Policy):
         decided = np.zeros(len(inputs), np.uint8)
         # `visits_wrong` counts on each call: one call serves outliers and error.
         wrong = visits_wrong(inputs)
+        rare = _rare(inputs.labels, len(inputs))
         if self.high is not None:
-            decided[Persistence(self.high, self.visits).find(inputs, None, wrong)] = Reason.OUTLIER
+            outlier = Persistence(self.high, self.visits).find(inputs, None, wrong)
+            decided[outlier & ~rare] = Reason.OUTLIER
         expected = expectation(inputs, inputs.error_of)
         if wrong is None:
             wrong = (inputs.error_of(inputs.scores) > 0.5).view(np.uint8)
@@ -134,7 +136,7 @@ class ErrorMass(Policy):
             bound = LEVERAGE * float(np.nanmean(errors, dtype=np.float64))
             candidates = np.where((wrong == 0) & (errors <= bound), errors, np.float32(np.nan))
             least = _largest_set(candidates, inputs.scores, in_use * total)
-            decided[least & ~_rare(inputs.labels, least, decided)] = Reason.LEARNED
+            decided[least & ~rare] = Reason.LEARNED
         _note(inputs.notes, errors, decided, total)
         return decided
 
@@ -184,17 +186,13 @@ def _largest_set(errors: NDArray[np.float32], scores: NDArray[np.float32], limit
     return least
 
 
-def _rare(
-    labels: NDArray[np.int32] | None, least: NDArray[np.bool_], decided: NDArray[np.uint8]
-) -> NDArray[np.bool_]:
-    """Return which samples belong to a class that stays whole: bool ``(N,)``."""
+def _rare(labels: NDArray[np.int32] | None, n: int) -> NDArray[np.bool_]:
+    """Return which samples belong to a rare class: bool ``(N,)``."""
     if labels is None:
-        return np.zeros(least.size, np.bool_)
+        return np.zeros(n, np.bool_)
     sizes = np.bincount(labels)
-    kept = least.size - int(np.count_nonzero(least)) - int(np.count_nonzero(decided))
-    # `size <= kept / classes`, without a division.
-    rare = (sizes > 0) & (sizes * np.count_nonzero(sizes) <= kept)
-    return np.asarray(rare[labels])
+    # `size <= n / classes / 2`, without a division.
+    return np.asarray((2 * sizes * np.count_nonzero(sizes) <= n)[labels])
 
 
 def _note(
