@@ -47,12 +47,13 @@ def test_what_the_names_stand_for():
     assert (hard.policy, make_policy(hard).exponent) == ("fraction", None)
     assert (infobatch.policy, infobatch.full_tail) == ("infobatch", 0.125)
     assert make_policy(soft).high is None
+    assert make_policy(hard).high is None
     assert make_policy(arm("default").options).high == "auto"
     threshold = arm("threshold").options
     schedule = make_schedule(threshold)
     assert make_policy(threshold).quantiles
     assert (schedule.readmit_every, schedule.full_tail) == (5, 0.1)
-    assert arm("default").options.policy == resolve(TrainOptions(data="digits")).policy == "soft"
+    assert arm("default").options.policy == "fraction"
     (of_texts,) = make_arms({"default": None}, (0.5,), resolve(TrainOptions(data="a.txt", epochs=8)))
     assert of_texts.options.policy == "fraction"
     mine = make_arms({"mine": {"exponent": 1.0}}, (), resolve(TrainOptions(data="a.txt")))

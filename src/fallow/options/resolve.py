@@ -221,7 +221,7 @@ _BY_OPTIONS: Mapping[str, Callable[[TrainOptions], Any]] = {
     "text": _column("text", *TEXT_TASKS),
     "label": _column("label", "text"),
     "quantiles": _with_policies("quantiles", lambda options: False),
-    "error": _with_policies("error", lambda options: 0.1),
+    "error": _with_policies("error", lambda options: 0.15),
     "low": _with_policies("low", lambda options: 0.3 if options.quantiles else 0.1),
     "high": _with_policies("high", _high),
     "visits": _with_policies("visits", _visits),

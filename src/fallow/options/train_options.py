@@ -181,10 +181,11 @@ class TrainOptions:
     )
     policy: str = option(
         "auto",
-        "Which samples to leave out: error-mass (as many as together hold a tenth of the error still to be "
-        "learned, so that the data decide the share; samples that look mislabelled go first), fraction (the "
-        "lowest-scoring share, so an exact one), soft (an exact share; the rest are drawn with odds that "
-        "follow the score and fall if a sample stays wrong; rare classes stay whole), threshold (the "
+        "Which samples to leave out: error-mass (samples that are surely learned, as many as together hold a "
+        "small share of the error still to be learned, so that the data decide the share; samples that look "
+        "mislabelled go first), fraction (the lowest-scoring share, so an exact one), soft (an exact share; "
+        "the rest are drawn with odds that follow the score and fall if a sample stays wrong; rare classes "
+        "stay whole), threshold (the "
         "published method), random (a control), full (leaves out nothing), or a rule of another paper: "
         "infobatch (or below-mean), seta, kakurenbo, ucb, repb, order-dp, ies, selective-backprop ("
         "leaves out backward passes only). "
@@ -194,7 +195,7 @@ class TrainOptions:
     error: float | None = option(
         None,
         "Share of the error still to be learned that the left-out samples may hold (error-mass): 0.03 leaves "
-        "out less, 0.2 more. Default 0.1.",
+        "out less. Default 0.15.",
         Option(RULE, OWN, ACCEPT, policies=("error-mass",), default=ANEW, common=True),
     )
     low: float | str | None = option(
@@ -300,6 +301,13 @@ class TrainOptions:
         None,
         "The number of epochs. Default: 30 for digits, 20 for other images, 10 for texts.",
         Option(TRAINING, EITHER, ACCEPT, default=NOTED, common=True),
+    )
+    stop: str = option(
+        "none",
+        "What to do if nothing is left to learn, that is if the samples that train hardly hold any error or "
+        "the loss on the samples of --validation has turned: none (say so and train on) or auto (bring the "
+        "learning rate down in a tenth of the epochs, and end).",
+        Option(TRAINING, EITHER, FREE, common=True),
     )
     warmup: int = option(
         1,

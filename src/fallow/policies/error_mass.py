@@ -20,6 +20,8 @@ MEMORY = 0.8
 """Share of the earlier audits in their mean."""
 SMALLEST = 0.25
 """The error in use is at least this share of ``error``."""
+BOUND = 0.05
+"""A sample that is left out has at most this error."""
 LEVERAGE = 0.5
 """A sample that is left out has at most this share of the mean error."""
 _BLOCK = 1 << 16
@@ -44,8 +46,8 @@ class ErrorMass(Policy):
     labels, which nothing teaches, do not hold most of the mass. It needs ``labels=`` and
     ``record(..., predicted=)``; without them w is 1 if the last error was above 1/2, else 0. The samples with
     the least error are left out, as many as stay below ``error``, if they were right on their last visit and
-    have at most half of the mean error. So the data decide the share: much on a set that is mostly learned,
-    little on one that is not, and nothing if all samples are alike.
+    have an error of at most 0.05, and of at most half of the mean. So the data decide the share: much on a
+    set that is mostly learned, little on one that is not, and nothing if all samples are alike.
 
     Samples above ``high`` on ``visits`` visits in a row are left out first, as outliers, and do not count;
     ``"auto"`` finds that bound in the data, see :class:`fallow.policies.Persistence`. A class with at most
@@ -74,15 +76,15 @@ class ErrorMass(Policy):
         InvalidValue, InvalidType: if an argument is out of range.
 
     Example:
-        >>> ErrorMass(0.05)
-        ErrorMass(error=0.05, high='auto', visits=3)
+        >>> ErrorMass(0.1)
+        ErrorMass(error=0.1, high='auto', visits=3)
     """
 
     name: ClassVar[str] = "error-mass"
     keeps_steps: ClassVar[bool] = True
     returns_every: ClassVar[int | None] = 10
 
-    error: float = 0.1
+    error: float = 0.15
     high: float | str | None = AUTO
     visits: int = 3
 
@@ -133,7 +135,7 @@ class ErrorMass(Policy):
             total = float(np.nansum(errors / (wrong + np.float32(1)), dtype=np.float64))
         in_use = self._audited(inputs, total)
         if expected is not None:
-            bound = LEVERAGE * float(np.nanmean(errors, dtype=np.float64))
+            bound = min(BOUND, LEVERAGE * float(np.nanmean(errors, dtype=np.float64)))
             candidates = np.where((wrong == 0) & (errors <= bound), errors, np.float32(np.nan))
             least = _largest_set(candidates, inputs.scores, in_use * total)
             decided[least & ~rare] = Reason.LEARNED

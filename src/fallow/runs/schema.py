@@ -301,6 +301,7 @@ class FinishedSummary(Summary, frozen=True, kw_only=True):
     samples_backward: Count
     samples_forward_only: Count
     samples_evaluated: Count | None = None
+    stopped_early: bool = False
     worst_class_accuracy: Real | None = None
     steps: Count | None = None
     cpu_seconds: Real | None = None
