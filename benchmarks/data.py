@@ -23,6 +23,9 @@ vader           vader.csv                 10,605 sentences of movie reviews, and
                                           said, one in a column: --label rater1,rater2,... makes soft labels
                                           (Hutto and Gilbert, 2014; pip)
 vader-tweets    vader-tweets.csv          4,200 tweets, likewise
+debian-titles   debian-titles/train.csv   39,940 + 20,702 titles of software packages in 15 languages,
+                and test.csv              6,000 to 81 of each (Debian's translated package descriptions,
+                                          bookworm; other releases hold others; apt-get)
 ==============  ========================  ==================================================================
 """
 
@@ -34,6 +37,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -334,6 +338,67 @@ def vader(source: str) -> Callable[[Path, Path, Path], None]:
     return write
 
 
+LANGUAGES = ("da", "it", "fr", "de", "sk", "pt_BR", "uk", "pl", "ru", "es", "cs", "pt", "fi", "nl", "sv")
+"""In the Latin and Cyrillic scripts, so that several are near each other."""
+MOST_TRAINED, MOST_TESTED = 6_000, 2_000
+TITLE = re.compile(r"^Package: (.+)\nDescription-md5: .+\nDescription-\w+: (.+)$", re.MULTILINE)
+DEBIAN = Path("/etc/apt/sources.list.d/debian.sources")
+
+
+def debian_titles(work: Path, target: Path, folder: Path) -> None:
+    """Write titles of packages and their languages, from lists that apt-get fetches without being root."""
+    (work / "lists" / "partial").mkdir(parents=True)
+    options = [
+        f"Dir::State::Lists={work / 'lists'}",
+        f"Dir::Cache={work / 'cache'}",
+        "Acquire::GzipIndexes=false",
+    ]
+    options.append(f"Acquire::Languages={','.join(LANGUAGES)}")
+    if DEBIAN.exists():  # other sources of the machine have no translations
+        options += [f"Dir::Etc::SourceList={DEBIAN}", "Dir::Etc::SourceParts=/dev/null"]
+    run(["apt-get", "update", *(word for option in options for word in ("-o", option))], work)
+    found = {}
+    for language in LANGUAGES:
+        # As in the name of a list, where "_" stands between its parts.
+        lists = sorted((work / "lists").glob(f"*_main_i18n_Translation-{language.replace('_', '%5f')}"))
+        if not lists:
+            raise invalid("apt-get must have fetched all languages.", f"none of {language}", "Run again.")
+        found[language] = [pair for one in lists for pair in TITLE.findall(one.read_text("utf-8"))]
+    target.mkdir()
+    for part, rows in titles(found).items():
+        write_csv(target / f"{part}.csv", ["label", "text"], rows)
+
+
+def titles(found: dict[str, list[tuple[str, str]]]) -> dict[str, list[tuple[str, str]]]:
+    """Return languages and titles of the part to train on and the part to test on.
+
+    A title is there once, and not at all if two languages have it. Packages are halved by a hash of their
+    names, so that no package is in both parts, and the same in each language.
+
+    Args:
+        found: of each language the names of packages and their titles.
+    """
+    languages: dict[str, set[str]] = {}
+    for language, pairs in found.items():
+        for _, title in pairs:
+            languages.setdefault(title, set()).add(language)
+    parts: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
+    for language, pairs in found.items():
+        seen: set[str] = set()
+        rows: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
+        for package, title in sorted(pairs, key=lambda pair: _hash(pair[0])):
+            if len(languages[title]) == 1 and title not in seen:
+                seen.add(title)
+                rows["test" if _hash(package)[0] % 2 else "train"].append((language, title))
+        parts["train"] += rows["train"][:MOST_TRAINED]
+        parts["test"] += rows["test"][:MOST_TESTED]
+    return parts
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
 SETS: dict[str, tuple[str, Callable[[Path, Path, Path], None]]] = {
     "fashion-mnist": (".npz", fashion_mnist),
     "cifar10": (".npz", cifar10),
@@ -343,6 +408,7 @@ SETS: dict[str, tuple[str, Callable[[Path, Path, Path], None]]] = {
     "shakespeare": (".txt", shakespeare),
     "vader": (".csv", vader("movieReviewSnippets")),
     "vader-tweets": (".csv", vader("tweets")),
+    "debian-titles": ("", debian_titles),
 }
 """Of each set how its file ends, and what writes it: from a folder to work in, to a path, beside others."""
 

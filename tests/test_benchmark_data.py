@@ -274,3 +274,23 @@ def test_the_real_ones(tmp_path, name, sizes, classes):
     if name == "cifar10n":
         with np.load(path) as found:
             assert (found["y_train"] != found["clean_label"]).mean() == pytest.approx(0.1723, abs=1e-4)
+
+
+def test_titles_of_one_language_only():
+    found = {
+        "it": [(f"p{i}", f"titolo {i}") for i in range(9000)] + [("p1", "gtk"), ("q", "titolo 5")],
+        "sv": [(f"p{i}", f"rubrik {i}") for i in range(90)] + [("p2", "gtk")],
+    }
+    parts = sets.titles(found)
+    assert [row for row in parts["train"] + parts["test"] if row[1] == "gtk"] == []
+    texts = [text for rows in parts.values() for _, text in rows]
+    assert len(set(texts)) == len(texts)
+    count = {part: sum(language == "sv" for language, _ in rows) for part, rows in parts.items()}
+    assert count["train"] + count["test"] == 90
+    assert 30 < count["train"] < 60
+    assert sum(language == "it" for language, _ in parts["test"]) == sets.MOST_TESTED
+    # A package is in the same part in each language.
+    numbers = {part: {(row[0], row[1].split()[-1]) for row in rows} for part, rows in parts.items()}
+    swedish = {part: {one for language, one in pairs if language == "sv"} for part, pairs in numbers.items()}
+    italian = {part: {one for language, one in pairs if language == "it"} for part, pairs in numbers.items()}
+    assert not swedish["train"] & italian["test"] - {"5"}

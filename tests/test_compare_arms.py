@@ -60,6 +60,7 @@ def test_what_the_names_stand_for():
     assert (hard.policy, make_policy(hard).exponent) == ("fraction", None)
     assert (infobatch.policy, infobatch.full_tail) == ("infobatch", 0.125)
     assert make_policy(soft).high is None
+    assert make_policy(hard).high is None
     assert make_policy(arm("default").options).high == "auto"
     threshold = arm("threshold").options
     schedule = make_schedule(threshold)

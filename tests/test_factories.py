@@ -27,12 +27,13 @@ from fallow.policies import (
 from fallow.scores import KLDivergence, RelativeToBatch, TotalVariation
 from fallow.step_rules import SelectiveBackprop
 
+HARD = Fraction(0.3, high="auto", visits=3)
 DEFAULT = Fraction(0.5, exponent=0.5, high="auto", doubt=1.0, keep_rare=True, calibrate=True)
 PLAIN = {"high": "none", "doubt": 0.0, "keep_rare": False, "calibrate": False}
 MADE = {
     "threshold": (Threshold(0.1), None),
     "soft": (DEFAULT, replace(DEFAULT, fraction=0.3)),
-    "fraction": (Fraction(0.5), Fraction(0.3)),
+    "fraction": (replace(HARD, fraction=0.5), HARD),
     "below-mean": (BelowMean(0.5), BelowMean(budget=0.3)),
     "infobatch": (BelowMean(0.5), BelowMean(budget=0.3)),
     "seta": (SeTa(), SeTa(budget=0.3)),
@@ -44,7 +45,7 @@ MADE = {
     "selective-backprop": (RandomFraction(0), RandomFraction(0)),
     "random": (RandomFraction(0.5), RandomFraction(0.3)),
     "full": (RandomFraction(0), None),
-    "error-mass": (ErrorMass(), None),
+    "error-mass": (ErrorMass(0.15), None),
 }
 
 
@@ -146,7 +147,7 @@ def policy_of(name, **options):
         ("soft", PLAIN, Fraction(0.5, exponent=0.5)),
         ("soft", {"high": "none", "doubt": 2.0}, replace(DEFAULT, high=None, doubt=2.0)),
         ("soft", {"high": 3.0, "visits": 2}, replace(DEFAULT, high=3.0, visits=2)),
-        ("fraction", {}, Fraction(0.5)),
+        ("fraction", {"high": "none"}, Fraction(0.5)),
         ("fraction", {"high": "auto"}, Fraction(0.5, high="auto", visits=3)),
         ("threshold", {}, Threshold(0.1)),
         ("threshold", {"high": 3.0}, Threshold(0.1, 3.0, visits=1)),

@@ -212,7 +212,7 @@ def test_a_run_goes_on_for_longer_and_leaves_generators_outside_as_they_were(tmp
 
 REFUSED = [
     ({"seed": 1}, "--seed must be what the run was started with: 0. Found 1."),
-    ({"policy": "threshold"}, "--policy must be what the run was started with: soft. Found threshold."),
+    ({"policy": "threshold"}, "--policy must be what the run was started with: error-mass. Found threshold."),
     ({"fraction": 0.3}, "--fraction must be what the run was started with: not set. Found 0.3."),
     ({"batch_size": 32}, "--batch_size must be"),
     ({"data": "other.npz"}, "--data must be"),
@@ -553,7 +553,7 @@ def test_the_command_line_needs_no_other_option(monkeypatch, tmp_path, folder, c
     run = tmp_path / "run"
     assert stopped_after(monkeypatch, 7, TrainOptions(**BASE, out=str(run)))
     assert main(["train", "--resume", str(run)]) == 0
-    assert "Resuming in epoch 3 of 3, after 64 of its 128 samples" in capsys.readouterr().out
+    assert "Resuming in epoch 2 of 3, after 192 of its 256 samples" in capsys.readouterr().out
     assert left(run) == never_stopped("default", f"{folder}/0")
     assert main(["train", "--resume", str(tmp_path / "nowhere")]) == 2
     assert "A run directory must exist." in capsys.readouterr().err

@@ -141,7 +141,7 @@ def test_one_run_says_the_same_everywhere(trained):
     config = (run / "config.yaml").read_text()
     assert (told["epochs"], told["batch_size"], told["learning_rate"]) == (2, 64, 0.075)
     assert (told["samples"], told["test_samples"], told["classes"], told["device"]) == (128, 360, 10, "cpu")
-    assert told["policy"]["fraction"] == 0.5
+    assert (told["policy"]["name"], told["policy"]["error"]) == ("error-mass", 0.15)
     options = yaml.safe_load(config)
     assert (options["epochs"], options["batch_size"], options["learning_rate"]) == (2, 64, 0.075)
     for line in ("#   test_samples: 360", "#   classes: 10", "#   device: cpu", "#   image_size: [8, 8]"):

@@ -75,9 +75,9 @@ def test_what_hangs_on_the_task(data, model, decay, share, epochs):
 @pytest.mark.parametrize(
     ("given", "policy"),
     [
-        ({"data": "digits"}, "soft"),
-        ({"data": "a.csv"}, "soft"),
-        ({"data": "a.txt"}, "fraction"),
+        ({"data": "digits"}, "error-mass"),
+        ({"data": "a.csv"}, "error-mass"),
+        ({"data": "a.txt"}, "error-mass"),
         ({"data": "a.txt", "fraction": 0.3, "high": 5.0}, "fraction"),
         ({"data": "a.txt", "policy": "soft"}, "soft"),
         ({"data": "a.txt", "exponent": 1.0}, "soft"),
@@ -90,7 +90,10 @@ def test_the_policy_where_nothing_is_said(given, policy):
     options = check(TrainOptions(**given))
     assert options.policy == policy
     share = 0.25 if options.task == "language-model" else 0.5
-    assert make_policy(options).fraction == (given.get("fraction") or share)
+    if policy == "error-mass":
+        assert make_policy(options).error == 0.15
+    else:
+        assert make_policy(options).fraction == (given.get("fraction") or share)
 
 
 def test_resolving_changes_nothing_that_was_given_and_is_done_once():

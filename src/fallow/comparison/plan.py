@@ -66,7 +66,10 @@ class Run:
         if not (self.path / "usage.svg").exists() or not files.summary_path.exists():
             return None
         finished = read_summary(files.summary_path)
-        done = finished.summary.finished and len(finished.summary.epochs) == self.options.epochs
+        summary = finished.summary
+        trained = len(summary.epochs)
+        early = summary.stopped_early and trained < self.options.epochs
+        done = summary.finished and (trained == self.options.epochs or early)
         return finished if done else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,21 @@ from .epoch_scores import EpochScores
 from .kept_steps import KeptSteps
 from .order import Order, RemainingOrder
 from .plan import Floors, Plan, apply_floors, full_count
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A training that ends early.
+
+    Attributes:
+        start: the epoch from which on progress runs to its end.
+        progress: the progress at its beginning.
+        end: the number of epochs of the training.
+    """
+
+    start: int
+    progress: float
+    end: int
 
 
 class Epoch:
@@ -36,6 +51,7 @@ class Epoch:
         plan, scores, floors, seed, epochs: the arguments, as they are now.
         planned: a function that returns how many samples this rank, and all ranks together, still get from
             the newest loader; None before a loader is made.
+        ending: the end of the training, if it was brought forward.
         reached: a function from the number of samples that this rank has recorded to that of all ranks
             together, in batches of uneven sizes; None if all have the same.
         whole_batch: the batch size per rank that each epoch is rounded up to, or None.
@@ -44,11 +60,29 @@ class Epoch:
 
     def __init__(self, plan: Plan, scores: EpochScores, floors: Floors, seed: int, epochs: int) -> None:
         self.plan, self.scores, self.floors, self.seed, self.epochs = plan, scores, floors, seed, epochs
+        self._planned_epochs = epochs
         self.planned: Callable[[], tuple[int, int]] | None = None
+        self.ending: Ending | None = None
         self.reached: Callable[[int], int] | None = None
         self.whole_batch: int | None = None
         self.kept_steps: KeptSteps | None = None
         self._orders: dict[bool, Order] = {}
+
+    @property
+    def progress(self) -> float:
+        """The share of the training that is done; see ``Subsampler.progress``."""
+        if self.number >= self.epochs:
+            return 1.0
+        if (ending := self.ending) is None:
+            return (self.number + self.share) / self.epochs
+        done = (self.number - ending.start + self.share) / (ending.end - ending.start)
+        return ending.progress + (1 - ending.progress) * done
+
+    def finish(self, epochs: int) -> None:
+        """Make this and the next ``epochs - 1`` epochs the last ones, unless the training ends before."""
+        end = min(self.epochs, self.number + epochs)
+        self.ending = Ending(self.number, self.progress, end)
+        self.epochs = end
 
     @property
     def number(self) -> int:
@@ -74,9 +108,11 @@ class Epoch:
         self.plan, self._orders = plan, {}
         self.scores.begin(plan.epoch)
 
-    def resume(self, plan: Plan, scores: EpochScores) -> None:
-        """Replace plan and scores by those of a loaded state."""
+    def resume(self, plan: Plan, scores: EpochScores, ending: Ending | None = None) -> None:
+        """Replace plan, scores and end by those of a loaded state."""
         self.plan, self.scores, self._orders = plan, scores, {}
+        self.ending = ending
+        self.epochs = self._planned_epochs if ending is None else ending.end
 
     def replan(self) -> None:
         """Plan the epoch again from the samples kept now, if nothing is recorded in it."""

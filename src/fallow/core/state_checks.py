@@ -77,7 +77,7 @@ def check_state(saved: Any, policy: Policy, *, without_history: bool = False) ->
     if isinstance(saved["version"], bool) or saved["version"] != VERSION:
         step = "Load it with the fallow that saved it."
         raise invalid(f"The state must be of version {VERSION}.", saved["version"], step)
-    _check_names("", saved, _KEYS, optional={"class_ids"})
+    _check_names("", saved, _KEYS, optional={"class_ids", "ending"})
     n = _check_settings(saved["settings"])
     epoch = _whole("epoch", saved["epoch"], 0, MAX_EPOCHS - 1)
     _seconds("seconds", saved["seconds"])
@@ -87,6 +87,8 @@ def check_state(saved: Any, policy: Policy, *, without_history: bool = False) ->
         labels = _array("labels", saved["labels"], None, n)
         if labels.dtype.kind not in "iu":
             raise _wrong_kind("labels", "whole numbers", saved["labels"].dtype)
+    if "ending" in saved:
+        _check_ending(saved["ending"], epoch)
     ids = saved.get("class_ids")
     if ids is not None:
         values = _array("class_ids", ids, np.int64, None)
@@ -102,6 +104,15 @@ def check_state(saved: Any, policy: Policy, *, without_history: bool = False) ->
         _check_part(saved["part"], n, saved["table"])
     if not without_history:
         _check_history(saved["history"], epoch)
+
+
+def _check_ending(ending: Any, epoch: int) -> None:
+    _check_names("ending", ending, {"start", "progress", "end"})
+    start = _whole("ending.start", ending["start"], 0, epoch)
+    _whole("ending.end", ending["end"], max(epoch, start + 1), MAX_EPOCHS)
+    progress = ending["progress"]
+    if not isinstance(progress, float) or not 0 <= progress <= 1:
+        raise invalid("The state must hold `ending.progress` in [0, 1].", progress, _STEP)
 
 
 def _check_settings(settings: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any
 
@@ -31,7 +31,8 @@ from .batch_checks import (
     scale_gradient,
 )
 from .class_ids import ClassIds
-from .epoch import Epoch
+from .described import describe as described
+from .epoch import Ending, Epoch
 from .epoch_scores import EpochScores
 from .history import EpochRecord, describe
 from .kept_steps import KeptSteps
@@ -302,7 +303,7 @@ class Subsampler:
         # Without a declared score the recorded ones must do; scores below 0 are of an unknown kind.
         elif epoch == self.schedule.warmup and not (table.scores < 0).any():
             self.policy.check_range(0.0, math.inf, "the recorded scores")
-        if epoch < self.schedule.epochs:
+        if epoch < self.epochs:
             floors = ending.rounded_floors()
             largest = math.inf if self.score is None else self.score.range[1]
             reason, plan = plan_epoch(table, self.policy, self.schedule, floors, epoch, self.seed, largest)
@@ -409,8 +410,13 @@ class Subsampler:
 
     @property
     def epoch(self) -> int:
-        """The number of the present epoch, from 0; ``schedule.epochs`` when all are done."""
+        """The number of the present epoch, from 0; :attr:`epochs` when all are done."""
         return self.under_way.plan.epoch
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs of the training: ``schedule.epochs``, or fewer after :meth:`finish`."""
+        return self.under_way.epochs
 
     @property
     def reason(self) -> Tensor:
@@ -502,11 +508,24 @@ class Subsampler:
     def progress(self) -> float:
         """The share of the training that is done: 0 before the first batch, 1 after the last step.
 
-        ``(epoch + recorded / planned) / epochs``, the same on all ranks after the same number of batches.
+        ``(epoch + recorded / planned) / epochs``, unless :meth:`finish` was called. It is the same on all
+        ranks after the same number of batches.
         """
-        if self.epoch >= self.schedule.epochs:
-            return 1.0
-        return (self.epoch + self.under_way.share) / self.schedule.epochs
+        return self.under_way.progress
+
+    def finish(self, epochs: int = 1) -> None:
+        """End the training early: this epoch and the next ``epochs - 1`` are its last ones.
+
+        :attr:`progress` runs evenly from where it is to 1, so that a learning rate that follows it comes down
+        as it would have at the end. Call it between epochs.
+
+        Raises:
+            WrongState: if the epoch is under way, or all epochs are done.
+        """
+        check_integer("epochs", epochs, 1)
+        self.under_way.check_running()
+        self.under_way.check_untouched("finish")
+        self.under_way.finish(epochs)
 
     @property
     def accumulate(self) -> int:
@@ -572,7 +591,10 @@ class Subsampler:
         """
         check_flag("local", local)
         epoch = self.under_way
-        return state.pack(self._settings(), self._ids(), epoch.scores, epoch.plan, self.history, local=local)
+        packed = state.pack(
+            self._settings(), self._ids(), epoch.scores, epoch.plan, self.history, local=local
+        )
+        return packed if epoch.ending is None else packed | {"ending": asdict(epoch.ending)}
 
     def load_state_dict(
         self,
@@ -601,7 +623,8 @@ class Subsampler:
         scores = EpochScores(self.n, self.under_way.class_ids)
         plan, history = state.restore(saved, self._settings(), self._ids(), scores, accept, origin)
         self.history = history
-        self.under_way.resume(plan, scores)
+        same_end = "ending" in saved and saved["settings"]["schedule"] == described(self.schedule)
+        self.under_way.resume(plan, scores, Ending(**saved["ending"]) if same_end else None)
         # Only changed settings or samples can make the saved plan differ from the reasons.
         if accept or origin is not None:
             self.under_way.replan()

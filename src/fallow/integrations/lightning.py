@@ -226,7 +226,7 @@ class SubsamplingCallback(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Re-measure the samples that are due, and plan the next epoch."""
-        if self.subsampler.epoch >= self.subsampler.schedule.epochs:
+        if self.subsampler.epoch >= self.subsampler.epochs:
             return
         dataset, collate = _indexed_parts(trainer)
         measured: list[Tensor] = []
@@ -324,7 +324,7 @@ class SubsamplingCallback(Callback):
         """Raise if the checkpoint is from after the last batch of an epoch that had not ended."""
         if self.subsampler.under_way.exhausted:
             raise wrong_state(
-                f"All batches of epoch {self.subsampler.epoch + 1} of {self.subsampler.schedule.epochs} were "
+                f"All batches of epoch {self.subsampler.epoch + 1} of {self.subsampler.epochs} were "
                 "done when the checkpoint was saved, but the epoch had not ended.",
                 "Resume from the end of an epoch: ModelCheckpoint(save_on_train_epoch_end=True).",
             )

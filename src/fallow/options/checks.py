@@ -48,6 +48,7 @@ def check(options: TrainOptions) -> ResolvedOptions:
         ("policy", _policies(options)),
         ("augment", AUGMENTS),
         ("on_storage_error", ("warn", "stop")),
+        ("stop", ("none", "auto")),
     ):
         value = getattr(options, name)
         if value not in known:

@@ -161,11 +161,11 @@ def _holds_tables(name: str) -> bool:
 
 
 def _policy(options: TrainOptions) -> str:
-    # The choice that did best in benchmarks/RESULTS.md.
     of_draws = (name for name, known in OPTIONS.items() if known.policies == ("soft",))
-    drawn = any(getattr(options, name) is not None for name in of_draws)
-    of_tokens = options.task == "language-model" and options.score == "kl"
-    return "fraction" if of_tokens and not drawn else "soft"
+    # A percentile under a density says nothing of an error.
+    if options.by_density or any(getattr(options, name) is not None for name in of_draws):
+        return "soft"
+    return "error-mass" if options.fraction is None else "fraction"
 
 
 def _epochs(options: TrainOptions) -> int:
@@ -199,7 +199,7 @@ def _with_policies(name: str, choice: Callable[[TrainOptions], Any]) -> Callable
 
 def _high(options: TrainOptions) -> str:
     # A language model has no labels, so nothing tells a wrong sample from a rare one.
-    found = options.policy in ("error-mass", "soft")
+    found = options.policy in ("error-mass", "soft", "fraction")
     return "auto" if found and options.task != "language-model" else "none"
 
 
@@ -230,7 +230,7 @@ _BY_OPTIONS: Mapping[str, Callable[[TrainOptions], Any]] = {
     "text": _column("text", *TEXT_TASKS),
     "label": _column("label", "text"),
     "quantiles": _with_policies("quantiles", lambda options: False),
-    "error": _with_policies("error", lambda options: 0.1),
+    "error": _with_policies("error", lambda options: 0.15),
     "low": _with_policies("low", lambda options: 0.3 if options.quantiles else 0.1),
     "high": _with_policies("high", _high),
     "visits": _with_policies("visits", _visits),
@@ -241,7 +241,7 @@ _BY_OPTIONS: Mapping[str, Callable[[TrainOptions], Any]] = {
     "calibrate": _with_policies("calibrate", lambda options: True),
     "readmit_every": lambda options: 5 if options.policy == "threshold" else 0,
     "full_tail": _full_tail,
-    "kept_steps": lambda options: options.policy == "error-mass",
+    "kept_steps": lambda options: options.policy in ("error-mass", "fraction"),
 }
 """Choices that follow from the other options, in this order."""
 

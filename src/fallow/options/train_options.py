@@ -181,18 +181,21 @@ class TrainOptions:
     )
     policy: str = option(
         "auto",
-        "Which samples to leave out: soft (an exact share; the rest are drawn with odds that follow the "
-        "score and fall if a sample stays wrong; rare classes stay whole, and samples that look mislabelled "
-        "go first), fraction (the lowest-scoring share), threshold (the published method), random (a "
-        "control), full (leaves out nothing), or a rule of another paper: infobatch (or below-mean), "
-        "seta, kakurenbo, ucb, repb, order-dp, ies, selective-backprop (leaves out backward passes only). "
-        "Default auto: fraction for a language model, else soft.",
+        "Which samples to leave out: error-mass (samples that are surely learned, as many as together hold a "
+        "small share of the error still to be learned, so that the data decide the share; samples that look "
+        "mislabelled go first), fraction (the lowest-scoring share, so an exact one), soft (an exact share; "
+        "the rest are drawn with odds that follow the score and fall if a sample stays wrong; rare classes "
+        "stay whole), threshold (the "
+        "published method), random (a control), full (leaves out nothing), or a rule of another paper: "
+        "infobatch (or below-mean), seta, kakurenbo, ucb, repb, order-dp, ies, selective-backprop ("
+        "leaves out backward passes only). "
+        "Default auto: error-mass; fraction if --fraction is given; soft to score by density.",
         Option(RULE, OWN, ACCEPT, default=AS_GIVEN, common=True),
     )
     error: float | None = option(
         None,
         "Share of the error still to be learned that the left-out samples may hold (error-mass): 0.03 leaves "
-        "out less, 0.2 more. Default 0.1.",
+        "out less. Default 0.15.",
         Option(RULE, OWN, ACCEPT, policies=("error-mass",), default=ANEW, common=True),
     )
     low: float | str | None = option(
@@ -204,8 +207,8 @@ class TrainOptions:
     high: float | str | None = option(
         None,
         "Samples that score above this, visit after visit, are outliers: a number, auto (found from the "
-        "scores if they show two kinds of samples) or none. Default: auto with error-mass and soft, else "
-        "none.",
+        "scores if they show two kinds of samples) or none. Default: auto with error-mass, soft and "
+        "fraction, else none; none for a language model.",
         Option(
             RULE,
             OWN,
@@ -291,13 +294,20 @@ class TrainOptions:
     kept_steps: bool | None = option(
         None,
         "Make as many steps an epoch as full training, in thinner batches (true), or fewer steps in whole "
-        "batches (false). Default: true with error-mass, else false.",
+        "batches (false). Default: true with error-mass and fraction, else false.",
         Option(SCHEDULE, OWN, ACCEPT, default=ANEW, common=True),
     )
     epochs: int | None = option(
         None,
         "The number of epochs. Default: 30 for digits, 20 for other images, 10 for texts.",
         Option(TRAINING, EITHER, ACCEPT, default=NOTED, common=True),
+    )
+    stop: str = option(
+        "none",
+        "What to do if nothing is left to learn, that is if the samples that train hardly hold any error or "
+        "the loss on the samples of --validation has turned: none (say so and train on) or auto (bring the "
+        "learning rate down in a tenth of the epochs, and end).",
+        Option(TRAINING, EITHER, FREE, common=True),
     )
     warmup: int = option(
         1,

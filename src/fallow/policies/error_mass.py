@@ -20,6 +20,8 @@ MEMORY = 0.8
 """Share of the earlier audits in their mean."""
 SMALLEST = 0.25
 """The error in use is at least this share of ``error``."""
+BOUND = 0.05
+"""A sample that is left out has at most this error."""
 LEVERAGE = 0.5
 """A sample that is left out has at most this share of the mean error."""
 _BLOCK = 1 << 16
@@ -44,13 +46,13 @@ class ErrorMass(Policy):
     labels, which nothing teaches, do not hold most of the mass. It needs ``labels=`` and
     ``record(..., predicted=)``; without them w is 1 if the last error was above 1/2, else 0. The samples with
     the least error are left out, as many as stay below ``error``, if they were right on their last visit and
-    have at most half of the mean error. So the data decide the share: much on a set that is mostly learned,
-    little on one that is not, and nothing if all samples are alike.
+    have an error of at most 0.05, and of at most half of the mean. So the data decide the share: much on a
+    set that is mostly learned, little on one that is not, and nothing if all samples are alike.
 
     Samples above ``high`` on ``visits`` visits in a row are left out first, as outliers, and do not count;
-    ``"auto"`` finds that bound in the data, see :class:`fallow.policies.Persistence`. A class with no more
-    samples than its even share of those kept stays whole, except for outliers. Samples without a score are
-    kept.
+    ``"auto"`` finds that bound in the data, see :class:`fallow.policies.Persistence`. A class with at most
+    half of its even share of the samples is rare, and always stays whole: what it is surprised by is rarely a
+    wrong label. Samples without a score are kept.
 
     Left-out samples come back in turns, a tenth of them in each epoch, unless the schedule says otherwise.
     They audit the decisions that left them out: their mean error, times the number of samples that were
@@ -74,15 +76,15 @@ class ErrorMass(Policy):
         InvalidValue, InvalidType: if an argument is out of range.
 
     Example:
-        >>> ErrorMass(0.05)
-        ErrorMass(error=0.05, high='auto', visits=3)
+        >>> ErrorMass(0.1)
+        ErrorMass(error=0.1, high='auto', visits=3)
     """
 
     name: ClassVar[str] = "error-mass"
     keeps_steps: ClassVar[bool] = True
     returns_every: ClassVar[int | None] = 10
 
-    error: float = 0.1
+    error: float = 0.15
     high: float | str | None = AUTO
     visits: int = 3
 
@@ -121,8 +123,10 @@ class ErrorMass(Policy):
         decided = np.zeros(len(inputs), np.uint8)
         # `visits_wrong` counts on each call: one call serves outliers and error.
         wrong = visits_wrong(inputs)
+        rare = _rare(inputs.labels, len(inputs))
         if self.high is not None:
-            decided[Persistence(self.high, self.visits).find(inputs, None, wrong)] = Reason.OUTLIER
+            outlier = Persistence(self.high, self.visits).find(inputs, None, wrong)
+            decided[outlier & ~rare] = Reason.OUTLIER
         expected = expectation(inputs, inputs.error_of)
         if wrong is None:
             wrong = (inputs.error_of(inputs.scores) > 0.5).view(np.uint8)
@@ -131,10 +135,10 @@ class ErrorMass(Policy):
             total = float(np.nansum(errors / (wrong + np.float32(1)), dtype=np.float64))
         in_use = self._audited(inputs, total)
         if expected is not None:
-            bound = LEVERAGE * float(np.nanmean(errors, dtype=np.float64))
+            bound = min(BOUND, LEVERAGE * float(np.nanmean(errors, dtype=np.float64)))
             candidates = np.where((wrong == 0) & (errors <= bound), errors, np.float32(np.nan))
             least = _largest_set(candidates, inputs.scores, in_use * total)
-            decided[least & ~_rare(inputs.labels, least, decided)] = Reason.LEARNED
+            decided[least & ~rare] = Reason.LEARNED
         _note(inputs.notes, errors, decided, total)
         return decided
 
@@ -184,17 +188,13 @@ def _largest_set(errors: NDArray[np.float32], scores: NDArray[np.float32], limit
     return least
 
 
-def _rare(
-    labels: NDArray[np.int32] | None, least: NDArray[np.bool_], decided: NDArray[np.uint8]
-) -> NDArray[np.bool_]:
-    """Return which samples belong to a class that stays whole: bool ``(N,)``."""
+def _rare(labels: NDArray[np.int32] | None, n: int) -> NDArray[np.bool_]:
+    """Return which samples belong to a rare class: bool ``(N,)``."""
     if labels is None:
-        return np.zeros(least.size, np.bool_)
+        return np.zeros(n, np.bool_)
     sizes = np.bincount(labels)
-    kept = least.size - int(np.count_nonzero(least)) - int(np.count_nonzero(decided))
-    # `size <= kept / classes`, without a division.
-    rare = (sizes > 0) & (sizes * np.count_nonzero(sizes) <= kept)
-    return np.asarray(rare[labels])
+    # `size <= n / classes / 2`, without a division.
+    return np.asarray((2 * sizes * np.count_nonzero(sizes) <= n)[labels])
 
 
 def _note(

@@ -18,6 +18,8 @@ _SHOWN_ELSEWHERE = {"policy", "schedule", "score", "step_rule", "by_default", "k
 _SETTINGS = 60
 """Maximum number of settings that are read."""
 _RULES = {
+    "error-mass": "The samples with the least error are left out of each epoch, as many as together hold at "
+    "most a small share of the error that is still to be learned.",
     "soft": "An exact share of the samples is left out of each epoch. They are drawn at random: the lower a "
     "sample scores, the likelier it is left out.",
     "fraction": "The lowest-scoring share of the samples is left out of each epoch.",
@@ -94,8 +96,10 @@ def rule(options: ShownOptions, unit: str) -> str:
         sentence = _RULES[policy]
     else:
         sentence = f"Samples are left out by the rule {text.name(policy)}."
-    if policy == "soft" and options.high != "none" and options.task != "language-model":
+    if policy in ("error-mass", "soft") and options.high != "none" and options.task != "language-model":
         sentence += " Samples that keep scoring high are left out as outliers if the data show two kinds."
+    if options.error is not None:
+        sentence += f" That share is {text.share(options.error, 0)}."
     if options.fraction is not None:
         sentence += f" The share is {text.share(options.fraction, 0)}."
     if every := options.readmit_every:

@@ -71,6 +71,7 @@ class ShownOptions(Struct, frozen=True):
     model: str | None = None
     policy: str | None = None
     score: str | None = None
+    error: Real | None = None
     fraction: Real | None = None
     low: Real | str | None = None
     high: Real | str | None = None
@@ -300,6 +301,7 @@ class FinishedSummary(Summary, frozen=True, kw_only=True):
     samples_backward: Count
     samples_forward_only: Count
     samples_evaluated: Count | None = None
+    stopped_early: bool = False
     worst_class_accuracy: Real | None = None
     steps: Count | None = None
     cpu_seconds: Real | None = None

@@ -14,13 +14,17 @@ from rich.text import Text
 from ..core.history import EpochRecord
 from ..core.subsampler import Subsampler
 from ..options.train_options import TrainOptions
+from ..policies import ErrorMass
 from ..spelling import one_line
 from ..terminal.rich_console import RichConsole, cell
 from .launched import launched_rank
 
-_COLUMNS = ("epoch", "kept", "learned", "outliers", "back", "measured", "loss", "train", "test", "so far")
+_COLUMNS = (
+    "epoch", "kept", "learned", "outliers", "back", "measured", "left out", "error", "loss", "train", "test",
+    "so far",
+)  # fmt: skip
 _COUNTS = ("kept", "learned", "outliers", "back", "measured")
-_LEAST = ("train", "measured", "back", "outliers")
+_LEAST = ("train", "measured", "back", "outliers", "learned")
 """Columns that are left out of a narrow terminal, in this order."""
 
 
@@ -109,8 +113,13 @@ class Console:
         heads = {name: name for name in _COLUMNS}
         heads |= {"learned": "not drawn"} if subsampler.policy.draws else {}
         heads |= {"test": "valid"} if options.validation is not None else {}
-        left_out = self._set_widths(heads, subsampler.n, epochs, has_classes=subsampler.labels is not None)
+        has_error = isinstance(subsampler.policy, ErrorMass)
+        needless = {"train"} if subsampler.labels is None else set()
+        needless |= set() if has_error else {"left out", "error"}
+        left_out = self._set_widths(heads, subsampler.n, epochs, needless)
         legend = [f"loss: {loss} of the samples trained on"]
+        if has_error:
+            legend.insert(0, "error: share of the error still to be learned that the policy leaves out")
         legend += ["train: accuracy on them, while training"] if "train" in self._widths else []
         legend += [f"{heads['test']}: {bits}", "so far: share of full training's samples"]
         self.passage(f"{'; '.join(legend)}.")
@@ -160,6 +169,8 @@ class Console:
                 "outliers": f"{record.outliers:,}",
                 "back": f"{record.readmitted:,}",
                 "measured": f"{measured:,}",
+                "left out": f"{1 - record.kept / record.n:.1%}",
+                "error": f"{record.notes.get('error', 0.0):.1%}",
                 "loss": "-" if loss is None else number(loss),
                 "train": trained,
                 "test": tested,
@@ -167,11 +178,12 @@ class Console:
             }
         )
 
-    def _set_widths(self, heads: dict[str, str], n: int, epochs: int, *, has_classes: bool) -> list[str]:
+    def _set_widths(self, heads: dict[str, str], n: int, epochs: int, needless: set[str]) -> list[str]:
         """Set the width of each column; return the columns that do not fit on the terminal."""
-        needed = {"epoch": f"{epochs}/{epochs}", "so far": "100.0%"} | dict.fromkeys(_COUNTS, f"{n:,}")
+        needed = {"epoch": f"{epochs}/{epochs}"} | dict.fromkeys(_COUNTS, f"{n:,}")
+        needed |= dict.fromkeys(("so far", "left out", "error"), "100.0%")
         needed |= dict.fromkeys(("loss", "train", "test"), "100.00%")
-        names = [name for name in _COLUMNS if has_classes or name != "train"]
+        names = [name for name in _COLUMNS if name not in needless]
         self._widths = {name: max(len(heads[name]), len(needed[name])) for name in names}
         left_out = []
         for name in _LEAST:

@@ -177,7 +177,7 @@ class Checkpointer(Callback):
             self.about,
             data=self.run.data_name,
             epoch=self.subsampler.epoch,
-            epochs=self.subsampler.schedule.epochs,
+            epochs=self.subsampler.epochs,
             recorded=state.recorded,
             planned=int(self.subsampler.kept.sum()),
             steps=self.steps,
@@ -278,7 +278,7 @@ class Checkpointer(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the state of the finished training."""
-        if self.subsampler.epoch >= self.subsampler.schedule.epochs:
+        if self.subsampler.epoch >= self.subsampler.epochs:
             self.save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -100,7 +100,7 @@ class EpochWriter(Callback):
         if self.console.live and (batch_idx % 20 == 0 or batch_idx + 1 == trainer.num_training_batches):
             self.console.batch(
                 trainer.current_epoch,
-                self.subsampler.schedule.epochs,
+                self.subsampler.epochs,
                 batch_idx + 1,
                 int(trainer.num_training_batches),
                 float(outputs["loss"]),
@@ -139,7 +139,7 @@ class EpochWriter(Callback):
         self.pending.append(EpochFile(record, scores, self._reason))
         self.write_pending()
         self.show()
-        epochs, history = self.subsampler.schedule.epochs, self.subsampler.history
+        epochs, history = self.subsampler.epochs, self.subsampler.history
         used = sum(past.backward for past in history)
         # The number of samples may differ between epochs, as samples are added and removed.
         full = sum(past.n for past in history) + (epochs - len(history)) * record.n

@@ -147,7 +147,7 @@ def _print_changes(
     Raises:
         InvalidValue: if the run has no epochs left to train on the new data.
     """
-    planned, about = job.subsampler.schedule.epochs, checkpoint.about
+    planned, about = job.subsampler.epochs, checkpoint.about
     if planned <= about.epoch == about.epochs:
         step = "Start a run on the new data, or train longer too: --epochs N --accept epochs,data."
         rule = f"{run.path} must have epochs left to train on other data."
@@ -192,7 +192,7 @@ def _restored(
     run.checkpoints.trust(checkpoint)
     if writes and run.data_path.name in wrong and run.data_path.exists():
         run.disk.rename(run.data_path, run.data_path.with_suffix(".damaged"))
-    unfinished = checkpoint.about.epoch < job.subsampler.schedule.epochs
+    unfinished = checkpoint.about.epoch < job.subsampler.epochs
     if changes is None or changes or (changes.renamed and unfinished):
         # A new name: older checkpoints still need the file that they were saved with.
         run.data_name = f"data-{run.checkpoints.next_number():03d}.safetensors"

@@ -38,6 +38,7 @@ from .jobs import Job
 from .resume import Restored, taking_over
 from .resume_checks import uses_all_weights
 from .settings import evaluated_on, opening, settings_of
+from .stopping import NothingLeft
 from .summary import finish
 from .trackers import EpochScalars
 from .trainer import fit, make_trainer
@@ -103,9 +104,18 @@ class Session:
             run, job.subsampler, self.writer, about, options.save_steps, whole=whole
         )
         subsampling.before_batch = self.checkpointer.before_batch
+        self.nothing_left = NothingLeft(
+            job.subsampler,
+            lambda: self.writer.epochs,
+            console.line,
+            stop=options.stop == "auto",
+            held_out=options.validation is not None,
+            in_nats=unit == "nats",
+        )
         scalars = EpochScalars(self.writer, plain(options))
         # Lightning calls them in this order: an epoch ends, is written, and only then logged.
-        callbacks = [subsampling, self.writer.stopwatch, self.writer, scalars, self.checkpointer]
+        callbacks = [subsampling, self.writer.stopwatch, self.writer, self.nothing_left, scalars]
+        callbacks.append(self.checkpointer)
         loaded = None if self.restored.state is None else self.restored.state.tree
         self.trainer: Trainer = make_trainer(
             options, run, callbacks, StateIO(self.checkpointer, loaded), console.line
@@ -127,7 +137,7 @@ class Session:
     def finished(self) -> bool:
         """Whether an earlier session finished the last epoch."""
         subsampler = self.job.subsampler
-        return self.restored.state is not None and subsampler.epoch >= subsampler.schedule.epochs
+        return self.restored.state is not None and subsampler.epoch >= subsampler.epochs
 
     def train(self) -> dict[str, Any]:
         """Train to the end, write the results, after a signal too, and return the summary.
@@ -143,10 +153,12 @@ class Session:
             stopped = self._fit()
         checkpointer = self.checkpointer
         more = {
-            "finished": stopped is None and self.job.subsampler.epoch >= self.job.subsampler.schedule.epochs,
+            "finished": stopped is None and self.job.subsampler.epoch >= self.job.subsampler.epochs,
             "seconds": checkpointer.seconds,
             "cpu_seconds": checkpointer.cpu_seconds,
             "steps": checkpointer.steps,
+            "nothing_left": self.nothing_left.reason,
+            "stopped_early": self.job.subsampler.epochs < self.job.subsampler.schedule.epochs,
             "evaluated_on": evaluated_on(self.options, self.job),
             "guessing": _guessing(self.job),
             "samples_evaluated": checkpointer.evaluated,
@@ -275,7 +287,7 @@ class Session:
         return f"fallow train --resume {quote(str(self.run.path))}{repeated_options(plain(self.options))}"
 
     def _print_position(self, checkpoint: Checkpoint) -> None:
-        about, epochs = checkpoint.about, self.job.subsampler.schedule.epochs
+        about, epochs = checkpoint.about, self.job.subsampler.epochs
         inside = f", after {about.recorded:,} of its {about.planned:,} samples" if about.recorded else ""
         self.console.line(
             f"Resuming in epoch {about.epoch + 1} of {epochs}{inside} (state {checkpoint.number})."

@@ -103,6 +103,9 @@ def finish(
     }
     summary["diverged"] = bool(divergence(summary))
     summary["remarks"] = _remarks(summary, subsampler, step_rule, own=own)
+    if nothing_left := summary["nothing_left"]:
+        advice = "" if summary["stopped_early"] else " --stop auto ends a training there."
+        summary["remarks"].append(f"{nothing_left}{advice}")
     run.write_summary(summary)
     classes, names = samples.classes, None
     if labels is not None and classes is not None:
@@ -217,8 +220,8 @@ def _rows(summary: dict[str, Any], subsampler: Subsampler) -> list[tuple[str, st
     )
     cost = 1 - (backward + FORWARD_SHARE * forward) / full
     rows = [("DIVERGED", summary["remarks"][0])] if summary["diverged"] else []
-    if not summary["finished"] and (done := len(summary["epochs"])) < subsampler.schedule.epochs:
-        rows.append(("Stopped", f"after {done} of {plural(subsampler.schedule.epochs, 'epoch')}"))
+    if not summary["finished"] and (done := len(summary["epochs"])) < subsampler.epochs:
+        rows.append(("Stopped", f"after {done} of {plural(subsampler.epochs, 'epoch')}"))
     saved = f"{summary['saved_fraction']:.1%} of the samples; {cost:.1%} if measuring one costs a third"
     rows += [
         *_metrics(summary),
