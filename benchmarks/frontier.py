@@ -2,9 +2,10 @@
 
     python benchmarks/frontier.py --out FOLDER [WORK ...] [--seeds 5] [--jobs 2]
 
-Each WORK is one ``fallow compare`` (its command is printed), and goes on where it was stopped. When it is
-done, what counts of it is kept in ``results/frontier/WORK.json`` beside this file, and its chart in
-``WORK.svg``. ``--table`` prints the tables for RESULTS.md from there, without training anything.
+Each WORK is one ``fallow compare`` (its command is printed), and goes on where it was stopped. The default
+runs first; controls and other rules save what it saved. When it is done, what counts of it is kept in
+``results/frontier/WORK.json`` beside this file, and its chart in ``WORK.svg``. ``--table`` prints the tables
+for RESULTS.md from there, without training anything.
 
 The final epoch counts, and seeds are paired: see docs/decisions/010.
 """
@@ -25,30 +26,30 @@ import numpy as np
 
 import works
 from data import located
+from fallow.comparison.arms import CONTROLS
 
 RESULTS = Path(__file__).parent / "results" / "frontier"
 ROOT = Path(__file__).parent.parent
 
-PEERS = ("infobatch", "seta", "kakurenbo", "ucb", "repb", "order-dp", "ies", "selective-backprop")
-OURS = ("default", "threshold", "hard")
-CONTROLS = ("fewer-epochs", "random")
+PEERS = ("infobatch", "seta", "kakurenbo", "ucb", "repb", "order-dp", "ies")
+BEST_PEERS = ("infobatch", "seta", "order-dp")
+RULES = ("fraction", "hard", "threshold")
+BASE = ("full", *CONTROLS, "default")
 
 
 @dataclass(frozen=True)
 class Work:
-    """One comparison.
+    """One comparison, at the saving that the default finds.
 
     Attributes:
-        options: of ``fallow compare``; without the data, where ``works.py`` makes it.
-        arms: names, ``arm@saved`` for one saving only.
-        saved: the saving of the other arms.
+        options: of ``fallow compare``; without the data, if ``works.py`` makes it.
+        arms: names, beside those of ``BASE``; ``arm@saved`` has a saving of its own.
         seeds: at most so many.
-        data: name in ``works.py``, where it is another one.
+        data: name in ``works.py``, if it differs from the work's.
     """
 
     options: str
-    arms: tuple[str, ...]
-    saved: float = 0.5
+    arms: tuple[str, ...] = ()
     seeds: int = 5
     data: str = ""
 
@@ -57,46 +58,32 @@ SMALL_RESNET = "--model small-resnet --precision bf16-mixed --augment crop-flip 
 # Evaluated every few epochs, which divide the epochs of every arm: the last one counts.
 THIRTY = SMALL_RESNET + """--epochs 30 --trainer '{"check_val_every_n_epoch": 3}'"""
 SIXTY = SMALL_RESNET + """--epochs 60 --trainer '{"check_val_every_n_epoch": 6}'"""
-NOISY = ("full", *CONTROLS, "default", "soft", "hard", "threshold", "infobatch", "order-dp")
+PICTURES = "--epochs 30 --augment crop-flip"
 WORKS = {
     "fashion-20k": Work(
-        "--data fashion-mnist --samples 20000 --epochs 30 --augment crop-flip",
-        ("full", *CONTROLS, *OURS, *PEERS, *(f"{arm}@{s}" for s in (0.3, 0.7) for arm in
-         (*CONTROLS, "default", "order-dp", "ies"))),
+        f"--data fashion-mnist --samples 20000 {PICTURES}", (*RULES, *PEERS, "selective-backprop")
     ),
-    "fashion-60k": Work(
-        "--data fashion-mnist --epochs 20 --augment crop-flip",
-        ("full", *CONTROLS, "default", "threshold"), seeds=3
-    ),
-    "fashion-noise0": Work("--epochs 30 --augment crop-flip", ("full",)),
-    "fashion-noise20-removed": Work("--epochs 30 --augment crop-flip", ("full",)),
-    "fashion-noise40-removed": Work("--epochs 30 --augment crop-flip", ("full",)),
-    "fashion-noise20": Work("--epochs 30 --augment crop-flip", NOISY),
-    "fashion-noise40": Work("--epochs 30 --augment crop-flip", NOISY),
-    "fashion-longtail": Work(
-        "--epochs 30 --augment crop-flip", ("full", *CONTROLS, "default", "hard", "order-dp")
-    ),
-    "fashion-duplicates": Work(
-        "--epochs 30 --augment crop-flip", ("full", *CONTROLS, "default", "hard", "order-dp"), saved=0.6
-    ),
-    "cifar-10k": Work(
-        THIRTY, ("full", *CONTROLS, *OURS, *(peer for peer in PEERS if peer != "selective-backprop"),
-        # Kakurenbo, the other of the two best, leaves out 38 % here, whatever it is asked for.
-        *(f"{arm}@{saved}" for saved in (0.3, 0.7) for arm in (*CONTROLS, "default", "seta"))), seeds=3
-    ),
-    "cifar-10k-60": Work(
-        SIXTY, ("full", *CONTROLS, "default", "seta", "order-dp"), seeds=3, data="cifar-10k"
-    ),
-    "cifar10n-10k": Work(
-        THIRTY, ("full", *CONTROLS, "default", "soft", "infobatch", "order-dp"), seeds=3
-    ),
+    "fashion-60k": Work("--data fashion-mnist --epochs 20 --augment crop-flip", ("fraction",)),
+    "fashion-noise20": Work(PICTURES, (*RULES, *BEST_PEERS)),
+    "fashion-noise40": Work(PICTURES, (*RULES, *BEST_PEERS)),
+    "fashion-longtail": Work(PICTURES, ("fraction", "order-dp")),
+    "fashion-duplicates": Work(PICTURES, ("fraction", "order-dp")),
+    "cifar-10k": Work(THIRTY, BEST_PEERS),
+    "cifar-10k-64": Work(f"{THIRTY} --batch_size 64", BEST_PEERS, data="cifar-10k"),
+    "cifar-10k-60": Work(SIXTY, seeds=3, data="cifar-10k"),
+    "cifar-10k-60-64": Work(f"{SIXTY} --batch_size 64", seeds=3, data="cifar-10k"),
+    "cifar10n-10k": Work(THIRTY, ("infobatch", "order-dp")),
     "newsgroups": Work(
         "--data benchmarks.newsgroups:News --model benchmarks.newsgroups:BagOfWords --epochs 20",
         # The module records its loss as the score and trains on whole batches: neither suits these two.
-        ("full", *CONTROLS, *OURS, *(peer for peer in PEERS if peer not in ("repb", "selective-backprop")),
-         *(f"{arm}@{s}" for s in (0.3, 0.7) for arm in (*CONTROLS, "default", "ies", "kakurenbo"))),
+        (*RULES, *(peer for peer in PEERS if peer != "repb")),
     ),
-}  # fmt: skip
+    "r8": Work("--data r8", ("fraction", "ies")),
+    "20newsgroups": Work("--data 20newsgroups --epochs 10", ("ies",), seeds=3),
+    "shakespeare": Work(
+        "--data shakespeare --test_share 0.10678 --samples 7500 --epochs 8", ("fraction@0.25",), seeds=3
+    ),
+}
 
 
 def data_of(name: str, out: Path) -> Path | None:
@@ -105,21 +92,14 @@ def data_of(name: str, out: Path) -> Path | None:
     return out / "data" / f"{source}.npz" if source in works.WORKS else None
 
 
-def command(name: str, out: Path, seeds: int, jobs: int | None, *, main_only: bool) -> list[str]:
-    """Return the ``fallow compare`` of a work; its data is built first where it is one of ``works.py``."""
+def command(name: str, out: Path, seeds: int, jobs: int | None) -> list[str]:
+    """Return the ``fallow compare`` of a work; its data is built first if it is one of ``works.py``."""
     work = WORKS[name]
     words = ["compare", *map(located, shlex.split(work.options))]
     data = data_of(name, out)
     if data is not None:
         words += ["--data", str(data if data.exists() else works.build(data.stem, data.parent))]
-    words += [
-        "--arms",
-        ",".join(arm for arm in work.arms if not (main_only and "@" in arm)),
-        "--saved",
-        str(work.saved),
-        "--seeds",
-        str(min(seeds, work.seeds)),
-    ]
+    words += ["--arms", ",".join((*BASE, *work.arms)), "--seeds", str(min(seeds, work.seeds))]
     words += ["--out", str(out / name)]
     return words if jobs is None else [*words, "--jobs", str(jobs)]
 
@@ -160,7 +140,7 @@ def keep(name: str, out: Path) -> None:
 
 
 def points(difference: dict | None) -> str:
-    """Return a difference in points with its interval."""
+    """Return a difference with its interval: points of accuracy, or per cent of the bits."""
     if difference is None:
         return ""
     if difference["low"] is None:
@@ -170,21 +150,59 @@ def points(difference: dict | None) -> str:
     return f"{100 * difference['mean']:+.2f} ({low:+.2f} to {high:+.2f}){rest}"
 
 
+def best_control(row: dict) -> tuple[str, dict | None]:
+    """Return the control that an arm is least above, and the difference to it."""
+    against = {name: row["against"][name] for name in CONTROLS if row["against"].get(name)}
+    # A difference of bits is better if it is negative.
+    best = min(
+        against,
+        key=lambda name: -against[name]["mean"] if against[name]["relative"] else against[name]["mean"],
+        default="",
+    )
+    return best, against.get(best)
+
+
+def ended_at(row: dict) -> str:
+    """Return the accuracy of an arm, or its bits a character, with the deviation over the seeds."""
+    measured, form, factor = row["accuracy"], ".2f", 100
+    if row["bits_per_character"]["mean"] is not None:
+        measured, form, factor = row["bits_per_character"], ".4f", 1
+    spread = "" if measured["sd"] is None else f" ± {factor * measured['sd']:{form}}"
+    return f"{factor * measured['mean']:{form}}{spread}"
+
+
 def table(name: str) -> str:
     """Return the results of a work as a Markdown table, an arm and saving a row."""
-    results = json.loads((RESULTS / f"{name}.json").read_text())
     lines = [
-        "| arm | saved | accuracy | against full | against fewer epochs | against random | worst | CPU s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| arm | saved | ended at | against full | against the best control | worst class | CPU s |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for row in results["arms"]:
-        accuracy, spread = row["accuracy"]["mean"], row["accuracy"]["sd"]
-        against = [points(row["against"].get(arm)) for arm in ("full", *CONTROLS)]
+    for row in json.loads((RESULTS / f"{name}.json").read_text())["arms"]:
+        control, difference = best_control(row)
         worst = row["worst_class_accuracy"]
         lines.append(
-            f"| {row['arm']} | {row['saved_fraction']:.1%} | {accuracy:.2%}"
-            f"{'' if spread is None else f' ± {100 * spread:.2f}'} | {' | '.join(against)} "
+            f"| {row['arm']} | {row['saved_fraction']:.1%} | {ended_at(row)} "
+            f"| {points(row['against'].get('full'))} "
+            f"| {f'{points(difference)} {control}' if row['arm'] not in CONTROLS else ''} "
             f"| {'' if worst is None else f'{worst:.1%}'} | {row['cpu_seconds']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def summary(names: list[str]) -> str:
+    """Return what the default does on each work as a Markdown table."""
+    lines = [
+        "| work | seeds | saved | ended at | against full | against the best control | CPU time of full |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        rows = {row["arm"]: row for row in json.loads((RESULTS / f"{name}.json").read_text())["arms"]}
+        row = rows["default"]
+        control, difference = best_control(row)
+        lines.append(
+            f"| {name} | {row['n']} | {row['saved_fraction']:.1%} | {ended_at(row)} "
+            f"| {points(row['against'].get('full'))} | {points(difference)} {control} "
+            f"| {row['cpu_seconds'] / rows['full']['cpu_seconds']:.0%} |"
         )
     return "\n".join(lines)
 
@@ -197,17 +215,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("comparisons"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int)
-    parser.add_argument("--main", action="store_true", help="only the main saving of each work")
     parser.add_argument("--table", action="store_true", help="print the tables of what was kept, and stop")
     options = parser.parse_args()
     for name in options.works:
         if not options.table:
-            words = command(name, options.out.resolve(), options.seeds, options.jobs, main_only=options.main)
+            words = command(name, options.out.resolve(), options.seeds, options.jobs)
             print("fallow", shlex.join(words), flush=True)
             subprocess.run([sys.executable, "-m", "fallow", *words], check=True, cwd=ROOT)
             keep(name, options.out.resolve())
         if (RESULTS / f"{name}.json").exists():
             print(f"\n### {name}\n\n{table(name)}\n", flush=True)
+    kept = [name for name in options.works if (RESULTS / f"{name}.json").exists()]
+    print(f"\n### What the default does\n\n{summary(kept)}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def floor(folder, size):
 def trained(n):
     """Return a subsampler after two epochs of n samples, with classes, as `fallow train` makes it."""
     labels = torch.arange(n) % 1000
-    rule = fallow.Fraction(0.5, exponent=0.5, high="auto", doubt=1, keep_rare=True, calibrate=True)
+    rule = fallow.ErrorMass()
     sub = fallow.Subsampler(n, rule, fallow.Schedule(epochs=90), labels=labels)
     draw = torch.Generator().manual_seed(0)
     for _ in range(2):

@@ -29,7 +29,7 @@ SHARES = (0.3, 0.5, 0.7)
 EXPONENTS = (0.5, 1.0, 2.0)
 RULES: dict[str, dict[str, object]] = {
     "random": {"policy": "random"},
-    "plain": {"policy": "soft", "high": "none", "doubt": 0.0, "keep_rare": False, "calibrate": False},
+    "plain": {"policy": "soft", "high": "none"},
     **{f"a{a}": {"policy": "soft", "exponent": a} for a in EXPONENTS},
     "hard": {"policy": "fraction"},
 }

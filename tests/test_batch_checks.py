@@ -335,7 +335,7 @@ def test_predictions_of_any_integer_type(dtype):
 
 
 def test_a_visit_that_tells_no_class_forgets_the_one_before():
-    sub = Subsampler(6, Fraction(0.5, exponent=1, doubt=1), Schedule(3), labels=[1] * 6)
+    sub = Subsampler(6, Fraction(0.5, exponent=1, high="auto"), Schedule(3), labels=[1] * 6)
     sub.record(torch.arange(6), torch.ones(6), predicted=torch.zeros(6, dtype=torch.int64))
     sub.step()
     assert sub.state_dict()["table"]["columns"]["visits_wrong"].tolist() == [1] * 6
@@ -473,7 +473,6 @@ def test_a_flag_is_true_or_false(flag):
         "quantiles": lambda: Threshold(low=0.1, quantiles=flag),
         "stagger": lambda: Schedule(epochs=3, readmit_every=2, stagger=flag),
         "weighted": lambda: BelowMean(0.5, weighted=flag),
-        "calibrate": lambda: Fraction(0.5, exponent=0.5, calibrate=flag),
     }
     for name, call in calls.items():
         with pytest.raises(InvalidType, match=f"`{name}` must be True or False. Found "):

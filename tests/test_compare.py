@@ -266,20 +266,20 @@ def test_a_run_by_another_rule_under_the_same_options_is_refused(comparison):
     settings = yaml.safe_load(config_text)
     try:
         for was, shown in (
-            ("doubt=3.0", r"Fraction\(.*doubt=3\.0.*"),
-            ("doubt=0.0, tripled=True", r"Fraction\(.*tripled.*"),
-            ("doubt=0.0, )(", r"Fraction\(.*\)\(.*"),
+            ("visits=2", r"Fraction\(.*visits=2.*"),
+            ("visits=3, tripled=True", r"Fraction\(.*tripled.*"),
+            ("visits=3, )(", r"Fraction\(.*\)\(.*"),
         ):
-            path.write_text(text.replace("doubt=0.0", was))
-            with pytest.raises(InvalidValue, match=rf"holds {shown}, now Fraction\(.*doubt=0\.0"):
+            path.write_text(text.replace("visits=3", was))
+            with pytest.raises(InvalidValue, match=rf"holds {shown}, now Fraction\(.*visits=3"):
                 plan.check()
-        # Of a version that knew of no doubt yet.
-        path.write_text(text.replace(", doubt=0.0", ""))
-        config.write_text(yaml.safe_dump({k: v for k, v in settings.items() if k != "doubt"}))
+        # Of a version that knew of no visits yet.
+        path.write_text(text.replace(", visits=3", ""))
+        config.write_text(yaml.safe_dump({k: v for k, v in settings.items() if k != "high"}))
         plan.check()
         # The same options without a finished run say another rule.
         path.unlink()
-        with pytest.raises(InvalidValue, match="doubt not set, now 0"):
+        with pytest.raises(InvalidValue, match="high not set, now none"):
             plan.check()
         path.write_text(text)
         config.write_text(yaml.safe_dump({**settings, "readmit_every": 3}))

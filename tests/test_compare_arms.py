@@ -192,7 +192,7 @@ WRONG = [
     ({"mine": {"policy": "soft", "low": 0.1}}, (0.5,), "The arm mine: --low goes with"),
     ({"mine": {"policy": "threshold", "low": 3.0, "high": 1.0}}, (0.5,), "The arm mine: `low` must be below"),
     ({"mine": {"epochs": "many"}}, (0.5,), "The arm mine: `epochs` must be a whole number or None. .*'many'"),
-    ({"mine": {"keep_rare": "no"}}, (0.5,), "The arm mine: `keep_rare` must be true or false"),
+    ({"mine": {"kept_steps": "no"}}, (0.5,), "The arm mine: `kept_steps` must be true or false or None"),
     ({"mine": {"layers": ["a", 6]}}, (0.5,), "`layers` must be a list of texts"),
     ({"mine": {"weight_decay": "0"}}, (0.5,), "`weight_decay` must be a number or None. Found '0'"),
     ({"mine": {"model_args": [1]}}, (0.5,), "`model_args` must be a mapping"),

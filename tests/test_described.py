@@ -18,7 +18,7 @@ POLICIES = [kind for kind in POLICIES if issubclass(kind, Policy) and kind is no
 NEEDED = {"Threshold": {"low": 0.125}}
 CHANGED = [
     Threshold(low=0.5, high="auto", visits=3),
-    Fraction(0.25, exponent=0.5, doubt=1.0, keep_rare=True, high="auto"),
+    Fraction(0.25, exponent=0.5, high="auto"),
     Kakurenbo(0.25, steps=(0.5, 0.75)),
     Schedule(9, readmit_every=3, readmit_at=(4, 7), full_tail=0.125),
 ]

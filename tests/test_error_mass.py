@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fallow import ErrorMass, InvalidValue, Reason, Schedule, Subsampler
 from fallow.policies.error_mass import BOUND, _largest_set
-from fallow.policies.expectation import expectation
+from fallow.policies.expectation import expected_errors
 from standings import inputs, noisy
 
 examples = settings(max_examples=100, deadline=None)
@@ -50,8 +50,8 @@ def test_it_is_what_its_definition_says(error):
     columns = {}
     for scores in (first, second):
         shown = inputs(scores, columns=columns)
-        expected = expectation(shown, shown.error_of)
-    errors = expected(second).astype(np.float64)
+        expected = expected_errors(shown)
+    errors = expected.astype(np.float64)
     order = np.lexsort((second, errors))
     fits = np.cumsum(errors[order]) <= error * errors.sum()
     fits &= errors[order] <= min(BOUND, errors.mean() / 2)

@@ -28,8 +28,7 @@ from fallow.scores import KLDivergence, RelativeToBatch, TotalVariation
 from fallow.step_rules import SelectiveBackprop
 
 HARD = Fraction(0.3, high="auto", visits=3)
-DEFAULT = Fraction(0.5, exponent=0.5, high="auto", doubt=1.0, keep_rare=True, calibrate=True)
-PLAIN = {"high": "none", "doubt": 0.0, "keep_rare": False, "calibrate": False}
+DEFAULT = Fraction(0.5, exponent=0.5, high="auto")
 MADE = {
     "threshold": (Threshold(0.1), None),
     "soft": (DEFAULT, replace(DEFAULT, fraction=0.3)),
@@ -144,8 +143,8 @@ def policy_of(name, **options):
     ("name", "options", "expected"),
     [
         ("soft", {}, replace(DEFAULT, visits=3)),
-        ("soft", PLAIN, Fraction(0.5, exponent=0.5)),
-        ("soft", {"high": "none", "doubt": 2.0}, replace(DEFAULT, high=None, doubt=2.0)),
+        ("soft", {"high": "none"}, Fraction(0.5, exponent=0.5)),
+        ("soft", {"high": "none", "exponent": 2.0}, Fraction(0.5, exponent=2.0)),
         ("soft", {"high": 3.0, "visits": 2}, replace(DEFAULT, high=3.0, visits=2)),
         ("fraction", {"high": "none"}, Fraction(0.5)),
         ("fraction", {"high": "auto"}, Fraction(0.5, high="auto", visits=3)),

@@ -30,7 +30,12 @@ def test_it_is_read(run, capsys):
 
 def test_it_goes_on(run, capsys):
     before = {path.name: path.read_bytes() for path in (run / "history").glob("epoch-*")}
-    words = [] if run.name == "stopped" else ["--epochs", "4", "--accept", "epochs"]
+    # Parts of its rule were removed.
+    words = [
+        "--accept",
+        "policy",
+        *([] if run.name == "stopped" else ["--accept", "epochs", "--epochs", "4"]),
+    ]
     assert main(["train", "--resume", str(run), "--model", "old_parts:Net", *words]) == 0
     inside = "Resuming in epoch 2 of 4, after 16 of its 32 samples"
     assert (inside if run.name == "stopped" else "Resuming in epoch 4 of 4") in capsys.readouterr().out
@@ -41,3 +46,10 @@ def test_it_goes_on(run, capsys):
     assert len(summary["epochs"]) == 4
     assert sum(row["samples_backward"] for row in summary["epochs"]) == summary["samples_backward"]
     assert main(["verify", str(run)]) == 0
+
+
+def test_its_steps_stay_dropped(run, capsys):
+    words = ["--accept", "policy", "--policy", "fraction"]
+    words += [] if run.name == "stopped" else ["--accept", "epochs", "--epochs", "4"]
+    assert main(["train", "--resume", str(run), "--model", "old_parts:Net", *words]) == 0
+    assert "kept_steps: false" in (run / "config.yaml").read_text()

@@ -525,7 +525,7 @@ def test_a_threshold_leaves_an_outlier_that_was_not_measured_as_it_was():
 
 EPOCHS, SIZE = 12, 300
 TRAINED = [
-    Fraction(0.5, exponent=0.5, high=AUTO, doubt=1.0, keep_rare=True, calibrate=True),
+    Fraction(0.5, exponent=0.5, high=AUTO),
     Fraction(0.5, high=3.0, visits=2),
 ]
 

@@ -1,7 +1,5 @@
 """What every policy promises, and what each one is."""
 
-from copy import deepcopy
-from dataclasses import replace
 from inspect import isabstract
 
 import numpy as np
@@ -48,7 +46,6 @@ EXAMPLES = {
         Fraction(0.4, remove="highest", exponent=0.5),
         Fraction(0.4, high=2.0, visits=1),
         Fraction(0.4, exponent=0.5, high="auto"),
-        Fraction(0.4, exponent=0.5, high="auto", doubt=2.0, keep_rare=True, calibrate=True),
     ],
     ErrorMass: [ErrorMass(), ErrorMass(0.4, high=None), ErrorMass(0.2, high=2.0, visits=1)],
     BelowMean: [BelowMean(0.5), BelowMean(0.5, weighted=False), BelowMean(budget=0.3)],
@@ -361,106 +358,6 @@ def test_soft_fraction_draws_with_the_odds_it_states(remove, exponent, keep):
         assert binomtest(int(count), seeds, chance).pvalue > 1e-5
 
 
-@pytest.mark.parametrize("high", [None, "auto"])
-@pytest.mark.parametrize("doubt", [0.0, 1.0, 4.0])
-def test_doubt_divides_the_score_by_the_wrong_visits_in_a_row(doubt, high):
-    scores, wrong = np.array([0.5, 1.0, 2.0, 0.25, 1.5], np.float32), np.array([0, 3, 1, 0, 7])
-    odds = (scores / (1.0 + wrong) ** doubt) ** 0.5
-    policy = Fraction(0.6, exponent=0.5, high=high, doubt=doubt)
-    seeds, kept, columns, labels = 200, np.zeros(5, int), {}, np.zeros(5, np.int32)
-    for left in range(7, 0, -1):  # the visit before it is wrong while `left` is below w
-        shown = {"labels": labels, "predicted": (wrong >= left).astype(np.int32)}
-        removed(policy, scores, epoch=8 - left, columns=columns, fresh=np.full(5, True), **shown)
-    last = {"labels": labels, "predicted": np.zeros(5, np.int32), "fresh": np.full(5, False)}
-    for seed in range(seeds):
-        table = deepcopy(columns)
-        kept += ~removed(policy, scores, seed=seed, epoch=8, columns=table, **last)
-        assert table.get("visits_wrong", wrong).tolist() == wrong.tolist()
-    for count, chance in zip(kept, inclusion(odds, 2), strict=True):
-        assert binomtest(int(count), seeds, chance).pvalue > 1e-5
-
-
-@pytest.mark.parametrize("unknown", ["labels", "predicted"])
-def test_without_labels_or_predictions_nothing_is_doubted(unknown):
-    shown = noisy(500)[0] | {unknown: None}
-    columns = {}
-    for epoch in range(1, 6):
-        plain = removed(Fraction(0.5, exponent=0.5), epoch=epoch, **shown)
-        doubted = Fraction(0.5, exponent=0.5, doubt=3.0)
-        assert np.array_equal(removed(doubted, epoch=epoch, columns=columns, **shown), plain)
-    assert columns == {}
-
-
-def long_tail(sizes, seed=0):
-    """Scores and labels of classes of these sizes, in random order."""
-    rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.repeat(np.arange(len(sizes), dtype=np.int32), sizes))
-    return rng.exponential(size=labels.size).astype(np.float32), labels
-
-
-@pytest.mark.parametrize(
-    ("sizes", "share", "whole"),
-    [
-        ([600, 300, 90, 10], 0.5, {2, 3}),
-        ([600, 300, 90, 10], 0.2, {2, 3}),
-        ([600, 300, 90, 10], 0.9, {3}),
-        ([700, 0, 200, 100], 0.7, {3}),
-        ([250, 250, 250, 250], 0.01, set()),
-        ([900, 100], 0.8, {1}),
-        ([900, 101], 0.8, set()),
-        ([1000], 0.5, set()),
-    ],
-)
-def test_rare_classes_are_kept_whole_inside_the_same_count(sizes, share, whole):
-    scores, labels = long_tail(sizes)
-    policy = Fraction(share, exponent=0.5, keep_rare=True)
-    kept = ~removed(policy, scores, labels=labels)
-    assert kept.sum() == labels.size - round(share * labels.size)
-    for label, size in enumerate(sizes):
-        assert (kept[labels == label].sum() == size) == (label in whole or size == 0)
-    others = ~np.isin(labels, list(whole))
-    plain = ~removed(replace(policy, keep_rare=False), np.where(others, scores, np.nan), labels=labels)
-    first = kept & others  # the others' clocks ring in the order of a draw of their own
-    assert np.count_nonzero(first & ~plain) == 0
-
-
-def test_without_rare_classes_the_draw_is_the_same():
-    scores, labels = long_tail([500, 400, 300])
-    drawn = [removed(Fraction(0.6, exponent=2, keep_rare=k), scores, labels=labels) for k in (True, False)]
-    assert np.array_equal(*drawn)
-    scores, labels = long_tail([500, 40, 3])
-    assert np.array_equal(
-        removed(Fraction(0.6, exponent=2, keep_rare=True), scores, labels=None),
-        removed(Fraction(0.6, exponent=2), scores, labels=None),
-    )
-
-
-def test_outliers_make_no_class_rare():
-    """Ten classes of 100, of which one loses 40 to the high side: 60 of it are left, fewer than 700 / 10."""
-    labels = np.tile(np.arange(10, dtype=np.int32), 100)
-    scores = np.random.default_rng(0).exponential(size=1000).astype(np.float32)
-    scores[np.flatnonzero(labels == 4)[:40]] = 50.0
-    options = {"exponent": 1, "high": 40.0, "visits": 1}
-    decided = [
-        Fraction(0.3, **options, keep_rare=keep).decide(inputs(scores, labels=labels))
-        for keep in (True, False)
-    ]
-    assert np.array_equal(*decided)
-    assert np.count_nonzero(decided[0] == Reason.OUTLIER) == 40
-    assert np.count_nonzero(decided[0] == Reason.KEPT) == 700
-
-
-def test_outliers_and_unscored_samples_of_a_rare_class_are_what_they_are():
-    labels = np.repeat(np.arange(2, dtype=np.int32), [500, 40])
-    scores = np.random.default_rng(0).exponential(size=540).astype(np.float32)
-    scores[500:520], scores[520:530] = 50.0, np.nan
-    policy = Fraction(0.5, exponent=1, high=40.0, visits=1, keep_rare=True)
-    decided = policy.decide(inputs(scores, labels=labels))
-    assert (decided[500:520] == Reason.OUTLIER).all()
-    assert (decided[520:] == Reason.KEPT).all()
-    assert np.count_nonzero(decided == Reason.KEPT) == 265 + 10  # half of 530 scored, and 10 unscored
-
-
 def test_soft_fraction_of_many_follows_the_odds():
     scores = np.repeat(np.float32([1, 2, 4]), 20_000)
     kept = ~removed(Fraction(0.99, exponent=1), scores)
@@ -513,17 +410,6 @@ def test_a_draw_that_raises_remembers_nothing(high):
         ({"exponent": float("nan")}, InvalidValue, "`exponent` must be positive"),
         ({"exponent": "1"}, InvalidType, "`exponent` must be a number"),
         ({"exponent": True}, InvalidType, "`exponent` must be a number"),
-        ({"exponent": 1, "doubt": -0.5}, InvalidValue, "`doubt` must be a number of at least 0. Found -0.5"),
-        ({"exponent": 1, "doubt": float("inf")}, InvalidValue, "`doubt` must be a number of at least 0"),
-        ({"exponent": 1, "doubt": float("nan")}, InvalidValue, "`doubt` must be a number of at least 0"),
-        ({"exponent": 1, "doubt": "1"}, InvalidType, "`doubt` must be a number"),
-        ({"exponent": 1, "doubt": True}, InvalidType, "`doubt` must be a number"),
-        ({"doubt": 1}, InvalidValue, "`doubt` goes with an exponent .* Found doubt=1.0, exponent=None"),
-        ({"exponent": 1, "doubt": 1, "remove": "highest"}, InvalidValue, "Found .*remove='highest'"),
-        ({"keep_rare": True}, InvalidValue, "`keep_rare` goes with an exponent .* Found keep_rare=True"),
-        ({"exponent": 1, "keep_rare": 1}, InvalidType, "`keep_rare` must be True or False. Found 1"),
-        ({"calibrate": True}, InvalidValue, "`calibrate` goes with an exponent .* Found calibrate=True"),
-        ({"exponent": 1, "calibrate": None}, InvalidType, "`calibrate` must be True or False. Found None"),
     ],
 )
 def test_wrong_options_of_fraction_raise(options, error, text):

@@ -24,7 +24,7 @@ RULES = {
     "threshold": (fallow.Threshold(low=0.9, high=2.2, visits=2), {"readmit_every": 2}),
     "weighted": (fallow.policies.BelowMean(0.6), {"full_tail": 0.3}),
     "audited": (fallow.Threshold(low="auto", visits=1), {"readmit_every": 2}),
-    "calibrated": (fallow.Fraction(0.5, exponent=0.5, high="auto", doubt=1, calibrate=True), {}),
+    "drawn": (fallow.Fraction(0.5, exponent=0.5, high="auto"), {}),
 }
 
 
@@ -127,7 +127,7 @@ def _generators():
     put_back(before)
 
 
-QUICK = [("threshold", "persistent workers"), ("calibrated", "no worker")]
+QUICK = [("threshold", "persistent workers"), ("drawn", "no worker")]
 PAIRS = [
     pytest.param(rule, loader, marks=[] if (rule, loader) in QUICK else [pytest.mark.slow])
     for rule in RULES
@@ -156,14 +156,14 @@ def test_the_number_of_workers_changes_nothing():
 
 
 def test_a_second_stop_in_the_same_epoch_and_a_third():
-    seen, outcome, states = whole("calibrated")
-    training = Training("calibrated")
+    seen, outcome, states = whole("drawn")
+    training = Training("drawn")
     training.load(parse(states[6][0], "state"))
     for _ in range(2):
         steps = training.steps()
         next(steps)
         again = training.state()
-        training = Training("calibrated")
+        training = Training("drawn")
         training.load(parse(again, "state"))
     for _ in training.steps():
         pass

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow import Fraction, RandomFraction, Schedule, Subsampler, Threshold
+from fallow import ErrorMass, Fraction, RandomFraction, Schedule, Subsampler, Threshold
 from fallow.errors import InvalidType, InvalidValue, WrongState
 from fallow.policies import BelowMean
 
@@ -22,7 +22,8 @@ POLICIES = {
     "quantiles": Threshold(low=0.3, quantiles=True),
     "hard": Fraction(0.3),
     "soft": Fraction(0.4, exponent=0.5),
-    "default": Fraction(0.4, exponent=0.5, high=3.0, visits=2, doubt=1.0, keep_rare=True, calibrate=True),
+    "drawn": Fraction(0.4, exponent=0.5, high=3.0, visits=2),
+    "default": ErrorMass(high=3.0, visits=2),
     "audited": Threshold(low="auto", high="auto"),
     "below-mean": BelowMean(0.5),
     "random": RandomFraction(0.4),

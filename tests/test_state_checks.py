@@ -198,11 +198,11 @@ def test_another_policy_may_remember_anything():
 
 
 def test_the_columns_of_every_policy_are_known():
-    names = {name for name in COLUMNS if name != "predicted"}
+    names = {name for name in COLUMNS if name not in ("predicted", "score_before")}
     found = {}
     for policy in (
         Threshold(low=0.1, high=1.0, visits=2), Threshold(low="auto", high="auto"), BelowMean(0.5),
-        policies.Fraction(0.5, exponent=0.5, high="auto", doubt=1.0, keep_rare=True, calibrate=True),
+        policies.Fraction(0.5, exponent=0.5, high="auto"),
         policies.ErrorMass(), policies.IES(), policies.RePB(), policies.UCB(0.3), policies.Kakurenbo(0.3),
         policies.SeTa(),
     ):  # fmt: skip

@@ -81,7 +81,6 @@ def test_what_hangs_on_the_task(data, model, decay, share, epochs):
         ({"data": "a.txt", "fraction": 0.3, "high": 5.0}, "fraction"),
         ({"data": "a.txt", "policy": "soft"}, "soft"),
         ({"data": "a.txt", "exponent": 1.0}, "soft"),
-        ({"data": "a.txt", "calibrate": False}, "soft"),
         ({"data": "a.txt", "score": "density"}, "soft"),
         ({"data": "digits", "task": "autoencoder"}, "soft"),
     ],
@@ -97,16 +96,16 @@ def test_the_policy_where_nothing_is_said(given, policy):
 
 
 def test_resolving_changes_nothing_that_was_given_and_is_done_once():
-    options = TrainOptions(data="a.csv", max_tokens=50, doubt=0.0, seed=4)
+    options = TrainOptions(data="a.csv", max_tokens=50, exponent=1.0, seed=4)
     resolved = resolve(options)
     assert resolve(resolved) is resolved
     named = {"task": TEXT, "model": "small-transformer", "weight_decay": 0.05, "test_share": 0.2}
     assert as_given(resolved) == replace(options, **named, policy="soft")
-    assert options == TrainOptions(data="a.csv", max_tokens=50, doubt=0.0, seed=4)
+    assert options == TrainOptions(data="a.csv", max_tokens=50, exponent=1.0, seed=4)
     changed = {name for name, value in vars(options).items() if getattr(resolved, name) != value}
     assert changed == resolved.chosen | named.keys() | {"policy"}
-    assert {"text", "label", "exponent", "epochs"} <= resolved.chosen
-    assert not {"max_tokens", "doubt", "seed"} & resolved.chosen
+    assert {"text", "label", "visits", "epochs"} <= resolved.chosen
+    assert not {"max_tokens", "exponent", "seed"} & resolved.chosen
     assert resolved.noted == ["epochs", "label", "text"]
 
 

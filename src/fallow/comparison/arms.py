@@ -31,7 +31,7 @@ LEAST = 0.02
 _NAMED: dict[str, dict[str, Any]] = {
     DEFAULT: {"policy": "auto"},
     DROPPED: {"policy": "random", "kept_steps": False},
-    "soft": {"policy": "soft", "high": "none", "doubt": 0.0, "keep_rare": False, "calibrate": False},
+    "soft": {"policy": "soft", "high": "none"},
     "hard": {"policy": "fraction", "high": "none"},
     "infobatch": {"policy": "infobatch", "full_tail": 0.125},
     # As a quantile, a threshold leaves out a known share.

@@ -47,7 +47,8 @@ COLUMNS: dict[str, type[np.generic]] = {
     "visits_wrong": np.uint8,
     "visits": np.uint8,
     "mean_score": np.float32,
-    "score_before": np.float32,
+    "mean_error": np.float32,
+    "score_before": np.float32,  # of earlier versions
     "learned": np.bool_,
     "left_out": np.bool_,
     "ies_last": np.float32,

@@ -13,8 +13,6 @@ from .own_classes import is_import_path
 from .resolve import ResolvedOptions, usual
 from .train_options import TrainOptions
 
-_FOR_LABELS = ("doubt", "keep_rare", "min_kept_per_class")
-
 
 def check_data_options(options: TrainOptions) -> None:
     """Raise if an option is given that data of this name do not use; ``options`` as :func:`as_given` returns.
@@ -35,11 +33,9 @@ def check_data_options(options: TrainOptions) -> None:
     if options.data_args and not own:
         step = "Leave it out, or name your own LightningDataModule."
         raise invalid("--data_args goes with --data package.module:Class.", f"--data {name}", step)
-    if options.task in ("language-model", "autoencoder"):
-        for option in _FOR_LABELS:
-            if given := getattr(options, option):
-                rule = f"--{option} needs classes, and --task {options.task} has none."
-                raise invalid(rule, f"--{option} {given}", "Leave it out.")
+    if options.task in ("language-model", "autoencoder") and (given := options.min_kept_per_class):
+        rule = f"--min_kept_per_class needs classes, and --task {options.task} has none."
+        raise invalid(rule, f"--min_kept_per_class {given}", "Leave it out.")
     if options.task == "autoencoder" and not is_import_path(options.model) and options.model != "small-conv":
         step = "Leave it out, or name your own as package.module:Class."
         raise invalid("--task autoencoder has one model.", f"--model {options.model}", step)

@@ -31,7 +31,7 @@ def make_policy(options: ResolvedOptions) -> Policy:
         return ErrorMass(options.error, **sides)
     if options.policy == "threshold":
         return Threshold(options.low, **sides, quantiles=bool(options.quantiles))
-    drawn = ("exponent", "doubt", "keep_rare", "calibrate") if options.policy == "soft" else ()
+    drawn = ("exponent",) if options.policy == "soft" else ()
     more: dict[str, Any] = {name: getattr(options, name) for name in ("fraction", *drawn)}
     return Fraction(**more, **sides)
 

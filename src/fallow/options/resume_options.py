@@ -72,6 +72,7 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     known = {field.name for field in fields(TrainOptions)}
     state = search.found
     stored = _read_config(run.config_path) if state is None else given_in(state.about)
+    known_steps = "kept_steps" in (stored if state is None else state.about.options)
     stored = _without_removed(stored, str(run.path))
     if not isinstance(stored, Mapping) or not stored.get("data"):
         step = "Start the run again, in another folder."
@@ -79,9 +80,10 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     newer = sorted(set(stored) - known)
     if newer:
         raise damaged(f"{run.path} was written by another version of fallow.", newer[0], "Use that version.")
-    # Older runs stored paths that contain `..`.
+    # Older runs dropped steps, and stored paths that contain `..`.
+    steps = {} if known_steps else {"kept_steps": False}
     paths = {name: located(stored[name]) for name in ("data", "model") if ".." in str(stored.get(name))}
-    return {**stored, **paths, "add": _resolved(run, str(stored.get("add") or ""))}
+    return {**stored, **steps, **paths, "add": _resolved(run, str(stored.get("add") or ""))}
 
 
 def _without_removed(stored: Any, where: str) -> Any:

@@ -250,23 +250,6 @@ class TrainOptions:
         "How strongly the odds follow the score (soft). Default 0.5.",
         Option(RULE, OWN, ACCEPT, policies=("soft",), default=ANEW),
     )
-    doubt: float | None = option(
-        None,
-        "How fast a score loses weight with wrong predictions in a row (soft): it counts as score / (1 + "
-        "wrong visits)^doubt. Default 1; 0 switches it off.",
-        Option(RULE, OWN, ACCEPT, policies=("soft",), default=ANEW),
-    )
-    keep_rare: bool | None = option(
-        None,
-        "Keep every sample of classes no larger than an even share of the kept samples (soft). Default true.",
-        Option(RULE, OWN, ACCEPT, policies=("soft",), default=ANEW),
-    )
-    calibrate: bool | None = option(
-        None,
-        "Draw by the score expected next, learned from samples that trained again, instead of the last "
-        "score (soft). Default true.",
-        Option(RULE, OWN, ACCEPT, policies=("soft",), default=ANEW),
-    )
     score: str = option(
         "kl",
         "kl, reverse-kl, js, tv, hellinger or renyi; or density, which needs no labels: a sample's "
@@ -295,7 +278,7 @@ class TrainOptions:
         None,
         "Make as many steps an epoch as full training, in thinner batches (true), or fewer steps in whole "
         "batches (false). Default: true with error-mass and fraction, else false.",
-        Option(SCHEDULE, OWN, ACCEPT, default=ANEW, common=True),
+        Option(SCHEDULE, OWN, ACCEPT, default=NOTED, common=True),
     )
     epochs: int | None = option(
         None,
@@ -510,8 +493,8 @@ class TrainOptions:
 
 
 LEFT: Mapping[str, Any] = {
-    "checkpoints": False, "num_nodes": 1, "readmit_at": [], "remeasure_every": None, "rising_share": 0.2,
-    "stagger": False,
+    "calibrate": None, "checkpoints": False, "doubt": None, "keep_rare": None, "num_nodes": 1,
+    "readmit_at": [], "remeasure_every": None, "rising_share": 0.2, "stagger": False,
 }  # fmt: skip
 """Options that earlier versions had, with the defaults that their runs stored."""
 HELP: Mapping[str, str] = {each.name: each.metadata["help"] for each in fields(TrainOptions)}

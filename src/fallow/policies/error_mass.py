@@ -8,10 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.selection import blocks
 from ..errors import InvalidValue, check_share, invalid
 from .base import Policy, PolicyInput, Reason
-from .expectation import Errors, expectation
+from .expectation import expected_errors
 from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong
 
 FEWEST = 25
@@ -24,7 +23,6 @@ BOUND = 0.05
 """A sample that is left out has at most this error."""
 LEVERAGE = 0.5
 """A sample that is left out has at most this share of the mean error."""
-_BLOCK = 1 << 16
 _WAS_OUT = "left_out"  # saved in states; do not rename
 
 
@@ -37,11 +35,12 @@ class ErrorMass(Policy):
     is the size of the gradient that the sample sends into the logits. The *error mass* of a set R is
 
     .. math:: m(R) = \frac{\sum_{i \in R} \bar e_i}{\sum_{i} \bar e_i / (1 + w_i)},
-        \qquad \bar e_i = E[e' \mid s_i]
+        \qquad \bar e_i = E[e' \mid m_i]
 
-    Here :math:`\bar e_i` is the *expected* error: what samples with such a score showed the next time that
-    they trained, see :func:`fallow.policies.expectation.expectation`. A single low score flatters. Until
-    there are pairs of scores to learn that from, all samples train. The number :math:`w_i` counts the
+    Here :math:`\bar e_i` is the *expected* error: what samples of such errors on their visits so far, in the
+    mean :math:`m_i`, showed the next time that they trained, see
+    :func:`fallow.policies.expectation.expected_errors`. A single low score flatters. In the first two epochs,
+    until that can be learned, all samples train. The number :math:`w_i` counts the
     sample's last visits in a row on which the network predicted another class than the label, so that wrong
     labels, which nothing teaches, do not hold most of the mass. It needs ``labels=`` and
     ``record(..., predicted=)``; without them w is 1 if the last error was above 1/2, else 0. The samples with
@@ -127,17 +126,18 @@ class ErrorMass(Policy):
         if self.high is not None:
             outlier = Persistence(self.high, self.visits).find(inputs, None, wrong)
             decided[outlier & ~rare] = Reason.OUTLIER
-        expected = expectation(inputs, inputs.error_of)
+        expected, last = expected_errors(inputs), inputs.error_of(inputs.scores)
+        errors = last.copy() if expected is None else expected
+        errors[decided == Reason.OUTLIER] = np.nan
         if wrong is None:
-            wrong = (inputs.error_of(inputs.scores) > 0.5).view(np.uint8)
-        errors = _expected_errors(inputs, decided, expected or inputs.error_of)
+            wrong = (last > 0.5).view(np.uint8)
         with np.errstate(invalid="ignore"):
             total = float(np.nansum(errors / (wrong + np.float32(1)), dtype=np.float64))
         in_use = self._audited(inputs, total)
         if expected is not None:
             bound = min(BOUND, LEVERAGE * float(np.nanmean(errors, dtype=np.float64)))
             candidates = np.where((wrong == 0) & (errors <= bound), errors, np.float32(np.nan))
-            least = _largest_set(candidates, inputs.scores, in_use * total)
+            least = _largest_set(candidates, last, in_use * total)
             decided[least & ~rare] = Reason.LEARNED
         _note(inputs.notes, errors, decided, total)
         return decided
@@ -158,21 +158,10 @@ class ErrorMass(Policy):
         return self.error * min(max(self.error / max(found, 1e-30), SMALLEST), 1.0)
 
 
-def _expected_errors(
-    inputs: PolicyInput, decided: NDArray[np.uint8], expected: Errors
-) -> NDArray[np.float32]:
-    """Return the expected error of each sample, NaN for outliers and without a score: ``(N,)``."""
-    errors = np.empty(len(inputs), np.float32)
-    for start, stop in blocks(len(inputs), _BLOCK):
-        errors[start:stop] = expected(inputs.scores[start:stop])
-    errors[decided == Reason.OUTLIER] = np.nan
-    return errors
-
-
-def _largest_set(errors: NDArray[np.float32], scores: NDArray[np.float32], limit: float) -> NDArray[np.bool_]:
+def _largest_set(errors: NDArray[np.float32], last: NDArray[np.float32], limit: float) -> NDArray[np.bool_]:
     """Return the largest set of samples whose errors sum to at most ``limit``: bool ``(N,)``.
 
-    Samples of equal error join by their scores, the lowest first. NaN never joins.
+    Samples of equal error join by their last one, the least first. NaN never joins.
     """
     # The bits of non-negative floats sort like the floats: a histogram spares sorting all of them.
     bins = errors.view(np.uint32) >> np.uint32(16)
@@ -182,7 +171,7 @@ def _largest_set(errors: NDArray[np.float32], scores: NDArray[np.float32], limit
     cut = int(np.searchsorted(up_to, limit, side="right"))
     least = known & (bins < cut)
     at = np.flatnonzero(known & (bins == cut))
-    at = at[np.lexsort((scores[at], errors[at]))]
+    at = at[np.lexsort((last[at], errors[at]))]
     rest = limit - (float(up_to[cut - 1]) if cut else 0.0)
     least[at[np.cumsum(errors[at], dtype=np.float64) <= rest]] = True
     return least

@@ -1,9 +1,6 @@
-"""The expected next error of a sample, given its last score."""
+"""The error that a sample is expected to show when it trains the next time."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,74 +8,78 @@ from numpy.typing import NDArray
 from ..arrays.selection import blocks
 from .base import PolicyInput, Reason
 
-Errors: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""The error of each score, now or expected: ``(n,)`` to ``(n,)``."""
-
+RECENT = 0.4
+"""Weight of the last error in the mean of a sample's errors."""
 FLOOR = 1e-6
-"""Smaller scores count as this one, so that they have a logarithm and a chance in every draw."""
+"""Smaller errors count as this one, so that they have a logarithm."""
 GROUPS, FEWEST, PAIRS = 20, 4, 25
 _BLOCK = 1 << 16
-_BEFORE = "score_before"  # saved in states; do not rename
-# The cell of a float32 is its exponent and the top three bits of its fraction: eight cells per octave.
-_SHIFT, _CELLS, _INFINITE, _NAN = np.uint32(20), 1 << 11, 0x7F8, 0x7FC
+_MEAN = "mean_error"  # saved in states; do not rename
+# The cell of a float32 is its exponent and the top three bits of its fraction: eight cells per octave. The
+# last cell begins at 1, the largest error.
+_SHIFT, _CELLS = np.uint32(20), 0x3F9
 
 
-def expectation(inputs: PolicyInput, error_of: Errors) -> Errors | None:
-    r"""Return the function :math:`s \mapsto E[e(s') \mid s]`, from the last score to the next error.
+def expected_errors(inputs: PolicyInput) -> NDArray[np.float32] | None:
+    r"""Return the expected next error of each sample, :math:`E[e' \mid m_i]`, ``(N,)``.
 
     A single score is noisy: it comes from one state of the network and one augmentation. A very low score is
-    usually higher the next time, especially early in training (regression to the mean). The data show by how
-    much: each sample that trained in the epoch that just ended and had a score before it is a pair
-    :math:`(s, s')`. The pairs are sorted by :math:`s` and split into at most ``GROUPS`` groups of similar
-    size; scores in the same eighth of an octave share a group. Isotonic regression makes the group means of
-    :math:`e(s')` non-decreasing. Between group centres the result is interpolated in log-log space; beyond
-    the first and the last centre it is constant.
+    usually higher the next time, especially early in training (regression to the mean). So a sample is judged
+    by the mean of its errors, of which the recent ones count most: :math:`m \leftarrow m + 0.4 (e - m)` on
+    each visit. And the data show what a mean is worth: each sample that trained in the epoch that just ended
+    and had a mean before it is a pair :math:`(m, e)`. The pairs are sorted by m and split into at most
+    ``GROUPS`` groups of similar size; means in the same eighth of an octave share a group. Isotonic
+    regression makes the group means of e non-decreasing. Between group centres the result is interpolated in
+    log-log space; beyond the first and the last centre it is constant.
 
-    It updates a column, so call it once per decision. Scores must be at least 0; scores below ``FLOOR``
-    count as ``FLOOR``, and infinite ones make no pair.
+    It updates a column, so call it once per decision. Errors below ``FLOOR`` count as ``FLOOR``.
 
     References:
         Transforming Classifier Scores into Accurate Multiclass Probability Estimates (Zadrozny and
         Elkan, 2002), who calibrate classifiers by isotonic regression
 
     Args:
-        inputs: the input of the policy.
-        error_of: e, from scores to errors above 0, non-decreasing: ``(n,)`` to ``(n,)``.
+        inputs: the input of the policy; see its ``error_of``.
 
     Returns:
-        The function; NaN stays NaN. None if the pairs make fewer than ``FEWEST`` groups of ``PAIRS`` pairs:
-        on the first decision, with few samples, or if nearly all scores are equal.
+        The errors, NaN without a score. None if the pairs make fewer than ``FEWEST`` groups of ``PAIRS``
+        pairs: on the first decision, with few samples, or if nearly all means are equal.
     """
-    curve = _curve(*_pairs(inputs, error_of))
-    return None if curve is None else lambda scores: curve[_cells(scores)]
+    curve = _curve(*_pairs(inputs))
+    if curve is None:
+        return None
+    means, expected = inputs.column(_MEAN, np.float32), np.empty(len(inputs), np.float32)
+    for start, stop in blocks(len(inputs), _BLOCK):
+        expected[start:stop] = curve[_cells(means[start:stop])]
+    expected[np.isnan(inputs.scores)] = np.nan
+    return expected
 
 
-def _cells(scores: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Return the cell of each score, ascending with the score: ``(n,)``; ``_NAN`` for NaN."""
+def _cells(means: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """Return the cell of each mean, ascending with the mean: ``(n,)``."""
     # The bits of non-negative floats sort like the floats, so a shift makes logarithmic cells.
-    cells = np.maximum(scores, np.float32(FLOOR)).view(np.uint32) >> _SHIFT
-    cells[scores != scores] = _NAN
-    return cells
+    return np.maximum(means, np.float32(FLOOR)).view(np.uint32) >> _SHIFT
 
 
-def _pairs(inputs: PolicyInput, error_of: Errors) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the number of pairs and the sum of their errors for each cell of previous scores: ``(_CELLS,)``.
+def _pairs(inputs: PolicyInput) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the number of pairs and the sum of their errors for each cell of previous means: ``(_CELLS,)``.
 
-    Then store the fresh scores as the previous ones; 0 means none. A sample that was only measured makes no
-    pair: it was left out because of its score, and may have been measured in evaluation mode.
+    Then bring the means up to date; 0 means none. A sample that was only measured makes no pair: it was left
+    out because of its score, and may have been measured in evaluation mode.
     """
-    before = inputs.column(_BEFORE, np.float32)
+    means = inputs.column(_MEAN, np.float32)
     counts, sums = np.zeros(_CELLS, np.int64), np.zeros(_CELLS)
     for start, stop in blocks(len(inputs), _BLOCK):
         rows = slice(start, stop)
-        last = before[rows]
-        score = np.maximum(inputs.scores[rows], np.float32(FLOOR))
-        fresh = inputs.fresh[rows] & np.isfinite(score)
-        pair = fresh & (last > 0) & (inputs.reason[rows] == Reason.KEPT)
-        cells = _cells(last[pair])
+        mean, scores = means[rows], inputs.scores[rows]
+        error = np.maximum(inputs.error_of(scores), np.float32(FLOOR))
+        fresh, visited = inputs.fresh[rows] & (scores == scores), mean > 0
+        pair = fresh & visited & (inputs.reason[rows] == Reason.KEPT)
+        cells = _cells(mean[pair])
         counts += np.bincount(cells, minlength=_CELLS)
-        sums += np.bincount(cells, error_of(score[pair]), minlength=_CELLS)
-        np.copyto(last, score, where=fresh)
+        sums += np.bincount(cells, error[pair], minlength=_CELLS)
+        new = np.where(visited, mean + np.float32(RECENT) * (error - mean), error)
+        np.copyto(mean, new, where=fresh)
     return counts, sums
 
 
@@ -88,16 +89,13 @@ def _curve(counts: NDArray[np.int64], sums: NDArray[np.float64]) -> NDArray[np.f
     group = _groups(counts[used])
     if group is None:
         return None
-    # The cells of infinity and NaN take the last finite one, so that all have a logarithm.
-    finite = np.minimum(np.arange(_CELLS, dtype=np.uint32), np.uint32(_INFINITE - 1))
-    middle = ((finite << _SHIFT) | (np.uint32(1) << (_SHIFT - np.uint32(1)))).view(np.float32)
-    log_score = np.log(np.maximum(middle, np.float32(FLOOR)), dtype=np.float64)
+    cells = np.arange(_CELLS, dtype=np.uint32)
+    middle = ((cells << _SHIFT) | (np.uint32(1) << (_SHIFT - np.uint32(1)))).view(np.float32)
+    log_mean = np.log(np.maximum(middle, np.float32(FLOOR)), dtype=np.float64)
     size = np.bincount(group, counts[used]).astype(np.float64)
     mean = np.bincount(group, sums[used]) / size
-    centre = np.bincount(group, counts[used] * log_score[used]) / size
-    curve = np.exp(np.interp(log_score, centre, np.log(isotonic(mean, size)))).astype(np.float32)
-    curve[_NAN:] = np.nan
-    return curve
+    centre = np.bincount(group, counts[used] * log_mean[used]) / size
+    return np.exp(np.interp(log_mean, centre, np.log(isotonic(mean, size)))).astype(np.float32)
 
 
 def _groups(counts: NDArray[np.int64]) -> NDArray[np.int64] | None:

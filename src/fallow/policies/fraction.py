@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.selection import Values, smallest
-from ..errors import check_flag, check_number, check_share, invalid, invalid_type
+from ..errors import check_share, invalid, invalid_type
 from ._shares import left_out
 from .base import Policy, PolicyInput, Reason
-from .expectation import FLOOR, Errors, expectation
 from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong
 
-_MOST = 1e30
-"""Limit of the exponent of doubt: it already outweighs every draw, and more would overflow."""
+FLOOR = 1e-6
+"""Smaller scores count as this one, so that they have a logarithm and a chance in every draw."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +29,6 @@ class Fraction(Policy):
     draws :math:`E_i` (equivalent to Gumbel top-K), compared as logarithms so that no power overflows. With
     ``remove="highest"`` the odds are :math:`s_i^{-a}`. N counts the samples with a score; samples without
     one are kept. Ties are broken at random.
-
-    ``calibrate`` replaces the odds from the last score by the expected odds from the next one,
-    :math:`E[s'^{\,a} \mid s]` (for a up to 1): the mean over the samples that had a similar score and trained
-    again in the epoch that just ended, see :func:`fallow.policies.expectation.expectation`. If the scores of
-    one epoch say little about the next, the draw is close to a random subset. ``high`` and ``doubt`` are not
-    affected. Calibration starts with the second draw, when there are scores to compare.
-
-    ``doubt`` d counts a score as :math:`s_i (1 + w_i)^{-d}` in a soft draw; :math:`w_i` is the number of the
-    sample's last visits in a row on which the network predicted a class other than the label. A sample
-    predicted right on its last visit keeps its whole score; one that stays wrong is drawn less often, but is
-    never left out for good. It needs ``labels=`` and ``record(..., predicted=)``; without them w is 0.
-
-    ``keep_rare`` keeps a class whole in a soft draw if it has at most its even share of the K,
-    :math:`K / C` samples of C classes, whatever their scores. The rest of the K is drawn from the other
-    classes. A balanced set has no rare class. It needs ``labels=``; without them no class is rare.
 
     ``high`` leaves out samples that score above it on ``visits`` visits in a row first, as outliers, the
     highest first and at most :math:`\mathrm{round}(f N)` of them. The rest of the share comes from the other
@@ -61,14 +45,10 @@ class Fraction(Policy):
         exponent: how strongly the odds follow the score; None for the hard rule.
         high: threshold of outliers, in the unit of the score; ``"auto"``, or None for no outliers.
         visits: number of visits in a row that must exceed ``high``; 1 to 255.
-        doubt: how fast a score loses weight with wrong predictions in a row; 0 for not at all.
-        keep_rare: whether small classes are kept whole, except for outliers.
-        calibrate: whether the odds are those expected from the next score.
 
     Raises:
         InvalidValue: if ``fraction`` is outside [0, 1), ``remove`` is unknown, ``exponent`` is not positive,
-            ``doubt`` is negative, ``doubt``, ``keep_rare`` or ``calibrate`` is used without an exponent, or
-            any of these or ``high`` with ``remove="highest"``.
+            or ``high`` is used with ``remove="highest"``.
 
     Example:
         >>> Fraction(0.5, exponent=0.5).kept_count(10)
@@ -82,13 +62,8 @@ class Fraction(Policy):
     exponent: float | None = None
     high: float | str | None = None
     visits: int = 3
-    doubt: float = 0.0
-    keep_rare: bool = False
-    calibrate: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keep_rare", check_flag("keep_rare", self.keep_rare))
-        object.__setattr__(self, "calibrate", check_flag("calibrate", self.calibrate))
         share = check_share("fraction", self.fraction, closed=False, step="To remove nothing, pass 0.")
         object.__setattr__(self, "fraction", share)
         if self.remove not in ("lowest", "highest"):
@@ -106,19 +81,6 @@ class Fraction(Policy):
         object.__setattr__(self, "high", check_high(self.high, self.visits))
         if self.high is not None and self.remove == "highest":
             raise invalid('`high` goes with remove="lowest".', f"high={self.high!r}", "Leave it out.")
-        self._check_draw()
-
-    def _check_draw(self) -> None:
-        """Check the options that need a soft draw with ``remove="lowest"``."""
-        object.__setattr__(self, "doubt", check_number("doubt", self.doubt, 0.0, "Use 0 for no doubt."))
-        for name in ("doubt", "keep_rare", "calibrate"):
-            if getattr(self, name) and (self.exponent is None or self.remove == "highest"):
-                step = "exponent=0.5" if self.exponent is None else 'remove="lowest"'
-                raise invalid(
-                    f'`{name}` goes with an exponent and remove="lowest".',
-                    f"{name}={getattr(self, name)!r}, exponent={self.exponent!r}, remove={self.remove!r}",
-                    f"Set {step}, or leave {name} out.",
-                )
 
     def kept_count(self, n: int) -> int | None:
         """Return ``n - round(fraction * n)``, at least 1; None for outliers, which may not be re-admitted."""
@@ -131,8 +93,8 @@ class Fraction(Policy):
 
     @property
     def reads_predictions(self) -> bool:
-        """Whether doubt or an automatic high threshold is used."""
-        return self.doubt > 0 or self.high == AUTO
+        """Whether there is an automatic high threshold."""
+        return self.high == AUTO
 
     @property
     def _removes_outliers(self) -> bool:
@@ -156,9 +118,8 @@ class Fraction(Policy):
         scored = n - int(np.count_nonzero(np.isnan(scores)))
         out = left_out(self.fraction, scored)
         keep = scored - out
-        # `visits_wrong` counts on each call: one call serves the outliers and doubt.
-        wrong = visits_wrong(inputs) if self.reads_predictions else None
         if self.high is not None:
+            wrong = visits_wrong(inputs) if self.reads_predictions else None
             outlier = Persistence(self.high, self.visits).find(inputs, out, wrong)
             decided[outlier] = Reason.OUTLIER
             out -= int(np.count_nonzero(outlier))
@@ -169,52 +130,22 @@ class Fraction(Policy):
             lowest = smallest(lambda a, b: sign * scores[a:b], n, out, inputs.uniform)
             decided[lowest] = Reason.OUTLIER if self._removes_outliers else Reason.LEARNED
             return decided
-        drawn = smallest(self._sampling_keys(inputs, scores, wrong, keep), n, keep)
+        drawn = smallest(self._sampling_keys(inputs, scores), n, keep)
         decided[~(drawn | np.isnan(scores))] = Reason.NOT_DRAWN
         return decided
 
-    def _sampling_keys(
-        self, inputs: PolicyInput, scores: NDArray[np.float32], wrong: NDArray[np.uint8] | None, keep: int
-    ) -> Values:
-        """Return each sample's sampling key; the ``keep`` smallest are kept, NaN is skipped."""
+    def _sampling_keys(self, inputs: PolicyInput, scores: NDArray[np.float32]) -> Values:
+        """Return each sample's sampling key; the smallest are kept, NaN is skipped."""
         assert self.exponent is not None
         power = np.float32(self.exponent if self.remove == "lowest" else -self.exponent)
-        rare = self._rare(inputs.labels, keep)
-        doubt = np.float32(min(self.exponent * self.doubt, _MOST))
-        expected = self._expected(inputs) if self.calibrate else None
 
         def keys(start: int, stop: int) -> NDArray[np.float32]:
-            block = scores[start:stop]
-            if expected is not None:
-                block = expected(block)
             exponential = -np.log(inputs.uniform(start, stop))
-            log_score = np.log(np.maximum(block, np.float32(FLOOR)))
+            log_score = np.log(np.maximum(scores[start:stop], np.float32(FLOOR)))
             with np.errstate(divide="ignore"):  # a draw of exactly 1 gives log 0, which sorts first
-                key = np.asarray(np.log(exponential) - power * log_score, np.float32)
-            if doubt and wrong is not None:
-                key += doubt * np.log1p(wrong[start:stop], dtype=np.float32)
-            if rare is not None:
-                # Sorts first. Outliers and unscored samples, whose keys are NaN, stay out of the draw.
-                key[rare[start:stop] & ~np.isnan(key)] = -np.inf
-            return key
+                return np.asarray(np.log(exponential) - power * log_score, np.float32)
 
         return keys
-
-    def _expected(self, inputs: PolicyInput) -> Errors | None:
-        """Return the function from a score to the score of its expected odds, or None; see `expectation`."""
-        assert self.exponent is not None
-        power = np.float32(min(self.exponent, 1.0))
-        odds = expectation(inputs, lambda scores: scores**power)
-        return None if odds is None else lambda scores: odds(scores) ** (1 / power)
-
-    def _rare(self, labels: NDArray[np.int32] | None, keep: int) -> NDArray[np.bool_] | None:
-        """Return which samples belong to a rare class, which is kept whole, ``(N,)``; None if none does."""
-        if labels is None or not self.keep_rare:
-            return None
-        sizes = np.bincount(labels)
-        # `size <= keep / classes`, without a division.
-        rare = (sizes > 0) & (sizes * np.count_nonzero(sizes) <= keep)
-        return rare[labels] if rare.any() else None
 
     def _check_odds(self, scores: NDArray[np.float32]) -> None:
         lowest = float(np.nanmin(scores, initial=np.inf))

@@ -266,7 +266,7 @@ def _score_line(settings: Mapping[str, Any]) -> str:
 def _listed(values: Mapping[str, Any]) -> str:
     """Return names and values of the settings that are on.
 
-    >>> _listed({"fraction": 0.5, "high": "auto", "weighted": False, "doubt": 0.0, "steps": ()})
+    >>> _listed({"fraction": 0.5, "high": "auto", "weighted": False, "exploration": 0.0, "steps": ()})
     'fraction 0.5, high auto'
     """
     return _joined(
