@@ -31,11 +31,7 @@ def test_it_is_read(run, capsys):
 def test_it_goes_on(run, capsys):
     before = {path.name: path.read_bytes() for path in (run / "history").glob("epoch-*")}
     # Parts of its rule were removed.
-    words = [
-        "--accept",
-        "policy",
-        *([] if run.name == "stopped" else ["--accept", "epochs", "--epochs", "4"]),
-    ]
+    words = ["--accept", "policy,epochs", *([] if run.name == "stopped" else ["--epochs", "4"])]
     assert main(["train", "--resume", str(run), "--model", "old_parts:Net", *words]) == 0
     inside = "Resuming in epoch 2 of 4, after 16 of its 32 samples"
     assert (inside if run.name == "stopped" else "Resuming in epoch 4 of 4") in capsys.readouterr().out
@@ -48,8 +44,8 @@ def test_it_goes_on(run, capsys):
     assert main(["verify", str(run)]) == 0
 
 
-def test_its_steps_stay_dropped(run, capsys):
-    words = ["--accept", "policy", "--policy", "fraction"]
-    words += [] if run.name == "stopped" else ["--accept", "epochs", "--epochs", "4"]
+def test_its_steps_stay_dropped(run):
+    words = ["--accept", "policy,epochs", "--policy", "fraction"]
+    words += [] if run.name == "stopped" else ["--epochs", "4"]
     assert main(["train", "--resume", str(run), "--model", "old_parts:Net", *words]) == 0
     assert "kept_steps: false" in (run / "config.yaml").read_text()

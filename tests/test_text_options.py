@@ -106,7 +106,7 @@ def test_resolving_changes_nothing_that_was_given_and_is_done_once():
     assert changed == resolved.chosen | named.keys() | {"policy"}
     assert {"text", "label", "visits", "epochs"} <= resolved.chosen
     assert not {"max_tokens", "exponent", "seed"} & resolved.chosen
-    assert resolved.noted == ["epochs", "label", "text"]
+    assert resolved.noted == ["epochs", "kept_steps", "label", "text"]
 
 
 def test_a_high_side_looks_for_wrong_labels_where_there_are_labels():
