@@ -137,6 +137,17 @@ def test_measuring_is_named_where_it_takes_the_time():
     assert "measuring takes about 21% of the work" in remarks(told, rule=True)[0]
 
 
+def test_thin_batches_that_take_as_long_as_whole_ones():
+    """As on an accelerator that a whole batch does not fill."""
+    epochs = [epoch(100_000, **LONG), *(epoch(50_000, 98.0, n=100_000) for _ in range(9))]
+    told = summary(epochs) | {"time_saved_fraction": 0.02}
+    (thin,) = remarks(told, rule=True, kept_steps=True)
+    assert "45% of the samples saved only 2% of the time: a thin batch takes nearly as long" in thin
+    assert "With --kept_steps false there are fewer batches, all whole" in thin
+    (whole,) = remarks(told, rule=True)
+    assert "part of each epoch does not shrink" in whole
+
+
 def test_a_run_of_seconds_has_little_to_save():
     epochs = [epoch(100, 2.0), *(epoch(50, 1.0) for _ in range(9))]
     assert "about 20 s" in said(epochs)

@@ -63,6 +63,7 @@ def remarks(
     unpredicted: bool = False,
     share: float | None = None,
     own: bool = False,
+    kept_steps: bool = False,
 ) -> list[str]:
     """Return remarks on the result: first whether the training diverged, then why nothing was saved.
 
@@ -76,6 +77,7 @@ def remarks(
         unpredicted: whether the rule reads predicted classes, there are labels, and no class was recorded.
         share: of the samples that the rule leaves out of an epoch; None if it has no fixed share.
         own: whether the module is the user's own, whose learning rate no option sets.
+        kept_steps: whether the batches are thinned, so that no step is dropped.
     """
     epochs = summary["epochs"]
     if summary["diverged"]:
@@ -93,7 +95,7 @@ def remarks(
             "reliably. Return `predicted` (class ids) from training_step, beside the losses."
         )
     if rule:
-        sentences += _savings(summary, epochs, thin, fewest_kept, share)
+        sentences += _savings(summary, epochs, thin, fewest_kept, share, kept_steps=kept_steps)
     sentences += _waiting_and_size(summary, epochs, rule)
     # A network that learned nothing cannot have trained too long.
     return sentences if guesses else sentences + _too_long(summary)
@@ -156,7 +158,13 @@ def _not_ready(summary: dict[str, Any]) -> str:
 
 
 def _savings(
-    summary: dict[str, Any], epochs: list[dict[str, Any]], thin: int, fewest_kept: int, share: float | None
+    summary: dict[str, Any],
+    epochs: list[dict[str, Any]],
+    thin: int,
+    fewest_kept: int,
+    share: float | None,
+    *,
+    kept_steps: bool,
 ) -> list[str]:
     saved = summary["saved_fraction"]
     if all(epoch["backward"] == epoch["n"] for epoch in epochs):
@@ -166,18 +174,18 @@ def _savings(
         if share is not None:
             possible = f"{thin} of {plural(len(epochs), 'epoch')}"
             return [f"{little} The rule leaves {share:.0%} of them out of {possible}."]
-        return [f"{little} The rule found no more. A higher threshold or fraction leaves out more."]
+        return [f"{little} The rule found no more. A higher threshold or --error leaves out more."]
     time_saved = summary["time_saved_fraction"]
     if time_saved is None or time_saved >= saved - LITTLE or _full_seconds(summary, epochs) < SHORT:
         return []
-    cause = _fixed_cost(summary, epochs)
+    cause = _fixed_cost(summary, epochs, kept_steps=kept_steps)
     # Rounded as it is printed, so that no sentence says "grew by 0.0%".
     if round(time_saved, 3) < 0:
         return [f"{saved:.0%} of the samples were saved, but the time grew by {-time_saved:.1%}: {cause}."]
     return [f"{saved:.0%} of the samples saved only {max(time_saved, 0.0):.0%} of the time: {cause}."]
 
 
-def _fixed_cost(summary: dict[str, Any], epochs: list[dict[str, Any]]) -> str:
+def _fixed_cost(summary: dict[str, Any], epochs: list[dict[str, Any]], *, kept_steps: bool) -> str:
     """Return which part of the time does not shrink with the samples."""
     seconds = sum(epoch["seconds"] for epoch in epochs)
     evaluating = sum(epoch["evaluating_seconds"] for epoch in epochs) / seconds if seconds else 0.0
@@ -187,6 +195,11 @@ def _fixed_cost(summary: dict[str, Any], epochs: list[dict[str, Any]]) -> str:
     backward = summary.get("samples_backward", 0)
     if forward > LITTLE * (forward + backward):
         return f"measuring takes about {forward / (forward + backward):.0%} of the work"
+    if kept_steps:
+        return (
+            "a thin batch takes nearly as long as a whole one here. With --kept_steps false there are fewer "
+            "batches, all whole; fewer steps may cost accuracy"
+        )
     return "part of each epoch does not shrink with its samples"
 
 

@@ -138,6 +138,7 @@ def _remarks(
         unpredicted=policy.reads_predictions and unpredicted,
         share=getattr(policy, "fraction", None),
         own=own,
+        kept_steps=subsampler.under_way.kept_steps is not None,
     )
 
 
