@@ -1,5 +1,7 @@
 """The Lightning callback around a user's own module."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -252,7 +254,43 @@ def test_a_module_without_weights_is_told_before_anything_is_trained(data):
     assert len(watch.batches) == 1
 
 
-def checkpointed(data, folder, resumed=None, **options):
+class Steps(Callback):
+    """Notes the parameters before and after each optimizer step, and the batches between."""
+
+    def __init__(self):
+        self.batches, self.steps = [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.batches.append(batch)
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        gradient = [parameter.grad.clone() for parameter in pl_module.parameters()]
+        self.steps.append((trainer.current_epoch, deepcopy(pl_module), gradient, self.batches))
+        self.batches = []
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_under_kept_steps_a_learned_sample_counts_as_one_without_a_gradient(data, accumulate):
+    """The gradient of each step is the sum over its samples, divided by the size of a full step."""
+    size, seen = 6 * accumulate, Steps()
+    subsampler = fallow.Subsampler(N, fallow.Fraction(0.6), fallow.Schedule(3))
+    trainer = quiet_trainer(
+        max_epochs=3, callbacks=[SubsamplingCallback(subsampler), seen], accumulate_grad_batches=accumulate
+    )
+    loader = subsampler.loader(data, 6, kept_steps=True, accumulate=accumulate)
+    trainer.fit(Own(), loader, DataLoader(data, batch_size=30))
+    steps = [[step for step in seen.steps if step[0] == epoch] for epoch in range(3)]
+    assert [len(of_epoch) for of_epoch in steps] == [N // size] * 3
+    assert {len(batches) for *_, batches in steps[0]} == {accumulate}
+    assert {len(batches) for *_, batches in steps[2]} == {-(-accumulate * 4 // 10)}
+    for _, module, gradient, batches in seen.steps:
+        total = sum(F.cross_entropy(module.layer(x), y, reduction="sum") for x, y in batches)
+        expected = torch.autograd.grad(total / size, list(module.parameters()))
+        for found, wanted in zip(gradient, expected, strict=True):
+            assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def checkpointed(data, folder, resumed=None, *, kept_steps=False, **options):
     """Train with a checkpoint of Lightning's own after every second step; return trainer and subsampler."""
     subsampler = fallow.Subsampler(
         N, fallow.Fraction(0.4, exponent=0.5), fallow.Schedule(epochs=3), seed=4, min_kept=8
@@ -264,14 +302,15 @@ def checkpointed(data, folder, resumed=None, **options):
         max_epochs=3, callbacks=[SubsamplingCallback(subsampler), saving], enable_checkpointing=True
     )
     module = Own()
-    loader = subsampler.loader(data, batch_size=8)
+    loader = subsampler.loader(data, batch_size=8, kept_steps=kept_steps)
     trainer.fit(module, loader, DataLoader(data, batch_size=30), ckpt_path=resumed, weights_only=True)
     return trainer, module, subsampler
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_a_training_of_ones_own_goes_on_from_lightnings_checkpoints(data, tmp_path):
-    trainer, module, subsampler = checkpointed(data, tmp_path / "whole")
+@pytest.mark.parametrize("kept_steps", [False, True])
+def test_a_training_of_ones_own_goes_on_from_lightnings_checkpoints(data, tmp_path, kept_steps):
+    trainer, module, subsampler = checkpointed(data, tmp_path / "whole", kept_steps=kept_steps)
     saved = sorted((tmp_path / "whole").glob("*.ckpt"))
     assert len(saved) >= 10
     inside = 0
@@ -279,12 +318,12 @@ def test_a_training_of_ones_own_goes_on_from_lightnings_checkpoints(data, tmp_pa
         if path.stem == f"step={trainer.global_step}":
             continue
         state = torch.load(path, weights_only=True)["callbacks"]["SubsamplingCallback"]["subsampler"]
-        if ended := bool((state["table"]["seen"] != 0).sum() >= 90 and state["epoch"] == 0):
-            with pytest.raises(fallow.FallowError, match=r"All batches of epoch 1 of .* were done"):
-                checkpointed(data, tmp_path / path.stem, path)
+        if ended := state["table"]["recorded"] == (state["table"]["reason"] == 0).sum():
+            with pytest.raises(fallow.FallowError, match=r"All batches of epoch \d of .* were done"):
+                checkpointed(data, tmp_path / path.stem, path, kept_steps=kept_steps)
             continue
         inside += state["table"]["recorded"] > 0 and not ended
-        again, other, resumed = checkpointed(data, tmp_path / path.stem, path)
+        again, other, resumed = checkpointed(data, tmp_path / path.stem, path, kept_steps=kept_steps)
         assert again.global_step == trainer.global_step
         assert again.current_epoch == trainer.current_epoch
         assert torch.equal(resumed.scores, subsampler.scores)

@@ -148,6 +148,7 @@ def build(
         options.batch_size,
         full_batches=True,
         kept_steps=options.kept_steps,
+        accumulate=_accumulate(options),
         collate_fn=collate,
         **workers,
     )
@@ -268,6 +269,7 @@ def _own_data(options: ResolvedOptions, rules: _Rules, console: Console) -> Job:
         options.batch_size,
         full_batches=True,
         kept_steps=options.kept_steps,
+        accumulate=_accumulate(options),
         collate_fn=original.collate_fn,
         drop_last=original.drop_last,
         pin_memory=original.pin_memory,
@@ -322,6 +324,13 @@ def _refuse_own_training_options(options: TrainOptions) -> None:
         stored = options.resume is not None and name in ("weight_decay", "score")
         if value not in (None, DENSITY, usual(options, name)) and not stored:
             raise invalid(f"--{name} is for modules of fallow.", value, "Set it in your LightningModule.")
+
+
+def _accumulate(options: ResolvedOptions) -> int:
+    """Return the number of batches to a step of full training, which kept steps need to know."""
+    batches = options.trainer.get("accumulate_grad_batches", 1)
+    # A value of another kind is refused by Lightning itself.
+    return batches if options.kept_steps and isinstance(batches, int) and batches > 0 else 1
 
 
 def _subsampler(
