@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from fallow import Fraction, Schedule, Subsampler, Threshold
+from fallow import ErrorMass, Fraction, Schedule, Subsampler, Threshold
 from fallow.arrays.distributed import gather_rows, rank_and_size
 from fallow.errors import FallowError
 from ranks import in_ranks
@@ -21,6 +21,8 @@ GLOBAL = 8
 SIZES = (37, 33, 32)
 NOISY = 121
 """A set of which every second label is wrong."""
+LEARNED = 122
+"""A set of which every second sample is learned."""
 FOUND = {
     "outliers": Fraction(0.6, exponent=0.5, high="auto", visits=1),
     "audit": Threshold(low="auto", high="auto", visits=2),
@@ -35,6 +37,8 @@ def losses_of(index, epoch, n):
         draw[3] = float("nan")
     if n == NOISY:
         draw[::2] = draw[::2] / 10 + 5
+    if n == LEARNED:
+        draw[::2] /= 1000
     return draw[index]
 
 
@@ -136,6 +140,20 @@ def twice_stopped(n, state, count):
     }
 
 
+def weights():
+    """What the loss of each sample counts in the gradient of the second epoch, on all ranks together."""
+    sub, loader = make(37, Fraction(0.4), kept_steps=True)
+    batches(sub, loader, [])
+    sub.step()
+    found = torch.zeros(37)
+    for index, _ in loader:
+        losses = torch.ones(len(index), requires_grad=True)
+        sub.record(index, losses).backward()
+        # Data-parallel training takes the mean over the ranks.
+        found[index] = losses.grad / rank_and_size()[1]
+    return found
+
+
 def error_of(call):
     try:
         call()
@@ -183,6 +201,9 @@ def scenarios(given):
     found["full"] = whole_run(37, full_batches=True)
     found["drop"] = whole_run(37, drop_last=True)
     found["soft"] = whole_run(37, Fraction(0.4, exponent=0.5))
+    found["kept steps"] = whole_run(37, Fraction(0.4), kept_steps=True)
+    found["error mass"] = whole_run(LEARNED, ErrorMass(high=None))
+    found["weights"] = weights()
     for name, policy in FOUND.items():
         found[name] = whole_run(NOISY, policy)
     found["stopped"] = stopped_run(37)
@@ -239,7 +260,7 @@ def in_order(ranks, name, key="log"):
     return found
 
 
-RUNS = [*SIZES, "full", "drop", "soft", *FOUND]
+RUNS = [*SIZES, "full", "drop", "soft", "kept steps", "error mass", *FOUND]
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -250,6 +271,18 @@ def test_ranks_together_are_the_run_of_one_process(one, ranks, run):
         assert len(set(used)) == len(used)
     for rank in ranks:
         assert rank[run]["outcome"] == one[run]["outcome"]
+
+
+def test_under_kept_steps_every_epoch_has_as_many_steps_and_every_sample_counts_the_same(one, ranks):
+    for run, n in (("kept steps", 37), ("error mass", LEARNED)):
+        counts = np.bincount([epoch for epoch, _ in steps(ranks, run)])
+        assert counts.tolist() == [-(-n // GLOBAL)] * SCHEDULE.epochs
+        assert min(sum(used) for used in one[run]["outcome"][1]) < n
+    together = sum(rank["weights"] for rank in ranks)
+    kept = one["weights"] > 0
+    assert np.count_nonzero(kept) == 37 - round(0.4 * 37)
+    assert torch.allclose(together, one["weights"])
+    assert torch.allclose(one["weights"][kept], torch.tensor(5 / 37))
 
 
 def test_something_was_removed_and_came_back(one):
