@@ -21,12 +21,17 @@ def shown(errors, **more):
     return inputs(np.asarray(errors, np.float32), largest=1.0, **more)
 
 
+def expected_of(given):
+    """Return what is expected if no sample was left out."""
+    return expected_errors(given, np.zeros(len(given), bool), 1.0)
+
+
 def expected(epochs, fresh=None):
     """Return what is expected after each of the epochs; None if nothing tells."""
     columns = {}
     fresh = [None] * len(epochs) if fresh is None else fresh
     return [
-        expected_errors(shown(errors, epoch=epoch, fresh=which, columns=columns))
+        expected_of(shown(errors, epoch=epoch, fresh=which, columns=columns))
         for epoch, (errors, which) in enumerate(zip(epochs, fresh, strict=True))
     ]
 
@@ -100,7 +105,7 @@ def test_every_group_has_its_pairs_and_one_mean_takes_no_room_from_the_others():
     for zeros in (0, 500, 9_000, 9_700, 9_900):
         errors = np.concatenate([np.zeros(zeros), rng.random(10_000 - zeros) ** 3]).astype(np.float32)
         _, counts = np.unique([cell(error) for error in errors], return_counts=True)
-        sizes = np.bincount(_groups(counts), counts)
+        sizes = np.bincount(_groups(counts, counts.astype(float)), counts)
         assert sizes.min() >= PAIRS
         assert GROUPS >= sizes.size >= FEWEST
         levels = np.unique(expected([errors, errors])[1])
@@ -136,8 +141,27 @@ def test_the_recent_visits_count_most():
     hard_then_easy = np.float32([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
     columns = {}
     for errors in hard_then_easy:
-        expected_errors(shown(errors, columns=columns))
+        expected_of(shown(errors, columns=columns))
     assert np.allclose(columns["mean_error"], [0.1 + 0.8 * 0.36, 0.9 - 0.8 * 0.36])
+
+
+def test_samples_that_came_back_count_as_all_that_were_out():
+    """A tenth of the easier half trained: what is expected is what all of them would have told."""
+    rng = np.random.default_rng(0)
+    own = np.sort(rng.random(20_000)) ** 4
+    first, second = np.minimum(own * rng.lognormal(0, 0.3, (2, own.size)), 1).astype(np.float32)
+    out = np.arange(own.size) < own.size // 2
+    back = out & (rng.random(own.size) < 0.1)
+    reason = np.where(out & ~back, Reason.LEARNED, Reason.KEPT)
+    seen, found = np.where(out & ~back, first, second), {}
+    for each in (1.0, out.sum() / back.sum()):
+        columns = {}
+        expected_of(shown(first, columns=columns))
+        told = shown(seen, reason=reason, fresh=reason == Reason.KEPT, columns=columns)
+        found[each] = expected_errors(told, back, each)
+    everyone = expected([first, second])[1]
+    alone, weighted = (np.abs(np.log(one[back] / everyone[back])).mean() for one in found.values())
+    assert weighted < 0.1 < alone
 
 
 @examples
@@ -171,15 +195,15 @@ def test_samples_that_were_only_measured_make_no_pair_and_are_remembered():
     reason = np.where(out, Reason.OUTLIER, Reason.KEPT)
     second[out] = 1
     columns, all_kept = {}, {}
-    assert expected_errors(shown(first, columns=columns)) is None
-    found = expected_errors(shown(second, reason=reason, columns=columns))
+    assert expected_of(shown(first, columns=columns)) is None
+    found = expected_of(shown(second, reason=reason, columns=columns))
     alone = expected([first[~out], second[~out]])[1]
     assert np.allclose(found[~out], alone, rtol=1e-6)
     for errors in (first, second):
-        expected_errors(shown(errors, columns=all_kept))
+        expected_of(shown(errors, columns=all_kept))
     assert np.array_equal(columns["mean_error"], all_kept["mean_error"])
     assert np.array_equal(
-        expected_errors(shown(third, columns=columns)), expected_errors(shown(third, columns=all_kept))
+        expected_of(shown(third, columns=columns)), expected_of(shown(third, columns=all_kept))
     )
 
 
@@ -190,7 +214,7 @@ def test_a_sample_without_a_score_stays_without_one_and_changes_no_memory():
     broken[::3] = np.nan
     columns = {}
     for errors, fresh in ((first, None), (broken, np.ones(1000, bool))):
-        found = expected_errors(shown(errors, fresh=fresh, columns=columns))
+        found = expected_of(shown(errors, fresh=fresh, columns=columns))
     assert np.array_equal(np.isnan(found), np.isnan(broken))
     assert np.array_equal(columns["mean_error"][::3], np.maximum(first[::3], FLOOR))
 
@@ -201,7 +225,7 @@ def test_infinite_and_slightly_negative_scores_are_errors_of_1_and_next_to_0():
     second[:3] = np.inf, -1e-4, 0
     columns = {}
     for scores in (first, second):
-        found = expected_errors(inputs(scores, columns=columns))
+        found = expected_of(inputs(scores, columns=columns))
     error = -np.expm1(-first[:3])
     assert np.allclose(columns["mean_error"][:3], error + 0.4 * (np.array([1, FLOOR, FLOOR]) - error))
     assert np.isfinite(found).all()

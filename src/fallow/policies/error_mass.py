@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,7 +24,7 @@ BOUND = 0.05
 """A sample that is left out has at most this error."""
 LEVERAGE = 0.5
 """A sample that is left out has at most this share of the mean error."""
-_WAS_OUT = "left_out"  # saved in states; do not rename
+_OUT = "left_out"  # saved in states; do not rename
 
 
 @dataclass(frozen=True)
@@ -126,36 +127,38 @@ class ErrorMass(Policy):
         if self.high is not None:
             outlier = Persistence(self.high, self.visits).find(inputs, None, wrong)
             decided[outlier & ~rare] = Reason.OUTLIER
-        expected, last = expected_errors(inputs), inputs.error_of(inputs.scores)
+        last, out = inputs.error_of(inputs.scores), inputs.column(_OUT, np.bool_)
+        back = out & inputs.fresh & (last == last) & (inputs.reason == Reason.KEPT)
+        returned = int(np.count_nonzero(back))
+        expected = expected_errors(inputs, back, np.count_nonzero(out) / max(1, returned))
         errors = last.copy() if expected is None else expected
         errors[decided == Reason.OUTLIER] = np.nan
         if wrong is None:
             wrong = (last > 0.5).view(np.uint8)
         with np.errstate(invalid="ignore"):
             total = float(np.nansum(errors / (wrong + np.float32(1)), dtype=np.float64))
-        in_use = self._audited(inputs, total)
+        if returned >= FEWEST:
+            left_out = float(last[back].mean(dtype=np.float64)) * int(np.count_nonzero(out))
+            _audit(inputs.notes, left_out / max(total, 1e-30))
         if expected is not None:
             bound = min(BOUND, LEVERAGE * float(np.nanmean(errors, dtype=np.float64)))
             candidates = np.where((wrong == 0) & (errors <= bound), errors, np.float32(np.nan))
-            least = _largest_set(candidates, last, in_use * total)
+            least = _largest_set(candidates, last, self._in_use(inputs.notes) * total)
             decided[least & ~rare] = Reason.LEARNED
+        out[:] = decided == Reason.LEARNED
         _note(inputs.notes, errors, decided, total)
         return decided
 
-    def _audited(self, inputs: PolicyInput, total: float) -> float:
-        """Return the error in use, after the audit by the samples that came back."""
-        notes, scores, was_out = inputs.notes, inputs.scores, inputs.column(_WAS_OUT, np.bool_)
-        returned = was_out & inputs.fresh & (scores == scores) & (inputs.reason == Reason.KEPT)
-        count = int(np.count_nonzero(returned))
-        if count >= FEWEST:
-            mean = float(inputs.error_of(scores[returned]).mean(dtype=np.float64))
-            found = mean * int(np.count_nonzero(was_out)) / max(total, 1e-30)
-            before = notes.get("error_found", found)
-            notes["error_found"] = MEMORY * before + (1 - MEMORY) * found
-        # By the reason of the epoch that ended: what was decided may have been given back at once.
-        was_out[:] = inputs.reason == Reason.LEARNED
-        found = notes.get("error_found", 0.0)
-        return self.error * min(max(self.error / max(found, 1e-30), SMALLEST), 1.0)
+    def _in_use(self, notes: Mapping[str, float]) -> float:
+        """Return the error in use, given what the audits found."""
+        found = max(notes.get("error_found", 0.0), 1e-30)
+        return self.error * min(max(self.error / found, SMALLEST), 1.0)
+
+
+def _audit(notes: dict[str, float], found: float) -> None:
+    """Note the mean of the audits, given the share of the error that was really left out."""
+    before = notes.get("error_found", found)
+    notes["error_found"] = MEMORY * before + (1 - MEMORY) * found
 
 
 def _largest_set(errors: NDArray[np.float32], last: NDArray[np.float32], limit: float) -> NDArray[np.bool_]:

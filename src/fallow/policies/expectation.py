@@ -20,7 +20,9 @@ _MEAN = "mean_error"  # saved in states; do not rename
 _SHIFT, _CELLS = np.uint32(20), 0x3F9
 
 
-def expected_errors(inputs: PolicyInput) -> NDArray[np.float32] | None:
+def expected_errors(
+    inputs: PolicyInput, back: NDArray[np.bool_], weight: float
+) -> NDArray[np.float32] | None:
     r"""Return the expected next error of each sample, :math:`E[e' \mid m_i]`, ``(N,)``.
 
     A single score is noisy: it comes from one state of the network and one augmentation. A very low score is
@@ -29,8 +31,9 @@ def expected_errors(inputs: PolicyInput) -> NDArray[np.float32] | None:
     each visit. And the data show what a mean is worth: each sample that trained in the epoch that just ended
     and had a mean before it is a pair :math:`(m, e)`. The pairs are sorted by m and split into at most
     ``GROUPS`` groups of similar size; means in the same eighth of an octave share a group. Isotonic
-    regression makes the group means of e non-decreasing. Between group centres the result is interpolated in
-    log-log space; beyond the first and the last centre it is constant.
+    regression makes the group means of e non-decreasing. Samples that came back count
+    as all that were out, since the lowest means would have hardly any pairs otherwise. Between group centres
+    the result is interpolated in log-log space; beyond the first and the last centre it is constant.
 
     It updates a column, so call it once per decision. Errors below ``FLOOR`` count as ``FLOOR``.
 
@@ -40,12 +43,14 @@ def expected_errors(inputs: PolicyInput) -> NDArray[np.float32] | None:
 
     Args:
         inputs: the input of the policy; see its ``error_of``.
+        back: the samples that the policy had left out and that trained nevertheless, ``(N,)``.
+        weight: how many samples each of them stands for.
 
     Returns:
         The errors, NaN without a score. None if the pairs make fewer than ``FEWEST`` groups of ``PAIRS``
         pairs: on the first decision, with few samples, or if nearly all means are equal.
     """
-    curve = _curve(*_pairs(inputs))
+    curve = _curve(*_pairs(inputs, back, weight))
     if curve is None:
         return None
     means, expected = inputs.column(_MEAN, np.float32), np.empty(len(inputs), np.float32)
@@ -61,14 +66,16 @@ def _cells(means: NDArray[np.float32]) -> NDArray[np.uint32]:
     return np.maximum(means, np.float32(FLOOR)).view(np.uint32) >> _SHIFT
 
 
-def _pairs(inputs: PolicyInput) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the number of pairs and the sum of their errors for each cell of previous means: ``(_CELLS,)``.
+def _pairs(
+    inputs: PolicyInput, back: NDArray[np.bool_], weight: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return number, weight and weighted errors of the pairs of each cell of means: ``(_CELLS,)`` each.
 
     Then bring the means up to date; 0 means none. A sample that was only measured makes no pair: it was left
     out because of its score, and may have been measured in evaluation mode.
     """
     means = inputs.column(_MEAN, np.float32)
-    counts, sums = np.zeros(_CELLS, np.int64), np.zeros(_CELLS)
+    counts, weights, sums = np.zeros(_CELLS, np.int64), np.zeros(_CELLS), np.zeros(_CELLS)
     for start, stop in blocks(len(inputs), _BLOCK):
         rows = slice(start, stop)
         mean, scores = means[rows], inputs.scores[rows]
@@ -76,49 +83,49 @@ def _pairs(inputs: PolicyInput) -> tuple[NDArray[np.int64], NDArray[np.float64]]
         fresh, visited = inputs.fresh[rows] & (scores == scores), mean > 0
         pair = fresh & visited & (inputs.reason[rows] == Reason.KEPT)
         cells = _cells(mean[pair])
+        heavy = np.where(back[rows][pair], weight, 1.0)
         counts += np.bincount(cells, minlength=_CELLS)
-        sums += np.bincount(cells, error[pair], minlength=_CELLS)
+        weights += np.bincount(cells, heavy, minlength=_CELLS)
+        sums += np.bincount(cells, heavy * error[pair], minlength=_CELLS)
         new = np.where(visited, mean + np.float32(RECENT) * (error - mean), error)
         np.copyto(mean, new, where=fresh)
-    return counts, sums
+    return counts, weights, sums
 
 
-def _curve(counts: NDArray[np.int64], sums: NDArray[np.float64]) -> NDArray[np.float32] | None:
+def _curve(
+    counts: NDArray[np.int64], weights: NDArray[np.float64], sums: NDArray[np.float64]
+) -> NDArray[np.float32] | None:
     """Return the expected error of each cell, non-decreasing: ``(_CELLS,)``; None for too few pairs."""
     used = np.flatnonzero(counts)
-    group = _groups(counts[used])
+    group = _groups(counts[used], weights[used])
     if group is None:
         return None
     cells = np.arange(_CELLS, dtype=np.uint32)
     middle = ((cells << _SHIFT) | (np.uint32(1) << (_SHIFT - np.uint32(1)))).view(np.float32)
     log_mean = np.log(np.maximum(middle, np.float32(FLOOR)), dtype=np.float64)
-    size = np.bincount(group, counts[used]).astype(np.float64)
+    size = np.bincount(group, weights[used]).astype(np.float64)
     mean = np.bincount(group, sums[used]) / size
-    centre = np.bincount(group, counts[used] * log_mean[used]) / size
+    centre = np.bincount(group, weights[used] * log_mean[used]) / size
     return np.exp(np.interp(log_mean, centre, np.log(isotonic(mean, size)))).astype(np.float32)
 
 
-def _groups(counts: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Return the group of each cell, ascending, given the number of pairs per cell; None if too few groups.
+def _groups(counts: NDArray[np.int64], weights: NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """Return the group of each cell, ascending, given the pairs per cell; None if there are too few groups.
 
-    A group takes cells until it has its share of the remaining pairs, and at least ``PAIRS``. So a cell with
-    most of the pairs becomes a group by itself and does not use up the number of groups.
+    A group takes cells until it has its share of the remaining weight, and at least ``PAIRS`` pairs. So a
+    cell with most of the pairs becomes a group by itself and does not use up the number of groups.
     """
     group = np.zeros(counts.size, np.int64)
-    remaining = int(counts.sum())
-    current = 0
-    size = 0
-    share = 0.0
-    for cell, count in enumerate(counts.tolist()):
-        if size == 0:
-            share = max(PAIRS, remaining / max(1, GROUPS - current))
+    left, weight_left = int(counts.sum()), float(weights.sum())
+    current, pairs, weight, share = 0, 0, 0.0, 0.0
+    for cell, (count, heavy) in enumerate(zip(counts.tolist(), weights.tolist(), strict=True)):
+        if pairs == 0:
+            share = weight_left / max(1, GROUPS - current)
         group[cell] = current
-        size += count
-        remaining -= count
+        pairs, weight, left, weight_left = pairs + count, weight + heavy, left - count, weight_left - heavy
         # The last group needs enough pairs too.
-        if size >= share and remaining >= PAIRS:
-            current += 1
-            size = 0
+        if weight >= share and min(pairs, left) >= PAIRS:
+            current, pairs, weight = current + 1, 0, 0.0
     return group if current + 1 >= FEWEST else None
 
 
