@@ -33,7 +33,8 @@ def drawn(n=4000, seed=0):
 def test_the_largest_set_is_found_as_by_sorting(errors, share):
     errors = np.array(errors, np.float32)
     limit = share * float(errors.sum(dtype=np.float64))
-    chosen = _largest_set(errors, errors, limit)
+    chosen = np.zeros(errors.size, bool)
+    chosen[_largest_set(errors, errors, np.ones(errors.size, bool), limit)] = True
     by_size = np.cumsum(np.sort(errors), dtype=np.float64)
     assert np.count_nonzero(chosen) == np.count_nonzero(by_size <= limit + 1e-9 * by_size[-1]) or (
         np.isclose(by_size, limit, rtol=1e-6).any()

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays.selection import blocks
 from ..errors import InvalidValue, check_share, invalid
 from .base import Policy, PolicyInput, Reason
 from .expectation import expected_errors
@@ -24,6 +25,7 @@ BOUND = 0.05
 """A sample that is left out has at most this error."""
 LEVERAGE = 0.5
 """A sample that is left out has at most this share of the mean error."""
+_BLOCK = 1 << 16
 _OUT = "left_out"  # saved in states; do not rename
 
 
@@ -119,34 +121,37 @@ class ErrorMass(Policy):
 
     def decide(self, inputs: PolicyInput) -> NDArray[np.uint8]:
         """Choose among all samples, whether they were kept or not."""
-        _check_scores(inputs.scores)
+        scores, out = inputs.scores, inputs.column(_OUT, np.bool_)
+        _check_scores(scores)
         decided = np.zeros(len(inputs), np.uint8)
         # `visits_wrong` counts on each call: one call serves outliers and error.
         wrong = visits_wrong(inputs)
         rare = _rare(inputs.labels, len(inputs))
         if self.high is not None:
             outlier = Persistence(self.high, self.visits).find(inputs, None, wrong)
-            decided[outlier & ~rare] = Reason.OUTLIER
-        last, out = inputs.error_of(inputs.scores), inputs.column(_OUT, np.bool_)
-        back = out & inputs.fresh & (last == last) & (inputs.reason == Reason.KEPT)
-        returned = int(np.count_nonzero(back))
-        expected = expected_errors(inputs, back, np.count_nonzero(out) / max(1, returned))
-        errors = last.copy() if expected is None else expected
+            decided[outlier if rare is None else outlier & ~rare] = Reason.OUTLIER
+        back = out & inputs.fresh & (inputs.reason == Reason.KEPT) & (scores == scores)
+        returned, left_out = int(np.count_nonzero(back)), int(np.count_nonzero(out))
+        expected = expected_errors(inputs, back, left_out / max(1, returned))
+        errors = inputs.error_of(scores) if expected is None else expected
         errors[decided == Reason.OUTLIER] = np.nan
         if wrong is None:
-            wrong = (last > 0.5).view(np.uint8)
-        with np.errstate(invalid="ignore"):
-            total = float(np.nansum(errors / (wrong + np.float32(1)), dtype=np.float64))
+            wrong = (inputs.error_of(scores) > 0.5).view(np.uint8)
+        mean, total = _sums(errors, wrong)
         if returned >= FEWEST:
-            left_out = float(last[back].mean(dtype=np.float64)) * int(np.count_nonzero(out))
-            _audit(inputs.notes, left_out / max(total, 1e-30))
+            held = left_out * float(inputs.error_of(scores[back]).mean(dtype=np.float64))
+            _audit(inputs.notes, held / max(total, 1e-30))
         if expected is not None:
-            bound = min(BOUND, LEVERAGE * float(np.nanmean(errors, dtype=np.float64)))
-            candidates = np.where((wrong == 0) & (errors <= bound), errors, np.float32(np.nan))
-            least = _largest_set(candidates, last, self._in_use(inputs.notes) * total)
-            decided[least & ~rare] = Reason.LEARNED
+            learned = (errors <= min(BOUND, LEVERAGE * mean)) & (wrong == 0)
+            if rare is not None:
+                learned &= ~rare
+            least = _largest_set(errors, scores, learned, self._in_use(inputs.notes) * total)
+            decided[least] = Reason.LEARNED
         out[:] = decided == Reason.LEARNED
-        _note(inputs.notes, errors, decided, total)
+        notes = inputs.notes
+        notes["left_out"] = int(np.count_nonzero(out)) / max(1, len(inputs))
+        notes["error"] = float(errors.sum(dtype=np.float64, where=out)) / max(total, 1e-30)
+        notes["mean_error"] = mean
         return decided
 
     def _in_use(self, notes: Mapping[str, float]) -> float:
@@ -161,43 +166,47 @@ def _audit(notes: dict[str, float], found: float) -> None:
     notes["error_found"] = MEMORY * before + (1 - MEMORY) * found
 
 
-def _largest_set(errors: NDArray[np.float32], last: NDArray[np.float32], limit: float) -> NDArray[np.bool_]:
-    """Return the largest set of samples whose errors sum to at most ``limit``: bool ``(N,)``.
+def _sums(errors: NDArray[np.float32], wrong: NDArray[np.uint8]) -> tuple[float, float]:
+    """Return the mean of the known errors, and their sum with each divided by 1 + its wrong visits."""
+    known, whole, total = 0, 0.0, 0.0
+    for start, stop in blocks(errors.size, _BLOCK):
+        block = errors[start:stop]
+        there = block == block
+        block = np.where(there, block, np.float32(0))
+        known += int(np.count_nonzero(there))
+        whole += float(block.sum(dtype=np.float64))
+        total += float((block / (wrong[start:stop] + np.float32(1))).sum(dtype=np.float64))
+    return whole / max(1, known), total
 
-    Samples of equal error join by their last one, the least first. NaN never joins.
+
+def _largest_set(
+    errors: NDArray[np.float32], scores: NDArray[np.float32], among: NDArray[np.bool_], limit: float
+) -> NDArray[np.int64]:
+    """Return the rows of the largest set of samples whose errors sum to at most ``limit``.
+
+    Samples of equal error join by their scores, the lowest first.
     """
+    rows = np.flatnonzero(among)
+    errors = errors[rows]
     # The bits of non-negative floats sort like the floats: a histogram spares sorting all of them.
     bins = errors.view(np.uint32) >> np.uint32(16)
-    known = ~np.isnan(errors)
-    sums = np.bincount(bins, np.where(known, errors, np.float32(0)), minlength=1 << 16)
-    up_to = np.cumsum(sums)
+    up_to = np.cumsum(np.bincount(bins, errors, minlength=1 << 16))
     cut = int(np.searchsorted(up_to, limit, side="right"))
-    least = known & (bins < cut)
-    at = np.flatnonzero(known & (bins == cut))
-    at = at[np.lexsort((last[at], errors[at]))]
+    at = np.flatnonzero(bins == cut)
+    at = at[np.lexsort((scores[rows[at]], errors[at]))]
     rest = limit - (float(up_to[cut - 1]) if cut else 0.0)
-    least[at[np.cumsum(errors[at], dtype=np.float64) <= rest]] = True
-    return least
+    at = at[np.cumsum(errors[at], dtype=np.float64) <= rest]
+    return np.concatenate([rows[bins < cut], rows[at]])
 
 
-def _rare(labels: NDArray[np.int32] | None, n: int) -> NDArray[np.bool_]:
-    """Return which samples belong to a rare class: bool ``(N,)``."""
+def _rare(labels: NDArray[np.int32] | None, n: int) -> NDArray[np.bool_] | None:
+    """Return which samples belong to a rare class, bool ``(N,)``; None if none does."""
     if labels is None:
-        return np.zeros(n, np.bool_)
+        return None
     sizes = np.bincount(labels)
     # `size <= n / classes / 2`, without a division.
-    return np.asarray((2 * sizes * np.count_nonzero(sizes) <= n)[labels])
-
-
-def _note(
-    notes: dict[str, float], errors: NDArray[np.float32], decided: NDArray[np.uint8], total: float
-) -> None:
-    """Note the share of the samples that is left out, the error that it holds, and the mean error."""
-    learned = decided == Reason.LEARNED
-    notes["left_out"] = int(np.count_nonzero(learned)) / max(1, errors.size)
-    notes["error"] = float(errors.sum(dtype=np.float64, where=learned)) / max(total, 1e-30)
-    known = int(np.count_nonzero(errors == errors))
-    notes["mean_error"] = float(np.nansum(errors, dtype=np.float64)) / max(1, known)
+    rare = (sizes > 0) & (2 * sizes * np.count_nonzero(sizes) <= n)
+    return rare[labels] if rare.any() else None
 
 
 def _check_scores(scores: NDArray[np.float32]) -> None:

@@ -55,8 +55,8 @@ def expected_errors(
         return None
     means, expected = inputs.column(_MEAN, np.float32), np.empty(len(inputs), np.float32)
     for start, stop in blocks(len(inputs), _BLOCK):
-        expected[start:stop] = curve[_cells(means[start:stop])]
-    expected[np.isnan(inputs.scores)] = np.nan
+        known = inputs.scores[start:stop] == inputs.scores[start:stop]
+        expected[start:stop] = np.where(known, curve[_cells(means[start:stop])], np.float32(np.nan))
     return expected
 
 
@@ -75,21 +75,23 @@ def _pairs(
     out because of its score, and may have been measured in evaluation mode.
     """
     means = inputs.column(_MEAN, np.float32)
-    counts, weights, sums = np.zeros(_CELLS, np.int64), np.zeros(_CELLS), np.zeros(_CELLS)
+    counts, more, sums = np.zeros(_CELLS + 1, np.int64), np.zeros(_CELLS + 1, np.int64), np.zeros(_CELLS + 1)
     for start, stop in blocks(len(inputs), _BLOCK):
         rows = slice(start, stop)
         mean, scores = means[rows], inputs.scores[rows]
-        error = np.maximum(inputs.error_of(scores), np.float32(FLOOR))
         fresh, visited = inputs.fresh[rows] & (scores == scores), mean > 0
+        error = np.maximum(inputs.error_of(scores), np.float32(FLOOR))
         pair = fresh & visited & (inputs.reason[rows] == Reason.KEPT)
-        cells = _cells(mean[pair])
-        heavy = np.where(back[rows][pair], weight, 1.0)
-        counts += np.bincount(cells, minlength=_CELLS)
-        weights += np.bincount(cells, heavy, minlength=_CELLS)
-        sums += np.bincount(cells, heavy * error[pair], minlength=_CELLS)
+        # A last cell takes the samples that make no pair.
+        cells = np.where(pair, _cells(mean), np.uint32(_CELLS))
+        counts += np.bincount(cells, minlength=_CELLS + 1)
+        sums += np.bincount(cells, np.where(pair, error, np.float32(0)), minlength=_CELLS + 1)
+        if (at := np.flatnonzero(back[rows])).size:
+            more += np.bincount(cells[at], minlength=_CELLS + 1)
+            sums += (weight - 1) * np.bincount(cells[at], error[at], minlength=_CELLS + 1)
         new = np.where(visited, mean + np.float32(RECENT) * (error - mean), error)
         np.copyto(mean, new, where=fresh)
-    return counts, weights, sums
+    return counts[:-1], (counts + (weight - 1) * more)[:-1], sums[:-1]
 
 
 def _curve(
