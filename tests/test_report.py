@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zlib
 from contextlib import suppress
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import cycle
 
@@ -36,7 +37,7 @@ from fallow.runs.epoch_file import EpochFile
 from fallow.runs.gaps_file import GapsFile, dump_gaps
 from fallow.runs.highlights import choose
 from fallow.runs.run import Run
-from fallow.runs.schema import About
+from fallow.runs.schema import About, ShownOptions
 from fallow.runs.thumbnails_file import ThumbnailsFile
 
 HOSTILE = [
@@ -55,7 +56,7 @@ HOSTILE = [
 def make_run(
     path, n=30, epochs=6, *, classes=3, names=None, files=None, planned=None, summary=True, shown=None,
     options=None, predicted=True, grown=0, texts=None, wide=8, seed=0,
-    tail=False,
+    tail=False, notes=None,
 ):  # fmt: skip
     """Write a run directory as a training does, and return what was written."""
     draw = np.random.default_rng(seed)
@@ -73,7 +74,7 @@ def make_run(
         seen.scores[:], seen.scored_in[:] = table.scores[:size], table.scored_in[:size]
         seen.seen[:] = np.where(used[:size], TRAINED, 0)
         seen.reason[:] = reason[:size]
-        record = describe(seen, epoch, int(epoch % 3 == 0), 0.01)
+        record = replace(describe(seen, epoch, int(epoch % 3 == 0), 0.01), notes=notes or {})
         file = EpochFile(record, table.scores[:size].copy(), reason[:size].copy())
         run.write_epoch(file)
         past.append(file)
@@ -496,6 +497,26 @@ def test_a_run_under_way(tmp_path):
     path = tmp_path / "run" / "summary.json"
     path.write_text(json.dumps({"seconds": 99.5, "record_seconds": 1.0, "epochs": [{"epoch": 0}]}))
     assert "99.5 s" not in " ".join(page_of(tmp_path / "run").words)  # of an earlier stop
+
+
+def test_the_share_left_out_and_the_error_that_it_holds(tmp_path):
+    options = {"policy": "error-mass", "low": None, "high": "auto", "error": 0.15}
+    make_run(tmp_path / "run", options=options, notes={"error": 0.1234, "error_found": 0.117})
+    words = " ".join(page_of(tmp_path / "run").words)
+    assert "That share is 15%." in words
+    held = "The learned ones hold 12.3% of the error still to be learned, as expected"
+    assert f"{held}; 11.7% was found." in words
+    assert "error held" in words
+    make_run(tmp_path / "other", options=options, notes={"error": 0.1234})
+    assert f"{held}." in " ".join(page_of(tmp_path / "other").words)
+    make_run(tmp_path / "none")
+    assert "error" not in " ".join(page_of(tmp_path / "none").words)
+
+
+def test_samples_that_come_back_in_turns():
+    shown = ShownOptions(policy="fraction", readmit_every=10)
+    assert facts.rule(shown, "nats").endswith("They come back every 10 epochs.")
+    assert facts.rule(shown, "nats", stagger=True).endswith("They come back in 10 turns, one an epoch.")
 
 
 def test_no_epoch_yet(tmp_path):

@@ -72,13 +72,14 @@ def reasons(source: Source) -> dict[str, Any]:
         if b.readmitted and b.kept - a.kept >= max(1, b.n / 100)
     ]
     parts = range(5) if top >= 4 else (0, 4)
+    held = _held(last)
     return {
         "bars": bars,
         "legend": [(field, names[field], text.count(getattr(last, field))) for field in ever],
         "back": [text.percent((place + 0.5) * width) for place in readmitting],
         "ticks": ticks(drawn),
         "levels": [(text.percent(1 - part / 4), text.count(top * part / 4)) for part in parts],
-        "sentence": _sentence(last),
+        "sentence": f"{_sentence(last)}{held}",
     }
 
 
@@ -93,6 +94,15 @@ def _sentence(last: EpochRecord) -> str:
     parts = [f"{size:,} {way}" for field, way in ways.items() if (size := getattr(last, field))]
     sentence = f"The last epoch, {last.epoch + 1}, kept {last.kept:,} of {text.plural(last.n, 'sample')}"
     return f"{sentence} and left out {', '.join(parts)}." if parts else f"{sentence} and left out none."
+
+
+def _held(last: EpochRecord) -> str:
+    """Return a sentence about the error that the learned samples hold, if the policy noted it."""
+    if not last.learned or not math.isfinite(held := last.notes.get("error", math.nan)):
+        return ""
+    sentence = f" The learned ones hold {text.share(held, 1)} of the error still to be learned, as expected"
+    found = last.notes.get("error_found", math.nan)
+    return f"{sentence}; {text.share(found, 1)} was found." if math.isfinite(found) else f"{sentence}."
 
 
 def accuracy(source: Source) -> dict[str, Any] | None:
@@ -238,11 +248,14 @@ def table(source: Source) -> dict[str, Any]:
     bits = source.bits
     values, trained = bits or source.accuracies, source.train_accuracies
     at = _spread(len(source.history), _ROWS)
+    noted = any("error" in record.notes for record in source.history)
     body = []
     for record in (source.history[i] for i in at):
         counts = (record.backward, record.forward_only, *(getattr(record, f) for f in FIELDS),
                   record.readmitted, record.bad)  # fmt: skip
         cells = [str(record.epoch + 1), *(text.count(c) for c in counts)]
+        if noted:
+            cells += [text.share(1 - record.kept / record.n, 1), text.share(record.notes.get("error"), 1)]
         cells += [text.score(record.mean_score), text.score(record.score_quantiles[2])]
         if trained:
             cells.append(text.share(trained.get(record.epoch), 2))
@@ -251,5 +264,6 @@ def table(source: Source) -> dict[str, Any]:
         body.append(cells)
     names = [reason.text for reason in REASONS]
     head = ["epoch", "trained on", "measured only", *names, "re-admitted", "bad scores"]
+    head += ["left out", "error held"] if noted else []
     head += ["mean score", "median", *(["train accuracy"] if trained else [])]
     return {"head": [*head, "bits a character" if bits else "accuracy"], "body": body}

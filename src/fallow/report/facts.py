@@ -67,7 +67,9 @@ def heading(source: Source) -> dict[str, Any]:
         remarks.append(source.spaced)
     return {
         "title": _title(options.data or source.run.directory.path.resolve().name),
-        "policy": rule(_with_defaults(options, summary.used), source.unit),
+        "policy": rule(
+            _with_defaults(options, summary.used), source.unit, stagger=summary.used.schedule.stagger
+        ),
         "facts": facts,
         "diverged": remarks.pop(0) if remarks and summary.diverged else "",
         "remarks": remarks[:12],
@@ -85,8 +87,8 @@ def _title(data: str) -> str:
     return text.path((path.name if path.is_absolute() else "") or data, 48)
 
 
-def rule(options: ShownOptions, unit: str) -> str:
-    """Return a description of the policy in the options."""
+def rule(options: ShownOptions, unit: str, *, stagger: bool = False) -> str:
+    """Return a description of the policy in the options; ``stagger``: samples come back in turns."""
     policy = options.policy
     if policy is None:
         return "The sections below show which samples were left out, and why."
@@ -104,7 +106,8 @@ def rule(options: ShownOptions, unit: str) -> str:
         sentence += f" The share is {text.share(options.fraction, 0)}."
     if every := options.readmit_every:
         often = "epoch" if every == 1 else f"{_value(every)} epochs"
-        sentence += f" They come back every {often}."
+        turns = f"in {_value(every)} turns, one an epoch" if stagger and every != 1 else f"every {often}"
+        sentence += f" They come back {turns}."
     return sentence
 
 

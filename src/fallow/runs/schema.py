@@ -229,6 +229,7 @@ class UsedSchedule(Struct, frozen=True):
     """The parameters of the schedule that reading commands name."""
 
     readmit_every: Count | None = None
+    stagger: bool = False
 
 
 class UsedSettings(Struct, frozen=True):
