@@ -92,14 +92,19 @@ def data_of(name: str, out: Path) -> Path | None:
     return out / "data" / f"{source}.npz" if source in works.WORKS else None
 
 
-def command(name: str, out: Path, seeds: int, jobs: int | None) -> list[str]:
+def command(name: str, out: Path, seeds: int, jobs: int | None, *, base: bool) -> list[str]:
     """Return the ``fallow compare`` of a work; its data is built first if it is one of ``works.py``."""
     work = WORKS[name]
     words = ["compare", *map(located, shlex.split(work.options))]
     data = data_of(name, out)
     if data is not None:
         words += ["--data", str(data if data.exists() else works.build(data.stem, data.parent))]
-    words += ["--arms", ",".join((*BASE, *work.arms)), "--seeds", str(min(seeds, work.seeds))]
+    words += [
+        "--arms",
+        ",".join(BASE if base else (*BASE, *work.arms)),
+        "--seeds",
+        str(min(seeds, work.seeds)),
+    ]
     words += ["--out", str(out / name)]
     return words if jobs is None else [*words, "--jobs", str(jobs)]
 
@@ -215,11 +220,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("comparisons"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int)
+    parser.add_argument("--base", action="store_true", help=f"only the arms {', '.join(BASE)}")
     parser.add_argument("--table", action="store_true", help="print the tables of what was kept, and stop")
     options = parser.parse_args()
     for name in options.works:
         if not options.table:
-            words = command(name, options.out.resolve(), options.seeds, options.jobs)
+            words = command(name, options.out.resolve(), options.seeds, options.jobs, base=options.base)
             print("fallow", shlex.join(words), flush=True)
             subprocess.run([sys.executable, "-m", "fallow", *words], check=True, cwd=ROOT)
             keep(name, options.out.resolve())
