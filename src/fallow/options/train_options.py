@@ -194,8 +194,8 @@ class TrainOptions:
     )
     error: float | None = option(
         None,
-        "Share of the error still to be learned that the left-out samples may hold (error-mass): 0.03 leaves "
-        "out less. Default 0.15.",
+        "Share of the error still to be learned that the left-out samples may hold; a third of it is the "
+        "largest error that one of them may have (error-mass). 0.05 leaves out less. Default 0.15.",
         Option(RULE, OWN, ACCEPT, policies=("error-mass",), default=ANEW, common=True),
     )
     low: float | str | None = option(

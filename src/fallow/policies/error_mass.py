@@ -21,8 +21,8 @@ MEMORY = 0.8
 """Share of the earlier audits in their mean."""
 SMALLEST = 0.25
 """The error in use is at least this share of ``error``."""
-BOUND = 0.05
-"""A sample that is left out has at most this error."""
+BOUND = 1 / 3
+"""A sample that is left out has at most this share of ``error`` as its own error."""
 MOST = 10.0
 """A sample that came back stands for at most so many."""
 LEVERAGE = 0.5
@@ -48,10 +48,12 @@ class ErrorMass(Policy):
     until that can be learned, all samples train. The number :math:`w_i` counts the
     sample's last visits in a row on which the network predicted another class than the label, so that wrong
     labels, which nothing teaches, do not hold most of the mass. It needs ``labels=`` and
-    ``record(..., predicted=)``; without them w is 1 if the last error was above 1/2, else 0. The samples with
-    the least error are left out, as many as stay below ``error``, if they were right on their last visit and
-    have an error of at most 0.05, and of at most half of the mean. So the data decide the share: much on a
-    set that is mostly learned, little on one that is not, and nothing if all samples are alike.
+    ``record(..., predicted=)``; without them w is 1 if the last error was above 1/2, else 0.
+
+    The samples with the least error are left out, as many as stay below ``error``, if they were right on
+    their last visit and have an error of at most a third of ``error``, and of at most half of the mean. So
+    the data decide the share: much on a set that is mostly learned, little on one that is not, and nothing if
+    all samples are alike.
 
     Samples above ``high`` on ``visits`` visits in a row are left out first, as outliers, and do not count;
     ``"auto"`` finds that bound in the data, see :class:`fallow.policies.Persistence`. A class with at most
@@ -76,7 +78,8 @@ class ErrorMass(Policy):
         the same gradient; Regression to the mean in repeated readings (Galton, 1886)
 
     Args:
-        error: the share of the error that may be left out, in [0, 1).
+        error: the share of the error that may be left out, in [0, 1); a third of it is the most that a sample
+            which is left out may have as its own error.
         high: threshold of outliers, in the unit of the score; ``"auto"``, or None for no outliers.
         visits: number of visits in a row that must exceed ``high``; 1 to 255.
 
@@ -148,7 +151,7 @@ class ErrorMass(Policy):
             held = left_out * float(inputs.error_of(scores[back]).mean(dtype=np.float64))
             _audit(inputs.notes, held / max(total, 1e-30))
         if expected is not None:
-            learned = (errors <= min(BOUND, LEVERAGE * mean)) & (wrong == 0)
+            learned = (errors <= min(BOUND * self.error, LEVERAGE * mean)) & (wrong == 0)
             if rare is not None:
                 learned &= ~rare
             least = _largest_set(errors, scores, learned, self._in_use(inputs.notes) * total)
