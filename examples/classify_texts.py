@@ -27,7 +27,7 @@ def main(data, epochs=10, samples=None, longest=128):
     test_set = TokenDataset(tokenizer.encode(held_out, longest), theirs, tokenizer.pad)
     model = SmallTransformer(len(tokenizer), len(news.classes), longest, tokenizer.pad)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
-    policy = fallow.ErrorMass()
+    policy = fallow.Fraction(0.5, high="auto", visits=3)
     subsampler = fallow.Subsampler(len(train_set), policy, fallow.Schedule(epochs), labels=labels)
     loader = subsampler.loader(train_set, batch_size=64, collate_fn=TokenDataset.collate)
     for _ in range(epochs):

@@ -22,10 +22,8 @@ def main(epochs=30):
     model = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
     # README begins
-    subsampler = fallow.Subsampler(
-        len(train_set), fallow.Threshold(low=0.05), fallow.Schedule(epochs, readmit_every=5)
-    )
-    loader = subsampler.loader(train_set, batch_size=64, full_batches=True)
+    subsampler = fallow.Subsampler(len(train_set), fallow.ErrorMass(), fallow.Schedule(epochs))
+    loader = subsampler.loader(train_set, batch_size=64)
     for _ in range(epochs):
         for index, (x, y) in loader:
             loss = subsampler.record(index, fallow.kl_divergence(model(x), y))
