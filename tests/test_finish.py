@@ -42,6 +42,17 @@ def test_the_named_epochs_are_the_last_and_progress_runs_evenly_to_1():
         sub.finish()
 
 
+def test_a_full_tail_is_that_of_the_shorter_training():
+    sub = Subsampler(60, Fraction(0.5), Schedule(epochs=20, full_tail=0.25, readmit_at=(2, 18)), seed=3)
+    loader = sub.loader(range(60), 7)
+    for _ in range(4):
+        epoch_of(sub, loader)
+    sub.finish(4)
+    while sub.epoch < sub.epochs:
+        epoch_of(sub, loader)
+    assert [record.kept for record in sub.history] == [60, 30, 60, 30, 30, 30, 60, 60]
+
+
 def test_it_never_makes_a_training_longer():
     sub, loader = make(epochs=3)
     epoch_of(sub, loader)

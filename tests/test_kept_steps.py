@@ -156,9 +156,50 @@ def test_a_thin_epoch_accumulates_over_fewer_batches():
     assert torch.allclose(weight[sub.kept], torch.tensor(1 / 40))
 
 
+@pytest.mark.parametrize(
+    ("n", "batch", "accumulate", "batches"),
+    [(130, 16, 8, 10), (100, 16, 32, 7), (33, 16, 100, 3), (64, 16, 2, 4)],
+)
+def test_a_full_epoch_has_the_batches_that_its_samples_fill(n, batch, accumulate, batches):
+    """However many batches a step of full training would take."""
+    sub, loader = thinned(n, batch, Fraction(0.5), accumulate=accumulate)
+    sizes = [len(index) for index, _ in loader]
+    assert len(sizes) == batches
+    assert max(sizes) - min(sizes) <= 1
+    assert batches % sub.accumulate == 0
+    assert batches // sub.accumulate == -(-n // (batch * accumulate))
+
+
+@pytest.mark.parametrize("resumed", [{"batch": 20}, {"batch": 7}, {"accumulate": 3}])
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_the_rest_of_an_epoch_comes_whole_in_other_batches_too(stop, resumed):
+    sub, loader = thinned(203, 12, Fraction(0.4))
+    first_epoch(sub, loader, torch.rand(203, generator=torch.Generator().manual_seed(0)))
+    order, used = sub.order()[:].tolist(), 0
+    for index, _ in itertools.islice(loader, stop):
+        sub.record(index, torch.ones(len(index)))
+        used += len(index)
+    again, rest = thinned(203, **{"batch": 12, "policy": Fraction(0.4), **resumed})
+    again.load_state_dict(sub.state_dict())
+    found = [index.tolist() for index, _ in rest]
+    assert [i for part in found for i in part] == order[used:]
+    assert len(found) == len(rest)
+    for index, _ in rest:
+        again.record(index, torch.ones(len(index)))
+    assert again.progress == pytest.approx(0.5)
+    again.step()
+
+
 def test_the_number_of_steps_is_known_whatever_the_scores():
     sub, loader = thinned(203, 24, ErrorMass())
-    assert sub.total_steps(24) == 4 * len(loader)
+    assert sub.total_steps(24) == 4 * len(loader) == 36
+    with pytest.raises(InvalidValue, match=r"must be that of the loader\. Found 20 and 24"):
+        sub.total_steps(20)
+    first_epoch(sub, loader, torch.rand(203))
+    sub.extend(100)
+    assert sub.total_steps(24) == 9 + 3 * 13
+    sub.finish(2)
+    assert sub.total_steps(24) == 9 + 2 * 13
 
 
 def test_the_policy_decides_unless_it_is_told():
@@ -175,6 +216,10 @@ def test_wrong_use_raises():
         sub.loader(range(80), 10, kept_steps=True)
     with pytest.raises(InvalidValue, match=r"must agree on kept_steps\. Found one with and one without"):
         sub.loader(range(80), 8)
+    other = Subsampler(80, Fraction(0.5), Schedule(epochs=3))
+    other.loader(range(80), 8)
+    with pytest.raises(InvalidValue, match=r"must agree on kept_steps\. Found one with and one without"):
+        other.loader(range(80), 8, kept_steps=True)
     other = Subsampler(80, Fraction(0.5), Schedule(epochs=3))
     with pytest.raises(InvalidValue, match=r"`accumulate` goes with kept_steps\. Found 2"):
         other.loader(range(80), 8, accumulate=2)

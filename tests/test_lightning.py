@@ -290,6 +290,26 @@ def test_under_kept_steps_a_learned_sample_counts_as_one_without_a_gradient(data
             assert torch.allclose(found, wanted, atol=1e-6)
 
 
+class Finish(Callback):
+    """Ends the training early, in a callback of the user's."""
+
+    def __init__(self, subsampler):
+        self.subsampler = subsampler
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if self.subsampler.epoch == 3:
+            self.subsampler.finish(2)
+
+
+def test_a_training_that_is_finished_early_ends_there(data):
+    subsampler = fallow.Subsampler(N, fallow.Fraction(0.5), fallow.Schedule(epochs=9), min_kept=8)
+    callbacks = [SubsamplingCallback(subsampler), Finish(subsampler)]
+    trainer = quiet_trainer(max_epochs=9, callbacks=callbacks)
+    trainer.fit(Own(), subsampler.loader(data, batch_size=8), DataLoader(data, batch_size=30))
+    assert subsampler.epoch == subsampler.epochs == trainer.current_epoch == 5
+    assert subsampler.progress == 1.0
+
+
 def checkpointed(data, folder, resumed=None, *, kept_steps=False, **options):
     """Train with a checkpoint of Lightning's own after every second step; return trainer and subsampler."""
     subsampler = fallow.Subsampler(

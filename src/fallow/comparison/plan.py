@@ -13,7 +13,7 @@ from ..errors import damaged
 from ..files.lock import RunLock
 from ..options.factories import make_policy
 from ..options.resolve import ResolvedOptions, as_given
-from ..options.train_options import NOTED_OPTIONS, OPTIONS, named
+from ..options.train_options import NOTED_OPTIONS, OPTIONS, TrainOptions, named
 from ..policies import Policy
 from ..runs.directory import RunDirectory
 from .arms import FULL, Arm
@@ -162,7 +162,9 @@ class Plan:
         for name in _DIALS if same else ():
             before.pop(name, None)
             now.pop(name, None)
-        refuse(run.path, differences(before, now))
+        # Options that came with a later version.
+        new = {name for name, value in vars(TrainOptions()).items() if now.get(name) == value} - before.keys()
+        refuse(run.path, differences(before, {k: v for k, v in now.items() if k not in new}))
         if stored is not None and not same:  # a version with other defaults
             refuse(run.path, [f"{stored}, now {policy}"])
 

@@ -66,6 +66,7 @@ class Epoch:
         self.reached: Callable[[int], int] | None = None
         self.whole_batch: int | None = None
         self.kept_steps: KeptSteps | None = None
+        self.drops_steps = False
         self._orders: dict[bool, Order] = {}
 
     @property
@@ -225,7 +226,8 @@ class Epoch:
     def check_running(self) -> None:
         """Raise if all epochs are done."""
         if self.number >= self.epochs:
-            raise wrong_state(f"All {self.epochs} epochs are done.", "Plan more epochs.")
+            step = "Plan more epochs, or loop while subsampler.epoch < subsampler.epochs."
+            raise wrong_state(f"All {self.epochs} epochs are done.", step)
 
     def check_open(self, planned: int) -> None:
         """Raise if all ``planned`` samples of this rank are recorded, or all epochs are done."""

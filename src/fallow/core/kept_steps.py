@@ -19,9 +19,10 @@ class KeptSteps:
 
     Of the n samples of full training, an epoch keeps K. It makes the
     :math:`S = \lceil n / (B R a) \rceil` steps of full training, for batches of B samples on R ranks whose
-    gradients add up over a batches to a step. Each step has :math:`m = \lceil a K / n \rceil`
-    batches, at least one, so under accumulation there are fewer batches instead of thinner ones. Global
-    batch i begins at position :math:`\lfloor i K / (S m) \rfloor` of the order.
+    gradients add up over a batches to a step. Each step has the
+    :math:`m = \lceil \lceil K / (B R) \rceil / S \rceil` batches that its samples fill, at most a: under
+    accumulation there are fewer batches instead of thinner ones. Global batch i begins at position
+    :math:`\lfloor i K / (S m) \rfloor` of the order.
 
     Args:
         batch_size: B, per rank.
@@ -48,7 +49,8 @@ class KeptSteps:
     def batches_per_step(self, kept: int, full: int) -> int:
         """Return m, the number of batches to a step of an epoch that keeps ``kept`` of ``full`` samples."""
         # Rounded up: a batch must not be larger than a whole one, which fills the memory.
-        return max(1, min(self.accumulate, -(-self.accumulate * kept // max(1, full))))
+        whole = -(-kept // self._width)
+        return max(1, min(self.accumulate, -(-whole // self.steps(full))))
 
     def count(self, kept: int, full: int) -> int:
         """Return the number of batches of the whole epoch."""
@@ -68,5 +70,5 @@ class KeptSteps:
         if cuts.size and cuts[0] > 0:
             # Resumed inside a global batch, on another number of ranks: its rest is a batch of its own, or
             # joins the next one if it has no sample for each rank.
-            cuts = np.concatenate([[0], cuts[cuts[0] < rank_and_size()[1] :]])
+            cuts = np.concatenate([[0], cuts[int(cuts[0] < rank_and_size()[1]) :]])
         return cuts

@@ -95,6 +95,13 @@ class Schedule:
             return self
         return replace(self, readmit_every=k, stagger=True)
 
+    def until(self, epochs: int) -> Schedule:
+        """Return the schedule of a training that ends after ``epochs``."""
+        if epochs >= self.epochs:
+            return self
+        early = tuple(epoch for epoch in self.readmit_at if epoch < epochs)
+        return replace(self, epochs=epochs, readmit_at=early)
+
     def warms_up(self, epoch: int) -> bool:
         """Return whether ``epoch`` is full because nothing may be removed yet."""
         return epoch < self.warmup

@@ -146,8 +146,8 @@ class Subsampler:
                 samples. If there are none, a last batch of less than a quarter joins the one before.
             kept_steps: make as many steps as full training in each epoch, and thin the batches by what is
                 left out. The gradient of :meth:`record`'s mean is then scaled so that a sample left out as
-                learned counts as one without a gradient. ``full_batches`` has no effect then. By default the
-                policy decides: :class:`fallow.ErrorMass` keeps steps.
+                learned counts as one without a gradient. ``full_batches`` and ``drop_last`` have no effect
+                then. By default the policy decides: :class:`fallow.ErrorMass` keeps steps.
             accumulate: with ``kept_steps``, the number of batches whose gradients add up to a step of full
                 training; a thin epoch needs :attr:`accumulate` of them, as whole as possible.
             **options: options of ``torch.utils.data.DataLoader``: workers, ``collate_fn``, ``drop_last``, ...
@@ -170,6 +170,7 @@ class Subsampler:
         )
         loader = loading.make_loader(dataset, self.n, batches, self.seed, options)
         # Only now: a loader that is refused changes nothing.
+        self.under_way.drops_steps = steps is None
         if steps is not None:
             self.under_way.keep_steps(steps)
         elif full_batches:
@@ -181,14 +182,16 @@ class Subsampler:
     def _kept_steps(self, batch_size: int, kept_steps: bool | None, accumulate: int) -> KeptSteps | None:
         check_integer("accumulate", accumulate, 1)
         keeps = self.policy.keeps_steps if kept_steps is None else check_flag("kept_steps", kept_steps)
+        disagree = "Loaders must agree on kept_steps.", "one with and one without"
         if keeps:
+            if self.under_way.drops_steps:
+                raise invalid(*disagree, "Make all loaders with kept_steps=False, or none.")
             return KeptSteps(batch_size, accumulate)
         if accumulate > 1:
             step = "Pass kept_steps=True, or leave it out."
             raise invalid("`accumulate` goes with kept_steps.", accumulate, step)
         if self.under_way.kept_steps is not None:
-            step = "Make all loaders with kept_steps=True, or none."
-            raise invalid("Loaders must agree on kept_steps.", "one with and one without", step)
+            raise invalid(*disagree, "Make all loaders with kept_steps=True, or none.")
         return None
 
     def record(
@@ -274,7 +277,7 @@ class Subsampler:
         return int(index.size)
 
     def _due(self) -> NDArray[np.int64]:
-        return due(self._table, self.policy, self.schedule, self.epoch + 1, self.seed)
+        return due(self._table, self.policy, self._shortened, self.epoch + 1, self.seed)
 
     def step(self) -> None:
         """End the epoch: gather the scores of all ranks, decide, re-admit, plan the next epoch.
@@ -306,7 +309,7 @@ class Subsampler:
         if epoch < self.epochs:
             floors = ending.rounded_floors()
             largest = math.inf if self.score is None else self.score.range[1]
-            reason, plan = plan_epoch(table, self.policy, self.schedule, floors, epoch, self.seed, largest)
+            reason, plan = plan_epoch(table, self.policy, self._shortened, floors, epoch, self.seed, largest)
         else:
             reason, plan = table.reason, Plan(epoch, ending.plan.kept, full=ending.plan.full)
         past = ending.plan
@@ -517,7 +520,8 @@ class Subsampler:
         """End the training early: this epoch and the next ``epochs - 1`` are its last ones.
 
         :attr:`progress` runs evenly from where it is to 1, so that a learning rate that follows it comes down
-        as it would have at the end. Call it between epochs.
+        as it would have at the end. A full tail is that of the shorter training. Call it between epochs, and
+        loop ``while subsampler.epoch < subsampler.epochs``.
 
         Raises:
             WrongState: if the epoch is under way, or all epochs are done.
@@ -536,13 +540,14 @@ class Subsampler:
         return self.under_way.accumulate
 
     def total_steps(self, batch_size: int, *, drop_last: bool = False) -> int:
-        """Return the number of batches per rank in the whole training, if the policy fixes it.
+        """Return the number of optimizer steps in the whole training, if the policy or kept steps fix it.
 
         Args:
-            batch_size: the number of samples per rank and step.
+            batch_size: the number of samples per rank and batch, as given to the loader.
             drop_last: as given to the loader.
 
         Raises:
+            InvalidValue: if a loader that keeps steps has another batch size.
             WrongState: if the number of kept samples depends on scores or on removals by hand.
         """
         loading.check_batch_size(batch_size)
@@ -553,12 +558,21 @@ class Subsampler:
                 "Drive the learning rate with `subsampler.progress`.",
             )
         if (steps := self.under_way.kept_steps) is not None:
-            return steps.steps(self.n) * self.schedule.epochs
-        counts = planned_counts(self.policy, self.schedule, self.under_way.rounded_floors(), self.n)
+            if batch_size != steps.batch_size:
+                rule = "`batch_size` must be that of the loader."
+                raise invalid(rule, f"{batch_size} and {steps.batch_size}", "Pass that of the loader.")
+            past = sum(steps.steps(record.n) for record in self.history)
+            return past + steps.steps(self.n) * (self.epochs - len(self.history))
+        counts = planned_counts(self.policy, self._shortened, self.under_way.rounded_floors(), self.n)
         full = self.under_way.whole_batch is not None
         return sum(
             loading.count_batches(kept, batch_size, drop_last=drop_last, full_batches=full) for kept in counts
         )
+
+    @property
+    def _shortened(self) -> Schedule:
+        """The schedule of a training that ends early, if it does."""
+        return self.schedule.until(self.epochs)
 
     @property
     def _table(self) -> Table:

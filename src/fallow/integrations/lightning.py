@@ -226,6 +226,7 @@ class SubsamplingCallback(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Re-measure the samples that are due, and plan the next epoch."""
+        self._take_end(trainer)
         if self.subsampler.epoch >= self.subsampler.epochs:
             return
         dataset, collate = _indexed_parts(trainer)
@@ -240,6 +241,12 @@ class SubsamplingCallback(Callback):
             if self.monitor is not None:
                 self._probe(self.monitor, dataset, collate, score, measured)
         self.subsampler.step()
+        self._take_end(trainer)
+
+    def _take_end(self, trainer: Trainer) -> None:
+        """Have Lightning end where ``Subsampler.finish`` said."""
+        if self.subsampler.epochs < self.subsampler.schedule.epochs:
+            trainer.fit_loop.max_epochs = self.subsampler.epochs
 
     def _probe(
         self,
@@ -322,6 +329,7 @@ class SubsamplingCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise if the checkpoint is from after the last batch of an epoch that had not ended."""
+        self._take_end(trainer)
         if self.subsampler.under_way.exhausted:
             raise wrong_state(
                 f"All batches of epoch {self.subsampler.epoch + 1} of {self.subsampler.epochs} were "

@@ -184,9 +184,8 @@ class TrainOptions:
         "Which samples to leave out: error-mass (samples that are surely learned, as many as together hold a "
         "small share of the error still to be learned, so that the data decide the share; samples that look "
         "mislabelled go first), fraction (the lowest-scoring share, so an exact one), soft (an exact share; "
-        "the rest are drawn with odds that follow the score and fall if a sample stays wrong; rare classes "
-        "stay whole), threshold (the "
-        "published method), random (a control), full (leaves out nothing), or a rule of another paper: "
+        "the rest are drawn with odds that follow the score), threshold (the published method), random (a "
+        "control), full (leaves out nothing), or a rule of another paper: "
         "infobatch (or below-mean), seta, kakurenbo, ucb, repb, order-dp, ies, selective-backprop ("
         "leaves out backward passes only). "
         "Default auto: error-mass; fraction if --fraction is given; soft to score by density.",
@@ -233,8 +232,8 @@ class TrainOptions:
         None,
         "Share of all samples that each epoch leaves out (kakurenbo: at most; not with threshold or "
         "full). Default: 0.5 with soft, fraction, random and ucb, 0.25 for a language model; else the share "
-        "in the rule's paper (infobatch, seta, repb and ies have none). Epochs are topped up to whole "
-        "batches.",
+        "in the rule's paper (infobatch, seta, repb and ies have none). Whole batches are filled up, and a "
+        "thin one has at least an eighth of the samples of a whole one.",
         Option(
             RULE,
             OWN,
@@ -290,7 +289,7 @@ class TrainOptions:
         "What to do if nothing is left to learn, that is if the samples that train hardly hold any error or "
         "the loss on the samples of --validation has turned: none (say so and train on) or auto (bring the "
         "learning rate down in a tenth of the epochs, and end).",
-        Option(TRAINING, EITHER, FREE, common=True),
+        Option(TRAINING, OWN, FREE, common=True),
     )
     warmup: int = option(
         1,

@@ -95,7 +95,6 @@ class NothingLeft(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the end of a resumed training that was to end early."""
         if self.subsampler.epochs < self.subsampler.schedule.epochs:
-            trainer.fit_loop.max_epochs = self.subsampler.epochs
             self.reason = (
                 f"Nothing was left to learn: the training ends after epoch {self.subsampler.epochs}."
             )
