@@ -83,10 +83,10 @@ def whole_run(n, policy=POLICY, **options):
     return {"log": log, "outcome": outcome(sub)}
 
 
-def stopped_run(n):
+def stopped_run(n, **options):
     """One batch into the second epoch: a state, and what follows without stopping."""
     log, rest = [], []
-    sub, loader = make(n)
+    sub, loader = make(n, **options)
     batches(sub, loader, log)
     end(sub)
     batches(sub, loader, log, 1)
@@ -101,6 +101,15 @@ def resumed_run(n, state, policy=POLICY):
     before, log = sub.progress, []
     train(sub, loader, log)
     return {"log": log, "outcome": outcome(sub), "before": before}
+
+
+def resumed_thin(n, state):
+    """Go on with a state of one process, each rank with batches of its size."""
+    sub = Subsampler(n, POLICY, SCHEDULE, seed=2, min_kept=8)
+    sub.load_state_dict(state)
+    loader, log = sub.loader(range(n), GLOBAL, kept_steps=True), []
+    train(sub, loader, log)
+    return {"log": log, "outcome": outcome(sub)}
 
 
 def busy_run(n):
@@ -207,9 +216,11 @@ def scenarios(given):
     for name, policy in FOUND.items():
         found[name] = whole_run(NOISY, policy)
     found["stopped"] = stopped_run(37)
+    found["thin"] = stopped_run(37, kept_steps=True)
     found["busy"] = busy_run(37)
     if given is not None:
         found["from one"] = resumed_run(37, given["stopped"]["state"])
+        found["thin from one"] = resumed_thin(37, given["thin"]["state"])
         found["twice"] = twice_stopped(37, given["stopped"]["state"], 1)
         found["at the end"] = twice_stopped(37, given["stopped"]["state"], 2)
         found["from local"] = resumed_run(37, found["stopped"]["local"])
@@ -238,7 +249,9 @@ def one():
 )
 def ranks(request, one, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    torch.save({name: {"state": one[name]["state"]} for name in ("stopped", "busy")}, folder / "one.pt")
+    torch.save(
+        {name: {"state": one[name]["state"]} for name in ("stopped", "busy", "thin")}, folder / "one.pt"
+    )
     in_ranks(work, request.param, str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
 
@@ -373,6 +386,14 @@ def test_ranks_go_on_from_the_state_of_one_process_and_from_their_own_parts(one,
     for rank in ranks:
         assert rank[run]["outcome"] == one[37]["outcome"]
         assert rank[run]["before"] == rank["stopped"]["log"][-1][2]
+
+
+def test_ranks_go_on_inside_a_thin_global_batch_of_one_process(one, ranks):
+    alone, together = in_order([one], "thin", "rest"), in_order(ranks, "thin from one")
+    assert alone[1] == together[1]
+    for rank in ranks:
+        assert rank["thin from one"]["outcome"][1][1] == one["thin"]["outcome"][1][1]
+        assert rank["thin from one"]["log"][-1][2] == 1.0
 
 
 @pytest.mark.parametrize("run", ["twice", "at the end"])
