@@ -118,6 +118,9 @@ class TestSaving:
             course_of(tmp_path / "c", arms=["full", "error-mass", "randon"])
         with pytest.raises(InvalidValue, match="One epoch cannot save"):
             course_of(tmp_path / "c", epochs=1)
+        with pytest.raises(InvalidValue, match=r"choose by seeds that no run has\. Found 1001"):
+            course_of(tmp_path / "c", rates=True, seeds=[0, 1001])
+        assert course_of(tmp_path / "c", seeds=[0, 1001]).seeds == (0, 1001)
 
     def test_without_a_finished_run_nothing_is_found(self, tmp_path):
         said = []

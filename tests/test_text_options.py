@@ -198,6 +198,10 @@ WRONG = [
     ({"data": "a.txt", "token_low": 3, "token_high": 1}, "must be below --token_high. Found 3 and 1."),
     ({"data": "a.txt", "token_low": -0.1}, "--token_low must be at least 0, in nats. Found -0.1."),
     ({"data": "a.csv", "layers": ["head"]}, "--layers goes with --score density."),
+    (
+        {"data": "digits", "score": "density", "policy": "error-mass"},
+        "A percentile under a density is no error.",
+    ),
     ({"data": "a.txt", "visits": 2}, "--visits is for outliers, which need --high. Found --visits 2."),
     ({"data": "a.csv", "task": "texts"}, "Unknown task. Found 'texts'. Did you mean 'text'?"),
     ({"task": TEXT}, "--data must say what to train on."),

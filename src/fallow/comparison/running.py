@@ -19,7 +19,7 @@ from ..report.charts import save_frontier
 from ..runs.directory import RunDirectory
 from ..terminal.streams import say_json
 from .arms import CONTROLS, FEWER, FULL, THIN, finders, full_arm
-from .choosing import RATES, TUNE
+from .choosing import RATES, SEEDS, TUNE
 from .course import Course
 from .forecast import forecast
 from .measure import gains
@@ -141,12 +141,15 @@ def make_course(
     if options.jobs is not None:
         check_integer("jobs", options.jobs, 1)
     choices = {name: check_flag(name, getattr(options, name)) for name in (TUNE, RATES)}
+    seeds = read_seeds(options.seeds)
+    if any(choices.values()) and (own := sorted(set(seeds) & set(SEEDS))):
+        raise invalid("--tune and --rates choose by seeds that no run has.", own[0], "Name other --seeds.")
     name = shared.data.replace(":", ".").strip("/").split("/")[-1]
     return Course(
         read_arms(options.arms),
         shared,
         read_saved(options.saved),
-        read_seeds(options.seeds),
+        seeds,
         Path(options.out or f"comparisons/{name}"),
         tuple(name for name, asked in choices.items() if asked),
         say,

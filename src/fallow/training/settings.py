@@ -63,6 +63,7 @@ def settings_of(options: ResolvedOptions, job: Job, trainer: Trainer) -> dict[st
         "policy": {"name": options.policy, **_values(subsampler.policy)},
         "step_rule": None if (rule := getattr(job.module, "step_rule", None)) is None else repr(rule),
         "schedule": {name: value for name, value in asdict(subsampler.schedule).items() if name != "epochs"},
+        "kept_steps": subsampler.under_way.kept_steps is not None,
         **_score(options, job),
         "min_kept": subsampler.min_kept,
         "min_kept_per_class": subsampler.min_kept_per_class,
@@ -244,6 +245,8 @@ def _schedule(settings: Mapping[str, Any]) -> str:
     if settings["policy"].get("high") is not None:
         manner = {"remeasure": "by measurement", "readmit": "with the others", "never": "never"}
         parts.append(f"outliers come back {manner[schedule['outliers']]}")
+    if settings["kept_steps"]:
+        parts.append("every epoch makes as many steps")
     return _joined(parts)
 
 
