@@ -79,47 +79,6 @@ def test_what_is_left_out_does_not_hang_on_who_was_left_out_before():
     assert max(shares) < 0.33
 
 
-def test_those_that_come_back_weigh_as_much_as_all_that_were_left_out():
-    """So that the gradients of an epoch sum to those of full training, in expectation."""
-    n, batch, rng = 2000, 100, np.random.default_rng(0)
-    scores = torch.tensor(rng.lognormal(-2, 3, n), dtype=torch.float32)
-    sub = Subsampler(n, ErrorMass(high=None), Schedule(epochs=20))
-    loader, totals = sub.loader(range(n), batch), []
-    for epoch in range(8):
-        counts = torch.zeros(n)
-        for index, _ in loader:
-            losses = scores[index].requires_grad_()
-            sub.record(index, losses).backward()
-            counts[index] = losses.grad * batch
-        totals.append(float(counts.sum()))
-        learned = ~sub.kept | (counts > 1.5)
-        if epoch > 2:
-            assert learned.sum() > 400
-            assert 7 < counts.max() <= 10.001
-        sub.step()
-    assert totals == pytest.approx([n] * 8, rel=0.05)
-
-
-def test_a_few_that_came_back_do_not_rule_the_gradient():
-    first, second = drawn()
-    columns, policy = {}, ErrorMass(high=None)
-    policy.decide(inputs(first, columns=columns))
-    shown = inputs(second, epoch=2, columns=columns)
-    decided = policy.decide(shown)
-    out = np.flatnonzero(decided == Reason.LEARNED)
-    assert policy.weights(shown, decided) is None
-    given_back = decided.copy()
-    given_back[out[::7]] = Reason.KEPT
-    weights = policy.weights(shown, given_back)
-    assert weights.dtype == np.float32
-    assert weights[out[::7]] == pytest.approx(out.size / out[::7].size)
-    assert np.count_nonzero(weights != 1) == out[::7].size
-    given_back[out] = decided[out]
-    given_back[out[3]] = Reason.KEPT
-    assert policy.weights(shown, given_back)[out[3]] == 10
-    assert not policy.weighs
-
-
 def test_the_error_of_nats_is_what_the_label_does_not_get_and_that_of_a_share_the_share():
     scores = np.array([0, np.log(2), np.inf, np.nan, -1e-9], np.float32)
     assert np.allclose(inputs(scores).error_of(scores), [0, 0.5, 1, np.nan, 0], equal_nan=True)

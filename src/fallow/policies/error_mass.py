@@ -23,8 +23,6 @@ SMALLEST = 0.25
 """The error in use is at least this share of ``error``."""
 BOUND = 1 / 3
 """A sample that is left out has at most this share of ``error`` as its own error."""
-MOST = 10.0
-"""A sample that came back stands for at most so many."""
 LEVERAGE = 0.5
 """A sample that is left out has at most this share of the mean error."""
 _BLOCK = 1 << 16
@@ -61,13 +59,9 @@ class ErrorMass(Policy):
     wrong label. Samples without a score are kept.
 
     Left-out samples come back in turns, a tenth of them in each epoch, unless the schedule says otherwise.
-    Those that come back stand for all that were left out: each weighs as many as there were of them for one
-    that came back, at most 10. So the expected gradient of a step stays that of full training. A
-    LightningModule without ``sample_weights`` counts them once.
-
-    They also audit the decisions that left them out: their mean error, times the number of samples that were
-    out, is the error that was really left out. If that is more than ``error`` on average, the error in use
-    falls by as much, at most to a quarter.
+    They audit the decisions that left them out: their mean error, times the number of samples that were out,
+    is the error that was really left out. If that is more than ``error`` on average, the error in use falls
+    by as much, at most to a quarter.
 
     The ``notes`` of the history hold for each epoch: ``left_out``, the share of the samples that the policy
     leaves out as learned; ``error``, the mass that they hold; ``mean_error``, the mean expected error of all
@@ -162,22 +156,6 @@ class ErrorMass(Policy):
         notes["error"] = float(errors.sum(dtype=np.float64, where=out)) / max(total, 1e-30)
         notes["mean_error"] = mean
         return decided
-
-    def weights(self, inputs: PolicyInput, reason: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """Return how many left-out samples each one that came back stands for; 1 for the others."""
-        out = inputs.column(_OUT, np.bool_)
-        back = out & (reason == Reason.KEPT)
-        returned = int(np.count_nonzero(back))
-        if not returned:
-            return None
-        # A few that came back otherwise, as to fill a batch, must not rule the gradient.
-        each = min(np.count_nonzero(out) / returned, MOST)
-        return np.where(back, np.float32(each), np.float32(1))
-
-    @property
-    def weighs(self) -> bool:
-        """False: a loss that ignores the weights counts the few samples that came back once."""
-        return False
 
     def _in_use(self, notes: Mapping[str, float]) -> float:
         """Return the error in use, given what the audits found."""
