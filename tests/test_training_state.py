@@ -110,7 +110,7 @@ def run(tmp_path, monkeypatch):
     return tmp_path / "run"
 
 
-RESUME = ["train", "--resume", "run", "--model", "old_parts:Net"]
+RESUME = ["train", "--resume", "run", "--model", "old_parts:Net", "--accept", "policy"]
 
 
 @pytest.mark.parametrize("name", CHANGES)
