@@ -1,12 +1,11 @@
-"""How much the two main knobs of the soft rule matter: the share left out and the exponent of the odds.
+"""How much the one dial of the default matters: the share of the error that may be left out.
 
-    python benchmarks/sensitivity.py --out FOLDER [--seeds 3] [--jobs 2]
+    python benchmarks/sensitivity.py [WORK ...] --out FOLDER [--seeds 3] [--jobs 2]
 
-One ``fallow compare`` on 20,000 samples of Fashion-MNIST x 30 epochs, accuracy on a validation split cut
-from the training set, so that settings can be chosen here without the test set having a say. Exponent 0 is
-a random subset; ``hard`` leaves out the lowest scores. Beside them the plain draw (the arm ``soft``: odds by
-the last score, nothing else), and full training for other numbers of epochs, which tells whether it is past
-its optimum. The table is printed; ``results/sensitivity.json`` and ``.svg`` keep it.
+Each WORK is one ``fallow compare``; accuracy is measured on a fifth of the training samples, held out, so that
+a setting can be chosen here without the test set having a say. Beside the dial, full training of other lengths
+tells what the same number of samples gives without any rule. The tables are printed; ``--table`` prints them
+from ``results/sensitivity.json`` and draws ``sensitivity.svg`` again, without training anything.
 """
 
 from __future__ import annotations
@@ -14,58 +13,82 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
-import numpy as np
 
 import fallow
 from data import located
 
-SHARES = (0.3, 0.5, 0.7)
-EXPONENTS = (0.5, 1.0, 2.0)
-RULES: dict[str, dict[str, object]] = {
-    "random": {"policy": "random"},
-    "plain": {"policy": "soft", "high": "none"},
-    **{f"a{a}": {"policy": "soft", "exponent": a} for a in EXPONENTS},
-    "hard": {"policy": "fraction"},
+ERRORS = (0.03, 0.1, 0.15, 0.3, 0.5)
+LENGTHS = (0.5, 0.7, 0.9, 1.5)
+"""Of full training, as shares of its epochs."""
+WORKS: dict[str, dict[str, Any]] = {
+    "fashion-mnist": {"samples": 20_000},
+    "cifar10": {"samples": 10_000, "model": "small-resnet", "precision": "bf16-mixed"},
 }
-COLUMNS = ("random", "0.5, plain", *(f"{a:g}" for a in EXPONENTS), "hard")
 EPOCHS = 30
-OTHER_EPOCHS = (15, 45)
 RESULTS = Path(__file__).parent / "results"
 
 
 def arms() -> dict[str, dict | None]:
-    """Return the arms: every share under every rule, and full training of other lengths."""
-    found: dict[str, dict | None] = {"full": None}
-    for share in SHARES:
-        fraction = share * EPOCHS / (EPOCHS - 1)  # the first epoch is full
-        found |= {f"s{share}-{name}": {**rule, "fraction": fraction} for name, rule in RULES.items()}
-    for epochs in OTHER_EPOCHS:
-        found[f"epochs{epochs}"] = {"policy": "full", "epochs": epochs}
+    """Return the arms: every error, and full training of every length."""
+    dials = {f"error-{error}": {"policy": "error-mass", "error": error} for error in ERRORS}
+    lengths = {f"length-{share}": {"policy": "full", "epochs": round(share * EPOCHS)} for share in LENGTHS}
+    return {"full": None, **dials, **lengths}
+
+
+def runs_of(work: str, out: Path, seeds: int, jobs: int | None) -> list[dict[str, Any]]:
+    """Return what counts of the runs of a work."""
+    results = fallow.compare(
+        located(work), arms=arms(), seeds=seeds, out=out / f"sensitivity-{work}", jobs=jobs,
+        augment="crop-flip", validation=0.2, epochs=EPOCHS, accelerator="cpu", **WORKS[work],
+    ).results  # fmt: skip
+    kept = ("arm", "seed", "accuracy", "saved_fraction", "cpu_seconds")
+    return [{"work": work, **{key: run[key] for key in kept}} for run in results["runs"]]
+
+
+def rows(runs: list[dict[str, Any]]) -> list[tuple[str, float, list[float]]]:
+    """Return of each arm its name, the share saved, and the points against full training, seed by seed."""
+    full = {run["seed"]: run["accuracy"] for run in runs if run["arm"] == "full"}
+    found = []
+    for arm in arms():
+        own = [run for run in runs if run["arm"] == arm]
+        points = [100 * (run["accuracy"] - full[run["seed"]]) for run in own]
+        found.append((arm, mean(run["saved_fraction"] for run in own), points))
     return found
 
 
-def picture(table: np.ndarray, full: float, path: Path) -> None:
-    """Draw points against full training, a row a share and a column a rule."""
-    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    difference = 100 * (table - full)
-    reach = max(1.0, float(np.abs(difference).max()))
-    image = axes.imshow(difference, cmap="RdBu", vmin=-reach, vmax=reach, aspect="auto")
-    for row, column in np.ndindex(*difference.shape):
-        value = difference[row, column]
-        dark = abs(value) > 0.6 * reach
-        axes.text(column, row, f"{value:+.2f}", ha="center", va="center", color="white" if dark else "black")
-    axes.set_xticks(range(len(COLUMNS)), COLUMNS)
-    axes.set_yticks(range(len(SHARES)), [f"{share:.0%}" for share in SHARES])
-    axes.set_xlabel("exponent of the odds")
-    axes.set_ylabel("samples saved")
-    axes.set_title(f"Points against full training ({full:.2%}), validation split", loc="left", fontsize=10)
-    figure.colorbar(image, shrink=0.9)
+def picture(runs: list[dict[str, Any]], path: Path) -> None:
+    """Draw points against full training over the share saved: the dial, and full training cut short."""
+    works = list(dict.fromkeys(run["work"] for run in runs))
+    figure, panes = plt.subplots(
+        1, len(works), figsize=(4.6 * len(works), 3.6), layout="constrained", squeeze=False
+    )
+    for axes, work in zip(panes[0], works, strict=True):
+        found = rows([run for run in runs if run["work"] == work])
+        for start, label, form in (("error-", "--error", "o-"), ("length-", "fewer epochs", "s--")):
+            part = sorted(
+                (saved, points, arm) for arm, saved, points in found if arm.startswith(start) and saved >= 0
+            )
+            spread = [stdev(points) / len(points) ** 0.5 if len(points) > 1 else 0 for _, points, _ in part]
+            heights = [mean(points) for _, points, _ in part]
+            axes.errorbar([saved for saved, *_ in part], heights, spread, fmt=form, label=label, capsize=2)
+            if start == "error-":
+                for (saved, _, arm), height in zip(part, heights, strict=True):
+                    axes.annotate(
+                        arm.removeprefix(start), (saved, height), (3, 5), textcoords="offset points"
+                    )
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.set_xlabel("samples saved")
+        axes.set_title(work, loc="left", fontsize=10)
+        axes.legend()
+    panes[0][0].set_ylabel("points against full training")
     figure.savefig(path)
     plt.close(figure)
 
@@ -74,26 +97,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("works", nargs="*", default=list(WORKS), help=", ".join(WORKS))
     parser.add_argument("--out", type=Path, default=Path("comparisons"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int)
+    parser.add_argument("--table", action="store_true", help="print and draw what was kept, and stop")
     options = parser.parse_args()
-    results = fallow.compare(
-        located("fashion-mnist"), arms=arms(), seeds=options.seeds, out=options.out / "sensitivity",
-        jobs=options.jobs, augment="crop-flip",
-        samples=20_000, validation=1 / 6, epochs=EPOCHS, accelerator="cpu",
-    ).results  # fmt: skip
-    by_arm = {row["arm"]: row["accuracy"]["mean"] for row in results["arms"]}
-    kept = [{k: run[k] for k in ("arm", "seed", "accuracy", "saved_fraction")} for run in results["runs"]]
-    (RESULTS / "sensitivity.json").write_text(json.dumps(kept, indent=1) + "\n")
-    table = np.array([[by_arm[f"s{share}-{name}"] for name in RULES] for share in SHARES])
-    picture(table, by_arm["full"], RESULTS / "sensitivity.svg")
-    print("| saved | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
-    for share, row in zip(SHARES, table, strict=True):
-        print(f"| {share:.0%} | " + " | ".join(f"{value:.2%}" for value in row) + " |")
-    for name in ("full", *(f"epochs{epochs}" for epochs in OTHER_EPOCHS)):
-        accuracies = [run["accuracy"] for run in kept if run["arm"] == name]
-        print(f"{name}: {mean(accuracies):.2%}")
+    path = RESULTS / "sensitivity.json"
+    runs = json.loads(path.read_text()) if path.exists() else []
+    if not options.table:
+        for work in options.works:
+            new = runs_of(work, options.out, options.seeds, options.jobs)
+            runs = [run for run in runs if run["work"] != work] + new
+            path.write_text(json.dumps(runs, indent=1) + "\n")
+    picture(runs, RESULTS / "sensitivity.svg")
+    for work in dict.fromkeys(run["work"] for run in runs):
+        print(f"\n### {work}\n\n| arm | saved | points against full training |\n|---|---|---|")
+        for arm, saved, points in rows([run for run in runs if run["work"] == work]):
+            spread = f" ± {stdev(points):.2f}" if len(points) > 1 else ""
+            print(f"| {arm} | {saved:.1%} | {mean(points):+.2f}{spread} |")
 
 
 if __name__ == "__main__":
