@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow import ErrorMass, InvalidValue, Reason, Schedule, Subsampler
+from fallow import ErrorMass, Fraction, InvalidValue, Reason, Schedule, Subsampler
 from fallow.policies.error_mass import BOUND, _largest_set
 from fallow.policies.expectation import expected_errors
 from standings import inputs, noisy
@@ -77,6 +77,44 @@ def test_what_is_left_out_does_not_hang_on_who_was_left_out_before():
     shares = [record.notes["left_out"] for record in sub.history[2:-1]]
     assert min(shares) > 0.15
     assert max(shares) < 0.33
+
+
+def test_a_schedule_that_re_admits_does_so_in_turns():
+    for schedule, turns in ((Schedule(20, readmit_every=5), 5), (Schedule(20, readmit_at=[7]), 10)):
+        sub = Subsampler(100, ErrorMass(), schedule)
+        assert (sub.schedule.readmit_every, sub.schedule.stagger) == (turns, True)
+        assert sub.schedule.readmit_at == schedule.readmit_at
+    assert not Subsampler(100, Fraction(0.5), Schedule(20, readmit_every=5)).schedule.stagger
+
+
+def test_what_a_floor_gives_back_is_no_audit():
+    """It gives back the highest scores of those that were to be left out."""
+    n, rng = 2000, np.random.default_rng(0)
+    own, found = rng.lognormal(-2, 3, n), {}
+    for least in (1, 1900):
+        sub, draw = (
+            Subsampler(n, ErrorMass(high=None), Schedule(12), min_kept=least),
+            np.random.default_rng(1),
+        )
+        loader = sub.loader(range(n), 100)
+        for _ in range(10):
+            now = torch.tensor(own * draw.lognormal(0, 0.5, n), dtype=torch.float32)
+            for index, _ in loader:
+                sub.record(index, now[index])
+            sub.step()
+        found[least] = sub.history[-1].notes["error_found"]
+    assert found[1900] == pytest.approx(found[1], rel=0.4)
+
+
+def test_a_sample_with_a_score_but_no_mean_stays():
+    first, second = drawn()
+    late = np.arange(4000) < 50
+    columns, policy = {}, ErrorMass(high=None)
+    policy.decide(inputs(np.where(late, np.nan, first), columns=columns))
+    # It was scored before the policy decided for the first time, and not since.
+    decided = policy.decide(inputs(np.where(late, 0.001, second), epoch=2, fresh=~late, columns=columns))
+    assert (decided == Reason.LEARNED).sum() > 500
+    assert not decided[late].any()
 
 
 def test_the_error_of_nats_is_what_the_label_does_not_get_and_that_of_a_share_the_share():
@@ -153,8 +191,8 @@ def test_samples_that_came_back_measure_the_error_that_was_left_out():
     policy.decide(inputs(first, columns=columns, notes=notes))
     out = second < np.quantile(second, 0.5)
     back = out & (np.arange(4000) % 10 == 3)
-    # As the policy had decided.
-    columns["left_out"][:] = out
+    # As policy and schedule had decided.
+    columns["left_out"][:], columns["in_turn"] = out, back
     reason = np.where(out & ~back, Reason.LEARNED, Reason.KEPT)
     decided = policy.decide(
         inputs(second, epoch=2, fresh=~out | back, reason=reason, columns=columns, notes=notes)
@@ -183,8 +221,6 @@ def test_the_error_in_use_falls_by_as_much_as_was_left_out_too_much(found, in_us
 def test_scores_below_0_and_shares_raise():
     with pytest.raises(InvalidValue, match=r"needs scores of at least 0.*Found -2 at sample 1"):
         ErrorMass().decide(inputs([0.5, -2.0, 1.0]))
-    with pytest.raises(InvalidValue, match=r"finds its share itself\. Found --fraction 0\.5"):
-        ErrorMass.with_share(0.5)
     for wrong in (-0.1, 1.0, float("nan")):
         with pytest.raises(InvalidValue, match="`error`"):
             ErrorMass(wrong)
@@ -204,4 +240,4 @@ def test_left_out_samples_come_back_in_turns_by_themselves():
     assert (sub.last_scored >= 16 - 10).all()
     assert all(record.learned > 300 for record in sub.history[2:])
     listed = Subsampler(9, ErrorMass(), Schedule(epochs=9, readmit_every=3))
-    assert (listed.schedule.readmit_every, listed.schedule.stagger) == (3, False)
+    assert (listed.schedule.readmit_every, listed.schedule.stagger) == (3, True)

@@ -7,7 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow import ErrorMass, Fraction, InvalidType, InvalidValue, RandomFraction, Schedule, Subsampler
+from fallow import (
+    ErrorMass,
+    Fraction,
+    InvalidType,
+    InvalidValue,
+    RandomFraction,
+    Schedule,
+    Subsampler,
+    Threshold,
+)
 from fallow.core.kept_steps import KeptSteps
 from fallow.core.loading import EpochBatches
 
@@ -42,8 +51,8 @@ def test_an_epoch_has_the_steps_of_full_training_and_no_batch_is_too_thin(n, bat
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= batch
     kept = n - min(round(share * n), n - 1)
-    # An eighth of a batch at least.
-    assert sum(sizes) == max(kept, min(n, steps * max(1, batch // 8)))
+    # An eighth of a batch at least, and four samples or half of a batch.
+    assert sum(sizes) == max(kept, min(n, steps * max(min(4, -(-batch // 2)), batch // 8)))
     used = [i for index, _ in loader for i in index.tolist()]
     assert used == sub.order()[:].tolist()
 
@@ -188,6 +197,16 @@ def test_the_rest_of_an_epoch_comes_whole_in_other_batches_too(stop, resumed):
         again.record(index, torch.ones(len(index)))
     assert again.progress == pytest.approx(0.5)
     again.step()
+
+
+def test_the_first_decision_is_checked_under_kept_steps_too():
+    for kept_steps in (False, True):
+        sub = Subsampler(256, Threshold(low=5.0), Schedule(4))
+        loader = sub.loader(range(256), 16, kept_steps=kept_steps)
+        for index, _ in loader:
+            sub.record(index, torch.ones(len(index)))
+        with pytest.raises(InvalidValue, match="must keep at least one sample at its first decision"):
+            sub.step()
 
 
 def test_the_number_of_steps_is_known_whatever_the_scores():

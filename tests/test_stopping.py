@@ -43,12 +43,15 @@ def test_a_loss_has_turned_if_it_was_clearly_higher_for_some_epochs():
     assert turned(rows([1.0, 0.5, 0.4, 0.39, 0.38, 0.37])) is None
     assert turned(rows([0.1, *[1.0] * (EPOCHS - 1)])) is None
     assert turned([]) is None
+    assert turned(rows([1.0, 0.5, 0.4, np.nan, np.nan, np.nan])) is None, "it diverged"
 
 
 def test_a_loss_that_rises_with_the_accuracy_has_not_turned():
     losses = [1.0, 0.5, 0.4, 0.5, 0.5, 0.6]
     assert turned(rows(losses, [0.5, 0.6, 0.7, 0.7, 0.69, 0.7])) == 3
     assert turned(rows(losses, [0.5, 0.6, 0.7, 0.7, 0.72, 0.7])) is None
+    assert turned(rows(losses, [0.5, 0.6, 0.7, None, 0.72, 0.7])) is None
+    assert turned(rows(losses, [0.5, 0.6, 0.7, None, None, None])) == 3
 
 
 @pytest.fixture(scope="module")

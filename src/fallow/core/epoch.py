@@ -56,6 +56,7 @@ class Epoch:
             together, in batches of uneven sizes; None if all have the same.
         whole_batch: the batch size per rank that each epoch is rounded up to, or None.
         kept_steps: the batches of an epoch that keeps its number of steps; None if steps are dropped.
+        drops_steps: whether there is a loader that drops steps.
     """
 
     def __init__(self, plan: Plan, scores: EpochScores, floors: Floors, seed: int, epochs: int) -> None:
@@ -148,7 +149,8 @@ class Epoch:
         """
         if self.kept_steps not in (None, steps):
             found = f"{self.kept_steps} and {steps}"
-            raise invalid("Loaders with kept_steps must agree on the batches.", found)
+            step = "Make all loaders with the same batch_size and accumulate."
+            raise invalid("Loaders with kept_steps must agree on the batches.", found, step)
         self.kept_steps = steps
         self.replan()
 
@@ -172,7 +174,7 @@ class Epoch:
         """Return the floors, raised to those of the batches: whole ones, or the thinnest allowed."""
         if self.kept_steps is not None:
             fewest = self.kept_steps.fewest(full_count(self.scores.table.reason))
-            return replace(self.floors, kept=max(self.floors.kept, fewest))
+            return replace(self.floors, thinnest=fewest)
         if self.whole_batch is None:
             return self.floors
         return replace(self.floors, multiple=self.whole_batch * rank_and_size()[1])
@@ -180,7 +182,7 @@ class Epoch:
     def fewest_kept(self, policy: Policy) -> int:
         """Return the minimum number of samples an epoch keeps by the floors, the policy and whole batches."""
         floors, n = self.rounded_floors(), len(self.scores.table)
-        least = max(policy.kept_count(n) or 0, floors.kept)
+        least = max(policy.kept_count(n) or 0, floors.least)
         if floors.labels is not None:
             least = max(least, int(np.minimum(np.bincount(floors.labels), floors.per_class).sum()))
         # -(-a // b) rounds up without a float, which is inexact for huge numbers.

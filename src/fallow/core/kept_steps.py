@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.distributed import rank_and_size
+from ..errors import wrong_state
 
+FEWEST = 4
+"""No batch of a rank has fewer samples than this, or than half of a whole one."""
 THINNEST = 8
 """No batch is thinner than this part of a whole one: batch norm needs samples, and a device needs work."""
 
@@ -42,8 +45,9 @@ class KeptSteps:
 
     def fewest(self, full: int) -> int:
         """Return the smallest number of samples of an epoch, so that no batch is thinner than allowed."""
-        # At least a sample for each rank. Otherwise only the global batch decides, not the number of ranks.
-        thinnest = max(rank_and_size()[1], self._width // THINNEST)
+        # Otherwise only the global batch decides, not the number of ranks.
+        each = min(FEWEST, -(-self.batch_size // 2))
+        thinnest = max(rank_and_size()[1] * each, self._width // THINNEST)
         return min(full, self.steps(full) * thinnest)
 
     def batches_per_step(self, kept: int, full: int) -> int:
@@ -70,5 +74,9 @@ class KeptSteps:
         if cuts.size and cuts[0] > 0:
             # Resumed inside a global batch, on another number of ranks: its rest is a batch of its own, or
             # joins the next one if it has no sample for each rank.
-            cuts = np.concatenate([[0], cuts[int(cuts[0] < rank_and_size()[1]) :]])
+            size = rank_and_size()[1]
+            if cuts[-1] < size:
+                rule = "The rest of an epoch needs a sample for each rank."
+                raise wrong_state(rule, f"Found {cuts[-1]} for {size} ranks. Resume on fewer ranks.")
+            cuts = np.concatenate([[0], cuts[int(cuts[0] < size) :]])
         return cuts

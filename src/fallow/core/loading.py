@@ -119,7 +119,8 @@ class EpochBatches(Sampler[list[int]]):
         self.kept_steps = kept_steps
         self._n = epoch.order().kept.n
         self._dataset: Any = None
-        self._reached: tuple[tuple[int, ...], NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._made: tuple[tuple[int, ...], NDArray[np.int64]] | None = None
+        self._ends: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def guard_length(self, dataset: Dataset[Any]) -> None:
         """Check the length of ``dataset`` at the beginning of each epoch from now on."""
@@ -131,8 +132,11 @@ class EpochBatches(Sampler[list[int]]):
     def planned(self) -> tuple[int, int]:
         """Return how many samples this rank, and all ranks together, still get in this epoch."""
         cuts = self._cuts()
-        _, counts = _shares(np.diff(cuts), *rank_and_size())
-        return int(counts.sum()), int(cuts[-1])
+        if self._ends is None or self._ends[0] is not cuts:
+            self.reached(0)
+        assert self._ends is not None
+        ends = self._ends[1]
+        return int(ends[-1]) if ends.size else 0, int(cuts[-1])
 
     def reached(self, recorded: int) -> int:
         """Return how many samples all ranks have recorded when this one has recorded ``recorded``.
@@ -140,17 +144,20 @@ class EpochBatches(Sampler[list[int]]):
         Ranks get different numbers of samples from a batch, but the same number of batches: so the result is
         the same on all of them after a batch.
         """
-        order = self.epoch.order()
-        key = (self.epoch.number, len(order), *rank_and_size())
-        if self._reached is None or self._reached[0] != key:
-            cuts = self._cuts()
-            _, counts = _shares(np.diff(cuts), *rank_and_size())
-            self._reached = key, np.cumsum(counts), cuts
-        _, ends, cuts = self._reached
-        return int(cuts[np.searchsorted(ends, recorded, side="right")])
+        cuts = self._cuts()
+        if self._ends is None or self._ends[0] is not cuts:
+            self._ends = cuts, np.cumsum(_shares(np.diff(cuts), *rank_and_size())[1])
+        return int(cuts[np.searchsorted(self._ends[1], recorded, side="right")])
 
     def _cuts(self) -> NDArray[np.int64]:
         """Return the positions at which global batches begin in the order, and the end of the last one."""
+        plan = self.epoch.plan
+        key = (self.epoch.number, len(self.epoch.order()), len(plan.kept), plan.full, *rank_and_size())
+        if self._made is None or self._made[0] != key:
+            self._made = key, self._make_cuts()
+        return self._made[1]
+
+    def _make_cuts(self) -> NDArray[np.int64]:
         total = len(self.epoch.order())
         if self.kept_steps is not None:
             return self._thinned(total, self.kept_steps)

@@ -14,7 +14,7 @@ from ..arrays.bitset import Bitset
 from ..arrays.keyed import mix, uniform
 from ..arrays.selection import blocks, smallest
 from ..errors import invalid, wrong_state
-from ..policies.base import Policy, PolicyInput, Reason
+from ..policies.base import IN_TURN, Policy, PolicyInput, Reason
 from .schedule import Schedule
 from .table import PREDICTED, Table
 
@@ -29,7 +29,8 @@ class Floors:
 
     Attributes:
         labels: int32 ``(N,)``, or None.
-        kept: the minimum number of samples.
+        kept: the minimum number of samples that was asked for.
+        thinnest: the minimum number that fills batches under kept steps.
         per_class: the minimum number per class; smaller classes are kept whole.
         multiple: the number of kept samples is rounded up to a multiple of this.
     """
@@ -38,6 +39,12 @@ class Floors:
     kept: int = 1
     per_class: int = 0
     multiple: int = 1
+    thinnest: int = 0
+
+    @property
+    def least(self) -> int:
+        """The minimum number of samples."""
+        return max(self.kept, self.thinnest)
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,10 @@ def plan_epoch(
         # Later it is success, see docs/decisions/005-when-a-policy-removes-everything.md.
         if epoch == schedule.warmup and floors.kept <= 1:
             _check_some_kept(reason, policy, table)
+        left_out = reason != Reason.KEPT
         readmit(reason, schedule, epoch, seed)
+        if policy.returns_every is not None:
+            inputs.column(IN_TURN, np.bool_)[:] = left_out & (reason == Reason.KEPT)
         # After re-admission, which may already give back what the floors ask for.
         apply_floors(reason, table.scores, floors)
         # Weights make up for samples that are left out, and here all learned ones train.
@@ -117,7 +127,7 @@ def planned_counts(policy: Policy, schedule: Schedule, floors: Floors, n: int) -
     epochs = range(schedule.epochs)
     full = [schedule.returns_all(epoch) for epoch in epochs]
     count = policy.kept_count(n)
-    at_least = max(count or 0, floors.kept)
+    at_least = max(count or 0, floors.least)
     depends = count is None or schedule.stagger or floors.per_class > 0
     if policy.finds_outliers:  # these stay out of most full epochs, and do not fill up batches
         depends |= at_least % floors.multiple > 0
@@ -251,7 +261,7 @@ def apply_floors(reason: NDArray[np.uint8], scores: NDArray[np.float32], floors:
     if floors.labels is not None and floors.per_class:
         _apply_class_floor(reason, scores, floors.labels, floors.per_class)
     kept = int(reason.size - np.count_nonzero(reason))
-    wanted = max(kept, floors.kept)
+    wanted = max(kept, floors.least)
     if wanted == kept and kept % floors.multiple == 0:
         return
     learned = (reason == Reason.LEARNED) | (reason == Reason.NOT_DRAWN)
@@ -259,7 +269,7 @@ def apply_floors(reason: NDArray[np.uint8], scores: NDArray[np.float32], floors:
     if back > 0:
         _give_back(reason, scores, learned, back, highest=True)
     # Outliers come last, the lowest first, and only for the floor itself: not to fill up a batch.
-    short = floors.kept - kept - max(back, 0)
+    short = floors.least - kept - max(back, 0)
     outliers = reason == Reason.OUTLIER
     short = min(short, int(np.count_nonzero(outliers)))
     if short > 0:

@@ -90,10 +90,8 @@ class Schedule:
                 raise invalid('`remeasure_every` needs outliers="remeasure".', f'"{self.outliers}"')
 
     def or_turns(self, k: int | None) -> Schedule:
-        """Return the schedule with re-admission in ``k`` turns, unless it re-admits or k is None."""
-        if k is None or self.readmit_every is not None or self.readmit_at:
-            return self
-        return replace(self, readmit_every=k, stagger=True)
+        """Return the schedule with re-admission in turns, ``k`` of them by default; the same if k is None."""
+        return self if k is None else replace(self, readmit_every=self.readmit_every or k, stagger=True)
 
     def until(self, epochs: int) -> Schedule:
         """Return the schedule of a training that ends after ``epochs``."""

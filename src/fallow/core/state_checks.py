@@ -47,6 +47,7 @@ COLUMNS: dict[str, type[np.generic]] = {
     "visits_wrong": np.uint8,
     "visits": np.uint8,
     "mean_score": np.float32,
+    "in_turn": np.bool_,
     "mean_error": np.float32,
     "score_before": np.float32,  # of earlier versions
     "learned": np.bool_,
@@ -173,6 +174,8 @@ def _check_columns(columns: Any, n: int, *, known_policy: bool) -> None:
             raise _wrong_kind(f"table.columns.{name}", "real numbers", values.dtype)
         if name == PREDICTED and int(values.min(initial=0)) < 0:
             raise invalid("The state must hold predicted classes of at least 0.", int(values.min()), _STEP)
+        if name == "mean_error" and not ((values >= 0) & (values <= 1)).all():
+            raise invalid("The state must hold `mean_error` in [0, 1].", "others", _STEP)
 
 
 def _check_notes(name: str, notes: Any, *, known_policy: bool) -> None:

@@ -31,7 +31,7 @@ from .batch_checks import (
     scale_gradient,
 )
 from .class_ids import ClassIds
-from .described import describe as described
+from .described import same
 from .epoch import Ending, Epoch
 from .epoch_scores import EpochScores
 from .history import EpochRecord, describe
@@ -637,7 +637,7 @@ class Subsampler:
         scores = EpochScores(self.n, self.under_way.class_ids)
         plan, history = state.restore(saved, self._settings(), self._ids(), scores, accept, origin)
         self.history = history
-        same_end = "ending" in saved and saved["settings"]["schedule"] == described(self.schedule)
+        same_end = "ending" in saved and same(saved["settings"]["schedule"], self.schedule)
         self.under_way.resume(plan, scores, Ending(**saved["ending"]) if same_end else None)
         # Only changed settings or samples can make the saved plan differ from the reasons.
         if accept or origin is not None:

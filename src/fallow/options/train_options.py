@@ -187,8 +187,8 @@ class TrainOptions:
         "the rest are drawn with odds that follow the score), threshold (the published method), random (a "
         "control), full (leaves out nothing), or a rule of another paper: "
         "infobatch (or below-mean), seta, kakurenbo, ucb, repb, order-dp, ies, selective-backprop ("
-        "leaves out backward passes only). "
-        "Default auto: error-mass; fraction if --fraction is given; soft to score by density.",
+        "leaves out backward passes only). Default auto: error-mass; fraction if --fraction is given; soft "
+        "if --exponent is given, or to score by density.",
         Option(RULE, OWN, ACCEPT, default=AS_GIVEN, common=True),
     )
     error: float | None = option(
@@ -219,8 +219,8 @@ class TrainOptions:
     )
     visits: int | None = option(
         None,
-        "The number of scores in a row above high that make a sample an outlier. Default 3 with soft, "
-        "fraction and high auto, else 1.",
+        "The number of scores in a row above high that make a sample an outlier. Default 1 with "
+        "threshold, unless high is auto; else 3.",
         Option(RULE, OWN, ACCEPT, policies=("error-mass", "soft", "fraction", "threshold"), default=ANEW),
     )
     quantiles: bool | None = option(
@@ -230,10 +230,10 @@ class TrainOptions:
     )
     fraction: float | None = option(
         None,
-        "Share of all samples that each epoch leaves out (kakurenbo: at most; not with threshold or "
-        "full). Default: 0.5 with soft, fraction, random and ucb, 0.25 for a language model; else the share "
-        "in the rule's paper (infobatch, seta, repb and ies have none). Whole batches are filled up, and a "
-        "thin one has at least an eighth of the samples of a whole one.",
+        "Share of all samples that each epoch leaves out (kakurenbo: at most; not with error-mass, "
+        "threshold or full). Default: 0.5 with soft, fraction, random and ucb, 0.25 for a language model; "
+        "else the share in the rule's paper (infobatch, seta, repb and ies have none). Whole batches are "
+        "filled up, and a thin one has at least an eighth of the samples of a whole one.",
         Option(
             RULE,
             OWN,
@@ -298,7 +298,8 @@ class TrainOptions:
     )
     readmit_every: int | None = option(
         None,
-        "Re-admit removed samples before every k-th epoch; 0 means never. Default 5 with threshold.",
+        "Re-admit removed samples before every k-th epoch, or in k turns with error-mass. Default 5 with "
+        "threshold, 10 with error-mass; else 0, which means never.",
         Option(SCHEDULE, OWN, ACCEPT, default=ANEW, common=True),
     )
     full_tail: float | None = option(

@@ -34,6 +34,10 @@ class Reason(IntEnum):
         return self.name.lower().replace("_", " ")
 
 
+IN_TURN = "in_turn"  # saved in states; do not rename
+"""Column of the samples that the last decision left out and that the schedule gave back at once: bool."""
+
+
 @dataclass(frozen=True)
 class PolicyInput:
     """The input of a policy at the end of an epoch. ``N`` is the number of samples.
@@ -91,7 +95,8 @@ class Policy(ABC):
         relative_to_batch: whether it reads scores less the mean of their batch.
         measures_removed: whether all removed samples are measured, forward only, in every epoch.
         keeps_steps: whether a loader thins the batches instead of dropping steps, unless told otherwise.
-        returns_every: k, if left-out samples come back in k turns, unless the schedule re-admits.
+        returns_every: k, if left-out samples come back in k turns, or in as many as the schedule has epochs
+            between re-admissions. The column ``IN_TURN`` then says which samples came back.
     """
 
     name: ClassVar[str]

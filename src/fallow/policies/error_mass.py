@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..arrays.selection import blocks
 from ..errors import InvalidValue, check_share, invalid
-from .base import Policy, PolicyInput, Reason
+from .base import IN_TURN, Policy, PolicyInput, Reason
 from .expectation import expected_errors
 from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong
 
@@ -98,13 +98,9 @@ class ErrorMass(Policy):
         object.__setattr__(self, "error", share)
         object.__setattr__(self, "high", check_high(self.high, self.visits))
 
-    @classmethod
-    def with_share(cls, share: float | None) -> Policy:
-        """Raise if a share is given: this policy takes its share from the data."""
-        if share is not None:
-            step = "Leave --fraction out, or name --policy fraction for an exact share."
-            raise invalid("The policy error-mass finds its share itself.", f"--fraction {share}", step)
-        return cls()
+    def first_epoch(self) -> int:
+        """Return 2: the errors of two epochs are needed."""
+        return 2
 
     @property
     def finds_outliers(self) -> bool:
@@ -133,7 +129,7 @@ class ErrorMass(Policy):
         if self.high is not None:
             outlier = Persistence(self.high, self.visits).find(inputs, None, wrong)
             decided[outlier if rare is None else outlier & ~rare] = Reason.OUTLIER
-        back = out & inputs.fresh & (inputs.reason == Reason.KEPT) & (scores == scores)
+        back = out & inputs.column(IN_TURN, np.bool_) & inputs.fresh & (scores == scores)
         returned, left_out = int(np.count_nonzero(back)), int(np.count_nonzero(out))
         expected = expected_errors(inputs, back, left_out / max(1, returned))
         errors = inputs.error_of(scores) if expected is None else expected

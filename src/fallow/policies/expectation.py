@@ -55,8 +55,9 @@ def expected_errors(
         return None
     means, expected = inputs.column(_MEAN, np.float32), np.empty(len(inputs), np.float32)
     for start, stop in blocks(len(inputs), _BLOCK):
-        known = inputs.scores[start:stop] == inputs.scores[start:stop]
-        expected[start:stop] = np.where(known, curve[_cells(means[start:stop])], np.float32(np.nan))
+        mean, scores = means[start:stop], inputs.scores[start:stop]
+        known = (scores == scores) & (mean > 0)
+        expected[start:stop] = np.where(known, curve[_cells(mean)], np.float32(np.nan))
     return expected
 
 

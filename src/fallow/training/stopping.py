@@ -52,13 +52,14 @@ def turned(epochs: Sequence[Mapping[str, Any]]) -> int | None:
     A loss may rise while the accuracy does, too: then it has not turned.
     """
     rows = [row for row in epochs if row.get("test_loss") is not None]
-    if len(rows) <= EPOCHS:
+    if len(rows) <= EPOCHS or not all(math.isfinite(row["test_loss"]) for row in rows):
         return None
     best = min(rows[:-EPOCHS], key=lambda row: float(row["test_loss"]))
     last = rows[-EPOCHS:]
     if any(float(row["test_loss"]) <= WORSE * float(best["test_loss"]) for row in last):
         return None
-    if best.get("accuracy") is not None and any(row["accuracy"] > best["accuracy"] for row in last):
+    better = [row["accuracy"] for row in last if row.get("accuracy") is not None]
+    if best.get("accuracy") is not None and better and max(better) > best["accuracy"]:
         return None
     return int(best["epoch"]) + 1
 
@@ -120,7 +121,7 @@ class NothingLeft(Callback):
         """Return the sign that was found in words, or nothing."""
         sub = self.subsampler
         if self.in_nats:
-            labels = None if sub.labels is None else sub.under_way.class_ids.encode(sub.labels.numpy())
+            labels = sub.under_way.floors.labels
             error = mean_error(sub.scores.numpy(), sub.history[-1].used_mask, labels)
             if error < LEARNED:
                 return (
