@@ -54,7 +54,7 @@ An error is one line; --debug, with any command, shows the traceback.
 _ABOUT_COMPARE = """Does leaving samples out pay on your data? Trains every arm with the same seeds on the
 same data and reads the final epoch: against full training, and against plain controls at the same number
 of samples, which are fewer epochs, fewer epochs in thinner batches (as many steps as full training) and a
-random subset each epoch. What holds against the best of them is said.
+random subset each epoch. The verdict is against the best of them.
 
   fallow compare --data digits --seeds 3
   fallow compare --data FOLDER --arms full,fewer-epochs,random,soft,threshold --saved 0.3,0.5

@@ -24,7 +24,7 @@ class CompareOptions:
     Args:
         arms: Names, as full,fewer-epochs,random,default; hard@0.5 for one saving only. fewer-epochs-thin
             thins the batches of fewer epochs, so that they make as many steps as full training;
-            random-dropped drops steps, random does not. default is fallow train without a policy, soft its
+            random-dropped drops steps, random does not. default is fallow train without a policy, soft a
             draw by score alone, hard leaves out the lowest scores, and all other names are policies. Also a
             list or, in a --config file, a mapping: a name alone, or the name of your own arm with its options
             of fallow train.

@@ -246,7 +246,7 @@ def _schedule(settings: Mapping[str, Any]) -> str:
         manner = {"remeasure": "by measurement", "readmit": "with the others", "never": "never"}
         parts.append(f"outliers come back {manner[schedule['outliers']]}")
     if settings["kept_steps"]:
-        parts.append("every epoch makes as many steps")
+        parts.append("every epoch makes as many steps as full training")
     return _joined(parts)
 
 
