@@ -100,7 +100,8 @@ def _held(last: EpochRecord) -> str:
     """Return a sentence about the error that the learned samples hold, if the policy noted it."""
     if not last.learned or not math.isfinite(held := last.notes.get("error", math.nan)):
         return ""
-    sentence = f" What the rule found learned holds {text.share(held, 1)} of the error still to be learned, as expected"
+    sentence = " What the rule found learned holds "
+    sentence += f"{text.share(held, 1)} of the error still to be learned, as expected"
     found = last.notes.get("error_found", math.nan)
     return f"{sentence}; {text.share(found, 1)} was found." if math.isfinite(found) else f"{sentence}."
 

@@ -174,9 +174,8 @@ def _savings(
         if share is not None:
             possible = f"{thin} of {plural(len(epochs), 'epoch')}"
             return [f"{little} The rule leaves {share:.0%} of them out of {possible}."]
-        return [
-            f"{little} The rule found no more. A higher threshold, fraction or --error leaves out more, where it has one."
-        ]
+        more = "A higher threshold, fraction or --error leaves out more, if it has one."
+        return [f"{little} The rule found no more. {more}"]
     time_saved = summary["time_saved_fraction"]
     if time_saved is None or time_saved >= saved - LITTLE or _full_seconds(summary, epochs) < SHORT:
         return []
