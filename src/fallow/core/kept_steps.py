@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.distributed import rank_and_size
-from ..errors import wrong_state
+from ..errors import WrongState, wrong_state
 
 FEWEST = 4
 """No batch of a rank has fewer samples than this, or than half of a whole one."""
@@ -76,7 +76,14 @@ class KeptSteps:
             # joins the next one if it has no sample for each rank.
             size = rank_and_size()[1]
             if cuts[-1] < size:
-                rule = "The rest of an epoch needs a sample for each rank."
-                raise wrong_state(rule, f"Found {cuts[-1]} for {size} ranks. Resume on fewer ranks.")
+                raise too_few(int(cuts[-1]), size)
             cuts = np.concatenate([[0], cuts[int(cuts[0] < size) :]])
         return cuts
+
+
+def too_few(found: int, ranks: int) -> WrongState:
+    """Return the error for an epoch, or the rest of one, with fewer samples than ranks."""
+    return wrong_state(
+        f"An epoch needs a sample for each rank. Found {found} for {ranks} ranks.",
+        f"Set min_kept={ranks} or more, or start fewer ranks.",
+    )

@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, defa
 from ..arrays.distributed import rank_and_size
 from ..arrays.drawing import drawing_by
 from ..arrays.keyed import mix
-from ..errors import FallowError, InvalidValue, check_integer, invalid, invalid_type, wrong_state
+from ..errors import InvalidValue, check_integer, invalid, invalid_type, wrong_state
 from .epoch import Epoch
 from .host_index import HostIndex
-from .kept_steps import KeptSteps
+from .kept_steps import KeptSteps, too_few
 from .order import BLOCK, Order
 
 # Mixed into keys, so that these draws are independent of those of orders and policies.
@@ -119,24 +119,19 @@ class EpochBatches(Sampler[list[int]]):
         self.kept_steps = kept_steps
         self._n = epoch.order().kept.n
         self._dataset: Any = None
-        self._made: tuple[tuple[int, ...], NDArray[np.int64]] | None = None
-        self._ends: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._made: tuple[tuple[int, ...], NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def guard_length(self, dataset: Dataset[Any]) -> None:
         """Check the length of ``dataset`` at the beginning of each epoch from now on."""
         self._dataset = dataset
 
     def __len__(self) -> int:
-        return self._cuts().size - 1
+        return self._cuts()[0].size - 1
 
     def planned(self) -> tuple[int, int]:
         """Return how many samples this rank, and all ranks together, still get in this epoch."""
-        cuts = self._cuts()
-        if self._ends is None or self._ends[0] is not cuts:
-            self.reached(0)
-        assert self._ends is not None
-        ends = self._ends[1]
-        return int(ends[-1]) if ends.size else 0, int(cuts[-1])
+        cuts, ends = self._cuts()
+        return int(ends[-1]), int(cuts[-1])
 
     def reached(self, recorded: int) -> int:
         """Return how many samples all ranks have recorded when this one has recorded ``recorded``.
@@ -144,18 +139,28 @@ class EpochBatches(Sampler[list[int]]):
         Ranks get different numbers of samples from a batch, but the same number of batches: so the result is
         the same on all of them after a batch.
         """
-        cuts = self._cuts()
-        if self._ends is None or self._ends[0] is not cuts:
-            self._ends = cuts, np.cumsum(_shares(np.diff(cuts), *rank_and_size())[1])
-        return int(cuts[np.searchsorted(self._ends[1], recorded, side="right")])
+        cuts, ends = self._cuts()
+        return int(cuts[np.searchsorted(ends[1:], recorded, side="right")])
 
-    def _cuts(self) -> NDArray[np.int64]:
-        """Return the positions at which global batches begin in the order, and the end of the last one."""
-        plan = self.epoch.plan
-        key = (self.epoch.number, len(self.epoch.order()), len(plan.kept), plan.full, *rank_and_size())
+    def _cuts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where global batches begin in the order, and how many samples this rank has had by then.
+
+        Both end with the number after the last batch. They are made once an epoch.
+        """
+        plan, ranks = self.epoch.plan, rank_and_size()
+        key = (
+            self.epoch.number,
+            len(self.epoch.order()),
+            len(plan.kept),
+            plan.full,
+            self.epoch.resumed,
+            *ranks,
+        )
         if self._made is None or self._made[0] != key:
-            self._made = key, self._make_cuts()
-        return self._made[1]
+            cuts = self._make_cuts()
+            ends = np.cumsum(_shares(np.diff(cuts), *ranks)[1])
+            self._made = key, cuts, np.concatenate([np.zeros(1, np.int64), ends])
+        return self._made[1:]
 
     def _make_cuts(self) -> NDArray[np.int64]:
         total = len(self.epoch.order())
@@ -175,7 +180,7 @@ class EpochBatches(Sampler[list[int]]):
         if not total:
             return np.zeros(1, np.int64)
         if kept < rank_and_size()[1]:
-            raise _too_few(kept)
+            raise too_few(kept, rank_and_size()[1])
         return steps.cuts(kept, self.epoch.plan.full, kept - total)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -192,7 +197,7 @@ class EpochBatches(Sampler[list[int]]):
         return self._batches(self.epoch.order(shuffle=self.shuffle), self.epoch.scores.recorded_here())
 
     def _batches(self, order: Order, used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
-        cuts = self._cuts()
+        cuts, _ = self._cuts()
         offsets, counts = _shares(np.diff(cuts), *rank_and_size())
         starts = cuts[:-1] + offsets
         # Positions are evaluated for many batches at once: one call per batch would dominate the cost.
@@ -231,7 +236,7 @@ def split_batches(
         return whole - 1, rest + width
     if 0 < rest < size:
         if not whole:
-            raise _too_few(rest)
+            raise too_few(rest, size)
         return whole - 1, rest + width
     return whole, rest
 
@@ -240,14 +245,6 @@ def count_batches(total: int, batch_size: int, *, drop_last: bool = False, full_
     """Return the number of batches per rank in ``total`` samples."""
     whole, last = split_batches(total, batch_size, drop_last=drop_last, full_batches=full_batches)
     return whole + bool(last)
-
-
-def _too_few(found: int) -> FallowError:
-    _, size = rank_and_size()
-    return wrong_state(
-        f"An epoch needs a sample for each rank. Found {found} for {size} ranks.",
-        f"Set min_kept={size} or more, or start fewer ranks.",
-    )
 
 
 def _shares(totals: NDArray[np.int64], rank: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
