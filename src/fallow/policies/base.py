@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,6 +73,11 @@ class PolicyInput:
 
     def __len__(self) -> int:
         return int(self.scores.size)
+
+    @cached_property
+    def class_sizes(self) -> NDArray[np.int64]:
+        """The number of samples of each class id, ``(C,)``; empty without labels."""
+        return np.bincount([] if self.labels is None else self.labels).astype(np.int64)
 
     def error_of(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         r"""Return the error of each score, in [0, 1]: :math:`1 - e^{-s}`, or s / largest if that is finite.

@@ -125,7 +125,7 @@ class ErrorMass(Policy):
         decided = np.zeros(len(inputs), np.uint8)
         # `visits_wrong` counts on each call: one call serves outliers and error.
         wrong = visits_wrong(inputs)
-        rare = _rare(inputs.labels, len(inputs))
+        rare = _rare(inputs)
         if self.high is not None:
             outlier = Persistence(self.high, self.visits).find(inputs, None, wrong)
             decided[outlier if rare is None else outlier & ~rare] = Reason.OUTLIER
@@ -145,11 +145,13 @@ class ErrorMass(Policy):
             if rare is not None:
                 learned &= ~rare
             least = _largest_set(errors, scores, learned, self._in_use(inputs.notes) * total)
-            decided[least] = Reason.LEARNED
+        else:
+            least = np.empty(0, np.int64)
+        decided[least] = Reason.LEARNED
         out[:] = decided == Reason.LEARNED
         notes = inputs.notes
-        notes["left_out"] = int(np.count_nonzero(out)) / max(1, len(inputs))
-        notes["error"] = float(errors.sum(dtype=np.float64, where=out)) / max(total, 1e-30)
+        notes["left_out"] = least.size / max(1, len(inputs))
+        notes["error"] = float(errors[least].sum(dtype=np.float64)) / max(total, 1e-30)
         notes["mean_error"] = mean
         return decided
 
@@ -170,9 +172,8 @@ def _sums(errors: NDArray[np.float32], wrong: NDArray[np.uint8]) -> tuple[float,
     known, whole, total = 0, 0.0, 0.0
     for start, stop in blocks(errors.size, _BLOCK):
         block = errors[start:stop]
-        there = block == block
-        block = np.where(there, block, np.float32(0))
-        known += int(np.count_nonzero(there))
+        known += int(np.count_nonzero(block == block))
+        block = np.fmax(block, np.float32(0))  # turns NaN into 0
         whole += float(block.sum(dtype=np.float64))
         total += float((block / (wrong[start:stop] + np.float32(1))).sum(dtype=np.float64))
     return whole / max(1, known), total
@@ -198,14 +199,12 @@ def _largest_set(
     return np.concatenate([rows[bins < cut], rows[at]])
 
 
-def _rare(labels: NDArray[np.int32] | None, n: int) -> NDArray[np.bool_] | None:
+def _rare(inputs: PolicyInput) -> NDArray[np.bool_] | None:
     """Return which samples belong to a rare class, bool ``(N,)``; None if none does."""
-    if labels is None:
-        return None
-    sizes = np.bincount(labels)
+    sizes = inputs.class_sizes
     # `size <= n / classes / 2`, without a division.
-    rare = (sizes > 0) & (2 * sizes * np.count_nonzero(sizes) <= n)
-    return rare[labels] if rare.any() else None
+    rare = (sizes > 0) & (2 * sizes * np.count_nonzero(sizes) <= len(inputs))
+    return None if inputs.labels is None or not rare.any() else rare.take(inputs.labels)
 
 
 def _check_scores(scores: NDArray[np.float32]) -> None:
