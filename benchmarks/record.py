@@ -3,8 +3,9 @@
     python benchmarks/record.py [--repeats 7]
 
 One process, one thread. Each repeat trains the small network on random 28x28 images for some steps with
-``record`` in the loop and times both in the same steps; the medians over repeats are printed. Floor: the
-two copies of B scores and B indices, 12 bytes a sample, and the mean of the losses, which any loop takes.
+``record`` in the loop, under the default rule and its kept steps, and times both in the same steps; the
+medians over repeats are printed. Floor: the two copies of B scores and B indices, 12 bytes a sample, and the
+mean of the losses, which any loop takes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from fallow.models import image_model
 def time_record(batch_size: int, steps: int) -> tuple[float, float, float]:
     """Return seconds a step, inside ``record``, and in ``losses.mean()`` alone: medians over steps."""
     n = batch_size * steps
-    subsampler = fallow.Subsampler(n, fallow.Threshold(low=0.1), fallow.Schedule(epochs=2))
+    subsampler = fallow.Subsampler(n, fallow.ErrorMass(), fallow.Schedule(epochs=2))
     network = image_model("small-conv", 1, 28, 10)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True)
     data = ImageDataset(torch.randint(0, 256, (n, 1, 28, 28), dtype=torch.uint8), torch.arange(n) % 10)
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    for batch_size, steps in ((128, 200), (1024, 60)):
+    for batch_size, steps in ((128, 200), (256, 120), (1024, 60)):
         runs = [time_record(batch_size, steps) for _ in range(options.repeats)]
         step, inside, mean = (median(run[i] for run in runs) for i in range(3))
         share = median(run[1] / run[0] for run in runs)
