@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -356,6 +358,18 @@ def test_a_finished_run_with_a_damaged_file_is_mended(tmp_path, finished, name, 
     assert main(["verify", str(run)]) == 0
     assert main(["report", str(run)]) == 0
     assert any("has finished" in line for line in go_on(run))
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["as printed", "--accept twice"])
+def test_the_command_that_verify_prints_goes_on_past_two_damaged_files(tmp_path, finished, capsys, twice):
+    run = shutil.copytree(finished, tmp_path / "run")
+    damage(run / "history/epoch-00001.safetensors")
+    damage(run / "data.safetensors")
+    assert main(["verify", str(run)]) == 3
+    command = shlex.split(re.search(r"fallow (train --resume .*) resumes it", capsys.readouterr().out)[1])
+    assert command[-2:] == ["--accept", "history,data"]
+    assert main([*command[:-2], *"--accept history --accept data".split()] if twice else command) == 0
+    assert main(["verify", str(run)]) == 0
 
 
 @pytest.mark.slow

@@ -220,6 +220,31 @@ def _without_stored_configs(words: Sequence[str]) -> tuple[list[str], list[str]]
     return kept, stored
 
 
+_ADDING = ("--accept", "--add")
+"""Options that add to a list: all count if they stand more than once."""
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Return the words with all values of ``--accept`` in one list, and those of ``--add``.
+
+    >>> _joined(["train", "--accept", "a", "--epochs", "9", "--accept=b"])
+    ['train', '--accept=a,b', '--epochs', '9']
+    """
+    kept: list[str] = []
+    places: dict[str, int] = {}
+    for word in words:
+        if kept and kept[-1] in _ADDING and not word.startswith("-"):
+            word = f"{kept.pop()}={word}"
+        name, equals, value = word.partition("=")
+        if equals and name in places:
+            kept[places[name]] += f",{value}"
+            continue
+        if equals and name in _ADDING:
+            places[name] = len(kept)
+        kept.append(word)
+    return kept
+
+
 def _is_config(word: str) -> bool:
     """Return whether a word is ``--config`` or an abbreviation that the parser accepts."""
     return word.startswith("--co") and "--config".startswith(word)
@@ -273,6 +298,7 @@ def _parsed(words: Sequence[str]) -> Any:
     """
     given, stored = _without_stored_configs(words)
     _check_bounds(given)
+    given = _joined(given)
     os.environ.pop("JSONARGPARSE_DEBUG", None)  # with it the parser raises errors of another type
     everything = HELP_ALL in given
     parser, commands = _parser(everything=everything)

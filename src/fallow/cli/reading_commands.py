@@ -74,11 +74,12 @@ def _verify(parsed: Any) -> int:
     else:
         epoch, epochs = run.about.epoch, run.about.epochs
         done = f"after epoch {epoch} of {epochs}" if epoch else "from before the first epoch"
-        accept = "".join(
-            f" --accept {word}"
+        lost = ",".join(
+            word
             for word, part in (("history", "history/epoch-"), ("data", "data"))
             if any(name.startswith(part) for name in result.damaged)
         )
+        accept = f" --accept {lost}" if lost else ""
         say(
             f"The newest sound state is {run.search.found.number}, {done}: "
             f"fallow train --resume {quote(str(run.directory.path))}{accept} resumes it."
