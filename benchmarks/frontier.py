@@ -19,14 +19,20 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 
 import works
 from data import located
 from fallow.comparison.arms import CONTROLS
+from fallow.comparison.statistics import deviation, mean, paired
+from fallow.datasets import ImageData
+from fallow.datasets.images import ImageDataset
+from fallow.models import image_model
 
 RESULTS = Path(__file__).parent / "results" / "frontier"
 ROOT = Path(__file__).parent.parent
@@ -125,22 +131,51 @@ def wrong_labels(run: Path, data: Path) -> dict[str, float] | None:
     }
 
 
+@torch.no_grad()
+def accuracy(run: Path, model: str, data: ImageData, on: ImageDataset) -> float:
+    """Return the accuracy of the network of a finished run on some images."""
+    network = image_model(model, *on.images.shape[1:3], len(data.classes)).eval()
+    network.load_state_dict(load_file(run / "model.safetensors"))
+    mean, std = data.train.mean_std()
+    hits = 0
+    for start in range(0, len(on), 1000):
+        images, labels = on.images[start : start + 1000], on.labels[start : start + 1000]
+        hits += int(
+            (network((images / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)).argmax(1) == labels).sum()
+        )
+    return hits / len(on)
+
+
 def keep(name: str, out: Path) -> None:
     """Keep what counts of a finished comparison."""
     results = json.loads((out / name / "results.json").read_text())
     data = data_of(name, out)
+    unused = None if data is None else works.unused(data)
+    kept = RESULTS / f"{name}.json"
+    before = json.loads(kept.read_text())["runs"] if kept.exists() else []
     for run in results["runs"]:
         if run["status"] == "done":
             folder = out / name / "runs" / run["name"]
             epochs = json.loads((folder / "summary.json").read_text())["epochs"]
             run["most_outliers"] = max(epoch["outliers"] for epoch in epochs)
-            run["wrong_labels"] = None if data is None else wrong_labels(folder, data)
+            if data is not None and unused is not None:
+                run["wrong_labels"] = wrong_labels(folder, data)
+                same = (
+                    one for one in before if (one["name"], one["seconds"]) == (run["name"], run["seconds"])
+                )
+                run["accuracy_on_unused"] = next(same, {}).get("accuracy_on_unused")
+                if run["accuracy_on_unused"] is None:
+                    run["accuracy_on_unused"] = accuracy(folder, run["settings"]["model"], *unused)
+            run["settings"]["data"] = Path(run["settings"]["data"]).name
         for field in [
             field for field, value in run.items() if field in ("epochs", "options", "accuracy_by_class")
         ]:
             del run[field]
+    for settings in ("settings", "settings_used"):
+        if "data" in results[settings]:
+            results[settings]["data"] = Path(results[settings]["data"]).name
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+    kept.write_text(json.dumps(results, indent=1) + "\n")
     shutil.copy(out / name / "frontier.svg", RESULTS / f"{name}.svg")
 
 
@@ -178,11 +213,12 @@ def ended_at(row: dict) -> str:
 
 def table(name: str) -> str:
     """Return the results of a work as a Markdown table, an arm and saving a row."""
-    lines = [
-        "| arm | saved | ended at | against full | against the best control | worst class | CPU s |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in json.loads((RESULTS / f"{name}.json").read_text())["arms"]:
+    results = json.loads((RESULTS / f"{name}.json").read_text())
+    unused = on_unused(results["runs"])
+    titles = ["arm", "saved", "ended at", "against full", "against the best control", "worst class", "CPU s"]
+    titles += ["on unused samples", "against full"] if unused else []
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for row in results["arms"]:
         control, difference = best_control(row)
         worst = row["worst_class_accuracy"]
         lines.append(
@@ -190,8 +226,26 @@ def table(name: str) -> str:
             f"| {points(row['against'].get('full'))} "
             f"| {f'{points(difference)} {control}' if row['arm'] not in CONTROLS else ''} "
             f"| {'' if worst is None else f'{worst:.1%}'} | {row['cpu_seconds']:.0f} |"
+            f"{unused.get((row['arm'], row['saved']), '')}"
         )
     return "\n".join(lines)
+
+
+def on_unused(runs: list[dict]) -> dict[tuple[str, float | None], str]:
+    """Return the last two cells of the row of each arm and saving; empty for data that use all samples."""
+    found: dict[tuple[str, float | None], dict[int, float]] = {}
+    for run in runs:
+        if run.get("accuracy_on_unused") is not None:
+            values = found.setdefault((run["arm"], run["saved"]), {})
+            values[run["seed"]] = run["accuracy_on_unused"]
+    full = found.get(("full", None), {})
+    cells = {}
+    for arm, values in found.items():
+        spread = deviation(list(values.values()))
+        ends = f"{100 * mean(list(values.values())):.2f}" + (f" ± {100 * spread:.2f}" if spread else "")
+        difference = None if arm == ("full", None) else paired(values, full)
+        cells[arm] = f" {ends} | {points(None if difference is None else asdict(difference))} |"
+    return cells
 
 
 def summary(names: list[str]) -> str:

@@ -30,6 +30,7 @@ import numpy as np
 
 from data import located
 from fallow.datasets import ImageData, load_images
+from fallow.datasets.images import ImageDataset
 from fallow.errors import unknown_name
 
 Rows = tuple[np.ndarray, np.ndarray]
@@ -154,6 +155,18 @@ def build(name: str, folder: str | Path) -> Path:
         np.savez(Path(work) / path.name, **found)
         (Path(work) / path.name).replace(path)
     return path
+
+
+def unused(path: Path) -> tuple[ImageData, ImageDataset]:
+    """Return the data of a work, and the samples of its source that are not among them, with true labels.
+
+    There are several times as many as in the test part, so that networks are told apart better.
+    """
+    with np.load(path) as arrays:
+        rows = arrays["source"]
+    _, _, truth = WORKS[path.stem]
+    whole = load_images(located(truth)).train
+    return load_images(str(path)), whole.take(np.setdiff1d(np.arange(len(whole)), rows))
 
 
 def main() -> None:

@@ -368,7 +368,7 @@ def test_the_command_that_verify_prints_goes_on_past_two_damaged_files(tmp_path,
     assert main(["verify", str(run)]) == 3
     command = shlex.split(re.search(r"fallow (train --resume .*) resumes it", capsys.readouterr().out)[1])
     assert command[-2:] == ["--accept", "history,data"]
-    assert main([*command[:-2], *"--accept history --accept data".split()] if twice else command) == 0
+    assert main([*command[:-2], *["--accept", "history", "--accept", "data"]] if twice else command) == 0
     assert main(["verify", str(run)]) == 0
 
 
