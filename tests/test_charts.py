@@ -22,7 +22,7 @@ from fallow.errors import InvalidValue
 from fallow.policies.base import Reason
 from fallow.report.charts import Reached, arrange, row_shares, save_usage, usage_chart, usage_order
 from fallow.report.charts.usage import shades
-from fallow.report.charts.usage_rows import LEAST, ROWS, Shares, drew, epoch_ticks
+from fallow.report.charts.usage_rows import LEAST, ROWS, Shares, came_back, drew, epoch_ticks
 
 
 def record(epoch, used, scores=(), **counts):
@@ -447,3 +447,13 @@ def test_wrong_arguments_are_refused():
         usage_chart([])
     with pytest.raises(InvalidValue, match=r"one label per sample, \(5,\). Found shape \(4,\)"):
         usage_chart(run(5, 2), labels=np.zeros(4))
+
+
+def test_re_admission_is_marked_where_it_shows():
+    assert came_back(run(400, 10, every=3)) == [3, 6, 9]
+    assert came_back(run(400, 10, every=20)) == []
+    used = np.arange(100)
+    none_at_first = [record(0, used >= 0), record(1, used >= 30)]
+    # A tenth of the removed samples comes back in every epoch; the rule leaves out more, then less.
+    in_turns = [record(epoch, used >= 40 - epoch % 3 * 10, readmitted=4) for epoch in range(2, 9)]
+    assert came_back([*none_at_first, *in_turns]) == []

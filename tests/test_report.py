@@ -504,8 +504,8 @@ def test_the_share_left_out_and_the_error_that_it_holds(tmp_path):
     make_run(tmp_path / "run", options=options, notes={"error": 0.1234, "error_found": 0.117})
     words = " ".join(page_of(tmp_path / "run").words)
     assert "That share is 15%." in words
-    held = "What the rule found learned holds 12.3% of the error still to be learned, as expected"
-    assert f"{held}; 11.7% was found." in words
+    held = "The learned ones hold 12.3% of the error still to be learned, as their scores tell"
+    assert f"{held}, and 11.7% as those that came back tell." in words
     assert "error held" in words
     make_run(tmp_path / "other", options=options, notes={"error": 0.1234})
     assert f"{held}." in " ".join(page_of(tmp_path / "other").words)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..core.history import EDGES, EpochRecord
 from . import text
-from .charts.usage_rows import epoch_ticks
+from .charts.usage_rows import came_back, epoch_ticks
 from .pictures import png
 from .source import FIELDS, REASONS, Source
 
@@ -66,17 +65,12 @@ def reasons(source: Source) -> dict[str, Any]:
     ever = [field for field in FIELDS if any(getattr(record, field) for record in source.history)]
     last = source.history[-1]
     names = dict(zip(FIELDS, (reason.text for reason in REASONS), strict=True))
-    readmitting = [
-        place + 1
-        for place, (a, b) in enumerate(pairwise(drawn))
-        if b.readmitted and b.kept - a.kept >= max(1, b.n / 100)
-    ]
     parts = range(5) if top >= 4 else (0, 4)
     held = _held(last)
     return {
         "bars": bars,
         "legend": [(field, names[field], text.count(getattr(last, field))) for field in ever],
-        "back": [text.percent((place + 0.5) * width) for place in readmitting],
+        "back": [text.percent((place + 0.5) * width) for place in came_back(drawn)],
         "ticks": ticks(drawn),
         "levels": [(text.percent(1 - part / 4), text.count(top * part / 4)) for part in parts],
         "sentence": f"{_sentence(last)}{held}",
@@ -100,10 +94,11 @@ def _held(last: EpochRecord) -> str:
     """Return a sentence about the error that the learned samples hold, if the policy noted it."""
     if not last.learned or not math.isfinite(held := last.notes.get("error", math.nan)):
         return ""
-    sentence = " What the rule found learned holds "
-    sentence += f"{text.share(held, 1)} of the error still to be learned, as expected"
+    sentence = f" The learned ones hold {text.share(held, 1)} of the error still to be learned"
     found = last.notes.get("error_found", math.nan)
-    return f"{sentence}; {text.share(found, 1)} was found." if math.isfinite(found) else f"{sentence}."
+    if not math.isfinite(found):
+        return f"{sentence}, as their scores tell."
+    return f"{sentence}, as their scores tell, and {text.share(found, 1)} as those that came back tell."
 
 
 def accuracy(source: Source) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +28,7 @@ from .usage_rows import (
     ReasonOf,
     Shares,
     arrange,
+    came_back,
     epoch_ticks,
     row_shares,
 )
@@ -379,8 +379,7 @@ def _frame(
     ax.set_xticks(epoch_ticks(first, last))
     if not below:
         ax.tick_params(axis="x", labelbottom=False)
-    pairs = pairwise(history)
-    back = [b.epoch + 1 for a, b in pairs if b.readmitted and b.kept - a.kept >= max(1, b.n / 100)]
+    back = [history[place].epoch + 1 for place in came_back(history)]
     if back:
         # matplotlib leaves labels that begin with an underscore out of a legend.
         ax.scatter(back, np.ones(len(back)), 36, INK, marker=7, transform=ax.get_xaxis_transform(),

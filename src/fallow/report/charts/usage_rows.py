@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -198,3 +199,20 @@ def epoch_ticks(first: int, last: int) -> list[int]:
         return list(range(first, last + 1, step))
     round_ones = range(-(-first // step) * step, last + 1, step)
     return [first, *(epoch for epoch in round_ones if epoch - first >= 0.6 * step)]
+
+
+def came_back(history: History) -> list[int]:
+    """Return the places of the epochs in which re-admission shows: 1 % of the samples more are kept.
+
+    There are none if samples come back in turns, in nearly every epoch after the first removal: then the
+    number of kept samples grows for other reasons.
+    """
+    removed = next((place for place, record in enumerate(history) if record.kept < record.n), len(history))
+    later = history[removed + 1 :]
+    if 3 * sum(record.readmitted > 0 for record in later) > 2 * len(later):
+        return []
+    return [
+        place + 1
+        for place, (a, b) in enumerate(pairwise(history))
+        if b.readmitted and b.kept - a.kept >= max(1, b.n / 100)
+    ]
