@@ -136,6 +136,27 @@ def test_an_easy_set_gives_more_than_a_hard_one_and_equal_samples_give_nothing()
     assert two_epochs(*alike, ErrorMass())[1]["left_out"] == 0
 
 
+def test_after_an_epoch_of_few_samples_those_left_out_stay_out_and_none_joins_them():
+    columns, notes, policy = {}, {}, ErrorMass(high=None)
+    n = 200
+    for epoch, scores in enumerate(drawn(n), 1):
+        decided = policy.decide(inputs(scores, epoch=epoch, columns=columns, notes=notes))
+    out = decided == Reason.LEARNED
+    assert 100 < out.sum() < n
+    # Fewer than 100 samples train. Ten of them had been left out, of which five are not learned after all.
+    back = np.flatnonzero(out)[:10]
+    fresh = ~out
+    fresh[back] = True
+    scores[back[:5]], scores[~out] = 3.0, 0.5
+    reason = np.where(fresh, Reason.KEPT, Reason.LEARNED)
+    given = {"fresh": fresh, "reason": reason, "columns": columns, "notes": notes}
+    decided = policy.decide(inputs(scores, epoch=3, **given))
+    stay = out & (1 - np.exp(-scores) <= BOUND * policy.error)
+    assert not stay[back[:5]].any()
+    assert stay.sum() > 0.9 * out.sum()
+    np.testing.assert_array_equal(decided == Reason.LEARNED, stay)
+
+
 def test_a_sample_that_was_wrong_on_its_last_visit_is_never_learned():
     columns = {}
     for epoch in range(1, 6):

@@ -202,11 +202,14 @@ def check_epochs(page, past):
     for file, row in zip(past, table[1:], strict=True):
         record = file.record
         by_reason = [int((file.reason == reason).sum()) for reason in Reason]
-        whole = [record.epoch + 1, int(unpack(record.used_bits, record.n).sum()), 0, *by_reason,
-                 record.readmitted, 0]  # fmt: skip
-        assert row[: len(whole)] == [f"{value:,}" for value in whole]
+        counts = dict(zip((reason.text for reason in Reason), by_reason, strict=True))
+        counts |= {"epoch": record.epoch + 1, "re-admitted": record.readmitted}
+        counts["trained on"] = int(unpack(record.used_bits, record.n).sum())
+        cells = dict(zip(table[0], row, strict=True))
+        # Columns of zeros are left out.
+        assert {name: cells.get(name, "0") for name in counts} == {k: f"{v:,}" for k, v in counts.items()}
         fresh = file.scores[unpack(record.used_bits, record.n)].astype(np.float64)
-        assert row[len(whole)] == (text.score(record.mean_score) if fresh.size else "–")
+        assert cells["mean score"] == (text.score(record.mean_score) if fresh.size else "–")
         if fresh.size:
             assert record.mean_score == pytest.approx(fresh.mean(), rel=1e-5)
         assert row[-1] in ("–", f"{100 * (0.5 + 0.4 * record.epoch / len(past)):.2f}%")
@@ -506,7 +509,8 @@ def test_the_share_left_out_and_the_error_that_it_holds(tmp_path):
     assert "That share is 15%." in words
     held = "The learned ones hold 12.3% of the error still to be learned, as their scores tell"
     assert f"{held}, and 11.7% as those that came back tell." in words
-    assert "error held" in words
+    assert "error, expected" in words
+    assert "error, found" in words
     make_run(tmp_path / "other", options=options, notes={"error": 0.1234})
     assert f"{held}." in " ".join(page_of(tmp_path / "other").words)
     make_run(tmp_path / "none")

@@ -346,6 +346,18 @@ def test_a_finished_run_takes_no_other_data_but_trains_longer_on_it(tmp_path):
         readable(run)
 
 
+def test_another_policy_brings_no_option_of_the_one_before(tmp_path, capsys):
+    run = str(tmp_path / "run")
+    words = ["train", "--data", "digits", "--samples", "200", "--epochs", "1", "--error", "0.03", "--out"]
+    assert main([*words, run]) == 0
+    words = ["train", "--resume", run, "--policy", "soft", "--epochs", "2"]
+    assert main([*words, "--accept", "epochs"]) == 2
+    assert "--policy must be what the run was started with: error-mass" in capsys.readouterr().err
+    assert main([*words, "--accept", "epochs,policy"]) == 0
+    stored = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert (stored["policy"], stored.get("error")) == ("soft", None)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "accept"), [("history/epoch-00001.safetensors", "history"), ("data.safetensors", "data")]

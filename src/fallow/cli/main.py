@@ -24,7 +24,7 @@ from ..comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
 from ..errors import DamagedData, FallowError, InvalidValue, NotWritten, invalid, missing_extra
 from ..import_path import SETTINGS, run_around, working_folder
 from ..options.checks import check
-from ..options.train_options import TrainOptions
+from ..options.train_options import OPTIONS, POLICIES, TrainOptions
 from ..options.usage_errors import short, unexpected, usage_error
 from ..terminal.streams import complain, open_streams, spelled_streams, spelled_warnings, stdout_errors
 from ..version import __version__
@@ -329,6 +329,9 @@ def _with_stored(given: dict[str, Any], configs: list[str]) -> TrainOptions:
     from ..options.resume_options import config_options, whole_options
 
     whole: dict[str, Any] = {} if run is None else whole_options(run)
+    if given.get("policy") not in (None, whole.get("policy")):
+        # Options of the policy that the user replaces.
+        whole = {name: value for name, value in whole.items() if OPTIONS[name].fits(given["policy"])}
     for path in configs:
         whole |= config_options(path)
     options = TrainOptions(**{**usable(whole), **given})
@@ -338,7 +341,7 @@ def _with_stored(given: dict[str, Any], configs: list[str]) -> TrainOptions:
 
 def _add_train_options(parser: Any, without: Collection[str] = (), *, everything: bool) -> None:
     """Add the options of ``fallow train`` in groups; help shows the common ones, or all."""
-    from ..options.train_options import GROUPS, HELP, OPTIONS
+    from ..options.train_options import GROUPS, HELP
 
     kinds = get_type_hints(TrainOptions)
     defaults = TrainOptions()
@@ -397,7 +400,10 @@ def _refuse_of_an_arm(words: Sequence[str]) -> None:
         if name == "policy":
             step = "Name rules in --arms, as full,fewer-epochs,random,soft."
         elif name in OF_AN_ARM:
-            step = f"Set it in an arm of your own: --arms '[full, {{mine: {{policy: soft, {name}: ...}}}}]'."
+            rule = next((policy for policy in ("soft", *POLICIES) if OPTIONS[name].fits(policy)), "soft")
+            step = (
+                f"Set it in an arm of your own: --arms '[full, {{mine: {{policy: {rule}, {name}: ...}}}}]'."
+            )
         else:
             step = "Leave it out: the comparison sets it."
         raise invalid("An option of compare must be shared by all arms.", f"--{name}", step)

@@ -118,7 +118,7 @@ def _number(word: str) -> float:
 
 
 def _no_share(value: Any) -> FallowError:
-    return invalid("`saved` must name shares in (0, 1), or auto.", value, "Try 0.3,0.5,0.7 or auto.")
+    return invalid("`saved` must name shares in (0, 1), or be auto alone.", value, "Try 0.3,0.5,0.7 or auto.")
 
 
 def read_seeds(seeds: Any) -> tuple[int, ...]:

@@ -112,7 +112,7 @@ def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
         saved = "nothing" if row["saved_fraction"] < 0.005 else f"only {_percent(row['saved_fraction'])}"
         return (
             f"{row['label']} saved {saved} in {counted(row['epochs'], 'epoch')}, "
-            "so there is nothing to compare."
+            "so there is nothing to compare. Savings begin once samples are learned: --epochs trains longer."
         )
     if min([row["n"], *(d["n"] for d in row["against"].values())]) < FEWEST_PAIRS:
         return ""

@@ -148,7 +148,11 @@ class Epoch:
             InvalidValue: if another loader keeps those of other batches.
         """
         if self.kept_steps not in (None, steps):
-            found = f"{self.kept_steps} and {steps}"
+            found = " and ".join(
+                f"batch_size={one.batch_size} with accumulate={one.accumulate}"
+                for one in (self.kept_steps, steps)
+                if one is not None
+            )
             step = "Make all loaders with the same batch_size and accumulate."
             raise invalid("Loaders with kept_steps must agree on the batches.", found, step)
         self.kept_steps = steps

@@ -64,7 +64,9 @@ class Schedule:
             raise invalid(f"`epochs` must be at most {MAX_EPOCHS:,}.", self.epochs)
         check_integer("warmup", self.warmup, 1, "No scores are known before the first epoch.")
         if self.readmit_every is not None:
-            check_integer("readmit_every", self.readmit_every, 1, "None never re-admits.")
+            check_integer(
+                "readmit_every", self.readmit_every, 1, "None never re-admits, as does `--readmit_every 0`."
+            )
         if not isinstance(self.readmit_at, Iterable):
             raise invalid_type("`readmit_at` must list epochs.", repr(self.readmit_at), "Try (5, 10).")
         listed = tuple(

@@ -99,8 +99,7 @@ def _check_use(options: TrainOptions) -> None:
             users = _USED_WITH.get(known.tasks, f"--task {' or '.join(known.tasks)}")
             found = f"--{name} {value} with --task {options.task}"
             raise invalid(f"--{name} goes with {users}.", found, "Leave it out.")
-        fits = options.policy in known.policies if known.policies else options.policy not in known.without
-        if value is not None and not fits:
+        if value is not None and not known.fits(options.policy):
             policies = known.policies or [policy for policy in POLICIES if policy not in known.without]
             raise invalid(
                 f"--{name} goes with --policy {' or '.join(policies)}.",

@@ -189,6 +189,8 @@ def resumed_options(stored: Mapping[str, Any], given: Options) -> Options:
     for name in sorted(before.keys() | now.keys()):
         if OPTIONS[name].resume == FREE or before.get(name) == now.get(name):
             continue
+        if now.get(name) is None and not OPTIONS[name].fits(given.policy):
+            continue  # an option of the policy that is replaced
         rule = f"--{name} must be what the run was started with: {_shown(before, name)}."
         if OPTIONS[name].resume == FIXED:
             raise invalid(rule, _shown(now, name), "Start a new run.")

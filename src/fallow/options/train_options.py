@@ -68,6 +68,10 @@ class Option:
     once: bool = False
     common: bool = False
 
+    def fits(self, policy: str) -> bool:
+        """Return whether a policy uses the option."""
+        return policy in self.policies if self.policies else policy not in self.without
+
 
 def option(default: Any, help: str, known: Option) -> Any:
     """Return a field of :class:`TrainOptions`; a default of ``dict`` or ``list`` means a new, empty one."""

@@ -101,6 +101,7 @@ class Policy(ABC):
         relative_to_batch: whether it reads scores less the mean of their batch.
         measures_removed: whether all removed samples are measured, forward only, in every epoch.
         keeps_steps: whether a loader thins the batches instead of dropping steps, unless told otherwise.
+        fewest_samples: how many samples it needs to leave any out.
         returns_every: k, if left-out samples come back in k turns, or in as many as the schedule has epochs
             between re-admissions. The column ``IN_TURN`` then says which samples came back.
     """
@@ -110,6 +111,7 @@ class Policy(ABC):
     relative_to_batch: ClassVar[bool] = False
     measures_removed: ClassVar[bool] = False
     keeps_steps: ClassVar[bool] = False
+    fewest_samples: ClassVar[int] = 1
     returns_every: ClassVar[int | None] = None
 
     @classmethod

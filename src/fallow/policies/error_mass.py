@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ..arrays.selection import blocks
 from ..errors import InvalidValue, check_share, invalid
 from .base import IN_TURN, Policy, PolicyInput, Reason
-from .expectation import expected_errors
+from .expectation import FEWEST as FEWEST_GROUPS
+from .expectation import PAIRS, expected_errors
 from .persistence import AUTO, Persistence, check_high, check_within, visits_wrong
 
 FEWEST = 25
@@ -43,10 +44,12 @@ class ErrorMass(Policy):
     Here :math:`\bar e_i` is the *expected* error: what samples of such errors on their visits so far, in the
     mean :math:`m_i`, showed the next time that they trained, see
     :func:`fallow.policies.expectation.expected_errors`. A single low score flatters. In the first two epochs,
-    until that can be learned, all samples train. The number :math:`w_i` counts the
-    sample's last visits in a row on which the network predicted another class than the label, so that wrong
-    labels, which nothing teaches, do not hold most of the mass. It needs ``labels=`` and
-    ``record(..., predicted=)``; without them w is 1 if the last error was above 1/2, else 0.
+    until that can be learned, all samples train. It takes 100 samples at least. After an epoch that trained
+    on fewer, no sample joins those that are left out, and of these the last error counts.
+
+    The number :math:`w_i` counts the sample's last visits in a row on which the network predicted another
+    class than the label, so that wrong labels, which nothing teaches, do not hold most of the mass. It needs
+    ``labels=`` and ``record(..., predicted=)``; without them w is 1 if the last error was above 1/2, else 0.
 
     The samples with the least error are left out, as many as stay below ``error``, if they were right on
     their last visit and have an error of at most a third of ``error``, and of at most half of the mean. So
@@ -87,6 +90,7 @@ class ErrorMass(Policy):
 
     name: ClassVar[str] = "error-mass"
     keeps_steps: ClassVar[bool] = True
+    fewest_samples: ClassVar[int] = FEWEST_GROUPS * PAIRS
     returns_every: ClassVar[int | None] = 10
 
     error: float = 0.15
@@ -94,7 +98,7 @@ class ErrorMass(Policy):
     visits: int = 3
 
     def __post_init__(self) -> None:
-        share = check_share("error", self.error, closed=False, step="To leave nothing out, pass 0.")
+        share = check_share("error", self.error, closed=False, step="Try 0.15; 0 leaves nothing out.")
         object.__setattr__(self, "error", share)
         object.__setattr__(self, "high", check_high(self.high, self.visits))
 
@@ -140,13 +144,12 @@ class ErrorMass(Policy):
         if returned >= FEWEST:
             held = left_out * float(inputs.error_of(scores[back]).mean(dtype=np.float64))
             _audit(inputs.notes, held / max(total, 1e-30))
-        if expected is not None:
-            learned = (errors <= min(BOUND * self.error, LEVERAGE * mean)) & (wrong == 0)
-            if rare is not None:
-                learned &= ~rare
-            least = _largest_set(errors, scores, learned, self._in_use(inputs.notes) * total)
-        else:
-            least = np.empty(0, np.int64)
+        learned = (errors <= min(BOUND * self.error, LEVERAGE * mean)) & (wrong == 0)
+        if expected is None:
+            learned &= out
+        if rare is not None:
+            learned &= ~rare
+        least = _largest_set(errors, scores, learned, self._in_use(inputs.notes) * total)
         decided[least] = Reason.LEARNED
         out[:] = decided == Reason.LEARNED
         notes = inputs.notes

@@ -244,22 +244,31 @@ def table(source: Source) -> dict[str, Any]:
     bits = source.bits
     values, trained = bits or source.accuracies, source.train_accuracies
     at = _spread(len(source.history), _ROWS)
-    noted = any("error" in record.notes for record in source.history)
+    counts = {"trained on": "backward", "measured only": "forward_only"}
+    counts |= {reason.text: field for reason, field in zip(REASONS, FIELDS, strict=True)}
+    counts |= {"re-admitted": "readmitted", "bad scores": "bad"}
+    # A column of zeros says nothing and takes the room of others.
+    counts = {
+        head: field
+        for head, field in counts.items()
+        if field == "backward" or any(getattr(record, field) for record in source.history)
+    }
+    notes = {"error, expected": "error", "error, found": "error_found"}
+    notes = {
+        head: note for head, note in notes.items() if any(note in record.notes for record in source.history)
+    }
     body = []
     for record in (source.history[i] for i in at):
-        counts = (record.backward, record.forward_only, *(getattr(record, f) for f in FIELDS),
-                  record.readmitted, record.bad)  # fmt: skip
-        cells = [str(record.epoch + 1), *(text.count(c) for c in counts)]
-        if noted:
-            cells += [text.share(1 - record.kept / record.n, 1), text.share(record.notes.get("error"), 1)]
+        cells = [str(record.epoch + 1), *(text.count(getattr(record, field)) for field in counts.values())]
+        if notes:
+            cells.append(text.share(1 - record.kept / record.n, 1))
+            cells += [text.share(record.notes.get(note), 1) for note in notes.values()]
         cells += [text.score(record.mean_score), text.score(record.score_quantiles[2])]
         if trained:
             cells.append(text.share(trained.get(record.epoch), 2))
         value = values.get(record.epoch)
         cells.append(text.share(value, 2) if value is None or not bits else f"{value:.4f}")
         body.append(cells)
-    names = [reason.text for reason in REASONS]
-    head = ["epoch", "trained on", "measured only", *names, "re-admitted", "bad scores"]
-    head += ["left out", "error held"] if noted else []
+    head = ["epoch", *counts, *(["left out", *notes] if notes else [])]
     head += ["mean score", "median", *(["train accuracy"] if trained else [])]
     return {"head": [*head, "bits a character" if bits else "accuracy"], "body": body}

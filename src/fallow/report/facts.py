@@ -17,6 +17,7 @@ _SHOWN_ELSEWHERE = {"policy", "schedule", "score", "step_rule", "by_default", "k
 """Settings that the report shows in another form."""
 _SETTINGS = 60
 """Maximum number of settings that are read."""
+_PERSISTENT = " Samples that keep scoring high are left out as outliers if the data show two kinds."
 _RULES = {
     "error-mass": "The samples with the least error are left out of each epoch, as many as together hold at "
     "most a small share of the error that is still to be learned.",
@@ -98,8 +99,6 @@ def rule(options: ShownOptions, unit: str, *, stagger: bool = False) -> str:
         sentence = _RULES[policy]
     else:
         sentence = f"Samples are left out by the rule {text.name(policy)}."
-    if policy in ("error-mass", "soft") and options.high != "none" and options.task != "language-model":
-        sentence += " Samples that keep scoring high are left out as outliers if the data show two kinds."
     if options.error is not None:
         sentence += f" That share is {text.share(options.error, 0)}."
     if options.fraction is not None:
@@ -108,6 +107,8 @@ def rule(options: ShownOptions, unit: str, *, stagger: bool = False) -> str:
         often = "epoch" if every == 1 else f"{_value(every)} epochs"
         turns = f"in {_value(every)} turns, one an epoch" if stagger and every != 1 else f"every {often}"
         sentence += f" They come back {turns}."
+    if policy in ("error-mass", "soft") and options.high != "none" and options.task != "language-model":
+        sentence += _PERSISTENT
     return sentence
 
 
@@ -119,7 +120,7 @@ def _thresholds(options: ShownOptions, unit: str) -> str:
     bound = "a threshold that an audit adjusts" if low == "auto" else f"{_value(low)}{suffix}"
     sentence = f"A sample that scores below {bound} is learned and left out."
     if high == "auto":
-        sentence += " Samples that keep scoring high are left out as outliers if the data show two kinds."
+        sentence += _PERSISTENT
     elif high not in (None, "none"):
         sentence += f" A sample that scores above {_value(high)}{suffix} is left out as an outlier."
     return sentence

@@ -119,7 +119,11 @@ class Console:
         left_out = self._set_widths(heads, subsampler.n, epochs, needless)
         legend = [f"loss: {loss} of the samples trained on"]
         if has_error:
-            legend.insert(0, "error: share of the error still to be learned that the policy leaves out")
+            legend.insert(
+                0,
+                "error: share of the error still to be learned that the policy leaves out, as expected and "
+                "before samples come back",
+            )
         legend += ["train: accuracy on them, while training"] if "train" in self._widths else []
         legend += [f"{heads['test']}: {bits}", "so far: share of full training's samples"]
         self.passage(f"{'; '.join(legend)}.")

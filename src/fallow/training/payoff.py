@@ -64,6 +64,7 @@ def remarks(
     share: float | None = None,
     own: bool = False,
     kept_steps: bool = False,
+    fewest_samples: int = 1,
 ) -> list[str]:
     """Return remarks on the result: first whether the training diverged, then why nothing was saved.
 
@@ -78,6 +79,7 @@ def remarks(
         share: of the samples that the rule leaves out of an epoch; None if it has no fixed share.
         own: whether the module is the user's own, whose learning rate no option sets.
         kept_steps: whether the batches are thinned, so that no step is dropped.
+        fewest_samples: how many samples the rule needs to leave any out.
     """
     epochs = summary["epochs"]
     if summary["diverged"]:
@@ -95,7 +97,9 @@ def remarks(
             "reliably. Return `predicted` (class ids) from training_step, beside the losses."
         )
     if rule:
-        sentences += _savings(summary, epochs, thin, fewest_kept, share, kept_steps=kept_steps)
+        sentences += _savings(
+            summary, epochs, thin, fewest_kept, share, kept_steps=kept_steps, fewest_samples=fewest_samples
+        )
     sentences += _waiting_and_size(summary, epochs, rule)
     # A network that learned nothing cannot have trained too long.
     return sentences if guesses else sentences + _too_long(summary)
@@ -119,7 +123,7 @@ def _bad_scores(epochs: list[dict[str, Any]]) -> list[str]:
     return sentences
 
 
-def _no_saving(epochs: list[dict[str, Any]], thin: int, fewest_kept: int) -> str:
+def _no_saving(epochs: list[dict[str, Any]], thin: int, fewest_kept: int, fewest_samples: int) -> str:
     """Return why every epoch was full."""
     if thin <= 0:
         return (
@@ -127,6 +131,8 @@ def _no_saving(epochs: list[dict[str, Any]], thin: int, fewest_kept: int) -> str
             "begin after the warm-up epochs. For one epoch, train on a part of the data instead (--samples)."
         )
     n = epochs[-1]["n"]
+    if fewest_kept < n < fewest_samples:
+        return f"{_NO_SAVING}: the rule needs {fewest_samples} samples at least, and there are {n:,}."
     if fewest_kept < n:
         return f"{_NO_SAVING}: the rule found no sample to leave out."
     if n == 1:
@@ -165,10 +171,11 @@ def _savings(
     share: float | None,
     *,
     kept_steps: bool,
+    fewest_samples: int,
 ) -> list[str]:
     saved = summary["saved_fraction"]
     if all(epoch["backward"] == epoch["n"] for epoch in epochs):
-        return [_not_ready(summary) or _no_saving(epochs, thin, fewest_kept)]
+        return [_not_ready(summary) or _no_saving(epochs, thin, fewest_kept, fewest_samples)]
     if saved < LITTLE:
         little = f"Leaving samples out saved little: {saved:.1%} of the samples."
         if share is not None:

@@ -13,6 +13,7 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from torch.nn.parameter import is_lazy
 
+from ..core.subsampler import Subsampler
 from ..options.own_classes import is_import_path
 from ..options.resolve import ResolvedOptions
 from ..options.resume_options import plain
@@ -62,7 +63,7 @@ def settings_of(options: ResolvedOptions, job: Job, trainer: Trainer) -> dict[st
         **_training(options, job.module, trainer),
         "policy": {"name": options.policy, **_values(subsampler.policy)},
         "step_rule": None if (rule := getattr(job.module, "step_rule", None)) is None else repr(rule),
-        "schedule": {name: value for name, value in asdict(subsampler.schedule).items() if name != "epochs"},
+        "schedule": _schedule_in_use(subsampler),
         "kept_steps": subsampler.under_way.kept_steps is not None,
         **_score(options, job),
         "min_kept": subsampler.min_kept,
@@ -229,6 +230,13 @@ def _policy(policy: Mapping[str, Any], step_rule: str | None) -> str:
         return _joined(["full: no sample is left out", step_rule or ""])
     values = _listed({name: value for name, value in policy.items() if name != "name"})
     return f"{policy['name']}: {values}" if values else str(policy["name"])
+
+
+def _schedule_in_use(subsampler: Subsampler) -> dict[str, Any]:
+    """Return the schedule without its epochs; the policy may need more of them for warm-up."""
+    schedule = asdict(subsampler.schedule)
+    del schedule["epochs"]
+    return {**schedule, "warmup": max(schedule["warmup"], subsampler.policy.first_epoch())}
 
 
 def _schedule(settings: Mapping[str, Any]) -> str:

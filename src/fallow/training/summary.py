@@ -139,6 +139,7 @@ def _remarks(
         share=getattr(policy, "fraction", None),
         own=own,
         kept_steps=subsampler.under_way.kept_steps is not None,
+        fewest_samples=policy.fewest_samples,
     )
 
 
