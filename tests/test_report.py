@@ -206,7 +206,8 @@ def check_epochs(page, past):
         counts |= {"epoch": record.epoch + 1, "re-admitted": record.readmitted}
         counts["trained on"] = int(unpack(record.used_bits, record.n).sum())
         cells = dict(zip(table[0], row, strict=True))
-        # Columns of zeros are left out.
+        # Columns of zeros are left out, and that of the kept ones if all of them trained.
+        cells.setdefault("kept", cells["trained on"])
         assert {name: cells.get(name, "0") for name in counts} == {k: f"{v:,}" for k, v in counts.items()}
         fresh = file.scores[unpack(record.used_bits, record.n)].astype(np.float64)
         assert cells["mean score"] == (text.score(record.mean_score) if fresh.size else "–")

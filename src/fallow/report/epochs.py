@@ -247,7 +247,9 @@ def table(source: Source) -> dict[str, Any]:
     counts = {"trained on": "backward", "measured only": "forward_only"}
     counts |= {reason.text: field for reason, field in zip(REASONS, FIELDS, strict=True)}
     counts |= {"re-admitted": "readmitted", "bad scores": "bad"}
-    # A column of zeros says nothing and takes the room of others.
+    # A column of zeros, or of what another one says, takes the room of others.
+    if all(record.kept == record.backward for record in source.history):
+        counts = {head: field for head, field in counts.items() if field != "kept"}
     counts = {
         head: field
         for head, field in counts.items()
