@@ -338,6 +338,7 @@ WRONG = [
     (["--policy", "threshold", "--low", "-1"], "must lie in [0, inf]"),
     (["--policy", "threshold", "--low", "1000", "--min_kept", "1"], "must keep at least one sample"),
     (["--policy", "soft", "--fraction", "1"], "must be in [0, 1)"),
+    (["--kept_steps", "maybe"], "--kept_steps must be true or false. Found maybe."),
     (["--policy", "soft", "--low", "0.1"], "--low goes with --policy threshold"),
     (["--epochs", "0"], "--epochs must be at least 1"),
     (["--data", "nowhere/at/all"], "must exist"),

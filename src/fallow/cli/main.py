@@ -421,7 +421,8 @@ def _spelled(words: Sequence[str]) -> list[str]:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             name = name.replace("-", "_")
-            if name in switches and not equals and follower not in ("true", "false"):
+            # Another follower is its value: the parser says that it must be true or false.
+            if name in switches and not equals and follower.startswith("-"):
                 equals, value = "=", "true"
             spelled.append(f"--{name}{equals}{value}")
         else:
