@@ -80,6 +80,8 @@ def test_a_training_says_that_nothing_is_left_and_ends_only_if_asked(easy, tmp_p
     assert ended["stopped_early"]
     assert ended["finished"]
     assert trained < 20
+    (remark_of_ended,) = [text for text in ended["remarks"] if "Nothing is left to learn" in text]
+    assert remark_of_ended.endswith(f"had {trained} of 20 epochs; what it saved is a share of the {trained}.")
     # It ends a tenth of the epochs, which are two, after the sign.
     sign = next(row["epoch"] + 1 for row in told["epochs"] if f"after epoch {row['epoch'] + 1}:" in remark)
     assert trained == sign + 2

@@ -97,7 +97,7 @@ class NothingLeft(Callback):
         """Take the end of a resumed training that was to end early."""
         if self.subsampler.epochs < self.subsampler.schedule.epochs:
             self.reason = (
-                f"Nothing was left to learn: the training ends after epoch {self.subsampler.epochs}."
+                f"Nothing was left to learn, so that the end is epoch {self.subsampler.epochs}."
             )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -114,8 +114,8 @@ class NothingLeft(Callback):
             sub.finish(max(1, round(COOLING * sub.epochs)))
             trainer.fit_loop.max_epochs = sub.epochs
             left = plural(sub.epochs - sub.epoch, "epoch")
-            self.reason += f" The training ends after {left} more, in which the learning rate comes down."
-        self.line(self.reason)
+            found += f" The training ends after {left} more, in which the learning rate comes down."
+        self.line(found)
 
     def _found(self) -> str:
         """Return the sign that was found in words, or nothing."""

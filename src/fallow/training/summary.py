@@ -104,7 +104,10 @@ def finish(
     summary["diverged"] = bool(divergence(summary))
     summary["remarks"] = _remarks(summary, subsampler, step_rule, own=own)
     if nothing_left := summary["nothing_left"]:
-        advice = "" if summary["stopped_early"] else " --stop auto ends a training there."
+        advice = " --stop auto ends a training there."
+        if summary["stopped_early"]:
+            planned, done = subsampler.schedule.epochs, len(epochs)
+            advice = f" So the training had {done} of {planned} epochs; what it saved is a share of the {done}."
         summary["remarks"].append(f"{nothing_left}{advice}")
     run.write_summary(summary)
     classes, names = samples.classes, None
