@@ -79,6 +79,14 @@ class PolicyInput:
         """The number of samples of each class id, ``(C,)``; empty without labels."""
         return np.bincount([] if self.labels is None else self.labels).astype(np.int64)
 
+    @cached_property
+    def rare(self) -> NDArray[np.bool_] | None:
+        """Which samples belong to a class with at most half of its even share, ``(N,)``; None if none does."""
+        sizes = self.class_sizes
+        # `size <= n / classes / 2`, without a division.
+        rare = (sizes > 0) & (2 * sizes * np.count_nonzero(sizes) <= len(self))
+        return None if self.labels is None or not rare.any() else rare.take(self.labels)
+
     def error_of(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         r"""Return the error of each score, in [0, 1]: :math:`1 - e^{-s}`, or s / largest if that is finite.
 

@@ -129,7 +129,7 @@ class ErrorMass(Policy):
         decided = np.zeros(len(inputs), np.uint8)
         # `visits_wrong` counts on each call: one call serves outliers and error.
         wrong = visits_wrong(inputs)
-        rare = _rare(inputs)
+        rare = inputs.rare
         if self.high is not None:
             outlier = Persistence(self.high, self.visits).find(inputs, None, wrong)
             decided[outlier if rare is None else outlier & ~rare] = Reason.OUTLIER
@@ -200,14 +200,6 @@ def _largest_set(
     rest = limit - (float(up_to[cut - 1]) if cut else 0.0)
     at = at[np.cumsum(errors[at], dtype=np.float64) <= rest]
     return np.concatenate([rows[bins < cut], rows[at]])
-
-
-def _rare(inputs: PolicyInput) -> NDArray[np.bool_] | None:
-    """Return which samples belong to a rare class, bool ``(N,)``; None if none does."""
-    sizes = inputs.class_sizes
-    # `size <= n / classes / 2`, without a division.
-    rare = (sizes > 0) & (2 * sizes * np.count_nonzero(sizes) <= len(inputs))
-    return None if inputs.labels is None or not rare.any() else rare.take(inputs.labels)
 
 
 def _check_scores(scores: NDArray[np.float32]) -> None:

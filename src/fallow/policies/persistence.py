@@ -16,7 +16,7 @@ from .base import PolicyInput
 AUTO = "auto"
 BINS = 40
 # Criteria of `find_valley`.
-DEPTH, FLAT, REACH = 0.55, 0.95, 0.4
+DEPTH, FLAT, REACH = 0.65, 0.95, 0.4
 MARGIN = 0.5
 """Nats above chance level from which a sample counts as denied by the network."""
 _BLOCK = 1 << 16
@@ -63,7 +63,9 @@ class Persistence:
 
     With a number, a sample is an outlier while its last ``visits`` scores are all above ``high``.
 
-    With ``"auto"``, the bound is derived from the data. For each sample with enough visits,
+    With ``"auto"``, the bound is derived from the data. A class with at most half of its even share of the
+    samples is rare, and no sample of it is an outlier or counts here: it looks mislabelled for long, and is
+    rarely so. For each other sample with enough visits,
     :math:`p_i = e^{-m_i}`, with :math:`m_i` the mean of about its last ``visits`` scores. Under the KL
     divergence, this is the geometric mean of the probability of its label. If some labels are wrong, the
     histogram of p has a peak at the left end (labels that the network contradicts) apart from the rest, and
@@ -109,7 +111,8 @@ class Persistence:
         # `visits_wrong` counts on each call, so it must run once per decision.
         if wrong is None:
             wrong = visits_wrong(inputs)
-        bound = self._bound(inputs, self._histogram(inputs))
+        rare = inputs.rare
+        bound = self._bound(inputs, self._histogram(inputs, rare))
         if bound is None:
             # A note stands only while it holds.
             inputs.notes.pop("high", None)
@@ -119,6 +122,8 @@ class Persistence:
         outlier = mean > np.float32(bound)
         outlier &= inputs.column(_VISITS, np.uint8) >= self.visits
         outlier &= scored(inputs)
+        if rare is not None:
+            outlier &= ~rare
         if wrong is not None:
             outlier &= wrong >= self.visits
         return _highest(_capped(outlier, mean, inputs), mean, most)
@@ -133,13 +138,13 @@ class Persistence:
             _count(streak[rows], inputs.fresh[rows] & (score == score), score > self.high)
         return streak
 
-    def _histogram(self, inputs: PolicyInput) -> NDArray[np.int64]:
+    def _histogram(self, inputs: PolicyInput, rare: NDArray[np.bool_] | None) -> NDArray[np.int64]:
         """Update means and visits; return the histogram of exp(-mean) in ``BINS`` bins of [0, 1].
 
-        Only samples with enough visits are counted.
+        Only samples with enough visits are counted, and none of a rare class.
         """
         mean, visits = inputs.column(_MEAN, np.float32), inputs.column(_VISITS, np.uint8)
-        counts = np.zeros(2 * BINS, np.int64)  # the second half takes samples with too few visits
+        counts = np.zeros(2 * BINS, np.int64)  # the second half takes samples that do not count
         for start, stop in blocks(len(inputs), _BLOCK):
             rows = slice(start, stop)
             score, average = inputs.scores[rows], mean[rows]
@@ -152,7 +157,10 @@ class Persistence:
             # A product with booleans is several times as fast as `where` with a mask that changes often.
             average += (score - average) / weight * fresh
             bins = np.minimum(np.exp(-np.maximum(average, 0)) * np.float32(BINS), BINS - 1).astype(np.uint8)
-            counts += np.bincount(bins + np.uint8(BINS) * (visits[rows] < self.visits), minlength=2 * BINS)
+            aside = visits[rows] < self.visits
+            if rare is not None:
+                aside |= rare[rows]
+            counts += np.bincount(bins + np.uint8(BINS) * aside, minlength=2 * BINS)
         return counts[:BINS]
 
     def _bound(self, inputs: PolicyInput, counts: NDArray[np.int64]) -> float | None:

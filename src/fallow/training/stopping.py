@@ -96,9 +96,7 @@ class NothingLeft(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the end of a resumed training that was to end early."""
         if self.subsampler.epochs < self.subsampler.schedule.epochs:
-            self.reason = (
-                f"Nothing was left to learn, so that the end is epoch {self.subsampler.epochs}."
-            )
+            self.reason = f"Nothing was left to learn, so that the end is epoch {self.subsampler.epochs}."
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for the signs, after the subsampler has ended the epoch."""

@@ -107,7 +107,9 @@ def finish(
         advice = " --stop auto ends a training there."
         if summary["stopped_early"]:
             planned, done = subsampler.schedule.epochs, len(epochs)
-            advice = f" So the training had {done} of {planned} epochs; what it saved is a share of the {done}."
+            advice = (
+                f" So the training had {done} of {planned} epochs; what it saved is a share of the {done}."
+            )
         summary["remarks"].append(f"{nothing_left}{advice}")
     run.write_summary(summary)
     classes, names = samples.classes, None
