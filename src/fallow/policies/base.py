@@ -81,7 +81,7 @@ class PolicyInput:
 
     @cached_property
     def rare(self) -> NDArray[np.bool_] | None:
-        """Which samples belong to a class with at most half of its even share, ``(N,)``; None if none does."""
+        """Which samples are of a class with at most half of its even share, ``(N,)``; None if none is."""
         sizes = self.class_sizes
         # `size <= n / classes / 2`, without a division.
         rare = (sizes > 0) & (2 * sizes * np.count_nonzero(sizes) <= len(self))
