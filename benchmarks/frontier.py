@@ -136,13 +136,10 @@ def accuracy(run: Path, model: str, data: ImageData, on: ImageDataset) -> float:
     """Return the accuracy of the network of a finished run on some images."""
     network = image_model(model, *on.images.shape[1:3], len(data.classes)).eval()
     network.load_state_dict(load_file(run / "model.safetensors"))
-    mean, std = data.train.mean_std()
+    middle, spread = (values.view(-1, 1, 1) for values in data.train.mean_std())
     hits = 0
-    for start in range(0, len(on), 1000):
-        images, labels = on.images[start : start + 1000], on.labels[start : start + 1000]
-        hits += int(
-            (network((images / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)).argmax(1) == labels).sum()
-        )
+    for images, labels in zip(on.images.split(1000), on.labels.split(1000), strict=True):
+        hits += int((network((images / 255 - middle) / spread).argmax(1) == labels).sum())
     return hits / len(on)
 
 
@@ -153,6 +150,8 @@ def keep(name: str, out: Path) -> None:
     unused = None if data is None else works.unused(data)
     kept = RESULTS / f"{name}.json"
     before = json.loads(kept.read_text())["runs"] if kept.exists() else []
+    # A run is known by its name and its time, so that what was measured on its network stands.
+    measured = {(run["name"], run.get("seconds")): run.get("accuracy_on_unused") for run in before}
     for run in results["runs"]:
         if run["status"] == "done":
             folder = out / name / "runs" / run["name"]
@@ -160,12 +159,8 @@ def keep(name: str, out: Path) -> None:
             run["most_outliers"] = max(epoch["outliers"] for epoch in epochs)
             if data is not None and unused is not None:
                 run["wrong_labels"] = wrong_labels(folder, data)
-                same = (
-                    one for one in before if (one["name"], one["seconds"]) == (run["name"], run["seconds"])
-                )
-                run["accuracy_on_unused"] = next(same, {}).get("accuracy_on_unused")
-                if run["accuracy_on_unused"] is None:
-                    run["accuracy_on_unused"] = accuracy(folder, run["settings"]["model"], *unused)
+                known = measured.get((run["name"], run["seconds"]))
+                run["accuracy_on_unused"] = known or accuracy(folder, run["settings"]["model"], *unused)
             run["settings"]["data"] = Path(run["settings"]["data"]).name
         for field in [
             field for field, value in run.items() if field in ("epochs", "options", "accuracy_by_class")

@@ -72,11 +72,11 @@ def rows(runs: list[dict[str, Any]]) -> list[tuple[str, float, list[float]]]:
 
 def picture(runs: list[dict[str, Any]], path: Path) -> None:
     """Draw points against full training over the share saved: the dial, and full training cut short."""
-    works = list(dict.fromkeys(run["work"] for run in runs))
+    names = list(dict.fromkeys(run["work"] for run in runs))
     figure, panes = plt.subplots(
-        1, len(works), figsize=(4.6 * len(works), 3.6), layout="constrained", squeeze=False
+        1, len(names), figsize=(4.6 * len(names), 3.6), layout="constrained", squeeze=False
     )
-    for axes, work in zip(panes[0], works, strict=True):
+    for axes, work in zip(panes[0], names, strict=True):
         found = rows([run for run in runs if run["work"] == work])
         for start, label, form in (("error-", "--error", "o-"), ("length-", "fewer epochs", "s--")):
             part = sorted(

@@ -63,17 +63,22 @@ def test_it_is_what_its_definition_says(error):
     assert notes["mean_error"] == pytest.approx(errors.mean(), rel=1e-4)
 
 
+def trained(sub, own, noise, epochs, rng):
+    """Record scores that lie about those of ``own`` in each epoch."""
+    loader = sub.loader(range(sub.n), 100)
+    for _ in range(epochs):
+        now = torch.tensor(own * rng.lognormal(0, noise, sub.n), dtype=torch.float32)
+        for index, _ in loader:
+            sub.record(index, now[index])
+        sub.step()
+
+
 def test_what_is_left_out_does_not_hang_on_who_was_left_out_before():
     """The easiest train in turns only; yet their share stays as it began, and is not 0 every second epoch."""
     n, rng = 4000, np.random.default_rng(0)
     own = rng.lognormal(-2, 2, n)
     sub = Subsampler(n, ErrorMass(high=None), Schedule(epochs=14))
-    loader = sub.loader(range(n), 100)
-    for _ in range(14):
-        now = torch.tensor(own * rng.lognormal(0, 0.8, n), dtype=torch.float32)
-        for index, _ in loader:
-            sub.record(index, now[index])
-        sub.step()
+    trained(sub, own, 0.8, 14, rng)
     shares = [record.notes["left_out"] for record in sub.history[2:-1]]
     assert min(shares) > 0.15
     assert max(shares) < 0.33
@@ -92,16 +97,8 @@ def test_what_a_floor_gives_back_is_no_audit():
     n, rng = 2000, np.random.default_rng(0)
     own, found = rng.lognormal(-2, 3, n), {}
     for least in (1, 1900):
-        sub, draw = (
-            Subsampler(n, ErrorMass(high=None), Schedule(12), min_kept=least),
-            np.random.default_rng(1),
-        )
-        loader = sub.loader(range(n), 100)
-        for _ in range(10):
-            now = torch.tensor(own * draw.lognormal(0, 0.5, n), dtype=torch.float32)
-            for index, _ in loader:
-                sub.record(index, now[index])
-            sub.step()
+        sub = Subsampler(n, ErrorMass(high=None), Schedule(12), min_kept=least)
+        trained(sub, own, 0.5, 10, np.random.default_rng(1))
         found[least] = sub.history[-1].notes["error_found"]
     assert found[1900] == pytest.approx(found[1], rel=0.4)
 

@@ -511,7 +511,7 @@ def test_the_share_left_out_and_the_error_that_it_holds(tmp_path):
     held = "The learned ones hold 12.3% of the error still to be learned, as their scores tell"
     assert f"{held}, and 11.7% as those that came back tell." in words
     assert "error, expected" in words
-    assert "error, found" in words
+    assert "error, measured" in words
     make_run(tmp_path / "other", options=options, notes={"error": 0.1234})
     assert f"{held}." in " ".join(page_of(tmp_path / "other").words)
     make_run(tmp_path / "none")

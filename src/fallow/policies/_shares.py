@@ -45,6 +45,15 @@ def scored(inputs: PolicyInput) -> NDArray[np.bool_]:
     return np.equal(inputs.scores, inputs.scores)  # NaN differs from itself
 
 
+def without_nan(scores: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the scores with 0 for those that are not known; themselves if all are.
+
+    So a product with booleans can take the place of ``np.where`` afterwards. With a mask that changes often
+    it is several times as fast.
+    """
+    return scores if known.all() else np.where(known, scores, np.float32(0))
+
+
 def uniform_draws(inputs: PolicyInput, among: NDArray[np.bool_]) -> Values:
     """Return uniform draws for the samples in ``among``, and NaN, which ``smallest`` skips, for others."""
 

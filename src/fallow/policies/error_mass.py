@@ -145,7 +145,7 @@ class ErrorMass(Policy):
             held = left_out * float(inputs.error_of(scores[back]).mean(dtype=np.float64))
             _audit(inputs.notes, held / max(total, 1e-30))
         learned = (errors <= min(BOUND * self.error, LEVERAGE * mean)) & (wrong == 0)
-        if expected is None:
+        if expected is None:  # a last error alone decides only who stays out
             learned &= out
         if rare is not None:
             learned &= ~rare

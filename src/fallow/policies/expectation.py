@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.selection import blocks
+from ._shares import without_nan
 from .base import PolicyInput, Reason
 
 RECENT = 0.4
@@ -82,10 +83,8 @@ def _pairs(
         mean, scores = means[rows], inputs.scores[rows]
         known, visited = scores == scores, mean > 0
         fresh = inputs.fresh[rows] & known
-        scores = scores if known.all() else np.where(known, scores, np.float32(0))
-        error = np.maximum(inputs.error_of(scores), np.float32(FLOOR))
-        # Cell 0 takes the samples that make no pair. A product with booleans is several times as fast as
-        # `where` with a mask that changes often.
+        error = np.maximum(inputs.error_of(without_nan(scores, known)), np.float32(FLOOR))
+        # Cell 0 takes the samples that make no pair.
         cells = _cells(mean) * (fresh & visited & (inputs.reason[rows] == Reason.KEPT))
         counts += np.bincount(cells, minlength=_CELLS)
         sums += np.bincount(cells, error, minlength=_CELLS)

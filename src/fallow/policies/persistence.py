@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..arrays.selection import blocks, smallest
 from ..errors import check_integer, invalid, invalid_type
-from ._shares import scored
+from ._shares import scored, without_nan
 from .base import PolicyInput
 
 AUTO = "auto"
@@ -153,9 +153,7 @@ class Persistence:
             _count(visits[rows], fresh)
             # A plain mean at first, then an exponential one: it needs one column instead of `visits`.
             weight = np.clip(visits[rows].astype(np.float32), 1, self.visits)
-            score = score if known.all() else np.where(known, score, np.float32(0))
-            # A product with booleans is several times as fast as `where` with a mask that changes often.
-            average += (score - average) / weight * fresh
+            average += (without_nan(score, known) - average) / weight * fresh
             bins = np.minimum(np.exp(-np.maximum(average, 0)) * np.float32(BINS), BINS - 1).astype(np.uint8)
             aside = visits[rows] < self.visits
             if rare is not None:

@@ -255,7 +255,7 @@ def table(source: Source) -> dict[str, Any]:
         for head, field in counts.items()
         if field == "backward" or any(getattr(record, field) for record in source.history)
     }
-    notes = {"error, expected": "error", "error, found": "error_found"}
+    notes = {"error, expected": "error", "error, measured": "error_found"}
     notes = {
         head: note for head, note in notes.items() if any(note in record.notes for record in source.history)
     }

@@ -103,14 +103,6 @@ def finish(
     }
     summary["diverged"] = bool(divergence(summary))
     summary["remarks"] = _remarks(summary, subsampler, step_rule, own=own)
-    if nothing_left := summary["nothing_left"]:
-        advice = " --stop auto ends a training there."
-        if summary["stopped_early"]:
-            planned, done = subsampler.schedule.epochs, len(epochs)
-            advice = (
-                f" So the training had {done} of {planned} epochs; what it saved is a share of the {done}."
-            )
-        summary["remarks"].append(f"{nothing_left}{advice}")
     run.write_summary(summary)
     classes, names = samples.classes, None
     if labels is not None and classes is not None:
@@ -135,7 +127,7 @@ def _remarks(
     policy = subsampler.policy
     full = isinstance(policy, RandomFraction) and policy.fraction == 0 and step_rule is None
     unpredicted = subsampler.labels is not None and not bool((subsampler.predicted >= 0).any())
-    return remarks(
+    sentences = remarks(
         summary,
         rule=not full,
         thin=thin_epochs(policy, subsampler.schedule),
@@ -146,6 +138,15 @@ def _remarks(
         kept_steps=subsampler.under_way.kept_steps is not None,
         fewest_samples=policy.fewest_samples,
     )
+    if nothing_left := summary["nothing_left"]:
+        advice = "--stop auto ends a training there."
+        if summary["stopped_early"]:
+            planned, done = subsampler.schedule.epochs, len(summary["epochs"])
+            advice = (
+                f"So the training had {done} of {planned} epochs; what it saved is a share of the {done}."
+            )
+        sentences.append(f"{nothing_left} {advice}")
+    return sentences
 
 
 def _draw(
