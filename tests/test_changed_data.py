@@ -97,6 +97,7 @@ def check_read(run):
     assert summary["saved_fraction"] == pytest.approx(1 - backward / sum(past.sizes))
 
 
+@pytest.mark.slow
 def test_a_folder_in_which_everything_happens(tmp_path):
     folder, run = images(tmp_path / "data"), tmp_path / "run"
     train(TrainOptions(data=str(folder), epochs=3, out=str(run), **QUICK), Told())
@@ -226,7 +227,8 @@ def table(path, rows):
     return str(path)
 
 
-@pytest.mark.parametrize("label", [pytest.param("label", marks=pytest.mark.slow), "label,second"])
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["label", "label,second"])
 def test_rows_of_a_table_sorted_otherwise(tmp_path, label):
     run, path = tmp_path / "run", tmp_path / "rows.csv"
 

@@ -89,6 +89,7 @@ def test_results_hold_settings_runs_and_arms(comparison):
         assert run["options"]["seed"] == run["seed"]
 
 
+@pytest.mark.slow
 def test_controls_run_at_the_saving_that_was_found_and_more_seeds_do_not_change_it(tmp_path, capsys):
     arms = {"full": None, "mine": {"policy": "fraction", "fraction": 0.6}}
     arms |= dict.fromkeys(["fewer-epochs-thin", "random", "random-dropped"])

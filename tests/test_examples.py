@@ -169,6 +169,7 @@ def test_the_example_of_a_language_model_trains_on_less(tmp_path, monkeypatch, c
     assert 10 < saved < 20
 
 
+@pytest.mark.slow
 def test_the_example_of_a_density_trains_as_its_text_says(monkeypatch, tmp_path):
     from fallow.cli.main import main
 

@@ -328,7 +328,7 @@ def checkpointed(data, folder, resumed=None, *, kept_steps=False, **options):
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-@pytest.mark.parametrize("kept_steps", [False, True])
+@pytest.mark.parametrize("kept_steps", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_training_of_ones_own_goes_on_from_lightnings_checkpoints(data, tmp_path, kept_steps):
     trainer, module, subsampler = checkpointed(data, tmp_path / "whole", kept_steps=kept_steps)
     saved = sorted((tmp_path / "whole").glob("*.ckpt"))

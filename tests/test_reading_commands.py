@@ -97,7 +97,7 @@ def changing(run, tmp_path_factory):
     return shutil.copytree(run, tmp_path_factory.mktemp("changing") / "run")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_change_of_any_file_is_told(changing, data):
     check_mutation(changing, data)
