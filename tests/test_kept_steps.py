@@ -26,8 +26,7 @@ examples = settings(max_examples=100, deadline=None)
 def thinned(n, batch, policy, *, ranks=1, rank=0, monkeypatch=None, accumulate=1, epochs=4):
     """Return a subsampler in its second epoch, and its loader."""
     if monkeypatch is not None:
-        for module in ("loading", "kept_steps", "epoch", "subsampler", "epoch_scores"):
-            monkeypatch.setattr(f"fallow.core.{module}.rank_and_size", lambda: (rank, ranks))
+        monkeypatch.setattr("fallow.arrays.distributed.rank_and_size", lambda group: (rank, ranks))
     sub = Subsampler(n, policy, Schedule(epochs=epochs), seed=1)
     loader = sub.loader(range(n), batch, kept_steps=True, accumulate=accumulate)
     return sub, loader
@@ -68,11 +67,9 @@ def test_ranks_share_each_batch_and_agree_on_progress_after_it(n, batch, share):
                 loader = sub.loader(range(n), 4 * batch, kept_steps=True)
                 first_epoch(sub, loader, torch.linspace(0, 1, n))
                 assert len(sub.under_way.plan.kept) == int(sub.kept.sum())
-                for module in ("loading", "kept_steps", "epoch"):
-                    monkeypatch.setattr(
-                        f"fallow.core.{module}.rank_and_size", lambda rank=rank, ranks=ranks: (rank, ranks)
-                    )
-                steps = KeptSteps(4 * batch // ranks)
+                place = (rank, ranks)
+                monkeypatch.setattr("fallow.arrays.distributed.rank_and_size", lambda group, at=place: at)
+                steps = KeptSteps(4 * batch // ranks, 1, sub.under_way.scores.ranks)
                 sub.under_way.kept_steps = steps
                 batches = EpochBatches(sub.under_way, 4 * batch // ranks, kept_steps=steps)
                 sub.under_way.planned, sub.under_way.reached = batches.planned, batches.reached

@@ -328,7 +328,7 @@ def by_rank(total, batch, ranks, drop_last, monkeypatch):
     batches = EpochBatches(full_epoch(total), batch, drop_last=drop_last)
     found = []
     for rank in range(ranks):
-        monkeypatch.setattr("fallow.core.loading.rank_and_size", lambda rank=rank: (rank, ranks))
+        monkeypatch.setattr("fallow.arrays.distributed.rank_and_size", lambda group, at=rank: (at, ranks))
         mine = list(batches)
         assert len(batches) == len(mine)
         assert batches.planned()[0] == sum(map(len, mine))

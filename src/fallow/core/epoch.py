@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..arrays.bitset import Bitset
-from ..arrays.distributed import rank_and_size
 from ..arrays.keyed import mix
 from ..errors import invalid, wrong_state
 from ..policies.base import Policy, Reason
@@ -162,7 +161,7 @@ class Epoch:
         """Return the factor of the gradient of the mean loss of ``rows`` samples; 1 if steps are dropped."""
         if self.kept_steps is None:
             return 1.0
-        plan, size = self.plan, rank_and_size()[1]
+        plan, size = self.plan, self.scores.ranks.size
         kept = len(plan.kept)
         batches = self.kept_steps.count(kept, plan.full)
         return rows * size * batches / (kept + plan.learned)
@@ -181,7 +180,7 @@ class Epoch:
             return replace(self.floors, thinnest=fewest)
         if self.whole_batch is None:
             return self.floors
-        return replace(self.floors, multiple=self.whole_batch * rank_and_size()[1])
+        return replace(self.floors, multiple=self.whole_batch * self.scores.ranks.size)
 
     def fewest_kept(self, policy: Policy) -> int:
         """Return the minimum number of samples an epoch keeps by the floors, the policy and whole batches."""
@@ -227,7 +226,7 @@ class Epoch:
         if self.reached is not None:
             return (before + self.reached(recorded)) / (before + all_ranks)
         # An estimate: ranks may get different numbers of samples from the last batch.
-        return min(1.0, (before + recorded * rank_and_size()[1]) / (before + all_ranks))
+        return min(1.0, (before + recorded * self.scores.ranks.size) / (before + all_ranks))
 
     def check_running(self) -> None:
         """Raise if all epochs are done."""

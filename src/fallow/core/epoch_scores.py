@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..arrays.distributed import gather_rows, rank_and_size
+from ..arrays.distributed import Ranks, gather_rows
 from ..arrays.no_score import NO_SCORE
 from ..policies.base import Reason
 from .class_ids import ClassIds
@@ -89,8 +89,10 @@ class EpochScores:
     Args:
         n: the number of samples.
         class_ids: the numbers of the predicted classes.
+        ranks: those that record the epoch together.
 
     Attributes:
+        ranks: the argument.
         table: the table of all samples.
         epoch: the number of the epoch under way.
         recorded: the number of samples that this rank recorded since the epoch began or was resumed.
@@ -102,8 +104,9 @@ class EpochScores:
         seconds: the time spent recording in this epoch.
     """
 
-    def __init__(self, n: int, class_ids: ClassIds | None = None) -> None:
+    def __init__(self, n: int, class_ids: ClassIds | None = None, ranks: Ranks | None = None) -> None:
         self.table = Table(n)
+        self.ranks = ranks or Ranks()
         self.class_ids = class_ids or ClassIds()
         self.epoch = 0
         self.resumed: NDArray[np.bool_] | None = None
@@ -225,11 +228,10 @@ class EpochScores:
     def merge(self) -> None:
         """Gather the scores of all ranks. The call is collective; a second one sends only new scores."""
         self.flush()  # batches that wait for an optimizer step are not sent
-        rank, size = rank_and_size()
-        if size == 1:
+        if self.ranks.size == 1:
             return
-        for other, part in enumerate(gather_rows(*self._rows())):
-            if other != rank:
+        for other, part in enumerate(gather_rows(*self._rows(), group=self.ranks.group)):
+            if other != self.ranks.rank:
                 self._add_rank(*part)
         self._sent = self.table.seen != UNSEEN
         self.shared_repeats = self.table.repeated()[0].size

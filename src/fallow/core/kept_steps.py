@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.distributed import rank_and_size
+from ..arrays.distributed import Ranks
 from ..errors import WrongState, wrong_state
 
 FEWEST = 4
@@ -30,14 +30,16 @@ class KeptSteps:
     Args:
         batch_size: B, per rank.
         accumulate: a, the number of batches to a step of full training.
+        ranks: the R ranks.
     """
 
     batch_size: int
-    accumulate: int = 1
+    accumulate: int
+    ranks: Ranks
 
     @property
     def _width(self) -> int:
-        return self.batch_size * rank_and_size()[1]
+        return self.batch_size * self.ranks.size
 
     def steps(self, full: int) -> int:
         """Return S, the number of steps of an epoch of full training with ``full`` samples."""
@@ -47,7 +49,7 @@ class KeptSteps:
         """Return the smallest number of samples of an epoch, so that no batch is thinner than allowed."""
         # Otherwise only the global batch decides, not the number of ranks.
         each = min(FEWEST, -(-self.batch_size // 2))
-        thinnest = max(rank_and_size()[1] * each, self._width // THINNEST)
+        thinnest = max(self.ranks.size * each, self._width // THINNEST)
         return min(full, self.steps(full) * thinnest)
 
     def batches_per_step(self, kept: int, full: int) -> int:
@@ -59,7 +61,7 @@ class KeptSteps:
     def count(self, kept: int, full: int) -> int:
         """Return the number of batches of the whole epoch."""
         # Each rank needs a sample of each batch, also if the floors were those of another number of ranks.
-        most = max(1, kept // rank_and_size()[1])
+        most = max(1, kept // self.ranks.size)
         return min(self.steps(full) * self.batches_per_step(kept, full), most)
 
     def cuts(self, kept: int, full: int, used: int = 0) -> NDArray[np.int64]:
@@ -74,7 +76,7 @@ class KeptSteps:
         if cuts.size and cuts[0] > 0:
             # Resumed inside a global batch, on another number of ranks: its rest is a batch of its own, or
             # joins the next one if it has no sample for each rank.
-            size = rank_and_size()[1]
+            size = self.ranks.size
             if cuts[-1] < size:
                 raise too_few(int(cuts[-1]), size)
             cuts = np.concatenate([[0], cuts[int(cuts[0] < size) :]])

@@ -6,6 +6,7 @@ the loader could be a batch ahead.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 
-from ..arrays.distributed import rank_and_size
+from ..arrays.distributed import ranks_apart
 from ..arrays.drawing import drawing_by
 from ..arrays.keyed import mix
 from ..errors import InvalidValue, check_integer, invalid, invalid_type, wrong_state
@@ -117,8 +118,10 @@ class EpochBatches(Sampler[list[int]]):
         self.epoch, self.batch_size = epoch, batch_size
         self.shuffle, self.drop_last, self.full_batches = shuffle, drop_last, full_batches
         self.kept_steps = kept_steps
+        self.ranks = epoch.scores.ranks
         self._n = epoch.order().kept.n
         self._dataset: Any = None
+        self._told = False
         self._made: tuple[tuple[int, ...], NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def guard_length(self, dataset: Dataset[Any]) -> None:
@@ -147,7 +150,7 @@ class EpochBatches(Sampler[list[int]]):
 
         Both end with the number after the last batch. They are made once an epoch.
         """
-        plan, ranks = self.epoch.plan, rank_and_size()
+        plan, ranks = self.epoch.plan, (self.ranks.rank, self.ranks.size)
         key = (
             self.epoch.number,
             len(self.epoch.order()),
@@ -167,20 +170,20 @@ class EpochBatches(Sampler[list[int]]):
         if self.kept_steps is not None:
             return self._thinned(total, self.kept_steps)
         # The rest of a resumed epoch may be the batch that drop_last leaves out, although it is the only one.
-        if self.drop_last and total < self.batch_size * rank_and_size()[1] and self.epoch.resumed:
+        if self.drop_last and total < self.batch_size * self.ranks.size and self.epoch.resumed:
             return np.zeros(1, np.int64)
         whole, last = split_batches(
-            total, self.batch_size, drop_last=self.drop_last, full_batches=self.full_batches
+            total, self.batch_size, self.ranks.size, drop_last=self.drop_last, full_batches=self.full_batches
         )
-        cuts = np.arange(whole + 1, dtype=np.int64) * self.batch_size * rank_and_size()[1]
+        cuts = np.arange(whole + 1, dtype=np.int64) * self.batch_size * self.ranks.size
         return np.append(cuts, cuts[-1] + last) if last else cuts
 
     def _thinned(self, total: int, steps: KeptSteps) -> NDArray[np.int64]:
         kept = len(self.epoch.plan.kept)
         if not total:
             return np.zeros(1, np.int64)
-        if kept < rank_and_size()[1]:
-            raise too_few(kept, rank_and_size()[1])
+        if kept < self.ranks.size:
+            raise too_few(kept, self.ranks.size)
         return steps.cuts(kept, self.epoch.plan.full, kept - total)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -193,12 +196,23 @@ class EpochBatches(Sampler[list[int]]):
             )
         if self._dataset is not None:
             check_length(self._dataset, self._n)
+        self._warn_apart()
         self.epoch.check_open(self.planned()[0])
         return self._batches(self.epoch.order(shuffle=self.shuffle), self.epoch.scores.recorded_here())
 
+    def _warn_apart(self) -> None:
+        """Warn once if this process is one of several ranks that have not met."""
+        if not self._told and (size := ranks_apart()):
+            self._told = True
+            warnings.warn(
+                f"WORLD_SIZE is {size}, and there is no process group: each of the {size} processes trains "
+                "on every sample. Call torch.distributed.init_process_group() before the first epoch.",
+                stacklevel=3,
+            )
+
     def _batches(self, order: Order, used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
         cuts, _ = self._cuts()
-        offsets, counts = _shares(np.diff(cuts), *rank_and_size())
+        offsets, counts = _shares(np.diff(cuts), self.ranks.rank, self.ranks.size)
         starts = cuts[:-1] + offsets
         # Positions are evaluated for many batches at once: one call per batch would dominate the cost.
         ahead = max(1, BLOCK // self.batch_size)
@@ -219,31 +233,34 @@ class EpochBatches(Sampler[list[int]]):
 
 
 def split_batches(
-    total: int, batch_size: int, *, drop_last: bool = False, full_batches: bool = False
+    total: int, batch_size: int, ranks: int, *, drop_last: bool = False, full_batches: bool = False
 ) -> tuple[int, int]:
     """Return the number of whole global batches in ``total`` samples, and the size of the last one, or 0.
+
+    A global batch has ``batch_size`` samples on each of ``ranks``.
 
     Raises:
         WrongState: if there are fewer samples than ranks.
     """
-    _, size = rank_and_size()
-    width = batch_size * size
+    width = batch_size * ranks
     whole, rest = divmod(total, width)
     if drop_last and whole:
         return whole, 0
     # Batch norm over a few hard samples can ruin a network, see docs/decisions/006-whole-batches.md.
     if full_batches and whole and 0 < rest < width // 4:
         return whole - 1, rest + width
-    if 0 < rest < size:
+    if 0 < rest < ranks:
         if not whole:
-            raise too_few(rest, size)
+            raise too_few(rest, ranks)
         return whole - 1, rest + width
     return whole, rest
 
 
-def count_batches(total: int, batch_size: int, *, drop_last: bool = False, full_batches: bool = False) -> int:
+def count_batches(
+    total: int, batch_size: int, ranks: int, *, drop_last: bool = False, full_batches: bool = False
+) -> int:
     """Return the number of batches per rank in ``total`` samples."""
-    whole, last = split_batches(total, batch_size, drop_last=drop_last, full_batches=full_batches)
+    whole, last = split_batches(total, batch_size, ranks, drop_last=drop_last, full_batches=full_batches)
     return whole + bool(last)
 
 
@@ -273,7 +290,7 @@ def make_loader(
             )
     collate = options.pop("collate_fn", None) or default_collate
     # Without a generator each iter() would draw the seed of the workers from torch's global one.
-    options.setdefault("generator", torch.Generator().manual_seed(mix(seed, rank_and_size()[0]) >> 1))
+    options.setdefault("generator", torch.Generator().manual_seed(mix(seed, batches.ranks.rank) >> 1))
     return DataLoader(
         IndexedDataset(dataset),
         batch_sampler=batches,

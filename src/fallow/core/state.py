@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..arrays.bitset import Bitset, unpack
-from ..arrays.distributed import rank_and_size
+from ..arrays.distributed import meet
 from ..errors import FallowError, invalid, unknown_name, wrong_state
 from ..policies.base import Reason
 from .class_ids import ClassIds
@@ -44,8 +44,9 @@ def pack(
     """Return the whole state; inside an epoch of several ranks the call is collective unless ``local``."""
     scores.flush()
     ids = scores.class_ids.ids
-    _, size = rank_and_size()
+    size = scores.ranks.size
     if size > 1 and not local and not scores.untouched:
+        meet("state_dict()", scores.ranks.group)
         # A copy, so that this rank still knows which scores are its own.
         scores = deepcopy(scores)
         scores.merge()
@@ -120,9 +121,10 @@ def _restore(
         before = _move_labels(before, labels, origin)
     changed = _accepted_changes(saved, settings, before, labels, accept)
     part = saved["part"]
-    if part is not None and part["rank_and_size"] != list(rank_and_size()):
+    place = [scores.ranks.rank, scores.ranks.size]
+    if part is not None and part["rank_and_size"] != place:
         raise invalid(
-            f"A local state belongs to its own rank and number of ranks: {list(rank_and_size())}.",
+            f"A local state belongs to its own rank and number of ranks: {place}.",
             part["rank_and_size"],
             "Load the part of this rank, or save with local=False.",
         )
@@ -272,7 +274,7 @@ def _smallest_type(labels: NDArray[Any]) -> type[np.integer[Any]]:
 def _pack_part(scores: EpochScores) -> dict[str, Any]:
     resumed = scores.resumed
     return {
-        "rank_and_size": list(rank_and_size()),
+        "rank_and_size": [scores.ranks.rank, scores.ranks.size],
         "recorded": scores.recorded,
         "resumed": None if resumed is None else _tensor(resumed),
         "shared_repeats": scores.shared_repeats,

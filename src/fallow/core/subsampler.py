@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..arrays.bitset import Bitset
-from ..arrays.distributed import rank_and_size
+from ..arrays.distributed import Ranks, data_group
 from ..errors import check_flag, check_integer, invalid, invalid_type, wrong_state
 from ..policies.base import Policy, Reason
 from ..scores.base import Score
@@ -113,7 +113,7 @@ class Subsampler:
         class_ids = ClassIds() if ids is None else ClassIds.of(ids)
         floors = Floors(None if ids is None else class_ids.encode(ids), floor, per_class)
         everyone = Plan(0, Bitset(np.ones(self.n, np.bool_)), full=self.n)
-        scores = EpochScores(self.n, class_ids)
+        scores = EpochScores(self.n, class_ids, Ranks())
         self.under_way = Epoch(everyone, scores, floors, self.seed, schedule.epochs)
         self.history: list[EpochRecord] = []
         self._warned: set[str] = set()
@@ -131,6 +131,7 @@ class Subsampler:
         full_batches: bool = False,
         kept_steps: bool | None = None,
         accumulate: int = 1,
+        group: Any = None,
         **options: Any,
     ) -> DataLoader[Any]:
         """Return a DataLoader over the kept samples of each epoch: it yields ``(index, batch)``.
@@ -150,13 +151,18 @@ class Subsampler:
                 then. By default the policy decides: :class:`fallow.ErrorMass` keeps steps.
             accumulate: with ``kept_steps``, the number of batches whose gradients add up to a step of full
                 training; a thin epoch needs :attr:`accumulate` of them, as whole as possible.
+            group: the ranks that get different samples, if these are not all ranks: a process group, or a
+                ``DeviceMesh`` with a dimension named ``dp`` or ``data``. Ranks that hold parts of one
+                replica, as under tensor or pipeline parallelism, then get the same samples.
             **options: options of ``torch.utils.data.DataLoader``: workers, ``collate_fn``, ``drop_last``, ...
 
         Raises:
-            InvalidType: if the dataset has no length.
-            InvalidValue: if the dataset has another length, or a ``sampler`` or ``batch_sampler`` is given.
+            InvalidType: if the dataset has no length, or ``group`` is no group.
+            InvalidValue: if the dataset has another length, a ``sampler`` or ``batch_sampler`` is given, or
+                another loader has another group.
         """
         loading.check_batch_size(batch_size)
+        group = self._group(group)
         shuffle, full_batches = check_flag("shuffle", shuffle), check_flag("full_batches", full_batches)
         drop_last = check_flag("drop_last", options.pop("drop_last", False))
         steps = self._kept_steps(batch_size, kept_steps, accumulate)
@@ -170,6 +176,7 @@ class Subsampler:
         )
         loader = loading.make_loader(dataset, self.n, batches, self.seed, options)
         # Only now: a loader that is refused changes nothing.
+        self._ranks.group = group
         self.under_way.drops_steps = steps is None
         if steps is not None:
             self.under_way.keep_steps(steps)
@@ -179,6 +186,16 @@ class Subsampler:
         self.under_way.reached = batches.reached if steps is not None else None
         return loader
 
+    def _group(self, group: Any) -> Any:
+        """Return the process group of a new loader; without one, that of the loaders before."""
+        if group is None:
+            return self._ranks.group
+        group, before = data_group(group), self._ranks.group
+        if before not in (None, group) or (before is None and self.under_way.planned is not None):
+            step = "Pass the same group to all of them."
+            raise invalid("Loaders must agree on the group.", "two groups", step)
+        return group
+
     def _kept_steps(self, batch_size: int, kept_steps: bool | None, accumulate: int) -> KeptSteps | None:
         check_integer("accumulate", accumulate, 1)
         keeps = self.policy.keeps_steps if kept_steps is None else check_flag("kept_steps", kept_steps)
@@ -186,7 +203,7 @@ class Subsampler:
         if keeps:
             if self.under_way.drops_steps:
                 raise invalid(*disagree, "Make all loaders with kept_steps=False, or none.")
-            return KeptSteps(batch_size, accumulate)
+            return KeptSteps(batch_size, accumulate, self._ranks)
         if accumulate > 1:
             step = "Pass kept_steps=True, or leave it out."
             raise invalid("`accumulate` goes with kept_steps.", accumulate, step)
@@ -269,9 +286,8 @@ class Subsampler:
             The number of samples that this rank measured.
         """
         self.under_way.check_running()
-        rank, size = rank_and_size()
         # All ranks know the same reasons, so they agree on the parts without communication.
-        index = np.array_split(self._due(), size)[rank]
+        index = np.array_split(self._due(), self._ranks.size)[self._ranks.rank]
         scored, predicted = measure(dataset, self.n, index, score_batch, batch_size, collate_fn, options)
         self.under_way.scores.measure(scored, predicted)
         return int(index.size)
@@ -566,7 +582,8 @@ class Subsampler:
         counts = planned_counts(self.policy, self._shortened, self.under_way.rounded_floors(), self.n)
         full = self.under_way.whole_batch is not None
         return sum(
-            loading.count_batches(kept, batch_size, drop_last=drop_last, full_batches=full) for kept in counts
+            loading.count_batches(kept, batch_size, self._ranks.size, drop_last=drop_last, full_batches=full)
+            for kept in counts
         )
 
     @property
@@ -577,6 +594,10 @@ class Subsampler:
     @property
     def _table(self) -> Table:
         return self.under_way.scores.table
+
+    @property
+    def _ranks(self) -> Ranks:
+        return self.under_way.scores.ranks
 
     def _ids(self) -> NDArray[Any] | None:
         labels, class_ids = self.under_way.floors.labels, self.under_way.class_ids
@@ -602,6 +623,9 @@ class Subsampler:
         Args:
             local: return this rank's own part without communication. By default the call is collective
                 inside an epoch: all ranks must make it, and each gets the whole state.
+
+        Raises:
+            WrongState: if the first rank has waited for the others for 20 seconds.
         """
         check_flag("local", local)
         epoch = self.under_way
@@ -634,7 +658,7 @@ class Subsampler:
             WrongState: if n or labels differ in a state from the middle of an epoch.
         """
         # A new object: if the state is refused, the present one is unchanged.
-        scores = EpochScores(self.n, self.under_way.class_ids)
+        scores = EpochScores(self.n, self.under_way.class_ids, self._ranks)
         plan, history = state.restore(saved, self._settings(), self._ids(), scores, accept, origin)
         self.history = history
         same_end = "ending" in saved and same(saved["settings"]["schedule"], self.schedule)

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..activations import ActivationDensity
-from ..arrays.distributed import gather_rows, rank_and_size
+from ..arrays.distributed import gather_rows
 from ..core.batch_checks import scale_gradient
 from ..core.host_index import HostIndex
 from ..core.loading import IndexedCollate, IndexedDataset
@@ -257,13 +257,14 @@ class SubsamplingCallback(Callback):
         measured: list[Tensor],
     ) -> None:
         """Measure the left-out samples of the panel, so that the density covers the whole training set."""
-        rank, size = rank_and_size()
+        ranks = self.subsampler.under_way.scores.ranks
         members = torch.from_numpy(monitor.panel.index)
-        seen = gather_rows(torch.cat([torch.zeros(0, dtype=torch.int64), *measured]).numpy())
+        index = torch.cat([torch.zeros(0, dtype=torch.int64), *measured]).numpy()
+        seen = gather_rows(index, group=ranks.group)
         left_out = members[~self.subsampler.kept[members]].numpy()
         left_out = np.setdiff1d(left_out, np.concatenate([part for (part,) in seen]))
         self.probed = len(left_out)
-        part = np.array_split(left_out, size)[rank]
+        part = np.array_split(left_out, ranks.size)[ranks.rank]
         measure(dataset, self.subsampler.n, part, score, self.batch_size, collate, {"num_workers": 0})
         monitor.refresh()
 
