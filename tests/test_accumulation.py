@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule
 from torch.utils.data import TensorDataset
 
 from fallow import Fraction, Schedule, Subsampler
+from fallow.core.state import opened
 from fallow.integrations.lightning import SubsamplingCallback
 from fallow.policies import Kakurenbo
 from trainers import quiet_trainer
@@ -62,7 +63,7 @@ class Plain:
             at: {name: None if value is None else value.clone() for name, value in part.items()}
             for at, part in moments["state"].items()
         }
-        return {"model": copied, "optimizer": moments, "subsampler": self.subsampler.state_dict()}
+        return {"model": copied, "optimizer": moments, "subsampler": opened(self.subsampler.state_dict())}
 
     def train(self):
         while self.subsampler.epoch < EPOCHS:
@@ -122,13 +123,13 @@ def test_what_waits_counts_for_progress_and_comes_not_again(data):
     index, _ = next(batches)
     sub.record(index, torch.ones(30), accumulating=True)
     assert sub.progress == pytest.approx(1 / 3 / EPOCHS)
-    assert sub.state_dict()["table"]["recorded"] == 0
+    assert opened(sub.state_dict())["table"]["recorded"] == 0
     rest = [i for part, _ in loader for i in part.tolist()]
     assert sorted(rest + index.tolist()) == list(range(N))
     with pytest.raises(RuntimeError, match="is under way"):
         sub.renew([0])
     sub.record(torch.tensor(rest[:30]), torch.ones(30))
-    assert sub.state_dict()["table"]["recorded"] == 60
+    assert opened(sub.state_dict())["table"]["recorded"] == 60
     sub.record(torch.tensor(rest[30:]), torch.ones(30), accumulating=True)
     with pytest.raises(RuntimeError, match="Epoch 1 of 4 has ended"):
         iter(loader)

@@ -353,7 +353,7 @@ def test_a_finished_run_goes_on_with_what_was_collected(tmp_path, monkeypatch):
     stored = stored_options("run")
     assert (stored["epochs"], stored["add"]) == (3, str(tmp_path / "run" / "added-000.csv"))
     assert "picks.csv: 1 of 4 picks" in "".join(console.said)
-    assert "it trains on to epoch 3" in "".join(console.said)
+    assert "It now trains to epoch 3" in "".join(console.said)
     data = DataFile.read(run.path / run.checkpoints.newest().found.about.data)
     assert data.labels.tolist() == [*labels[:90], 0, 0, 0]
     assert [f"{one:016x}" for one in data.content[90:]] == [pick.checksum for pick in picks]

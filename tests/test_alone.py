@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from fallow import Schedule, Subsampler, Threshold
 from fallow.arrays import distributed
+from fallow.core.state import opened
 from fallow.errors import WrongState
 from ranks import in_ranks
 
@@ -44,7 +45,7 @@ def late(rank, size, folder):
         patch.setattr(distributed, "PATIENCE", timedelta(seconds=1))
         if rank == 0:
             time.sleep(3)
-        torch.save(sub.state_dict()["table"]["seen"], f"{folder}/{rank}.pt")
+        torch.save(opened(sub.state_dict())["table"]["seen"], f"{folder}/{rank}.pt")
         distributed._barrier(None, 60.0)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow import Schedule, Subsampler, Threshold
+from fallow.core.state import opened
 from fallow.policies import Reason
 from fallow.policies.threshold import FEWEST, FIRST_LOW
 from standings import inputs
@@ -140,7 +141,7 @@ def play(sub, stops=None):
         for at, (index, _) in enumerate(loader):
             sub.record(index, scores[index])
             if stops is not None and at == 1:
-                stops.append((deepcopy(sub.state_dict()), scores))
+                stops.append((deepcopy(opened(sub.state_dict())), scores))
         sub.step()
     return sub
 

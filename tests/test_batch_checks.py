@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from fallow import NO_SCORE, Fraction, KLDivergence, Schedule, Subsampler, Threshold, kl_divergence
 from fallow.core.batch_checks import check_index, check_labels, masked_losses, mean_loss
+from fallow.core.state import opened
 from fallow.errors import InvalidType, InvalidValue, WrongState
 from fallow.policies import BelowMean
 
@@ -338,13 +339,13 @@ def test_a_visit_that_tells_no_class_forgets_the_one_before():
     sub = Subsampler(6, Fraction(0.5, exponent=1, high="auto"), Schedule(3), labels=[1] * 6)
     sub.record(torch.arange(6), torch.ones(6), predicted=torch.zeros(6, dtype=torch.int64))
     sub.step()
-    assert sub.state_dict()["table"]["columns"]["visits_wrong"].tolist() == [1] * 6
+    assert opened(sub.state_dict())["table"]["columns"]["visits_wrong"].tolist() == [1] * 6
     kept = sub.order()
     sub.record(kept[1:], torch.ones(2), predicted=torch.zeros(2, dtype=torch.int64))
     sub.record(kept[:1], torch.ones(1))
     sub.step()
     assert sub.predicted[kept].tolist() == [-1, 0, 0]
-    assert sub.state_dict()["table"]["columns"]["visits_wrong"][kept].tolist() == [0, 2, 2]
+    assert opened(sub.state_dict())["table"]["columns"]["visits_wrong"][kept].tolist() == [0, 2, 2]
 
 
 # --- the range of a declared score ---

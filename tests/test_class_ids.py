@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fallow import Fraction, Schedule, Subsampler, Threshold
 from fallow.core.class_ids import ClassIds
+from fallow.core.state import opened
 from fallow.policies import Kakurenbo
 from fallow.policies.base import Reason
 
@@ -109,7 +110,7 @@ def test_a_state_of_other_numbers_is_translated():
 
 def test_a_state_whose_numbers_are_beyond_its_classes_is_refused():
     sub = trained(POLICIES["threshold"], FAR)
-    state = sub.state_dict()
+    state = opened(sub.state_dict())
     state["table"]["columns"]["predicted"][3] = 9
     again = Subsampler(N, sub.policy, sub.schedule, labels=FAR[PLAIN], min_kept_per_class=8)
     with pytest.raises(ValueError, match=r"predicted classes of at most 4\. Found 9"):

@@ -14,6 +14,7 @@ import torch
 
 from fallow import ErrorMass, Fraction, Schedule, Subsampler, Threshold
 from fallow.arrays.distributed import gather_rows, rank_and_size
+from fallow.core.state import opened
 from fallow.errors import FallowError
 from ranks import in_ranks
 
@@ -90,7 +91,7 @@ def stopped_run(n, **options):
     batches(sub, loader, log)
     end(sub)
     batches(sub, loader, log, 1)
-    state, local = sub.state_dict(), sub.state_dict(local=True)
+    state, local = opened(sub.state_dict()), opened(sub.state_dict(local=True))
     train(sub, loader, rest)
     return {"log": log, "rest": rest, "outcome": outcome(sub), "state": state, "local": local}
 
@@ -122,7 +123,7 @@ def busy_run(n):
     count = measure(sub)
     if rank_and_size()[0] == 0:
         sub.record(sub.order()[:1], torch.tensor([3.0]))
-    return {"measured": count, "state": sub.state_dict()}
+    return {"measured": count, "state": opened(sub.state_dict())}
 
 
 def counted(n, state):
@@ -130,7 +131,7 @@ def counted(n, state):
     sub, loader = make(n)
     sub.load_state_dict(state)
     batches(sub, loader, [], 1)
-    return sub.state_dict()
+    return opened(sub.state_dict())
 
 
 def twice_stopped(n, state, count):
@@ -139,7 +140,7 @@ def twice_stopped(n, state, count):
     sub.load_state_dict(state)
     log = []
     batches(sub, loader, log, count)
-    local = sub.state_dict(local=True)
+    local = opened(sub.state_dict(local=True))
     found = resumed_run(n, local)
     return {
         "log": log + found["log"],

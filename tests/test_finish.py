@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fallow import Fraction, InvalidType, InvalidValue, Schedule, Subsampler, WrongState
+from fallow.core.state import opened
 
 
 def make(epochs=12, n=60):
@@ -100,7 +101,7 @@ def test_wrong_use_and_wrong_states_raise():
     sub, loader = make()
     epoch_of(sub, loader)
     sub.finish(2)
-    state = sub.state_dict()
+    state = opened(sub.state_dict())
     for name, value in (("start", 5), ("end", 0), ("progress", 2.0), ("progress", float("nan"))):
         broken = deepcopy(state)
         broken["ending"][name] = value

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import fallow
+from fallow.core.state import opened
 from fallow.integrations.lightning import SubsamplingCallback
 from trainers import quiet_trainer
 
@@ -337,7 +338,7 @@ def test_a_training_of_ones_own_goes_on_from_lightnings_checkpoints(data, tmp_pa
     for path in saved:
         if path.stem == f"step={trainer.global_step}":
             continue
-        state = torch.load(path, weights_only=True)["callbacks"]["SubsamplingCallback"]["subsampler"]
+        state = opened(torch.load(path, weights_only=True)["callbacks"]["SubsamplingCallback"]["subsampler"])
         if ended := state["table"]["recorded"] == (state["table"]["reason"] == 0).sum():
             with pytest.raises(fallow.FallowError, match=r"All batches of epoch \d of .* were done"):
                 checkpointed(data, tmp_path / path.stem, path, kept_steps=kept_steps)

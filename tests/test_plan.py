@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fallow import Subsampler
 from fallow.core.plan import Floors, apply_floors, due, plan_epoch, planned_counts, readmit
 from fallow.core.schedule import Schedule
+from fallow.core.state import opened
 from fallow.core.table import MEASURED, PREDICTED, Table
 from fallow.errors import InvalidValue, WrongState
 from fallow.policies import BelowMean, Fraction, Policy, RandomFraction, Reason, Threshold
@@ -502,7 +503,7 @@ def test_a_refused_first_decision_is_forgotten():
         subsampler.step()
         assert subsampler.kept.nonzero().flatten().tolist() == [3]
         assert subsampler.predicted.tolist() == list(range(40))  # two views of 3 in one epoch, one class
-    tables = [subsampler.state_dict()["table"] for subsampler in (refused, straight)]
+    tables = [opened(subsampler.state_dict())["table"] for subsampler in (refused, straight)]
     assert tables[0]["notes"] == tables[1]["notes"] == {"low": 0.05}
     assert tables[0]["columns"].keys() == tables[1]["columns"].keys()
     for name, column in tables[0]["columns"].items():

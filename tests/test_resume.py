@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 import fallow
 from fallow.arrays.generators import generator_states, put_back
+from fallow.core.state import opened
 from fallow.files.state_file import dump, parse
 
 N, BATCH, EPOCHS = 32, 8, 3
@@ -24,6 +25,7 @@ RULES = {
     "threshold": (fallow.Threshold(low=0.9, high=2.2, visits=2), {"readmit_every": 2}),
     "weighted": (fallow.policies.BelowMean(0.6), {"full_tail": 0.3}),
     "audited": (fallow.Threshold(low="auto", visits=1), {"readmit_every": 2}),
+    "visits": (fallow.Threshold(low=0.5, high=1.6, visits=2), {}),
     "drawn": (fallow.Fraction(0.5, exponent=0.5, high="auto"), {}),
 }
 
@@ -65,7 +67,7 @@ class Training:
             {
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
-                "subsampler": self.subsampler.state_dict(),
+                "subsampler": opened(self.subsampler.state_dict()),
                 "generators": generator_states(),
             }
         )

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow import ErrorMass, Fraction, RandomFraction, Schedule, Subsampler, Threshold
+from fallow.core.state import opened
 from fallow.errors import InvalidType, InvalidValue, WrongState
 from fallow.policies import BelowMean
 
@@ -80,7 +81,7 @@ def outcome(sub):
 def saved(sub):
     """The state as a file gives it back."""
     file = io.BytesIO()
-    torch.save(sub.state_dict(), file)
+    torch.save(opened(sub.state_dict()), file)
     file.seek(0)
     return torch.load(file, weights_only=True)
 
@@ -199,7 +200,7 @@ def test_a_state_is_a_copy():
     sub, log = make(), []
     for _, _ in zip(range(9), play(sub, log), strict=False):
         pass
-    state = sub.state_dict()
+    state = opened(sub.state_dict())
     kept = deepcopy(state)
     other = make()
     other.load_state_dict(state)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fallow import Schedule, Subsampler, Threshold, policies
+from fallow.core.state import opened
 from fallow.core.state_checks import COLUMNS, check_state
 from fallow.errors import InvalidType, InvalidValue
 from fallow.policies import BelowMean
@@ -149,19 +150,19 @@ def changed_by(state, name):
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_no_training_leaves_is_refused_and_nothing_changes(name):
-    state = changed_by(trained().state_dict(), name)
+    state = changed_by(opened(trained().state_dict()), name)
     sub = trained(inside=False)
-    before = deepcopy(sub.state_dict())
+    before = deepcopy(opened(sub.state_dict()))
     with pytest.raises((InvalidType, InvalidValue), match=r"Found .*\. \w"):
         sub.load_state_dict(state)
-    after = sub.state_dict()
+    after = opened(sub.state_dict())
     assert repr(after) == repr(before)
     sub.load_state_dict(trained().state_dict())
     assert sub.under_way.resumed
 
 
 def test_a_count_outside_an_epoch_is_refused():
-    state = changed(trained(inside=False).state_dict(), ("table", "recorded"), N + 1)
+    state = changed(opened(trained(inside=False).state_dict()), ("table", "recorded"), N + 1)
     with pytest.raises(InvalidValue, match=r"recorded` in \[0, 0\]"):
         make().load_state_dict(state)
 
@@ -171,12 +172,12 @@ def test_a_sample_may_come_more_often_than_there_are_samples():
     for _ in range(30):
         sub.record(torch.tensor([3]), torch.tensor([NAN]))
         sub.record(torch.tensor([4]), torch.tensor([1.0]))
-    state = sub.state_dict()
+    state = opened(sub.state_dict())
     assert state["table"]["recorded"] == 60
     assert state["table"]["bad"] == 30
     other = make()
     other.load_state_dict(state)
-    assert repr(other.state_dict()) == repr(state)
+    assert repr(opened(other.state_dict())) == repr(state)
 
 
 def test_a_sample_removed_by_hand_inside_an_epoch_is_still_planned():
@@ -214,7 +215,7 @@ def test_the_columns_of_every_policy_are_known():
                 predicted=torch.ones(N).long(),
             )
             sub.step() if epoch == 0 else None
-        state = sub.state_dict()
+        state = opened(sub.state_dict())
         check_state(state, policy)
         found |= {n: c.numpy().dtype for n, c in state["table"]["columns"].items()}
     assert names <= found.keys()

@@ -32,6 +32,21 @@ _DESCRIBED = ("policy", "schedule")
 _STEP = "Make the Subsampler with the settings of the state, or load with accept=({name!r},)."
 
 
+def sealed(packed: dict[str, Any]) -> dict[str, Any]:
+    """Return a state whose content is one entry to ``torch.distributed.checkpoint``.
+
+    That loads into the entries of the state of a new object, one by one, and would drop those that this does
+    not have yet, such as past epochs. A tuple it stores and loads as a whole.
+    """
+    return {"version": packed["version"], "state": (packed,)}
+
+
+def opened(saved: Any) -> Any:
+    """Return the content of a state, as :func:`pack` has made it."""
+    content = saved.get("state") if isinstance(saved, dict) else None
+    return content[0] if isinstance(content, tuple) and len(content) == 1 else saved
+
+
 def pack(
     settings: dict[str, Any],
     labels: NDArray[Any] | None,

@@ -632,7 +632,7 @@ class Subsampler:
         packed = state.pack(
             self._settings(), self._ids(), epoch.scores, epoch.plan, self.history, local=local
         )
-        return packed if epoch.ending is None else packed | {"ending": asdict(epoch.ending)}
+        return state.sealed(packed if epoch.ending is None else packed | {"ending": asdict(epoch.ending)})
 
     def load_state_dict(
         self,
@@ -657,6 +657,7 @@ class Subsampler:
                 Nothing is changed then.
             WrongState: if n or labels differ in a state from the middle of an epoch.
         """
+        saved = state.opened(saved)
         # A new object: if the state is refused, the present one is unchanged.
         scores = EpochScores(self.n, self.under_way.class_ids, self._ranks)
         plan, history = state.restore(saved, self._settings(), self._ids(), scores, accept, origin)

@@ -28,6 +28,7 @@ from ..core.batch_checks import scale_gradient
 from ..core.host_index import HostIndex
 from ..core.loading import IndexedCollate, IndexedDataset
 from ..core.remeasure import measure
+from ..core.state import opened
 from ..core.subsampler import Subsampler
 from ..errors import invalid, invalid_type, wrong_state
 from ..scores._logits import one_tensor, wrong_number
@@ -325,7 +326,7 @@ class SubsamplingCallback(Callback):
         """
         state = checkpoint.get("callbacks", {}).get(self.state_key)
         if trainer.state.fn == "fit" and state is not None:
-            epoch, step = int(state["subsampler"]["epoch"]), int(checkpoint["global_step"])
+            epoch, step = int(opened(state["subsampler"])["epoch"]), int(checkpoint["global_step"])
             _count_from(trainer, epoch, step, checkpoint.pop("loops", {}))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

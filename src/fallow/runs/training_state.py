@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..arrays.generators import generator_states, put_back
 from ..core.history import Aggregates, EpochRecord
+from ..core.state import opened
 from ..core.state_checks import check_state
 from ..errors import FallowError, damaged
 from ..files import state_file
@@ -111,7 +112,7 @@ class TrainingState:
         tree = {name: part for name, part in checkpoint.items() if name not in _REBUILT}
         callbacks = dict(tree["callbacks"])
         saved = callbacks[SUBSAMPLING]  # copied below, as the original belongs to Lightning
-        callbacks[SUBSAMPLING] = {**saved, "subsampler": {**saved["subsampler"], "history": []}}
+        callbacks[SUBSAMPLING] = {**saved, "subsampler": {**opened(saved["subsampler"]), "history": []}}
         return TrainingState({**tree, "callbacks": callbacks})
 
     def dump(self) -> bytes:
