@@ -33,8 +33,7 @@ def main(data, epochs=4, characters=None, length=128):
         for index, windows in loader:
             hidden = model.hidden(windows[:, :-1].clamp_min(0))  # -100 fills up the end of a play
             found = fallow.linear_kl(hidden, model.head.weight, windows[:, 1:])
-            subsampler.record(index, found.scores)
-            found.loss.backward()
+            subsampler.record(index, found.scores, loss=found.loss).backward()
             for group in optimizer.param_groups:
                 group["lr"] = 6e-3 * min(10 * subsampler.progress, 1.1 * (1 - subsampler.progress), 1)
             optimizer.step()

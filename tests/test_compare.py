@@ -89,6 +89,25 @@ def test_results_hold_settings_runs_and_arms(comparison):
         assert run["options"]["seed"] == run["seed"]
 
 
+def test_a_saving_that_is_named_too_is_one_arm_and_another_finder_finds_its_own(tmp_path, capsys):
+    mine = {"policy": "fraction", "fraction": 0.6}
+    shared = {**SMALL, "epochs": 2, "out": tmp_path / "c", "jobs": 1, "seeds": 1}
+    fallow.compare(**shared, arms={"full": None, "mine": mine, "random": None})
+    found = json.loads((tmp_path / "c" / "compare.json").read_text())["found"]
+    assert found["finders"] == ["mine"]
+    label = f"random-{found['saved']:g}"
+    arms = {"full": None, "mine": mine, "random": None, label.replace("-", "@"): None}
+    results = fallow.compare(**shared, arms=arms).results
+    assert {row["label"] for row in results["arms"]} == {"full", "mine", label}
+    capsys.readouterr()
+    other = {"full": None, "other": mine | {"fraction": 0.3}, "random": None}
+    results = fallow.compare(**shared, arms=other).results
+    said = capsys.readouterr().out
+    assert "as much saved as other will find" in said
+    assert "other saved 15%: the others run at that saving." in said
+    assert {row["label"] for row in results["arms"]} == {"full", "other", "random-0.15"}
+
+
 @pytest.mark.slow
 def test_controls_run_at_the_saving_that_was_found_and_more_seeds_do_not_change_it(tmp_path, capsys):
     arms = {"full": None, "mine": {"policy": "fraction", "fraction": 0.6}}

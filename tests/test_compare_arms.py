@@ -177,7 +177,7 @@ def test_own_arms():
 
 
 def test_an_arm_at_one_saving():
-    made = make_arms({"soft": None, "threshold@0.3": None}, (0.3, 0.7), BASE)
+    made = make_arms({"soft": None, "threshold@0.3": None, "soft@0.7": None}, (0.3, 0.7), BASE)
     assert [a.label for a in made] == ["soft-0.3", "soft-0.7", "threshold-0.3"]
 
 
@@ -200,7 +200,8 @@ WRONG = [
     ({"mine": {"warmup": True}}, (0.5,), "`warmup` must be a whole number. Found True"),
     ({"full@0.5": None}, (0.5,), "Full training saves nothing. Found full@0.5"),
     ({"soft": None}, (1.0,), r"in \(0, 1\)"),
-    ({"soft": None, "soft@0.5": None}, (0.5,), "soft-0.5 twice"),
+    ({"random-0.18": {"policy": "soft"}}, (0.5,), "a name of its own"),
+    ({"m" * 61: {"policy": "soft"}}, (0.5,), "at most 60 letters"),
 ]
 
 

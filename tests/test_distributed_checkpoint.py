@@ -1,4 +1,4 @@
-"""torch.distributed.checkpoint, inside an epoch and on other numbers of ranks: the run goes on as it would."""
+"""torch.distributed.checkpoint, inside an epoch and on other numbers of ranks: a run goes on as it would."""
 
 import pytest
 import torch

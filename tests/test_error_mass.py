@@ -244,6 +244,34 @@ def test_scores_below_0_and_shares_raise():
             ErrorMass(wrong)
 
 
+@pytest.mark.parametrize("hard", [True, False])
+def test_samples_removed_by_hand_count_as_if_they_had_never_been_there(hard):
+    """Those of the upper or the lower half: decisions and records are those of the others alone."""
+    rng = np.random.default_rng(0)
+    base = np.sort(rng.lognormal(-3, 2, 4000))
+    mine = np.arange(4000) < 2000 if hard else np.arange(4000) >= 2000
+    visits = (base * rng.lognormal(0, 0.5, (6, 4000))).astype(np.float32)
+    labels = torch.arange(4000) % 5
+
+    def trained(rows, by_hand=None):
+        sub = Subsampler(len(rows), ErrorMass(), Schedule(epochs=6), labels=labels[rows])
+        if by_hand is not None:
+            sub.remove(by_hand)
+        for epoch in range(6):
+            index = sub.order()[:]
+            sub.record(index, torch.from_numpy(visits[epoch][rows])[index], predicted=labels[rows][index])
+            sub.step()
+        return sub
+
+    # Turns hang on the number of a sample: those removed by hand come last.
+    rows = np.concatenate([np.flatnonzero(mine), np.flatnonzero(~mine)])
+    with_them, alone = trained(rows, np.arange(2000, 4000)), trained(rows[:2000])
+    assert torch.equal(with_them.kept[:2000], alone.kept)
+    assert with_them.history[-1].notes == pytest.approx(alone.history[-1].notes)
+    assert with_them.history[-1].learned == alone.history[-1].learned
+    assert (alone.history[-1].learned > 0) == hard
+
+
 def test_left_out_samples_come_back_in_turns_by_themselves():
     sub = Subsampler(2000, ErrorMass(0.3), Schedule(epochs=16), labels=torch.zeros(2000, dtype=torch.long))
     assert (sub.schedule.readmit_every, sub.schedule.stagger) == (10, True)

@@ -112,6 +112,76 @@ def test_a_learned_sample_counts_as_one_without_a_gradient():
     assert not full.removed.any()
 
 
+def test_views_of_a_sample_count_once_and_parts_of_a_batch_add_up():
+    """A batch recorded whole, with every sample twice, with its mean computed elsewhere, and in two parts."""
+    scores = torch.rand(240, generator=torch.Generator().manual_seed(0))
+
+    def views(sub, index, losses):
+        twice = torch.cat([losses, losses])
+        return sub.record(index.repeat(2), twice)
+
+    def elsewhere(sub, index, losses):
+        loss = losses.mean()
+        assert sub.record(index, losses.detach(), loss=loss) is loss
+        return loss
+
+    def parts(sub, index, losses):
+        return sub.record(index[:7], losses[:7]) + sub.record(index[7:], losses[7:])
+
+    found = []
+    for record in (lambda sub, *batch: sub.record(*batch), views, elsewhere, parts):
+        sub, loader = thinned(240, 24, Fraction(0.5))
+        first_epoch(sub, loader, scores)
+        gradients, progress = torch.zeros(240), []
+        for index, _ in loader:
+            losses = scores[index].clone().requires_grad_()
+            record(sub, index, losses).backward()
+            gradients[index] = losses.grad
+            progress.append(sub.progress)
+        sub.step()
+        found.append((gradients, progress, sub.scores))
+    assert torch.allclose(found[0][0][found[0][0] > 0], torch.tensor(1 / 24))
+    for gradients, progress, kept in found[1:]:
+        assert torch.allclose(gradients, found[0][0])
+        assert progress == found[0][1]
+        assert torch.allclose(kept, found[0][2])
+
+
+def test_views_in_batches_that_wait_for_their_step_count_once():
+    sub, loader = thinned(48, 12, Fraction(0.5), accumulate=2)
+    seen = []
+    for number, (index, _) in enumerate(loader):
+        sub.record(index.repeat(2), torch.ones(2 * len(index)), accumulating=number % 2 == 0)
+        seen.append(sub.progress)
+    assert seen == pytest.approx([1 / 16, 2 / 16, 3 / 16, 4 / 16])
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [(3.0, "Found float"), (torch.ones(2), r"Found shape \(2,\)"), (torch.tensor(1), r"Found shape \(\)")],
+)
+def test_a_mean_that_is_none_raises_and_stores_nothing(loss, message):
+    sub, _ = thinned(48, 12, Fraction(0.5))
+    with pytest.raises(InvalidType, match=message):
+        sub.record(torch.arange(12), torch.ones(12), loss=loss)
+    assert sub.under_way.scores.untouched
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 4])
+@pytest.mark.parametrize("share", [0.3, 0.48, 0.6])
+def test_batches_of_one_sample_make_all_steps_too(share, accumulate):
+    sub, loader = thinned(400, 1, Fraction(share), accumulate=accumulate)
+    steps = -(-400 // accumulate)
+    while sub.epoch < sub.epochs:
+        assert -(-len(loader) // sub.accumulate) == steps
+        for index, _ in loader:
+            assert len(index) == 1
+            sub.record(index, index / 400)
+        sub.step()
+    assert sub.total_steps(1) == 4 * steps
+    assert sub.history[-1].kept < 400 or share < 0.6
+
+
 def test_samples_left_out_by_chance_or_as_outliers_leave_the_mean_as_it_is():
     scores = torch.linspace(0.1, 3, 240)
     for policy in (RandomFraction(0.5), Fraction(0.5, remove="highest")):

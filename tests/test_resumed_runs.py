@@ -356,6 +356,12 @@ def test_another_policy_brings_no_option_of_the_one_before(tmp_path, capsys):
     assert main([*words, "--accept", "epochs,policy"]) == 0
     stored = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert (stored["policy"], stored.get("error")) == ("soft", None)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for more in (["--policy", "threshold", "--accept", "policy"], ["--epochs", "1", "--accept", "epochs"]):
+        assert main(["train", "--resume", run, *more]) == 2
+        found = f"Found none: 2 are done, with --accept {more[-1]}. Leave out --accept"
+        assert f"must have epochs left to train with other options. {found}" in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.slow

@@ -90,3 +90,5 @@ def test_a_training_says_that_nothing_is_left_and_ends_only_if_asked(easy, tmp_p
     again = train(run_again, SILENT)
     assert len(again["epochs"]) == trained
     assert json.loads((tmp_path / "ended" / "summary.json").read_text())["stopped_early"]
+    for key in ("nothing_left", "remarks"):
+        assert again[key] == ended[key]

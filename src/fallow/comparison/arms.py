@@ -38,6 +38,8 @@ _NAMED: dict[str, dict[str, Any]] = {
     "threshold": {"policy": "threshold", "quantiles": True},
 }
 """Options of the arms that are more than the policy of their name."""
+LONGEST = 60
+"""Letters of an arm's name, which is part of the names of folders."""
 _WHOLE = ("full", "selective-backprop")
 """Policies that leave no sample out of an epoch, so that there are no steps to keep."""
 
@@ -112,12 +114,12 @@ def make_arms(
             if most:
                 shares = tuple(_reachable(name, share, base) for share in shares)
             arms += [Arm(name, share, _solved(name, share, base, full)) for share in shares]
+    # A saving that is found may be one that was named as well.
+    unique: dict[str, Arm] = {}
     for arm in arms:
         _check(arm)
-    labels = [arm.label for arm in arms]
-    if twice := next((label for label in labels if labels.count(label) > 1), None):
-        raise invalid("Arms must differ in name.", f"{twice} twice", "Leave one of them out.")
-    return arms
+        unique.setdefault(arm.label, arm)
+    return list(unique.values())
 
 
 def waiting(own_options: OwnOptions, base: TrainOptions) -> list[str]:
@@ -156,10 +158,14 @@ def _check(arm: Arm) -> None:
 
 def _own(name: str, own: dict[str, Any], base: TrainOptions) -> ResolvedOptions:
     """Return the options of an arm of the user's own."""
-    if name in known_arms():
+    known, _, share = name.rpartition("-")
+    if name in known_arms() or (known in known_arms() and share.replace(".", "").isdecimal()):
         raise invalid("Your own arm needs a name of its own.", name, f"Call it my-{name}.")
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name.startswith("."):
         raise invalid("An arm's name must be letters, digits, - and _.", repr(name))
+    if len(name) > LONGEST:
+        rule = f"An arm's name must have at most {LONGEST} letters: it names folders."
+        raise invalid(rule, f"{len(name)}: {name[:20]}...", "Choose a shorter one.")
     for option in own:
         if option.replace("-", "_") not in OF_AN_ARM:
             raise unknown_name(f"option of the arm {name}", option, OF_AN_ARM)

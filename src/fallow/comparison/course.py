@@ -66,6 +66,17 @@ class Course:
         """
         return make_arms(self.names, self.saved or (LEAST,), self.base, self.folder.found.full)
 
+    @property
+    def finders(self) -> list[str]:
+        """The names of the arms whose saving is found."""
+        return [arm.name for arm in finders(self.checked_arms())]
+
+    @property
+    def known_saving(self) -> float | None:
+        """The saving that these arms have found, in this process or before; None if it is to be found."""
+        found = self.folder.found
+        return found.saved if found.finders in (None, self.finders) else None
+
     def first(self) -> Plan:
         """Return the plan of the arms that do not wait for a saving."""
         return self._plan(self.base, self.saved)
@@ -97,9 +108,9 @@ class Course:
         names = [] if self.saved is not None else waiting(self.names, base)
         if not names:
             return
-        if not ahead and self.folder.found.saved is None:
+        if not ahead and self.known_saving is None:
             self._keep_saving(plan)
-        saved = self.folder.found.saved
+        saved = self.known_saving
         if saved is None and ahead:
             arms = (*plan.arms, *(replace(full_arm(base), name=name) for name in names))
             yield from self._phase(replace(plan, arms=arms), ahead=ahead)
@@ -153,7 +164,7 @@ class Course:
             self.say(f"The saving is not known, since no run of {names} finished.")
             return
         found = min(1.0, max(0.0, round(mean(saved), 2)))
-        self.folder.keep(saved=found)
+        self.folder.keep(saved=found, finders=self.finders)
         rest = "too little for a control" if found < LEAST else "the others run at that saving"
         self.say(f"{names} saved {found:.0%}: {rest}.")
 

@@ -127,11 +127,11 @@ def read_seeds(seeds: Any) -> tuple[int, ...]:
     >>> read_seeds(3), read_seeds("1,5")
     ((0, 1, 2), (1, 5))
     """
-    if isinstance(seeds, str) and seeds.strip().isdigit():
+    if isinstance(seeds, str) and seeds.strip().isdecimal():
         seeds = int(seeds)
     if isinstance(seeds, str):
         words = [word.strip() for word in seeds.split(",") if word.strip()]
-        seeds = [int(word) if word.isdigit() else word for word in words]
+        seeds = [int(word) if word.isdecimal() else word for word in words]
     if not isinstance(seeds, Sequence):
         return tuple(range(check_integer("seeds", seeds, 1)))
     listed = tuple(check_integer("seeds", seed, 0) for seed in seeds)

@@ -18,7 +18,7 @@ from ..options.train_options import TrainOptions
 from ..report.charts import save_frontier
 from ..runs.directory import RunDirectory
 from ..terminal.streams import say_json
-from .arms import CONTROLS, FEWER, FULL, THIN, finders, full_arm
+from .arms import CONTROLS, FEWER, FULL, THIN, full_arm
 from .choosing import RATES, SEEDS, TUNE
 from .course import Course
 from .forecast import forecast
@@ -245,9 +245,8 @@ def _opening(course: Course, plan: Plan) -> str:
     runs = plan.runs()
     arms = ", ".join(dict.fromkeys(arm.name for arm in plan.arms))
     saved = f"{', '.join(f'{100 * share:g} %' for share in plan.saved)} saved; " if plan.saved else ""
-    if course.saved is None and course.folder.found.saved is None:
-        finding = ", ".join(arm.name for arm in finders(course.checked_arms()))
-        saved = f"as much saved as {finding} will find; "
+    if course.saved is None and course.known_saving is None:
+        saved = f"as much saved as {', '.join(course.finders)} will find; "
     missing = len(plan.missing())
     done = f", {len(runs) - missing} of them done" if missing < len(runs) else ""
     return (

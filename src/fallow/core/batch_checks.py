@@ -102,6 +102,23 @@ def check_batch(
         raise invalid_type("`backward` must be a bool for each row.", f"{backward.dtype}")
 
 
+def check_mean(loss: Tensor, *, weighs: bool) -> None:
+    """Raise if ``loss`` is not a mean loss, or leaves out the weights of the samples."""
+    if not isinstance(loss, Tensor) or loss.shape != () or not loss.is_floating_point():
+        found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        step = "Pass the mean over the batch, or leave it out: record returns the mean of `losses`."
+        raise invalid_type("`loss` must be one real number as a tensor, ().", found, step)
+    if weighs:
+        step = "Pass `losses` with a graph, or choose a policy with weighted=False."
+        raise invalid("`loss` cannot be weighted afterwards, and the policy weights samples.", "a mean", step)
+
+
+def count_distinct(rows: NDArray[np.int64]) -> int:
+    """Return the number of different indices in a batch, which may hold several views of a sample."""
+    ordered = np.sort(rows)
+    return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + (rows.size > 0)
+
+
 def masked_losses(losses: Tensor, backward: Tensor) -> Tensor:
     """Return the losses with *no score*, which has no gradient, in rows not trained on: ``(B,)``."""
     # Not losses[backward]: the device would have to say how long that is.

@@ -176,8 +176,9 @@ class Epoch:
     def rounded_floors(self) -> Floors:
         """Return the floors, raised to those of the batches: whole ones, or the thinnest allowed."""
         if self.kept_steps is not None:
-            fewest = self.kept_steps.fewest(full_count(self.scores.table.reason))
-            return replace(self.floors, thinnest=fewest)
+            full = full_count(self.scores.table.reason)
+            fewest, multiple = self.kept_steps.fewest(full), self.kept_steps.multiple(full)
+            return replace(self.floors, thinnest=fewest, multiple=multiple)
         if self.whole_batch is None:
             return self.floors
         return replace(self.floors, multiple=self.whole_batch * self.scores.ranks.size)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..arrays.distributed import Ranks, gather_rows
 from ..arrays.no_score import NO_SCORE
 from ..policies.base import Reason
+from .batch_checks import count_distinct
 from .class_ids import ClassIds
 from .table import MEASURED, PREDICTED, TRAINED, UNSEEN, Index, Table
 
@@ -141,7 +142,7 @@ class EpochScores:
     @property
     def waiting(self) -> int:
         """The number of samples whose gradients wait for an optimizer step."""
-        return sum(rows.size for rows, *_ in self._waiting)
+        return sum(count_distinct(rows) for rows, *_ in self._waiting)
 
     def record(
         self,
@@ -183,7 +184,7 @@ class EpochScores:
             self._predicted.append(rows, predicted.detach())
         if backward is not None:
             self._backward.append(rows, backward.to(torch.uint8))
-        self.recorded += rows.size - int(np.count_nonzero(seen))
+        self.recorded += count_distinct(rows[seen == UNSEEN] if seen.any() else rows)
         self.table.seen[rows] = TRAINED
         if self._scores.can_flush:
             self.flush()

@@ -52,6 +52,11 @@ class KeptSteps:
         thinnest = max(self.ranks.size * each, self._width // THINNEST)
         return min(full, self.steps(full) * thinnest)
 
+    def multiple(self, full: int) -> int:
+        """Return the number that the samples of an epoch are rounded up to a multiple of."""
+        # Batches of one sample cannot be thinned: a step has one batch less, or not.
+        return self.steps(full) * self.ranks.size if self.batch_size == 1 and self.accumulate > 1 else 1
+
     def batches_per_step(self, kept: int, full: int) -> int:
         """Return m, the number of batches to a step of an epoch that keeps ``kept`` of ``full`` samples."""
         # Rounded up: a batch must not be larger than a whole one, which fills the memory.

@@ -25,7 +25,9 @@ from .batch_checks import (
     check_batch,
     check_index,
     check_labels,
+    check_mean,
     check_scores,
+    count_distinct,
     masked_losses,
     mean_loss,
     scale_gradient,
@@ -219,20 +221,27 @@ class Subsampler:
         predicted: Tensor | None = None,
         backward: Tensor | None = None,
         *,
+        loss: Tensor | None = None,
         accumulating: bool = False,
     ) -> Tensor:
         """Store the scores of a batch and return the mean of its losses.
 
         The call neither waits for the device nor communicates with other ranks. Rows without a target
-        (``NO_SCORE``) are left out of the mean; if the policy weights samples, the mean is weighted.
+        (``NO_SCORE``) are left out of the mean; if the policy weights samples, the mean is weighted. A sample
+        may have several rows, such as two views: its score is their mean.
+
+        Under kept steps the gradient of the mean is scaled, so that the batch is a part of a whole one. If a
+        batch is recorded in parts, add up their means, and do not divide them.
 
         Args:
             index: int64 ``(B,)`` on the host, as the loader yields it.
-            losses: ``(B,)``, with a graph.
+            losses: ``(B,)``, with a graph unless ``loss`` has it.
             scores: ``(B,)``; the losses by default.
             predicted: class ids ``(B,)`` as in ``labels``, for reports, and for policies that read them.
             backward: bool ``(B,)``, the rows that a step rule chose to train on. The others are left out of
                 the mean and count as measured only.
+            loss: the mean loss of the batch ``()``, with a graph, if it is computed elsewhere, as by
+                :func:`fallow.linear_kl`. It is returned in place of the mean of ``losses``.
             accumulating: whether the gradients of this batch wait for the optimizer step of a later one. A
                 state saved meanwhile is that of the last step: the batches since are repeated after loading.
 
@@ -247,6 +256,8 @@ class Subsampler:
         self.under_way.check_running()
         rows = check_index(index, self.n)
         check_batch(rows.size, losses, scores, predicted, backward)
+        if loss is not None:
+            check_mean(loss, weighs=self.under_way.plan.weights is not None)
         accumulating = check_flag("accumulating", accumulating)
         try:
             scores = losses if scores is None else scores
@@ -254,10 +265,12 @@ class Subsampler:
         except IndexError:
             check_index(rows, self.n)  # raises a clear error: the index came from another subsampler's loader
             raise
-        trained = losses if backward is None else masked_losses(losses, backward)
-        mean = mean_loss(trained, self.weights(rows))
+        mean = loss
+        if mean is None:
+            trained = losses if backward is None else masked_losses(losses, backward)
+            mean = mean_loss(trained, self.weights(rows))
         if self.under_way.kept_steps is not None:
-            scale_gradient(mean, self.under_way.thinning(rows.size))
+            scale_gradient(mean, self.under_way.thinning(count_distinct(rows)))
         self.under_way.scores.seconds += perf_counter() - began
         return mean
 

@@ -119,8 +119,11 @@ class SubsamplingCallback(Callback):
             return
         self.check_module(pl_module)
         settings: Any = trainer
-        if settings.reload_dataloaders_every_n_epochs == 0:
-            settings.reload_dataloaders_every_n_epochs = 1
+        every = settings.reload_dataloaders_every_n_epochs
+        if every not in (0, 1):
+            step = "Leave it out: the length of the loader is that of the present epoch."
+            raise invalid("Trainer(reload_dataloaders_every_n_epochs=...) must be 1.", every, step)
+        settings.reload_dataloaders_every_n_epochs = 1
         planned = self.subsampler.schedule.epochs
         if trainer.max_epochs != planned and trainer.max_steps == -1:
             raise invalid(

@@ -75,16 +75,30 @@ class PolicyInput:
         return int(self.scores.size)
 
     @cached_property
+    def by_hand(self) -> NDArray[np.bool_] | None:
+        """The samples removed by hand, which count as none of the set, ``(N,)``; None if none is."""
+        removed = self.reason == Reason.BY_HAND
+        return removed if removed.any() else None
+
+    @cached_property
     def class_sizes(self) -> NDArray[np.int64]:
-        """The number of samples of each class id, ``(C,)``; empty without labels."""
-        return np.bincount([] if self.labels is None else self.labels).astype(np.int64)
+        """The number of samples of each class id, ``(C,)``, without those removed by hand.
+
+        Empty without labels.
+        """
+        if self.labels is None:
+            return np.zeros(0, np.int64)
+        sizes = np.bincount(self.labels)
+        if self.by_hand is not None:
+            sizes -= np.bincount(self.labels[self.by_hand], minlength=sizes.size)
+        return sizes.astype(np.int64)
 
     @cached_property
     def rare(self) -> NDArray[np.bool_] | None:
         """Which samples are of a class with at most half of its even share, ``(N,)``; None if none is."""
         sizes = self.class_sizes
         # `size <= n / classes / 2`, without a division.
-        rare = (sizes > 0) & (2 * sizes * np.count_nonzero(sizes) <= len(self))
+        rare = (sizes > 0) & (2 * sizes * np.count_nonzero(sizes) <= sizes.sum())
         return None if self.labels is None or not rare.any() else rare.take(self.labels)
 
     def error_of(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -66,6 +66,8 @@ class ErrorMass(Policy):
     is the error that was really left out. If that is more than ``error`` on average, the error in use falls
     by as much, at most to a quarter.
 
+    Samples removed by hand count nowhere.
+
     The ``notes`` of the history hold for each epoch: ``left_out``, the share of the samples that the policy
     leaves out as learned; ``error``, the mass that they hold; ``mean_error``, the mean expected error of all
     samples but outliers; ``error_found``, the mean of the audits; ``high``, if a bound was found.
@@ -138,6 +140,10 @@ class ErrorMass(Policy):
         expected = expected_errors(inputs, back, left_out / max(1, returned))
         errors = inputs.error_of(scores) if expected is None else expected
         errors[decided == Reason.OUTLIER] = np.nan
+        in_use = len(inputs)
+        if inputs.by_hand is not None:
+            errors[inputs.by_hand] = np.nan
+            in_use -= int(np.count_nonzero(inputs.by_hand))
         if wrong is None:
             wrong = (inputs.error_of(scores) > 0.5).view(np.uint8)
         mean, total = _sums(errors, wrong)
@@ -153,7 +159,7 @@ class ErrorMass(Policy):
         decided[least] = Reason.LEARNED
         out[:] = decided == Reason.LEARNED
         notes = inputs.notes
-        notes["left_out"] = least.size / max(1, len(inputs))
+        notes["left_out"] = least.size / max(1, in_use)
         notes["error"] = float(errors[least].sum(dtype=np.float64)) / max(total, 1e-30)
         notes["mean_error"] = mean
         return decided

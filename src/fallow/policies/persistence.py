@@ -141,7 +141,7 @@ class Persistence:
     def _histogram(self, inputs: PolicyInput, rare: NDArray[np.bool_] | None) -> NDArray[np.int64]:
         """Update means and visits; return the histogram of exp(-mean) in ``BINS`` bins of [0, 1].
 
-        Only samples with enough visits are counted, and none of a rare class.
+        Only samples with enough visits are counted, none of a rare class, and none removed by hand.
         """
         mean, visits = inputs.column(_MEAN, np.float32), inputs.column(_VISITS, np.uint8)
         counts = np.zeros(2 * BINS, np.int64)  # the second half takes samples that do not count
@@ -156,8 +156,9 @@ class Persistence:
             average += (without_nan(score, known) - average) / weight * fresh
             bins = np.minimum(np.exp(-np.maximum(average, 0)) * np.float32(BINS), BINS - 1).astype(np.uint8)
             aside = visits[rows] < self.visits
-            if rare is not None:
-                aside |= rare[rows]
+            for other in (rare, inputs.by_hand):
+                if other is not None:
+                    aside |= other[rows]
             counts += np.bincount(bins + np.uint8(BINS) * aside, minlength=2 * BINS)
         return counts[:BINS]
 

@@ -335,12 +335,14 @@ class Found(Struct, frozen=True):
         full: facts on full training; None before the first short training.
         epochs: the length of full training that ``--tune`` chose.
         saved: the saving found by the arms that find their share themselves.
+        finders: their names; None in folders of before.
         rates: by the label of an arm, the factor of the learning rate that ``--rates`` chose.
     """
 
     full: FullTraining | None = None
     epochs: Annotated[int, Meta(ge=1, lt=MAX_EPOCHS)] | None = None
     saved: Share | None = None
+    finders: list[str] | None = None
     rates: dict[str, Annotated[float, Meta(gt=0, le=1e6)]] = {}
 
 

@@ -9,6 +9,7 @@ It is the tree that Lightning collects, without the history, which is stored in 
       EpochWriter          epochs: rows of summary.json; metrics; pending: epoch files not written yet
       Keeper               generators: of each rank; seconds; record_seconds: of each epoch; steps; evaluated
       Stopwatch            epoch: seconds of the current epoch
+      NothingLeft          reason: why the training may end; missing if there is something left to learn
 
 The keys are those of the first version, so that old runs can be resumed; some classes have new names.
 """
@@ -35,6 +36,7 @@ from ..policies.base import Policy
 from .schema import About, SummaryRow
 
 SUBSAMPLING, WRITER, CHECKPOINTER, STOPWATCH = "SubsamplingCallback", "EpochWriter", "Keeper", "Stopwatch"
+NOTHING_LEFT = "NothingLeft"
 TASK = "image_task"
 USE_OLDER = "Resume from an older state: remove this one and its .json, or put back a copy."
 _WHOLE = ("epoch", "global_step", "state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers")
@@ -65,6 +67,10 @@ class _WriterPart(Struct, forbid_unknown_fields=True):
 
 class _StopwatchPart(Struct, forbid_unknown_fields=True):
     epoch: tuple[Seconds, Seconds, Seconds]
+
+
+class _NothingLeftPart(Struct, forbid_unknown_fields=True):
+    reason: Annotated[str, Meta(max_length=1000)]
 
 
 class _Row(Struct):
@@ -163,6 +169,12 @@ class TrainingState:
         return seconds
 
     @property
+    def nothing_left(self) -> str:
+        """Why the training may end; empty if there is something left to learn, or not known."""
+        reason: str = self.callbacks.get(NOTHING_LEFT, {}).get("reason", "")
+        return reason
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """The rows of ``summary.json``, one per finished epoch."""
         rows: list[dict[str, Any]] = self.callbacks[WRITER]["epochs"]
@@ -210,6 +222,8 @@ class TrainingState:
             raise damaged(rule, str(error), USE_OLDER) from None
         for name, kind in ((CHECKPOINTER, _CheckpointerPart), (STOPWATCH, _StopwatchPart)):
             check_kind(kind, finite(self.callbacks[name]), f"{name} in {path}", USE_OLDER)
+        if (part := self.callbacks.get(NOTHING_LEFT)) is not None:
+            check_kind(_NothingLeftPart, part, f"{NOTHING_LEFT} in {path}", USE_OLDER)
         self._check_writer(path)
         _check_generators(self.callbacks[CHECKPOINTER]["generators"], path)
         _check_loops(tree["loops"], path)

@@ -19,7 +19,7 @@ from ..core.schedule import Schedule
 from ..core.subsampler import Subsampler
 from ..datasets import Corpus, ImageData, TextData
 from ..densities import Density
-from ..errors import invalid
+from ..errors import check_integer, invalid
 from ..options.data_checks import check_share_is_used
 from ..options.factories import make_density, make_policy, make_schedule, make_score
 from ..options.own_classes import import_class, is_import_path, nearly_import_path
@@ -329,8 +329,9 @@ def _refuse_own_training_options(options: TrainOptions) -> None:
 def _accumulate(options: ResolvedOptions) -> int:
     """Return the number of batches to a step of full training, which kept steps need to know."""
     batches = options.trainer.get("accumulate_grad_batches", 1)
-    # A value of another kind is refused by Lightning itself.
-    return batches if options.kept_steps and isinstance(batches, int) and batches > 0 else 1
+    step = "It is the number of batches to a step; leave it out for 1."
+    batches = check_integer("accumulate_grad_batches of --trainer", batches, 1, step)
+    return batches if options.kept_steps else 1
 
 
 def _subsampler(

@@ -173,13 +173,15 @@ def _restored(
     origin = changes.moved if changes else None
     _remove_foreign_paths(state.callbacks, console)
     run.lost = _lost_epochs(run, checkpoint, wrong, options)
-    if writes:
-        # Renamed and not removed, as a part of it may still be recovered.
-        for lost in filter(Path.exists, map(run.epoch_path, run.lost)):
-            run.disk.rename(lost, lost.with_suffix(".damaged"))
+    lost = [path for path in map(run.epoch_path, run.lost) if path.exists()]
     run.lost |= _lost_before(run, checkpoint, state)
     state.put_history(_history(run, state))
     job.subsampler.load_state_dict(state.subsampler, accept=_accepted(options), origin=origin)
+    _check_unfinished(run, job, options)
+    if writes:
+        # Renamed and not removed, as a part of it may still be recovered.
+        for path in lost:
+            run.disk.rename(path, path.with_suffix(".damaged"))
     if changes and (changed := np.union1d(changes.relabelled, changes.remade)).size:
         job.subsampler.renew(changed)
     # Lightning loads the callbacks again from this tree, so it needs the present samples.
@@ -205,6 +207,20 @@ def _restored(
         about = structs.replace(checkpoint.about, data=run.data_name)
         checkpoint = run.checkpoints.write(data, about, run.needed(state.written))
     return Restored(state, checkpoint)
+
+
+def _check_unfinished(run: RunDirectory, job: Job, options: TrainOptions) -> None:
+    """Raise if other options are accepted for a training that is over: no epoch was trained with them.
+
+    Raises:
+        InvalidValue: if so.
+    """
+    other = sorted(set(options.accepted) - {"data", "history", ADDED})
+    done = job.subsampler.epoch
+    if other and done >= job.subsampler.epochs:
+        rule = f"{run.path} must have epochs left to train with other options."
+        step = f"Leave out --accept, or train longer too: --epochs {done + 1} or more, --accept epochs."
+        raise invalid(rule, f"none: {done} are done, with --accept {','.join(other)}", step)
 
 
 def _remove_foreign_paths(callbacks: dict[str, Any], console: Console) -> None:

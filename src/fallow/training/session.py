@@ -232,6 +232,7 @@ class Session:
         with taking_over(self.run.checkpoints.state_path(checkpoint.number)):
             self.writer.load_state_dict(state.callbacks[WRITER])
             self.checkpointer.load_state_dict(state.callbacks[CHECKPOINTER])
+            self.nothing_left.load_state_dict({"reason": state.nothing_left})
             self.job.module.on_load_checkpoint(state.tree)
             self.job.module.load_state_dict(state.weights)
         self.console.line(f"{self.run.path} has finished: there is nothing left to train.")

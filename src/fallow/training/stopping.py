@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from ..core.subsampler import Subsampler
 from ..report.text import plural
+from ..runs.training_state import NOTHING_LEFT
+from ..spelling import one_line
 
 LEARNED = 0.01
 """Mean error of the kept samples, over the classes alike, below which nothing is left to learn."""
@@ -93,10 +95,26 @@ class NothingLeft(Callback):
         self.stop, self.held_out, self.in_nats = stop, held_out, in_nats
         self.reason = ""
 
+    @property
+    def state_key(self) -> str:
+        """The key of this callback in a state, fixed."""
+        return NOTHING_LEFT
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sentence, if it has been said."""
+        return {"reason": self.reason} if self.reason else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the sentence of a resumed training."""
+        self.reason = one_line(state_dict["reason"])
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the end of a resumed training that was to end early."""
-        if self.subsampler.epochs < self.subsampler.schedule.epochs:
-            self.reason = f"Nothing was left to learn, so that the end is epoch {self.subsampler.epochs}."
+        """Take the end of a resumed training that was to end early, or look for one in a longer training."""
+        sub = self.subsampler
+        if sub.epochs == sub.schedule.epochs:
+            self.reason = "" if self.stop else self.reason
+        elif not self.reason:  # states of before do not have it
+            self.reason = f"Nothing was left to learn, so that the end is epoch {sub.epochs}."
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for the signs, after the subsampler has ended the epoch."""
