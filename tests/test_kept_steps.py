@@ -50,8 +50,8 @@ def test_an_epoch_has_the_steps_of_full_training_and_no_batch_is_too_thin(n, bat
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= batch
     kept = n - min(round(share * n), n - 1)
-    # An eighth of a batch at least, and four samples or half of a batch.
-    assert sum(sizes) == max(kept, min(n, steps * max(min(4, -(-batch // 2)), batch // 8)))
+    # An eighth of a batch at least, and eight samples or half of a batch.
+    assert sum(sizes) == max(kept, min(n, steps * max(min(8, -(-batch // 2)), batch // 8)))
     used = [i for index, _ in loader for i in index.tolist()]
     assert used == sub.order()[:].tolist()
 
@@ -201,7 +201,7 @@ def test_a_resumed_epoch_has_the_batches_that_were_planned(stop):
     again.load_state_dict(sub.state_dict())
     assert [index.tolist() for index, _ in rest] == planned[stop:]
     assert again.progress == sub.progress
-    assert again.under_way.thinning(10) == sub.under_way.thinning(10)
+    assert again.under_way.gradient_factor(10) == sub.under_way.gradient_factor(10)
 
 
 def test_a_removal_by_hand_inside_an_epoch_does_not_change_its_batches_after_a_resume():

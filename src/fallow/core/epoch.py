@@ -53,6 +53,8 @@ class Epoch:
         ending: the end of the training, if it was brought forward.
         reached: a function from the number of samples that this rank has recorded to that of all ranks
             together, in batches of uneven sizes; None if all have the same.
+        share_of_batch: a function from the number of samples that this rank has recorded, and that of its
+            next batch, to its share of that batch times the number of ranks; None before a loader is made.
         whole_batch: the batch size per rank that each epoch is rounded up to, or None.
         kept_steps: the batches of an epoch that keeps its number of steps; None if steps are dropped.
         drops_steps: whether there is a loader that drops steps.
@@ -64,6 +66,7 @@ class Epoch:
         self.planned: Callable[[], tuple[int, int]] | None = None
         self.ending: Ending | None = None
         self.reached: Callable[[int], int] | None = None
+        self.share_of_batch: Callable[[int, float], float] | None = None
         self.whole_batch: int | None = None
         self.kept_steps: KeptSteps | None = None
         self.drops_steps = False
@@ -157,10 +160,14 @@ class Epoch:
         self.kept_steps = steps
         self.replan()
 
-    def thinning(self, rows: int) -> float:
-        """Return the factor of the gradient of the mean loss of ``rows`` samples; 1 if steps are dropped."""
+    def gradient_factor(self, rows: float) -> float:
+        """Return the factor of the gradient of this rank's mean loss over its next ``rows`` samples.
+
+        Under kept steps a batch is a part of a whole one. If steps are dropped, it makes up for ranks that
+        have different numbers of samples of a batch, since their gradients are averaged.
+        """
         if self.kept_steps is None:
-            return 1.0
+            return 1.0 if self.share_of_batch is None else self.share_of_batch(self._recorded, rows)
         plan, size = self.plan, self.scores.ranks.size
         kept = len(plan.kept)
         batches = self.kept_steps.count(kept, plan.full)
@@ -221,13 +228,18 @@ class Epoch:
         # Samples used before a resume are not in the order any more, but count as done.
         before = len(self.plan.kept) - left
         this_rank, all_ranks = self.planned() if self.planned else (left, left)
-        recorded = self.scores.recorded + self.scores.waiting
+        recorded = self._recorded
         if recorded >= this_rank:
             return 1.0
         if self.reached is not None:
             return (before + self.reached(recorded)) / (before + all_ranks)
         # An estimate: ranks may get different numbers of samples from the last batch.
         return min(1.0, (before + recorded * self.scores.ranks.size) / (before + all_ranks))
+
+    @property
+    def _recorded(self) -> int:
+        """The number of samples that this rank has seen since the epoch began or was resumed."""
+        return self.scores.recorded + self.scores.waiting
 
     def check_running(self) -> None:
         """Raise if all epochs are done."""
@@ -238,7 +250,7 @@ class Epoch:
     def check_open(self, planned: int) -> None:
         """Raise if all ``planned`` samples of this rank are recorded, or all epochs are done."""
         self.check_running()
-        recorded = self.scores.recorded + self.scores.waiting
+        recorded = self._recorded
         # A state from the very end of an epoch may be loaded: the loader then yields no batches.
         if recorded > self.scores.loaded and recorded >= planned:
             raise wrong_state(

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from ..arrays.distributed import Ranks
 from ..errors import WrongState, wrong_state
 
-FEWEST = 4
+FEWEST = 8
+"""No batch of all ranks has fewer samples than this, or than half of a whole one."""
+FEWEST_OF_A_RANK = 2
 """No batch of a rank has fewer samples than this, or than half of a whole one."""
 THINNEST = 8
 """No batch is thinner than this part of a whole one: batch norm needs samples, and a device needs work."""
@@ -47,9 +49,9 @@ class KeptSteps:
 
     def fewest(self, full: int) -> int:
         """Return the smallest number of samples of an epoch, so that no batch is thinner than allowed."""
-        # Otherwise only the global batch decides, not the number of ranks.
-        each = min(FEWEST, -(-self.batch_size // 2))
-        thinnest = max(self.ranks.size * each, self._width // THINNEST)
+        each = min(FEWEST_OF_A_RANK, max(1, self.batch_size // 2))
+        # On up to four ranks the global batch alone decides, so that they are the run of one.
+        thinnest = max(self.ranks.size * each, min(FEWEST, -(-self._width // 2)), self._width // THINNEST)
         return min(full, self.steps(full) * thinnest)
 
     def multiple(self, full: int) -> int:

@@ -136,6 +136,24 @@ class EpochBatches(Sampler[list[int]]):
         cuts, ends = self._cuts()
         return int(ends[-1]), int(cuts[-1])
 
+    def rows(self, first: int, stop: int) -> int:
+        """Return how many samples all ranks get together in the batches ``[first, stop)`` that are left."""
+        cuts, _ = self._cuts()
+        return int(cuts[min(stop, cuts.size - 1)] - cuts[min(first, cuts.size - 1)])
+
+    def share(self, recorded: int, rows: float) -> float:
+        """Return this rank's share of the batch of all ranks after ``recorded`` samples, times their number.
+
+        It is 1 if all ranks get as many of it, or if ``rows`` are not a batch of this loader.
+        """
+        if self.ranks.size == 1:
+            return 1.0
+        cuts, ends = self._cuts()
+        at = int(np.searchsorted(ends, recorded))
+        if at + 1 >= ends.size or ends[at] != recorded or ends[at + 1] - recorded != rows:
+            return 1.0
+        return rows * self.ranks.size / float(cuts[at + 1] - cuts[at])
+
     def reached(self, recorded: int) -> int:
         """Return how many samples all ranks have recorded when this one has recorded ``recorded``.
 

@@ -184,7 +184,7 @@ class Subsampler:
             self.under_way.keep_steps(steps)
         elif full_batches:
             self.under_way.round_up(batch_size)
-        self.under_way.planned = batches.planned
+        self.under_way.planned, self.under_way.share_of_batch = batches.planned, batches.share
         self.under_way.reached = batches.reached if steps is not None else None
         return loader
 
@@ -231,7 +231,8 @@ class Subsampler:
         may have several rows, such as two views: its score is their mean.
 
         Under kept steps the gradient of the mean is scaled, so that the batch is a part of a whole one. If a
-        batch is recorded in parts, add up their means, and do not divide them.
+        batch is recorded in parts, add up their means, and do not divide them. If steps are dropped, and
+        ranks have different numbers of samples of a batch, it makes up for that.
 
         Args:
             index: int64 ``(B,)`` on the host, as the loader yields it.
@@ -259,6 +260,7 @@ class Subsampler:
         if loss is not None:
             check_mean(loss, weighs=self.under_way.plan.weights is not None)
         accumulating = check_flag("accumulating", accumulating)
+        factor = self.under_way.gradient_factor(count_distinct(rows))
         try:
             scores = losses if scores is None else scores
             self.under_way.scores.record(rows, scores, predicted, backward, accumulating=accumulating)
@@ -269,8 +271,7 @@ class Subsampler:
         if mean is None:
             trained = losses if backward is None else masked_losses(losses, backward)
             mean = mean_loss(trained, self.weights(rows))
-        if self.under_way.kept_steps is not None:
-            scale_gradient(mean, self.under_way.thinning(count_distinct(rows)))
+        scale_gradient(mean, factor)
         self.under_way.scores.seconds += perf_counter() - began
         return mean
 
@@ -568,12 +569,14 @@ class Subsampler:
         """
         return self.under_way.accumulate
 
-    def total_steps(self, batch_size: int, *, drop_last: bool = False) -> int:
+    def total_steps(self, batch_size: int, *, drop_last: bool = False, accumulate: int = 1) -> int:
         """Return the number of optimizer steps in the whole training, if the policy or kept steps fix it.
 
         Args:
             batch_size: the number of samples per rank and batch, as given to the loader.
             drop_last: as given to the loader.
+            accumulate: the number of batches to a step, if steps are dropped; the last step of an epoch may
+                have fewer. A loader that keeps steps knows it.
 
         Raises:
             InvalidValue: if a loader that keeps steps has another batch size.
@@ -581,6 +584,7 @@ class Subsampler:
         """
         loading.check_batch_size(batch_size)
         check_flag("drop_last", drop_last)
+        check_integer("accumulate", accumulate, 1)
         if (self._table.reason == Reason.BY_HAND).any():
             raise wrong_state(
                 "The number of steps is not fixed: samples were removed by hand.",
@@ -594,10 +598,11 @@ class Subsampler:
             return past + steps.steps(self.n) * (self.epochs - len(self.history))
         counts = planned_counts(self.policy, self._shortened, self.under_way.rounded_floors(), self.n)
         full = self.under_way.whole_batch is not None
-        return sum(
+        batches = (
             loading.count_batches(kept, batch_size, self._ranks.size, drop_last=drop_last, full_batches=full)
             for kept in counts
         )
+        return sum(-(-count // accumulate) for count in batches)
 
     @property
     def _shortened(self) -> Schedule:

@@ -178,10 +178,9 @@ class SubsamplingCallback(Callback):
             setattr(pl_module, "progress", self.subsampler.progress)  # noqa: B010 - the module is the user's
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Scale the gradient of the loss under kept steps, as ``Subsampler.record`` scales its mean."""
-        epoch = self.subsampler.under_way
-        if epoch.kept_steps is not None and self._index is not None:
-            scale_gradient(loss, epoch.thinning(len(self._index)))
+        """Scale the gradient of the loss as ``Subsampler.record`` scales that of its mean."""
+        if self._index is not None:
+            scale_gradient(loss, self.subsampler.under_way.gradient_factor(len(self._index)))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Accumulate over as many batches as a step of this epoch has, under kept steps."""
