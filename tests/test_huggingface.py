@@ -348,7 +348,7 @@ def test_wrong_use_raises_before_the_first_step():
     sub = Subsampler(N, Threshold(0.2), Schedule(2))
     with pytest.raises(FallowError, match=r"class SubsamplingTrainer\(SubsamplingMixin, Trainer\)"):
         Bare(subsampler=sub)
-    with pytest.raises(FallowError, match="`subsampler` must be a Subsampler. Found str"):
+    with pytest.raises(FallowError, match=r"`subsampler` must be a Subsampler\. Found str"):
         small(texts(), network(), "threshold")
     with pytest.raises(FallowError, match="has no weights of samples"):
         small(texts(), network(), Subsampler(N, fallow.policies.BelowMean(0.5), Schedule(2)))
@@ -388,6 +388,8 @@ def test_a_finished_subsampler_trains_no_second_time():
 
 
 def test_several_labels_a_sample_and_scores_of_ones_own():
+    several = torch.eye(4).double()
+    data = [text | {"labels": several[text["labels"]]} for text in texts()]
     model = network()
     model.config.problem_type = "multi_label_classification"
     sub = Subsampler(N, Threshold(0.2), Schedule(2))
@@ -425,7 +427,8 @@ def test_a_dataset_with_other_columns_and_workers_and_evaluation_inside_epochs(t
     arguments = TrainingArguments(
         output_dir=str(tmp_path), num_train_epochs=2, per_device_train_batch_size=8, report_to=[],
         disable_tqdm=True, use_cpu=True, eval_strategy="steps", eval_steps=7, logging_strategy="no",
-        dataloader_num_workers=2, dataloader_persistent_workers=True, load_best_model_at_end=True, save_steps=7,
+        dataloader_num_workers=2, dataloader_persistent_workers=True, load_best_model_at_end=True,
+        save_steps=7,
     )  # fmt: skip
     found = Subsampling(
         network(), arguments, train_dataset=data, eval_dataset=data.select(range(40)), subsampler=sub
