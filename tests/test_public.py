@@ -33,7 +33,7 @@ OWNERS = {
     "pyarrow": {"runs/export.py", "datasets/pool_tables.py", "datasets/parquet_file.py"},
     "datasets": {"datasets/pool_tables.py", "datasets/hub_names.py", "datasets/hub_images.py"},
     "tokenizers": {"datasets/tokenizing.py"},
-    "transformers": {"integrations/transformers.py"},
+    "transformers": {"integrations/transformers.py", "integrations/huggingface.py"},
 }
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..arrays.no_score import NO_SCORE
 from ..core.batch_checks import scale_gradient
 from ..core.loading import EpochBatches
 from ..core.subsampler import Subsampler
@@ -31,6 +32,8 @@ from ..scores.base import Score
 from ..scores.kl import kl_divergence
 from ..scores.sequence import sequence_kl
 
+ROWS, COUNT = "fallow_rows", "fallow_count"
+"""The row of each token, and the number of rows, in a batch that is one long row."""
 FILE = "subsampler.safetensors"
 """The state of the subsampler in a checkpoint."""
 ScoreFunction = Score | Callable[[Tensor, Tensor], Tensor]
@@ -158,7 +161,7 @@ class SubsamplingMixin:
             kept_steps=keeps,
             shuffle=getattr(arguments, "train_sampling_strategy", "random") == "random",
             accumulate=arguments.gradient_accumulation_steps if keeps else 1,
-            collate_fn=collate,
+            collate_fn=_RowsNamed(collate),
             drop_last=arguments.dataloader_drop_last,
             num_workers=arguments.dataloader_num_workers,
             pin_memory=arguments.dataloader_pin_memory and torch.cuda.is_available(),
@@ -299,17 +302,27 @@ class SubsamplingMixin:
         """Return the Trainer's loss; in training, record the scores of the batch."""
         index = self._index
         # The Trainer may take the labels out of the inputs.
-        labels = {name: inputs[name] for name in ("labels", "shift_labels") if name in inputs}
-        wanted = return_outputs or index is not None
+        labels = _labels_of(inputs)
         named["num_items_in_batch"] = num_items_in_batch
-        computed = super().compute_loss(model, inputs, return_outputs=wanted, **named)  # type: ignore[misc]
+        # The outputs of the model itself: to ask the Trainer for them may cost another forward pass.
+        seen: list[Any] = []
+        hook = model.register_forward_hook(lambda module, given, outputs: seen.append(outputs))
+        try:
+            computed = super().compute_loss(model, inputs, return_outputs=return_outputs, **named)  # type: ignore[misc]
+        finally:
+            hook.remove()
         if index is None:
             return computed
-        loss, outputs = computed
-        scores, predicted = self._scores(outputs, labels)
+        loss = computed[0] if return_outputs else computed
+        scores, predicted = self._scores(seen[0], labels)
+        if len(scores) != len(index):
+            step = "Choose a collator that keeps samples apart, or puts their tokens one after the other."
+            raise invalid(
+                f"A batch must have a score for each of its {len(index)} samples.", len(scores), step
+            )
         scale_gradient(loss, self._factor(loss.detach(), scores, num_items_in_batch))
         self.subsampler.record(index, scores, predicted=predicted, accumulating=bool(self._indices))
-        return (loss, outputs) if return_outputs else loss
+        return computed
 
     def _factor(self, loss: Tensor, scores: Tensor, items: Any) -> float:
         """Return the factor of the gradient of a batch, as :meth:`Subsampler.record` has it.
@@ -341,8 +354,11 @@ class SubsamplingMixin:
         )
 
     @torch.no_grad()
-    def _scores(self, outputs: Any, labels: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+    def _scores(self, outputs: Any, labels: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Return the scores of a batch, and its predicted classes if each sample has one class."""
+        if self.score is None and getattr(outputs, "log_probs", None) is not None:
+            # TRL's output layer gives the tokens' log-probabilities, and no logits.
+            return _row_means(-outputs.log_probs, outputs.label_mask, labels), None
         logits = outputs.get("logits") if hasattr(outputs, "get") else outputs[1]
         if not isinstance(logits, Tensor):
             step = "Turn off what fuses the loss with the output layer, so that the model returns logits."
@@ -360,7 +376,9 @@ class SubsamplingMixin:
             return kl_divergence(logits, targets), predicted
         if logits.dim() == 3 and targets.shape == logits.shape[:2]:
             shifts = bool(getattr(self, "_loss_shifts_labels", False)) and not shifted
-            return sequence_kl(logits, targets, shift=shifts), None
+            rows = labels.get(ROWS)
+            samples = None if rows is None else int(labels[COUNT])
+            return sequence_kl(logits, targets, shift=shifts, documents=rows, samples=samples), None
         if targets.shape == logits.shape and logits.shape[1] > 1:
             return kl_divergence(logits, targets, bernoulli=True), None
         if logits.dim() > 3 and targets.dim() == logits.dim() - 1:
@@ -381,12 +399,14 @@ class SubsamplingMixin:
 
         def score(index: Tensor, batch: Any) -> Any:
             inputs = trainer._prepare_inputs(batch)
-            labels = {name: inputs[name] for name in ("labels", "shift_labels") if name in inputs}
+            labels = _labels_of(inputs)
+            if ROWS in labels:
+                inputs["use_cache"] = False  # otherwise documents in a row see each other
             with trainer.compute_loss_context_manager():
                 scores, predicted = self._scores(model(**inputs), labels)
             return scores if predicted is None else (scores, predicted)
 
-        self.subsampler.remeasure(dataset, score, self.args.eval_batch_size, collate_fn=collate)
+        self.subsampler.remeasure(dataset, score, self.args.eval_batch_size, collate_fn=_RowsNamed(collate))
         self.subsampler.step()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -400,6 +420,46 @@ class SubsamplingMixin:
         state = {"subsampler": self.subsampler.state_dict(), "items_count": self._items_count}
         if self.args.should_save:
             Disk().put(Path(output_dir) / FILE, state_file.dump(state))
+
+
+class _RowsNamed:
+    """A collate function that tells the row of each token, if it puts all rows one after the other."""
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: list[Any]) -> Any:
+        """Return the batch of the Trainer's own collate function."""
+        batch = self.collate(samples)
+        ids = batch.get("input_ids") if hasattr(batch, "get") else None
+        if not isinstance(ids, Tensor) or ids.dim() != 2 or len(ids) == len(samples):
+            return batch
+        lengths = torch.tensor([len(sample["input_ids"]) for sample in samples])
+        if len(ids) == 1 and int(lengths.sum()) == ids.shape[1]:
+            batch[ROWS] = torch.arange(len(samples)).repeat_interleave(lengths).unsqueeze(0)
+            batch[COUNT] = len(samples)
+        return batch
+
+
+def _row_means(values: Tensor, mask: Tensor, labels: dict[str, Any]) -> Tensor:
+    """Return the mean of the values ``(B, T)`` in each row where the mask holds: ``(B,)``."""
+    values, counts = values.float().where(mask, 0.0), mask.float()
+    if (rows := labels.get(ROWS)) is None:
+        sums, counts = values.sum(1), counts.sum(1)
+    else:
+        # A value belongs to the row of the token that it predicts.
+        rows = rows[0, -values.shape[1] :].to(values.device)
+        empty = values.new_zeros(int(labels[COUNT]))
+        sums, counts = (empty.index_add(0, rows, part[0]) for part in (values, counts))
+    return (sums / counts.clamp_min(1)).where(counts > 0, NO_SCORE)
+
+
+def _labels_of(inputs: Any) -> dict[str, Any]:
+    """Return what scores are computed from, and take out what the model does not know."""
+    found = {name: inputs[name] for name in ("labels", "shift_labels") if name in inputs}
+    if ROWS in inputs:
+        found |= {name: inputs.pop(name) for name in (ROWS, COUNT)}
+    return found
 
 
 def _without_index(batches: Iterator[Any], indices: deque[Tensor]) -> Iterator[Any]:

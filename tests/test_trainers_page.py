@@ -1,0 +1,138 @@
+"""The changes on the page of trainers: what they make of a program runs, and they are short."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.utils.data import DataLoader, TensorDataset
+
+from fallow import ErrorMass, Schedule, Subsampler
+from ranks import in_ranks
+
+PAGE = (Path(__file__).parent.parent / "docs" / "trainers.md").read_text()
+CHANGES = {
+    title: re.findall(r"```diff\n(.*?)```", text, re.DOTALL)
+    for title, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+}
+
+
+def changed(title, *, before=False):
+    """Return the program of a section after the change, or before it."""
+    (change,) = CHANGES[title]
+    sign = "-" if before else "+"
+    return "".join(line[1:] + "\n" for line in change.splitlines() if line[0] in (" ", sign))
+
+
+@pytest.mark.parametrize("title", CHANGES)
+def test_a_change_is_short(title):
+    """Statements, not lines: a call may be wrapped, and a class has a body."""
+    (change,) = CHANGES[title]
+    added = "".join(line[1:] + "\n" for line in change.splitlines() if line[0] == "+")
+    assert sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(added))) <= 5
+
+
+def run(title, names):
+    for before in (True, False):
+        exec(compile(changed(title, before=before), title, "exec"), names)
+    return names
+
+
+def test_hugging_face(tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    from test_huggingface import network, texts
+
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), num_train_epochs=2, report_to=[], use_cpu=True, save_strategy="no",
+        disable_tqdm=True, logging_strategy="no",
+    )  # fmt: skip
+    subsampler = Subsampler(160, ErrorMass(), Schedule(2))
+    names = {"Trainer": Trainer, "model": network(), "arguments": arguments, "subsampler": subsampler}
+    run("Hugging Face's Trainer", names | {"train_set": texts(), "test_set": texts()[:9]})
+    assert subsampler.epoch == 2
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:trl.*", "ignore::FutureWarning:transformers.*")
+def test_trl(tmp_path):
+    from trl import SFTConfig, SFTTrainer
+
+    from test_trl import network, texts, tokenizer
+
+    arguments = SFTConfig(
+        output_dir=str(tmp_path), num_train_epochs=2, report_to=[], use_cpu=True, save_strategy="no",
+        disable_tqdm=True, logging_strategy="no", bf16=False,
+    )  # fmt: skip
+    names = {"SFTTrainer": SFTTrainer, "model": network(), "arguments": arguments, "train_set": texts()}
+    names |= {
+        "tokenizer": tokenizer(),
+        "Subsampler": Subsampler,
+        "ErrorMass": ErrorMass,
+        "Schedule": Schedule,
+    }
+    assert run("TRL's SFTTrainer", names)["trainer"].subsampler.epoch == 2
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:lightning.*")
+def test_lightning():
+    from functools import partial
+
+    from lightning.pytorch import LightningModule, Trainer
+
+    from fallow.integrations.lightning import SubsamplingCallback
+
+    class Module(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def training_step(self, batch):
+            losses = nn.functional.cross_entropy(self.layer(batch[0]), batch[1], reduction="none")
+            return {"loss": losses.mean(), "per_sample_loss": losses}
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "accelerator": "cpu",
+    }
+    data = TensorDataset(torch.randn(96, 3), torch.arange(96) % 2)
+    subsampler = Subsampler(96, ErrorMass(), Schedule(2))
+    names = {"Trainer": partial(Trainer, **quiet, enable_model_summary=False), "DataLoader": DataLoader}
+    names |= {"SubsamplingCallback": SubsamplingCallback, "subsampler": subsampler, "epochs": 2}
+    run("Lightning", names | {"module": Module(), "train_set": data})
+    assert subsampler.epoch == 2
+
+
+def on_a_mesh(rank, size, folder):
+    mesh = init_device_mesh("cpu", (1, 2), mesh_dim_names=("dp", "tp"))
+    subsampler = Subsampler(64, ErrorMass(), Schedule(2))
+    names = {"subsampler": subsampler, "train_set": range(64), "mesh": mesh}
+    exec(changed("Ranks of your own"), names)
+    torch.save([index.tolist() for index, _ in names["loader"]], f"{folder}/{rank}")
+
+
+def test_ranks_of_ones_own(tmp_path):
+    in_ranks(on_a_mesh, 2, str(tmp_path))
+    first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
+    assert first == second
+    assert sorted(index for batch in first for index in batch) == list(range(64))
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_distributed_checkpoint(tmp_path):
+    model, subsampler = nn.Linear(3, 2), Subsampler(64, ErrorMass(), Schedule(2))
+    names = {"dcp": dcp, "model": model, "subsampler": subsampler, "folder": tmp_path / "saved"}
+    names["optimizer"] = torch.optim.SGD(model.parameters(), 0.1)
+    subsampler.record(torch.arange(9), torch.ones(9))
+    exec(changed("torch.distributed.checkpoint"), names)
+    other = Subsampler(64, ErrorMass(), Schedule(2))
+    dcp.load({"subsampler": other}, checkpoint_id=tmp_path / "saved")
+    assert torch.equal(other.last_scored, subsampler.last_scored)
