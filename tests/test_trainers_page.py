@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from accelerate import Accelerator
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.utils.data import DataLoader, TensorDataset
@@ -109,6 +110,25 @@ def test_lightning():
     names |= {"SubsamplingCallback": SubsamplingCallback, "subsampler": subsampler, "epochs": 2}
     run("Lightning", names | {"module": Module(), "train_set": data})
     assert subsampler.epoch == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory")
+def test_accelerate(tmp_path):
+    accelerator, model = Accelerator(cpu=True), nn.Linear(3, 2)
+    names = {"accelerator": accelerator, "model": model, "train_set": range(64)}
+    names["optimizer"] = torch.optim.SGD(model.parameters(), 0.1)
+    subsampler = names["subsampler"] = Subsampler(64, ErrorMass(), Schedule(2))
+    exec(changed("Accelerate"), names)
+    index, _ = next(iter(names["loader"]))
+    subsampler.record(index, torch.ones(16))
+    accelerator.save_state(tmp_path / "saved")
+    rest = [part.tolist() for part, _ in names["loader"]]
+    other = names["subsampler"] = Subsampler(64, ErrorMass(), Schedule(2))
+    accelerator._custom_objects.clear()
+    exec(changed("Accelerate"), names)
+    accelerator.load_state(tmp_path / "saved")
+    assert [part.tolist() for part, _ in names["loader"]] == rest
+    assert other.under_way.resumed
 
 
 def on_a_mesh(rank, size, folder):

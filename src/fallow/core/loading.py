@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
 
-from ..arrays.distributed import ranks_apart
+from ..arrays.distributed import rank_and_size, ranks_apart
 from ..arrays.drawing import drawing_by
 from ..arrays.keyed import mix
 from ..errors import InvalidValue, check_integer, invalid, invalid_type, wrong_state
@@ -288,6 +288,23 @@ def _shares(totals: NDArray[np.int64], rank: int, size: int) -> tuple[NDArray[np
     return rank * base + np.minimum(rank, longer), base + (rank < longer)
 
 
+class EpochLoader(DataLoader[Any]):
+    """The DataLoader over the kept samples; it is divided among the ranks already."""
+
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        """Asked by Accelerate's ``prepare``, which would divide this loader again."""
+        _, size = rank_and_size()
+        if size > 1:
+            raise wrong_state(
+                f"Accelerate must not prepare this loader on {size} processes: it would divide it again, and "
+                "train on a part of each epoch.",
+                "Leave it out, `model, optimizer = accelerator.prepare(model, optimizer)`, and move each "
+                "batch to accelerator.device.",
+            )
+        return False
+
+
 def make_loader(
     dataset: Dataset[Any], n: int, batches: EpochBatches, seed: int, options: dict[str, Any]
 ) -> DataLoader[Any]:
@@ -309,7 +326,7 @@ def make_loader(
     collate = options.pop("collate_fn", None) or default_collate
     # Without a generator each iter() would draw the seed of the workers from torch's global one.
     options.setdefault("generator", torch.Generator().manual_seed(mix(seed, batches.ranks.rank) >> 1))
-    return DataLoader(
+    return EpochLoader(
         IndexedDataset(dataset),
         batch_sampler=batches,
         collate_fn=IndexedCollate(collate),
