@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.utils.data import DataLoader, TensorDataset
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from fallow import ErrorMass, Schedule, Subsampler
 from ranks import in_ranks
@@ -129,6 +130,14 @@ def test_accelerate(tmp_path):
     accelerator.load_state(tmp_path / "saved")
     assert [part.tolist() for part, _ in names["loader"]] == rest
     assert other.under_way.resumed
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")
+def test_torchdata():
+    names = {"StatefulDataLoader": StatefulDataLoader, "train_set": range(64)}
+    names["subsampler"] = Subsampler(64, ErrorMass(), Schedule(2))
+    state = run("torchdata's StatefulDataLoader", names)["state"]
+    Subsampler(64, ErrorMass(), Schedule(2)).load_state_dict(state)
 
 
 def on_a_mesh(rank, size, folder):

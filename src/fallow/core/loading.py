@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, defa
 from ..arrays.distributed import rank_and_size, ranks_apart
 from ..arrays.drawing import drawing_by
 from ..arrays.keyed import mix
-from ..errors import InvalidValue, check_integer, invalid, invalid_type, wrong_state
+from ..errors import InvalidValue, check_integer, invalid, invalid_type, missing_extra, wrong_state
 from .epoch import Epoch
 from .host_index import HostIndex
 from .kept_steps import KeptSteps, too_few
@@ -288,8 +288,8 @@ def _shares(totals: NDArray[np.int64], rank: int, size: int) -> tuple[NDArray[np
     return rank * base + np.minimum(rank, longer), base + (rank < longer)
 
 
-class EpochLoader(DataLoader[Any]):
-    """The DataLoader over the kept samples; it is divided among the ranks already."""
+class _Divided:
+    """A loader that is divided among the ranks already."""
 
     @property
     def _is_accelerate_prepared(self) -> bool:
@@ -305,10 +305,47 @@ class EpochLoader(DataLoader[Any]):
         return False
 
 
+class EpochLoader(_Divided, DataLoader[Any]):
+    """The DataLoader over the kept samples."""
+
+
+def _stateful(state: tuple[Callable[[], Any], Callable[[Any], None]]) -> Any:
+    """Return the class of a ``StatefulDataLoader`` whose state is that of the subsampler.
+
+    The subsampler counts what was recorded; torchdata's own state counts what was fetched, and would skip
+    the same batches again.
+    """
+    try:
+        from torchdata.stateful_dataloader import StatefulDataLoader
+    except ModuleNotFoundError:
+        raise missing_extra("A stateful loader", "torchdata", "trainers") from None
+    save, load = state
+
+    class StatefulEpochLoader(_Divided, StatefulDataLoader):  # type: ignore[misc]
+        """A DataLoader that is saved and loaded with the subsampler's state."""
+
+        def state_dict(self) -> Any:
+            """Return the state of the subsampler."""
+            return save()
+
+        def load_state_dict(self, state_dict: Any) -> None:
+            """Load a state of the subsampler."""
+            load(state_dict)
+
+    return StatefulEpochLoader
+
+
 def make_loader(
-    dataset: Dataset[Any], n: int, batches: EpochBatches, seed: int, options: dict[str, Any]
+    dataset: Dataset[Any],
+    n: int,
+    batches: EpochBatches,
+    seed: int,
+    options: dict[str, Any],
+    state: tuple[Callable[[], Any], Callable[[Any], None]] | None = None,
 ) -> DataLoader[Any]:
     """Return a torch DataLoader that yields ``(index, batch)``.
+
+    With ``state``, functions that save and load the subsampler, it is one of torchdata's.
 
     Raises:
         InvalidType: if the dataset has no length or is only iterable.
@@ -326,12 +363,14 @@ def make_loader(
     collate = options.pop("collate_fn", None) or default_collate
     # Without a generator each iter() would draw the seed of the workers from torch's global one.
     options.setdefault("generator", torch.Generator().manual_seed(mix(seed, batches.ranks.rank) >> 1))
-    return EpochLoader(
+    kind: Any = EpochLoader if state is None else _stateful(state)
+    loader: DataLoader[Any] = kind(
         IndexedDataset(dataset),
         batch_sampler=batches,
         collate_fn=IndexedCollate(collate),
         **options,
     )
+    return loader
 
 
 def fixed_batches(

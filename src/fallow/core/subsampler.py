@@ -134,6 +134,7 @@ class Subsampler:
         kept_steps: bool | None = None,
         accumulate: int = 1,
         group: Any = None,
+        stateful: bool = False,
         **options: Any,
     ) -> DataLoader[Any]:
         """Return a DataLoader over the kept samples of each epoch: it yields ``(index, batch)``.
@@ -156,6 +157,8 @@ class Subsampler:
             group: the ranks that get different samples, if these are not all ranks: a process group, or a
                 ``DeviceMesh`` with a dimension named ``dp`` or ``data``. Ranks that hold parts of one
                 replica, as under tensor or pipeline parallelism, then get the same samples.
+            stateful: return torchdata's ``StatefulDataLoader``, whose ``state_dict`` is that of the
+                subsampler: save one of the two.
             **options: options of ``torch.utils.data.DataLoader``: workers, ``collate_fn``, ``drop_last``, ...
 
         Raises:
@@ -176,7 +179,8 @@ class Subsampler:
             full_batches=full_batches,
             kept_steps=steps,
         )
-        loader = loading.make_loader(dataset, self.n, batches, self.seed, options)
+        state = (self.state_dict, self.load_state_dict) if check_flag("stateful", stateful) else None
+        loader = loading.make_loader(dataset, self.n, batches, self.seed, options, state)
         # Only now: a loader that is refused changes nothing.
         self._ranks.group = group
         self.under_way.drops_steps = steps is None
