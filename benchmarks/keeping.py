@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import fallow
+from fallow.core.state import opened
 from fallow.files.state_file import dump
 from fallow.runs.directory import RunDirectory
 from fallow.runs.epoch_file import EpochFile
@@ -68,7 +69,7 @@ def files(n, folder):
         size = run.epoch_path(1).stat().st_size
         states, packed = [], []
         for number in range(REPEATS):
-            taken, data = timed(lambda: dump({**sub.state_dict(), "history": []}))
+            taken, data = timed(lambda: dump({**opened(sub.state_dict()), "history": []}))
             packed.append(taken)
             states.append(taken + timed(run.checkpoints.write, data, {"epoch": number, "recorded": 0}, {})[0])
     return {

@@ -9,6 +9,7 @@ import torch
 import fallow
 from fallow import Fraction, Policy, Schedule, Subsampler, Threshold
 from fallow.core.described import as_code, describe, same
+from fallow.core.state import opened
 from fallow.errors import InvalidValue
 from fallow.policies import Kakurenbo
 from fallow.policies.persistence import Persistence
@@ -100,12 +101,12 @@ def test_states_that_keep_the_repr_are_loaded_and_others_refused():
     def subsampler(policy=CHANGED[1], schedule=CHANGED[3]):
         return Subsampler(8, policy, schedule, labels=torch.arange(8) % 2)
 
-    saved = subsampler().state_dict()
+    saved = opened(subsampler().state_dict())
     saved["settings"] |= {"policy": repr(CHANGED[1]), "schedule": repr(CHANGED[3])}
     subsampler().load_state_dict(saved)
     with pytest.raises(InvalidValue, match=r"same `policy`: Fraction\(.*Found Fraction\(fraction=0.25, "):
         subsampler(Fraction(0.5)).load_state_dict(saved)
-    now = subsampler().state_dict()
+    now = opened(subsampler().state_dict())
     with pytest.raises(InvalidValue, match=r"Found Schedule\(epochs=9, readmit_every=3, readmit_at=\[4, 7\]"):
         subsampler(schedule=Schedule(9)).load_state_dict(now)
     subsampler(schedule=Schedule(9)).load_state_dict(now, accept=["schedule"])
