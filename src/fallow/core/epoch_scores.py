@@ -150,13 +150,15 @@ class EpochScores:
         scores: Tensor,
         predicted: Tensor | None,
         backward: Tensor | None = None,
+        distinct: int | None = None,
         *,
         accumulating: bool = False,
     ) -> None:
         """Record the scores of a batch, without waiting for their device.
 
-        Samples with False in ``backward`` count as measured only. While gradients accumulate, batches are
-        held back until one arrives whose gradients end in an optimizer step.
+        ``distinct`` is the number of different samples, if it is known. Samples with False in ``backward``
+        count as measured only. While gradients accumulate, batches are held back until one arrives whose
+        gradients end in an optimizer step.
         """
         if accumulating:
             # A loader's indices are not checked before they are written, and these are written later.
@@ -168,7 +170,7 @@ class EpochScores:
             self._waiting.append((rows, scores.detach().clone(), predicted, backward))
             return
         self.commit()
-        self._store(rows, scores, predicted, backward)
+        self._store(rows, scores, predicted, backward, distinct)
 
     def commit(self) -> None:
         """Record the batches that were held back, after the optimizer step of their gradients."""
@@ -176,7 +178,14 @@ class EpochScores:
         for batch in waiting:
             self._store(*batch)
 
-    def _store(self, rows: Index, scores: Tensor, predicted: Tensor | None, backward: Tensor | None) -> None:
+    def _store(
+        self,
+        rows: Index,
+        scores: Tensor,
+        predicted: Tensor | None,
+        backward: Tensor | None,
+        distinct: int | None = None,
+    ) -> None:
         # Before anything is stored: an index from another dataset raises IndexError here.
         seen = self.table.seen[rows]
         self._scores.append(rows, scores.detach())
@@ -184,7 +193,9 @@ class EpochScores:
             self._predicted.append(rows, predicted.detach())
         if backward is not None:
             self._backward.append(rows, backward.to(torch.uint8))
-        self.recorded += count_distinct(rows[seen == UNSEEN] if seen.any() else rows)
+        if distinct is None or seen.any():
+            distinct = count_distinct(rows[seen == UNSEEN])
+        self.recorded += distinct
         self.table.seen[rows] = TRAINED
         if self._scores.can_flush:
             self.flush()

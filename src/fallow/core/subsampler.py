@@ -264,10 +264,13 @@ class Subsampler:
         if loss is not None:
             check_mean(loss, weighs=self.under_way.plan.weights is not None)
         accumulating = check_flag("accumulating", accumulating)
-        factor = self.under_way.gradient_factor(count_distinct(rows))
+        distinct = count_distinct(rows)
+        factor = self.under_way.gradient_factor(distinct)
         try:
             scores = losses if scores is None else scores
-            self.under_way.scores.record(rows, scores, predicted, backward, accumulating=accumulating)
+            self.under_way.scores.record(
+                rows, scores, predicted, backward, distinct, accumulating=accumulating
+            )
         except IndexError:
             check_index(rows, self.n)  # raises a clear error: the index came from another subsampler's loader
             raise

@@ -235,8 +235,8 @@ class SubsamplingMixin:
             # As it was after the last batch: measuring draws from the generators if the model does.
             trainer: Any = self
             trainer._load_rng_state(resumed)
-            prepared[0].train()
-            self.end_epoch(prepared[0])
+            # Not as it is wrapped for many processes: these measure different numbers of batches.
+            self.end_epoch(trainer.model.train())
         return prepared
 
     def _run_epoch(self, **named: Any) -> None:
@@ -303,16 +303,16 @@ class SubsamplingMixin:
         index = self._index
         # The Trainer may take the labels out of the inputs.
         labels = _labels_of(inputs)
-        named["num_items_in_batch"] = num_items_in_batch
+        named |= {"return_outputs": return_outputs, "num_items_in_batch": num_items_in_batch}
+        if index is None:
+            return super().compute_loss(model, inputs, **named)  # type: ignore[misc]
         # The outputs of the model itself: to ask the Trainer for them may cost another forward pass.
         seen: list[Any] = []
         hook = model.register_forward_hook(lambda module, given, outputs: seen.append(outputs))
         try:
-            computed = super().compute_loss(model, inputs, return_outputs=return_outputs, **named)  # type: ignore[misc]
+            computed = super().compute_loss(model, inputs, **named)  # type: ignore[misc]
         finally:
             hook.remove()
-        if index is None:
-            return computed
         loss = computed[0] if return_outputs else computed
         scores, predicted = self._scores(seen[0], labels)
         if len(scores) != len(index):
