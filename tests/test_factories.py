@@ -22,6 +22,7 @@ from fallow.policies import (
     RePB,
     SeTa,
     Threshold,
+    Watch,
     policy_names,
 )
 from fallow.scores import KLDivergence, RelativeToBatch, TotalVariation
@@ -45,6 +46,7 @@ MADE = {
     "random": (RandomFraction(0.5), RandomFraction(0.3)),
     "full": (RandomFraction(0), None),
     "error-mass": (ErrorMass(0.15), None),
+    "watch": (Watch(0.15), None),
 }
 
 

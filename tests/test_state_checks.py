@@ -205,7 +205,7 @@ def test_the_columns_of_every_policy_are_known():
         Threshold(low=0.1, high=1.0, visits=2), Threshold(low="auto", high="auto"), BelowMean(0.5),
         policies.Fraction(0.5, exponent=0.5, high="auto"),
         policies.ErrorMass(), policies.IES(), policies.RePB(), policies.UCB(0.3), policies.Kakurenbo(0.3),
-        policies.SeTa(),
+        policies.SeTa(), policies.Watch(),
     ):  # fmt: skip
         sub = Subsampler(N, policy, Schedule(epochs=3), labels=torch.arange(N) % 3, min_kept=2)
         for epoch in range(2):

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .policies import RandomFraction as RandomFraction
     from .policies import Reason as Reason
     from .policies import Threshold as Threshold
+    from .policies import Watch as Watch
     from .scores import NO_SCORE as NO_SCORE
     from .scores import KLDivergence as KLDivergence
     from .scores import Score as Score
@@ -57,10 +58,12 @@ _HOMES = {
     "core.subsampler": ["Subsampler"],
     "densities": ["GaussianMixture"],
     "errors": ["DamagedData", "FallowError", "InvalidType", "InvalidValue", "NotWritten", "WrongState"],
-    "policies": ["ErrorMass", "Fraction", "Policy", "PolicyInput", "RandomFraction", "Reason", "Threshold"],
+    "policies": [
+        "ErrorMass", "Fraction", "Policy", "PolicyInput", "RandomFraction", "Reason", "Threshold", "Watch",
+    ],
     "scores": ["NO_SCORE", "KLDivergence", "Score", "kl_divergence", "linear_kl", "sequence_kl"],
     "step_rules": ["StepRule"],
-}
+}  # fmt: skip
 _MOVED = {
     "collecting.collect": ["Collected"],
     "comparison": ["Comparison"],

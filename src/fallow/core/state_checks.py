@@ -19,6 +19,7 @@ from ..arrays.bitset import unpack
 from ..errors import DamagedData, InvalidValue, invalid, invalid_type
 from ..files.checked_json import MAX_EPOCHS, MOST_SECONDS, check_kind
 from ..policies.base import Policy, Reason
+from ..policies.watch import WOULD
 from .described import same
 from .history import EDGES, Aggregates
 from .table import MEASURED, PREDICTED, UNSEEN
@@ -52,6 +53,8 @@ COLUMNS: dict[str, type[np.generic]] = {
     "score_before": np.float32,  # of earlier versions
     "learned": np.bool_,
     "left_out": np.bool_,
+    "learned_since": np.uint16,
+    "once_right": np.bool_,
     "ies_last": np.float32,
     "ies_before": np.float32,
     "ies_count": np.uint8,
@@ -166,7 +169,7 @@ def _check_table(table: Any, n: int, epoch: int, *, known_policy: bool) -> None:
 def _check_columns(columns: Any, n: int, *, known_policy: bool) -> None:
     _check_mapping("table.columns", columns)
     for name, column in columns.items():
-        kind = np.float32 if name.startswith("ies_change_") else COLUMNS.get(name)
+        kind = _kind(name)
         if kind is None and known_policy:
             raise _unknown("table.columns", name, COLUMNS)
         values = _array(f"table.columns.{name}", column, kind, n)
@@ -176,6 +179,14 @@ def _check_columns(columns: Any, n: int, *, known_policy: bool) -> None:
             raise invalid("The state must hold predicted classes of at least 0.", int(values.min()), _STEP)
         if name == "mean_error" and not ((values >= 0) & (values <= 1)).all():
             raise invalid("The state must hold `mean_error` in [0, 1].", "others", _STEP)
+
+
+def _kind(name: str) -> type[np.generic] | None:
+    """Return the type of a column of this package's policies; None if it is of none."""
+    if name.startswith(WOULD):
+        name = name.removeprefix(WOULD)
+        return _ROWS.get(name) or COLUMNS.get(name)
+    return np.float32 if name.startswith("ies_change_") else COLUMNS.get(name)
 
 
 def _check_notes(name: str, notes: Any, *, known_policy: bool) -> None:

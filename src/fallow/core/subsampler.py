@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any
@@ -19,7 +20,9 @@ from ..arrays.bitset import Bitset
 from ..arrays.distributed import Ranks, data_group
 from ..errors import check_flag, check_integer, invalid, invalid_type, wrong_state
 from ..policies.base import Policy, Reason
+from ..policies.watch import Watch
 from ..scores.base import Score
+from ..terminal.streams import complain
 from . import loading, state
 from .batch_checks import (
     check_batch,
@@ -45,6 +48,7 @@ from .plan import Floors, Plan, due, plan_epoch, planned_counts
 from .remeasure import ScoreBatch, measure
 from .schedule import Schedule
 from .table import PREDICTED, Table
+from .watching import Findings, findings, watch
 
 
 class Subsampler:
@@ -65,6 +69,8 @@ class Subsampler:
             the policy asks for, see :class:`fallow.ErrorMass`.
         history: an :class:`EpochRecord` for each finished epoch.
         under_way: the present :class:`~fallow.core.epoch.Epoch`, for loaders and integrations.
+        announce: whether the first rank prints the :meth:`findings` of :class:`fallow.Watch` after the last
+            epoch, to the standard error. It is not part of the state.
 
     Raises:
         InvalidValue, InvalidType: if an argument is invalid.
@@ -118,6 +124,7 @@ class Subsampler:
         scores = EpochScores(self.n, class_ids, Ranks())
         self.under_way = Epoch(everyone, scores, floors, self.seed, schedule.epochs)
         self.history: list[EpochRecord] = []
+        self.announce = True
         self._warned: set[str] = set()
 
     def __repr__(self) -> str:
@@ -337,15 +344,16 @@ class Subsampler:
         if not scores.measured:
             self._warn_due()
         scores.average_repeats()
-        epoch = self.epoch + 1
+        epoch, floors = self.epoch + 1, ending.rounded_floors()
+        largest = math.inf if self.score is None else self.score.range[1]
         if self.score is not None:
             check_scores(table.scores, self.score)
         # Without a declared score the recorded ones must do; scores below 0 are of an unknown kind.
         elif epoch == self.schedule.warmup and not (table.scores < 0).any():
             self.policy.check_range(0.0, math.inf, "the recorded scores")
+        if isinstance(self.policy, Watch):
+            watch(table, self.policy, self._shortened, floors, epoch, self.seed, largest)
         if epoch < self.epochs:
-            floors = ending.rounded_floors()
-            largest = math.inf if self.score is None else self.score.range[1]
             reason, plan = plan_epoch(table, self.policy, self._shortened, floors, epoch, self.seed, largest)
         else:
             reason, plan = table.reason, Plan(epoch, ending.plan.kept, full=ending.plan.full)
@@ -354,6 +362,24 @@ class Subsampler:
         self.history.append(describe(table, past.epoch, past.readmitted, scores.seconds, past.notes))
         table.reason = reason
         ending.begin(plan)
+        if isinstance(self.policy, Watch) and self.announce and epoch == self.epochs and not self._ranks.rank:
+            with suppress(OSError):  # a closed standard error must not end a training
+                complain(str(self.findings()))
+
+    def findings(self) -> Findings:
+        """Return what the finished epochs showed of the data, under the policy :class:`fallow.Watch`.
+
+        ``print`` it to read it; it holds the rows of the samples as well.
+
+        Raises:
+            WrongState: if another policy is in use, or no epoch is finished.
+        """
+        if not isinstance(self.policy, Watch):
+            found = f"No findings are kept under {self.policy!r}."
+            raise wrong_state(found, "Train with the policy fallow.Watch().")
+        if not self.history:
+            raise wrong_state("No epoch is finished yet.", "Call `findings()` after `step()`.")
+        return findings(self._table, self.policy, self.history)
 
     def _warn_due(self) -> None:
         """Warn once if removed samples are due and were not measured."""

@@ -168,9 +168,9 @@ def _check_density(options: TrainOptions) -> None:
         raise invalid("--density must be one that fallow has.", f"{options.density}, which was removed", step)
     if options.density not in DENSITIES and not is_import_path(options.density):
         raise unknown_name("density", options.density, DENSITIES)
-    if options.policy == "error-mass":
+    if options.policy in ("error-mass", "watch"):
         step = "Leave --policy out, or name fraction."
-        raise invalid("A percentile under a density is no error.", "--policy error-mass", step)
+        raise invalid("A percentile under a density is no error.", f"--policy {options.policy}", step)
     if options.policy in ("repb", "selective-backprop", "infobatch", "below-mean"):
         step = "Use soft, threshold or fraction."
         raise invalid("--score density goes with rules that read one score a sample.", options.policy, step)

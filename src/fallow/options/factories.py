@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.schedule import Schedule
 from ..errors import check_share, unknown_name
-from ..policies import ErrorMass, Fraction, Policy, RandomFraction, Threshold, policy_names
+from ..policies import ErrorMass, Fraction, Policy, RandomFraction, Threshold, Watch, policy_names
 from .own_classes import import_class, is_import_path
 from .resolve import ResolvedOptions, high_side
 from .train_options import DENSITY
@@ -23,6 +23,9 @@ def make_policy(options: ResolvedOptions) -> Policy:
     if options.policy in ("full", "selective-backprop"):
         # Selective backprop chooses by a step rule, inside the batches.
         return RandomFraction(0.0)
+    if options.policy == "watch":
+        assert options.error is not None
+        return Watch(options.error)
     if options.policy not in ("error-mass", "soft", "fraction", "threshold"):
         return policy_names()[options.policy].with_share(options.fraction)
     sides: dict[str, Any] = {"high": high_side(options), "visits": options.visits}

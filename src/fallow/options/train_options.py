@@ -9,7 +9,7 @@ from typing import Any
 
 POLICIES = (
     "error-mass", "threshold", "soft", "fraction", "below-mean", "infobatch", "seta", "kakurenbo", "ucb",
-    "repb", "order-dp", "ies", "selective-backprop", "random", "full",
+    "repb", "order-dp", "ies", "selective-backprop", "random", "watch", "full",
 )  # fmt: skip
 """The built-in policies, in the order of help; every class in :mod:`fallow.policies` is one too."""
 LOGGERS = ("none", "csv", "tensorboard", "wandb", "mlflow")
@@ -189,7 +189,8 @@ class TrainOptions:
         "small share of the error still to be learned, so that the data decide the share; samples that look "
         "mislabelled go first), fraction (the lowest-scoring share, so an exact one), soft (an exact share; "
         "the rest are drawn with odds that follow the score), threshold (the published method), random (a "
-        "control), full (leaves out nothing), or a rule of another paper: "
+        "control), full (leaves out nothing), watch (leaves out nothing, and says at the end what error-mass "
+        "would have left out and what the data showed), or a rule of another paper: "
         "infobatch (or below-mean), seta, kakurenbo, ucb, repb, order-dp, ies, selective-backprop ("
         "leaves out backward passes only). Default auto: error-mass; fraction if --fraction is given; soft "
         "if --exponent is given, or to score by density.",
@@ -198,8 +199,8 @@ class TrainOptions:
     error: float | None = option(
         None,
         "Share of the error still to be learned that the left-out samples may hold; a third of it is the "
-        "largest error that one of them may have (error-mass). 0.05 leaves out less. Default 0.15.",
-        Option(RULE, OWN, ACCEPT, policies=("error-mass",), default=ANEW, common=True),
+        "largest error that one of them may have (error-mass, watch). 0.05 leaves out less. Default 0.15.",
+        Option(RULE, OWN, ACCEPT, policies=("error-mass", "watch"), default=ANEW, common=True),
     )
     low: float | str | None = option(
         None,
@@ -235,14 +236,14 @@ class TrainOptions:
     fraction: float | None = option(
         None,
         "Share of all samples that each epoch leaves out (kakurenbo: at most; not with error-mass, "
-        "threshold or full). Default: 0.5 with soft, fraction, random and ucb, 0.25 for a language model; "
-        "else the share in the rule's paper (infobatch, seta, repb and ies have none). Whole batches are "
-        "filled up, and a thin one has at least an eighth of the samples of a whole one.",
+        "threshold, watch or full). Default: 0.5 with soft, fraction, random and ucb, 0.25 for a language "
+        "model; else the share in the rule's paper (infobatch, seta, repb and ies have none). Whole batches "
+        "are filled up, and a thin one has at least an eighth of the samples of a whole one.",
         Option(
             RULE,
             OWN,
             ACCEPT,
-            without=("error-mass", "threshold", "full"),
+            without=("error-mass", "threshold", "watch", "full"),
             default=ANEW,
             none="the share that the rule's paper uses",
             common=True,

@@ -15,6 +15,7 @@ from .papers.ucb import UCB
 from .persistence import Persistence
 from .random_fraction import RandomFraction
 from .threshold import Threshold
+from .watch import Watch
 
 __all__ = [
     "IES",
@@ -32,6 +33,7 @@ __all__ = [
     "Reason",
     "SeTa",
     "Threshold",
+    "Watch",
     "policy_names",
 ]
 

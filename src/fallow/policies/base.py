@@ -102,13 +102,18 @@ class PolicyInput:
         return None if self.labels is None or not rare.any() else rare.take(self.labels)
 
     def error_of(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        r"""Return the error of each score, in [0, 1]: :math:`1 - e^{-s}`, or s / largest if that is finite.
+        """Return the error of each score; see :func:`error_of`."""
+        return error_of(scores, self.largest)
 
-        For a score in nats that is the probability which the network does not give to the label.
-        """
-        if math.isfinite(self.largest):
-            return np.asarray(np.clip(scores / np.float32(self.largest), 0, 1), np.float32)
-        return np.asarray(-np.expm1(-np.maximum(scores, np.float32(0))), np.float32)
+
+def error_of(scores: NDArray[np.float32], largest: float) -> NDArray[np.float32]:
+    r"""Return the error of each score, in [0, 1]: :math:`1 - e^{-s}`, or s / largest if that is finite.
+
+    For a score in nats that is the probability which the network does not give to the label.
+    """
+    if math.isfinite(largest):
+        return np.asarray(np.clip(scores / np.float32(largest), 0, 1), np.float32)
+    return np.asarray(-np.expm1(-np.maximum(scores, np.float32(0))), np.float32)
 
 
 class Policy(ABC):

@@ -24,6 +24,8 @@ _RULES = {
     "soft": "An exact share of the samples is left out of each epoch. They are drawn at random: the lower a "
     "sample scores, the likelier it is left out.",
     "fraction": "The lowest-scoring share of the samples is left out of each epoch.",
+    "watch": "Nothing is left out. The default would leave out the samples with the least error, as many as "
+    "together hold at most a small share of the error that is still to be learned.",
     "random": "A random share of the samples is left out of each epoch: a control.",
     "full": "Nothing is left out: full training.",
     "selective-backprop": "All samples are measured. The lower a sample scores, the likelier its backward "

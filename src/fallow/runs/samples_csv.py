@@ -24,6 +24,7 @@ def samples_csv(
     nats: bool,
     files: Sequence[str] | None = None,
     predicted: Sequence[str | None] | None = None,
+    findings: Sequence[str | None] | None = None,
 ) -> str:
     """Return the table as text, with a row per sample.
 
@@ -37,6 +38,8 @@ def samples_csv(
         nats: whether ``exp(score)`` is a perplexity.
         files: the file of each sample, or None.
         predicted: the name of the class last predicted for each sample, or None.
+        findings: what a training that was only watched showed of each sample; without them the column
+            ``finding`` is missing.
     """
     n, reasons = len(scores), [r.text for r in Reason]
     # In float32 exp() would overflow from 89 on.
@@ -52,6 +55,7 @@ def samples_csv(
             "times_used": times_used.tolist(),
             "file": [None] * n if files is None else names(files),
             "predicted": [None] * n if predicted is None else names(predicted),
+            **({} if findings is None else {"finding": findings}),
         }
     )
 

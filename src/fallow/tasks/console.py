@@ -13,8 +13,9 @@ from rich.text import Text
 
 from ..core.history import EpochRecord
 from ..core.subsampler import Subsampler
+from ..core.watching import KEPT, WOULD
 from ..options.train_options import TrainOptions
-from ..policies import ErrorMass
+from ..policies import ErrorMass, Watch
 from ..spelling import one_line
 from ..terminal.rich_console import RichConsole, cell
 from .launched import launched_rank
@@ -113,17 +114,23 @@ class Console:
         heads = {name: name for name in _COLUMNS}
         heads |= {"learned": "not drawn"} if subsampler.policy.draws else {}
         heads |= {"test": "valid"} if options.validation is not None else {}
-        has_error = isinstance(subsampler.policy, ErrorMass)
+        watches = isinstance(subsampler.policy, Watch)
+        has_error = watches or isinstance(subsampler.policy, ErrorMass)
+        heads |= {"left out": "would leave"} if watches else {}
         needless = {"train"} if subsampler.labels is None else set()
         needless |= set() if has_error else {"left out", "error"}
+        needless |= {"learned", "outliers", "back", "measured"} if watches else set()
         left_out = self._set_widths(heads, subsampler.n, epochs, needless)
         legend = [f"loss: {loss} of the samples trained on"]
         if has_error:
+            rule = "the default would leave" if watches else "the policy leaves"
             legend.insert(
                 0,
-                "error: share of the error still to be learned that the policy leaves out, as expected and "
-                "before samples come back",
+                f"error: share of the error still to be learned that {rule} out, as expected and before "
+                "samples come back",
             )
+        if watches:
+            legend.insert(0, "would leave: share of the samples that the default would leave out")
         legend += ["train: accuracy on them, while training"] if "train" in self._widths else []
         legend += [f"{heads['test']}: {bits}", "so far: share of full training's samples"]
         self.passage(f"{'; '.join(legend)}.")
@@ -165,6 +172,8 @@ class Console:
 
         ``tested`` is the result of its evaluation, ``trained`` the accuracy on the samples trained on.
         """
+        kept = record.notes.get(KEPT, record.kept)
+        held = record.notes.get("error", record.notes.get(f"{WOULD}error", 0.0))
         self._row(
             {
                 "epoch": f"{record.epoch + 1}/{epochs}",
@@ -173,8 +182,8 @@ class Console:
                 "outliers": f"{record.outliers:,}",
                 "back": f"{record.readmitted:,}",
                 "measured": f"{measured:,}",
-                "left out": f"{1 - record.kept / record.n:.1%}",
-                "error": f"{record.notes.get('error', 0.0):.1%}",
+                "left out": f"{1 - kept / record.n:.1%}",
+                "error": f"{held:.1%}",
                 "loss": "-" if loss is None else number(loss),
                 "train": trained,
                 "test": tested,

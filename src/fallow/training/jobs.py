@@ -343,7 +343,7 @@ def _subsampler(
     if options.min_kept_per_class and labels is None:
         step = "Give your training dataset an attribute `labels`, (N,) class ids, or omit the option."
         raise invalid("--min_kept_per_class needs labels.", "your own data", step)
-    return Subsampler(
+    subsampler = Subsampler(
         n,
         rules.policy,
         rules.schedule,
@@ -355,6 +355,9 @@ def _subsampler(
         # The losses of a user's own module may have any unit, so no score is named for them.
         score=rules.score if known_score or options.by_density else None,
     )
+    # The table at the end says it.
+    subsampler.announce = False
+    return subsampler
 
 
 def _worker_options(options: TrainOptions) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from ..core.history import FORWARD_SHARE, EpochRecord, resized, times_used
 from ..core.plan import thin_epochs
 from ..core.subsampler import Subsampler
-from ..policies import RandomFraction, Reason
+from ..policies import RandomFraction, Reason, Watch
 from ..report.charts import Reached, save_usage
 from ..report.charts.usage_rows import ReasonOf
 from ..report.text import plural
@@ -27,6 +27,8 @@ from .divergence import divergence
 from .payoff import remarks, time_saved
 
 _NOT_FINITE = "not finite"
+# In this order: a suspect may never have been learned.
+_FINDINGS = {"learned_early": "learned early", "never_learned": "never learned", "suspects": "suspect"}
 
 
 def samples_evaluated(trainer: Trainer) -> int | None:
@@ -99,6 +101,7 @@ def finish(
         "score": repr(subsampler.score),
         "score_unit": unit,
         "seed": subsampler.seed,
+        "watched": _watched(subsampler),
         "epochs": epochs,
     }
     summary["diverged"] = bool(divergence(summary))
@@ -125,7 +128,8 @@ def _remarks(
     summary: dict[str, Any], subsampler: Subsampler, step_rule: StepRule | None, *, own: bool
 ) -> list[str]:
     policy = subsampler.policy
-    full = isinstance(policy, RandomFraction) and policy.fraction == 0 and step_rule is None
+    watches = isinstance(policy, Watch)
+    full = watches or (isinstance(policy, RandomFraction) and policy.fraction == 0 and step_rule is None)
     unpredicted = subsampler.labels is not None and not bool((subsampler.predicted >= 0).any())
     sentences = remarks(
         summary,
@@ -146,7 +150,27 @@ def _remarks(
                 f"So the training had {done} of {planned} epochs; what it saved is a share of the {done}."
             )
         sentences.append(f"{nothing_left} {advice}")
-    return sentences
+    return sentences + (str(subsampler.findings()).splitlines() if watches else [])
+
+
+def _watched(subsampler: Subsampler) -> dict[str, Any] | None:
+    """Return what the default would have saved and what the data showed, in numbers; None if none watched."""
+    if not isinstance(subsampler.policy, Watch):
+        return None
+    found = subsampler.findings()
+    rows = {name: len(getattr(found, name)) for name in _FINDINGS}
+    return {"policy": found.policy, "saved_fraction": found.saved, "error": found.error, **rows}
+
+
+def _findings(subsampler: Subsampler) -> list[str | None] | None:
+    """Return what the data showed of each sample; a suspect is no more than that."""
+    if not isinstance(subsampler.policy, Watch):
+        return None
+    found = subsampler.findings()
+    names = np.full(subsampler.n, None, object)
+    for name, text in _FINDINGS.items():
+        names[getattr(found, name).numpy()] = text
+    return list(names)
 
 
 def _draw(
@@ -198,7 +222,16 @@ def _samples(
     files = None if samples.files is None else [relative(file, data) for file in samples.files]
     class_numbers = subsampler.under_way.class_ids.encode(subsampler.predicted.numpy()).tolist()
     predicted = [samples.class_name(i) if i >= 0 else None for i in class_numbers]
-    return samples_csv(names, scores, reason, times, nats=nats, files=files, predicted=predicted)
+    return samples_csv(
+        names,
+        scores,
+        reason,
+        times,
+        nats=nats,
+        files=files,
+        predicted=predicted,
+        findings=_findings(subsampler),
+    )
 
 
 def _of_tokens(epochs: list[dict[str, Any]]) -> dict[str, Any]:
