@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, skip_first_batches
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -31,6 +31,24 @@ def train(sub, loader, model, optimizer, accelerator):
             optimizer.zero_grad()
         sub.step()
     return [record.used for record in sub.history]
+
+
+@pytest.mark.parametrize("skipped", [1, 5, 9])
+@pytest.mark.filterwarnings("ignore:.*pin_memory")
+def test_batches_are_not_skipped_twice(skipped):
+    """After a state from the middle of an epoch, with 5 of 8 batches left or all but a few skipped."""
+    accelerator = Accelerator(cpu=True)
+    sub, loader, model = made(8)
+    for _, (index, _) in zip(range(3), loader, strict=False):
+        sub.record(index, torch.rand(8, requires_grad=True))
+    again, loader, model = made(8)
+    again.load_state_dict(sub.state_dict())
+    rest = skip_first_batches(loader, skipped)
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    with pytest.raises(WrongState, match=r"Epoch 1 of 3 was resumed.*remove Accelerate's skip_first_batches"):
+        train(again, rest, model, optimizer, accelerator)
+    train(again, loader, model, optimizer, accelerator)
+    assert all(record.used.all() for record in again.history[:1])
 
 
 def work(rank, size, folder):

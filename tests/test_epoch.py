@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fallow import Fraction, RandomFraction, Schedule, Threshold
+from fallow import Fraction, RandomFraction, Schedule, Subsampler, Threshold
 from fallow.errors import InvalidValue, WrongState
 from fallow.policies import BelowMean
 from toy_epochs import N, draws, epoch_of, subsampler
@@ -129,3 +129,36 @@ def test_scores_of_the_running_epoch_can_be_read():
     others[index] = False
     assert torch.equal(sub.scores[others], draws(0)[others])
     assert (sub.last_scored[others] == 0).all()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loop_that_skips_what_the_loader_has_skipped_is_told(workers):
+    half, data = Subsampler(20, Threshold(0.1), Schedule(3)), list(range(20))
+    for (index, _), _ in zip(half.loader(data, 4), range(2), strict=False):
+        half.record(index, torch.ones(len(index)))
+    sub = Subsampler(20, Threshold(0.1), Schedule(3))
+    sub.load_state_dict(half.state_dict())
+    loader = sub.loader(data, 4, num_workers=workers)
+    for at, (index, _) in enumerate(loader):
+        if at == 1:
+            with pytest.raises(WrongState, match="`continue` over the first batches"):
+                sub.record(index, torch.ones(4))
+            break
+    assert sub.under_way.scores.table.recorded == 8
+    with pytest.raises(WrongState, match="were not recorded"):
+        sub.step()
+    # Its parts may be recorded one by one, or in another order.
+    for index, _ in loader:
+        for part in index.split(2)[::-1]:
+            sub.record(part, torch.ones(2))
+    sub.step()
+    assert sub.history[0].backward == 20
+
+
+def test_a_resumed_epoch_may_end_without_another_batch():
+    half = Subsampler(20, Threshold(0.1), Schedule(3))
+    half.record(torch.arange(8), torch.ones(8))
+    sub = Subsampler(20, Threshold(0.1), Schedule(3))
+    sub.load_state_dict(half.state_dict())
+    sub.step()
+    assert sub.epoch == 1

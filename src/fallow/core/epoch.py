@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays.bitset import Bitset
 from ..arrays.keyed import mix
-from ..errors import invalid, wrong_state
+from ..errors import WrongState, invalid, wrong_state
 from ..policies.base import Policy, Reason
 from .class_ids import ClassIds
 from .epoch_scores import EpochScores
@@ -71,6 +72,7 @@ class Epoch:
         self.kept_steps: KeptSteps | None = None
         self.drops_steps = False
         self._orders: dict[bool, Order] = {}
+        self._next: NDArray[np.int64] | None = None
 
     @property
     def progress(self) -> float:
@@ -109,12 +111,12 @@ class Epoch:
 
     def begin(self, plan: Plan) -> None:
         """Begin the epoch of a plan, with nothing recorded."""
-        self.plan, self._orders = plan, {}
+        self.plan, self._orders, self._next = plan, {}, None
         self.scores.begin(plan.epoch)
 
     def resume(self, plan: Plan, scores: EpochScores, ending: Ending | None = None) -> None:
         """Replace plan, scores and end by those of a loaded state."""
-        self.plan, self.scores, self._orders = plan, scores, {}
+        self.plan, self.scores, self._orders, self._next = plan, scores, {}, None
         self.ending = ending
         self.epochs = self._planned_epochs if ending is None else ending.end
 
@@ -246,6 +248,35 @@ class Epoch:
         if self.number >= self.epochs:
             step = "Plan more epochs, or loop while subsampler.epoch < subsampler.epochs."
             raise wrong_state(f"All {self.epochs} epochs are done.", step)
+
+    def expect(self, index: NDArray[np.int64]) -> None:
+        """Note the samples of the first batch after a resume, as a loader yields it; later ones are not."""
+        if self.resumed and not self._recorded:
+            self._next = index if self._next is None else np.append(self._next, index)
+
+    def check_follows(self, rows: NDArray[np.int64]) -> None:
+        """Raise if ``rows`` is the first batch after a resume, and the loader had yielded another before it.
+
+        Then something skips batches that the loader had left out already.
+        """
+        if self._next is None:
+            return
+        if not np.isin(rows, self._next).any():
+            raise self._skipped()
+        self._next = None
+
+    def check_followed(self) -> None:
+        """Raise if the loader has yielded batches since a resume, and none was recorded."""
+        if self._next is not None:
+            raise self._skipped()
+
+    def _skipped(self) -> WrongState:
+        return wrong_state(
+            f"{self.name.capitalize()} was resumed, and batches after that were not recorded. The loader "
+            "leaves out by itself what was recorded before.",
+            "Skip no batches: remove Accelerate's skip_first_batches, a `continue` over the first batches, "
+            "or a loader's own state that is loaded as well.",
+        )
 
     def check_open(self, planned: int) -> None:
         """Raise if all ``planned`` samples of this rank are recorded, or all epochs are done."""

@@ -234,6 +234,7 @@ class EpochBatches(Sampler[list[int]]):
         starts = cuts[:-1] + offsets
         # Positions are evaluated for many batches at once: one call per batch would dominate the cost.
         ahead = max(1, BLOCK // self.batch_size)
+        first_batch = True
         for first in range(0, starts.size, ahead):
             some = slice(first, first + ahead)
             ends = np.cumsum(counts[some])
@@ -241,13 +242,14 @@ class EpochBatches(Sampler[list[int]]):
             shift = np.repeat(starts[some] - ends + counts[some], counts[some])
             index = order.at(np.arange(shift.size) + shift)
             for part in np.split(index, ends[:-1]):
-                yield from self._unused(part, used)
-
-    def _unused(self, index: NDArray[np.int64], used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
-        left = index if used is None else index[~used[index]]
-        if left.size:
-            # By a sample: the number of a batch is another one after a resume.
-            yield KeyedBatch.of(left, self.epoch.key(_FETCH, int(left[0])))
+                left = part if used is None else part[~used[part]]
+                if not left.size:
+                    continue
+                if first_batch:
+                    self.epoch.expect(left)
+                    first_batch = False
+                # By a sample: the number of a batch is another one after a resume.
+                yield KeyedBatch.of(left, self.epoch.key(_FETCH, int(left[0])))
 
 
 def split_batches(

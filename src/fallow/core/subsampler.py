@@ -262,7 +262,7 @@ class Subsampler:
 
         Raises:
             InvalidType, InvalidValue: if indices or shapes are invalid; nothing is stored.
-            WrongState: if all epochs are done.
+            WrongState: if all epochs are done, or batches were skipped after a resume.
         """
         began = perf_counter()
         self.under_way.check_running()
@@ -271,6 +271,7 @@ class Subsampler:
         if loss is not None:
             check_mean(loss, weighs=self.under_way.plan.weights is not None)
         accumulating = check_flag("accumulating", accumulating)
+        self.under_way.check_follows(rows)
         distinct = count_distinct(rows)
         factor = self.under_way.gradient_factor(distinct)
         try:
@@ -327,11 +328,12 @@ class Subsampler:
         """End the epoch: gather the scores of all ranks, decide, re-admit, plan the next epoch.
 
         Raises:
-            WrongState: if nothing was recorded, or all epochs are done.
+            WrongState: if nothing was recorded, also since a resume, or all epochs are done.
             InvalidValue: if the first decision would remove every sample; the epoch is not ended then.
         """
         ending = self.under_way
         ending.check_running()
+        ending.check_followed()
         scores, table = ending.scores, ending.scores.table
         scores.commit()
         self._warn_short()
