@@ -1,6 +1,7 @@
 """The changes on the page of trainers: what they make of a program runs, and they are short."""
 
 import ast
+import os
 import re
 from pathlib import Path
 
@@ -42,6 +43,21 @@ def run(title, names):
     for before in (True, False):
         exec(compile(changed(title, before=before), title, "exec"), names)
     return names
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.shuffle=True. was passed:UserWarning")
+def test_keras():
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+
+    inputs = keras.Input((3,))
+    train_set = TensorDataset(torch.randn(64, 3), torch.arange(64) % 2)
+    subsampler = Subsampler(64, ErrorMass(), Schedule(2))
+    names = {"keras": keras, "inputs": inputs, "outputs": keras.layers.Dense(2)(inputs)}
+    names |= {"DataLoader": DataLoader, "train_set": train_set, "subsampler": subsampler}
+    run("Keras 3", names)
+    assert subsampler.epoch == 2
 
 
 def test_hugging_face(tmp_path):
