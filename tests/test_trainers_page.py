@@ -129,6 +129,28 @@ def test_lightning():
     assert subsampler.epoch == 2
 
 
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_ray(tmp_path):
+    import ray.train.torch
+
+    def loop(_):
+        subsampler = Subsampler(64, ErrorMass(), Schedule(2))
+        names = {"ray": ray, "DataLoader": DataLoader, "train_set": range(64), "model": nn.Linear(3, 2)}
+        run("Ray Train", names | {"subsampler": subsampler})
+        names = {"ray": ray, "train_set": range(64), "model": nn.Linear(3, 2), "subsampler": subsampler}
+        exec(changed("Ray Train"), names)
+        for index, _ in names["loader"]:
+            subsampler.record(index, torch.ones(len(index)))
+        subsampler.step()
+        done.append(subsampler.history[0].backward)
+
+    done = []
+    here = ray.train.ScalingConfig(num_workers=0)  # in this process
+    settings = ray.train.RunConfig(storage_path=str(tmp_path))
+    ray.train.torch.TorchTrainer(loop, scaling_config=here, run_config=settings).fit()
+    assert done == [64]
+
+
 @pytest.mark.filterwarnings("ignore:.*pin_memory")
 def test_accelerate(tmp_path):
     accelerator, model = Accelerator(cpu=True), nn.Linear(3, 2)

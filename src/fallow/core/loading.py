@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    Sampler,
+    default_collate,
+)
 
 from ..arrays.distributed import rank_and_size, ranks_apart
 from ..arrays.drawing import drawing_by
@@ -290,6 +297,26 @@ def _shares(totals: NDArray[np.int64], rank: int, size: int) -> tuple[NDArray[np
     return rank * base + np.minimum(rank, longer), base + (rank < longer)
 
 
+class DividedSampler(DistributedSampler[Any]):
+    """What a loader shows as its sampler: trainers leave one of this class alone, and divide others.
+
+    The loader itself reads its :class:`EpochBatches`.
+    """
+
+    def __init__(self, batches: EpochBatches) -> None:
+        # Not that of DistributedSampler, which asks for the process group and the length once and for all.
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return self._batches.planned()[0]
+
+    def __iter__(self) -> Iterator[int]:
+        return (row for batch in self._batches for row in batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: the subsampler counts the epochs."""
+
+
 class _Divided:
     """A loader that is divided among the ranks already."""
 
@@ -372,6 +399,8 @@ def make_loader(
         collate_fn=IndexedCollate(collate),
         **options,
     )
+    # Torch lets nobody set it after the loader is made.
+    vars(loader)["sampler"] = DividedSampler(batches)
     return loader
 
 
