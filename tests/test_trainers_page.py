@@ -19,8 +19,9 @@ from ranks import in_ranks
 
 PAGE = (Path(__file__).parent.parent / "docs" / "trainers.md").read_text()
 CHANGES = {
-    title: re.findall(r"```diff\n(.*?)```", text, re.DOTALL)
+    title: changes
     for title, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    if (changes := re.findall(r"```diff\n(.*?)```", text, re.DOTALL))
 }
 
 
@@ -127,6 +128,81 @@ def test_lightning():
     names |= {"SubsamplingCallback": SubsamplingCallback, "subsampler": subsampler, "epochs": 2}
     run("Lightning", names | {"module": Module(), "train_set": data})
     assert subsampler.epoch == 2
+
+
+def recipe(title):
+    (code,) = re.findall(rf"^## {title}\n.*?```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE)
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 10
+    return code
+
+
+def small_net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def test_skorch():
+    """The recipe is the plain loop, also after a state that another net goes on from."""
+    from skorch import NeuralNetClassifier
+
+    x = torch.randn(160, 3, generator=torch.Generator().manual_seed(1))
+    y = (x[:, 0] > 0).long()
+    wanted = Subsampler(160, ErrorMass(), Schedule(6), labels=y)
+    model = small_net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    while wanted.epoch < 6:
+        for index, (inputs, targets) in wanted.loader(TensorDataset(x, y), 16):
+            losses = nn.functional.cross_entropy(model(inputs), targets, reduction="none")
+            optimizer.zero_grad()
+            wanted.record(index, losses).backward()
+            optimizer.step()
+        wanted.step()
+    assert wanted.history[-1].kept < 160
+
+    def net(subsampler, epochs):
+        names = {"NeuralNetClassifier": NeuralNetClassifier, "subsampler": subsampler}
+        names["loader"] = subsampler.loader(TensorDataset(x, y), 16)
+        exec(recipe("skorch"), names)
+        return names["SubsamplingNet"](
+            small_net(), criterion=nn.CrossEntropyLoss, criterion__reduction="none", train_split=None, lr=0.5,
+            max_epochs=epochs, optimizer=torch.optim.SGD, verbose=0,
+        )  # fmt: skip
+
+    first = Subsampler(160, ErrorMass(), Schedule(6), labels=y)
+    half = net(first, 3).fit(x.numpy(), y.numpy())
+    second = Subsampler(160, ErrorMass(), Schedule(6), labels=y)
+    second.load_state_dict(first.state_dict())
+    rest = net(second, 3).initialize()
+    rest.module_.load_state_dict(half.module_.state_dict())
+    rest.partial_fit(x.numpy(), y.numpy())
+    assert [r.used.tolist() for r in second.history] == [r.used.tolist() for r in wanted.history]
+    assert all(map(torch.equal, rest.module_.state_dict().values(), model.state_dict().values()))
+
+
+def test_sentence_transformers(tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from torch.nn import functional
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    (tmp_path / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"0123456789"])
+    )
+    config = BertConfig(vocab_size=15, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(tmp_path)
+    BertTokenizerFast(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path)
+    words = Transformer(str(tmp_path))
+    model = SentenceTransformer(modules=[words, Pooling(16)], device="cpu")
+    subsampler = Subsampler(40, ErrorMass(), Schedule(2))
+    pairs = [(f"{i} {i % 7}", f"{i} {i % 3}") for i in range(40)]
+    names = {"model": model, "loader": subsampler.loader(pairs, 20, kept_steps=False), "torch": torch}
+    names |= {"functional": functional, "subsampler": subsampler}
+    names["optimizer"] = torch.optim.AdamW(model.parameters(), 3e-3)
+    for _ in range(2):
+        exec(recipe("sentence-transformers"), names)
+    assert subsampler.epoch == 2
+    assert subsampler.history[1].mean_score < subsampler.history[0].mean_score
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own
