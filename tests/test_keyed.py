@@ -1,152 +1,325 @@
-"""Keyed permutations and draws: bijective, even over keys, the same wherever they are evaluated."""
+"""Samples of streams, known by keys: the same decisions as by positions, whatever the stream."""
+
+import io
+import pickle
+import tarfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import chi2
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
 
-from fallow.arrays.keyed import SMALL, Permutation, mix, uniform
+from fallow import (
+    ErrorMass,
+    InvalidType,
+    InvalidValue,
+    KeyedSubsampler,
+    Reason,
+    Schedule,
+    Subsampler,
+    Threshold,
+    Watch,
+    WrongState,
+)
+from fallow.arrays.key_store import digests, unique
+from ranks import in_ranks
 
-examples = settings(max_examples=60, deadline=None)
-
-KEYS = st.integers(-(2**63), 2**64 - 1)
-UNLIKELY = 1e-5
-"""A right generator falls below this p-value for one choice of seeds in 100,000; ours are fixed."""
-
-
-def permuted(n, key):
-    return Permutation(n, key)(np.arange(n)).astype(np.int64)
-
-
-def assert_even(counts, expected):
-    """Assert that ``counts`` could come from cells that are all expected ``expected`` times."""
-    statistic = ((counts - expected) ** 2 / expected).sum()
-    assert chi2.sf(statistic, counts.size - 1) > UNLIKELY
-
-
-def test_every_small_permutation_is_bijective():
-    for n in range(301):
-        assert np.array_equal(np.sort(permuted(n, key=mix(5, n))), np.arange(n))
+N, EPOCHS = 240, 7
+KEYS = [f"shard-{i % 5}/{i:04}.png" if i % 3 else i for i in range(N)]
+"""Texts and numbers."""
 
 
-@examples
-@given(st.integers(0, 10**5), KEYS)
-def test_a_permutation_is_bijective(n, key):
-    assert (np.bincount(permuted(n, key), minlength=n) == 1).all()
+def script(seed=0, wrong=24):
+    """Return the scores and predicted classes of each epoch; some labels are wrong."""
+    rng = np.random.default_rng(seed)
+    ease, labels = rng.lognormal(-2, 2, N), torch.arange(N) % 4
+    told = []
+    for epoch in range(EPOCHS):
+        scores, guesses = ease * rng.lognormal(0, 0.5, N) * 0.7**epoch, labels.clone()
+        scores[:wrong], guesses[:wrong] = rng.uniform(3.5, 6, wrong), (labels[:wrong] + 1) % 4
+        told.append((torch.tensor(scores, dtype=torch.float32), guesses))
+    return labels, told
 
 
-@examples
-@given(st.integers(1, 10**5), KEYS, st.data())
-def test_any_position_can_be_asked_for_alone(n, key, data):
-    some = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=20)), np.int64)
-    assert np.array_equal(Permutation(n, key)(some), permuted(n, key)[some])
+LABELS, TOLD = script()
+POLICIES = {
+    "threshold": (Threshold(0.1), {"readmit_every": 3}),
+    "high": (Threshold(0.1, high="auto", visits=2), {"readmit_every": 3}),
+    "error-mass": (ErrorMass(), {}),
+    "watch": (Watch(), {}),
+}
 
 
-@pytest.mark.parametrize("n", [5, 6, 16])
-def test_small_permutations_are_even_over_seeds(n):
-    seeds = 2000
-    at, next_to = np.zeros((n, n)), np.zeros((n, n))
-    for seed in range(seeds):
-        order = permuted(n, mix(1, seed))
-        at[np.arange(n), order] += 1
-        next_to[order[:-1], order[1:]] += 1
-    assert_even(at, seeds / n)
-    assert_even(next_to[~np.eye(n, dtype=bool)], seeds / n)
+def keyed(name="error-mass"):
+    policy, more = POLICIES[name]
+    return KeyedSubsampler(policy, Schedule(EPOCHS, **more), seed=3)
 
 
-@pytest.mark.parametrize("n", [200, SMALL + 1])
-def test_larger_permutations_are_even_over_seeds(n):
-    seeds = 400
-    first, step, far = np.zeros(100), np.zeros(n), np.zeros(n)
-    for seed in range(seeds):
-        order = permuted(n, mix(2, seed))
-        first[order[:20] * 100 // n] += 1
-        step += np.bincount((order[1:] - order[:-1]) % n, minlength=n)
-        far += np.bincount((order[32:] - order[:-32]) % n, minlength=n)
-    assert step[0] == far[0] == 0
-    assert_even(step[1:], seeds)
-    assert_even(far[1:], seeds * (n - 32) / (n - 1))
-    assert_even(first, seeds * 20 / 100 * np.diff(-(-np.arange(101) * n // 100)) / n * 100)
+def in_batches(rows, size=16):
+    return [rows[at : at + size] for at in range(0, len(rows), size)]
 
 
-def test_neighbours_in_an_order_are_uncorrelated():
-    n = 10_000
-    found = [np.corrcoef(o[1:], o[:-1])[0, 1] for o in (permuted(n, mix(3, s)) for s in range(50))]
-    assert abs(np.mean(found)) < 5 / np.sqrt(n * 50)
+def order(epoch):
+    """A stream has an order of its own."""
+    return np.random.default_rng(epoch).permutation(N).tolist()
 
 
-@pytest.mark.parametrize("n", [1000, 100_000])
-def test_other_keys_give_unrelated_orders(n):
-    orders = [permuted(n, mix(seed, epoch)) for seed in range(4) for epoch in range(4)]
-    for i, one in enumerate(orders):
-        for other in orders[:i]:
-            assert np.count_nonzero(one == other) < 10
-            assert abs(np.corrcoef(one, other)[0, 1]) < 5 / np.sqrt(n)
+def record(sub, rows, epoch):
+    scores, guesses = TOLD[epoch]
+    at = torch.tensor(rows)
+    return sub.record([KEYS[row] for row in rows], scores[at], predicted=guesses[at], labels=LABELS[at])
 
 
-@pytest.mark.parametrize("n", [2**31 + 11, 2**40, 2**40 + 1, 10**15 + 7, 2**62])
-def test_64_bit_positions_stay_below_n_and_apart(n):
-    rng = np.random.default_rng(0)
-    edges = np.array([0, 1, 2, n - 2, n - 1, 2**31, 2**31 - 1])
-    some = np.unique(np.concatenate([edges, rng.integers(0, n, 100_000)]))
-    image = Permutation(n, mix(9, n))(some)
-    assert image.dtype == np.uint64
-    assert (image < n).all()
-    assert np.unique(image).size == some.size
-    assert_even(np.bincount((image // np.uint64(-(-n // 64))).astype(np.int64), minlength=64), some.size / 64)
+def train(sub, until=EPOCHS):
+    used = []
+    while sub.epoch < until:
+        epoch = sub.epoch
+        used.append([row for row in order(epoch) if sub.keeps(KEYS[row])])
+        for rows in in_batches(used[-1]):
+            record(sub, rows, epoch)
+        sub.step()
+    return used
 
 
-@pytest.mark.parametrize("n", [1, 2, 10, 16_384, 16_385, 10**6, 2**34])
-def test_tabulated_rounds_are_those_computed(n, monkeypatch):
-    some = np.unique(np.linspace(0, n - 1, 500).astype(np.int64))
-    tabulated = Permutation(n, key=6)(some)
-    monkeypatch.setattr("fallow.arrays.keyed.TABLE", 0)
-    assert np.array_equal(Permutation(n, key=6)(some), tabulated)
+def by_position(name):
+    """Return the reasons after each epoch of a subsampler over positions, those of the sorted digests."""
+    policy, more = POLICIES[name]
+    _, place = unique(digests(KEYS))
+    sub = Subsampler(N, policy, Schedule(EPOCHS, **more), seed=3, labels=LABELS[torch.from_numpy(place)])
+    sub.announce = False
+    reasons = []
+    while sub.epoch < EPOCHS:
+        scores, guesses = (part[torch.from_numpy(place)] for part in TOLD[sub.epoch])
+        index = torch.as_tensor(sub.order()[:])
+        sub.record(index, scores[index], predicted=guesses[index])
+        sub.remeasure(range(N), lambda i, _: (scores[i], guesses[i]))  # noqa: B023
+        sub.step()
+        reasons.append(sub.reason.tolist())
+    return reasons, sub
 
 
-def test_the_permutation_is_the_frozen_one():
-    assert permuted(10, mix(0, 0)).tolist() == [3, 4, 1, 8, 7, 2, 5, 9, 0, 6]
-    assert permuted(1000, mix(1, 2))[:6].tolist() == [416, 543, 932, 20, 661, 786]
-    assert permuted(50_000, mix(3, 4))[:6].tolist() == [21808, 42120, 49349, 30652, 10849, 40323]
-    assert Permutation(2**40, mix(5))(np.arange(3)).tolist() == [155445570585, 83938271048, 870028425552]
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_decisions_are_those_by_position(name, capsys):
+    expected, positional = by_position(name)
+    sub, reasons = keyed(name), []
+    while sub.epoch < EPOCHS:
+        train(sub, sub.epoch + 1)
+        reasons.append(sub.reason.tolist())
+    assert reasons == expected
+    for ours, theirs in zip(sub.history, positional.history, strict=True):
+        assert torch.equal(ours.used, theirs.used)
+        assert (ours.backward, ours.forward_only) == (theirs.backward, theirs.forward_only)
+    if name == "watch":
+        assert str(sub.findings()) == str(positional.findings())
+        assert "would have left out" in capsys.readouterr().err
+    else:
+        assert any(map(any, reasons))
 
 
-def test_mix_and_the_draws_are_the_frozen_ones():
-    assert [mix(), mix(0), mix(1, 2), mix(-1)] == [
-        11400714819323198485,
-        15590649930234121703,
-        5640054598490828357,
-        8658983634636877031,
-    ]
-    draws = uniform(mix(7), 0, 4) * 2**24
-    assert draws.tolist() == [2256120.0, 2238408.0, 7822635.0, 9810793.0]
+def test_an_outlier_that_is_due_is_measured_and_not_trained_on():
+    sub = keyed("high")
+    train(sub, 3)
+    while not (sub._due & (sub.reason.numpy() == Reason.OUTLIER)).any():
+        train(sub, sub.epoch + 1)
+    due = [row for row in range(N) if sub._due[sub.rows([KEYS[row]])[0]]]
+    kept = [row for row in range(N) if sub.keeps(KEYS[row]) and row not in due]
+    rows = due[:2] + kept[:6]
+    losses = torch.rand(8, requires_grad=True)
+    loss = sub.record([KEYS[row] for row in rows], losses, labels=LABELS[rows])
+    loss.backward()
+    assert losses.grad[:2].tolist() == [0, 0]
+    assert torch.allclose(losses.grad[2:], torch.tensor(1 / 6))
+    assert float(loss.detach()) == pytest.approx(float(losses[2:].detach().mean()))
 
 
-def test_mix_tells_words_apart():
-    assert len({mix(a, b) for a in range(-50, 50) for b in range(50)}) == 5000
-    assert mix(1, 2) != mix(2, 1) != mix(2, 1, 0)
-    assert all(0 <= mix(a) < 2**64 for a in (-1, 2**63, -(2**63)))
+@pytest.mark.parametrize("name", ["threshold", "error-mass"])
+def test_it_goes_on_from_every_batch(name):
+    """The stream is read from its beginning again; what was recorded does not pass the filter."""
+    whole = keyed(name)
+    used = train(whole)
+    for epoch in (0, 1, 4):
+        for done in range(0, len(used[epoch]) // 16 + 1, 5):
+            sub = keyed(name)
+            train(sub, epoch)
+            for rows in in_batches(used[epoch])[:done]:
+                record(sub, rows, epoch)
+            again = keyed(name)
+            again.load_state_dict(sub.state_dict())
+            rest = train(again)
+            assert sorted(used[epoch][: 16 * done] + rest[0]) == sorted(used[epoch])
+            assert rest[1:] == used[epoch + 1 :]
+            assert torch.equal(again.scores, whole.scores)
 
 
-@examples
-@given(KEYS, st.integers(0, 2**40), st.integers(0, 300), st.integers(0, 300))
-def test_a_draw_depends_on_its_position_only(key, start, skip, count):
-    whole = uniform(key, start, start + skip + count)
-    assert np.array_equal(uniform(key, start + skip, start + skip + count), whole[skip:])
-    assert whole.dtype == np.float32
-    assert ((whole > 0) & (whole <= 1)).all()
+def work(rank, size, folder):
+    sub = keyed()
+    while sub.epoch < EPOCHS:
+        epoch = sub.epoch
+        mine = [row for row in order(epoch) if row % size == rank]
+        batches = in_batches([row for row in mine if sub.keeps(KEYS[row])], 16 // size)
+        for number, rows in enumerate(batches):
+            record(sub, rows, epoch)
+            if number == 3:  # of the first epoch too
+                state = sub.state_dict()
+                sub = keyed()
+                sub.load_state_dict(state)
+        sub.step()
+    torch.save([record.used for record in sub.history], f"{folder}/{rank}.pt")
 
 
-@pytest.mark.parametrize("start", [0, 2**32 - 1000, 2**40])
-def test_draws_are_even_and_independent(start):
-    n = 1 << 18
-    draw = uniform(mix(4, start), start, start + n)
-    assert_even(np.bincount((draw * 999.999).astype(np.int64), minlength=1000), n / 1000)
-    pairs = (draw[1:] * 31.9999).astype(np.int64) * 32 + (draw[:-1] * 31.9999).astype(np.int64)
-    assert_even(np.bincount(pairs, minlength=1024), (n - 1) / 1024)
-    for other in (
-        uniform(mix(4, start + 1), start, start + n),
-        uniform(mix(4, start), start + 2**32, start + 2**32 + n),
+def test_two_ranks_that_read_their_own_shards_decide_as_one(tmp_path):
+    sub = keyed()
+    train(sub)
+    in_ranks(work, 2, str(tmp_path))
+    for rank in range(2):
+        used = torch.load(tmp_path / f"{rank}.pt")
+        assert all(map(torch.equal, used, [record.used for record in sub.history]))
+
+
+def test_new_samples_join_in_the_epoch_that_shows_them():
+    sub = KeyedSubsampler(Threshold(0.1), Schedule(4))
+    sub.record([1, 2, 3], torch.tensor([0.01, 1.0, 0.02]))
+    sub.step()
+    losses = torch.tensor([1.0, 3.0, 5.0], requires_grad=True)
+    mean = sub.record([2, 8, 9], losses)
+    assert float(mean.detach()) == 3.0
+    mean.backward()
+    assert torch.allclose(losses.grad, torch.tensor(1 / 3))
+    assert sub.rows([8]).tolist() == [-1]
+    sub.step()
+    assert (sub.history[1].n, sub.history[1].backward, sub.history[1].kept) == (5, 3, 3)
+    assert sub.rows([8, 9]).tolist() == [3, 4]
+    assert sub.scores[sub.rows([9])].item() == 5.0
+    assert not sub.keeps(1)
+    assert (len(sub), sub.progress) == (5, 0.5)
+
+
+def texts(folder):
+    """Write samples as a shard of WebDataset, and return its path."""
+    with tarfile.open(folder / "shard.tar", "w") as shard:
+        for row in range(N):
+            data = str(row).encode()
+            entry = tarfile.TarInfo(f"{row:04}.txt")
+            entry.size = len(data)
+            shard.addfile(entry, io.BytesIO(data))
+    return str(folder / "shard.tar")
+
+
+class Decoded:
+    """Notes what is decoded, also by workers."""
+
+    def __init__(self, folder):
+        self.path = folder / "decoded"
+
+    def __call__(self, sample):
+        with self.path.open("a") as file:
+            file.write(".")
+        return sample
+
+    def taken(self):
+        count = len(self.path.read_text())
+        self.path.unlink()
+        return count
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["datasets", "webdataset"])
+@pytest.mark.filterwarnings("ignore:.*more than one worker:UserWarning")
+# WebDataset leaves its files to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_nothing_is_decoded_that_is_left_out(kind, workers, tmp_path):
+    """The counts are exact in each epoch; workers know it, since each epoch has new ones."""
+    decode, sub = Decoded(tmp_path), KeyedSubsampler(Threshold(0.4), Schedule(4, readmit_every=3))
+    shards = texts(tmp_path)
+
+    def loader():
+        if kind == "datasets":
+            rows = Dataset.from_dict({"id": [f"{row:04}" for row in range(N)]}).to_iterable_dataset(
+                num_shards=2
+            )
+            return rows.filter(sub.keeps, input_columns=["id"]).map(decode)
+        import webdataset
+
+        stream = webdataset.WebDataset(shards, shardshuffle=False, empty_check=False)
+        stream = stream.select(lambda sample: sub.keeps(sample["__key__"]))
+        return stream.map(decode).map(lambda sample: {"id": sample["__key__"]})
+
+    while sub.epoch < 4:
+        used = 0
+        for batch in DataLoader(loader(), batch_size=16, num_workers=workers):
+            keys = batch["id"]
+            used += len(keys)
+            sub.record(keys, torch.tensor([int(key) % 10 / 10 + 0.01 for key in keys]))
+        sub.step()
+        assert decode.taken() == used == sub.history[-1].backward
+    assert [record.backward for record in sub.history] == [N, N * 6 // 10, N * 6 // 10, N]
+
+
+def test_a_copy_knows_its_epoch():
+    sub = KeyedSubsampler(Threshold(0.1), Schedule(3))
+    before = pickle.loads(pickle.dumps(sub.keeps))
+    sub.record(["a", "b"], torch.tensor([0.01, 1.0]))
+    sub.step()
+    after = pickle.loads(pickle.dumps(sub.keeps))
+    assert [keeps("a") for keeps in (before, after, sub.keeps)] == [True, False, False]
+    assert after.each(["a", "b", "c"]).tolist() == [False, True, True]
+    twice = pickle.loads(pickle.dumps(after))
+    assert not twice("a")
+
+
+def test_what_the_filter_should_have_stopped_is_told():
+    sub = KeyedSubsampler(Threshold(0.1), Schedule(3))
+    sub.record(["a", "b"], torch.tensor([0.01, 1.0]))
+    sub.step()
+    with pytest.raises(
+        WrongState, match=r"left out of epoch 2 of 3.*Found 1 in a batch of 3, the first is 'a'"
     ):
-        assert abs(np.corrcoef(draw, other)[0, 1]) < 5 / np.sqrt(n)
+        sub.record(["b", "new", "a"], torch.ones(3))
+    sub.record(["b"], torch.ones(1))
+    sub.step()
+    sub.record(["b"], torch.ones(1))
+    sub.step()
+    with pytest.raises(WrongState, match="All 3 epochs are done"):
+        sub.record(["b"], torch.ones(1))
+
+
+def test_wrong_input_changes_nothing():
+    sub = KeyedSubsampler(Threshold(0.1), Schedule(3))
+    with pytest.raises(WrongState, match="No sample was recorded in the first epoch"):
+        sub.step()
+    with pytest.raises(InvalidType, match="texts or whole numbers"):
+        sub.record([1.5], torch.ones(1))
+    with pytest.raises(InvalidValue, match="losses"):
+        sub.record(["a", "b"], torch.ones(3))
+    sub.record(["a", "b"], torch.ones(2), labels=[0, 1])
+    with pytest.raises(InvalidValue, match="`labels` must be given in every batch, or in none"):
+        sub.record(["c"], torch.ones(1))
+    with pytest.raises(WrongState, match="No epoch is finished"):
+        sub.findings()
+    sub.step()
+    with pytest.raises(InvalidValue, match="`labels` must be given in every batch, or in none"):
+        sub.record(["c"], torch.ones(1))
+    assert len(sub) == 2
+    with pytest.raises(InvalidType, match="`policy` must be a Policy"):
+        KeyedSubsampler("threshold", Schedule(3))
+
+
+def test_a_state_is_checked():
+    sub = keyed()
+    train(sub, 2)
+    state = sub.state_dict()
+    for wrong in (
+        3, {}, state | {"keys": torch.zeros(2, 3)}, state | {"keys": state["keys"][:1].repeat(N, 1)},
+        state | {"new": {}}, state | {"subsampler": None}, state | {"keys": state["keys"][1:]},
+        state | {"new": state["new"] | {"scores": torch.ones(3)}},
+    ):  # fmt: skip
+        other = keyed()
+        with pytest.raises((InvalidType, InvalidValue)):
+            other.load_state_dict(wrong)
+        assert len(other) == 0
+    with pytest.raises(InvalidValue, match="policy"):
+        keyed("threshold").load_state_dict(state)
+    kept = int((sub.reason == Reason.KEPT).sum())
+    assert repr(sub).endswith(f": 240 keys, {kept} kept)")
+    assert repr(keyed()).endswith(": 0 keys, 0 kept)")

@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.utils.data import DataLoader, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from fallow import ErrorMass, Schedule, Subsampler
+from fallow import ErrorMass, KeyedSubsampler, Schedule, Subsampler, Threshold
 from ranks import in_ranks
 
 PAGE = (Path(__file__).parent.parent / "docs" / "trainers.md").read_text()
@@ -36,8 +36,10 @@ def changed(title, *, before=False):
 def test_a_change_is_short(title):
     """Statements, not lines: a call may be wrapped, and a class has a body."""
     (change,) = CHANGES[title]
-    added = "".join(line[1:] + "\n" for line in change.splitlines() if line[0] == "+")
-    assert sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(added))) <= 5
+    after = [line for line in change.splitlines() if line[0] != "-"]
+    added = {number for number, line in enumerate(after, 1) if line[0] == "+"}
+    statements = (node for node in ast.walk(ast.parse(changed(title))) if isinstance(node, ast.stmt))
+    assert sum(node.lineno in added for node in statements) <= 5
 
 
 def run(title, names):
@@ -127,6 +129,24 @@ def test_lightning():
     names = {"Trainer": partial(Trainer, **quiet, enable_model_summary=False), "DataLoader": DataLoader}
     names |= {"SubsamplingCallback": SubsamplingCallback, "subsampler": subsampler, "epochs": 2}
     run("Lightning", names | {"module": Module(), "train_set": data})
+    assert subsampler.epoch == 2
+
+
+def test_streams():
+    from datasets import Dataset
+
+    def losses_of(batch):
+        return torch.tensor([key / 64 for key in batch["id"].tolist()], requires_grad=True)
+
+    decoded = []
+    subsampler = KeyedSubsampler(Threshold(0.25), Schedule(2))
+    names = {"rows": Dataset.from_dict({"id": list(range(64))}).to_iterable_dataset(), "losses_of": losses_of}
+    names |= {"decode": lambda row: decoded.append(row["id"]) or row, "DataLoader": DataLoader}
+    names["subsampler"] = subsampler
+    run("Streams", names)
+    assert decoded == 2 * list(range(64))
+    exec(changed("Streams"), names)
+    assert decoded[128:] == list(range(16, 64))
     assert subsampler.epoch == 2
 
 

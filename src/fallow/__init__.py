@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .collecting.find_gaps import find_gaps as find_gaps
     from .comparison import compare as compare
     from .core.history import EpochRecord as EpochRecord
+    from .core.keyed import KeyedSubsampler as KeyedSubsampler
     from .core.schedule import Schedule as Schedule
     from .core.subsampler import Subsampler as Subsampler
     from .densities import GaussianMixture as GaussianMixture
@@ -54,6 +55,7 @@ _HOMES = {
     "collecting.find_gaps": ["find_gaps"],
     "comparison": ["compare"],
     "core.history": ["EpochRecord"],
+    "core.keyed": ["KeyedSubsampler"],
     "core.schedule": ["Schedule"],
     "core.subsampler": ["Subsampler"],
     "densities": ["GaussianMixture"],

@@ -133,6 +133,13 @@ class Epoch:
             )
             self._orders = {}
 
+    def join(self, count: int) -> None:
+        """Add ``count`` samples at the end, which this epoch keeps, whatever is recorded in it."""
+        self.scores.join(count)
+        kept = np.concatenate([self.plan.kept.mask(), np.ones(count, np.bool_)])
+        self.plan = replace(self.plan, kept=Bitset(kept), full=self.plan.full + count)
+        self._orders = {}
+
     def round_up(self, batch_size: int) -> None:
         """Round this and every later epoch up to whole batches on all ranks.
 

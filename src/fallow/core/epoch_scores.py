@@ -296,6 +296,18 @@ class EpochScores:
         # Pages choose the type of their indices by the number of samples.
         self.begin(self.epoch)
 
+    def join(self, count: int) -> None:
+        """Add ``count`` samples at the end, whatever is recorded in the epoch."""
+        self.flush()
+        self.table.grow(count)
+        n = len(self.table)
+        # Empty after the flush, and of the type that the number of samples asks for.
+        self._scores, self._predicted = Pages(n), Pages(n, torch.int64)
+        self._backward = Pages(n, torch.uint8)
+        more = np.zeros(count, np.bool_)
+        self.resumed = None if self.resumed is None else np.concatenate([self.resumed, more])
+        self._sent = None if self._sent is None else np.concatenate([self._sent, more])
+
     def renumber(self, class_ids: ClassIds) -> None:
         """Renumber the predicted classes."""
         if PREDICTED in self.table.columns and (class_ids.renumbered or self.class_ids.renumbered):

@@ -455,8 +455,23 @@ class Subsampler:
             WrongState: if the epoch is under way.
         """
         check_memory(self.n + check_integer("n", n, 1))
+        self.under_way.check_untouched("extend")
+        self._label(n, labels)
+        self.under_way.scores.grow(n)
+        self.under_way.replan()
+
+    def join(self, n: int, labels: Any = None) -> None:
+        """Add ``n`` samples that this epoch has trained on, before they are recorded; see :meth:`extend`.
+
+        It is for samples that have no place in an order, as those of a stream.
+        """
+        check_memory(self.n + check_integer("n", n, 1))
+        self._label(n, labels)
+        self.under_way.join(n)
+
+    def _label(self, n: int, labels: Any) -> None:
+        """Take the labels of ``n`` new samples, and count them."""
         epoch = self.under_way
-        epoch.check_untouched("extend")
         old = epoch.floors.labels
         if (old is None) != (labels is None):
             need = "no `labels`" if old is None else "`labels` for the new samples"
@@ -473,8 +488,6 @@ class Subsampler:
             weights = np.concatenate([epoch.plan.weights, np.ones(n, np.float32)])
             epoch.plan = replace(epoch.plan, weights=weights)
         self.n += n
-        epoch.scores.grow(n)
-        epoch.replan()
 
     @property
     def epoch(self) -> int:
