@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow import InvalidType
-from fallow.arrays.key_store import KeyStore, digests, unique
+from fallow.arrays.key_store import KeyStore, digest, digests, unique
 
 keys = st.one_of(st.text(max_size=6), st.integers(-(2**63), 2**64 - 1))
 
@@ -25,6 +25,9 @@ def test_it_is_a_dictionary(batches, asked):
     assert found.tolist() == [known.get(d.tobytes(), -1) for d in digests(asked)]
     assert [d.tobytes() for d in store.digests()] == list(known)
     assert len(store) == len(known)
+    for key, row in zip(asked, found, strict=True):
+        assert digest(key) == tuple(digests([key])[0].tolist())
+        assert store.row(*digest(key)) == row
 
 
 def test_keys_whose_first_words_are_equal_are_told_apart():
@@ -33,6 +36,8 @@ def test_keys_whose_first_words_are_equal_are_told_apart():
     store.add(crafted)
     asked = np.concatenate([crafted, np.array([[7, 0], [7, 4], [9, 8], [4, 2], [10, 0]], np.uint64)])
     assert store.find(asked).tolist() == [0, 1, 2, 3, 4, -1, -1, -1, -1, -1]
+    assert [store.row(*key) for key in asked.tolist()] == [0, 1, 2, 3, 4, -1, -1, -1, -1, -1]
+    assert unique(crafted)[0].tolist() == sorted(crafted.tolist())
 
 
 def test_twenty_bytes_a_key():
@@ -46,9 +51,10 @@ def test_texts_and_numbers_are_different_keys():
     mixed = digests(["1", 1, "a", -1, "\ud800"])
     assert len(unique(mixed)[0]) == 5
     assert np.array_equal(digests([1, 2]), digests(np.array([1, 2], np.int32)))
-    again, first = unique(digests([3, 1, 3, 1, 2]))
+    again, first, which = unique(digests([3, 1, 3, 1, 2]))
     assert len(again) == 3
     assert sorted(first.tolist()) == [0, 1, 4]
+    assert np.array_equal(again[which], digests([3, 1, 3, 1, 2]))
 
 
 @pytest.mark.parametrize(

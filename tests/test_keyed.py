@@ -85,7 +85,7 @@ def train(sub, until=EPOCHS):
 def by_position(name):
     """Return the reasons after each epoch of a subsampler over positions, those of the sorted digests."""
     policy, more = POLICIES[name]
-    _, place = unique(digests(KEYS))
+    _, place, _ = unique(digests(KEYS))
     sub = Subsampler(N, policy, Schedule(EPOCHS, **more), seed=3, labels=LABELS[torch.from_numpy(place)])
     sub.announce = False
     reasons = []

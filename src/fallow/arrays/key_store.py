@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import blake2b
+from sys import byteorder
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ from ..errors import invalid_type
 
 Digests: TypeAlias = NDArray[np.uint64]
 """What stands for keys: ``(K, 2)``."""
+_int = int.from_bytes
 _WHOLE = np.uint64(0x9E3779B97F4A7C15)
 """The second word of a key that is a whole number, whose first word is the number itself."""
 
@@ -52,13 +54,38 @@ def _wrong(key: Any) -> Exception:
     return invalid_type(rule, repr(key)[:80], "Pass the id of each sample, such as a file name.")
 
 
-def unique(keys: Digests) -> tuple[Digests, NDArray[np.int64]]:
-    """Return the different digests, ascending, and for each where it is first: ``(U, 2)``, ``(U,)``."""
-    order = np.lexsort((np.arange(len(keys)), keys[:, 1], keys[:, 0]))
-    ascending = keys[order]
-    first = np.ones(len(keys), np.bool_)
-    first[1:] = (ascending[1:] != ascending[:-1]).any(axis=1)
-    return ascending[first], order[first].astype(np.int64)
+def digest(key: Any) -> tuple[int, int]:
+    """Return the two words of one key, faster than :func:`digests`."""
+    if isinstance(key, str):
+        words = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return _int(words[:8], byteorder), _int(words[8:], byteorder)
+    first, second = digests([key])[0].tolist()
+    return first, second
+
+
+def ascending(keys: Digests) -> NDArray[np.int64]:
+    """Return the stable order in which digests ascend, by the first word and then by the second: ``(K,)``."""
+    order = np.argsort(keys[:, 0], kind="stable")
+    first, second = keys[order, 0], keys[order, 1]
+    tied = first[1:] == first[:-1]
+    # Keys that differ hardly ever share their first word.
+    if (second[1:][tied] != second[:-1][tied]).any():
+        order = np.lexsort((keys[:, 1], keys[:, 0]))
+    return order.astype(np.int64, copy=False)
+
+
+def unique(keys: Digests) -> tuple[Digests, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the different digests, ascending; where each is first; and which of them each key is.
+
+    The shapes are ``(U, 2)``, ``(U,)`` and ``(K,)``.
+    """
+    order = ascending(keys)
+    in_order = keys[order]
+    is_first = np.ones(len(keys), np.bool_)
+    is_first[1:] = (in_order[1:] != in_order[:-1]).any(axis=1)
+    which = np.empty(len(keys), np.int64)
+    which[order] = np.cumsum(is_first) - 1
+    return in_order[is_first], order[is_first], which
 
 
 class KeyStore:
@@ -92,7 +119,7 @@ class KeyStore:
             np.concatenate([self._second, keys[:, 1]]),
         )
         rows = np.concatenate([self._rows.astype(kind), np.arange(len(self), total, dtype=kind)])
-        order = np.lexsort((second, first))
+        order = ascending(np.stack([first, second], axis=1))
         self._first, self._second, self._rows = first[order], second[order], rows[order]
 
     def find(self, keys: Digests) -> NDArray[np.int64]:
@@ -113,6 +140,15 @@ class KeyStore:
             looking = looking[~hit]
             at[looking] += 1
         return found
+
+    def row(self, first: int, second: int) -> int:
+        """Return the position of one key, given its two words, or -1; faster than :meth:`find`."""
+        at, n = int(self._first.searchsorted(np.uint64(first))), len(self)
+        while at < n and self._first[at] == first:
+            if self._second[at] == second:
+                return int(self._rows[at])
+            at += 1
+        return -1
 
     def digests(self) -> Digests:
         """Return the digests of all keys by position: ``(N, 2)``."""

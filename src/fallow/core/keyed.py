@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..arrays.distributed import Ranks, gather_rows, meet
-from ..arrays.key_store import Digests, KeyStore, digests, unique
+from ..arrays.key_store import Digests, KeyStore, digest, digests, unique
 from ..errors import InvalidValue, invalid, invalid_type, wrong_state
 from ..policies.base import Policy, Reason
 from ..scores.base import Score
@@ -248,6 +248,14 @@ class KeyedSubsampler:
             reads &= ~resumed[rows]
         return reads
 
+    def _reads(self, row: int) -> bool:
+        """Return :meth:`_lets_through` of one row."""
+        assert self._inner is not None
+        scores = self._inner.under_way.scores
+        if scores.resumed is not None and scores.resumed[row]:
+            return False
+        return bool(scores.table.reason[row] == Reason.KEPT or self._due[row])
+
     def _begin(self) -> None:
         """Note what is to be measured in the epoch that begins."""
         self._before = KeyStore()
@@ -265,7 +273,7 @@ class KeyedSubsampler:
             InvalidValue: if the first decision would remove every sample.
         """
         new = _New.joined(self._new)
-        found, labels = self._joining(new)
+        found, labels, which = self._joining(new)
         if self._inner is None:
             if not len(found):
                 step = "Call `subsampler.record(keys, losses)` for each batch before `step()`."
@@ -283,23 +291,25 @@ class KeyedSubsampler:
                 inner.join(len(found), labels)
                 keys.add(found)
         self._inner, self._keys, self._new = inner, keys, []
+        own = torch.from_numpy(which + len(keys) - len(found))
         guessed = new.predicted != _NONE
         for part, predicted in ((guessed, new.predicted[guessed]), (~guessed, None)):
             if part.any():
-                rows = torch.from_numpy(keys.find(new.keys[part.numpy()]))
-                inner.record(rows, new.scores[part], predicted=predicted)
+                inner.record(own[part], new.scores[part], predicted=predicted)
         # Those that were due have passed the filter.
         inner.under_way.scores.measured = True
         inner.step()
         self._begin()
 
-    def _joining(self, new: _New) -> tuple[Digests, NDArray[np.int64] | None]:
-        """Return the new keys of all ranks, ascending, and their labels."""
+    def _joining(self, new: _New) -> tuple[Digests, NDArray[np.int64] | None, NDArray[np.int64]]:
+        """Return the new keys of all ranks, ascending; their labels; and which of them each of ``new`` is."""
         parts = gather_rows(new.keys.view(np.int64), new.labels, group=self._ranks.group)
         keys = np.concatenate([part[0] for part in parts]).view(np.uint64).reshape(-1, 2)
-        found, first = unique(keys)
+        found, first, which = unique(keys)
         own = np.concatenate([part[1] for part in parts])[first]
-        return found, None if not own.size or (own == _NONE).any() else own
+        before = sum(len(part[0]) for part in parts[: self._ranks.rank])
+        which = which[before : before + len(new.keys)]
+        return found, None if not own.size or (own == _NONE).any() else own, which
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state as tensors and plain values; inside an epoch all ranks must call it.
@@ -424,7 +434,13 @@ class KeptKeys:
 
     def __call__(self, key: Any) -> bool:
         """Return whether the sample of one key is in this epoch; new ones are."""
-        return bool(self.each([key])[0])
+        words, owner = digest(key), self._owner
+        if owner is None:
+            return self._out.row(*words) < 0
+        if len(owner._before) and owner._before.row(*words) >= 0:
+            return False
+        row = owner._keys.row(*words)
+        return row < 0 or owner._reads(row)
 
     def each(self, keys: Any) -> NDArray[np.bool_]:
         """Return the same for several keys at once: bool ``(K,)``."""
