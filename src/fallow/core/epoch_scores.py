@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..arrays.distributed import Ranks, gather_rows
 from ..arrays.no_score import NO_SCORE
+from ..arrays.row_packing import Rows, pack, unpack
 from ..policies.base import Reason
 from .batch_checks import count_distinct
 from .class_ids import ClassIds
@@ -242,9 +243,11 @@ class EpochScores:
         self.flush()  # batches that wait for an optimizer step are not sent
         if self.ranks.size == 1:
             return
-        for other, part in enumerate(gather_rows(*self._rows(), group=self.ranks.group)):
+        n = len(self.table)
+        packed = pack(*self._rows(), n)
+        for other, (part,) in enumerate(gather_rows(packed, group=self.ranks.group)):
             if other != self.ranks.rank:
-                self._add_rank(*part)
+                self._add_rank(unpack(part, n))
         self._sent = self.table.seen != UNSEEN
         self.shared_repeats = self.table.repeated()[0].size
 
@@ -253,8 +256,8 @@ class EpochScores:
         self.table.average_repeats()
         self.shared_repeats = 0
 
-    def _rows(self) -> tuple[NDArray[Any], ...]:
-        """Return index, score, kind and predicted class of the samples that other ranks do not have yet."""
+    def _rows(self) -> tuple[Rows, int]:
+        """Return the rows that other ranks do not have yet, and how many of them are first scores."""
         table = self.table
         unsent = table.seen != UNSEEN
         for known in (self.resumed, self._sent):
@@ -267,28 +270,23 @@ class EpochScores:
         # All ranks have the earlier repeats since the last merge.
         again, scores_again = (part[self.shared_repeats :] for part in table.repeated())
         classes = table.columns.get(PREDICTED, np.zeros(0, np.int32))
-        index = np.concatenate([index, again])
-        return (
+        distinct, index = index.size, np.concatenate([index, again])
+        rows = Rows(
             index,
             np.concatenate([scores, scores_again]),
             table.seen[index],
             classes[index] if classes.size else np.zeros(index.size, np.int32),
         )
+        return rows, distinct
 
-    def _add_rank(
-        self,
-        index: NDArray[Any],
-        scores: NDArray[Any],
-        kinds: NDArray[Any],
-        classes: NDArray[Any],
-    ) -> None:
+    def _add_rank(self, rows: Rows) -> None:
         for kind in (TRAINED, MEASURED):
-            of_kind = kinds == kind
-            self.table.write(index[of_kind], scores[of_kind], self.epoch, kind)
-        known = classes > 0
+            of_kind = rows.kinds == kind
+            self.table.write(rows.index[of_kind], rows.scores[of_kind], self.epoch, kind)
+        known = rows.classes > 0
         # A missing column tells policies that no prediction was ever recorded.
         if known.any() or PREDICTED in self.table.columns:
-            self.table.column(PREDICTED, np.int32)[index[known]] = classes[known]
+            self.table.column(PREDICTED, np.int32)[rows.index[known]] = rows.classes[known]
 
     def grow(self, count: int) -> None:
         """Add ``count`` samples at the end, in an untouched epoch."""
