@@ -33,10 +33,10 @@ def train(sub, loader, model, optimizer, accelerator):
     return [record.used for record in sub.history]
 
 
-@pytest.mark.parametrize("skipped", [1, 5, 9])
+@pytest.mark.parametrize("skipped", [3, 5, 9])
 @pytest.mark.filterwarnings("ignore:.*pin_memory")
 def test_batches_are_not_skipped_twice(skipped):
-    """After a state from the middle of an epoch, with 5 of 8 batches left or all but a few skipped."""
+    """After a state from the middle of an epoch, with 5 of 8 batches left."""
     accelerator = Accelerator(cpu=True)
     sub, loader, model = made(8)
     for _, (index, _) in zip(range(3), loader, strict=False):

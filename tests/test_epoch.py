@@ -140,10 +140,9 @@ def test_a_loop_that_skips_what_the_loader_has_skipped_is_told(workers):
     sub.load_state_dict(half.state_dict())
     loader = sub.loader(data, 4, num_workers=workers)
     for at, (index, _) in enumerate(loader):
-        if at == 1:
+        if at == 2:
             with pytest.raises(WrongState, match="`continue` over the first batches"):
                 sub.record(index, torch.ones(4))
-            break
     assert sub.under_way.scores.table.recorded == 8
     with pytest.raises(WrongState, match="were not recorded"):
         sub.step()
@@ -162,3 +161,38 @@ def test_a_resumed_epoch_may_end_without_another_batch():
     sub.load_state_dict(half.state_dict())
     sub.step()
     assert sub.epoch == 1
+
+
+def test_other_loops_after_a_resume_are_left_alone():
+    """A batch that is skipped for its own sake, batches in another order, a limit, a look."""
+
+    def resumed():
+        half, data = Subsampler(40, Threshold(0.1), Schedule(3)), list(range(40))
+        for (index, _), _ in zip(half.loader(data, 4), range(3), strict=False):
+            half.record(index, torch.ones(len(index)))
+        sub = Subsampler(40, Threshold(0.1), Schedule(3))
+        sub.load_state_dict(half.state_dict())
+        return sub, sub.loader(data, 4)
+
+    sub, loader = resumed()
+    for at, (index, _) in enumerate(loader):
+        if at:
+            sub.record(index, torch.ones(4))
+    with pytest.warns(UserWarning, match="were recorded"):
+        sub.step()
+    sub, loader = resumed()
+    for index, _ in list(loader)[::-1]:
+        sub.record(index, torch.ones(4))
+    sub.step()
+    assert sub.history[0].backward == 40
+    sub, loader = resumed()
+    for _ in loader:
+        break
+    sub.step()
+    sub, loader = resumed()
+    next(iter(loader))
+    order = torch.as_tensor(sub.order()[:])
+    sub.record(order[-3:], torch.ones(3))
+    sub.record(order[:-3], torch.ones(len(order) - 3))
+    sub.step()
+    assert sub.history[0].backward == 40

@@ -13,10 +13,12 @@ import torch
 from torch.utils.data import TensorDataset
 
 from fallow import ErrorMass, InvalidType, InvalidValue, Schedule, Subsampler, Threshold, Watch, WrongState
+from fallow.core.batch_checks import scale_gradient
 from fallow.integrations.keras import SubsamplingMixin
 from fallow.policies import BelowMean
 
 N, EPOCHS = 256, 6
+KERAS_LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float64")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 POLICIES = {
     "threshold": (Threshold(0.15), {"readmit_every": 3}),
@@ -81,8 +83,11 @@ def plain(name="threshold", *, penalty=0.0, **options):
             logits = model(x, training=True)
             losses = torch.nn.functional.cross_entropy(logits, y, reduction="none")
             model.zero_grad()
-            loss = sub.record(index, losses, predicted=logits.argmax(1)) + sum(model.losses)
-            loss.backward()
+            # Keras's own mean: it rounds on its way.
+            mean = KERAS_LOSS(y, logits, sub.weights(index))
+            scale_gradient(mean, sub.under_way.gradient_factor(len(index)))
+            sub.record(index, losses.detach(), predicted=logits.argmax(1))
+            (mean + sum(model.losses)).backward()
             with torch.no_grad():
                 model.optimizer.apply(
                     [v.value.grad for v in model.trainable_weights], model.trainable_weights
@@ -332,3 +337,87 @@ def test_another_backend_is_refused(monkeypatch):
         InvalidValue, match=r"on torch or JAX\. Found the backend tensorflow\. Set the environ"
     ):
         fitted(subsampler(), network())
+
+
+def numbers(kind):
+    """Targets of one number a sample, and what they are compiled with."""
+    x = samples().tensors[0]
+    y = (x[:, 0] > 0).double()
+    return TensorDataset(x, 2 * y - 1 if kind == "hinge" else y)
+
+
+@pytest.mark.parametrize(
+    ("loss", "more"),
+    [
+        (lambda y, y_pred: keras.ops.mean(keras.ops.square(y - y_pred), axis=-1), {}),
+        (lambda y, y_pred: keras.ops.abs(y - y_pred), {}),
+        ("hinge", {}),
+        ("mse", {"loss_weights": 2.0}),
+        (keras.losses.BinaryCrossentropy(from_logits=True), {}),
+        (keras.losses.MeanSquaredError(reduction="mean"), {}),
+    ],
+)
+def test_the_loss_is_that_of_keras(loss, more):
+    """One number a sample, ``(B,)``, against predictions ``(B, 1)``."""
+    data, weights, losses = numbers(loss), [], []
+    for kind in (Model, keras.Model):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((8,))
+        model = kind(inputs, keras.layers.Dense(1, kernel_regularizer="l2")(inputs))
+        model.compile("sgd", loss, **more)
+        if kind is Model:
+            sub = Subsampler(N, Watch(), Schedule(1))
+            sub.announce = False
+            history = model.fit(sub.loader(data, N), epochs=1, subsampler=sub, verbose=0)
+        else:
+            history = model.fit(*(part.numpy() for part in data.tensors), N, 1, 0, shuffle=False)
+        weights.append(model.get_weights()[0])
+        losses.append(history.history["loss"])
+    np.testing.assert_allclose(*weights, rtol=1e-6)
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+def test_padding_is_neither_trained_on_nor_scored():
+    tokens = torch.arange(1, N + 1)[:, None] % 7 * (torch.arange(6) < 1 + torch.arange(N)[:, None] % 6)
+    data, weights = TensorDataset(tokens, tokens % 3), []
+    for kind in (Model, keras.Model):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((6,), dtype="int64")
+        hidden = keras.layers.Embedding(7, 4, mask_zero=True)(inputs)
+        model = kind(inputs, keras.layers.Dense(3)(hidden))
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        if kind is Model:
+            sub = Subsampler(N, Watch(), Schedule(1))
+            sub.announce = False
+            logits = model(tokens).detach()
+            model.fit(sub.loader(data, N), epochs=1, subsampler=sub, verbose=0)
+        else:
+            model.fit(*(part.numpy() for part in data.tensors), N, 1, 0, shuffle=False)
+        weights.append(model.get_weights()[0])
+    np.testing.assert_allclose(*weights, rtol=1e-5)
+    each = torch.nn.functional.cross_entropy(logits.mT, tokens % 3, reduction="none")
+    mask = tokens != 0
+    expected = (each * mask).sum(1) / mask.sum(1)  # none where all is padding
+    assert bool(expected.isnan().any())
+    assert torch.allclose(sub.scores.double(), expected.double(), atol=1e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("epoch", [1, EPOCHS - 1])
+def test_a_state_from_the_last_batch_of_an_epoch_ends_it(epoch):
+    saved = {}
+
+    class Save(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if sub.epoch == epoch and sub.under_way.share == 1.0:
+                saved.setdefault("state", sub.state_dict())
+                saved.setdefault("weights", self.model.get_weights())
+
+    sub, model = subsampler("error-mass"), network()
+    fitted(sub, model, callbacks=Save())
+    again, other = subsampler("error-mass"), network()
+    again.load_state_dict(saved["state"])
+    other.set_weights(saved["weights"])
+    fitted(again, other)
+    assert again.epoch == EPOCHS
+    assert masks(again)[: epoch + 1] == masks(sub)[: epoch + 1]
+    assert len(masks(again)) == EPOCHS

@@ -1,5 +1,6 @@
 """Samples of streams, known by keys: the same decisions as by positions, whatever the stream."""
 
+import copy
 import io
 import pickle
 import tarfile
@@ -11,6 +12,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from fallow import (
+    NO_SCORE,
     ErrorMass,
     InvalidType,
     InvalidValue,
@@ -23,6 +25,7 @@ from fallow import (
     WrongState,
 )
 from fallow.arrays.key_store import digests, unique
+from fallow.policies import Kakurenbo
 from ranks import in_ranks
 
 N, EPOCHS = 240, 7
@@ -293,12 +296,12 @@ def test_wrong_input_changes_nothing():
     with pytest.raises(InvalidValue, match="losses"):
         sub.record(["a", "b"], torch.ones(3))
     sub.record(["a", "b"], torch.ones(2), labels=[0, 1])
-    with pytest.raises(InvalidValue, match="`labels` must be given in every batch, or in none"):
+    with pytest.raises(InvalidValue, match="`labels` must be given in every batch and on every rank"):
         sub.record(["c"], torch.ones(1))
     with pytest.raises(WrongState, match="No epoch is finished"):
         sub.findings()
     sub.step()
-    with pytest.raises(InvalidValue, match="`labels` must be given in every batch, or in none"):
+    with pytest.raises(InvalidValue, match="`labels` must be given in every batch and on every rank"):
         sub.record(["c"], torch.ones(1))
     assert len(sub) == 2
     with pytest.raises(InvalidType, match="`policy` must be a Policy"):
@@ -323,3 +326,95 @@ def test_a_state_is_checked():
     kept = int((sub.reason == Reason.KEPT).sum())
     assert repr(sub).endswith(f": 240 keys, {kept} kept)")
     assert repr(keyed()).endswith(": 0 keys, 0 kept)")
+
+
+def test_the_floor_is_that_of_the_samples_there_are():
+    sub = KeyedSubsampler(Threshold(0.5), Schedule(4), min_kept=30)
+    sub.record(range(10), torch.full((10,), 0.1))
+    sub.step()
+    assert int((sub.reason == Reason.KEPT).sum()) == 10
+    sub.record(range(100), torch.full((100,), 0.1))
+    sub.step()
+    assert int((sub.reason == Reason.KEPT).sum()) == 30
+    again = KeyedSubsampler(Threshold(0.5), Schedule(4), min_kept=30)
+    again.load_state_dict(sub.state_dict())
+    assert torch.equal(again.reason, sub.reason)
+
+
+def test_measured_rows_do_not_count_in_the_mean():
+    sub = KeyedSubsampler(Threshold(0.1, high=3.0), Schedule(5, remeasure_every=1))
+    sub.record([1, 2, 3], torch.tensor([1.0, 1.0, 9.0]))
+    sub.step()
+    assert sub.reason.tolist().count(Reason.OUTLIER) == 1
+    assert sub.keeps(3)
+    losses = torch.tensor([1.0, NO_SCORE, float("inf")], requires_grad=True)
+    mean = sub.record([1, 2, 3], losses)
+    mean.backward()
+    assert mean.item() == 1.0
+    assert losses.grad.tolist() == [1, 0, 0]
+    assert sub.progress == pytest.approx(2 / 5)
+
+
+def test_a_copy_of_the_subsampler_has_a_filter_of_its_own():
+    sub = KeyedSubsampler(Threshold(0.1), Schedule(3))
+    sub.record([1, 2], torch.tensor([0.01, 1.0]))
+    for copied in (copy.deepcopy(sub), pickle.loads(pickle.dumps(sub))):
+        copied.step()
+        assert [copied.keeps(1), copied.keeps(2)] == [False, True]
+    assert sub.keeps(1)
+
+
+def test_what_was_recorded_before_a_resume_is_not_recorded_again():
+    sub = KeyedSubsampler(Threshold(0.1), Schedule(3))
+    sub.record([1, 2], torch.tensor([0.01, 1.0]))
+    again = KeyedSubsampler(Threshold(0.1), Schedule(3))
+    again.load_state_dict(sub.state_dict())
+    with pytest.raises(WrongState, match=r"epoch 1 of 3, or were recorded before.*Found 1 in a batch of 2"):
+        again.record([3, 1], torch.ones(2))
+    again.record([3], torch.ones(1))
+    again.step()
+    assert again.history[0].backward == 3
+
+
+def test_a_stream_that_withholds_samples_is_told():
+    sub = KeyedSubsampler(Threshold(0.0), Schedule(4))
+    sub.record(range(8), torch.ones(8))
+    sub.step()
+    sub.record(range(5), torch.ones(5))
+    with pytest.warns(UserWarning, match="3 of the 8 samples of epoch 2 of 4 were not recorded"):
+        sub.step()
+    sub.record([0], torch.ones(1))
+    sub.step()  # once is enough
+
+
+def test_scores_may_be_whole_numbers_and_labels_are_needed_at_once():
+    sub = KeyedSubsampler(Threshold(0.1), Schedule(4))
+    for _ in range(2):
+        sub.record([1, 2], torch.tensor([0.5, 1.0]), scores=torch.tensor([1, 2]))
+        sub.step()
+    assert sub.scores.tolist() == [1.0, 2.0]
+    with pytest.raises(InvalidValue, match=r"Kakurenbo|labels"):
+        KeyedSubsampler(Kakurenbo(), Schedule(4)).record([1], torch.ones(1))
+    with pytest.raises(InvalidValue, match="`min_kept_per_class` needs `labels`"):
+        KeyedSubsampler(Threshold(0.1), Schedule(4), min_kept_per_class=1).record([1], torch.ones(1))
+
+
+def test_after_a_refused_decision_the_epoch_goes_on():
+    sub = KeyedSubsampler(Threshold(0.1), Schedule(3))
+    sub.record([1, 2], torch.tensor([0.01, 0.02]))
+    with pytest.raises(InvalidValue, match="must keep at least one sample"):
+        sub.step()
+    sub.record([3], torch.ones(1))
+    sub.step()
+    assert sub.reason.tolist() == [Reason.LEARNED, Reason.LEARNED, Reason.KEPT]
+
+
+def test_keys_of_arrays_are_those_of_python():
+    sub = KeyedSubsampler(Threshold(0.1), Schedule(3))
+    sub.record(torch.tensor([1, -1]), torch.tensor([0.01, 1.0]))
+    sub.record([2**64 - 1], torch.ones(1))
+    sub.step()
+    assert len(sub) == 3
+    assert not sub.keeps(np.int64(1))
+    assert not sub.keeps(torch.tensor(1))
+    assert sub.keeps(-1)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fallow import ErrorMass, InvalidValue, Reason, Schedule, Subsampler, Watch, WrongState
-from fallow.core.watching import KEPT, WOULD
+from fallow.core.watching import OUT, WOULD
 
 N, EPOCHS = 1200, 9
 
@@ -27,16 +27,16 @@ def script(seed, wrong=120):
     return labels, told
 
 
-def trained(policy, labels, told, schedule=None, *, epochs=EPOCHS, **options):
+def trained(policy, labels, told, schedule=None, *, epochs=EPOCHS, batch=100, **options):
     """Return a subsampler after ``epochs`` epochs of scripted scores, and the samples of each epoch."""
     sub = Subsampler(N, policy, schedule or Schedule(EPOCHS), labels=labels, **options)
     sub.announce = False
-    return sub, follow(sub, told, epochs)
+    return sub, follow(sub, told, epochs, batch)
 
 
-def follow(sub, told, epochs):
+def follow(sub, told, epochs, batch=100):
     used, data = [], list(range(N))
-    loader = sub.loader(data, 100)
+    loader = sub.loader(data, batch)
     while sub.epoch < epochs:
         scores, guesses = told[sub.epoch]
         used.append([])
@@ -55,7 +55,7 @@ def test_it_tells_what_the_default_would_have_done(seed, error, schedule):
     labels, told = script(seed)
     real, _ = trained(ErrorMass(error), labels, told, schedule)
     watched, _ = trained(Watch(error), labels, told, schedule)
-    assert [record.notes.get(KEPT, N) for record in watched.history] == [r.kept for r in real.history]
+    assert [record.notes.get(OUT, 0) for record in watched.history] == [N - r.kept for r in real.history]
     found = watched.findings()
     assert found.saved == pytest.approx(1 - sum(r.backward for r in real.history) / (N * EPOCHS))
     assert found.saved > 0.02
@@ -157,7 +157,7 @@ def test_it_follows_samples_that_are_removed_renewed_and_added():
     follow(sub, told, 6)
     reason = sub.under_way.scores.table.columns[f"{WOULD}reason"]
     assert (reason[200:400] == Reason.BY_HAND).all()
-    assert sub.history[-1].notes[KEPT] <= 1000
+    assert sub.history[-1].notes[OUT] <= 1000
     sub.keep(range(200, 400))
     follow(sub, told, 7)
     assert not (reason == Reason.BY_HAND)[400:].any()
@@ -178,3 +178,37 @@ def test_with_few_samples_it_says_so_much():
     assert "Watched 5 samples for 1 epoch;" in text
     assert "would have left out 0.0% of the samples of all epochs.\n" in text
     assert "Never learned: 5 samples (100.0%)." in text
+
+
+def test_the_thinnest_batches_and_bad_scores_count():
+    """Batches of 8 lose at most half; above 5 % of bad scores nothing is left out."""
+    labels, told = script(4, wrong=0)
+    told = [(scores * 0.02, guesses) for scores, guesses in told]
+    told[4][0][: N // 10] = torch.nan
+    with pytest.warns(RuntimeWarning, match="not finite"):
+        real, _ = trained(ErrorMass(), labels, told, batch=8)
+    with pytest.warns(RuntimeWarning, match="not finite"):
+        watched, _ = trained(Watch(), labels, told, batch=8)
+    out = [N - record.kept for record in real.history]
+    assert [record.notes.get(OUT, 0) for record in watched.history] == out
+    assert max(out) == N // 2
+    assert out[5] < out[4]
+
+
+@pytest.mark.parametrize("schedule", [{"outliers": "readmit", "readmit_every": 3}, {"outliers": "never"}])
+def test_suspects_do_not_hang_on_when_they_come_back(schedule):
+    labels, told = script(5)
+    sub, _ = trained(Watch(), labels, told, Schedule(EPOCHS, **schedule))
+    assert set(sub.findings().suspects.tolist()) == set(range(120))
+
+
+def test_added_samples_are_not_said_to_be_saved():
+    labels, told = script(6)
+    sub, _ = trained(Watch(), labels, told, epochs=4)
+    out = sum(record.notes.get(OUT, 0) for record in sub.history)
+    sub.extend(400, torch.zeros(400).long())
+    assert sub.findings().saved == pytest.approx(out / (4 * N))
+    sub.record(torch.arange(1600), torch.full((1600,), 0.5), predicted=torch.zeros(1600).long())
+    sub.step()
+    out += sub.history[4].notes[OUT]
+    assert sub.findings().saved == pytest.approx(out / (4 * N + 1600))

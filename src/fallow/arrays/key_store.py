@@ -15,7 +15,7 @@ from ..errors import invalid_type
 Digests: TypeAlias = NDArray[np.uint64]
 """What stands for keys: ``(K, 2)``."""
 _int = int.from_bytes
-_WHOLE = np.uint64(0x9E3779B97F4A7C15)
+_WHOLE = 0x9E3779B97F4A7C15
 """The second word of a key that is a whole number, whose first word is the number itself."""
 
 
@@ -32,12 +32,14 @@ def digests(keys: Any) -> Digests:
         keys = keys.tolist()
     if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
         raise _wrong(keys)
-    keys = list(keys)
+    keys = [_plain(key) for key in keys]
     if all(type(key) is int for key in keys):
         if any(not -(1 << 63) <= key < 1 << 64 for key in keys):
             raise _wrong("a whole number of more than 64 bits")
         first = np.array([key & 0xFFFFFFFFFFFFFFFF for key in keys], np.uint64)
-        return np.stack([first, np.full(first.size, _WHOLE)], axis=1)
+        # The bits of -1 are those of 2**64 - 1 too.
+        second = np.array([_WHOLE + (key >> 63 == 1) for key in keys], np.uint64)
+        return np.stack([first, second], axis=1)
     parts = []
     for key in keys:
         if type(key) is int:
@@ -47,6 +49,11 @@ def digests(keys: Any) -> Digests:
         else:
             raise _wrong(key)
     return np.frombuffer(b"".join(parts), np.uint64).reshape(-1, 2)
+
+
+def _plain(key: Any) -> Any:
+    """Return a number of numpy or torch as one of Python."""
+    return key.item() if hasattr(key, "item") and getattr(key, "ndim", None) == 0 else key
 
 
 def _wrong(key: Any) -> Exception:

@@ -72,7 +72,8 @@ class Epoch:
         self.kept_steps: KeptSteps | None = None
         self.drops_steps = False
         self._orders: dict[bool, Order] = {}
-        self._next: NDArray[np.int64] | None = None
+        self._yielded: list[NDArray[np.int64]] = []
+        self._all_yielded = False
 
     @property
     def progress(self) -> float:
@@ -111,12 +112,14 @@ class Epoch:
 
     def begin(self, plan: Plan) -> None:
         """Begin the epoch of a plan, with nothing recorded."""
-        self.plan, self._orders, self._next = plan, {}, None
+        self.plan, self._orders = plan, {}
+        self._yielded, self._all_yielded = [], False
         self.scores.begin(plan.epoch)
 
     def resume(self, plan: Plan, scores: EpochScores, ending: Ending | None = None) -> None:
         """Replace plan, scores and end by those of a loaded state."""
-        self.plan, self.scores, self._orders, self._next = plan, scores, {}, None
+        self.plan, self.scores, self._orders = plan, scores, {}
+        self._yielded, self._all_yielded = [], False
         self.ending = ending
         self.epochs = self._planned_epochs if ending is None else ending.end
 
@@ -192,12 +195,15 @@ class Epoch:
     def rounded_floors(self) -> Floors:
         """Return the floors, raised to those of the batches: whole ones, or the thinnest allowed."""
         if self.kept_steps is not None:
-            full = full_count(self.scores.table.reason)
-            fewest, multiple = self.kept_steps.fewest(full), self.kept_steps.multiple(full)
-            return replace(self.floors, thinnest=fewest, multiple=multiple)
+            return self.thinned_floors(self.kept_steps)
         if self.whole_batch is None:
             return self.floors
         return replace(self.floors, multiple=self.whole_batch * self.scores.ranks.size)
+
+    def thinned_floors(self, steps: KeptSteps) -> Floors:
+        """Return the floors, raised to those of the thinnest batches."""
+        full = full_count(self.scores.table.reason)
+        return replace(self.floors, thinnest=steps.fewest(full), multiple=steps.multiple(full))
 
     def fewest_kept(self, policy: Policy) -> int:
         """Return the minimum number of samples an epoch keeps by the floors, the policy and whole batches."""
@@ -256,25 +262,47 @@ class Epoch:
             step = "Plan more epochs, or loop while subsampler.epoch < subsampler.epochs."
             raise wrong_state(f"All {self.epochs} epochs are done.", step)
 
-    def expect(self, index: NDArray[np.int64]) -> None:
-        """Note the samples of the first batch after a resume, as a loader yields it; later ones are not."""
-        if self.resumed and not self._recorded:
-            self._next = index if self._next is None else np.append(self._next, index)
+    @property
+    def _awaits_first(self) -> bool:
+        """Whether the epoch was resumed, and nothing is recorded since."""
+        return (self.resumed or self.scores.loaded > 0) and self._recorded == self.scores.loaded
+
+    def expect(self, index: NDArray[np.int64] | None) -> None:
+        """Note a batch that a loader yields after a resume, until one is recorded; None for their end."""
+        if not self._awaits_first:
+            return
+        if index is None:
+            self._all_yielded = True
+        else:
+            self._yielded.append(index)
 
     def check_follows(self, rows: NDArray[np.int64]) -> None:
-        """Raise if ``rows`` is the first batch after a resume, and the loader had yielded another before it.
+        """Raise if the first batch after a resume comes after as many as had been recorded before.
 
-        Then something skips batches that the loader had left out already.
+        Then something skips batches that the loader has left out already.
         """
-        if self._next is None:
+        if not self._yielded:
             return
-        if not np.isin(rows, self._next).any():
+        yielded, self._yielded = self._yielded, []
+        if not self._awaits_first:
+            return
+        skipped = 0
+        for index in yielded:
+            if np.isin(index, rows).any():
+                break
+            skipped += index.size
+        else:
+            return
+        before = self.scores.loaded
+        if self.scores.resumed is not None:
+            before += int(np.count_nonzero(self.scores.resumed)) // self.scores.ranks.size
+        if skipped and abs(skipped - before) < yielded[0].size:
+            self._yielded = yielded
             raise self._skipped()
-        self._next = None
 
     def check_followed(self) -> None:
-        """Raise if the loader has yielded batches since a resume, and none was recorded."""
-        if self._next is not None:
+        """Raise if the loader has yielded all batches that are left after a resume, and none was recorded."""
+        if self._yielded and self._all_yielded and self._awaits_first:
             raise self._skipped()
 
     def _skipped(self) -> WrongState:

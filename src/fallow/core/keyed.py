@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ..arrays.distributed import Ranks, gather_rows, meet
 from ..arrays.key_store import Digests, KeyStore, digest, digests, unique
-from ..errors import InvalidValue, invalid, invalid_type, wrong_state
+from ..errors import InvalidValue, check_integer, invalid, invalid_type, wrong_state
 from ..policies.base import Policy, Reason
 from ..scores.base import Score
 from .batch_checks import check_batch, check_labels, mean_loss
@@ -75,18 +76,27 @@ class KeyedSubsampler:
             "score": score,
         }
         self._floors: dict[str, Any] = {"min_kept": min_kept, "min_kept_per_class": min_kept_per_class}
-        # Checks the arguments; a floor may be above the samples that there turn out to be.
-        Subsampler(1, **self._arguments)
+        # Checks the arguments, as if there were labels: they come with the samples.
+        Subsampler(1, **self._arguments, labels=[0], min_kept_per_class=min_kept_per_class)
+        check_integer("min_kept", min_kept, 1)
         self._keys, self._ranks = KeyStore(), Ranks()
         self._inner: Subsampler | None = None
         self._new: list[_New] = []
         self._begin()
+        self._told = False
         self.keeps = KeptKeys(self)
 
     def __repr__(self) -> str:
         inner, (policy, schedule) = self._inner, (self._arguments[name] for name in ("policy", "schedule"))
         kept = len(inner.under_way.plan.kept) if inner else 0
         return f"KeyedSubsampler({policy!r}, {schedule!r}: {len(self):,} keys, {kept:,} kept)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "keeps"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.keeps = KeptKeys(self)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -110,7 +120,13 @@ class KeyedSubsampler:
     @property
     def progress(self) -> float:
         """The share of the training that is done; 0 in the first epoch, whose length is not known."""
-        return 0.0 if self._inner is None else self._inner.progress
+        inner = self._inner
+        if inner is None or inner.epoch >= inner.epochs:
+            return 0.0 if inner is None else 1.0
+        scores, kept = inner.under_way.scores, len(inner.under_way.plan.kept)
+        before = 0 if scores.resumed is None else int(np.count_nonzero(scores.resumed))
+        done = before + scores.recorded * scores.ranks.size
+        return (inner.epoch + min(1.0, done / (kept + int(np.count_nonzero(self._due))))) / inner.epochs
 
     def rows(self, keys: Any) -> NDArray[np.int64]:
         """Return the rows of keys in history, scores and reason, -1 for unknown ones: ``(K,)``.
@@ -167,8 +183,11 @@ class KeyedSubsampler:
             self._inner.under_way.check_running()
         rows = self._keys.find(found)
         known = rows >= 0
-        self._check_kept(rows[known], keys, known)
+        self._check_kept(found, rows, keys)
         scores = (losses if scores is None else scores).detach()
+        mean = None
+        if known.any():
+            mean = self._record_known(rows, known, losses, scores, predicted)
         if not known.all():
             new = torch.from_numpy(np.flatnonzero(~known)).to(scores.device)
             guesses = torch.full((len(new),), _NONE, device=scores.device)
@@ -176,10 +195,7 @@ class KeyedSubsampler:
                 guesses = predicted.detach()[new.to(predicted.device)].to(scores.device, torch.int64)
             own = np.full(len(new), _NONE) if classes is None else classes[~known].astype(np.int64)
             self._new.append(_New(found[~known], scores[new].float(), guesses, own))
-        if not known.any():
-            return mean_loss(losses, None)
-        assert self._inner is not None
-        return self._record_known(rows, known, losses, scores, predicted)
+        return mean_loss(losses, None) if mean is None else mean
 
     def _record_known(
         self,
@@ -191,49 +207,54 @@ class KeyedSubsampler:
     ) -> Tensor:
         inner = self._inner
         assert inner is not None
-        measured = np.zeros(rows.size, np.bool_)
-        measured[known] = self._due[rows[known]]
-        backward = None
-        if measured.any():
-            backward = torch.from_numpy(~measured).to(losses.device)
-            losses = torch.where(backward, losses, losses.detach() * 0)
-        if known.all():
-            inner.record(torch.from_numpy(rows), scores, predicted=predicted, backward=backward)
-        else:
-            at = torch.from_numpy(np.flatnonzero(known)).to(losses.device)
-            part = None if predicted is None else predicted[at.to(predicted.device)]
-            trained = None if backward is None else backward[at]
-            inner.record(torch.from_numpy(rows[known]), scores[at], predicted=part, backward=trained)
-        weights = torch.ones(rows.size)
-        own = inner.weights(rows[known])
+        of_known = rows[known]
+        at = torch.from_numpy(np.flatnonzero(known)).to(losses.device)
+        trains = np.ones(rows.size, np.bool_)
+        trains[known] = ~self._due[of_known]
+        inner.record(
+            torch.from_numpy(of_known),
+            losses.detach()[at],
+            scores[at.to(scores.device)],
+            None if predicted is None else predicted[at.to(predicted.device)],
+            None if trains.all() else torch.from_numpy(trains[known]).to(losses.device),
+        )
+        if not trains.any():
+            return losses.nan_to_num(0.0, 0.0, 0.0).sum() * 0.0
+        own = inner.weights(of_known)
+        weights = None
         if own is not None:
+            weights = torch.ones(rows.size)
             weights[torch.from_numpy(known)] = own
-        if backward is not None:
-            weights[torch.from_numpy(measured)] = 0.0
-        trains = int(np.count_nonzero(~measured))
-        plain = own is None and backward is None
-        return mean_loss(losses, None if plain else weights * (rows.size / max(1, trains)))
+            weights = weights[torch.from_numpy(trains)]
+        if not trains.all():
+            losses = losses[torch.from_numpy(np.flatnonzero(trains)).to(losses.device)]
+        return mean_loss(losses, weights)
 
     def _check_labels(self, labels: NDArray[Any] | None) -> None:
+        policy: Policy = self._arguments["policy"]
+        policy.check_labels(labels is not None)
+        if self._floors["min_kept_per_class"] and labels is None:
+            raise invalid("`min_kept_per_class` needs `labels`.", "none", "Pass labels= to record.")
         before = bool((self._new[0].labels != _NONE).all()) if self._new else None
         if self._inner is not None:
-            before = self._inner.labels is not None
+            before = self._inner.under_way.floors.labels is not None
         if before is not None and before != (labels is not None):
-            rule = "`labels` must be given in every batch, or in none."
-            raise invalid(rule, "none" if labels is None else "some after none", "Pass them always.")
+            raise _labels_differ("none" if labels is None else "some after none")
 
-    def _check_kept(self, rows: NDArray[np.int64], keys: Any, known: NDArray[np.bool_]) -> None:
-        if self._inner is None or not rows.size:
-            return
-        out = ~self._lets_through(rows)
+    def _check_kept(self, found: Digests, rows: NDArray[np.int64], keys: Any) -> None:
+        """Raise if a sample is left out of this epoch, or was recorded before it was resumed."""
+        out = self._before.find(found) >= 0
+        known = rows >= 0
+        if known.any():
+            out[known] |= ~self._lets_through(rows[known])
         if not out.any():
             return
         keys = keys.tolist() if hasattr(keys, "tolist") else list(keys)
-        first = keys[int(np.flatnonzero(known)[int(np.argmax(out))])]
+        first = keys[int(np.argmax(out))]
+        name = f"epoch 1 of {self.epochs}" if self._inner is None else self._inner.under_way.name
         raise wrong_state(
-            f"A stream must not yield samples that are left out of {self._inner.under_way.name}, or recorded "
-            f"before it was resumed. Found {int(out.sum()):,} in a batch of {known.size:,}, the first is "
-            f"{first!r:.80}.",
+            f"A stream must not yield samples that are left out of {name}, or were recorded before it was "
+            f"resumed. Found {int(out.sum()):,} in a batch of {out.size:,}, the first is {first!r:.80}.",
             "Filter the stream by subsampler.keeps, and make its iterator anew in each epoch: workers that "
             "persist know an earlier one.",
         )
@@ -278,10 +299,7 @@ class KeyedSubsampler:
             if not len(found):
                 step = "Call `subsampler.record(keys, losses)` for each batch before `step()`."
                 raise wrong_state("No sample was recorded in the first epoch.", step)
-            least = min(self._floors["min_kept"], len(found))
-            inner = Subsampler(
-                len(found), **self._arguments, **(self._floors | {"min_kept": least}), labels=labels
-            )
+            inner = Subsampler(len(found), **self._arguments, **self._floors_of(len(found)), labels=labels)
             keys = KeyStore()
             keys.add(found)
         else:
@@ -290,7 +308,10 @@ class KeyedSubsampler:
             if len(found):
                 inner.join(len(found), labels)
                 keys.add(found)
+                least = self._floors_of(len(keys))["min_kept"]
+                inner.under_way.floors = replace(inner.under_way.floors, kept=least)
         self._inner, self._keys, self._new = inner, keys, []
+        self._begin()
         own = torch.from_numpy(which + len(keys) - len(found))
         guessed = new.predicted != _NONE
         for part, predicted in ((guessed, new.predicted[guessed]), (~guessed, None)):
@@ -298,8 +319,25 @@ class KeyedSubsampler:
                 inner.record(own[part], new.scores[part], predicted=predicted)
         # Those that were due have passed the filter.
         inner.under_way.scores.measured = True
+        planned = len(inner.under_way.plan.kept)
         inner.step()
+        self._warn_short(planned, inner.history[-1].backward)
         self._begin()
+
+    def _warn_short(self, planned: int, trained: int) -> None:
+        """Warn once if an epoch ends before all its samples were recorded."""
+        if trained < planned and not self._told:
+            self._told = True
+            warnings.warn(
+                f"{planned - trained:,} of the {planned:,} samples of epoch {self.epoch} of {self.epochs} "
+                "were not recorded. If the stream was read to its end, a copy of its filter knows another "
+                "epoch: make the stream and its workers anew in each epoch.",
+                stacklevel=3,
+            )
+
+    def _floors_of(self, n: int) -> dict[str, Any]:
+        """Return the floors of ``n`` samples: there may be fewer than the one asks for."""
+        return self._floors | {"min_kept": min(self._floors["min_kept"], n)}
 
     def _joining(self, new: _New) -> tuple[Digests, NDArray[np.int64] | None, NDArray[np.int64]]:
         """Return the new keys of all ranks, ascending; their labels; and which of them each of ``new`` is."""
@@ -309,7 +347,10 @@ class KeyedSubsampler:
         own = np.concatenate([part[1] for part in parts])[first]
         before = sum(len(part[0]) for part in parts[: self._ranks.rank])
         which = which[before : before + len(new.keys)]
-        return found, None if not own.size or (own == _NONE).any() else own, which
+        missing = own == _NONE
+        if missing.any() and not missing.all():
+            raise _labels_differ("some ranks without")
+        return found, None if missing.all() else own, which
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state as tensors and plain values; inside an epoch all ranks must call it.
@@ -317,10 +358,12 @@ class KeyedSubsampler:
         A stream that is read from its beginning after :meth:`load_state_dict` goes on exactly: :attr:`keeps`
         lets no sample through that was recorded before.
         """
-        meet("`state_dict()`", self._ranks.group)
-        new = _New.joined(self._new)
+        new, inner = _New.joined(self._new), self._inner
         columns = (new.keys.view(np.int64), new.scores.numpy(), new.predicted.numpy(), new.labels)
-        parts = gather_rows(*columns, group=self._ranks.group)
+        parts: list[tuple[NDArray[Any], ...]] = [columns]
+        if len(new.keys) or (inner is not None and not inner.under_way.scores.untouched):
+            meet("`state_dict()`", self._ranks.group)
+            parts = gather_rows(*columns, group=self._ranks.group)
         merged = [torch.from_numpy(np.concatenate([part[at] for part in parts])) for at in range(4)]
         names = ("keys", "scores", "predicted", "labels")
         return {
@@ -342,6 +385,8 @@ class KeyedSubsampler:
         keys, found = KeyStore(), _checked_keys("keys", saved["keys"])
         keys.add(found)
         new = _New.of_state(saved["new"])
+        if (keys.find(new.keys) >= 0).any():
+            raise invalid("A state must hold each key once.", "one twice", "Load it unchanged.")
         inner = None
         if (state := saved["subsampler"]) is not None:
             inner = self._restored(state, len(found))
@@ -356,10 +401,9 @@ class KeyedSubsampler:
     def _restored(self, state: dict[str, Any], n: int) -> Subsampler:
         opened = state.get("state", (None,))[0] if isinstance(state, dict) else None
         labels = opened.get("labels") if isinstance(opened, dict) else None
-        floors = self._floors | {"min_kept": min(self._floors["min_kept"], n)}
         if n < 1:
             raise invalid("A state must hold a key for each score.", "no key", "Load it unchanged.")
-        inner = Subsampler(n, **self._arguments, **floors, labels=labels)
+        inner = Subsampler(n, **self._arguments, **self._floors_of(n), labels=labels)
         inner.load_state_dict(state)
         return inner
 
@@ -402,6 +446,11 @@ class _New:
             if not isinstance(value, Tensor) or value.dtype != kind or value.shape != (len(keys),):
                 raise _wrong_array(f"new.{name}")
         return _New(keys, saved["scores"].cpu(), saved["predicted"].cpu(), saved["labels"].cpu().numpy())
+
+
+def _labels_differ(found: str) -> InvalidValue:
+    step = "Pass them always."
+    return invalid("`labels` must be given in every batch and on every rank, or in none.", found, step)
 
 
 def _checked_keys(name: str, value: Any) -> Digests:

@@ -241,7 +241,6 @@ class EpochBatches(Sampler[list[int]]):
         starts = cuts[:-1] + offsets
         # Positions are evaluated for many batches at once: one call per batch would dominate the cost.
         ahead = max(1, BLOCK // self.batch_size)
-        first_batch = True
         for first in range(0, starts.size, ahead):
             some = slice(first, first + ahead)
             ends = np.cumsum(counts[some])
@@ -252,11 +251,10 @@ class EpochBatches(Sampler[list[int]]):
                 left = part if used is None else part[~used[part]]
                 if not left.size:
                     continue
-                if first_batch:
-                    self.epoch.expect(left)
-                    first_batch = False
+                self.epoch.expect(left)
                 # By a sample: the number of a batch is another one after a resume.
                 yield KeyedBatch.of(left, self.epoch.key(_FETCH, int(left[0])))
+        self.epoch.expect(None)
 
 
 def split_batches(

@@ -125,6 +125,8 @@ class Subsampler:
         self.under_way = Epoch(everyone, scores, floors, self.seed, schedule.epochs)
         self.history: list[EpochRecord] = []
         self.announce = True
+        # The steps that the policy which is only watched would keep.
+        self._would_keep: KeptSteps | None = None
         self._warned: set[str] = set()
 
     def __repr__(self) -> str:
@@ -191,6 +193,8 @@ class Subsampler:
         # Only now: a loader that is refused changes nothing.
         self._ranks.group = group
         self.under_way.drops_steps = steps is None
+        if isinstance(self.policy, Watch) and kept_steps is not False:
+            self._would_keep = KeptSteps(batch_size, accumulate, self._ranks)
         if steps is not None:
             self.under_way.keep_steps(steps)
         elif full_batches:
@@ -354,7 +358,11 @@ class Subsampler:
         elif epoch == self.schedule.warmup and not (table.scores < 0).any():
             self.policy.check_range(0.0, math.inf, "the recorded scores")
         if isinstance(self.policy, Watch):
-            watch(table, self.policy, self._shortened, floors, epoch, self.seed, largest)
+            if self._would_keep is not None and ending.kept_steps is None:
+                would = ending.thinned_floors(self._would_keep)
+            else:
+                would = floors
+            watch(table, self.policy, self._shortened, would, epoch, self.seed, largest)
         if epoch < self.epochs:
             reason, plan = plan_epoch(table, self.policy, self._shortened, floors, epoch, self.seed, largest)
         else:

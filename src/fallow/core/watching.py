@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..policies.base import Reason, error_of
+from ..policies.base import IN_TURN, Reason, error_of
 from ..policies.error_mass import BOUND
 from ..policies.watch import WOULD as WOULD
 from ..policies.watch import Watch
@@ -20,12 +21,12 @@ from .plan import Floors, due, plan_epoch
 from .schedule import Schedule
 from .table import PREDICTED, Table
 
-KEPT = f"{WOULD}kept"
-"""Note of the number of samples that an epoch would have trained on."""
+OUT = f"{WOULD}out"
+"""Note of the number of samples that an epoch would have left out."""
 EARLY = 2
 """Samples learned by the end of this many epochs, and ever since, are learned early."""
 _LEARNED, _RIGHT = "learned_since", "once_right"  # saved in states; do not rename
-_MEAN = f"{WOULD}mean_score"
+_MEAN, _LEFT_OUT = f"{WOULD}mean_score", f"{WOULD}left_out"
 _SHOWN = 10
 
 
@@ -96,10 +97,13 @@ def watch(
     would.scored_in[seen] = epoch
     if PREDICTED in table.columns:
         would.column(PREDICTED, np.int32)[seen] = table.columns[PREDICTED][seen]
-    reason, plan = plan_epoch(would, watched, schedule, floors, epoch, seed, largest)
+    with warnings.catch_warnings():
+        # The real plan says it too.
+        warnings.filterwarnings("ignore", ".*are not finite", RuntimeWarning)
+        reason, plan = plan_epoch(would, watched, schedule, floors, epoch, seed, largest)
     would.reason = reason
     _keep(would, table)
-    table.notes[KEPT] = float(len(plan.kept))
+    table.notes[OUT] = float(plan.full - len(plan.kept))
     _note_learned(table, policy.error, epoch, largest)
 
 
@@ -115,6 +119,7 @@ def _would(table: Table) -> Table:
     would.reason[(would.reason == Reason.BY_HAND) & ~by_hand] = Reason.KEPT
     would.reason[by_hand] = Reason.BY_HAND
     would.columns = columns
+    would.bad, would.recorded = table.bad, table.recorded
     would.notes = {n.removeprefix(WOULD): v for n, v in table.notes.items() if n.startswith(WOULD)}
     return would
 
@@ -146,18 +151,20 @@ def _note_learned(table: Table, error: float, epoch: int, largest: float) -> Non
 def findings(table: Table, policy: Watch, history: Sequence[EpochRecord]) -> Findings:
     """Return what the finished epochs showed."""
     full = sum(record.n - record.by_hand for record in history)
-    kept = [record.notes.get(KEPT, record.n - record.by_hand) for record in history]
-    held = [record.notes.get(f"{WOULD}error", 0.0) for record in history if KEPT in record.notes]
+    out = sum(record.notes.get(OUT, 0.0) for record in history)
+    held = [record.notes.get(f"{WOULD}error", 0.0) for record in history]
     held = [share for share in held if share]
     inside = (table.reason != Reason.BY_HAND) & (table.scored_in > 0)
     since, right = table.column(_LEARNED, np.uint16), table.column(_RIGHT, np.bool_)
     reason, mean = table.column(f"{WOULD}reason", np.uint8), table.column(_MEAN, np.float32)
-    suspects = np.flatnonzero(inside & (reason == Reason.OUTLIER))
+    # Some of those that the last decision left out as outliers may have been given back at once.
+    back, learned = table.column(f"{WOULD}{IN_TURN}", np.bool_), table.column(_LEFT_OUT, np.bool_)
+    suspects = np.flatnonzero(inside & ((reason == Reason.OUTLIER) | (back & ~learned)))
     return Findings(
         n=len(table),
         epochs=len(history),
         policy=repr(policy.watched),
-        saved=1 - sum(kept) / max(1, full),
+        saved=out / max(1, full),
         error=sum(held) / max(1, len(held)),
         suspects=_rows(suspects[np.lexsort((suspects, -mean[suspects]))]),
         never_learned=_rows(np.flatnonzero(inside & ~right & (table.scores == table.scores))),

@@ -158,7 +158,7 @@ class SubsamplingMixin:
         loader = self.subsampler.loader(
             dataset,
             self._batch_size,
-            kept_steps=keeps,
+            kept_steps=self.kept_steps,
             shuffle=getattr(arguments, "train_sampling_strategy", "random") == "random",
             accumulate=arguments.gradient_accumulation_steps if keeps else 1,
             collate_fn=_RowsNamed(collate),

@@ -20,6 +20,8 @@ from keras import ops
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from ..arrays.no_score import NO_SCORE
+from ..core.batch_checks import scale_gradient
 from ..core.loading import EpochBatches
 from ..core.subsampler import Subsampler
 from ..errors import check_integer, invalid, invalid_type, wrong_state
@@ -79,21 +81,30 @@ class SubsamplingMixin:
         if subsampler is None:
             return keras_fit(*args, **named)
         x, epochs = named.pop("x", args[0] if args else None), named.pop("epochs", 1)
-        given = [name for name in _REFUSED if named.pop(name, None)]
+        given = [name for name in _REFUSED if not _is_unset(named.pop(name, None))]
         if given or len(args) > 1:
             step = "Put the samples into the dataset of the loader, and weights into its batches."
             found = given[0] if given else f"{len(args)} values"
             raise invalid("`fit` with a subsampler takes a loader and named arguments.", found, step)
-        self._sampling = _sampling(self, x, subsampler, score, self._user_loss)
+        sampling = _sampling(self, x, subsampler, score, self._user_loss)
+        if subsampler.under_way.exhausted:
+            # The state was saved after the last batch of an epoch, and before its end.
+            subsampler.step()
+            if subsampler.epoch == epochs:
+                return keras.callbacks.History()
+        self._sampling = sampling
         _check_epochs(subsampler, epochs, named.pop("initial_epoch", None))
         callbacks, verbose = named.pop("callbacks", None), named.pop("verbose", "auto")
+        callbacks = getattr(callbacks, "callbacks", callbacks) or []
+        if not isinstance(callbacks, list | tuple):
+            callbacks = [callbacks]
         if keras.backend.backend() == "jax":
             # The step is compiled with the variables that hold the scores.
             self.make_train_function(force=True)  # type: ignore[attr-defined]
         ends = _EpochEnds(self._sampling)
         ends.listed = keras.callbacks.CallbackList(
             # First, so that the others find the epoch ended.
-            [ends, *(getattr(callbacks, "callbacks", callbacks) or [])],
+            [ends, *callbacks],
             add_history=True,
             add_progbar=verbose != 0,
             verbose=verbose,
@@ -129,13 +140,21 @@ class SubsamplingMixin:
         """Return the loss of a batch, and keep the scores of its samples."""
         if not training or self._sampling is None:
             return super().compute_loss(x, y, y_pred, sample_weight, training=training)  # type: ignore[misc]
-        losses = self._sampling.losses(y, y_pred)
-        scores, predicted = self._sampling.scores(losses, y, y_pred), self._sampling.predicted(y_pred)
-        if sample_weight is not None:
-            losses = losses * ops.cast(ops.reshape(sample_weight, (-1,)), losses.dtype)
-        loss = self._sampling.record(losses, scores, predicted)
-        for more in self.losses:
-            loss = loss + ops.sum(more)
+        sampling = self._sampling
+        if (weights := sampling.weights()) is not None:
+            weights = ops.convert_to_tensor(weights)
+            if sample_weight is not None:
+                shape = (-1, *(1 for _ in sample_weight.shape[1:]))
+                weights = sample_weight * ops.reshape(weights, shape)
+            sample_weight = weights
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training=training)  # type: ignore[misc]
+        factor = sampling.record(sampling.scores(y, y_pred), sampling.predicted(y_pred))
+        if factor != 1.0:
+            # Penalties of the weights do not hang on the samples.
+            others = sum(ops.sum(more) for more in self.losses)
+            data = loss - others
+            scale_gradient(data, factor)
+            loss = data + others
         return loss
 
     @property
@@ -180,19 +199,13 @@ class _Sampling:
     ) -> None:
         self.batches, self.subsampler = _Batches(loader), subsampler
         self.variables: list[Any] = []
-        self._loss, self._score = loss, score
+        # Its values are scores only: the loss that trains is Keras's own.
+        self._loss, self._score = loss.call, score
 
-    def losses(self, y: Any, y_pred: Any) -> Any:
-        """Return the loss of each sample: ``(B,)``."""
-        each = (
-            self._loss.call(y, y_pred) if isinstance(self._loss, keras.losses.Loss) else self._loss(y, y_pred)
-        )
-        return _per_sample(each, y_pred)
-
-    def scores(self, losses: Any, y: Any, y_pred: Any) -> Any:
+    def scores(self, y: Any, y_pred: Any) -> Any:
         """Return the score of each sample: ``(B,)``, without a gradient."""
-        scores = losses if self._score is None else _per_sample(self._score(y, y_pred), y_pred)
-        return ops.stop_gradient(scores)
+        detached = ops.stop_gradient(y_pred)
+        return _per_sample((self._score or self._loss)(y, detached), y_pred)
 
     def predicted(self, y_pred: Any) -> Any:
         """Return the class predicted for each sample, ``(B,)``; None if there are no labels to compare."""
@@ -203,9 +216,15 @@ class _Sampling:
     def begin(self) -> None:
         """Begin an epoch."""
 
-    def record(self, losses: Any, scores: Any, predicted: Any) -> Any:
-        """Record the next batch and return its mean loss."""
-        return self.subsampler.record(self.batches.indices.popleft(), losses, scores, predicted)
+    def weights(self) -> Tensor | None:
+        """Return the weights of the samples of the next batch, ``(B,)``; None if all are 1."""
+        return self.subsampler.weights(self.batches.indices[0])
+
+    def record(self, scores: Any, predicted: Any) -> float:
+        """Record the next batch and return the factor of the gradient of its loss."""
+        factor = self.subsampler.under_way.gradient_factor(len(scores))
+        self.subsampler.record(self.batches.indices.popleft(), scores, predicted=predicted)
+        return factor
 
     def end(self) -> None:
         """End the epoch."""
@@ -229,15 +248,19 @@ class _JaxSampling(_Sampling):
         """Begin at the first sample."""
         self._done.assign(0)
 
-    def record(self, losses: Any, scores: Any, predicted: Any) -> Any:
-        """Keep the scores of the next batch and return its mean loss."""
+    def weights(self) -> Tensor | None:
+        """Return None: policies that weigh samples are refused."""
+        return None
+
+    def record(self, scores: Any, predicted: Any) -> float:
+        """Keep the scores of the next batch."""
         at = (self._done.value,)
         self._scores.assign(ops.slice_update(self._scores.value, at, ops.cast(scores, "float32")))
         if predicted is not None:
             guesses = ops.cast(predicted, "int32")
             self._predicted.assign(ops.slice_update(self._predicted.value, at, guesses))
         self._done.assign(self._done.value + scores.shape[0])
-        return ops.mean(losses)
+        return 1.0
 
     def end(self) -> None:
         """Record all samples that were trained on, and end the epoch."""
@@ -281,11 +304,35 @@ class _EpochEnds(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def _per_sample(values: Any, y_pred: Any) -> Any:
-    """Return the mean of each row of losses: ``(B,)``."""
+    """Return the mean of each row of losses, ``(B,)``, over the targets that are not masked."""
     if not len(values.shape) or values.shape[0] != y_pred.shape[0]:
         step = "Return losses without a reduction over the batch."
         raise invalid("A loss or score must be that of each sample, (B, ...).", f"shape {values.shape}", step)
-    return values if len(values.shape) == 1 else ops.mean(ops.reshape(values, (values.shape[0], -1)), axis=1)
+    if len(values.shape) == 1:
+        return values
+    rows = (values.shape[0], -1)
+    # Keras hangs the masks of targets on tensors: of padding, and of a class that is ignored.
+    masks = (getattr(tensor, "_keras_mask", None) for tensor in (y_pred, values))
+    known = ops.ones_like(values)
+    for mask in masks:
+        if mask is not None and tuple(mask.shape) == tuple(values.shape):
+            known = known * ops.cast(mask, values.dtype)
+    sums, counts = (ops.sum(ops.reshape(part, rows), axis=1) for part in (values * known, known))
+    return ops.where(counts > 0, sums / ops.maximum(counts, 1), NO_SCORE)
+
+
+class _Function(keras.losses.Loss):  # type: ignore[misc]
+    """A loss that is given as a function; targets get the shape of the predictions, as Keras passes them."""
+
+    def __init__(self, function: ScoreFunction) -> None:
+        super().__init__(reduction=None)
+        self._function = function
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the losses of all targets."""
+        if len(y_true.shape) == len(y_pred.shape) - 1 and y_pred.shape[-1] == 1:
+            y_true = ops.expand_dims(y_true, -1)
+        return self._function(y_true, y_pred)
 
 
 def _sampling(model: Any, loader: Any, subsampler: Any, score: Any, loss: Any) -> _Sampling:
@@ -304,6 +351,8 @@ def _sampling(model: Any, loader: Any, subsampler: Any, score: Any, loss: Any) -
         step = "Compile the model with a single loss that returns (B, ...)."
         raise invalid("A subsampler needs one loss.", "none" if loss is None else "several losses", step)
     loss = keras.losses.get(loss)
+    if getattr(loss, "reduction", None) is None and not isinstance(loss, keras.losses.Loss):
+        loss = _Function(loss)
     if getattr(loss, "reduction", None) not in (None, "none", "mean", "sum_over_batch_size"):
         step = 'Compile the model with a loss of reduction="sum_over_batch_size".'
         raise invalid("The loss must be a mean over the batch.", f"reduction={loss.reduction!r}", step)
@@ -319,6 +368,11 @@ def _sampling(model: Any, loader: Any, subsampler: Any, score: Any, loss: Any) -
         step = "Use another one, such as ErrorMass."
         raise invalid("Under JAX the policy must not weigh samples.", repr(subsampler.policy), step)
     return _JaxSampling(loader, subsampler, loss, score)
+
+
+def _is_unset(value: Any) -> bool:
+    """Return whether an argument of ``fit`` is left at None, False or 0."""
+    return value is None or (isinstance(value, int | float) and not value)
 
 
 def _check_epochs(subsampler: Subsampler, epochs: int, initial: int | None) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..core.history import EpochRecord
 from ..core.subsampler import Subsampler
-from ..core.watching import KEPT, WOULD
+from ..core.watching import OUT, WOULD
 from ..options.train_options import TrainOptions
 from ..policies import ErrorMass, Watch
 from ..spelling import one_line
@@ -172,7 +172,7 @@ class Console:
 
         ``tested`` is the result of its evaluation, ``trained`` the accuracy on the samples trained on.
         """
-        kept = record.notes.get(KEPT, record.kept)
+        out = record.notes.get(OUT, record.n - record.kept)
         held = record.notes.get("error", record.notes.get(f"{WOULD}error", 0.0))
         self._row(
             {
@@ -182,7 +182,7 @@ class Console:
                 "outliers": f"{record.outliers:,}",
                 "back": f"{record.readmitted:,}",
                 "measured": f"{measured:,}",
-                "left out": f"{1 - kept / record.n:.1%}",
+                "left out": f"{out / record.n:.1%}",
                 "error": f"{held:.1%}",
                 "loss": "-" if loss is None else number(loss),
                 "train": trained,

@@ -147,7 +147,7 @@ def build(
         material.train,
         options.batch_size,
         full_batches=True,
-        kept_steps=options.kept_steps,
+        kept_steps=_kept_steps(options),
         accumulate=_accumulate(options),
         collate_fn=collate,
         **workers,
@@ -268,7 +268,7 @@ def _own_data(options: ResolvedOptions, rules: _Rules, console: Console) -> Job:
         dataset,
         options.batch_size,
         full_batches=True,
-        kept_steps=options.kept_steps,
+        kept_steps=_kept_steps(options),
         accumulate=_accumulate(options),
         collate_fn=original.collate_fn,
         drop_last=original.drop_last,
@@ -324,6 +324,11 @@ def _refuse_own_training_options(options: TrainOptions) -> None:
         stored = options.resume is not None and name in ("weight_decay", "score")
         if value not in (None, DENSITY, usual(options, name)) and not stored:
             raise invalid(f"--{name} is for modules of fallow.", value, "Set it in your LightningModule.")
+
+
+def _kept_steps(options: ResolvedOptions) -> bool | None:
+    """Return what a loader is told; None lets the policy say what it would do, if it only watches."""
+    return None if options.policy == "watch" and not options.kept_steps else options.kept_steps
 
 
 def _accumulate(options: ResolvedOptions) -> int:
