@@ -75,3 +75,20 @@ def test_ranks_that_have_not_met_are_told_once(monkeypatch):
     for value in ("1", "", "many"):
         monkeypatch.setenv("WORLD_SIZE", value)
         assert len(list(Subsampler(8, Threshold(0.2), Schedule(3)).loader(range(8), 4))) == 2
+
+
+def skips_twice(rank, size):
+    data = list(range(64))
+    half, sub = (Subsampler(64, Threshold(0.1), Schedule(3)) for _ in range(2))
+    for (index, _), _ in zip(half.loader(data, 4), range(3), strict=False):
+        half.record(index, torch.ones(4))
+    for state in (half.state_dict(local=True), half.state_dict()):
+        sub.load_state_dict(state)
+        for at, (index, _) in enumerate(sub.loader(data, 4)):
+            if at == 3:
+                with pytest.raises(WrongState, match="were not recorded"):
+                    sub.record(index, torch.ones(4))
+
+
+def test_two_ranks_do_not_skip_twice():
+    in_ranks(skips_twice, 2)
