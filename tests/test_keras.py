@@ -237,6 +237,9 @@ def test_what_does_not_go_together_is_refused():
     with pytest.raises(WrongState, match=r"train epochs 2 to 5"):
         model.fit(loader, epochs=EPOCHS, initial_epoch=2, subsampler=sub)
     assert sub.under_way.scores.untouched
+    # A training that was refused leaves nothing behind.
+    model.fit(x, samples().tensors[1].numpy(), verbose=0)
+    assert sub.under_way.scores.untouched
     model.compile("sgd", keras.losses.MeanSquaredError(reduction="sum"))
     with pytest.raises(InvalidValue, match=r"must be a mean over the batch. Found reduction='sum'"):
         model.fit(loader, epochs=EPOCHS, subsampler=sub)

@@ -227,7 +227,7 @@ class Decoded:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("kind", ["datasets", "webdataset"])
+@pytest.mark.parametrize("kind", ["datasets", "datasets in batches", "webdataset"])
 @pytest.mark.filterwarnings("ignore:.*more than one worker:UserWarning")
 # WebDataset leaves its files to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
@@ -237,10 +237,12 @@ def test_nothing_is_decoded_that_is_left_out(kind, workers, tmp_path):
     shards = texts(tmp_path)
 
     def loader():
-        if kind == "datasets":
+        if kind != "webdataset":
             rows = Dataset.from_dict({"id": [f"{row:04}" for row in range(N)]}).to_iterable_dataset(
                 num_shards=2
             )
+            if kind == "datasets in batches":
+                return rows.filter(lambda some: sub.keeps.each(some["id"]).tolist(), batched=True).map(decode)
             return rows.filter(sub.keeps, input_columns=["id"]).map(decode)
         import webdataset
 

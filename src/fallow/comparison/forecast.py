@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..spelling import plural
 from .arms import FULL
 from .choosing import RATES, TUNE
 from .folder import RUNS
 from .plan import Plan, Run
 from .pool import Probe
-from .sentences import counted
 
 _CHOICES = {
     TUNE: "--tune, to choose the length of full training",
@@ -50,7 +50,7 @@ def _cost(plans: Sequence[Plan], probe: Probe, jobs: int) -> tuple[str, float | 
     missing = list(by_path.values())
     samples = sum(weight(run, n) for run, n in missing)
     most = "at most " if any(_may_save_more(run) for run, _ in missing) else ""
-    text = f"{counted(len(missing), 'run')}, {most}{samples:,.0f} samples to train on, {jobs} at a time: "
+    text = f"{plural(len(missing), 'run')}, {most}{samples:,.0f} samples to train on, {jobs} at a time: "
     seconds = expected_seconds(missing, probe, jobs)
     if seconds is None:
         return f"{text}an epoch is too short to tell how long it takes.", None

@@ -17,6 +17,7 @@ from ..options.resume_options import located
 from ..options.train_options import TrainOptions
 from ..report.charts import save_frontier
 from ..runs.directory import RunDirectory
+from ..spelling import plural
 from ..terminal.streams import say_json
 from .arms import CONTROLS, FEWER, FULL, THIN, full_arm
 from .choosing import RATES, SEEDS, TUNE
@@ -27,7 +28,7 @@ from .options import NOT_SHARED, CompareOptions, read_arms, read_saved, read_see
 from .plan import Plan
 from .pool import Pool, Probe
 from .results import gather
-from .sentences import NEAR, counted, sentences, verdict
+from .sentences import NEAR, sentences, verdict
 
 PROBE_SECONDS = 2.0
 
@@ -232,7 +233,7 @@ def _train(
         every = {run.path: run for run in runs}.values()
         done = sum(run.summary() is not None for run in every)
         console.line(
-            f"{done} of {counted(len(every), 'run')} {'is' if done == 1 else 'are'} done; "
+            f"{done} of {plural(len(every), 'run')} {'is' if done == 1 else 'are'} done; "
             "repeat the command to resume."
         )
         raise
@@ -250,8 +251,8 @@ def _opening(course: Course, plan: Plan) -> str:
     missing = len(plan.missing())
     done = f", {len(runs) - missing} of them done" if missing < len(runs) else ""
     return (
-        f"{plan.base.data}: {arms}; {saved}{counted(len(plan.seeds), 'seed')}: "
-        f"{counted(len(runs), 'run')}{done}, in {plan.out}"
+        f"{plan.base.data}: {arms}; {saved}{plural(len(plan.seeds), 'seed')}: "
+        f"{plural(len(runs), 'run')}{done}, in {plan.out}"
     )
 
 
@@ -266,7 +267,7 @@ def _rounded_savings(plan: Plan) -> str:
             saved = 1 - left / full
             if abs(saved - arm.saved) > NEAR:
                 share = f"only {100 * saved:.0f} %" if left < full else "nothing"
-                notes.append(f"{arm.label} saves {share}: {left} of {counted(full, 'epoch')}.")
+                notes.append(f"{arm.label} saves {share}: {left} of {plural(full, 'epoch')}.")
     return " ".join(notes)
 
 
@@ -280,7 +281,7 @@ def _left_out(plan: Plan) -> str:
         return ""
     lie, are = ("lies", "is") if len(others) == 1 else ("lie", "are")
     return (
-        f"{counted(len(others), 'finished run')} of other arms, savings or seeds {lie} in the folder "
+        f"{plural(len(others), 'finished run')} of other arms, savings or seeds {lie} in the folder "
         f"and {are} not shown ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''}): "
         "name them in --arms, --saved and --seeds."
     )

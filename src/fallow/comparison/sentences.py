@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.history import FORWARD_SHARE
+from ..spelling import plural
 from .arms import CONTROLS, FULL, LEAST, RANDOM, THIN
 from .measure import gain, gains, measure_of
 
@@ -87,7 +88,7 @@ def _diverged(results: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     unsound = [row["label"] for row in rows if row["unsound"]]
     judged = f" {', '.join(unsound)} cannot be judged." if unsound else ""
     return [
-        f"{len(names)} of {counted(every, 'run')} diverged: {', '.join(names)}. Their results mean "
+        f"{len(names)} of {plural(every, 'run')} diverged: {', '.join(names)}. Their results mean "
         f"nothing.{judged} Lower --learning_rate."
     ]
 
@@ -111,7 +112,7 @@ def _arm(row: dict[str, Any], results: dict[str, Any]) -> str:
     if outcome == "no saving":
         saved = "nothing" if row["saved_fraction"] < 0.005 else f"only {_percent(row['saved_fraction'])}"
         return (
-            f"{row['label']} saved {saved} in {counted(row['epochs'], 'epoch')}, "
+            f"{row['label']} saved {saved} in {plural(row['epochs'], 'epoch')}, "
             "so there is nothing to compare. Savings begin once samples are learned: --epochs trains longer."
         )
     if min([row["n"], *(d["n"] for d in row["against"].values())]) < FEWEST_PAIRS:
@@ -158,15 +159,6 @@ def _named(control: str, d: dict[str, Any], row: dict[str, Any]) -> str:
     return f"{WORDS[control]} (which save {only}{_percent(saved)})"
 
 
-def counted(number: int, thing: str) -> str:
-    """Return a number of things in words.
-
-    >>> counted(1, "run"), counted(1200, "run")
-    ('1 run', '1,200 runs')
-    """
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 def _asked(row: dict[str, Any]) -> str:
     if row["saved"] is None or abs(row["saved"] - row["saved_fraction"]) < 0.015:
         return ""
@@ -208,7 +200,7 @@ def _too_long(signs: dict[str, Any]) -> list[str]:
         return []
     best = max(above, key=lambda d: float(d["mean"]))
     return [
-        f"{counted(best['epochs'], 'full epoch')} end{'s'[: best['epochs'] == 1]} {_points(best)} "
+        f"{plural(best['epochs'], 'full epoch')} end{'s'[: best['epochs'] == 1]} {_points(best)} "
         f"full training: it {'is' if best['low'] > 0 else 'may be'} too long, and then no saving proves "
         "anything. Compare against fewer --epochs."
     ]

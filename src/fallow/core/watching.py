@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..policies.base import IN_TURN, Reason, error_of
 from ..policies.error_mass import BOUND
-from ..policies.watch import WOULD as WOULD
-from ..policies.watch import Watch
+from ..policies.watch import WOULD, Watch
+from ..spelling import plural
 from .history import EpochRecord
 from .plan import Floors, due, plan_epoch
 from .schedule import Schedule
@@ -64,7 +64,7 @@ class Findings:
         held = f" They held {self.error:.1%} of the error still to be learned." if self.saved else ""
         return "\n".join(
             [
-                f"Watched {self.n:,} samples for {_counted(self.epochs, 'epoch')}; none was left out.",
+                f"Watched {self.n:,} samples for {plural(self.epochs, 'epoch')}; none was left out.",
                 f"{self.policy} would have left out {self.saved:.1%} of the samples of all epochs.{held}",
                 f"Learned by the end of epoch {EARLY}, and ever since: {self._share(self.learned_early)}.",
                 f"Never learned: {self._share(self.never_learned)}.",
@@ -73,11 +73,7 @@ class Findings:
         )
 
     def _share(self, rows: Tensor) -> str:
-        return f"{_counted(len(rows), 'sample')} ({len(rows) / self.n:.1%})"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+        return f"{plural(len(rows), 'sample')} ({len(rows) / self.n:.1%})"
 
 
 def watch(
@@ -127,7 +123,7 @@ def _would(table: Table) -> Table:
 def _keep(would: Table, table: Table) -> None:
     """Store the table of the watched policy in columns and notes of the real one."""
     rows: dict[str, NDArray[Any]] = {
-        "scores": np.nan_to_num(would.scores),
+        "scores": would.scores,
         "scored_in": would.scored_in,
         "reason": would.reason,
     }

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..spelling import plural as plural
+
 LONGEST = 200
 """Characters of a path that a message shows."""
 
@@ -25,15 +27,6 @@ def shown(path: Path | str) -> str:
 def error_text(error: BaseException) -> str:
     """Return the message of an error on one line, or the name of its class if there is no message."""
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun.
-
-    >>> plural(1, "file"), plural(1200, "file")
-    ('1 file', '1,200 files')
-    """
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def counted(kinds: Mapping[str, int]) -> str:

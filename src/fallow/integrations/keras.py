@@ -87,21 +87,17 @@ class SubsamplingMixin:
             found = given[0] if given else f"{len(args)} values"
             raise invalid("`fit` with a subsampler takes a loader and named arguments.", found, step)
         sampling = _sampling(self, x, subsampler, score, self._user_loss)
+        _check_epochs(subsampler, epochs, named.pop("initial_epoch", None))
         if subsampler.under_way.exhausted:
             # The state was saved after the last batch of an epoch, and before its end.
             subsampler.step()
             if subsampler.epoch == epochs:
                 return keras.callbacks.History()
-        self._sampling = sampling
-        _check_epochs(subsampler, epochs, named.pop("initial_epoch", None))
         callbacks, verbose = named.pop("callbacks", None), named.pop("verbose", "auto")
         callbacks = getattr(callbacks, "callbacks", callbacks) or []
         if not isinstance(callbacks, list | tuple):
             callbacks = [callbacks]
-        if keras.backend.backend() == "jax":
-            # The step is compiled with the variables that hold the scores.
-            self.make_train_function(force=True)  # type: ignore[attr-defined]
-        ends = _EpochEnds(self._sampling)
+        ends = _EpochEnds(sampling)
         ends.listed = keras.callbacks.CallbackList(
             # First, so that the others find the epoch ended.
             [ends, *callbacks],
@@ -112,12 +108,16 @@ class SubsamplingMixin:
             steps=len(x),
             model=self,
         )
+        self._sampling = sampling
         try:
+            if keras.backend.backend() == "jax":
+                # The step is compiled with the variables that hold the scores.
+                self.make_train_function(force=True)  # type: ignore[attr-defined]
             with warnings.catch_warnings():
                 # An epoch ends with its batches, whose number Keras would fix beforehand.
                 warnings.filterwarnings("ignore", "Your input ran out of data", UserWarning)
                 return keras_fit(
-                    DataLoader(self._sampling.batches, batch_size=None),
+                    DataLoader(sampling.batches, batch_size=None),
                     epochs=epochs,
                     initial_epoch=subsampler.epoch,
                     callbacks=ends.listed,
@@ -209,7 +209,9 @@ class _Sampling:
 
     def predicted(self, y_pred: Any) -> Any:
         """Return the class predicted for each sample, ``(B,)``; None if there are no labels to compare."""
-        if self.subsampler.labels is None or len(y_pred.shape) != 2 or y_pred.shape[1] < 2:
+        # Not the property `labels`, which makes a tensor of all of them.
+        has_labels = self.subsampler.under_way.floors.labels is not None
+        if not has_labels or len(y_pred.shape) != 2 or y_pred.shape[1] < 2:
             return None
         return ops.argmax(ops.stop_gradient(y_pred), axis=1)
 

@@ -13,9 +13,10 @@ from rich.text import Text
 
 from ..core.history import EpochRecord
 from ..core.subsampler import Subsampler
-from ..core.watching import OUT, WOULD
+from ..core.watching import OUT
 from ..options.train_options import TrainOptions
 from ..policies import ErrorMass, Watch
+from ..policies.watch import WOULD
 from ..spelling import one_line
 from ..terminal.rich_console import RichConsole, cell
 from .launched import launched_rank
