@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .core.history import EpochRecord as EpochRecord
     from .core.keyed import KeyedSubsampler as KeyedSubsampler
     from .core.schedule import Schedule as Schedule
+    from .core.sharded import ShardedSubsampler as ShardedSubsampler
     from .core.subsampler import Subsampler as Subsampler
     from .densities import GaussianMixture as GaussianMixture
     from .errors import DamagedData as DamagedData
@@ -57,6 +58,7 @@ _HOMES = {
     "core.history": ["EpochRecord"],
     "core.keyed": ["KeyedSubsampler"],
     "core.schedule": ["Schedule"],
+    "core.sharded": ["ShardedSubsampler"],
     "core.subsampler": ["Subsampler"],
     "densities": ["GaussianMixture"],
     "errors": ["DamagedData", "FallowError", "InvalidType", "InvalidValue", "NotWritten", "WrongState"],

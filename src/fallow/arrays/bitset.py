@@ -49,13 +49,23 @@ class Bitset:
         packed = np.packbits(mask, bitorder="little")
         words = np.zeros(-(-packed.size // 8) * 8, np.uint8)
         words[: packed.size] = packed
-        self.n = int(mask.size)
-        self._words = words.view(np.uint64)
+        self._index(words.view(np.uint64), int(mask.size))
+
+    @staticmethod
+    def of_words(words: UInt64, n: int) -> Bitset:
+        """Return the set whose bits are ``words``, uint64 ``(ceil(n / 64),)``; it does not copy them."""
+        bits = Bitset.__new__(Bitset)
+        bits._index(words, n)
+        return bits
+
+    def _index(self, words: UInt64, n: int) -> None:
+        """Make the list of the members, or the directory of the words."""
+        self.n, self._words = n, words
         wide = np.uint64 if self.n >= 2**32 else np.uint32
-        self._size = int(np.count_nonzero(mask))
+        self._size = int(np.bitwise_count(words).sum(dtype=np.int64))
         self._members: NDArray[Any] | None = None
         if self._size <= LISTED:
-            self._members = np.flatnonzero(mask).astype(wide)
+            self._members = np.flatnonzero(unpack(words.view(np.uint8), n)).astype(wide)
             return
         self._before: NDArray[Any] = np.zeros(self._words.size + 1, wide)
         np.cumsum(np.bitwise_count(self._words), out=self._before[1:], dtype=wide)
@@ -68,6 +78,11 @@ class Bitset:
     def packed(self) -> NDArray[np.uint8]:
         """Return the bits, least significant first: uint8 ``(ceil(n / 8),)``."""
         return self._words.view(np.uint8)[: -(-self.n // 8)].copy()
+
+    def contains(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether each of ``(K,)`` numbers below ``n`` is a member: bool ``(K,)``."""
+        bits = self._words[index >> 6] >> (index & 63).astype(np.uint64)
+        return np.asarray((bits & np.uint64(1)).astype(np.bool_))
 
     def mask(self) -> NDArray[np.bool_]:
         """Return the set as a bool mask ``(n,)``."""

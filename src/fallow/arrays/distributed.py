@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
@@ -42,6 +43,33 @@ class Ranks:
     def size(self) -> int:
         """The number of ranks."""
         return rank_and_size(self.group)[1]
+
+    def total(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the sum of an array over the ranks; the call is collective."""
+        if self.size == 1:
+            return counts
+        # A copy, because all_reduce works in place.
+        reduced = torch.from_numpy(counts).to(_device(self.group), copy=True)
+        dist.all_reduce(reduced, dist.ReduceOp.SUM, group=self.group)
+        return reduced.cpu().numpy()
+
+    def together(self, part: NDArray[Any]) -> NDArray[Any]:
+        """Return the parts of all ranks in their order, which are of one length; the call is collective."""
+        size = self.size
+        if size == 1:
+            return part
+        device = _device(self.group)
+        whole = torch.empty(size * len(part), dtype=torch.from_numpy(part).dtype, device=device)
+        dist.all_gather(list(whole.chunk(size)), torch.from_numpy(part).to(device), group=self.group)
+        return whole.cpu().numpy()
+
+    def before(self, count: int) -> int:
+        """Return the sum of a number over the ranks before this one; the call is collective."""
+        if self.size == 1:
+            return 0
+        ranks = np.zeros(self.size, np.int64)
+        ranks[self.rank] = count
+        return int(self.total(ranks)[: self.rank].sum())
 
 
 def rank_and_size(group: Any = None) -> tuple[int, int]:
@@ -151,6 +179,32 @@ def gather_rows(*columns: NDArray[Any], group: Any = None) -> list[tuple[NDArray
     rows = [int(count.item()) for count in counts]
     gathered = [_gather(column, rows, device, group) for column in columns]
     return [tuple(column[rank] for column in gathered) for rank in range(size)]
+
+
+def send_rows(
+    counts: NDArray[np.int64], *columns: NDArray[Any], group: Any = None
+) -> tuple[NDArray[Any], ...]:
+    """Send each rank its rows, and return those that this one gets, in rank order; the call is collective.
+
+    Args:
+        counts: int64 ``(ranks,)``, how many rows go to each rank; they stand in this order in the columns.
+        columns: arrays ``(K,)`` of numbers.
+        group: of the ranks; None for all.
+    """
+    device = _device(group)
+    sent = torch.from_numpy(counts).to(device)
+    got = torch.empty_like(sent)
+    dist.all_to_all_single(got, sent, group=group)
+    to, from_ = counts.tolist(), got.tolist()
+    arrived = []
+    for column in columns:
+        # As bytes: some backends know few types.
+        size = column.itemsize
+        out = torch.empty(sum(from_) * size, dtype=torch.uint8, device=device)
+        into = torch.from_numpy(np.ascontiguousarray(column).view(np.uint8)).to(device)
+        dist.all_to_all_single(out, into, [c * size for c in from_], [c * size for c in to], group=group)
+        arrived.append(out.cpu().numpy().view(column.dtype))
+    return tuple(arrived)
 
 
 def _gather(column: NDArray[Any], rows: list[int], device: torch.device, group: Any) -> list[NDArray[Any]]:

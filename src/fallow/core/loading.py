@@ -23,7 +23,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from ..arrays.distributed import rank_and_size, ranks_apart
+from ..arrays.distributed import Ranks, rank_and_size, ranks_apart
 from ..arrays.drawing import drawing_by
 from ..arrays.keyed import mix
 from ..errors import InvalidValue, check_integer, invalid, invalid_type, missing_extra, wrong_state
@@ -33,7 +33,7 @@ from .kept_steps import KeptSteps, too_few
 from .order import BLOCK, Order
 
 # Mixed into keys, so that these draws are independent of those of orders and policies.
-_FETCH = 0xFE7C
+FETCH = 0xFE7C
 
 
 class KeyedBatch(list[int]):
@@ -102,7 +102,26 @@ class IndexedCollate:
         return index, self.collate(samples)
 
 
-class EpochBatches(Sampler[list[int]]):
+class Batches(Sampler[list[int]]):
+    """This rank's batches of an epoch.
+
+    Attributes:
+        ranks: those that divide the epoch among them.
+    """
+
+    ranks: Ranks
+    _dataset: Any = None
+
+    def guard_length(self, dataset: Dataset[Any]) -> None:
+        """Check the length of ``dataset`` at the beginning of each epoch from now on."""
+        self._dataset = dataset
+
+    def planned(self) -> tuple[int, int]:
+        """Return how many samples this rank, and all ranks together, still get in this epoch."""
+        raise NotImplementedError
+
+
+class EpochBatches(Batches):
     """This rank's batches of the epoch under way.
 
     A global batch has ``batch_size`` times the number of ranks samples, of which rank r takes the r-th part.
@@ -127,13 +146,8 @@ class EpochBatches(Sampler[list[int]]):
         self.kept_steps = kept_steps
         self.ranks = epoch.scores.ranks
         self._n = epoch.order().kept.n
-        self._dataset: Any = None
         self._told = False
         self._made: tuple[tuple[int, ...], NDArray[np.int64], NDArray[np.int64]] | None = None
-
-    def guard_length(self, dataset: Dataset[Any]) -> None:
-        """Check the length of ``dataset`` at the beginning of each epoch from now on."""
-        self._dataset = dataset
 
     def __len__(self) -> int:
         return self._cuts()[0].size - 1
@@ -186,7 +200,7 @@ class EpochBatches(Sampler[list[int]]):
         )
         if self._made is None or self._made[0] != key:
             cuts = self._make_cuts()
-            ends = np.cumsum(_shares(np.diff(cuts), *ranks)[1])
+            ends = np.cumsum(shares(np.diff(cuts), *ranks)[1])
             self._made = key, cuts, np.concatenate([np.zeros(1, np.int64), ends])
         return self._made[1:]
 
@@ -237,24 +251,29 @@ class EpochBatches(Sampler[list[int]]):
 
     def _batches(self, order: Order, used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
         cuts, _ = self._cuts()
-        offsets, counts = _shares(np.diff(cuts), self.ranks.rank, self.ranks.size)
-        starts = cuts[:-1] + offsets
-        # Positions are evaluated for many batches at once: one call per batch would dominate the cost.
-        ahead = max(1, BLOCK // self.batch_size)
-        for first in range(0, starts.size, ahead):
-            some = slice(first, first + ahead)
-            ends = np.cumsum(counts[some])
-            # Each batch is a range of positions; `ends` says where it lies among those of this block.
-            shift = np.repeat(starts[some] - ends + counts[some], counts[some])
-            index = order.at(np.arange(shift.size) + shift)
-            for part in np.split(index, ends[:-1]):
-                left = part if used is None else part[~used[part]]
-                if not left.size:
-                    continue
-                self.epoch.expect(left)
-                # By a sample: the number of a batch is another one after a resume.
-                yield KeyedBatch.of(left, self.epoch.key(_FETCH, int(left[0])))
+        offsets, counts = shares(np.diff(cuts), self.ranks.rank, self.ranks.size)
+        for part in read_batches(order, cuts[:-1] + offsets, counts, self.batch_size):
+            left = part if used is None else part[~used[part]]
+            if not left.size:
+                continue
+            self.epoch.expect(left)
+            # By a sample: the number of a batch is another one after a resume.
+            yield KeyedBatch.of(left, self.epoch.key(FETCH, int(left[0])))
         self.epoch.expect(None)
+
+
+def read_batches(
+    order: Order, starts: NDArray[np.int64], counts: NDArray[np.int64], batch_size: int
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the samples of each batch: ``counts`` positions of the order from ``starts`` on."""
+    # Positions are evaluated for many batches at once: one call per batch would dominate the cost.
+    ahead = max(1, BLOCK // batch_size)
+    for first in range(0, starts.size, ahead):
+        some = slice(first, first + ahead)
+        ends = np.cumsum(counts[some])
+        # Each batch is a range of positions; `ends` says where it lies among those of this block.
+        shift = np.repeat(starts[some] - ends + counts[some], counts[some])
+        yield from np.split(order.at(np.arange(shift.size) + shift), ends[:-1])
 
 
 def split_batches(
@@ -289,7 +308,7 @@ def count_batches(
     return whole + bool(last)
 
 
-def _shares(totals: NDArray[np.int64], rank: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def shares(totals: NDArray[np.int64], rank: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return start and length of the ``rank``-th of ``size`` even parts of each batch."""
     base, longer = np.divmod(totals, size)
     return rank * base + np.minimum(rank, longer), base + (rank < longer)
@@ -301,7 +320,7 @@ class DividedSampler(DistributedSampler[Any]):
     The loader itself reads its :class:`EpochBatches`.
     """
 
-    def __init__(self, batches: EpochBatches) -> None:
+    def __init__(self, batches: Batches) -> None:
         # Not that of DistributedSampler, which asks for the process group and the length once and for all.
         self._batches = batches
 
@@ -365,7 +384,7 @@ def _stateful(state: tuple[Callable[[], Any], Callable[[Any], None]]) -> Any:
 def make_loader(
     dataset: Dataset[Any],
     n: int,
-    batches: EpochBatches,
+    batches: Batches,
     seed: int,
     options: dict[str, Any],
     state: tuple[Callable[[], Any], Callable[[Any], None]] | None = None,

@@ -20,15 +20,25 @@ def check_memory(n: int) -> None:
     Raises:
         InvalidValue: if the memory is known and too small.
     """
+    step = "Check `n`, the length of the training set. ShardedSubsampler divides a large one among the ranks."
+    check_fits(n * (ROW + PLANNING), f"{n:,} samples", step)
+
+
+def check_fits(needed: int, what: str, step: str) -> None:
+    """Raise if something does not fit into the memory of this machine.
+
+    Args:
+        needed: bytes.
+        what: it, in words.
+        step: what to do then.
+
+    Raises:
+        InvalidValue: if the memory is known and too small.
+    """
     available = installed_memory()
-    needed = n * (ROW + PLANNING)
     if available is not None and needed > available:
-        raise invalid(
-            f"{n:,} samples must fit into memory: their table takes {ROW + PLANNING} bytes per sample, "
-            f"{_size(needed)} in all.",
-            f"{_size(available)} in this machine",
-            "Check `n`: it is the length of the training set.",
-        )
+        rule = f"{what} must fit into memory: their table takes {_size(needed)}."
+        raise invalid(rule, f"{_size(available)} in this machine", step)
 
 
 def installed_memory() -> int | None:

@@ -149,13 +149,13 @@ class ErrorMass(Policy):
         mean, total = _sums(errors, wrong)
         if returned >= FEWEST:
             held = left_out * float(inputs.error_of(scores[back]).mean(dtype=np.float64))
-            _audit(inputs.notes, held / max(total, 1e-30))
+            audit(inputs.notes, held / max(total, 1e-30))
         learned = (errors <= min(BOUND * self.error, LEVERAGE * mean)) & (wrong == 0)
         if expected is None:  # a last error alone decides only who stays out
             learned &= out
         if rare is not None:
             learned &= ~rare
-        least = _largest_set(errors, scores, learned, self._in_use(inputs.notes) * total)
+        least = _largest_set(errors, scores, learned, self.in_use(inputs.notes) * total)
         decided[least] = Reason.LEARNED
         out[:] = decided == Reason.LEARNED
         notes = inputs.notes
@@ -164,13 +164,13 @@ class ErrorMass(Policy):
         notes["mean_error"] = mean
         return decided
 
-    def _in_use(self, notes: Mapping[str, float]) -> float:
+    def in_use(self, notes: Mapping[str, float]) -> float:
         """Return the error in use, given what the audits found."""
         found = max(notes.get("error_found", 0.0), 1e-30)
         return self.error * min(max(self.error / found, SMALLEST), 1.0)
 
 
-def _audit(notes: dict[str, float], found: float) -> None:
+def audit(notes: dict[str, float], found: float) -> None:
     """Note the mean of the audits, given the share of the error that was really left out."""
     before = notes.get("error_found", found)
     notes["error_found"] = MEMORY * before + (1 - MEMORY) * found

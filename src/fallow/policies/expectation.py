@@ -18,7 +18,7 @@ _BLOCK = 1 << 16
 _MEAN = "mean_error"  # saved in states; do not rename
 # The cell of a float32 is its exponent and the top three bits of its fraction: eight cells per octave. The
 # last cell begins at 1, the largest error.
-_SHIFT, _CELLS = np.uint32(20), 0x3F9
+_SHIFT, CELLS = np.uint32(20), 0x3F9
 
 
 def expected_errors(
@@ -51,14 +51,14 @@ def expected_errors(
         The errors, NaN without a score. None if the pairs make fewer than ``FEWEST`` groups of ``PAIRS``
         pairs: on the first decision, with few samples, or if nearly all means are equal.
     """
-    curve = _curve(*_pairs(inputs, back, weight))
-    if curve is None:
+    table = curve(*_pairs(inputs, back, weight))
+    if table is None:
         return None
     means, expected = inputs.column(_MEAN, np.float32), np.empty(len(inputs), np.float32)
     for start, stop in blocks(len(inputs), _BLOCK):
         mean, scores = means[start:stop], inputs.scores[start:stop]
         known = (scores == scores) & (mean > 0)
-        expected[start:stop] = np.where(known, curve.take(_cells(mean)), np.float32(np.nan))
+        expected[start:stop] = np.where(known, table.take(_cells(mean)), np.float32(np.nan))
     return expected
 
 
@@ -71,13 +71,13 @@ def _cells(means: NDArray[np.float32]) -> NDArray[np.intp]:
 def _pairs(
     inputs: PolicyInput, back: NDArray[np.bool_], weight: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return number, weight and weighted errors of the pairs of each cell of means: ``(_CELLS,)`` each.
+    """Return number, weight and weighted errors of the pairs of each cell of means: ``(CELLS,)`` each.
 
     Then bring the means up to date; 0 means none. A sample that was only measured makes no pair: it was left
     out because of its score, and may have been measured in evaluation mode.
     """
     means = inputs.column(_MEAN, np.float32)
-    counts, more, sums = np.zeros(_CELLS, np.int64), np.zeros(_CELLS, np.int64), np.zeros(_CELLS)
+    counts, more, sums = np.zeros(CELLS, np.int64), np.zeros(CELLS, np.int64), np.zeros(CELLS)
     for start, stop in blocks(len(inputs), _BLOCK):
         rows = slice(start, stop)
         mean, scores = means[rows], inputs.scores[rows]
@@ -86,26 +86,26 @@ def _pairs(
         error = np.maximum(inputs.error_of(without_nan(scores, known)), np.float32(FLOOR))
         # Cell 0 takes the samples that make no pair.
         cells = _cells(mean) * (fresh & visited & (inputs.reason[rows] == Reason.KEPT))
-        counts += np.bincount(cells, minlength=_CELLS)
-        sums += np.bincount(cells, error, minlength=_CELLS)
+        counts += np.bincount(cells, minlength=CELLS)
+        sums += np.bincount(cells, error, minlength=CELLS)
         if (at := np.flatnonzero(back[rows])).size:
-            more += np.bincount(cells[at], minlength=_CELLS)
-            sums += (weight - 1) * np.bincount(cells[at], error[at], minlength=_CELLS)
+            more += np.bincount(cells[at], minlength=CELLS)
+            sums += (weight - 1) * np.bincount(cells[at], error[at], minlength=CELLS)
         # The first error is the first mean.
         mean += (error - mean) * (np.float32(RECENT) * visited + ~visited) * fresh
     counts[0], more[0], sums[0] = 0, 0, 0.0
     return counts, counts + (weight - 1) * more, sums
 
 
-def _curve(
+def curve(
     counts: NDArray[np.int64], weights: NDArray[np.float64], sums: NDArray[np.float64]
 ) -> NDArray[np.float32] | None:
-    """Return the expected error of each cell, non-decreasing: ``(_CELLS,)``; None for too few pairs."""
+    """Return the expected error of each cell, non-decreasing: ``(CELLS,)``; None for too few pairs."""
     used = np.flatnonzero(counts)
     group = _groups(counts[used], weights[used])
     if group is None:
         return None
-    cells = np.arange(_CELLS, dtype=np.uint32)
+    cells = np.arange(CELLS, dtype=np.uint32)
     middle = ((cells << _SHIFT) | (np.uint32(1) << (_SHIFT - np.uint32(1)))).view(np.float32)
     log_mean = np.log(np.maximum(middle, np.float32(FLOOR)), dtype=np.float64)
     size = np.bincount(group, weights[used]).astype(np.float64)
