@@ -1,5 +1,7 @@
 """Decisions over parts: those of ErrorMass over one table, for any division."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,8 @@ def scores_of(n, epoch, seed):
 
 
 def divided(n, parts, directory=None):
-    rows = -(-(-(-n // GROUP)) // parts) * GROUP
+    groups = math.ceil(n / GROUP)
+    rows = math.ceil(groups / parts) * GROUP
     return [Shard(start, min(start + rows, n), directory) for start in range(0, n, rows)]
 
 
@@ -125,6 +128,6 @@ def test_a_part_in_a_file_leaves_nothing_behind(tmp_path):
 
 
 def test_a_folder_without_room_is_refused(tmp_path):
-    with pytest.raises(InvalidValue, match="must have room for files of .* bytes"):
+    with pytest.raises(InvalidValue, match=r"must have room for files of .* bytes"):
         Shard(0, 10**17, tmp_path)
     assert list(tmp_path.iterdir()) == []

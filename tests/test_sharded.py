@@ -1,6 +1,7 @@
 """The sharded subsampler: that of one process, on any number of ranks, also after a resume."""
 
 import os
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -96,9 +97,8 @@ def resumed(rank, size, folder, names):
 def together(folder, name, size):
     """Return what all ranks used in each epoch, and the history of each rank."""
     parts = [torch.load(f"{folder}/{name}-{rank}.pt", weights_only=False) for rank in range(size)]
-    return [sorted(sum(epoch, [])) for epoch in zip(*(used for used, _ in parts), strict=True)], [
-        history for _, history in parts
-    ]
+    epochs = zip(*(used for used, _ in parts), strict=True)
+    return [sorted(chain.from_iterable(epoch)) for epoch in epochs], [history for _, history in parts]
 
 
 STOPS = (0, 5, 42, 100, 170)
@@ -206,7 +206,7 @@ def test_what_it_refuses(tmp_path):
         Schedule(3),
         directory=none,
     )
-    sub, loader = made()
+    sub, _ = made()
     refused(WrongState, "loader already", sub.loader, range(N), 8)
     refused(WrongState, "No sample was recorded", sub.step)
     refused(InvalidValue, "position in the training set", sub.record, torch.tensor([N]), torch.ones(1))

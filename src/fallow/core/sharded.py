@@ -573,8 +573,8 @@ class Outbox:
         start, counts = self._chunks[at]
         size = int(counts.sum())
         self._file.seek(start)
-        place = np.frombuffer(self._file.read(4 * size), np.uint32)
-        return counts, place, np.frombuffer(self._file.read(2 * size), np.float16)
+        place = np.frombuffer(bytearray(self._file.read(4 * size)), np.uint32)
+        return counts, place, np.frombuffer(bytearray(self._file.read(2 * size)), np.float16)
 
 
 class PositionBatches(Batches):
