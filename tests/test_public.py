@@ -30,6 +30,7 @@ OWNERS = {
     "sklearn": {"datasets/load.py"},
     "PIL": {"datasets", "report"},
     "jinja2": {"report/page.py"},
+    "ray": {"collecting/on_ray.py"},
     "pyarrow": {"runs/export.py", "datasets/pool_tables.py", "datasets/parquet_file.py"},
     "datasets": {"datasets/pool_tables.py", "datasets/hub_names.py", "datasets/hub_images.py"},
     "tokenizers": {"datasets/tokenizing.py"},
@@ -154,5 +155,15 @@ def test_the_optional_parts_are_here_where_they_must_be():
     if not os.environ.get("FALLOW_REQUIRE_ALL"):
         pytest.skip("FALLOW_REQUIRE_ALL is not set")
     needed = ["lightning", "jsonargparse", "yaml", "rich", "matplotlib", "PIL", "sklearn", "accelerate"]
-    needed += ["jinja2", "pyarrow", "duckdb", "polars", "pandas", "playwright", "tokenizers", "transformers"]
+    needed += [
+        "jinja2",
+        "pyarrow",
+        "duckdb",
+        "polars",
+        "pandas",
+        "playwright",
+        "tokenizers",
+        "transformers",
+        "ray",
+    ]
     assert [name for name in needed if importlib.util.find_spec(name) is None] == []

@@ -183,7 +183,13 @@ def _collect(parsed: Any) -> int:
 
     console = Console.beside()
     collected = collect(
-        parsed.run, parsed.pool, parsed.count, out=parsed.out, model=parsed.model, console=console
+        parsed.run,
+        parsed.pool,
+        parsed.count,
+        out=parsed.out,
+        model=parsed.model,
+        engine=parsed.engine,
+        console=console,
     )
     if parsed.json:
         from ..files.checked_json import finite
@@ -228,6 +234,13 @@ def _add_pool(parser: Any) -> None:
         "--out",
         metavar="PICKS",
         help="A new file for the list. Default: RUN/picks-000.csv, or the next number.",
+    )
+    parser.add_argument(
+        "--engine",
+        metavar="local|ray",
+        default="local",
+        help="Where the pool is surveyed: local, in this process; ray, in workers of Ray Data, on a running "
+        "cluster or on all processors here. The list is the same. Default local.",
     )
     _add_model(parser)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,21 @@ from numpy.typing import NDArray
 from ..arrays.thumbnails import thumbnails
 from ..datasets.pool_part import Pool
 from ..datasets.pools import open_pool
-from ..errors import NotWritten, check_integer, invalid
+from ..errors import NotWritten, check_integer, invalid, unknown_name
 from ..files.disk import DISK
 from ..gaps import Choice, Plan, choose
 from ..report.picks import render_picks
 from ..runs.directory import RunDirectory, check_output
 from ..runs.picks_file import Pick, dump_picks
 from ..tasks.console import Console
+from . import on_ray
+from .pool_survey import PoolSurvey, SurveyedPart
 from .survey_run import SurveyedPool, SurveyedRun
+
+_ENGINES: dict[str, Callable[[PoolSurvey], Generator[SurveyedPart]]] = {
+    "local": PoolSurvey.parts,
+    "ray": on_ray.parts,
+}
 
 _REASONS = {
     "thin": "thin: few training samples lie near it",
@@ -75,6 +83,7 @@ def collect(
     *,
     out: str | os.PathLike[str] | None = None,
     model: str | None = None,
+    engine: str = "local",
     console: Console | None = None,
 ) -> Collected:
     """Choose samples of a pool that would fill what a run's training set lacks, and write the list.
@@ -87,14 +96,22 @@ def collect(
             pictures is written beside it, as ``picks-000.html``.
         model: the network as ``package.module:Class``, if it is a class of your own; it must be the one that
             the run was started with.
+        engine: ``local`` to survey the pool in this process; ``ray`` to survey its parts in workers of Ray
+            Data, which gives the same list. A running cluster of Ray is used, else one is started here.
         console: shows the progress; nothing is shown by default.
 
     Raises:
         InvalidValue: if the run is not trained, the pool or the list is invalid, or no candidate qualifies.
         DamagedData: if a file is damaged.
         NotWritten: if the list cannot be written.
+        WrongState: if a worker of Ray fails.
+        ModuleNotFoundError: if Ray is missing.
     """
     count = check_integer("count", count, 1)
+    if engine not in _ENGINES:
+        raise unknown_name("engine", str(engine), _ENGINES)
+    if engine == "ray":
+        on_ray.check(os.fspath(pool))
     console = console or Console.nowhere()
     directory = RunDirectory(run)
     directory.check()
@@ -104,7 +121,7 @@ def collect(
     surveyed_run = SurveyedRun.of(run, console, model)
     data = surveyed_run.data
     candidates = open_pool(pool, data.train, data.classes)
-    surveyed = SurveyedPool.of(surveyed_run, candidates, console, wanted=count)
+    surveyed = SurveyedPool.of(surveyed_run, candidates, console, wanted=count, engine=_ENGINES[engine])
     held_out = surveyed_run.run.data.held_out
     leaked = np.zeros(len(surveyed.index), bool)
     # Training on samples that accuracy is measured on would inflate it.

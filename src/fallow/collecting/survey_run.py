@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -17,7 +18,6 @@ from safetensors.torch import load
 from torch import Tensor
 
 from ..activations import ActivationDensity
-from ..arrays.checksums import row_checksums
 from ..arrays.keyed import mix, uniform
 from ..datasets import ImageData, ImageDataset
 from ..datasets.pool_part import Pool, PoolPart
@@ -40,6 +40,7 @@ from ..tasks.image_base import ImageModule
 from ..tasks.image_material import in_order_of
 from ..training.jobs import build, read_data
 from ..training.trainer import seeded
+from .pool_survey import PoolSurvey, SurveyedPart
 
 EVEN = 20_000
 """The least size of the even sample of a pool, and of the sample of its thin ones."""
@@ -140,7 +141,14 @@ class SurveyedPool:
     unreadable: int
 
     @staticmethod
-    def of(run: SurveyedRun, pool: Pool, console: Console, *, wanted: int = 0) -> SurveyedPool:
+    def of(
+        run: SurveyedRun,
+        pool: Pool,
+        console: Console,
+        *,
+        wanted: int = 0,
+        engine: Callable[[PoolSurvey], Generator[SurveyedPart]] = PoolSurvey.parts,
+    ) -> SurveyedPool:
         """Read a pool once and survey it.
 
         Args:
@@ -148,6 +156,7 @@ class SurveyedPool:
             pool: the pool.
             console: shows the progress.
             wanted: the even sample has at least twice as many samples, the thin one ten times as many.
+            engine: yields the surveyed parts of the pool in order; by default they are surveyed here.
 
         Raises:
             InvalidValue: if no sample can be read.
@@ -159,14 +168,13 @@ class SurveyedPool:
         unread: dict[str, str] = {}
         for note in pool.notes:
             console.line(note)
-        with console.reading(pool.name) as progress:
-            for part in pool.parts():
+        parts = engine(PoolSurvey(pool, run.surveyor, run.prepare))
+        with console.reading(pool.name) as progress, closing(parts):
+            for part, survey, sums in parts:
                 count += len(part.unreadable)
                 unread = unread or dict(part.unreadable)
-                if not len(part):
+                if survey is None:
                     continue
-                survey = run.surveyor.survey([(run.prepare(part.images), torch.from_numpy(part.labels))])
-                sums = row_checksums(part.images.numpy())
                 even.add(part, survey, sums, np.arange(len(part)))
                 thin_rows = np.flatnonzero((survey.percentile > THIN) & (survey.novelty <= LIMIT))
                 thin.add(part, survey, sums, thin_rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import DamagedData, InvalidValue, invalid
 from .class_names import WIDEST, as_ids
 from .npz_file import MOST, ArrayHeader, NpzFile, open_npz
-from .pool_part import PART, UNKNOWN, Kind, PoolPart
+from .pool_part import PART, UNKNOWN, WHOLE, Kind, PoolPart, shared
 
 _SAVE = "Save it with `numpy.savez(path, x=...)`."
 
@@ -42,7 +42,9 @@ class NpzPool:
         if reason:
             self.notes = (f"`y` in {path} is not used: {reason}.",)
 
-    def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
+    def parts(
+        self, index: NDArray[np.int64] | None = None, share: tuple[int, int] = WHOLE
+    ) -> Iterator[PoolPart]:
         """See :class:`Pool`."""
         with open_npz(self._path, _SAVE) as file:
             x, *labels = file.headers(["x", "y"] if self._labelled else ["x"])
@@ -53,16 +55,11 @@ class NpzPool:
             ids: Iterator[Any] = repeat((0, None))
             if labels:
                 ids = file.blocks(labels[0], step)
-            for (start, block), (_, given) in zip(file.blocks(x, step), ids, strict=False):
-                if index is not None and start > index.max(initial=-1):
-                    return
-                rows = np.arange(start, start + len(block))
-                if index is not None:
-                    rows = index[(index >= start) & (index < start + len(block))]
-                if rows.size:
-                    classes = np.full(len(block), UNKNOWN) if given is None else self._classes(given, start)
-                    images = self._kind.images("x", block[rows - start], rows)
-                    yield PoolPart(rows, images, classes[rows - start])
+            blocks = zip(file.blocks(x, step), ids, strict=False)
+            for rows, (start, block), (_, given) in shared(_with_rows(blocks, index), share):
+                classes = np.full(len(block), UNKNOWN) if given is None else self._classes(given, start)
+                images = self._kind.images("x", block[rows - start], rows)
+                yield PoolPart(rows, images, classes[rows - start])
 
     def _unusable(self, file: NpzFile, x: ArrayHeader) -> str | None:
         """Return why ``y`` cannot be used as the classes of ``x``: "" if it is missing, None if it can."""
@@ -89,3 +86,15 @@ class NpzPool:
         """Return the class of each label, -1 for one that the run does not have."""
         ids, inverse = np.unique(as_ids("y", block, start), return_inverse=True)
         return np.array([self._kind.label(value) for value in ids.tolist()], np.int64)[inverse]
+
+
+def _with_rows(blocks: Iterable[tuple[Any, Any]], index: NDArray[np.int64] | None) -> Iterator[Any]:
+    """Yield the rows of an index, or all rows, with the blocks of both arrays that hold them."""
+    for (start, block), given in blocks:
+        if index is not None and start > index.max(initial=-1):
+            return
+        rows = np.arange(start, start + len(block))
+        if index is not None:
+            rows = index[(index >= start) & (index < start + len(block))]
+        if rows.size:
+            yield rows, (start, block), given

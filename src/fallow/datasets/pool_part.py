@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,8 +27,12 @@ from .npz import as_images
 PART = 512
 """Samples in memory at a time."""
 UNKNOWN = -1
+WHOLE = (0, 1)
+"""The share that is the whole pool."""
 LARGEST = 1 << 28
 """Maximum size of an image file that a table names, in bytes."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +70,14 @@ class Pool(Protocol):
     total: int | None
     notes: tuple[str, ...]
 
-    def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
+    def parts(
+        self, index: NDArray[np.int64] | None = None, share: tuple[int, int] = WHOLE
+    ) -> Iterator[PoolPart]:
         """Yield all samples in order, or only those of the ascending ``index``.
+
+        Args:
+            index: int64, the positions of the samples; None for all.
+            share: ``(k, n)`` for every n-th of these parts from part k on; the others are not decoded.
 
         Raises:
             InvalidValue, DamagedData: if a sample is not of the kind of the training images.
@@ -79,7 +90,7 @@ class Kind:
     """The kind of images and labels to which samples of a pool are converted.
 
     Attributes:
-        like: the training images.
+        like: one of the training images at least; all have the same shape and kind.
         classes: names of the classes.
     """
 
@@ -159,6 +170,16 @@ def chunks(index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Yield an index part by part."""
     for start in range(0, index.size, PART):
         yield index[start : start + PART]
+
+
+def shared(parts: Iterable[T], share: tuple[int, int]) -> Iterator[T]:
+    """Return every n-th of some things, from the k-th on, for the share ``(k, n)``.
+
+    >>> list(shared("abcdefg", (1, 3)))
+    ['b', 'e']
+    """
+    first, step = share
+    return islice(parts, first, None, step)
 
 
 def of_columns(

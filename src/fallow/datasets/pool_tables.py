@@ -15,7 +15,7 @@ from ..errors import damaged, invalid
 from .hub_names import NO_CODE, check_hub_name, check_saved, hub_library, loading, quiet_hub, saved_at
 from .messages import error_text
 from .parquet_file import batches, check_rows, opened_parquet
-from .pool_part import PART, Kind, PoolPart, of_columns
+from .pool_part import PART, WHOLE, Kind, PoolPart, of_columns, shared
 
 _MORE = 16
 """Up to this multiple of the pixels of a sample are read, so that an error can name a wrong shape."""
@@ -59,8 +59,15 @@ class ParquetPool:
         if not self.total:
             raise invalid(f"{path} must hold samples.", "none", "Add some.")
 
-    def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
+    def parts(
+        self, index: NDArray[np.int64] | None = None, share: tuple[int, int] = WHOLE
+    ) -> Iterator[PoolPart]:
         """See :class:`Pool`; samples that cannot be decoded are left out."""
+        for batch, start, rows, folder in shared(self._with_rows(index), share):
+            yield self._part(batch.take(rows - start), rows, folder)
+
+    def _with_rows(self, index: NDArray[np.int64] | None) -> Iterator[Any]:
+        """Yield each batch that holds rows of an index, its first row, these rows, and its file's folder."""
         first = 0
         for file, count in self._files:
             start, first = first, first + count
@@ -71,7 +78,7 @@ class ParquetPool:
                 if index is not None:
                     rows = index[(index >= start) & (index < start + batch.num_rows)]
                 if rows.size:
-                    yield self._part(batch.take(rows - start), rows, file.parent)
+                    yield batch, start, rows, file.parent
                 start += batch.num_rows
 
     @property
@@ -133,8 +140,15 @@ class HuggingFacePool:
         self._rows = rows.cast_column(self._images, datasets.Image(decode=False)) if encoded else rows
         self.total: int | None = len(self._rows) if self._folder else None
 
-    def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
+    def parts(
+        self, index: NDArray[np.int64] | None = None, share: tuple[int, int] = WHOLE
+    ) -> Iterator[PoolPart]:
         """See :class:`Pool`; samples that cannot be decoded are left out."""
+        for rows, values, labels in shared(self._chunks(index), share):
+            yield self._part(rows, values, labels)
+
+    def _chunks(self, index: NDArray[np.int64] | None) -> Iterator[tuple[list[int], list[Any], list[Any]]]:
+        """Yield rows, images and labels of some samples at a time."""
         rows: list[int] = []
         values: list[Any] = []
         labels: list[Any] = []
@@ -143,10 +157,10 @@ class HuggingFacePool:
             values.append(row[self._images])
             labels.append(row[self._labels] if self._labels else None)
             if len(rows) == PART:
-                yield self._part(rows, values, labels)
+                yield rows, values, labels
                 rows, values, labels = [], [], []
         if rows:
-            yield self._part(rows, values, labels)
+            yield rows, values, labels
 
     def _selected(self, index: NDArray[np.int64] | None) -> Iterator[tuple[int, Any]]:
         """Yield the rows of an index, or all rows, each with its position."""

@@ -20,7 +20,7 @@ from .load import load_images
 from .messages import counted, no_images, plural, shown
 from .names import KNOWN, REMOVED, how_to_get
 from .pool_npz import NpzPool
-from .pool_part import UNKNOWN, Kind, Pool, PoolPart, chunks
+from .pool_part import UNKNOWN, WHOLE, Kind, Pool, PoolPart, chunks, shared
 from .pool_tables import HuggingFacePool, ParquetPool
 from .walking import Walk, walk
 
@@ -44,7 +44,8 @@ def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequenc
         DamagedData: if it cannot be read.
         ModuleNotFoundError: if the package that reads it is missing.
     """
-    kind = Kind(like, tuple(classes))
+    # One image tells the kind, so that a pool that is sent to a worker does not hold the training set.
+    kind = Kind(like.take(np.arange(1)), tuple(classes))
     text = os.fspath(name)
     if text.startswith("hf:"):
         return HuggingFacePool(text, kind)
@@ -104,9 +105,11 @@ class _Known:
         self._classes = data.classes
         self.total: int | None = len(self._data)
 
-    def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
+    def parts(
+        self, index: NDArray[np.int64] | None = None, share: tuple[int, int] = WHOLE
+    ) -> Iterator[PoolPart]:
         """See :class:`Pool`."""
-        for rows in chunks(_rows(len(self._data), index)):
+        for rows in shared(chunks(_rows(len(self._data), index)), share):
             images, labels = self._data.__getitems__(torch.from_numpy(rows))
             ids = [self._kind.label(self._classes[int(label)]) for label in labels]
             like = self._kind.images(self.name, images.numpy(), rows)
@@ -135,9 +138,11 @@ class _Folder:
             step = f"Known are {', '.join(sorted(SUFFIXES))}."
             raise invalid(f"{path} must hold images.", f"none, but {others}" if others else "none", step)
 
-    def parts(self, index: NDArray[np.int64] | None = None) -> Iterator[PoolPart]:
+    def parts(
+        self, index: NDArray[np.int64] | None = None, share: tuple[int, int] = WHOLE
+    ) -> Iterator[PoolPart]:
         """See :class:`Pool`; images that cannot be decoded are left out."""
-        for rows in chunks(_rows(len(self._files), index)):
+        for rows in shared(chunks(_rows(len(self._files), index)), share):
             files = [self._files[row] for row in rows]
             ranges = self._kind.like.ranges
             images, reasons = decode(files, self._kind.shape, ranges=ranges, inside=self._root)
