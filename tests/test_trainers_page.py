@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.utils.data import DataLoader, TensorDataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from fallow import ErrorMass, KeyedSubsampler, Schedule, Subsampler, Threshold
+from fallow import ErrorMass, KeyedSubsampler, Schedule, ShardedSubsampler, Subsampler, Threshold
 from ranks import in_ranks
 
 PAGE = (Path(__file__).parent.parent / "docs" / "trainers.md").read_text()
@@ -287,6 +287,18 @@ def test_ranks_of_ones_own(tmp_path):
     first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
     assert first == second
     assert sorted(index for batch in first for index in batch) == list(range(64))
+
+
+def test_a_hundred_million_samples(tmp_path):
+    layer = nn.Linear(3, 2)
+    train_set = TensorDataset(torch.randn(64, 3), torch.arange(64) % 2)
+    names = {"ErrorMass": ErrorMass, "Schedule": Schedule, "Subsampler": Subsampler, "epochs": 3, "n": 64}
+    names |= {"ShardedSubsampler": ShardedSubsampler, "train_set": train_set, "folder": tmp_path}
+    names["losses_of"] = lambda batch: nn.functional.cross_entropy(
+        layer(batch[0]), batch[1], reduction="none"
+    )
+    run("A hundred million samples, and more", names)
+    assert [record.kept for record in names["subsampler"].history] == [64] * 3
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")

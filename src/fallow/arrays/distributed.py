@@ -63,6 +63,16 @@ class Ranks:
         dist.all_gather(list(whole.chunk(size)), torch.from_numpy(part).to(device), group=self.group)
         return whole.cpu().numpy()
 
+    def divided(self, part: Tensor, length: int) -> Tensor:
+        """Return the DTensor ``(length, ...)`` of which ``part`` is this rank's chunk, on the CPU."""
+        from torch.distributed.device_mesh import DeviceMesh
+        from torch.distributed.tensor import DTensor, Shard
+
+        group: Any = self.group or dist.group.WORLD
+        shape = torch.Size((length, *part.shape[1:]))
+        mesh, along = DeviceMesh.from_group(group, "cpu"), [Shard(0)]
+        return DTensor.from_local(part, mesh, along, run_check=False, shape=shape, stride=part.stride())
+
     def before(self, count: int) -> int:
         """Return the sum of a number over the ranks before this one; the call is collective."""
         if self.size == 1:

@@ -200,8 +200,7 @@ class Cut:
     Attributes:
         whole: the codes of which all samples are left out, bool ``(codes,)``.
         part: the codes of which those with low scores are left out, bool ``(codes,)``.
-        below: of those, the samples whose score has a lower code.
-        ties: how many of the samples that have this code, over all parts.
+        below: of those, the samples whose score has a lower code, and the first ones that have this one.
         by_score: whether the codes are those of scores, and not of means. Only samples that are out already
             stay out then.
     """
@@ -209,7 +208,6 @@ class Cut:
     whole: NDArray[np.bool_]
     part: NDArray[np.bool_]
     below: int = 0
-    ties: int = 0
     by_score: bool = False
 
 
@@ -372,10 +370,7 @@ def decide(
     tally = Tally.sum([errors.tally(shard) for shard in shards], ranks)
     n = int(ranks.total(np.array([sum(map(len, shards))]))[0])
     notes = dict(notes)
-    cut = _cut(shards, policy, errors, notes, tally, n, ranks)
-    ties = [0] * len(shards)
-    if cut.ties:
-        ties = _allotted([errors.tied(shard, cut)[cut.below] for shard in shards], cut.ties, ranks)
+    cut, ties = _cut(shards, policy, errors, notes, tally, n, ranks)
     counts = sum(errors.apply(shard, cut, some, turn) for shard, some in zip(shards, ties, strict=True))
     chosen, kept, readmitted = ranks.total(np.asarray(counts)).tolist()
     back = min(-(-max(kept, least) // multiple) * multiple, n) - kept
@@ -392,8 +387,8 @@ def _cut(
     tally: Tally,
     n: int,
     ranks: Ranks,
-) -> Cut:
-    """Return what the policy leaves out, and bring its notes up to date."""
+) -> tuple[Cut, list[int]]:
+    """Return what the policy leaves out, and how many ties each part takes; bring the notes up to date."""
     out, returned = int(tally.left_out[0]), int(tally.back.sum())
     more = out / max(1, returned) - 1
     counts = tally.pairs, tally.back_pairs, _float(tally.errors), _float(tally.back_errors)
@@ -427,15 +422,19 @@ def _cut(
         fits = min(int((limit - held) / size), int(members[at]))
     part = (group == at) & (among > 0) & (fits > 0)
     cut = Cut((group < at) & (among > 0), part, by_score=expected is None)
+    ties = [0] * len(shards)
     if fits:
-        scores = ranks.total(np.asarray(sum(errors.tied(shard, cut) for shard in shards)))
-        so_far = np.concatenate([[0], np.cumsum(scores)])
+        own = [errors.tied(shard, cut) for shard in shards]
+        so_far = np.concatenate([[0], np.cumsum(ranks.total(np.asarray(sum(own))))])
         below = int(np.searchsorted(so_far, fits, side="right")) - 1
-        cut = replace(cut, below=below, ties=fits - int(so_far[below]))
+        cut = replace(cut, below=below)
+        # Behind the last score, if all fit.
+        found = [int(scores[below]) if below < _SCORES else 0 for scores in own]
+        ties = _allotted(found, fits - int(so_far[below]), ranks)
     notes["left_out"] = (int(members[:at].sum()) + fits) / n
     notes["error"] = (held + fits * size) / mass
     notes["mean_error"] = mean
-    return cut
+    return cut, ties
 
 
 def _allotted(found: Sequence[int], wanted: int, ranks: Ranks) -> list[int]:

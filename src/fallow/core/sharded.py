@@ -7,13 +7,13 @@ import json
 import math
 import os
 import warnings
+import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -454,16 +454,7 @@ class ShardedSubsampler:
         local = torch.from_numpy(getattr(self.shard, name)).view(-1, GROUP)
         if name == "means":
             local = local.view(torch.bfloat16)
-        if self._size == 1:
-            return local
-        from torch.distributed.device_mesh import DeviceMesh
-        from torch.distributed.tensor import DTensor
-        from torch.distributed.tensor import Shard as Dimension
-
-        group: Any = self._ranks.group or dist.group.WORLD
-        mesh = DeviceMesh.from_group(group, "cpu")
-        shape, stride = torch.Size((self._blocks, GROUP)), (GROUP, 1)
-        return DTensor.from_local(local, mesh, [Dimension(0)], run_check=False, shape=shape, stride=stride)
+        return local if self._size == 1 else self._ranks.divided(local, self._blocks)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Load a state; the order continues behind the batches that were recorded. Collective.
@@ -549,6 +540,7 @@ class Outbox:
 
     def __init__(self, directory: str | os.PathLike[str] | None) -> None:
         self._file: Any = io.BytesIO() if directory is None else scratch_file(directory)
+        weakref.finalize(self, self._file.close)
         self.clear()
 
     def clear(self) -> None:
