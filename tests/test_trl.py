@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 import fallow
-from fallow import Fraction, Schedule, Subsampler
+from fallow import Fraction, Schedule, Subsampler, Watch
 from fallow.integrations.huggingface import SubsamplingMixin
 
 WORDS = [f"w{number}" for number in range(30)]
@@ -48,7 +48,11 @@ def subsampler(n):
     return Subsampler(n, Fraction(0.4), Schedule(4), seed=2)
 
 
-def trained(out, **options):
+def watched(n):
+    return Subsampler(n, Watch(), Schedule(4), seed=2)
+
+
+def trained(out, subsampler=subsampler, kept_steps=True, **options):
     arguments = SFTConfig(
         output_dir=str(out), num_train_epochs=4, per_device_train_batch_size=4, learning_rate=0.3,
         report_to=[], use_cpu=True, save_strategy="no", logging_strategy="no", max_length=24,
@@ -56,17 +60,17 @@ def trained(out, **options):
     )  # fmt: skip
     made = Subsampling(
         network(), arguments, train_dataset=texts(), processing_class=tokenizer(), subsampler=subsampler,
-        kept_steps=True,
+        kept_steps=kept_steps,
     )  # fmt: skip
     made.train()
     return made
 
 
-def plain(made, packed):
+def plain(made, packed, subsampler=subsampler, kept_steps=True):
     """The loop, on the rows that the trainer has made; each row's score is the mean over its tokens."""
     model, rows = network().train(), made.train_dataset
     sub = subsampler(len(rows))
-    loader = sub.loader(rows, 4, kept_steps=True, collate_fn=lambda samples: samples)
+    loader = sub.loader(rows, 4, kept_steps=kept_steps, collate_fn=lambda samples: samples)
     optimizer = torch.optim.SGD(model.parameters(), 0.3)
     total = sub.total_steps(4)
     while sub.epoch < 4:
@@ -93,9 +97,12 @@ def plain(made, packed):
     return sub, model
 
 
-@pytest.mark.filterwarnings(
+QUIET = pytest.mark.filterwarnings(
     "ignore:.*(pin_memory|packing)", "ignore::FutureWarning:trl.*", "ignore::FutureWarning:transformers.*"
 )
+
+
+@QUIET
 @pytest.mark.parametrize("packed", [False, True])
 def test_it_is_the_plain_loop(packed, tmp_path):
     made = trained(tmp_path, packing=packed)
@@ -106,3 +113,18 @@ def test_it_is_the_plain_loop(packed, tmp_path):
     assert [r.used.tolist() for r in made.subsampler.history] == [r.used.tolist() for r in sub.history]
     for found, expected in zip(made.model.parameters(), model.parameters(), strict=True):
         assert torch.allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@QUIET
+def test_a_training_that_is_watched_tells_what_the_plain_loop_tells(tmp_path, capsys):
+    made = trained(tmp_path, watched, kept_steps=None)
+    said = capsys.readouterr().err
+    found = made.subsampler.findings()
+    assert said.count("Watched 96 samples for 4 epochs; none was left out.") == 1
+    sub, model = plain(made, packed=False, subsampler=watched, kept_steps=None)
+    assert all(record.used.all() for record in made.subsampler.history)
+    assert str(found) == str(sub.findings())
+    assert len(found.never_learned) > 0
+    assert torch.equal(found.never_learned, sub.findings().never_learned)
+    for weight, expected in zip(made.model.parameters(), model.parameters(), strict=True):
+        assert torch.allclose(weight, expected, rtol=0, atol=1e-6)
