@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 import fallow.activations.monitor as watching
@@ -273,9 +274,19 @@ def test_it_disturbs_neither_the_training_nor_any_generator():
 
 def on_rank(rank, size, place):
     """Train on a slice of each global batch, wrapped in DDP; save what the density says."""
+    on_data_rank(rank, size, f"{place}/{size}-{rank}.pt")
+
+
+def in_pairs(rank, size, place):
+    """Train where the two ranks of a pair get the same samples."""
+    mesh = init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("dp", "tp"))
+    on_data_rank(rank // 2, size // 2, f"{place}/pairs-{rank}.pt", mesh["dp"].get_group(), mesh)
+
+
+def on_data_rank(rank, size, path, group=None, mesh=None):
     net = small().double()
-    ddp = DistributedDataParallel(net)
-    watch = ActivationDensity(ddp.module, density=GaussianMixture(4), dim=8, panel=300)
+    ddp = DistributedDataParallel(net, process_group=group)
+    watch = ActivationDensity(ddp.module, density=GaussianMixture(4), dim=8, panel=300, group=mesh)
     x, y = blobs(600).double(), torch.arange(600) % 4
     optimizer = torch.optim.SGD(net.parameters(), 0.05)
     net.eval()  # batch norm would see other batches on other numbers of ranks
@@ -295,7 +306,7 @@ def on_rank(rank, size, place):
     torch.save(
         {"values": watch.percentile.values, "index": torch.from_numpy(watch.panel.index), "scores": scores,
          "means": watch.layers[0].density.halves[0].means, "refreshes": watch.refreshes},
-        f"{place}/{size}-{rank}.pt",
+        path,
     )  # fmt: skip
 
 
@@ -320,6 +331,18 @@ def test_any_number_of_ranks_has_the_same_density(tmp_path, sizes):
         torch.testing.assert_close(together, one["scores"], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_ranks_with_the_same_samples_count_once(tmp_path):
+    in_ranks(on_rank, 2, str(tmp_path))
+    in_ranks(in_pairs, 4, str(tmp_path))
+    for rank in range(4):
+        found = torch.load(tmp_path / f"pairs-{rank}.pt", weights_only=True)
+        expected = torch.load(tmp_path / f"2-{rank // 2}.pt", weights_only=True)
+        assert found["refreshes"] == expected["refreshes"] > 2
+        for name in ("index", "values", "means", "scores"):
+            assert torch.equal(found[name], expected[name])
+
+
 def diverging(rank, size, place):
     net = Same()
     watch = ActivationDensity(net, "inner", panel=300, seed=rank)
@@ -341,6 +364,7 @@ def test_ranks_that_differ_are_told(tmp_path):
 BILLION = """
 import numpy as np, resource, torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from fallow.activations.panel import Panel
 panel = Panel(4096)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

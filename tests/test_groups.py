@@ -1,5 +1,8 @@
 """Ranks of which only some get different samples: real processes, with a network split over pairs of them."""
 
+from contextlib import redirect_stderr
+from io import StringIO
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -9,11 +12,14 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.nn.functional import cross_entropy
 
 import fallow
-from fallow import ErrorMass, Schedule, Subsampler, Threshold
+from fallow import ErrorMass, Schedule, Subsampler, Threshold, Watch
+from fallow.densities import Gaussian, GaussianMixture, Halves
+from fallow.densities.own import as_density
 from fallow.errors import FallowError
 from ranks import in_ranks
 
 EPOCHS = 5
+NAMES = ("dp", "data", "data_parallel", "ddp", "fsdp", "dp_shard", "dp_replicate", "batch")
 POLICIES = {"threshold": Threshold(0.2), "error mass": ErrorMass()}
 
 
@@ -70,6 +76,52 @@ def train(policy, batch_size, mesh=None, group=None):
     }
 
 
+def densities(part=slice(None), **options):
+    """Fit every kind of density to rows, or to the part of them that this rank has."""
+    draw = torch.Generator().manual_seed(8)
+    rows = torch.randn(200, 3, generator=draw, dtype=torch.float64)
+    rows[::2] += 4
+    kinds = {
+        "gaussian": Gaussian(),
+        "mixture": GaussianMixture(2),
+        "halves": Halves(Gaussian()),
+        "own": as_density(Mean()),
+    }
+    for density in kinds.values():
+        density.fit(rows[part], index=torch.arange(200)[part], **options)
+    return {name: (density.count, density.log_prob(rows[:20])) for name, density in kinds.items()}
+
+
+class Mean:
+    """A density of one's own: the distance to the mean of the rows."""
+
+    def fit(self, x):
+        self.mean = x.mean(0)
+
+    def log_prob(self, x):
+        return -(x - self.mean).square().sum(1)
+
+
+def place(name):
+    """Return this rank's place among those that get different samples, along a dimension of that name."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("tp", name))
+    sub = Subsampler(240, Threshold(0.2), Schedule(3))
+    index, _ = next(iter(sub.loader(clusters()[0], 12, group=mesh)))
+    return sub.under_way.scores.ranks.rank, sub.under_way.scores.ranks.size, index.tolist()
+
+
+def told_at_the_end(mesh):
+    """Return what this rank prints at the end of a training that is only watched."""
+    sub = Subsampler(240, Watch(), Schedule(2))
+    loader = sub.loader(clusters()[0], 12, group=mesh)
+    with redirect_stderr(StringIO()) as printed:
+        while sub.epoch < sub.epochs:
+            for index, _ in loader:
+                sub.record(index, torch.ones(len(index)))
+            sub.step()
+    return printed.getvalue()
+
+
 def said(call):
     with pytest.raises(FallowError) as error:
         call()
@@ -82,6 +134,11 @@ def work(rank, size, folder):
         name: train(policy, 12, mesh, group)
         for (name, policy), group in zip(POLICIES.items(), (mesh, mesh["dp"].get_group()), strict=True)
     }
+    found["told"] = told_at_the_end(mesh)
+    found["places"] = {name: place(name) for name in NAMES}
+    part = slice(rank // 2, None, 2)  # both ranks of a pair have the same rows
+    found["densities"] = densities(part, together=True, group=mesh["dp"].get_group())
+    found["densities of all"] = densities(slice(rank, None, size), together=True)
     outside = [dist.new_group([other]) for other in range(size)][(rank + 1) % size]
     sub = Subsampler(240, Threshold(0.2), Schedule(3))
     data, _ = clusters()
@@ -119,6 +176,28 @@ def test_two_halves_of_a_network_get_the_same_samples_and_the_run_is_that_of_one
     assert ranks[1][name]["seen"] == first
     assert ranks[3][name]["seen"] == second
     assert [a + b for a, b in zip(first, second, strict=True)] == alone["seen"]
+
+
+def test_one_rank_alone_tells_what_was_watched(ranks):
+    assert ranks[0]["told"].startswith("Watched 240 samples for 2 epochs")
+    assert [rank["told"] for rank in ranks[1:]] == [""] * 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_dimension_of_a_mesh_is_found_by_its_name(ranks, name):
+    assert [rank["places"][name][:2] for rank in ranks] == [(0, 2), (1, 2)] * 2
+    first, second, *others = [rank["places"][name][2] for rank in ranks]
+    assert others == [first, second]
+    assert not set(first) & set(second)
+
+
+def test_a_density_of_the_rows_of_a_group_counts_each_once(ranks):
+    alone = densities()
+    for rank in ranks:
+        for name, (count, log_prob) in alone.items():
+            for found in (rank["densities"], rank["densities of all"]):
+                assert found[name][0] == pytest.approx(count) == pytest.approx(200)
+                torch.testing.assert_close(found[name][1], log_prob, rtol=1e-9, atol=1e-9)
 
 
 def test_another_group_is_refused_with_what_to_pass(ranks):

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..arrays.distributed import gather_rows, sum_over_ranks
+from ..arrays.distributed import Ranks, data_group, gather_rows, sum_over_ranks
 from ..densities import DensityLike, GaussianMixture, Halves
 from ..densities.halves import AGREE, rank_correlation
 from ..densities.own import as_density
@@ -76,8 +76,11 @@ class ActivationDensity:
         panel: the largest number of samples in the panel.
         every: the largest number of rows between two refreshes.
         seed: of all random draws.
+        group: the ranks that get different samples, as for :meth:`fallow.Subsampler.loader`; by default all.
+            Each of them needs the whole output of the layers, not the part that one rank of a replica holds.
 
     Attributes:
+        ranks: those of ``group``.
         score: the :class:`Score` for ``Subsampler(score=monitor.score)``.
         percentile: the distribution of the surprise over the panel, all layers together.
         refreshes: the number of fits so far.
@@ -107,6 +110,7 @@ class ActivationDensity:
         panel: int = 4096,
         every: int = EVERY,
         seed: int = 0,
+        group: Any = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise invalid_type("`model` must be an nn.Module.", type(model).__name__)
@@ -116,7 +120,9 @@ class ActivationDensity:
         self.every = check_integer("every", every, 1)
         self.seed = check_integer("seed", seed, 0)
         self.taps = Taps(model, layers)
-        self.panel = Panel(check_integer("panel", panel, _LEAST), seed)
+        self.ranks = Ranks()
+        self.ranks.group = None if group is None else data_group(group)
+        self.panel = Panel(check_integer("panel", panel, _LEAST), seed, self.ranks)
         self.layers: list[LayerDensity] = []
         self.refreshes = 0
         self.stability = self.agreement = float("nan")
@@ -236,7 +242,8 @@ class ActivationDensity:
         """Return whether a refresh is due."""
         # A refresh is collective. So calls are counted, which are equal on all ranks, not rows, which differ.
         if not self._rows_a_call:
-            self._rows_a_call = float(sum_over_ranks(torch.tensor([batch], dtype=torch.float64)))
+            rows = torch.tensor([batch], dtype=torch.float64)
+            self._rows_a_call = float(sum_over_ranks(rows, self.ranks.group))
         self._calls += 1
         return self._calls * self._rows_a_call >= self._period
 
@@ -296,7 +303,8 @@ class ActivationDensity:
     def _check_ranks(self) -> None:
         """Raise if the ranks have different densities."""
         sums = np.array([float(layer.inside.values.sum()) for layer in self.layers])
-        if len({tuple(values.ravel().tolist()) for (values,) in gather_rows(sums[None])}) > 1:
+        gathered = gather_rows(sums[None], group=self.ranks.group)
+        if len({tuple(values.ravel().tolist()) for (values,) in gathered}) > 1:
             raise wrong_state(
                 "The ranks have different densities.", "Use the same model and seed on all ranks."
             )

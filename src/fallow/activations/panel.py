@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..arrays.distributed import gather_rows, rank_and_size
+from ..arrays.distributed import Ranks, gather_rows
 from ..densities.row_draws import random_keys
 
 _DOMAIN = 0x9A4E1
@@ -28,15 +28,17 @@ class Panel:
     Args:
         size: the largest number of samples.
         seed: of the keys.
+        ranks: those that see different samples.
 
     Attributes:
         index: int64 ``(R,)``, the samples, ascending.
         rows: float32 ``(R, D)`` a layer.
     """
 
-    def __init__(self, size: int, seed: int = 0) -> None:
+    def __init__(self, size: int, seed: int = 0, ranks: Ranks | None = None) -> None:
         self.size = size
         self.seed = seed
+        self.ranks = ranks or Ranks()
         self.index: NDArray[np.int64] = np.zeros(0, np.int64)
         self.rows: list[Tensor] = []
         self._calls = 0
@@ -79,7 +81,7 @@ class Panel:
     def settle(self, *, together: bool = False) -> None:
         """Merge the rows added since, the latest of each member; those of all ranks if ``together``."""
         new = self._latest(self._new) if self._new else None
-        if together and rank_and_size()[1] > 1:
+        if together and self.ranks.size > 1:
             new = self._of_all_ranks(new)
         if new is None:
             return
@@ -114,7 +116,8 @@ class Panel:
             empty = np.zeros(0, np.int64)
             new = _Part(empty, [rows[:0] for rows in self.rows], empty)
         calls = np.asarray(new.call, np.int64)
-        gathered = gather_rows(new.index, calls, *(rows.cpu().numpy() for rows in new.rows))
+        columns = (new.index, calls, *(rows.cpu().numpy() for rows in new.rows))
+        gathered = gather_rows(*columns, group=self.ranks.group)
         parts = [_Part(index, [torch.from_numpy(x) for x in rows], call) for index, call, *rows in gathered]
         if not any(len(part.index) for part in parts):
             return None

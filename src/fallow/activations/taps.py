@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arrays.distributed import whole
 from ..errors import invalid, unknown_name, wrong_state
 
 WIDE = 256
@@ -154,6 +155,7 @@ class Taps:
         return hook
 
     def _record(self, name: str, activations: Tensor) -> None:
+        activations = whole(activations)
         if self._parts is None:
             self._rows[name] = pooled(activations, self._mask)
             return

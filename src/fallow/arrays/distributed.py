@@ -227,6 +227,14 @@ def _gather(column: NDArray[Any], rows: list[int], device: torch.device, group: 
     return [part[:count].cpu().numpy() for part, count in zip(parts, rows, strict=True)]
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor without a graph, gathered if it is split over ranks; the call is collective then."""
+    tensor = tensor.detach()
+    # A DTensor, by its method: its class is loaded only where one is made.
+    full: Any = getattr(tensor, "full_tensor", None)
+    return tensor if full is None else full()
+
+
 def any_rank(value: int) -> int:
     """Return the maximum over the ranks; the call is collective."""
     if rank_and_size()[1] == 1:
@@ -236,11 +244,11 @@ def any_rank(value: int) -> int:
     return int(largest.item())
 
 
-def sum_over_ranks(total: Tensor) -> Tensor:
-    """Return the sum of a float64 tensor over the ranks; the call is collective."""
-    if rank_and_size()[1] == 1:
+def sum_over_ranks(total: Tensor, group: Any = None) -> Tensor:
+    """Return the sum of a float64 tensor over the ranks of a group, None for all; the call is collective."""
+    if rank_and_size(group)[1] == 1:
         return total
     # A copy, because all_reduce works in place.
-    reduced = total.to(_device(), copy=True)
-    dist.all_reduce(reduced, dist.ReduceOp.SUM)
+    reduced = total.to(_device(group), copy=True)
+    dist.all_reduce(reduced, dist.ReduceOp.SUM, group=group)
     return reduced.to(total.device)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..arrays.bitset import Bitset
-from ..arrays.distributed import Ranks, data_group
+from ..arrays.distributed import Ranks, data_group, rank_and_size
 from ..errors import check_flag, check_integer, invalid, invalid_type, wrong_state
 from ..policies.base import Policy, Reason
 from ..policies.watch import Watch
@@ -372,7 +372,9 @@ class Subsampler:
         self.history.append(describe(table, past.epoch, past.readmitted, scores.seconds, past.notes))
         table.reason = reason
         ending.begin(plan)
-        if isinstance(self.policy, Watch) and self.announce and epoch == self.epochs and not self._ranks.rank:
+        # Of all ranks, not of the loader's group: each part of a replica has a first one.
+        first = rank_and_size()[0] == 0
+        if isinstance(self.policy, Watch) and self.announce and epoch == self.epochs and first:
             with suppress(OSError):  # a closed standard error must not end a training
                 complain(str(self.findings()))
 

@@ -57,6 +57,7 @@ class Density(ABC):
         weights: Tensor | None = None,
         index: Tensor | None = None,
         together: bool = False,
+        group: Any = None,
     ) -> Self:
         """Learn the density of rows, and return it.
 
@@ -66,6 +67,7 @@ class Density(ABC):
             index: int64 ``(N,)``, the sample of each row; by default its position. Random draws depend on
                 it, not on the order of the rows.
             together: fit one density to the rows of all ranks; all of them call it, each with its own rows.
+            group: the process group of these ranks; None for all.
 
         Raises:
             InvalidValue, InvalidType: if an argument is invalid; nothing is changed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -48,11 +49,17 @@ class Gaussian(Density):
         self._shrunk: ShrunkGaussians | None = None
 
     def fit(
-        self, x: Tensor, *, weights: Tensor | None = None, index: Tensor | None = None, together: bool = False
+        self,
+        x: Tensor,
+        *,
+        weights: Tensor | None = None,
+        index: Tensor | None = None,
+        together: bool = False,
+        group: Any = None,
     ) -> Gaussian:
         """See :meth:`Density.fit`."""
         x, weights, _ = check_sample(x, weights, index, least=0 if together else 2)
-        total = sum_over_ranks if together else one_rank
+        total = partial(sum_over_ranks, group=group) if together else one_rank
         moments = moments_of(x, weights, torch.ones_like(weights)[:, None], total)
         rows = self.shrinkage
         if isinstance(rows, str):

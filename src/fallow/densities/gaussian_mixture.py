@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -94,14 +95,17 @@ class GaussianMixture(Density):
         weights: Tensor | None = None,
         index: Tensor | None = None,
         together: bool = False,
+        group: Any = None,
         start: Tensor | None = None,
         iterations: int | None = None,
     ) -> GaussianMixture:
         """See :meth:`Density.fit`; ``start``: the shares of components in rows to start from, ``(N, K)``."""
         iterations = self.iterations if iterations is None else iterations
         x, weights, index = check_sample(x, weights, index, least=0 if together else 2)
-        total = sum_over_ranks if together else one_rank
-        drawn, drawn_weights, _ = draw_rows((x, weights), index, _STARTED_ON, self.seed, together=together)
+        total = partial(sum_over_ranks, group=group) if together else one_rank
+        drawn, drawn_weights, _ = draw_rows(
+            (x, weights), index, _STARTED_ON, self.seed, together=together, group=group
+        )
         if start is not None:
             moments = moments_of(x, weights, _check_start(start, x), total)
         else:

@@ -53,6 +53,7 @@ class Halves(Density):
         weights: Tensor | None = None,
         index: Tensor | None = None,
         together: bool = False,
+        group: Any = None,
         start: Tensor | None = None,
         iterations: int | None = None,
     ) -> Halves:
@@ -64,7 +65,8 @@ class Halves(Density):
             own = half == number
             if start is not None:
                 options = {"start": start[own], "iterations": iterations}
-            density.fit(x[own], weights=weights[own], index=index[own], together=together, **options)
+            weight, of_half = weights[own], index[own]
+            density.fit(x[own], weights=weight, index=of_half, together=together, group=group, **options)
         self._update_size()
         return self
 

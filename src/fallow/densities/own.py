@@ -52,13 +52,19 @@ class OwnDensity(Density):
         self._copy()
 
     def fit(
-        self, x: Tensor, *, weights: Tensor | None = None, index: Tensor | None = None, together: bool = False
+        self,
+        x: Tensor,
+        *,
+        weights: Tensor | None = None,
+        index: Tensor | None = None,
+        together: bool = False,
+        group: Any = None,
     ) -> OwnDensity:
         """See :meth:`Density.fit`; all weights must be 1."""
         x, weights, index = check_sample(x, weights, index, least=0 if together else 2)
         if bool((weights != 1).any()):
             raise invalid(f"{self._kind} takes rows of weight 1 only.", "other `weights`", "Leave them out.")
-        rows = draw_rows((x,), index, _ALL, self.seed, together=together)[0].float()
+        rows = draw_rows((x,), index, _ALL, self.seed, together=together, group=group)[0].float()
         self._learn(rows)
         if not self._checked:
             self._check(rows[:_CHECKED])

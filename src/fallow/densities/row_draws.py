@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,7 +32,13 @@ def random_keys(index: Tensor, seed: int) -> Tensor:
 
 
 def draw_rows(
-    rows: tuple[Tensor, ...], index: Tensor, most: int, seed: int, *, together: bool = False
+    rows: tuple[Tensor, ...],
+    index: Tensor,
+    most: int,
+    seed: int,
+    *,
+    together: bool = False,
+    group: Any = None,
 ) -> tuple[Tensor, ...]:
     """Return at most ``most`` rows, drawn by their sample index and ordered by it.
 
@@ -40,6 +48,7 @@ def draw_rows(
         most: how many at most.
         seed: of the draw.
         together: draw from the rows of all ranks; all ranks call it and get the same rows.
+        group: the process group of these ranks; None for all.
 
     Returns:
         The columns of the drawn rows; their index is the last one.
@@ -47,7 +56,7 @@ def draw_rows(
     columns = _smallest_keys((*rows, index), most, seed)
     if together:
         # The smallest keys of all are among the smallest of each rank, so few rows are sent.
-        parts = gather_rows(*(column.cpu().numpy() for column in columns))
+        parts = gather_rows(*(column.cpu().numpy() for column in columns), group=group)
         gathered = (torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True))
         columns = _smallest_keys(tuple(column.to(index.device) for column in gathered), most, seed)
     order = columns[-1].argsort(stable=True)

@@ -18,12 +18,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..activations import ActivationDensity
-from ..arrays.distributed import gather_rows
+from ..arrays.distributed import data_group, gather_rows
 from ..core.batch_checks import scale_gradient
 from ..core.host_index import HostIndex
 from ..core.loading import IndexedCollate, IndexedDataset
@@ -51,6 +52,9 @@ class SubsamplingCallback(Callback):
 
     A checkpoint may be saved after any batch. With accumulated gradients, the batches since the last
     optimizer step are trained on again after a resume, as their gradients are not saved.
+
+    Under ``ModelParallelStrategy`` samples are divided along the data dimension of its mesh. A group that is
+    given to ``subsampler.loader`` goes before it. A monitor takes the same ranks.
 
     Lightning reads the length of the training loader only once by default, so the callback sets
     ``reload_dataloaders_every_n_epochs`` to 1.
@@ -118,6 +122,10 @@ class SubsamplingCallback(Callback):
         if stage != "fit":
             return
         self.check_module(pl_module)
+        ranks = self.subsampler.under_way.scores.ranks
+        # Ranks that hold parts of one replica get the same samples.
+        if ranks.group is None and isinstance(trainer.strategy, ModelParallelStrategy):
+            ranks.group = data_group(trainer.strategy.device_mesh)
         settings: Any = trainer
         every = settings.reload_dataloaders_every_n_epochs
         if every not in (0, 1):
@@ -184,6 +192,8 @@ class SubsamplingCallback(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Accumulate over as many batches as a step of this epoch has, under kept steps."""
+        if self.monitor is not None:  # now that the loader is made, which may have been given a group
+            self.monitor.ranks.group = self.subsampler.under_way.scores.ranks.group
         steps = self.subsampler.under_way.kept_steps
         if steps is not None and steps.accumulate > 1:
             trainer.accumulate_grad_batches = self.subsampler.accumulate
