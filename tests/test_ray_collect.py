@@ -123,6 +123,7 @@ def test_what_is_damaged_is_told_as_by_one_process(made, cluster, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["tables"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "said"), [("raise ValueError('seven')", "ValueError: seven"), ("os._exit(1)", "ActorDiedError")]
 )
@@ -136,6 +137,7 @@ def test_a_worker_that_fails_is_told(made, cluster, fault, said):
         list(on_ray.parts(survey))
 
 
+@pytest.mark.slow
 def test_a_command_starts_ray_for_itself_and_says_no_more(made, tmp_path):
     said = []
     for engine in ("local", "ray"):
