@@ -42,7 +42,7 @@ def drawing_by(key: int) -> Iterator[None]:
     # RandomState takes its seed in words of 32 bits.
     _KEYED.seed([key >> 32 & 0xFFFFFFFF, key & 0xFFFFFFFF])
     _numpy.set_bit_generator(_BITS)
-    random.setstate(random.Random(key).getstate())
+    random.seed(key)
     try:
         yield
     finally:

@@ -97,8 +97,8 @@ class IndexedCollate:
     def __call__(self, fetched: Any) -> tuple[HostIndex, Any]:
         """Return ``(index, batch)`` from the result of :class:`IndexedDataset`."""
         indices, samples = fetched
-        # "cpu" explicitly: torch.set_default_device() would put the index on an accelerator.
-        index = torch.tensor(indices, dtype=torch.int64, device="cpu").as_subclass(HostIndex)
+        # On the host, whatever torch.set_default_device() says.
+        index = torch.from_numpy(np.array(indices, np.int64)).as_subclass(HostIndex)
         return index, self.collate(samples)
 
 
