@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fallow import ErrorMass, InvalidValue, Schedule
 from fallow.arrays.distributed import Ranks
 from fallow.core.plan import Floors, plan_epoch
-from fallow.core.shard import GROUP, ErrorTable, Shard, decide
+from fallow.core.shard import GROUP, NO_SCORE_HALF, ErrorTable, Shard, decide
 from fallow.core.table import TRAINED, Table
 
 EPOCHS = 8
@@ -95,18 +95,25 @@ def test_samples_are_left_out_so_that_the_comparison_says_something():
 
 def test_odd_scores():
     shard = Shard(64, 70)
-    shard.write(np.arange(6), np.array([1, 2, np.nan, np.inf, -0.0, -1e-4], np.float16))
+    shard.write(np.arange(6), np.array([1, 2, np.nan, np.inf, NO_SCORE_HALF, -1e-4], np.float16))
     assert shard.recorded == 6
     assert shard.bad == 2
-    assert -2e-4 < shard.negative < 0
+    assert -2e-4 < shard.lowest[0] < 0
+    assert shard.lowest[1] == 69
     assert shard.scores[:6].tolist() == [1, 2, 0, 0, 0, 0]
     # Known: the finite ones, also the one that rounding left below 0.
     tally = ErrorTable(np.inf).tally(shard)
     assert tally.means.sum() == 3
     # A later score that is not finite takes the first one away; no score takes nothing away.
     shard.keep_all()
-    shard.write(np.array([0, 1]), np.array([np.nan, -0.0], np.float16))
+    shard.write(np.array([0, 1]), np.array([np.nan, NO_SCORE_HALF], np.float16))
     assert ErrorTable(np.inf).tally(shard).means.sum() == 2
+
+
+def test_zero_of_either_sign_is_a_score():
+    shard = Shard(0, 3)
+    shard.write(np.arange(3), np.array([0.0, -0.0, -1e-9], np.float16))
+    assert ErrorTable(np.inf).tally(shard).means.sum() == 3
 
 
 def test_rows_behind_the_last_sample_are_in_no_epoch():

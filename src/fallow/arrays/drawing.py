@@ -14,6 +14,7 @@ _numpy: Any = np.random  # numpy's stubs lack get_bit_generator and set_bit_gene
 _BITS = np.random.MT19937(0)
 """Bit generator for numpy's global functions inside a block. Making one takes longer than seeding it."""
 _KEYED = np.random.RandomState(_BITS)
+_PYTHON = random.Random()
 
 
 @contextmanager
@@ -42,7 +43,8 @@ def drawing_by(key: int) -> Iterator[None]:
     # RandomState takes its seed in words of 32 bits.
     _KEYED.seed([key >> 32 & 0xFFFFFFFF, key & 0xFFFFFFFF])
     _numpy.set_bit_generator(_BITS)
-    random.seed(key)
+    _PYTHON.seed(key)
+    random.setstate(_PYTHON.getstate())
     try:
         yield
     finally:

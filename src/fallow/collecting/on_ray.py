@@ -58,6 +58,11 @@ def parts(survey: PoolSurvey) -> Generator[SurveyedPart]:
                     raise part
                 turn += 1
                 yield part
+        if waiting:
+            raise WrongState(
+                f"All workers of Ray must read the same pool. Found no part {turn + 1}, and part "
+                f"{min(waiting) + 1}. Give every machine the same files."
+            )
 
 
 def _in_any_order(survey: PoolSurvey) -> Iterator[tuple[int, bytes]]:

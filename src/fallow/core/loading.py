@@ -111,6 +111,7 @@ class Batches(Sampler[list[int]]):
 
     ranks: Ranks
     _dataset: Any = None
+    _told = False
 
     def guard_length(self, dataset: Dataset[Any]) -> None:
         """Check the length of ``dataset`` at the beginning of each epoch from now on."""
@@ -119,6 +120,16 @@ class Batches(Sampler[list[int]]):
     def planned(self) -> tuple[int, int]:
         """Return how many samples this rank, and all ranks together, still get in this epoch."""
         raise NotImplementedError
+
+    def _warn_apart(self) -> None:
+        """Warn once if this process is one of several ranks that have not met."""
+        if not self._told and (size := ranks_apart()):
+            self._told = True
+            warnings.warn(
+                f"WORLD_SIZE is {size}, and there is no process group: each of the {size} processes trains "
+                "on every sample. Call torch.distributed.init_process_group() before the first epoch.",
+                stacklevel=3,
+            )
 
 
 class EpochBatches(Batches):
@@ -146,7 +157,6 @@ class EpochBatches(Batches):
         self.kept_steps = kept_steps
         self.ranks = epoch.scores.ranks
         self._n = epoch.order().kept.n
-        self._told = False
         self._made: tuple[tuple[int, ...], NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
@@ -238,16 +248,6 @@ class EpochBatches(Batches):
         self._warn_apart()
         self.epoch.check_open(self.planned()[0])
         return self._batches(self.epoch.order(shuffle=self.shuffle), self.epoch.scores.recorded_here())
-
-    def _warn_apart(self) -> None:
-        """Warn once if this process is one of several ranks that have not met."""
-        if not self._told and (size := ranks_apart()):
-            self._told = True
-            warnings.warn(
-                f"WORLD_SIZE is {size}, and there is no process group: each of the {size} processes trains "
-                "on every sample. Call torch.distributed.init_process_group() before the first epoch.",
-                stacklevel=3,
-            )
 
     def _batches(self, order: Order, used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
         cuts, _ = self._cuts()

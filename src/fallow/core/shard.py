@@ -35,14 +35,17 @@ GROUP = 64
 FRESH, KNOWN, OUT, IN_TURN, LEFT, WAS_LEFT = (np.uint8(1 << bit) for bit in range(6))
 """Bits of a sample: it trained in this epoch, has a score, was chosen by the policy, came back in its turn,
 is left out of this epoch, was left out of the one before."""
+LARGEST_FLAG = 63
 
 BLOCK = 1 << 15
 """Arrays of this many whole numbers stay in the cache, and below the size that malloc maps anew."""
 _SCORES = 1 << 16
-_MEANS = 0x3F81
+MEANS = 0x3F81
 """The upper halves of the float32 numbers from 0 to 1: a mean is one of them."""
-_NONE = np.uint16(0x8000)
-"""The bits of -0, which *no score* is in float16."""
+NO_SCORE_HALF = -math.inf
+"""*No score* in float16, which has no room for the number that means it otherwise."""
+ODD = np.uint16(0x7C00)
+"""Codes from here on are infinite, NaN, or below 0."""
 _UNIT = 2.0**-36
 """Errors are multiples of this: the sum of a block is then exact."""
 
@@ -60,19 +63,23 @@ class Shard:
         flags: uint8 ``(rows,)``.
         recorded: the number of scores that arrived in this epoch.
         bad: how many of them were not finite.
-        negative: the smallest of those below 0, if there is one, else 0.
+        lowest: the smallest of them, if it is below 0, and its sample; else 0 and -1.
     """
 
     def __init__(self, start: int, stop: int, directory: str | os.PathLike[str] | None = None) -> None:
         self.start, self.stop = start, stop
         rows = -(-(stop - start) // GROUP) * GROUP
-        self.scores = _zeros(rows, np.float16, directory)
-        self.means = _zeros(rows, np.uint16, directory)
-        self.flags = _zeros(rows, np.uint8, directory)
+        self.scores = zeros(rows, np.float16, directory)
+        self.means = zeros(rows, np.uint16, directory)
+        self.flags = zeros(rows, np.uint8, directory)
         # Rows behind the last sample are in no epoch.
         self.flags[stop - start :] = LEFT
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin an epoch, in which nothing has arrived."""
         self.recorded = self.bad = 0
-        self.negative = 0.0
+        self.lowest = 0.0, -1
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -84,8 +91,7 @@ class Shard:
         that is not finite leaves it without one.
         """
         self.recorded += offset.size
-        codes = scores.view(np.uint16)
-        odd = codes >= 0x7C00  # below 0, -0, infinite or NaN
+        odd = scores.view(np.uint16) >= ODD
         if odd.any():
             self._write_odd(offset[odd], scores[odd])
             offset, scores = offset[~odd], scores[~odd]
@@ -93,17 +99,18 @@ class Shard:
         self.flags[offset] |= FRESH | KNOWN
 
     def _write_odd(self, offset: NDArray[Any], scores: NDArray[np.float16]) -> None:
-        scored = scores.view(np.uint16) != _NONE
+        scored = scores != NO_SCORE_HALF
         offset, scores = offset[scored], scores[scored]
         finite = np.isfinite(scores)
         self.bad += int(np.count_nonzero(~finite))
         self.flags[offset[~finite]] &= ~(KNOWN | FRESH)
-        below = scores[finite]
-        if below.size:
-            self.negative = min(self.negative, float(below.min()))
-            # Rounding may leave a divergence slightly below 0.
-            self.scores[offset[finite]] = np.float16(0)
-            self.flags[offset[finite]] |= FRESH | KNOWN
+        # At most 0: rounding may leave a divergence slightly below it.
+        offset, scores = offset[finite], scores[finite]
+        self.scores[offset] = np.float16(0)
+        self.flags[offset] |= FRESH | KNOWN
+        if scores.size and scores.min() < self.lowest[0]:
+            at = int(np.argmin(scores))
+            self.lowest = float(scores[at]), self.start + int(offset[at])
 
     def blocks(self) -> Iterator[tuple[int, Codes, Codes, Flags]]:
         """Yield the samples in blocks: the first one, and views of the bits of scores, means and flags."""
@@ -128,35 +135,37 @@ class Shard:
         return bits
 
 
-def _zeros(rows: int, dtype: Any, directory: str | os.PathLike[str] | None) -> NDArray[Any]:
+def zeros(rows: int, dtype: Any, directory: str | os.PathLike[str] | None) -> NDArray[Any]:
+    """Return an array of zeros, in memory or in a file without a name."""
     if directory is None or not rows:
         return np.zeros(rows, dtype)
-    size = rows * np.dtype(dtype).itemsize
-    with scratch_file(directory) as file:
-        try:
-            # Space that is missing would end the process later, at the first write.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
-                file.truncate(size)
-        except OSError as error:
-            rule = f"The folder {os.fspath(directory)} must have room for files of {size:,} bytes."
-            raise invalid(rule, error.strerror, "Choose another directory=.") from error
+    with scratch_file(directory, rows * np.dtype(dtype).itemsize) as file:
         # An array of the plain type: each slice of a np.memmap costs more.
         return np.memmap(file, dtype, "r+", shape=(rows,)).view(np.ndarray)
 
 
-def scratch_file(directory: str | os.PathLike[str]) -> Any:
-    """Return a file without a name in a folder: nothing is left of it, however the process ends.
+def scratch_file(directory: str | os.PathLike[str], size: int) -> Any:
+    """Return a file of ``size`` bytes without a name: nothing is left of it, however the process ends.
 
     Raises:
-        InvalidValue: if there is no such folder, or it cannot be written to.
+        InvalidValue: if there is no such folder, it cannot be written to, or it has no room.
     """
     try:
-        return tempfile.TemporaryFile(dir=directory)
+        file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
     except OSError as error:
         rule = f"`directory` must be a folder for files, {os.fspath(directory)}."
         raise invalid(rule, error.strerror, "Make it, or choose another one.") from error
+    try:
+        # Space that is missing would end the process later, at the first write.
+        if hasattr(os, "posix_fallocate") and size:
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+    except OSError as error:
+        file.close()
+        rule = f"The folder {os.fspath(directory)} must have room for files of {size:,} bytes."
+        raise invalid(rule, error.strerror, "Choose another directory=.") from error
+    return file
 
 
 @dataclass
@@ -176,7 +185,7 @@ class Tally:
     errors: Counts = field(default_factory=lambda: np.zeros((2, CELLS), np.int64))
     back_pairs: Counts = field(default_factory=lambda: np.zeros(CELLS, np.int64))
     back_errors: Counts = field(default_factory=lambda: np.zeros((2, CELLS), np.int64))
-    means: Counts = field(default_factory=lambda: np.zeros((2, _MEANS), np.int64))
+    means: Counts = field(default_factory=lambda: np.zeros((2, MEANS), np.int64))
     back: Counts = field(default_factory=lambda: np.zeros(_SCORES, np.int64))
     left_out: Counts = field(default_factory=lambda: np.zeros(1, np.int64))
 
@@ -226,7 +235,7 @@ class ErrorTable:
         self.at_least = np.maximum(self.of_score, np.float32(FLOOR))
         self.exact = np.round(self.at_least.astype(np.float64) / _UNIT) * _UNIT
         self.wrong_from = int(np.argmax(self.of_score > 0.5)) or 0x7C00
-        self.of_mean = (np.arange(_MEANS, dtype=np.uint32) << np.uint32(16)).view(np.float32)
+        self.of_mean = (np.arange(MEANS, dtype=np.uint32) << np.uint32(16)).view(np.float32)
 
     def tally(self, shard: Shard) -> Tally:
         """Return the tally of a part, and bring its means up to date: one pass over it."""
@@ -254,9 +263,9 @@ class ErrorTable:
         # The first error is the first mean.
         mean += (error - mean) * (np.float32(RECENT) * visited + ~visited) * fresh
         means[:] = mean.view(np.uint32) >> np.uint32(16)
-        wrong = (code >= self.wrong_from) * np.int32(_MEANS)
-        which = np.where(known & (means > 0), means + wrong, np.int32(2 * _MEANS))
-        tally.means += np.bincount(which, minlength=2 * _MEANS + 1)[:-1].reshape(2, -1)
+        wrong = (code >= self.wrong_from) * np.int32(MEANS)
+        which = np.where(known & (means > 0), means + wrong, np.int32(2 * MEANS))
+        tally.means += np.bincount(which, minlength=2 * MEANS + 1)[:-1].reshape(2, -1)
 
     def by_score(self, shard: Shard) -> Counts:
         """Return of each score how many samples have it, and how many of those are out: ``(2, 65536)``."""
@@ -281,14 +290,14 @@ class ErrorTable:
             counts += np.bincount(code[at], minlength=_SCORES)
         return counts
 
-    def apply(self, shard: Shard, cut: Cut, ties: int, turn: Turn) -> Counts:
+    def apply(self, shard: Shard, cut: Cut, ties: int, turn: Turn | None) -> Counts:
         """Leave out the samples of a cut, and give back those whose turn it is: one pass over a part.
 
         Args:
             shard: the part.
             cut: the samples.
             ties: how many samples at the cut itself this part leaves out, the first ones.
-            turn: which samples come back.
+            turn: which samples come back; None for all, without a turn of their own.
 
         Returns:
             The number of samples that the policy chose, of those in the epoch, and of those in it that were
@@ -306,8 +315,8 @@ class ErrorTable:
                 joins[at] = True
                 ties -= at.size
             joins &= self.may_join(cut, code, means, flags)
-            back = joins & turn(first, first + code.size)
-            left = joins & ~back
+            back = np.zeros_like(joins) if turn is None else joins & turn(first, first + code.size)
+            left = np.zeros_like(joins) if turn is None else joins & ~back
             was_left = (flags & LEFT) != 0
             counts[0] += np.count_nonzero(joins)
             counts[1] += left.size - np.count_nonzero(left)
@@ -350,7 +359,7 @@ def decide(
     policy: ErrorMass,
     errors: ErrorTable,
     notes: dict[str, float],
-    turn: Turn,
+    turn: Turn | None,
     least: int,
     multiple: int,
     ranks: Ranks,
@@ -362,7 +371,7 @@ def decide(
         policy: the policy, without outliers.
         errors: the errors of scores.
         notes: those of the epoch before.
-        turn: which samples come back.
+        turn: which samples come back; None if nothing is left out, whatever the policy says.
         least: the minimum number of samples to keep.
         multiple: the number of kept samples is rounded up to a multiple of this, if there are as many.
         ranks: hold the other parts.
@@ -397,7 +406,7 @@ def _cut(
     pairs, back_pairs, sums, back_sums = counts
     expected = curve(pairs, pairs + more * back_pairs, sums + more * back_sums)
     if expected is not None:
-        of_code = expected.take(np.arange(_MEANS) >> 4)
+        of_code = expected.take(np.arange(MEANS) >> 4)
         (right, wrong), among = tally.means, tally.means[0]
     else:  # a last error alone decides only who stays out
         of_code, is_wrong = errors.of_score, np.arange(_SCORES) >= errors.wrong_from

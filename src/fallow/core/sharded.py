@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
 import warnings
-import weakref
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,50 +17,31 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..arrays.bitset import Bitset
 from ..arrays.distributed import Ranks, data_group, gather_rows, meet, send_rows
-from ..arrays.keyed import mix
+from ..arrays.no_score import NO_SCORE_FLOOR
 from ..arrays.selection import blocks
-from ..errors import InvalidValue, WrongState, check_flag, check_integer, invalid, invalid_type, wrong_state
+from ..errors import FallowError, check_flag, check_integer, invalid, invalid_type, wrong_state
 from ..policies.error_mass import ErrorMass
 from ..scores.base import Score
 from . import loading
 from .batch_checks import check_batch, check_index, check_mean, mean_loss, scale_gradient
 from .described import describe
 from .epoch_scores import Pages
-from .kept_steps import KeptSteps, too_few
-from .loading import FETCH, Batches, KeyedBatch, read_batches
+from .kept_steps import KeptSteps
 from .memory import check_fits
 from .order import Order
+from .outbox import Outbox
 from .plan import BAD_SHARE
 from .schedule import Schedule
-from .shard import GROUP, ErrorTable, Shard, decide, scratch_file
+from .shard import GROUP, LEFT, NO_SCORE_HALF, ErrorTable, Shard, Turn, decide, zeros
+from .shard_batches import Position, PositionBatches, check_length
+from .shard_state import ARRAYS, VERSION, Numbers, ShardedRecord, directory_of, numbers_of, part_of
 
-VERSION = 1
 CHUNK = 1 << 20
 """About so many scores of a rank are sorted, and sent, at once."""
 _ROW = 5
 """Bytes of a sample in a part."""
-_ARRAYS = ("scores", "means", "flags")
-
-
-@dataclass(frozen=True)
-class ShardedRecord:
-    """The record of one epoch.
-
-    Attributes:
-        epoch: the number of the epoch, from 0.
-        kept: the number of samples in the epoch.
-        readmitted: how many of them were left out of the epoch before.
-        recorded: the number of scores.
-        bad: how many of them were not finite.
-        notes: the policy's notes from planning the epoch, see :class:`fallow.ErrorMass`.
-    """
-
-    epoch: int
-    kept: int
-    readmitted: int
-    recorded: int
-    bad: int
-    notes: dict[str, float] = field(default_factory=dict)
+_NOT_HERE = ("drop_last", "full_batches", "kept_steps", "group", "stateful")
+"""Options of the loader of a Subsampler that have no use here."""
 
 
 class ShardedSubsampler:
@@ -75,7 +53,8 @@ class ShardedSubsampler:
     which takes no memory.
 
     It is a :class:`fallow.Subsampler` with fewer gifts: its policy is ErrorMass without outliers, it keeps
-    steps, batches have to be recorded in the order of the loader, and the history holds numbers only.
+    steps, batches have to be recorded once each in the order of the loader, a sample has one row, and the
+    history holds numbers only. It cannot be pickled if its scores are in a file.
 
     Args:
         n: the number of samples in the training set.
@@ -87,7 +66,7 @@ class ShardedSubsampler:
         directory: a folder for the scores of this rank, which are then in a file without a name. By default
             they are in memory.
         group: the ranks that get different samples, as for :meth:`fallow.Subsampler.loader`; all by default.
-            They must have met in it.
+            They must have met before.
 
     Attributes:
         n, policy, schedule, seed: the arguments.
@@ -123,7 +102,8 @@ class ShardedSubsampler:
         group: Any = None,
     ) -> None:
         self.n = check_integer("n", n, 1, "It is the length of the training set.")
-        if not isinstance(policy, ErrorMass) or policy.high is not None:
+        # A policy of one's own would be asked nothing.
+        if type(policy) is not ErrorMass or policy.high is not None:
             rule = "The policy of a ShardedSubsampler must be ErrorMass without outliers."
             raise invalid(rule, repr(policy), "Pass fallow.ErrorMass(high=None).")
         if not isinstance(schedule, Schedule):
@@ -141,39 +121,46 @@ class ShardedSubsampler:
         self._ranks.group = None if group is None else data_group(group)
         # Fixed now: a rank cannot take over the samples of another one.
         self._size = self._ranks.size
-        self._blocks = -(-self.n // GROUP)
-        self._rows = -(-self._blocks // self._size) * GROUP
-        start = min(self._ranks.rank * self._rows, self._blocks * GROUP)
-        if directory is None:
-            step = "Pass directory=, a folder for files, or start more ranks."
-            check_fits(self._rows * _ROW + self.n // 4, f"{self.n:,} samples on {self._size} ranks", step)
-        self.shard = Shard(min(start, self.n), min(start + self._rows, self.n), directory)
+        self._groups = -(-self.n // GROUP)
+        self._rows = -(-self._groups // self._size) * GROUP
+        self._directory = directory_of(directory)
+        in_memory = self.n // 4 + (self._rows * _ROW if directory is None else 0)
+        step = "Pass directory=, a folder for files, or start more ranks."
+        check_fits(in_memory, f"{self.n:,} samples on {self._size} ranks", step)
+        start = self._ranks.rank * self._rows
+        self._outbox = Outbox(self._directory, self._rows if self._size > 1 else 0)
+        self.shard = Shard(min(start, self.n), min(start + self._rows, self.n), self._directory)
+        self._score = score
         self._errors = ErrorTable(math.inf if score is None else score.range[1])
         self._batches: PositionBatches | None = None
         self.history: list[ShardedRecord] = []
         self._notes: dict[str, float] = {}
-        self._outbox = Outbox(directory)
         self._told = False
-        self._spoiled: WrongState | InvalidValue | None = None
-        words = np.full(self._blocks, ~np.uint64(0))
+        words = np.full(self._groups, ~np.uint64(0))
         if self.n % GROUP:
             words[-1] >>= np.uint64(GROUP - self.n % GROUP)
-        self._begin(0, Bitset.of_words(words, self.n), 0)
+        self._begin(self._position(0, Bitset.of_words(words, self.n), 0))
 
-    def _begin(self, epoch: int, kept: Bitset, readmitted: int) -> None:
-        self.epoch, self._kept, self._readmitted = epoch, kept, readmitted
-        self.shard.recorded = self.shard.bad = 0
-        self.shard.negative = 0.0
+    def _position(self, epoch: int, kept: Bitset, readmitted: int, used: int = 0) -> Position:
+        return Position(epoch, self.schedule.epochs, self.n, self.seed, kept, readmitted, used)
+
+    def _begin(self, position: Position) -> None:
+        self._at = position
+        if self._batches is not None:
+            self._batches.position = position
+        self.shard.begin()
         self._pages, self._buffered = Pages(self.n, torch.float16), 0
         self._outbox.clear()
-        # Samples of all ranks recorded before a resume; of this rank since; and of those, not stepped on yet.
-        self._used = self._recorded = self._waiting = 0
+        self._highest = 0.0, -1
 
     def __repr__(self) -> str:
-        progress = f"epoch={self.epoch}, kept={self.kept}"
-        return (
-            f"ShardedSubsampler({self.n}, {self.policy!r}, {self.schedule!r}, seed={self.seed}: {progress})"
-        )
+        settings = f"{self.n}, {self.policy!r}, {self.schedule!r}, seed={self.seed}"
+        return f"ShardedSubsampler({settings}: epoch={self.epoch}, kept={self.kept})"
+
+    @property
+    def epoch(self) -> int:
+        """The number of the present epoch, from 0; :attr:`epochs` when all are done."""
+        return self._at.epoch
 
     @property
     def epochs(self) -> int:
@@ -183,17 +170,19 @@ class ShardedSubsampler:
     @property
     def kept(self) -> int:
         """The number of samples in the present epoch."""
-        return len(self._kept)
+        return len(self._at.kept)
 
     @property
     def progress(self) -> float:
         """The share of the training that is done, in [0, 1]; equal on all ranks after a batch."""
         if self.epoch >= self.epochs:
             return 1.0
-        done = self._used
-        if self._batches is not None:
-            done += self._batches.reached(self._recorded)
-        return (self.epoch + done / max(1, self.kept)) / self.epochs
+        return (self.epoch + self._reached(self._at.seen) / max(1, self.kept)) / self.epochs
+
+    def _reached(self, seen: int) -> int:
+        """Return how many samples of the epoch all ranks have used when this one has had ``seen``."""
+        here = seen * self._size if self._batches is None else self._batches.reached(seen)
+        return min(self.kept, self._at.used + here)
 
     @property
     def accumulate(self) -> int:
@@ -203,12 +192,11 @@ class ShardedSubsampler:
 
     def keeps(self, index: Any) -> Tensor:
         """Return which samples are in the present epoch: int64 ``(K,)`` -> bool ``(K,)``."""
-        rows = check_index(index, self.n)
-        return torch.from_numpy(self._kept.contains(rows))
+        return torch.from_numpy(self._at.kept.contains(check_index(index, self.n)))
 
     def order(self, *, shuffle: bool = True) -> Order:
         """Return the order of the present epoch, from its beginning."""
-        return Order(self._kept, self.seed, self.epoch, shuffle=shuffle)
+        return self._at.order(shuffle=check_flag("shuffle", shuffle))
 
     def loader(
         self,
@@ -235,14 +223,21 @@ class ShardedSubsampler:
             InvalidType, InvalidValue: if the dataset has another length, or an option chooses samples.
             WrongState: if there is a loader already.
         """
-        loading.check_batch_size(batch_size)
-        check_integer("accumulate", accumulate, 1)
+        batch_size = loading.check_batch_size(batch_size)
+        accumulate = check_integer("accumulate", accumulate, 1)
+        shuffle = check_flag("shuffle", shuffle)
+        for name in _NOT_HERE:
+            if name in options:
+                rule = f"A loader of a ShardedSubsampler takes no `{name}`."
+                step = "It keeps steps; pass group= to the ShardedSubsampler."
+                raise invalid(rule, f"{options[name]!r:.80}", step)
+        self._check_ranks()
         if self._batches is not None:
             raise wrong_state("There is a loader already.", "Make it once, and iterate it in each epoch.")
-        if options.pop("drop_last", False):
-            raise invalid("An epoch that keeps its steps has no last batch to drop.", "drop_last=True")
+        loading.check_map_style(dataset)
+        check_length(dataset, self.n)
         steps = KeptSteps(batch_size, accumulate, self._ranks)
-        batches = PositionBatches(self, steps, shuffle=check_flag("shuffle", shuffle))
+        batches = PositionBatches(self._at, steps, shuffle=shuffle)
         loader = loading.make_loader(dataset, self.n, batches, self.seed, options)
         self._batches = batches
         return loader
@@ -259,12 +254,12 @@ class ShardedSubsampler:
         """Store the scores of a batch and return the mean of its losses.
 
         The call neither waits for the device nor communicates with other ranks. Arguments and result are
-        those of :meth:`fallow.Subsampler.record`. Scores are kept as float16: one above 65,504 counts as not
-        finite.
+        those of :meth:`fallow.Subsampler.record`. A batch may be recorded in parts. Scores are kept as
+        float16: one above 65,504 counts as not finite.
 
         Raises:
             InvalidType, InvalidValue: if indices or shapes are invalid; nothing is stored.
-            WrongState: if all epochs are done.
+            WrongState: if all epochs are done, or this is not the next batch of the loader.
         """
         self._check_running()
         rows = check_index(index, self.n)
@@ -274,22 +269,34 @@ class ShardedSubsampler:
         accumulating = check_flag("accumulating", accumulating)
         if rows.size and rows.max() >= self.n:
             check_index(np.array(rows), self.n)  # raises: that of a loader is not checked above
-        self._pages.append(rows, (losses if scores is None else scores).detach())
-        self._recorded += rows.size
-        self._waiting = self._waiting + rows.size if accumulating else 0
-        self._buffered += rows.size
-        if self._buffered >= CHUNK and self._pages.can_flush:
-            self._sort()
+        if self._batches is not None:
+            self._batches.check_next(rows)
+            self._batches.count_next(rows)
+        # A new tensor, so that the caller may reuse its own before the optimizer step.
+        self._at.waiting.append((rows, _halves(losses if scores is None else scores)))
+        if not accumulating:
+            self._commit()
         mean = mean_loss(losses, None) if loss is None else loss
         if self._batches is not None:
             count = self._batches.steps.count(self.kept, self.n)
             scale_gradient(mean, rows.size * self._size * count / self.n)
         return mean
 
+    def _commit(self) -> None:
+        """Store the batches that waited for an optimizer step."""
+        for rows, scores in self._at.waiting:
+            self._pages.append(rows, scores)
+            self._at.recorded += rows.size
+            self._buffered += rows.size
+        self._at.waiting.clear()
+        if self._buffered >= CHUNK and self._pages.can_flush:
+            self._sort()
+
     def _sort(self) -> None:
         """Take the recorded scores from their devices: store those of this rank alone, or sort by owner."""
         self._buffered = 0
         for rows, scores in self._pages.drain():
+            self._note_highest(rows, scores)
             if self._size == 1:
                 self.shard.write(rows, scores)
                 continue
@@ -301,17 +308,23 @@ class ShardedSubsampler:
                 counts = np.bincount(owner, minlength=self._size)
                 self._outbox.put(counts, place, scores[start:stop][by_owner])
 
+    def _note_highest(self, rows: NDArray[np.int64], scores: NDArray[np.float16]) -> None:
+        if self._score is None or math.isinf(self._score.range[1]):
+            return
+        finite = np.where(np.isfinite(scores), scores, np.float16(0))
+        at = int(np.argmax(finite))
+        if finite[at] > self._highest[0]:
+            self._highest = float(finite[at]), int(rows[at])
+
     def _send(self) -> None:
         """Bring all recorded scores to the ranks that hold the samples; collective if there are several."""
         self._sort()
         if self._size == 1:
             return
         group = self._ranks.group
-        (most,) = np.max(
-            [part[0] for part in gather_rows(np.array([len(self._outbox)]), group=group)], axis=0
-        )
-        for at in range(int(most)):
-            counts, place, scores = self._outbox.take(at, self._size)
+        most = max(int(part[0]) for (part,) in gather_rows(np.array([len(self._outbox)]), group=group))
+        for number in range(most):
+            counts, place, scores = self._outbox.take(number, self._size)
             self.shard.write(*send_rows(counts, place, scores, group=group))
         self._outbox.clear()
 
@@ -320,61 +333,78 @@ class ShardedSubsampler:
 
         Raises:
             WrongState: if nothing was recorded, or all epochs are done.
-            InvalidValue: if scores are negative.
+            InvalidValue: if scores are negative, or outside the range of the declared score. The epoch is not
+                ended then.
         """
         self._check_running()
+        self._commit()
         self._send()
-        recorded, bad = self._found()
+        recorded, bad = self._arrived()
+        position = self._at
         if not recorded:
             step = "Call `subsampler.record(index, losses)` for each batch before `step()`."
-            raise wrong_state(f"No sample was recorded in {self._name}.", step)
+            raise wrong_state(f"No sample was recorded in {position.name}.", step)
+        self._check_range()
         if recorded < self.kept and not self._told:
             self._told = True
             warnings.warn(
-                f"{self.kept - recorded:,} of the {self.kept:,} samples of {self._name} were not recorded.",
+                f"{self.kept - recorded:,} of the {self.kept:,} samples of {position.name} were not "
+                "recorded.",
                 stacklevel=2,
             )
-        record = ShardedRecord(self.epoch, self.kept, self._readmitted, recorded, bad, self._notes)
-        epoch = self.epoch + 1
-        kept, readmitted = self._kept, 0
+        record = ShardedRecord(
+            position.epoch, self.kept, position.readmitted, recorded, bad, dict(self._notes)
+        )
+        epoch, kept, readmitted = position.epoch + 1, position.kept, 0
         if epoch < self.epochs:
             readmitted = self._plan(epoch, too_many_bad=bad > BAD_SHARE * recorded)
             kept = self._share_kept()
         self.history.append(record)
-        self._begin(epoch, kept, readmitted)
+        self._begin(self._position(epoch, kept, readmitted))
 
-    def _found(self) -> tuple[int, int]:
+    def _arrived(self) -> tuple[int, int]:
         """Return how many scores all ranks have got in this epoch, and how many were not finite."""
-        shard = self.shard
-        found = np.array([shard.recorded, shard.bad, shard.negative])
-        parts = [part[0] for part in gather_rows(found[None], group=self._ranks.group)]
-        lowest = min(float(part[0, 2]) for part in parts)
-        if lowest < -1e-3:
+        recorded, bad = self._ranks.total(np.array([self.shard.recorded, self.shard.bad])).tolist()
+        return recorded, bad
+
+    def _check_range(self) -> None:
+        """Raise on all ranks if a score lies outside its range."""
+        extremes = np.array([[*self.shard.lowest, *self._highest]])
+        found = np.concatenate([part for (part,) in gather_rows(extremes, group=self._ranks.group)])
+        lowest, highest = found[np.argmin(found[:, 0]), :2], found[np.argmax(found[:, 2]), 2:]
+        # Rounding may leave a divergence slightly below 0.
+        if lowest[0] < -1e-3:
             raise invalid(
                 "ErrorMass needs scores of at least 0: it reads them as errors.",
-                f"{lowest:g}",
-                "Pass non-negative `scores=` to `record`.",
+                f"{lowest[0]:g} at sample {lowest[1]:.0f}",
+                "Load the last state, and pass non-negative `scores=` to `record`.",
             )
-        return sum(int(part[0, 0]) for part in parts), sum(int(part[0, 1]) for part in parts)
+        if self._score is not None and highest[0] > self._score.range[1] * (1 + 2.0**-11) + 1e-3:
+            raise invalid(
+                f"Scores of {self._score!r} must be at most {self._score.range[1]:g}.",
+                f"{highest[0]:g} at sample {highest[1]:.0f}",
+                "Record that score, or make the ShardedSubsampler with the score that is recorded.",
+            )
 
     def _plan(self, epoch: int, *, too_many_bad: bool) -> int:
         """Decide for ``epoch``; return how many samples come back."""
         schedule, seed = self.schedule, self.seed
+        if schedule.warms_up(epoch):
+            return int(self._ranks.total(np.array([self.shard.keep_all()]))[0])
         if too_many_bad:
             warnings.warn(
-                f"More than {BAD_SHARE:.0%} of the scores of {self._name} are not finite: nothing is removed "
-                "for the next one. Look at the loss and the inputs.",
+                f"More than {BAD_SHARE:.0%} of the scores of {self._at.name} are not finite: nothing is "
+                "removed for the next one. Look at the loss and the inputs.",
                 RuntimeWarning,
                 stacklevel=3,
             )
-        if too_many_bad or schedule.warms_up(epoch):
-            return int(self._ranks.total(np.array([self.shard.keep_all()]))[0])
 
-        def turn(start: int, stop: int) -> NDArray[np.bool_]:
+        def in_turn(start: int, stop: int) -> NDArray[np.bool_]:
             if schedule.in_tail(epoch):
                 return np.ones(stop - start, np.bool_)
             return schedule.turn(epoch, seed, start, stop)
 
+        turn: Turn | None = None if too_many_bad else in_turn
         steps = None if self._batches is None else self._batches.steps
         least = max(self._min_kept, 0 if steps is None else steps.fewest(self.n))
         multiple = 1 if steps is None else steps.multiple(self.n)
@@ -390,15 +420,18 @@ class ShardedSubsampler:
         own = self.shard.kept_bits().view(np.uint64)
         words[: own.size] = own
         everyone = self._ranks.together(words.view(np.int64)).view(np.uint64)
-        return Bitset.of_words(everyone[: self._blocks], self.n)
+        return Bitset.of_words(everyone[: self._groups], self.n)
 
-    @property
-    def _name(self) -> str:
-        return f"epoch {self.epoch + 1} of {self.epochs}"
+    def _check_ranks(self) -> None:
+        """Raise if the number of ranks is another one than when the samples were divided."""
+        if self._ranks.size != self._size:
+            raise wrong_state(
+                f"The samples were divided among {self._size} ranks, and now there are {self._ranks.size}.",
+                "Call torch.distributed.init_process_group() before you make the ShardedSubsampler.",
+            )
 
     def _check_running(self) -> None:
-        if self._spoiled is not None:
-            raise self._spoiled
+        self._check_ranks()
         if self.epoch >= self.epochs:
             step = "Plan more epochs, or loop while subsampler.epoch < subsampler.epochs."
             raise wrong_state(f"All {self.epochs} epochs are done.", step)
@@ -412,228 +445,90 @@ class ShardedSubsampler:
     def state_dict(self) -> dict[str, Any]:
         """Return the state, exact also inside an epoch: all ranks must make the call.
 
-        Scores, means and flags are tensors ``(ceil(n / 64), 64)``. On several ranks they are ``DTensor``
-        shards, which torch.distributed.checkpoint saves and loads, on any number of ranks. They share memory
-        with the subsampler.
+        Scores, means and flags are copies, as tensors ``(ceil(n / 64), 64)``; with ``directory=`` these lie
+        in files too. On several ranks they are ``DTensor`` shards, which torch.distributed.checkpoint saves
+        and loads, on any number of ranks. Batches that wait for an optimizer step are not part of it: they
+        are repeated after loading.
 
         Raises:
             WrongState: if the first rank has waited for the others for 20 seconds, or ranks are at different
                 batches.
         """
-        if self._spoiled is not None:
-            raise self._spoiled
+        self._check_ranks()
         meet("state_dict()", self._ranks.group)
+        used = self._used_together()
         self._send()
-        recorded, bad = self._found()
-        run = {
-            "version": VERSION,
-            "settings": self._settings(),
-            "epoch": self.epoch,
-            "readmitted": self._readmitted,
-            "used": self._position(),
-            "recorded": recorded,
-            "bad": bad,
-            "notes": self._notes,
-            "history": [asdict(record) for record in self.history],
-        }
-        return {name: self._tensor(name) for name in _ARRAYS} | {"run": json.dumps(run)}
+        recorded, bad = self._arrived()
+        numbers = Numbers(
+            VERSION, self._settings(), self.epoch, self.kept, self._at.readmitted, used, recorded, bad,
+            self._notes, self.history,
+        )  # fmt: skip
+        return {name: self._copied(name) for name in ARRAYS} | {"run": msgspec.json.encode(numbers).decode()}
 
-    def _position(self) -> int:
+    def _used_together(self) -> int:
         """Return how many samples of the epoch all ranks have used together."""
-        here = self._recorded - self._waiting
-        reached = here * self._size if self._batches is None else self._batches.reached(here)
+        reached = self._reached(self._at.recorded)
         parts = {int(part[0]) for (part,) in gather_rows(np.array([reached]), group=self._ranks.group)}
         if len(parts) > 1:
             found = f"Ranks have recorded up to positions {min(parts):,} and {max(parts):,}."
             raise wrong_state(
                 f"A state must be of one batch. {found}", "Save after the same step on all ranks."
             )
-        return self._used + parts.pop()
+        return parts.pop()
 
-    def _tensor(self, name: str) -> Tensor:
-        local = torch.from_numpy(getattr(self.shard, name)).view(-1, GROUP)
-        if name == "means":
-            local = local.view(torch.bfloat16)
-        return local if self._size == 1 else self._ranks.divided(local, self._blocks)
+    def _copied(self, name: str) -> Tensor:
+        own: NDArray[Any] = getattr(self.shard, name)
+        copy = zeros(own.size, own.dtype, self._directory)
+        for start, stop in blocks(own.size):
+            copy[start:stop] = own[start:stop]
+        local = torch.from_numpy(copy).view(ARRAYS[name]).view(-1, GROUP)
+        return local if self._size == 1 else self._ranks.divided(local, self._groups)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Load a state; the order continues behind the batches that were recorded. Collective.
 
-        torch.distributed.checkpoint writes the tensors before it makes this call.
-
         Args:
-            saved: a result of :meth:`state_dict` on as many ranks, or of one rank.
+            saved: a result of :meth:`state_dict`, of as many ranks or of one.
 
         Raises:
-            InvalidType, InvalidValue: if it is another thing, or one of another training. If its tensors are
-                those of this object, they have been overwritten, and every later call raises the error too.
+            InvalidType, InvalidValue: if it is another thing, or one of another training. Nothing is changed
+                then.
+            WrongState: if another rank could not load it.
         """
+        self._check_ranks()
+        error: FallowError | None = None
         try:
-            run, arrays = self._read(saved)
-        except InvalidValue as error:
-            mine = [saved.get(name) for name in _ARRAYS] if isinstance(saved, dict) else []
-            if any(self._is_own(name, value) for name, value in zip(_ARRAYS, mine, strict=False)):
-                self._spoiled = error
-            raise
-        for name, local in arrays.items():
-            own = self._local(name, self._tensor(name))
-            if own.data_ptr() != local.data_ptr():
-                own.copy_(local)
-        self._spoiled = None
-        self.history = [ShardedRecord(**record) for record in run["history"]]
-        self._notes = run["notes"]
-        self._begin(run["epoch"], self._share_kept(), run["readmitted"])
-        self._used = run["used"]
+            numbers = numbers_of(saved, self._settings(), self.epochs)
+            parts = {name: part_of(name, saved[name], self.shard, self._groups) for name in ARRAYS}
+        except FallowError as refused:
+            error = refused
+        if self._ranks.total(np.array([error is not None], np.int64))[0]:
+            raise error or wrong_state("Another rank could not load its state.", "See its error.")
+        self._check_kept(parts["flags"], numbers.kept)
+        for name, part in parts.items():
+            own: NDArray[Any] = getattr(self.shard, name)
+            own[:] = part.view(torch.from_numpy(own).dtype).numpy()
+        self.history, self._notes = list(numbers.history), dict(numbers.notes)
+        kept = self._share_kept()
+        self._begin(self._position(numbers.epoch, kept, numbers.readmitted, numbers.used))
         if self._ranks.rank == 0:
-            self.shard.recorded, self.shard.bad = run["recorded"], run["bad"]
+            self.shard.recorded, self.shard.bad = numbers.recorded, numbers.bad
 
-    def _read(self, saved: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return the checked numbers of a state, and this rank's part of its arrays."""
-        rule = "A state must be a result of ShardedSubsampler.state_dict()."
-        if not isinstance(saved, dict) or not {*_ARRAYS, "run"} <= set(saved):
-            raise invalid(rule, f"{type(saved).__name__:.80}")
-        try:
-            run = dict(json.loads(saved["run"]))
-            version, settings = run["version"], dict(run["settings"])
-        except (TypeError, ValueError, LookupError) as error:
-            raise invalid(rule, f"{type(error).__name__}: {error}"[:200]) from error
-        if version != VERSION:
-            raise invalid(f"The state must be of version {VERSION}.", version)
-        for name, value in self._settings().items():
-            if settings.get(name) != value:
-                step = "Make the ShardedSubsampler with the settings of the state."
-                raise invalid(
-                    f"`{name}` must be that of the state, {value!r} here.", settings.get(name), step
-                )
-        return run, {name: self._local(name, saved[name]) for name in _ARRAYS}
-
-    def _local(self, name: str, value: Any) -> Tensor:
-        """Return this rank's part of an array of a state."""
-        own = getattr(self.shard, name)
-        shape = (self._blocks, GROUP)
-        if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise invalid(f"`{name}` of the state must be a tensor {shape}.", found)
-        local: Tensor = value.to_local() if hasattr(value, "to_local") else value
-        if local is value:
-            first = self._ranks.rank * self._rows // GROUP
-            local = value[first : first + own.size // GROUP]
-        if local.numel() != own.size:
-            rule = f"A state on {self._size} ranks must be divided among as many."
-            step = "Load it by torch.distributed.checkpoint, which divides it anew."
-            raise invalid(rule, f"{local.numel():,} samples for the {own.size:,} of this rank", step)
-        return local
-
-    def _is_own(self, name: str, value: Any) -> bool:
-        if not isinstance(value, Tensor):
-            return False
-        local: Tensor = value.to_local() if hasattr(value, "to_local") else value
-        return local.data_ptr() == self._local(name, self._tensor(name)).data_ptr()
-
-
-class Outbox:
-    """Scores for other ranks, in chunks that are sorted by them; in memory, or in a file without a name.
-
-    Args:
-        directory: a folder for the file; None for memory.
-    """
-
-    def __init__(self, directory: str | os.PathLike[str] | None) -> None:
-        self._file: Any = io.BytesIO() if directory is None else scratch_file(directory)
-        weakref.finalize(self, self._file.close)
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all chunks."""
-        self._chunks: list[tuple[int, NDArray[np.int64]]] = []
-        self._file.seek(0)
-        self._file.truncate()
-
-    def __len__(self) -> int:
-        return len(self._chunks)
-
-    def put(self, counts: NDArray[np.int64], place: NDArray[np.uint32], scores: NDArray[np.float16]) -> None:
-        """Add a chunk: how many scores each rank gets, their places there, and the scores ``(K,)``."""
-        self._chunks.append((self._file.tell(), counts))
-        self._file.write(place.tobytes())
-        self._file.write(scores.tobytes())
-
-    def take(self, at: int, ranks: int) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float16]]:
-        """Return a chunk; an empty one behind the last."""
-        if at >= len(self):
-            return np.zeros(ranks, np.int64), np.zeros(0, np.uint32), np.zeros(0, np.float16)
-        start, counts = self._chunks[at]
-        size = int(counts.sum())
-        self._file.seek(start)
-        place = np.frombuffer(bytearray(self._file.read(4 * size)), np.uint32)
-        return counts, place, np.frombuffer(bytearray(self._file.read(2 * size)), np.float16)
-
-
-class PositionBatches(Batches):
-    """This rank's batches of the present epoch, from where it was resumed.
-
-    Args:
-        owner: plans the epochs.
-        steps: the steps of an epoch.
-        shuffle: if False, samples come in dataset order.
-    """
-
-    def __init__(self, owner: ShardedSubsampler, steps: KeptSteps, *, shuffle: bool) -> None:
-        self._owner, self.steps, self._shuffle = owner, steps, shuffle
-        self.ranks = steps.ranks
-        self._made: tuple[tuple[int, int], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None = (
-            None
+    def _check_kept(self, flags: Tensor, kept: int) -> None:
+        """Raise on all ranks if the flags of a state keep another number of samples than it says."""
+        here = sum(
+            int(np.count_nonzero((flags.numpy()[start:stop] & LEFT) == 0))
+            for start, stop in blocks(flags.numel())
         )
+        found = int(self._ranks.total(np.array([here]))[0])
+        if found != kept:
+            raise invalid(f"The flags of a state must keep the {kept:,} samples that it says.", f"{found:,}")
 
-    def __len__(self) -> int:
-        return self._cuts()[0].size - 1
 
-    def planned(self) -> tuple[int, int]:
-        """Return how many samples this rank, and all ranks, get in this epoch since it was resumed."""
-        cuts, _, ends = self._cuts()
-        return int(ends[-1]), int(cuts[-1])
-
-    def reached(self, recorded: int) -> int:
-        """Return how many samples all ranks have used since a resume when this one has used ``recorded``."""
-        cuts, _, ends = self._cuts()
-        return int(cuts[np.searchsorted(ends[1:], recorded, side="right")])
-
-    def _cuts(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return where global batches begin, this rank's parts of them, and how many samples it has by then.
-
-        All count from the position of the resume.
-        """
-        owner = self._owner
-        key = (owner.epoch, owner._used)
-        if self._made is None or self._made[0] != key:
-            if owner.kept < self.ranks.size:
-                raise too_few(owner.kept, self.ranks.size)
-            cuts = np.zeros(1, np.int64)
-            if owner._used < owner.kept:
-                cuts = self.steps.cuts(owner.kept, owner.n, owner._used)
-            offsets, counts = loading.shares(np.diff(cuts), self.ranks.rank, self.ranks.size)
-            ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-            self._made = key, cuts, cuts[:-1] + offsets, ends
-        return self._made[1:]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        # Not a generator, so that these errors are raised by iter() and not by the first batch.
-        owner = self._owner
-        owner._check_running()
-        loading.check_length(self._dataset, owner.n)
-        _, starts, ends = self._cuts()
-        done = owner._recorded
-        if done and done >= ends[-1]:
-            step = "Call `subsampler.step()` before the next epoch."
-            raise wrong_state(f"{owner._name.capitalize()} has ended: all its samples are recorded.", step)
-        first = int(np.searchsorted(ends[1:], done, side="right"))
-        return self._read(owner, starts[first:], np.diff(ends)[first:], done - int(ends[first]))
-
-    def _read(
-        self, owner: ShardedSubsampler, starts: NDArray[np.int64], counts: NDArray[np.int64], skipped: int
-    ) -> Iterator[list[int]]:
-        order = owner.order(shuffle=self._shuffle)
-        epoch, seed = owner.epoch, owner.seed
-        for index in read_batches(order, starts + owner._used, counts, self.steps.batch_size):
-            index, skipped = index[skipped:], 0
-            yield KeyedBatch.of(index, mix(seed, epoch, FETCH, int(index[0])))
+def _halves(scores: Tensor) -> Tensor:
+    """Return scores as float16, with *no score* as the number that stands for it there: ``(B,)``."""
+    scores = scores.detach()
+    without = (scores < 0) & (scores > NO_SCORE_FLOOR)
+    # One that is really infinite is not finite, and no more can be said of it.
+    known = torch.where(scores == NO_SCORE_HALF, torch.nan, scores)
+    return torch.where(without, NO_SCORE_HALF, known).to(torch.float16)
