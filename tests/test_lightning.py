@@ -80,6 +80,12 @@ class Watch(Callback):
         self.validations += not trainer.sanity_checking
 
 
+def test_another_subsampler_is_refused():
+    sharded = fallow.ShardedSubsampler(9, fallow.ErrorMass(high=None), fallow.Schedule(2))
+    with pytest.raises(fallow.InvalidType, match="must be a Subsampler. Found ShardedSubsampler"):
+        SubsamplingCallback(sharded)
+
+
 def test_what_is_trained_on_is_what_is_recorded(data):
     watch = Watch()
     policy, schedule = fallow.Threshold(low=0.5), fallow.Schedule(epochs=6, readmit_every=3)

@@ -100,6 +100,8 @@ class SubsamplingCallback(Callback):
                 stacklevel=2,
             )
             monitor = watch
+        if not isinstance(subsampler, Subsampler):
+            raise invalid_type("`subsampler` must be a Subsampler.", type(subsampler).__name__)
         self.subsampler = subsampler
         self.monitor = monitor
         self.probed = 0
