@@ -82,7 +82,7 @@ class Watch(Callback):
 
 def test_another_subsampler_is_refused():
     sharded = fallow.ShardedSubsampler(9, fallow.ErrorMass(high=None), fallow.Schedule(2))
-    with pytest.raises(fallow.InvalidType, match="must be a Subsampler. Found ShardedSubsampler"):
+    with pytest.raises(fallow.InvalidType, match=r"must be a Subsampler\. Found ShardedSubsampler"):
         SubsamplingCallback(sharded)
 
 
