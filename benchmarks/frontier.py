@@ -60,9 +60,9 @@ class Work:
     data: str = ""
 
 
-SMALL_RESNET = "--model small-resnet --precision bf16-mixed --augment crop-flip "
+SMALL_RESNET = "--model small-resnet --augment crop-flip "
 # Evaluated every few epochs, which divide the epochs of every arm: the last one counts.
-THIRTY = SMALL_RESNET + """--epochs 30 --trainer '{"check_val_every_n_epoch": 3}'"""
+THIRTY = SMALL_RESNET + """--precision bf16-mixed --epochs 30 --trainer '{"check_val_every_n_epoch": 3}'"""
 SIXTY = SMALL_RESNET + """--epochs 60 --trainer '{"check_val_every_n_epoch": 6}'"""
 PICTURES = "--epochs 30 --augment crop-flip"
 WORKS = {
