@@ -87,7 +87,7 @@ class Shard:
     def write(self, offset: NDArray[Any], scores: NDArray[np.float16]) -> None:
         """Store the scores ``(K,)`` of the samples at the places ``(K,)`` in this part.
 
-        Of several scores of a sample the last one counts. *No score* leaves the sample as it was. A score
+        Of several finite scores of a sample the last one counts. *No score* leaves it as it was. A score
         that is not finite leaves it without one.
         """
         self.recorded += offset.size
