@@ -75,7 +75,7 @@ def _in_any_order(survey: PoolSurvey) -> Iterator[tuple[int, bytes]]:
     cpus, count = _workers(on_gpu=on_gpu)
     if survey.pool.total is not None:
         count = min(count, -(-survey.pool.total // _LEAST))
-    random = torch.get_rng_state()  # for a network that draws in evaluation too
+    random = torch.get_rng_state()  # workers begin alike, whichever surveys a part
     work = cloudpickle.dumps((survey, count, torch.get_num_threads(), random, os.getcwd()))
     shares = ray.data.from_items([{"share": k} for k in range(count)], override_num_blocks=count)
     shares.context.enable_progress_bars = False

@@ -438,19 +438,19 @@ def _cut(
         below = int(np.searchsorted(so_far, fits, side="right")) - 1
         cut = replace(cut, below=below)
         # Behind the last score, if all fit.
-        found = [int(scores[below]) if below < _SCORES else 0 for scores in own]
-        ties = _allotted(found, fits - int(so_far[below]), ranks)
+        tied = [int(scores[below]) if below < _SCORES else 0 for scores in own]
+        ties = _allotted(tied, fits - int(so_far[below]), ranks)
     notes["left_out"] = (int(members[:at].sum()) + fits) / n
     notes["error"] = (held + fits * size) / mass
     notes["mean_error"] = mean
     return cut, ties
 
 
-def _allotted(found: Sequence[int], wanted: int, ranks: Ranks) -> list[int]:
+def _allotted(has: Sequence[int], wanted: int, ranks: Ranks) -> list[int]:
     """Return how many each part takes of ``wanted``, the first parts first, given how many each has."""
-    has = np.asarray(found, np.int64)
-    before = ranks.before(int(has.sum())) + np.cumsum(has) - has
-    taken: list[int] = np.clip(wanted - before, 0, has).tolist()
+    counts = np.asarray(has, np.int64)
+    before = ranks.before(int(counts.sum())) + np.cumsum(counts) - counts
+    taken: list[int] = np.clip(wanted - before, 0, counts).tolist()
     return taken
 
 

@@ -93,8 +93,8 @@ def numbers_of(saved: Any, settings: dict[str, Any], epochs: int) -> Numbers:
             raise invalid(f"`{name}` must be that of the state, {value!r} here.", found, step)
     n = settings["n"]
     if not (numbers.epoch <= epochs and numbers.used <= numbers.kept <= n and numbers.kept > 0):
-        found_now = f"epoch {numbers.epoch}, {numbers.used:,} of {numbers.kept:,} samples used"
-        raise invalid(f"A state must be of at most {epochs} epochs and {n:,} samples.", found_now)
+        where = f"epoch {numbers.epoch}, {numbers.used:,} of {numbers.kept:,} samples used"
+        raise invalid(f"A state must be of at most {epochs} epochs and {n:,} samples.", where)
     if [record.epoch for record in numbers.history] != list(range(numbers.epoch)):
         raise invalid("A state must hold a record of each finished epoch.", f"{len(numbers.history)} records")
     return numbers

@@ -470,9 +470,10 @@ class ShardedSubsampler:
         reached = self._reached(self._at.recorded)
         parts = {int(part[0]) for (part,) in gather_rows(np.array([reached]), group=self._ranks.group)}
         if len(parts) > 1:
-            found = f"Ranks have recorded up to positions {min(parts):,} and {max(parts):,}."
             raise wrong_state(
-                f"A state must be of one batch. {found}", "Save after the same step on all ranks."
+                "A state must be of one batch. Ranks have recorded up to positions "
+                f"{min(parts):,} and {max(parts):,}.",
+                "Save after the same step on all ranks.",
             )
         return parts.pop()
 
@@ -491,7 +492,7 @@ class ShardedSubsampler:
             saved: a result of :meth:`state_dict`, of as many ranks or of one.
 
         Raises:
-            InvalidType, InvalidValue: if it is another thing, or one of another training. Nothing is changed
+            InvalidValue, DamagedData: if it is another thing, or one of another training. Nothing is changed
                 then.
             WrongState: if another rank could not load it.
         """
@@ -520,9 +521,9 @@ class ShardedSubsampler:
             int(np.count_nonzero((flags.numpy()[start:stop] & LEFT) == 0))
             for start, stop in blocks(flags.numel())
         )
-        found = int(self._ranks.total(np.array([here]))[0])
-        if found != kept:
-            raise invalid(f"The flags of a state must keep the {kept:,} samples that it says.", f"{found:,}")
+        keeps = int(self._ranks.total(np.array([here]))[0])
+        if keeps != kept:
+            raise invalid(f"The flags of a state must keep {kept:,} samples, the number in it.", f"{keeps:,}")
 
 
 def _halves(scores: Tensor) -> Tensor:
