@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.fsdp import fully_shard
@@ -12,7 +13,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
-from fallow import ActivationDensity, ErrorMass, Fraction, Schedule, Subsampler
+from fallow import ActivationDensity, ErrorMass, FallowError, Fraction, Schedule, Subsampler
 from fallow.densities import Gaussian
 from fallow.integrations.lightning import SubsamplingCallback
 from ranks import in_ranks
@@ -20,6 +21,9 @@ from trainers import quiet_trainer
 
 N, EPOCHS, GLOBAL = 420, 5, 28
 RUNS = ("losses", "densities")
+INSIDE = 10, 40
+LAST = 30
+"""The last step of the second epoch: under kept steps each has 15."""
 
 
 class Split(LightningModule):
@@ -54,7 +58,7 @@ def data():
     return TensorDataset(points + 3 * nn.functional.one_hot(labels, 4)[:, :3], labels, torch.arange(N))
 
 
-def train(run, replicas=1, **options):
+def train(run, replicas=1, checkpoints=(), resumed=None, **options):
     """Train by the losses, or by the density of the outputs."""
     module = Split()
     policy, monitor = ErrorMass(), None
@@ -63,7 +67,13 @@ def train(run, replicas=1, **options):
     sub = Subsampler(N, policy, Schedule(EPOCHS), seed=3)
     loader = sub.loader(data(), GLOBAL // replicas)
     callback = SubsamplingCallback(sub, monitor=monitor)
-    quiet_trainer(max_epochs=EPOCHS, callbacks=[callback], **options).fit(module, loader)
+    trainer = quiet_trainer(
+        max_epochs=EPOCHS,
+        callbacks=[callback, *checkpoints],
+        enable_checkpointing=bool(checkpoints),
+        **options,
+    )
+    trainer.fit(module, loader, ckpt_path=resumed)
     weights = [w.full_tensor() if hasattr(w, "full_tensor") else w for w in module.parameters()]
     return {
         "used": [record.used for record in sub.history],
@@ -74,12 +84,30 @@ def train(run, replicas=1, **options):
     }
 
 
+def split(run, size, **options):
+    strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=2)
+    return train(run, 2, devices=size, strategy=strategy, **options)
+
+
+def refusal(run, size, **options):
+    try:
+        split(run, size, **options)
+    except FallowError as error:
+        return str(error)
+
+
 def work(rank, size, folder):
     os.environ["LOCAL_RANK"] = str(rank)  # Lightning starts no processes of its own then
-    found = {}
-    for run in RUNS:
-        strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=2)
-        found[run] = train(run, 2, devices=size, strategy=strategy)
+    saving = [
+        ModelCheckpoint(
+            folder, "{step}", save_top_k=-1, every_n_train_steps=10, enable_version_counter=False
+        ),
+        ModelCheckpoint(folder, "end-{epoch}", save_top_k=-1, save_on_train_epoch_end=True),
+    ]
+    found = {"losses": split("losses", size, checkpoints=saving), "densities": split("densities", size)}
+    resumed = [f"{folder}/step={step}.ckpt" for step in INSIDE] + [f"{folder}/end-epoch=1.ckpt"]
+    found["resumed"] = [split("losses", size, resumed=path) for path in resumed]
+    found["refusal"] = refusal("losses", size, resumed=f"{folder}/step={LAST}.ckpt")
     torch.save(found, f"{folder}/{rank}.pt")
 
 
@@ -106,3 +134,20 @@ def test_the_run_is_that_of_one_process(ranks, run):
     assert ranks[1][run]["seen"] == first
     assert ranks[3][run]["seen"] == second
     assert [a + b for a, b in zip(first, second, strict=True)] == alone["seen"]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_lightnings_checkpoints(ranks):
+    for rank in ranks:
+        whole = rank["losses"]
+        for found in rank["resumed"]:
+            assert len(found["used"]) == EPOCHS
+            assert all(map(torch.equal, found["used"], whole["used"]))
+            torch.testing.assert_close(found["scores"], whole["scores"], rtol=0, atol=1e-6, equal_nan=True)
+            for weight, expected in zip(found["weights"], whole["weights"], strict=True):
+                assert torch.allclose(weight, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_an_epoch_that_had_not_ended_is_refused(ranks):
+    assert all("All batches of epoch 2 of 5 were done" in str(rank["refusal"]) for rank in ranks)

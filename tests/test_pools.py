@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import tracemalloc
 from pathlib import Path
 from typing import ClassVar
@@ -133,6 +134,27 @@ def test_parts_of_an_index_are_exactly_those_rows(opened, wanted, kind):
     assert theirs.tolist() == labels[rows].tolist()
     if rows.size:
         assert torch.equal(found, images[rows])
+
+
+@pytest.mark.parametrize("share", [(0, 1), (1, 2)])
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_a_pool_that_has_changed_since_it_was_opened_is_refused(tmp_path, suffix, share):
+    def written(count):
+        data, path = io.BytesIO(), tmp_path / f"pool.{suffix}"
+        if suffix == "npz":
+            np.savez(data, x=pixels(count))
+        else:
+            parquet.write_table(arrow.table({"x": pixels(count).tolist()}), data)
+        return rewritten(path, data.getvalue())
+
+    pool = of(written(1300))
+    for count in (700, 1400):
+        path = written(count)
+        expected = f"{path} must not change while it is used. Found {count:,} samples, before 1,300."
+        with pytest.raises(DamagedData, match=re.escape(expected)):
+            list(pool.parts(share=share))
+    written(1300)
+    assert sum(map(len, pool.parts())) == 1300
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "images", "digits"])

@@ -137,6 +137,23 @@ def test_a_worker_that_fails_is_told(made, cluster, fault, said):
         list(on_ray.parts(survey))
 
 
+class ShorterOnOneMachine(PoolSurvey):
+    """A survey whose first worker finds nothing."""
+
+    def parts(self, share=(0, 1)):
+        found = super().parts(share)
+        return iter(()) if share[0] == 0 else found
+
+
+@pytest.mark.slow
+def test_workers_that_read_different_pools_are_told(made, cluster):
+    run = SurveyedRun.of(made / "run", Console.nowhere())
+    pool = open_pool(made / "tables", run.data.train, run.data.classes)
+    survey = ShorterOnOneMachine(pool, run.surveyor, run.prepare)
+    with pytest.raises(WrongState, match=r"must read the same pool\. Found no part 1, and part 2\."):
+        list(on_ray.parts(survey))
+
+
 @pytest.mark.slow
 def test_a_command_starts_ray_for_itself_and_says_no_more(made, tmp_path):
     said = []

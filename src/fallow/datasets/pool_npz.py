@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import DamagedData, InvalidValue, invalid
 from .class_names import WIDEST, as_ids
 from .npz_file import MOST, ArrayHeader, NpzFile, open_npz
-from .pool_part import PART, UNKNOWN, WHOLE, Kind, PoolPart, shared
+from .pool_part import PART, UNKNOWN, WHOLE, Kind, PoolPart, check_unchanged, shared
 
 _SAVE = "Save it with `numpy.savez(path, x=...)`."
 
@@ -48,6 +48,7 @@ class NpzPool:
         """See :class:`Pool`."""
         with open_npz(self._path, _SAVE) as file:
             x, *labels = file.headers(["x", "y"] if self._labelled else ["x"])
+            check_unchanged(self._path, x.shape[0] if x.shape else 0, self.total or 0)
             size = math.prod(x.shape[1:]) * x.dtype.itemsize
             widths = [math.prod(y.shape[1:]) * y.dtype.itemsize for y in labels]
             step = max(1, min(PART, MOST // max([size, *widths])))

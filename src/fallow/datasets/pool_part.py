@@ -172,6 +172,19 @@ def chunks(index: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         yield index[start : start + PART]
 
 
+def check_unchanged(file: Path, samples: int, before: int) -> None:
+    """Raise if a file no longer has as many samples as before.
+
+    Raises:
+        DamagedData: if it has not: another process, or another machine, has another file there.
+    """
+    if samples != before:
+        step = "Start again, with the same files on every machine."
+        raise damaged(
+            f"{file} must not change while it is used.", f"{samples:,} samples, before {before:,}", step
+        )
+
+
 def shared(parts: Iterable[T], share: tuple[int, int]) -> Iterator[T]:
     """Return every n-th of some things, from the k-th on, for the share ``(k, n)``.
 

@@ -15,7 +15,7 @@ from ..errors import damaged, invalid
 from .hub_names import NO_CODE, check_hub_name, check_saved, hub_library, loading, quiet_hub, saved_at
 from .messages import error_text
 from .parquet_file import batches, check_rows, opened_parquet
-from .pool_part import PART, WHOLE, Kind, PoolPart, of_columns, shared
+from .pool_part import PART, WHOLE, Kind, PoolPart, check_unchanged, of_columns, shared
 
 _MORE = 16
 """Up to this multiple of the pixels of a sample are read, so that an error can name a wrong shape."""
@@ -80,6 +80,7 @@ class ParquetPool:
                 if rows.size:
                     yield batch, start, rows, file.parent
                 start += batch.num_rows
+            check_unchanged(file, start - (first - count), count)
 
     @property
     def _columns(self) -> list[str]:

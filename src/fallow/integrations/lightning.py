@@ -113,6 +113,7 @@ class SubsamplingCallback(Callback):
         self._index: Tensor | None = None
         self._steps = 0
         self._undo: Callable[[], None] = lambda: None
+        self._fitting: Trainer | None = None
 
     @property
     def state_key(self) -> str:
@@ -121,6 +122,7 @@ class SubsamplingCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the index off each batch on its way to the module, and have lengths read each epoch."""
+        self._fitting = trainer if stage == "fit" else None
         if stage != "fit":
             return
         self.check_module(pl_module)
@@ -169,6 +171,7 @@ class SubsamplingCallback(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the module as it was."""
         self._undo()
+        self._fitting = None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -329,6 +332,9 @@ class SubsamplingCallback(Callback):
         self.subsampler.load_state_dict(state_dict["subsampler"])
         if self.monitor is not None and "watch" in state_dict:
             self.monitor.load_state_dict(state_dict["watch"])
+        if self._fitting is not None:
+            # Some strategies restore a checkpoint only after on_fit_start.
+            self._check_start(self._fitting)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -344,7 +350,10 @@ class SubsamplingCallback(Callback):
             _count_from(trainer, epoch, step, checkpoint.pop("loops", {}))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise if the checkpoint is from after the last batch of an epoch that had not ended."""
+        """Raise if the state is from after the last batch of an epoch that had not ended."""
+        self._check_start(trainer)
+
+    def _check_start(self, trainer: Trainer) -> None:
         self._take_end(trainer)
         if self.subsampler.under_way.exhausted:
             raise wrong_state(
