@@ -380,6 +380,49 @@ def test_a_checkpoint_without_the_subsampler_or_a_damaged_one_raises(tmp_path):
         (checkpoint / FILE).unlink(missing_ok=True)
 
 
+def test_a_training_goes_on_with_the_same_global_batch_only(tmp_path):
+    whole = trainer("kept steps", tmp_path, save_strategy="steps", save_steps=40)
+    whole.train()
+    checkpoint = str(tmp_path / "checkpoint-40")
+    with pytest.raises(FallowError, match=r"with the global batch of .*checkpoint-40, 8 samples\. Found 16"):
+        trainer("kept steps", tmp_path / "again", batch=16).train(resume_from_checkpoint=checkpoint)
+    again = trainer("kept steps", tmp_path / "again", batch=4, accumulate=2)
+    again.train(resume_from_checkpoint=checkpoint)
+    assert again.state.global_step == whole.state.global_step
+    assert again.subsampler.epoch == EPOCHS
+
+
+def test_the_mixin_stands_before_the_trainer():
+    with pytest.raises(
+        FallowError, match=r"before the Trainer\. Found class Late\(Trainer, SubsamplingMixin\)"
+    ):
+
+        class Late(Trainer, SubsamplingMixin):
+            pass
+
+    class Deeper(Subsampling):
+        pass
+
+    assert Deeper.__mro__.index(SubsamplingMixin) < Deeper.__mro__.index(Trainer)
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        ("kl", r"`score` must be a function of logits and labels\. Found 'kl'"),
+        (
+            lambda logits, labels: logits.mean(),
+            r"each of its 4 samples, \(4,\)\. Found \(\)\. Let `score` return",
+        ),
+        (lambda logits, labels: logits[:3, 0], r"each of its 4 samples, \(4,\)\. Found \(3,\)\. Let `score`"),
+        (lambda logits, labels: 1.0, r"each of its 4 samples, \(4,\)\. Found float\. Let `score`"),
+    ],
+)
+def test_a_score_that_is_not_one_for_each_sample_raises(score, message):
+    with pytest.raises(FallowError, match=message):
+        small(texts(), network(), Subsampler(N, Threshold(0.2), Schedule(2)), score=score).train()
+
+
 def test_a_finished_subsampler_trains_no_second_time():
     found = small(texts(), network(), Subsampler(N, Threshold(0.2), Schedule(2)))
     found.train()

@@ -298,6 +298,16 @@ def test_the_policy_decides_unless_it_is_told():
             assert (sub.under_way.kept_steps is not None) == (kept if wish is None else wish)
 
 
+def test_no_batch_is_dropped_under_kept_steps():
+    sub = Subsampler(40, Fraction(0.5), Schedule(2))
+    with pytest.raises(
+        InvalidValue, match=r"`drop_last` goes with steps that are dropped\. Found kept_steps"
+    ):
+        sub.loader(range(40), 16, drop_last=True, kept_steps=True)
+    loader = sub.loader(range(40), 16, drop_last=True, kept_steps=False)
+    assert [len(index) for index, _ in loader] == [16, 16]
+
+
 def test_wrong_use_raises():
     sub, _ = thinned(80, 8, Fraction(0.5))
     with pytest.raises(InvalidValue, match="must agree on the batches"):

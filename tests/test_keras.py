@@ -208,6 +208,40 @@ def test_each_epoch_shows_its_own_number_of_batches():
     assert len(set(shown)) > 1
 
 
+def test_a_saved_model_goes_on_as_it_was_compiled(tmp_path):
+    whole = subsampler()
+    expected = network()
+    fitted(whole, expected)
+    first, model = subsampler(), network()
+    fitted(first, model, epochs=3)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", custom_objects={"Model": Model})
+    assert isinstance(loaded, Model)
+    second = subsampler()
+    second.load_state_dict(first.state_dict())
+    fitted(second, loaded)
+    assert masks(second) == masks(whole)
+    for found, wanted in zip(loaded.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-10)
+
+
+def test_the_mixin_stands_before_the_model():
+    with pytest.raises(
+        InvalidType, match=r"before the model's class\. Found class Late\(Model, SubsamplingMixin\)"
+    ):
+
+        class Late(keras.Model, SubsamplingMixin):
+            pass
+
+
+def test_a_loader_goes_with_its_subsampler():
+    sub, other = subsampler(), subsampler()
+    with pytest.raises(InvalidType, match=r"goes with `subsampler`\. Found no subsampler"):
+        network().fit(sub.loader(samples(), 16), epochs=EPOCHS)
+    with pytest.raises(InvalidType, match=r"a loader of the subsampler\. Found that of another one"):
+        network().fit(other.loader(samples(), 16), epochs=EPOCHS, subsampler=sub)
+
+
 def test_without_a_subsampler_nothing_changes():
     x, y = (part.numpy() for part in samples().tensors)
     model, same = network(), network(keras.Model)
@@ -243,9 +277,10 @@ def test_what_does_not_go_together_is_refused():
     model.compile("sgd", keras.losses.MeanSquaredError(reduction="sum"))
     with pytest.raises(InvalidValue, match=r"must be a mean over the batch. Found reduction='sum'"):
         model.fit(loader, epochs=EPOCHS, subsampler=sub)
-    model.compile("sgd", None)
+    without = Model(model.inputs, model.outputs)
+    without.compile("sgd", None)
     with pytest.raises(InvalidValue, match=r"needs one loss. Found none"):
-        model.fit(loader, epochs=EPOCHS, subsampler=sub)
+        without.fit(loader, epochs=EPOCHS, subsampler=sub)
     model.compile("sgd", lambda y, y_pred: keras.ops.mean(y_pred))
     with pytest.raises(InvalidValue, match=r"that of each sample, \(B, \.\.\.\)"):
         model.fit(loader, epochs=EPOCHS, subsampler=sub, verbose=0)

@@ -371,6 +371,35 @@ def test_a_training_of_ones_own_goes_on_from_the_end_of_an_epoch(data, tmp_path)
         assert torch.equal(found, expected)
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+def test_a_checkpoint_without_a_subsampler_is_refused(data, tmp_path):
+    saving = ModelCheckpoint(tmp_path, filename="plain")
+    trainer = quiet_trainer(max_epochs=2, callbacks=[saving], enable_checkpointing=True)
+    trainer.fit(Own("scalar"), DataLoader(data, 8), DataLoader(data, 30))
+    path = tmp_path / "plain.ckpt"
+    sub = fallow.Subsampler(N, fallow.Fraction(0.4), fallow.Schedule(4))
+    again = quiet_trainer(max_epochs=4, callbacks=[SubsamplingCallback(sub)])
+    with pytest.raises(fallow.FallowError, match=r"must hold the state of the subsampler\. Found none"):
+        again.fit(Own(), sub.loader(data, 8), DataLoader(data, 30), ckpt_path=path, weights_only=True)
+    assert sub.epoch == 0
+
+
+def test_a_loader_of_another_subsampler_is_refused(data):
+    sub, other = (fallow.Subsampler(N, fallow.Fraction(0.4), fallow.Schedule(2)) for _ in range(2))
+    trainer = quiet_trainer(max_epochs=2, callbacks=[SubsamplingCallback(sub)])
+    with pytest.raises(fallow.WrongState, match="loader is that of another subsampler"):
+        trainer.fit(Own(), other.loader(data, 8), DataLoader(data, 30))
+    assert not sub.under_way.share
+
+
+def test_a_finished_subsampler_trains_no_second_time(data):
+    sub = fallow.Subsampler(N, fallow.Fraction(0.4), fallow.Schedule(2))
+    trainer = quiet_trainer(max_epochs=2, callbacks=[SubsamplingCallback(sub)])
+    trainer.fit(Own(), sub.loader(data, 8), DataLoader(data, 30))
+    with pytest.raises(fallow.WrongState, match="All 2 epochs are done"):
+        trainer.fit(Own(), sub.loader(data, 8), DataLoader(data, 30))
+
+
 def test_the_former_name_of_the_monitor_warns():
     subsampler = fallow.Subsampler(N, fallow.RandomFraction(0.5), fallow.Schedule(epochs=2))
     monitor = fallow.ActivationDensity(torch.nn.Linear(4, 3))

@@ -85,6 +85,7 @@ def test_it_is_the_subsampler_of_one_process(odd):
         if (means := plain.under_way.scores.table.columns.get("mean_error")) is not None:
             means.view(np.uint32)[:] &= 0xFFFF0000  # as a part keeps them
     assert [record.kept for record in sub.history] == [record.kept for record in plain.history]
+    assert [record.backward for record in sub.history] == [record.backward for record in plain.history]
     assert [record.readmitted for record in sub.history] == [record.readmitted for record in plain.history]
     assert min(record.kept for record in sub.history) < 0.8 * N
     for mine, its in zip(sub.history, plain.history, strict=True):

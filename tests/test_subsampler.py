@@ -289,7 +289,7 @@ def test_after_the_last_step_everything_can_be_read_and_nothing_done():
     [
         ({"n": 0}, InvalidValue, "`n` must be at least 1"),
         ({"n": range(4)}, InvalidType, "`n` must be a whole number"),
-        ({"policy": 0.05}, InvalidType, r"`policy` must be a Policy.*Threshold\(low"),
+        ({"policy": 0.05}, InvalidType, r"`policy` must be a Policy.*ErrorMass"),
         ({"schedule": 30}, InvalidType, r"`schedule` must be a Schedule.*Schedule\(epochs"),
         ({"min_kept": 41}, InvalidValue, "at most n=40. Found 41"),
         ({"min_kept": 0}, InvalidValue, "`min_kept` must be at least 1"),

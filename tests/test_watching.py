@@ -177,7 +177,11 @@ def test_with_few_samples_it_says_so_much():
     text = str(sub.findings())
     assert "Watched 5 samples for 1 epoch;" in text
     assert "would have left out 0.0% of the samples of all epochs.\n" in text
+    assert "Learned by the end of epoch 1, and ever since: 0 samples (0.0%)." in text
     assert "Never learned: 5 samples (100.0%)." in text
+    assert text.endswith(
+        "(0.0%). Among fewer than 2,000 samples they rarely stand out: look at those never learned."
+    )
 
 
 def test_the_thinnest_batches_and_bad_scores_count():

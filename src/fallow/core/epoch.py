@@ -321,7 +321,7 @@ class Epoch:
         if recorded > self.scores.loaded and recorded >= planned:
             raise wrong_state(
                 f"{self.name.capitalize()} has ended: all its samples are recorded.",
-                "Call `subsampler.step()` before the next epoch.",
+                "Call `subsampler.step()` before the next epoch. For evaluation, use a loader of your own.",
             )
 
     def check_untouched(self, call: str) -> None:

@@ -41,6 +41,11 @@ class ShardedRecord(Struct, frozen=True):
     bad: Count
     notes: dict[Name, Real] = {}
 
+    @property
+    def backward(self) -> int:
+        """The number of samples trained on, as in the history of a Subsampler."""
+        return self.recorded
+
 
 class Numbers(Struct, frozen=True):
     """The numbers of a state.

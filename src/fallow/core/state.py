@@ -220,8 +220,12 @@ def _accepted_changes(
         described = name in _DESCRIBED
         if not (same(former, now) if described else former == now):
             if name not in accept:
-                rule = f"The state must have the same `{name}`: {now!r}."
-                raise invalid(rule, as_code(former) if described else repr(former), _STEP.format(name=name))
+                # Both by the fields that differ from the defaults, so that one sees what differs.
+                wanted = as_code(describe(now)) if described else repr(now)
+                found = as_code(former) if described else repr(former)
+                raise invalid(
+                    f"The state must have the same `{name}`: {wanted}.", found, _STEP.format(name=name)
+                )
             changed.add(name)
     if (change := label_change(before, labels)) is not None:
         if "labels" not in accept:

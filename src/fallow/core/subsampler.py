@@ -101,7 +101,7 @@ class Subsampler:
         # Before any array of this length is made.
         check_memory(self.n)
         if not isinstance(policy, Policy):
-            raise invalid_type("`policy` must be a Policy.", repr(policy), "Try Threshold(low=0.05).")
+            raise invalid_type("`policy` must be a Policy.", repr(policy), "Try ErrorMass().")
         if not isinstance(schedule, Schedule):
             raise invalid_type("`schedule` must be a Schedule.", repr(schedule), "Try Schedule(epochs=9).")
         if score is not None:
@@ -159,8 +159,9 @@ class Subsampler:
                 samples. If there are none, a last batch of less than a quarter joins the one before.
             kept_steps: make as many steps as full training in each epoch, and thin the batches by what is
                 left out. The gradient of :meth:`record`'s mean is then scaled so that a sample left out as
-                learned counts as one without a gradient. ``full_batches`` and ``drop_last`` have no effect
-                then. By default the policy decides: :class:`fallow.ErrorMass` keeps steps.
+                learned counts as one without a gradient. ``full_batches`` has no effect then, and
+                ``drop_last`` is refused. By default the policy decides: :class:`fallow.ErrorMass` keeps
+                steps.
             accumulate: with ``kept_steps``, the number of batches whose gradients add up to a step of full
                 training; a thin epoch needs :attr:`accumulate` of them, as whole as possible.
             group: the ranks that get different samples, if these are not all ranks: a process group, or a
@@ -180,6 +181,9 @@ class Subsampler:
         shuffle, full_batches = check_flag("shuffle", shuffle), check_flag("full_batches", full_batches)
         drop_last = check_flag("drop_last", options.pop("drop_last", False))
         steps = self._kept_steps(batch_size, kept_steps, accumulate)
+        if drop_last and steps is not None:
+            step = "Leave it out, as no batch is much smaller than the others then; or pass kept_steps=False."
+            raise invalid("`drop_last` goes with steps that are dropped.", "kept_steps", step)
         batches = EpochBatches(
             self.under_way,
             batch_size,

@@ -28,6 +28,8 @@ EARLY = 2
 _LEARNED, _RIGHT = "learned_since", "once_right"  # saved in states; do not rename
 _MEAN, _LEFT_OUT = f"{WOULD}mean_score", f"{WOULD}left_out"
 _SHOWN = 10
+FEW = 2000
+"""Samples below which wrong labels are often too few to be found by themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +68,18 @@ class Findings:
             [
                 f"Watched {self.n:,} samples for {plural(self.epochs, 'epoch')}; none was left out.",
                 f"{self.policy} would have left out {self.saved:.1%} of the samples of all epochs.{held}",
-                f"Learned by the end of epoch {EARLY}, and ever since: {self._share(self.learned_early)}.",
+                f"Learned by the end of epoch {min(EARLY, self.epochs)}, and ever since: "
+                f"{self._share(self.learned_early)}.",
                 f"Never learned: {self._share(self.never_learned)}.",
-                f"Outliers, or labels that look wrong: {self._share(self.suspects)}{suspects}.",
+                f"Outliers, or labels that look wrong: {self._share(self.suspects)}{suspects}.{self._few()}",
             ]
         )
+
+    def _few(self) -> str:
+        """Return a sentence if there are too few samples for wrong labels to stand out in a histogram."""
+        if len(self.suspects) or not len(self.never_learned) or self.n >= FEW:
+            return ""
+        return f" Among fewer than {FEW:,} samples they rarely stand out: look at those never learned."
 
     def _share(self, rows: Tensor) -> str:
         return f"{plural(len(rows), 'sample')} ({len(rows) / self.n:.1%})"

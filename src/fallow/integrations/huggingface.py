@@ -37,6 +37,7 @@ ROWS, COUNT = "fallow_rows", "fallow_count"
 FILE = "subsampler.safetensors"
 """The state of the subsampler in a checkpoint."""
 ScoreFunction = Score | Callable[[Tensor, Tensor], Tensor]
+_CLASS = "Write: class SubsamplingTrainer(SubsamplingMixin, Trainer): ..."
 _REFUSED = {
     "auto_find_batch_size": "Set per_device_train_batch_size to one that fits.",
     "use_liger_kernel": "Its loss has no logits to score: set use_liger_kernel=False.",
@@ -47,7 +48,8 @@ class SubsamplingMixin:
     """Leaves samples out of a training by Hugging Face's Trainer. Name it before the Trainer.
 
     The epochs are those of the subsampler's schedule. A checkpoint may be saved after any step, and a
-    training goes on from each of them exactly, also on another number of processes.
+    training goes on from each of them exactly, also on another number of processes
+    with the same global batch.
 
     If the number of steps is known, because the policy keeps steps or a fixed share, the learning rate
     follows the Trainer's own count. Otherwise it follows ``subsampler.progress``, so that it ends where its
@@ -80,6 +82,14 @@ class SubsamplingMixin:
     score: ScoreFunction | None
     _batches_in_step: int
 
+    def __init_subclass__(cls, **named: Any) -> None:
+        """Raise if the mixin stands after the Trainer that it changes."""
+        super().__init_subclass__(**named)
+        order: list[Any] = list(cls.__mro__)
+        if Trainer in order and order.index(Trainer) < order.index(SubsamplingMixin):
+            found = f"class {cls.__name__}({', '.join(base.__name__ for base in cls.__bases__)})"
+            raise invalid_type("SubsamplingMixin must be named before the Trainer.", found, _CLASS)
+
     def __init__(
         self,
         *args: Any,
@@ -89,12 +99,15 @@ class SubsamplingMixin:
         **named: Any,
     ) -> None:
         trainer: Any = Trainer
+        measure: Any = score
         if not isinstance(self, trainer):
-            step = "Write: class SubsamplingTrainer(SubsamplingMixin, Trainer): ..."
-            raise invalid_type("SubsamplingMixin must be mixed with a Trainer.", type(self).__name__, step)
+            raise invalid_type("SubsamplingMixin must be mixed with a Trainer.", type(self).__name__, _CLASS)
         if not hasattr(Trainer, "_run_epoch"):
             step = "Install a newer one: pip install -U 'transformers>=5'."
             raise invalid("SubsamplingMixin needs transformers 5 or newer.", "an older one", step)
+        if measure is not None and not callable(measure):
+            step = "Pass for example fallow.scores.Hellinger(), or lambda logits, labels: ..."
+            raise invalid_type("`score` must be a function of logits and labels.", repr(score), step)
         super().__init__(*args, **named)
         if not isinstance(subsampler, Subsampler):
             if not callable(subsampler):
@@ -179,7 +192,7 @@ class SubsamplingMixin:
     def set_initial_training_values(self, args: TrainingArguments, dataloader: Any) -> tuple[Any, ...]:
         """Return the Trainer's numbers of epochs, steps and samples, for the epochs of the subsampler."""
         sub, accumulate = self.subsampler, args.gradient_accumulation_steps
-        total: int = self.get_total_train_batch_size(args)  # type: ignore[attr-defined]
+        total = self._global_batch
         full_steps = -(-sub.n // total)
         planned, self._steps_are_known = full_steps * sub.epochs, True
         try:
@@ -193,6 +206,12 @@ class SubsamplingMixin:
             planned = args.max_steps
         batches = full_steps * accumulate
         return sub.epochs, full_steps, sub.n, sub.n * sub.epochs, total, batches, planned
+
+    @property
+    def _global_batch(self) -> int:
+        """The number of samples to a step, of all processes."""
+        trainer: Any = self
+        return int(trainer.get_total_train_batch_size(self.args))
 
     def _check_max_steps(self, found: int, planned: int) -> None:
         epochs = self.subsampler.epochs
@@ -223,8 +242,16 @@ class SubsamplingMixin:
         if not path.is_file():
             raise damaged(f"{checkpoint} must hold {FILE}, the state of the subsampler.", "none", step)
         saved = state_file.parse(path.read_bytes(), str(path))
-        if not isinstance(saved, dict) or saved.keys() != {"subsampler", "items_count"}:
+        names = {"subsampler", "items_count"}
+        if not isinstance(saved, dict) or saved.keys() - {"batch"} != names:
             raise damaged(f"{path} must hold the state of a subsampler.", type(saved).__name__, step)
+        # Checkpoints of version 0.2 do not hold it.
+        before, now = saved.get("batch", self._global_batch), self._global_batch
+        if before != now:
+            # The Trainer would count the steps of all epochs anew, and end early or late.
+            rule = f"A training must go on with the global batch of {checkpoint}, {before} samples."
+            step = "Set per_device_train_batch_size times gradient_accumulation_steps times processes to it."
+            raise invalid(rule, now, step)
         self.subsampler.load_state_dict(saved["subsampler"])
         self._items_count = None if saved["items_count"] is None else bool(saved["items_count"])
 
@@ -315,14 +342,20 @@ class SubsamplingMixin:
             hook.remove()
         loss = computed[0] if return_outputs else computed
         scores, predicted = self._scores(seen[0], labels)
-        if len(scores) != len(index):
-            step = "Choose a collator that keeps samples apart, or puts their tokens one after the other."
-            raise invalid(
-                f"A batch must have a score for each of its {len(index)} samples.", len(scores), step
-            )
+        self._check_scores(scores, len(index))
         scale_gradient(loss, self._factor(loss.detach(), scores, num_items_in_batch))
         self.subsampler.record(index, scores, predicted=predicted, accumulating=bool(self._indices))
         return computed
+
+    def _check_scores(self, scores: Any, count: int) -> None:
+        """Raise if a batch does not have a score for each of its samples."""
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        if shape != (count,):
+            step = "Choose a collator that keeps samples apart, or puts their tokens one after the other."
+            if self.score is not None:
+                step = "Let `score` return (B,), a score for each row of the logits."
+            rule = f"A batch must have a score for each of its {count} samples, ({count},)."
+            raise invalid(rule, shape, step)
 
     def _factor(self, loss: Tensor, scores: Tensor, items: Any) -> float:
         """Return the factor of the gradient of a batch, as :meth:`Subsampler.record` has it.
@@ -417,7 +450,11 @@ class SubsamplingMixin:
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Save the state of the subsampler beside that of the optimizer."""
         super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
-        state = {"subsampler": self.subsampler.state_dict(), "items_count": self._items_count}
+        state = {
+            "subsampler": self.subsampler.state_dict(),
+            "items_count": self._items_count,
+            "batch": self._global_batch,
+        }
         if self.args.should_save:
             Disk().put(Path(output_dir) / FILE, state_file.dump(state))
 

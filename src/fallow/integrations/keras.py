@@ -43,16 +43,20 @@ class SubsamplingMixin:
     """
 
     _sampling: _Sampling | None = None
-    _user_loss: Any = None
 
     # Of the model, which this class is mixed with.
+    loss: Any
     losses: list[Any]
     optimizer: Any
 
-    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **named: Any) -> None:
-        """Compile the model, as Keras does."""
-        super().compile(optimizer=optimizer, loss=loss, **named)  # type: ignore[misc]
-        self._user_loss = loss
+    def __init_subclass__(cls, **named: Any) -> None:
+        """Raise if the mixin stands after the model's class that it changes."""
+        super().__init_subclass__(**named)
+        order: list[Any] = list(cls.__mro__)
+        if keras.Model in order and order.index(keras.Model) < order.index(SubsamplingMixin):
+            found = f"class {cls.__name__}({', '.join(base.__name__ for base in cls.__bases__)})"
+            step = "Write: class SubsamplingModel(SubsamplingMixin, keras.Model): ..."
+            raise invalid_type("SubsamplingMixin must be named before the model's class.", found, step)
 
     def fit(
         self,
@@ -79,6 +83,11 @@ class SubsamplingMixin:
         """
         keras_fit = super().fit  # type: ignore[misc]
         if subsampler is None:
+            if isinstance(
+                getattr(named.get("x", args[0] if args else None), "batch_sampler", None), EpochBatches
+            ):
+                step = "Pass model.fit(loader, ..., subsampler=subsampler)."
+                raise invalid_type("A loader of a subsampler goes with `subsampler`.", "no subsampler", step)
             return keras_fit(*args, **named)
         x, epochs = named.pop("x", args[0] if args else None), named.pop("epochs", 1)
         given = [name for name in _REFUSED if not _is_unset(named.pop(name, None))]
@@ -86,7 +95,7 @@ class SubsamplingMixin:
             step = "Put the samples into the dataset of the loader, and weights into its batches."
             found = given[0] if given else f"{len(args)} values"
             raise invalid("`fit` with a subsampler takes a loader and named arguments.", found, step)
-        sampling = _sampling(self, x, subsampler, score, self._user_loss)
+        sampling = _sampling(self, x, subsampler, score, self.loss)
         _check_epochs(subsampler, epochs, named.pop("initial_epoch", None))
         if subsampler.under_way.exhausted:
             # The state was saved after the last batch of an epoch, and before its end.
@@ -348,7 +357,8 @@ def _sampling(model: Any, loader: Any, subsampler: Any, score: Any, loss: Any) -
     batches = getattr(loader, "batch_sampler", None)
     if not isinstance(batches, EpochBatches) or batches.epoch is not subsampler.under_way:
         step = "Pass model.fit(subsampler.loader(train_set, 32), epochs=9, subsampler=subsampler)."
-        raise invalid_type("`fit` must be given a loader of the subsampler.", type(loader).__name__, step)
+        found = "that of another one" if isinstance(batches, EpochBatches) else type(loader).__name__
+        raise invalid_type("`fit` must be given a loader of the subsampler.", found, step)
     if isinstance(loss, dict | list | tuple) or loss is None:
         step = "Compile the model with a single loss that returns (B, ...)."
         raise invalid("A subsampler needs one loss.", "none" if loss is None else "several losses", step)

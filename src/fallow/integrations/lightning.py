@@ -27,11 +27,11 @@ from ..activations import ActivationDensity
 from ..arrays.distributed import data_group, gather_rows
 from ..core.batch_checks import scale_gradient
 from ..core.host_index import HostIndex
-from ..core.loading import IndexedCollate, IndexedDataset
+from ..core.loading import EpochBatches, IndexedCollate, IndexedDataset
 from ..core.remeasure import measure
 from ..core.state import opened
 from ..core.subsampler import Subsampler
-from ..errors import invalid, invalid_type, wrong_state
+from ..errors import damaged, invalid, invalid_type, wrong_state
 from ..scores._logits import one_tensor, wrong_number
 from ..scores.base import Score
 from ..scores.kl import KLDivergence
@@ -126,6 +126,7 @@ class SubsamplingCallback(Callback):
         if stage != "fit":
             return
         self.check_module(pl_module)
+        self.subsampler.under_way.check_running()
         ranks = self.subsampler.under_way.scores.ranks
         # Ranks that hold parts of one replica get the same samples.
         if ranks.group is None and isinstance(trainer.strategy, ModelParallelStrategy):
@@ -189,6 +190,15 @@ class SubsamplingCallback(Callback):
             setattr(pl_module, "sample_weights", weights)  # noqa: B010 - the module is the user's
         if isinstance(getattr(pl_module, "progress", None), int | float):
             setattr(pl_module, "progress", self.subsampler.progress)  # noqa: B010 - the module is the user's
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise if the training loader is that of another subsampler."""
+        batches = getattr(trainer.train_dataloader, "batch_sampler", None)
+        if isinstance(batches, EpochBatches) and batches.epoch is not self.subsampler.under_way:
+            raise wrong_state(
+                "The training loader is that of another subsampler.",
+                "Make the loader and the callback with the same one.",
+            )
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Scale the gradient of the loss as ``Subsampler.record`` scales that of its mean."""
@@ -345,7 +355,14 @@ class SubsamplingCallback(Callback):
         many batches again.
         """
         state = checkpoint.get("callbacks", {}).get(self.state_key)
-        if trainer.state.fn == "fit" and state is not None:
+        if trainer.state.fn == "fit" and state is None:
+            raise damaged(
+                "A checkpoint to go on from must hold the state of the subsampler.",
+                "none",
+                "Resume from a checkpoint of a training with SubsamplingCallback, or load only the weights: "
+                "module.load_state_dict(torch.load(path)['state_dict']).",
+            )
+        if trainer.state.fn == "fit":
             epoch, step = int(opened(state["subsampler"])["epoch"]), int(checkpoint["global_step"])
             _count_from(trainer, epoch, step, checkpoint.pop("loops", {}))
 

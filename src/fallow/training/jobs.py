@@ -271,7 +271,8 @@ def _own_data(options: ResolvedOptions, rules: _Rules, console: Console) -> Job:
         kept_steps=_kept_steps(options),
         accumulate=_accumulate(options),
         collate_fn=original.collate_fn,
-        drop_last=original.drop_last,
+        # Under kept steps no batch is much smaller than the others.
+        drop_last=original.drop_last and not options.kept_steps,
         pin_memory=original.pin_memory,
         **_workers_like(original, options),
     )

@@ -243,6 +243,8 @@ def _schedule(settings: Mapping[str, Any]) -> str:
     """Return when samples are left out and readmitted; "" if none is left out."""
     if settings["policy"]["name"] in ("full", "selective-backprop"):
         return ""
+    if settings["policy"]["name"] == "watch":
+        return "every epoch is full"
     schedule, warmup = settings["schedule"], settings["schedule"]["warmup"]
     parts = ["the first epoch is full" if warmup == 1 else f"the first {warmup} epochs are full"]
     if every := schedule["readmit_every"]:
