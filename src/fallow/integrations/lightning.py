@@ -359,8 +359,8 @@ class SubsamplingCallback(Callback):
             raise damaged(
                 "A checkpoint to go on from must hold the state of the subsampler.",
                 "none",
-                "Resume from a checkpoint of a training with SubsamplingCallback, or leave ckpt_path out and load "
-                "only its weights.",
+                "Resume from a checkpoint of a training with SubsamplingCallback, or leave ckpt_path out and "
+                "load only its weights.",
             )
         if trainer.state.fn == "fit":
             epoch, step = int(opened(state["subsampler"])["epoch"]), int(checkpoint["global_step"])
