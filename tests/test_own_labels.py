@@ -202,7 +202,7 @@ def test_a_run_whose_class_ids_are_large_or_negative(own, tmp_path):
         ("soft", True, False, True),
         ("soft", True, True, False),
         pytest.param("soft", False, False, False, marks=pytest.mark.slow),
-        pytest.param("fraction", True, False, False, marks=pytest.mark.slow),
+        pytest.param("fraction", True, False, True, marks=pytest.mark.slow),
         pytest.param("threshold", True, False, False, marks=pytest.mark.slow),
     ],
 )
