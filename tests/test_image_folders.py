@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fallow.datasets import decoding, load_images
+from fallow.datasets import load_images
 from fallow.datasets.image_files import ORIENTATION
 from fallow.datasets.images import LeftOutWarning
 from fallow.errors import DamagedData, InvalidValue
@@ -131,12 +131,6 @@ class TestFolder:
                 path.parent.mkdir(exist_ok=True)
                 Image.fromarray(pixels).save(path, quality=100, subsampling=0)
         assert load_images(tmp_path, image_size=8).train.images.min() > 200
-
-    def test_memory_limit(self, folder, monkeypatch):
-        monkeypatch.setattr(decoding, "MEMORY_LIMIT", 3 * 20 * 10 * 10)
-        with pytest.raises(InvalidValue, match=r"20 images of 12×12.*`--image_size 10` or less"):
-            load_images(folder)
-        assert load_images(folder, image_size=10).train.images.shape[-1] == 10
 
     @pytest.mark.parametrize("suffix", ["jpg", "png"])
     def test_image_that_is_cut_off(self, folder, suffix):

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..activations import ActivationDensity
 from ..arrays.keyed import mix, uniform
-from ..datasets import ImageData, ImageDataset
+from ..datasets import ImageData
+from ..datasets.images import UNREADABLE, Images
 from ..datasets.pool_part import Pool, PoolPart
 from ..errors import DamagedData, damaged, invalid
 from ..files.state_file import parse
@@ -339,9 +340,11 @@ def _check_weights(run: Run) -> None:
         raise invalid(rule, f"those after {written} epochs, and {done} are done", step)
 
 
-def _batches(part: ImageDataset, prepare: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(part: Images, prepare: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(0, len(part), _BATCH):
-        yield prepare(part.images[start : start + _BATCH]), part.labels[start : start + _BATCH]
+        images, labels = part.__getitems__(torch.arange(start, min(start + _BATCH, len(part))))
+        readable = labels != UNREADABLE
+        yield prepare(images[readable]), labels[readable]
 
 
 def _shown(progress: Any, before: int, total: int) -> Callable[[int], None] | None:

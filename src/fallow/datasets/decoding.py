@@ -11,18 +11,19 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from math import isqrt
+from math import isqrt, prod
 from pathlib import Path
 from statistics import median_low
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from torch.utils.data import get_worker_info
 
 from ..errors import invalid, missing_extra
 from ..files.regular_file import opened
@@ -43,7 +44,7 @@ from .image_files import (
     shallow,
     upright,
 )
-from .images import Progress
+from .images import Progress, Shape
 from .messages import LONGEST, shown
 from .pixel_range import NO_RANGES, Depth, Extremes, PixelRanges
 
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 T = TypeVar("T")
-Shape = tuple[int, int, int]
-"""Channels, height, width."""
 Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 
 MEMORY_LIMIT = 4 * 2**30
@@ -135,9 +134,6 @@ def choose_shape(headers: Sequence[Header], image_size: int | None = None) -> Sh
     It is a square of the side ``image_size``, if given. Else it is the most common size if at least half of
     the images have it, or else a square of the median shorter side, at most 64.
 
-    Raises:
-        InvalidValue: if all images in that shape take more than 4 GiB.
-
     >>> choose_shape([Header(32, 24, True), Header(32, 24, True), Header(500, 400, False)])
     (3, 24, 32)
     """
@@ -150,13 +146,26 @@ def choose_shape(headers: Sequence[Header], image_size: int | None = None) -> Sh
         image_size = min(DEFAULT_SIDE, shorter)
     if image_size is not None:
         height = width = image_size
-    size = len(headers) * channels * height * width
-    if size > MEMORY_LIMIT:
-        rule = f"The decoded images must fit {MEMORY_LIMIT / 2**30:.0f} GiB of memory."
-        found = f"{len(headers)} images of {width}×{height}, {size / 2**30:.1f} GiB"
-        side = isqrt(MEMORY_LIMIT // (len(headers) * channels))
-        raise invalid(rule, found, f"Pass `--image_size {side}` or less.")
     return channels, height, width
+
+
+def fits_memory(count: int, shape: Shape) -> bool:
+    """Return whether decoded images take at most 4 GiB."""
+    return count * prod(shape) <= MEMORY_LIMIT
+
+
+def check_fits(count: int, shape: Shape) -> None:
+    """Raise if decoded images take more than 4 GiB.
+
+    Raises:
+        InvalidValue: if they do.
+    """
+    if not fits_memory(count, shape):
+        channels, height, width = shape
+        rule = f"The decoded images must fit {MEMORY_LIMIT / 2**30:.0f} GiB of memory."
+        found = f"{count} images of {width}×{height}, {count * prod(shape) / 2**30:.1f} GiB"
+        side = isqrt(MEMORY_LIMIT // (count * channels))
+        raise invalid(rule, found, f"Pass `--image_size {side}` or less.")
 
 
 def read_extremes(paths: Sequence[Path]) -> list[Extremes | str]:
@@ -263,15 +272,25 @@ def _each(work: Callable[[int], T], count: int, progress: Progress | None = None
         return [attempt(row) for row in range(start, min(start + BLOCK, count))]
 
     Image.init()  # not safe on several threads
-    # Threads suffice, because Pillow releases the interpreter while it decodes.
-    workers = min(8, os.cpu_count() or 1)
     done: list[list[T | str]] = []
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+    with warnings.catch_warnings(), _mapping(count) as mapped:
         # Pillow's warnings name no file. Damage is found by decoding, and the rest is harmless.
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for results in pool.map(block, range(0, count, BLOCK)):
+        for results in mapped(block, range(0, count, BLOCK)):
             done.append(results)
             if progress is not None:
                 progress(min(len(done) * BLOCK, count), count)
     return list(chain.from_iterable(done))
+
+
+@contextmanager
+def _mapping(count: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Yield a function like ``map`` for ``count`` images, which uses several threads if it pays."""
+    # The workers of a loader share the processors already.
+    if count <= BLOCK or get_worker_info() is not None:
+        yield map
+        return
+    # Threads suffice, because Pillow releases the interpreter while it decodes.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield pool.map

@@ -1,4 +1,8 @@
-"""A folder with one sub-folder of images per class, with or without a train and a test folder."""
+"""A folder with one sub-folder of images per class, with or without a train and a test folder.
+
+A small folder is read into memory at once. The files of a large one stay where they are: training begins when
+they are listed, and each batch is decoded when it is fetched.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,20 @@ import torch
 
 from ..errors import DamagedData, check_integer, check_share, damaged, invalid
 from .class_names import name_notes
-from .decoding import Header, Other, Shape, choose_shape, decode, read_headers
+from .decoding import Header, Other, choose_shape, decode, fits_memory, read_headers
+from .file_images import FileImages
 from .finding_ranges import crowding_notes, find_extremes, range_notes, ranges_of
-from .image_files import UNREAD_SUFFIXES
-from .images import ImageData, ImageDataset, LeftOutWarning, Progress
+from .image_files import SUFFIXES, UNREAD_SUFFIXES, kind_by_name
+from .images import ImageData, ImageDataset, LeftOutWarning, Progress, Shape
 from .listing import Listing, Part, find_parts, hold_out
 from .messages import counted, no_images, plural, shown
 from .names import TEST_SHARE
 from .pixel_range import NO_RANGES, PixelRanges
 
+IN_MEMORY = 1 << 26
+"""Bytes of files that are read into memory before the training; the files of a larger folder stay in place."""
+LOOKED_AT = 1000
+"""Images of a large folder that are looked at before the training, of each part."""
 SHOWN = 5
 """Unreadable images that a message names."""
 
@@ -37,7 +46,7 @@ def load_folder(
     ranges: PixelRanges = NO_RANGES,
     progress: Progress | None = None,
 ) -> ImageData:
-    """Read a folder of images, one sub-folder per class, into memory.
+    """Read a folder of images, one sub-folder per class.
 
     If the folder holds ``train/`` and ``test/`` (or ``val/``), these are the two parts and hold the class
     folders. Otherwise ``test_share`` of each class, rounded and at least one image, is held out. The draw
@@ -48,10 +57,17 @@ def load_folder(
     that are not read. Classes and files are sorted by name without regard to case.
     :mod:`fallow.datasets.decoding` describes how colours and sizes are converted.
 
+    If the files take more than 64 MiB, or their pixels would take more than 4 GiB, they are not read here:
+    see :class:`~fallow.datasets.file_images.FileImages`. Then an image is recognised by its name below the
+    folder and its size in bytes, on which the draw depends too. The common shape is chosen, and the range of
+    deep pixels found, by 1,000 of the images. Files without the suffix of an image are left out, and an image
+    that cannot be read is found when it is needed.
+
     The arguments are those of :func:`~fallow.datasets.load_images`.
 
     Raises:
-        InvalidValue: if a class or an image is missing or unreadable, or all would not fit 4 GiB.
+        InvalidValue: if a class is missing.
+        DamagedData: if an image that is read here is unreadable.
     """
     folder = Path(folder)
     if image_size is not None:
@@ -59,6 +75,8 @@ def load_folder(
     if check_share("test_share", test_share, closed=False) == 0:
         raise invalid("`test_share` must be in (0, 1).", test_share, "Hold out at least a little.")
     listing = find_parts(folder)
+    if sum(int(part.sizes.sum()) for part in listing.parts) > IN_MEMORY:
+        return _in_files(folder, listing, seed, test_share, image_size, ranges)
     classes = listing.classes
     contents = _read_headers(listing)
     unreadable = contents.unreadable
@@ -70,6 +88,8 @@ def load_folder(
     if not contents.headers:
         raise _corrupt(unreadable)
     shape = choose_shape(list(contents.headers.values()), image_size)
+    if not fits_memory(len(contents.headers), shape):
+        return _in_files(folder, listing, seed, test_share, image_size, ranges)
     extremes = find_extremes(parts[0].paths, contents.headers)
     ranges = ranges_of(extremes, ranges)
     parts, (train, test), reasons = _decoded(parts, shape, ranges, progress)
@@ -104,6 +124,101 @@ def load_folder(
         identity=(train_sums, test_sums),
         test_share=test_share if drawn else None,
     )
+
+
+def _in_files(
+    folder: Path, listing: Listing, seed: int, test_share: float, image_size: int | None, ranges: PixelRanges
+) -> ImageData:
+    """Return the images of a folder that stay in their files."""
+    parts, others = _images_by_name(listing)
+    parts = [part.with_name_checksums(folder) for part in parts]
+    drawn = len(parts) == 1
+    if drawn:
+        parts = hold_out(parts[0], listing.classes, test_share, seed)
+    headers, train = _looked_at(parts)
+    shape = choose_shape(list(headers.values()), image_size)
+    extremes = find_extremes(train, headers)
+    ranges = ranges_of(extremes, ranges)
+    contents = Contents(parts, headers, dict(listing.refused), others)
+    left_out = _left_out_notes(contents, listing)
+    for note in left_out:
+        warnings.warn(note, LeftOutWarning, stacklevel=4)
+    count = sum(len(part.paths) for part in parts)
+    size = sum(int(part.sizes.sum()) for part in parts) / 2**30
+    _, height, width = shape
+    notes = (
+        f"{count:,} images, {size:.1f} GiB in files, are decoded to {width}×{height} while they train. "
+        "They are recognised by name and size; those that cannot be read are left out when they are found.",
+        *left_out,
+        *name_notes(listing.classes),
+        *_litter_notes(contents, listing),
+        *(f"Of {len(headers):,} looked at: {note}" for note in range_notes(extremes, ranges, headers)),
+        *(f"Of {len(headers):,} looked at: {note}" for note in _frame_notes(contents)),
+    )
+    train_images, test_images = (
+        FileImages(part.paths, torch.from_numpy(part.labels), part.sums, shape, ranges)
+        for part in parts
+        if part.sums is not None
+    )
+    return ImageData(
+        folder.resolve().name,
+        train_images,
+        test_images,
+        listing.classes,
+        tuple(parts[0].paths.names()),
+        skipped=tuple(map(str, listing.refused)),
+        notes=notes,
+        test_files=tuple(parts[1].paths.names()),
+        test_share=test_share if drawn else None,
+    )
+
+
+def _images_by_name(listing: Listing) -> tuple[list[Part], Counter[str]]:
+    """Return the files with the suffix of an image, and the number of others by kind.
+
+    Raises:
+        InvalidValue: if a class has none.
+    """
+    parts, all_others = [], Counter[str]()
+    for root, part in zip(listing.roots, listing.parts, strict=True):
+        suffixes = [os.path.splitext(name)[1].lower() for name in part.paths.names()]
+        is_image = np.fromiter((suffix in SUFFIXES for suffix in suffixes), np.bool_, len(suffixes))
+        counts = np.bincount(part.labels[is_image], minlength=len(listing.classes))
+        for label in np.flatnonzero(counts == 0):
+            rows = np.flatnonzero(part.labels == label)
+            others = Counter(kind_by_name(part.paths[row]) for row in rows.tolist())
+            _check_holds(root / listing.classes[label], others, listing.refused)
+        all_others += Counter(
+            suffix or "without a suffix"
+            for suffix, image in zip(suffixes, is_image, strict=True)
+            if not image
+        )
+        parts.append(part.take(np.flatnonzero(is_image)))
+    return parts, all_others
+
+
+def _looked_at(parts: list[Part]) -> tuple[dict[Path, Header], list[Path]]:
+    """Return the headers of some images, chosen by their checksums, and those of them that train.
+
+    Raises:
+        DamagedData: if none of them can be read.
+    """
+    headers: dict[Path, Header] = {}
+    train: list[Path] = []
+    unreadable: dict[Path, str] = {}
+    for number, part in enumerate(parts):
+        assert part.sums is not None
+        chosen = np.sort(np.argsort(part.sums, kind="stable")[:LOOKED_AT])
+        paths = list(part.paths.take(chosen))
+        for path, header in zip(paths, read_headers(paths), strict=True):
+            if isinstance(header, Header):
+                headers[path] = header
+                train += [path] if number == 0 else []
+            else:
+                unreadable[path] = header if isinstance(header, str) else f"it is {header.kind}"
+    if not train:
+        raise _corrupt(unreadable)
+    return headers, train
 
 
 @dataclass

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..arrays.checksums import row_checksums
 from ..errors import check_integer, check_share, damaged, invalid
 from .class_names import as_ids, name_notes, number_classes
-from .decoding import Header, choose_shape, decode_opened, headers_of
+from .decoding import Header, check_fits, choose_shape, decode_opened, headers_of
 from .held_out import TEST, held_out_by_class, keyed
 from .hub_names import HELD_OUT, load_parts, saved_at
 from .images import ImageData, ImageDataset, Progress
@@ -57,6 +57,7 @@ def load_hub_images(
     headers = [header for table in tables for header in headers_of(table.openers())]
     shape = choose_shape([header for header in headers if isinstance(header, Header)], image_size)
     total = len(headers)
+    check_fits(total, shape)
     before = 0
     pictures = []
     notes = list(name_notes(classes))

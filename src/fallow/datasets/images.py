@@ -1,10 +1,10 @@
-"""Images and labels in memory, as a train and a test part: the result of every reader of images."""
+"""Images and labels, as a train and a test part: the result of every reader of images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,11 @@ from .pixel_range import NO_RANGES, PixelRanges
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` while images are read."""
 
+Shape: TypeAlias = tuple[int, int, int]
+"""Channels, height, width."""
+UNREADABLE = -100
+"""The label of an image that could not be read: no target, so that it neither trains nor has a score."""
+
 BLOCK = 2**22
 """Values widened to float64 at a time."""
 
@@ -28,7 +33,74 @@ class LeftOutWarning(UserWarning):
     """Files of a folder were left out; :attr:`ImageData.notes` says the same."""
 
 
-class ImageDataset(Dataset[tuple[Tensor, int]]):
+class Images(Dataset[tuple[Tensor, int]]):
+    """Images of one shape and their labels, in memory or in files: the base of both.
+
+    Attributes:
+        labels: class ids ``(N,)``, int64.
+        ranges: the ranges by which pixels of more than 8 bits are scaled; images added later need the same.
+    """
+
+    labels: Tensor
+    ranges: PixelRanges
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width."""
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """uint8 in 0..255, or float32 in [0, 1]."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
+        """Return the batch ``(images (B, C, H, W), labels (B,))`` of ``indices``.
+
+        An image that cannot be read any more has the label :data:`UNREADABLE`.
+        """
+        raise NotImplementedError
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return some of the images."""
+        raise NotImplementedError
+
+    def joined(self, other: Self) -> Self:
+        """Return the images followed by others of their kind."""
+        raise NotImplementedError
+
+    def with_more(self, images: Tensor, labels: Tensor) -> Self:
+        """Return the images followed by some in memory."""
+        raise NotImplementedError
+
+    def contents(self) -> NDArray[np.uint64]:
+        """Return the checksums by which the samples are recognised, ``(N,)``."""
+        raise NotImplementedError
+
+    def pictures(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return small pictures of some samples: ``(K,) -> (K, h, w, C)``."""
+        raise NotImplementedError
+
+    def mean_std(self) -> tuple[Tensor, Tensor]:
+        """Return the mean and the standard deviation of each channel, ``(C,)`` float32 each, in [0, 1] units.
+
+        A constant channel gets the deviation 1, so that it is safe to divide by it.
+        """
+        raise NotImplementedError
+
+
+def collate(batch: Any) -> tuple[Tensor, Tensor]:
+    """Return ``batch`` itself if it is one already, and a list of single samples stacked."""
+    if isinstance(batch, tuple):
+        return cast("tuple[Tensor, Tensor]", batch)
+    images, labels = default_collate(batch)
+    return images, labels
+
+
+class ImageDataset(Images):
     """Images and labels in memory, handed out a batch at a time.
 
     The images stay as they were read. The model divides by 255 and normalises, a whole batch at a time on
@@ -59,8 +131,18 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         self.labels = labels
         self.ranges = ranges
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    collate = staticmethod(collate)
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """uint8 or float32."""
+        return self.images.dtype
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.images[index], int(self.labels[index])
@@ -69,7 +151,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         """Return the batch ``(images (B, C, H, W), labels (B,))`` of ``indices`` in one gather.
 
         torch's fetcher calls this instead of B times ``__getitem__`` and hands the result to the loader's
-        ``collate_fn``, which must be :meth:`collate`.
+        ``collate_fn``, which must be :func:`collate`.
         """
         index = torch.as_tensor(indices, dtype=torch.int64)
         return self.images[index], self.labels[index]
@@ -83,13 +165,18 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         """Return small pictures of some samples: ``(K,) -> (K, h, w, C)``."""
         return thumbnails(self.images[torch.from_numpy(index)].numpy())
 
-    @staticmethod
-    def collate(batch: Any) -> tuple[Tensor, Tensor]:
-        """Return ``batch`` itself if it is one already, and a list of single samples stacked."""
-        if isinstance(batch, tuple):
-            return cast("tuple[Tensor, Tensor]", batch)
-        images, labels = default_collate(batch)
-        return images, labels
+    def joined(self, other: ImageDataset) -> ImageDataset:
+        """Return the images followed by others."""
+        return self.with_more(other.images, other.labels)
+
+    def with_more(self, images: Tensor, labels: Tensor) -> ImageDataset:
+        """Return the images followed by others."""
+        more = torch.cat([self.images, images]), torch.cat([self.labels, labels])
+        return ImageDataset(*more, self.ranges)
+
+    def contents(self) -> NDArray[np.uint64]:
+        """Return a checksum of the pixels of each image, ``(N,)``."""
+        return row_checksums(self.images.numpy())
 
     def mean_std(self) -> tuple[Tensor, Tensor]:
         """Return the mean and the standard deviation of each channel, ``(C,)`` float32 each.
@@ -101,21 +188,26 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         >>> ImageDataset(images, torch.tensor([0, 1])).mean_std()
         (tensor([0.5000]), tensor([0.5000]))
         """
-        count, channels, height, width = self.images.shape
-        unit = 255.0 if self.images.dtype == torch.uint8 else 1.0
-        # float32 would lose digits over millions of pixels.
-        total, squares = torch.zeros(2, channels, dtype=torch.float64)
-        step = max(1, BLOCK // (channels * height * width))
-        for start in range(0, count, step):
-            block = self.images[start : start + step].to(torch.float64) / unit
-            total += block.sum((0, 2, 3))
-            squares += block.square().sum((0, 2, 3))
-        values = count * height * width
-        mean = total / values
-        variance = squares / values - mean.square()
-        # Below this a variance is only the rounding of the subtraction above.
-        std = torch.where(variance > 1e-12, variance, 1.0).sqrt()
-        return mean.float(), std.float()
+        return mean_std(self.images)
+
+
+def mean_std(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and the standard deviation of each channel of images ``(N, C, H, W)``, in [0, 1]."""
+    count, channels, height, width = images.shape
+    unit = 255.0 if images.dtype == torch.uint8 else 1.0
+    # float32 would lose digits over millions of pixels.
+    total, squares = torch.zeros(2, channels, dtype=torch.float64)
+    step = max(1, BLOCK // (channels * height * width))
+    for start in range(0, count, step):
+        block = images[start : start + step].to(torch.float64) / unit
+        total += block.sum((0, 2, 3))
+        squares += block.square().sum((0, 2, 3))
+    values = count * height * width
+    mean = total / values
+    variance = squares / values - mean.square()
+    # Below this a variance is only the rounding of the subtraction above.
+    std = torch.where(variance > 1e-12, variance, 1.0).sqrt()
+    return mean.float(), std.float()
 
 
 @dataclass(frozen=True)
@@ -138,8 +230,8 @@ class ImageData:
     """
 
     name: str
-    train: ImageDataset
-    test: ImageDataset
+    train: Images
+    test: Images
     classes: tuple[str, ...]
     files: tuple[str, ...] | None = None
     skipped: tuple[str, ...] = ()
@@ -153,8 +245,7 @@ class ImageData:
         """Return a checksum that identifies each train and each test sample, ``(N,)`` and ``(M,)``."""
         if self.identity is not None:
             return self.identity
-        train, test = (row_checksums(part.images.numpy()) for part in (self.train, self.test))
-        return train, test
+        return self.train.contents(), self.test.contents()
 
     def take(self, rows: NDArray[np.int64]) -> ImageData:
         """Return the data with some of the train samples."""
@@ -171,9 +262,7 @@ class ImageData:
 
     def joined(self) -> ImageData:
         """Return the data with the test samples appended to the train samples."""
-        images = torch.cat([self.train.images, self.test.images])
-        labels = torch.cat([self.train.labels, self.test.labels])
-        train = ImageDataset(images, labels, self.train.ranges)
+        train = self.train.joined(self.test)
         files = None if self.files is None or self.test_files is None else self.files + self.test_files
         identity = None if self.identity is None else (np.concatenate(self.identity), self.identity[1])
         return replace(self, train=train, files=files, identity=identity)

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..arrays.checksums import checksums
 from ..errors import invalid
 from ..files.regular_file import opened
 from .held_out import TEST, held_out_by_class, keyed
 from .image_files import SUFFIXES
 from .messages import plural, shown
+from .paths import Paths
 from .walking import by_name, litter, walk
 
 HELD_OUT = ("test", "val", "valid", "validation")
@@ -27,17 +30,25 @@ READERS = 8
 
 @dataclass(frozen=True)
 class Part:
-    """The files of the train or the test part, with class ids and checksums of their bytes ``(N,)``."""
+    """The files of the train or the test part.
 
-    paths: list[Path]
-    labels: np.ndarray
-    sums: np.ndarray | None = None
+    Attributes:
+        paths: the files.
+        labels: their class ids, int64 ``(N,)``.
+        sizes: their sizes in bytes, int64 ``(N,)``.
+        sums: checksums by which they are recognised, uint64 ``(N,)``; None at first.
+    """
+
+    paths: Paths
+    labels: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    sums: NDArray[np.uint64] | None = None
 
     def take(self, rows: Iterable[int]) -> Part:
         """Return the part that holds only ``rows``."""
-        index = np.fromiter(rows, dtype=np.int64)
+        index = rows if isinstance(rows, np.ndarray) else np.fromiter(rows, np.int64)
         sums = None if self.sums is None else self.sums[index]
-        return Part([self.paths[row] for row in index], self.labels[index], sums)
+        return Part(self.paths.take(index), self.labels[index], self.sizes[index], sums)
 
     def with_checksums(self) -> Part:
         """Return the part with the checksums of its files."""
@@ -46,6 +57,15 @@ class Part:
             digests = b"".join(pool.map(_digest, self.paths, chunksize=64))
         # Of fixed byte order, so that all machines hold out the same files.
         return replace(self, sums=np.frombuffer(digests, "<u8").astype(np.uint64))
+
+    def with_name_checksums(self, folder: Path) -> Part:
+        """Return the part with checksums of the names below ``folder``, and sizes, of its files."""
+        cut = len(os.path.join(folder, ""))
+        names = (
+            f"{size} {name[cut:]}".replace(os.sep, "/").encode("utf-8", "surrogateescape")
+            for name, size in zip(self.paths.names(), self.sizes.tolist(), strict=True)
+        )
+        return replace(self, sums=checksums(names))
 
 
 @dataclass
@@ -171,15 +191,15 @@ def _roots(folder: Path) -> tuple[list[Path], list[str]]:
 
 def _part(root: Path, listing: Listing) -> Part:
     above = [root, *root.resolve().parents]
-    paths: list[Path] = []
-    counts = []
+    found = []
     for name in listing.classes:
         contents = walk(root / name, follow=True, above=above)
-        paths += contents.files
-        counts.append(len(contents.files))
+        found.append((contents.files, contents.sizes))
         listing.refused |= contents.refused
         listing.litter += contents.litter
         if links := contents.links:
             count = plural(len(links), "link")
             listing.notes.append(f"Left out {count} to folders that are read already: {shown(links[0])}.")
-    return Part(paths, np.repeat(np.arange(len(counts), dtype=np.int64), counts))
+    paths, sizes = zip(*found, strict=True)
+    labels = np.repeat(np.arange(len(paths), dtype=np.int64), [len(each) for each in paths])
+    return Part(Paths.joined(paths), labels, np.concatenate(sizes))

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ..errors import InvalidValue, damaged, invalid
 from ..files.regular_file import opened
-from .decoding import Opener, Shape, decode_opened
-from .images import ImageDataset
+from .decoding import Opener, decode_opened
+from .images import Images, Shape
 from .messages import error_text
 from .npz import as_images
 
@@ -94,14 +94,13 @@ class Kind:
         classes: names of the classes.
     """
 
-    like: ImageDataset
+    like: Images
     classes: tuple[str, ...]
 
     @property
     def shape(self) -> Shape:
         """Channels, height and width."""
-        channels, height, width = self.like.images.shape[1:]
-        return channels, height, width
+        return self.like.shape
 
     def check(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Raise, before any are read, if an array of this shape ``(N, ...)`` and type cannot be such images.
@@ -140,7 +139,7 @@ class Kind:
 
     def converted(self, images: Tensor) -> Tensor:
         """Return uint8 or float images in the type of the training images."""
-        if images.dtype == self.like.images.dtype:
+        if images.dtype == self.like.dtype:
             return images
         if images.dtype == torch.uint8:
             return images.float() / 255

@@ -15,7 +15,7 @@ from ..errors import DamagedData, invalid
 from ..files.regular_file import kind_at, opened
 from .decoding import decode
 from .image_files import RAW_SUFFIXES, SUFFIXES, begins_as_image, kind_by_name
-from .images import ImageDataset
+from .images import Images
 from .load import load_images
 from .messages import counted, no_images, plural, shown
 from .names import KNOWN, REMOVED, how_to_get
@@ -27,7 +27,7 @@ from .walking import Walk, walk
 _STEP = f"Name a folder, a FILE.npz, a FILE.parquet, hf:NAME, or {', '.join(KNOWN)}."
 
 
-def open_pool(name: str | os.PathLike[str], like: ImageDataset, classes: Sequence[str]) -> Pool:
+def open_pool(name: str | os.PathLike[str], like: Images, classes: Sequence[str]) -> Pool:
     """Return the pool with a name.
 
     Args:

@@ -14,7 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..files.regular_file import kind_of
+from .paths import Paths
 
 SYSTEM = {
     "thumbs.db": "Thumbs.db",
@@ -36,12 +40,14 @@ class Walk:
 
     Attributes:
         files: regular files, sorted by name.
+        sizes: their sizes in bytes, int64 ``(N,)``.
         refused: the reason for each entry that is neither a regular file nor a folder, or cannot be listed.
         links: links that were not followed, or that lead to a folder that was walked already.
         litter: the number of hidden files and folders, and of pieces of litter, by kind.
     """
 
-    files: list[Path] = field(default_factory=list)
+    files: Paths = field(default_factory=lambda: Paths.of(()))
+    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     refused: dict[Path, str] = field(default_factory=dict)
     links: list[Path] = field(default_factory=list)
     litter: Counter[str] = field(default_factory=Counter)
@@ -65,6 +71,7 @@ def walk(root: Path, *, follow: bool, above: Iterable[Path] = ()) -> Walk:
         above: folders to which links must not lead back.
     """
     contents = Walk()
+    found: list[tuple[str, int]] = []
     seen = {_identity(folder) for folder in above}
     folders = [root]
     linked: list[Path] = []
@@ -79,18 +86,21 @@ def walk(root: Path, *, follow: bool, above: Iterable[Path] = ()) -> Walk:
             seen.add(identity)
             with os.scandir(place) as entries:
                 for entry in entries:
-                    _sort(entry, contents, folders, linked, follow)
+                    _sort(entry, contents, found, folders, linked, follow)
         except OSError as error:
             contents.refused[place] = f"a folder that cannot be read: {error.strerror or error}"
         # The system lists links in any order, but the first one to a folder decides the paths below it.
         linked.sort(reverse=True)
-    contents.files.sort(key=by_name)
+    found.sort(key=lambda file: by_name(file[0]))
+    contents.files = Paths.of(name for name, _ in found)
+    contents.sizes = np.fromiter((size for _, size in found), np.int64, len(found))
     return contents
 
 
-def by_name(path: Path) -> tuple[str, str]:
+def by_name(path: str | Path) -> tuple[str, str]:
     """Return the key by which paths are sorted, without regard to case."""
-    return path.as_posix().casefold(), path.as_posix()
+    name = str(path) if os.sep == "/" else Path(path).as_posix()
+    return name.casefold(), name
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -100,35 +110,42 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _sort(
-    entry: os.DirEntry[str], contents: Walk, folders: list[Path], linked: list[Path], follow: bool
+    entry: os.DirEntry[str],
+    contents: Walk,
+    found: list[tuple[str, int]],
+    folders: list[Path],
+    linked: list[Path],
+    follow: bool,
 ) -> None:
     kind = litter(entry.name)
-    path = Path(entry.path)
     if kind is not None:
         contents.litter[kind] += 1
     elif entry.is_symlink():
         if follow:
-            _follow(path, contents, linked)
+            _follow(Path(entry.path), contents, found, linked)
         else:
-            contents.links.append(path)
+            contents.links.append(Path(entry.path))
     elif entry.is_file(follow_symlinks=False):
-        contents.files.append(path)
+        try:
+            found.append((entry.path, entry.stat(follow_symlinks=False).st_size))
+        except OSError as error:  # it has just gone
+            contents.refused[Path(entry.path)] = error.strerror or str(error)
     elif entry.is_dir(follow_symlinks=False):
-        folders.append(path)
+        folders.append(Path(entry.path))
     else:
-        contents.refused[path] = kind_of(entry.stat(follow_symlinks=False).st_mode)
+        contents.refused[Path(entry.path)] = kind_of(entry.stat(follow_symlinks=False).st_mode)
 
 
-def _follow(path: Path, contents: Walk, linked: list[Path]) -> None:
+def _follow(path: Path, contents: Walk, found: list[tuple[str, int]], linked: list[Path]) -> None:
     try:
-        mode = os.stat(path).st_mode
+        status = os.stat(path)
     except OSError as error:
         dangling = isinstance(error, FileNotFoundError)
         contents.refused[path] = "a link to nothing" if dangling else f"a link: {error.strerror or error}"
         return
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(status.st_mode):
         linked.append(path)
-    elif stat.S_ISREG(mode):
-        contents.files.append(path)
+    elif stat.S_ISREG(status.st_mode):
+        found.append((str(path), status.st_size))
     else:
-        contents.refused[path] = f"a link to {kind_of(mode)}"
+        contents.refused[path] = f"a link to {kind_of(status.st_mode)}"

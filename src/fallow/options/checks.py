@@ -11,6 +11,7 @@ from .kinds import check_kinds
 from .own_classes import is_import_path, nearly_import_path
 from .resolve import ResolvedOptions, as_given, high_side, resolve
 from .score_names import score_names
+from .sizes import bytes_of
 from .text_checks import check_texts
 from .train_options import (
     AUGMENTS,
@@ -115,6 +116,8 @@ def _is_given(value: Any) -> bool:
 
 def _check_bounds(options: TrainOptions) -> None:
     """Raise if a number is out of range."""
+    if options.cache is not None:
+        bytes_of("cache", options.cache)
     for name, low in (
         ("epochs", 1),
         ("batch_size", 1),

@@ -8,6 +8,7 @@ the rest after the data are read. Then an option is None only if that has a mean
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ _KEPT_AS_GIVEN = named(default=AS_GIVEN)
 _TOKENS = {"text": (256, 16_000), "language-model": (128, 1024)}
 """Most tokens of a text or window, and the size of the vocabulary, by task."""
 _RATES_OF_ADAMW = {"autoencoder": 2e-3, "text": 2e-3, "language-model": 6e-3}
+_MOST_WORKERS = 8
+_LARGEST_CACHE = "4GiB"
 _MANY = 10_000
 """Least number of images that are trained in large batches."""
 
@@ -64,6 +67,7 @@ class DataFacts:
         longest: the most tokens that the network takes; None for no limit.
         trains_itself: whether the network is the user's own LightningModule.
         batch_size: the batch size of the user's own data module; None for data that fallow reads.
+        in_files: whether images are decoded while they train.
     """
 
     samples: int
@@ -74,6 +78,7 @@ class DataFacts:
     longest: int | None = None
     trains_itself: bool = False
     batch_size: int | None = None
+    in_files: bool = False
 
 
 def resolve(options: TrainOptions) -> ResolvedOptions:
@@ -287,6 +292,12 @@ def _vocabulary(options: TrainOptions, facts: DataFacts) -> int | None:
     return _TOKENS[options.task][1] if options.tokenizer == "bpe" else None
 
 
+def _workers(options: TrainOptions, facts: DataFacts) -> int | None:
+    if facts.batch_size is not None:
+        return None
+    return min(os.cpu_count() or 1, _MOST_WORKERS) if facts.in_files else 0
+
+
 def _min_kept_per_class(options: TrainOptions, facts: DataFacts) -> int:
     assert options.batch_size is not None
     # An even share of a batch, see docs/decisions/007-a-fair-share-for-each-class.md.
@@ -301,6 +312,8 @@ _BY_DATA: Mapping[str, Callable[[TrainOptions, DataFacts], Any]] = {
     "max_tokens": _max_tokens,
     "tokenizer": _tokenizer,
     "vocabulary": _vocabulary,
+    "workers": _workers,
+    "cache": lambda options, facts: _LARGEST_CACHE if facts.in_files else None,
     "min_kept": lambda options, facts: options.batch_size,
     "min_kept_per_class": _min_kept_per_class,
 }

@@ -444,10 +444,18 @@ class TrainOptions:
         "If a file cannot be written: warn (train on, try again after the next epoch) or stop.",
         Option(RUN, NEVER, FREE, session=True),
     )
-    workers: int = option(
-        0,
-        "Processes that load data.",
-        Option(MACHINE, EITHER, FREE),
+    workers: int | None = option(
+        None,
+        "Processes that load data. Default 0; if images are decoded while they train, one for each "
+        "processor, at most 8.",
+        Option(MACHINE, EITHER, FREE, default=ANEW, none="your own data module's loader has its own"),
+    )
+    cache: str | None = option(
+        None,
+        "Memory for decoded images of a folder whose files are read while they train (more than 64 MiB of "
+        "them), as 4GiB, shared by all workers; 0 for none. Default 4GiB, and at most a quarter of the "
+        "machine's memory.",
+        Option(MACHINE, SHARED, FREE, tasks=IMAGE_TASKS, default=ANEW, none="the images are in memory"),
     )
     accelerator: str = option(
         "auto",

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..arrays.checksums import row_checksums
-from ..datasets import ImageData, ImageDataset
+from ..datasets import ImageData
 from ..datasets.names import KNOWN
 from ..datasets.pool_part import UNKNOWN, PoolPart
 from ..datasets.pools import fetched_from, open_pool
@@ -44,7 +44,7 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
     if not names:
         return data
     ids = _ids(data.classes)
-    held_out, known = (row_checksums(part.images.numpy()) for part in (data.test, data.train))
+    held_out, known = data.test.contents(), data.train.contents()
     for name in names:
         path = Path(name)
         # A run may come from anybody, so that no links are followed in it.
@@ -95,11 +95,7 @@ def _check_held_out(
 
 def _grown(data: ImageData, picks: list[Pick], images: torch.Tensor, labels: NDArray[np.int64]) -> ImageData:
     """Return the data with the picks at the end of the training part."""
-    train = ImageDataset(
-        torch.cat([data.train.images, images]),
-        torch.cat([data.train.labels, torch.from_numpy(labels)]),
-        data.train.ranges,
-    )
+    train = data.train.with_more(images, torch.from_numpy(labels))
     files = None if data.files is None else data.files + tuple(p.file or f"{p.pool}#{p.index}" for p in picks)
     identity = data.identity
     if identity is not None:
@@ -112,7 +108,7 @@ def _samples(
 ) -> tuple[torch.Tensor, NDArray[np.uint64]]:
     """Return the images of the picks, in order, and their checksums, compared with those in the list."""
     picks = [pick for _, pick in kept]
-    images = torch.zeros(len(picks), *data.train.images.shape[1:], dtype=data.train.images.dtype)
+    images = torch.zeros(len(picks), *data.train.shape, dtype=data.train.dtype)
     was_read = np.zeros(len(picks), bool)
     by_pool: dict[str, list[int]] = defaultdict(list)
     unread: dict[str, str] = {}

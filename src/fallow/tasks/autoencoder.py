@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arrays.no_score import NO_SCORE
 from ..core.batch_checks import mean_loss
+from ..datasets.images import UNREADABLE
 from ..errors import invalid
 from ..scores._logits import one_tensor
 from .image_base import Batch, ImageModule
@@ -27,13 +29,14 @@ class AutoencoderTask(ImageModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and the loss of each sample."""
         images = self._varied(batch[0], self._key(self._before() + batch_idx))
-        losses = self._losses(images)
+        losses = _of_readable(self._losses(images), batch)
         return {"loss": mean_loss(losses, self.sample_weights), "per_sample_loss": losses}
 
     def score_batch(self, batch: Batch) -> Tensor:
         """Return the losses of a batch, ``(B,)``, as in training."""
         # Negative, so that the key differs from those of all training batches.
-        return self._losses(self._varied(batch[0], self._key(-1 - int(batch[0].shape[0]))))
+        images = self._varied(batch[0], self._key(-1 - int(batch[0].shape[0])))
+        return _of_readable(self._losses(images), batch)
 
     def _losses(self, images: Tensor) -> Tensor:
         errors = reconstruction(self.network(images), images) - images
@@ -41,14 +44,18 @@ class AutoencoderTask(ImageModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the mean error."""
-        images = batch[0]
-        losses = self._losses(self.prepare(images))
-        self.log("test_loss", losses.mean(), batch_size=len(images), sync_dist=True)
+        losses = _of_readable(self._losses(self.prepare(batch[0])), batch)
+        self.log("test_loss", mean_loss(losses, None), batch_size=len(losses), sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return AdamW: its step size does not depend on the scale of the loss."""
         recipe = self.recipe
         return torch.optim.AdamW(self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+
+def _of_readable(losses: Tensor, batch: Batch) -> Tensor:
+    """Return the losses ``(B,)``, with NO_SCORE for images that could not be read."""
+    return losses.masked_fill(batch[1] == UNREADABLE, NO_SCORE)
 
 
 def reconstruction(outputs: Any, images: Tensor, name: str = "The network") -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..arrays.forward_only import forward_only
 from ..arrays.keyed import mix
 from ..core.batch_checks import mean_loss
+from ..datasets.images import UNREADABLE
 from ..runs.training_state import TASK
 from ..scores._logits import class_logits
 from ..scores.base import Score
@@ -34,10 +35,13 @@ class Classifier(TaskModule):
         score: the score to record; None for the loss.
         step_rule: chooses the rows of a batch that get a backward pass; None for all.
         class_accuracy: the counts of the last evaluation.
+        skips_unreadable: whether the evaluation leaves out samples with the label of an image that could not
+            be read.
     """
 
     classes: int | None = None
     named: str = "The network"
+    skips_unreadable: bool = False
     score: Score | Any
     step_rule: StepRule | None
     class_accuracy: ClassAccuracy
@@ -105,14 +109,17 @@ class Classifier(TaskModule):
         """Log the accuracy, of soft labels against the likeliest class, and the mean loss in nats."""
         labels = batch[1]
         logits = self.logits(self.inputs(batch, None))
-        count = len(labels)
         losses = kl_divergence(logits, labels)
         predicted = logits.argmax(dim=1)
         ids = labels.argmax(dim=1) if labels.dim() == 2 else labels
-        self.class_accuracy.add(predicted, ids, logits.shape[1])
-        right = (predicted == ids).float().mean()
-        self.log("test_accuracy", right, batch_size=count, sync_dist=True)
-        self.log("test_loss", losses.mean(), batch_size=count, sync_dist=True)
+        if self.skips_unreadable:
+            readable = ids != UNREADABLE
+            losses, predicted, ids = losses[readable], predicted[readable], ids[readable]
+        if count := len(ids):
+            self.class_accuracy.add(predicted, ids, logits.shape[1])
+            right = (predicted == ids).float().mean()
+            self.log("test_accuracy", right, batch_size=count, sync_dist=True)
+            self.log("test_loss", losses.mean(), batch_size=count, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the counts of the last evaluation as well."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +13,18 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from ..arrays.checksums import row_checksums
+from ..core.memory import installed_memory
 from ..core.subsampler import Subsampler
-from ..datasets import ImageData, ImageDataset, load_images
-from ..datasets.images import LeftOutWarning, Progress
+from ..datasets import ImageData, load_images
+from ..datasets.file_images import FileImages
+from ..datasets.images import LeftOutWarning, Progress, Shape, collate
 from ..datasets.names import KNOWN
 from ..datasets.pixel_range import PixelRanges
 from ..errors import invalid
 from ..models import SmallAutoencoder, image_model
 from ..options.factories import make_step_rule
 from ..options.resolve import DataFacts, ResolvedOptions, resolve_on_data
+from ..options.sizes import bytes_of
 from ..runs.data_changes import Samples
 from ..runs.data_file import DataFile, held_out_arrays, held_out_order, readable
 from .added_samples import with_added
@@ -33,7 +36,10 @@ from .image_base import ImageModule
 from .material import Material, as_before
 from .parts import chosen_parts
 
-_TEST_BATCH = 512
+_TEST_BATCH, _TEST_PIXELS = 512, 1 << 23
+"""Most images in a batch of the evaluation, and the most values in it if they are large."""
+_CACHED = 4
+"""The part of the machine's memory that decoded images take at most is one in so many."""
 
 
 def read_images(
@@ -85,8 +91,12 @@ def image_material(
         data, file = data.take(order), file.take(order)
     labels = None if options.task == "autoencoder" else data.train.labels
     # Our modules scale bytes on the device; a user's own module gets floats.
-    collate = _as_floats if isinstance(own, LightningModule) else data.train.collate
+    collated = _as_floats if isinstance(own, LightningModule) else collate
     options = resolve_on_data(options, _data_facts(options, data, labels, own))
+
+    if isinstance(data.train, FileImages) and isinstance(data.test, FileImages):
+        assert options.cache is not None
+        _remember(data.train, data.test, bytes_of("cache", options.cache))
 
     def module(subsampler: Subsampler) -> ImageModule:
         return _module(options, data, subsampler, own)
@@ -94,11 +104,11 @@ def image_material(
     return Material(
         data.train,
         data.test,
-        collate,
+        collated,
         labels,
         file,
         lambda index: {"pictures": data.train.pictures(index)},
-        _TEST_BATCH,
+        _test_batch(data.test.shape),
         options,
         module,
         held_out_name=_held_out_names(data, file),
@@ -107,9 +117,23 @@ def image_material(
     )
 
 
+def _remember(train: FileImages, test: FileImages, limit: int) -> None:
+    """Share the memory for decoded images among both parts, as their numbers are."""
+    memory = installed_memory()
+    if memory is not None:
+        limit = min(limit, memory // _CACHED)
+    both = len(train) + len(test)
+    for part in (train, test):
+        part.remember(limit * len(part) // both)
+
+
+def _test_batch(shape: Shape) -> int:
+    return max(1, min(_TEST_BATCH, _TEST_PIXELS // math.prod(shape)))
+
+
 def _held_out_names(data: ImageData, file: DataFile) -> Callable[[int], str]:
     """Return the function from the row of a held-out image in ``data.safetensors`` to its name."""
-    content, labels = row_checksums(data.test.images.numpy()), data.test.labels.numpy().astype(np.int32)
+    content, labels = data.test.contents(), data.test.labels.numpy().astype(np.int32)
     # The file has its own order of held-out samples.
     order, files = held_out_order(content, labels), readable(data.test_files)
 
@@ -122,7 +146,7 @@ def _held_out_names(data: ImageData, file: DataFile) -> Callable[[int], str]:
 
 def _data_facts(options: ResolvedOptions, data: ImageData, labels: Tensor | None, own: Any) -> DataFacts:
     """Return the facts that defaults depend on."""
-    height, width = data.train.images.shape[2:]
+    _, height, width = data.train.shape
     sizes_differ = options.data.startswith("hf:") or Path(options.data).is_dir()
     squares = height == width and sizes_differ and options.data not in KNOWN
     return DataFacts(
@@ -132,16 +156,17 @@ def _data_facts(options: ResolvedOptions, data: ImageData, labels: Tensor | None
         name=options.data,
         side=height if squares else None,
         trains_itself=isinstance(own, LightningModule),
+        in_files=isinstance(data.train, FileImages),
     )
 
 
 def _facts(data: ImageData) -> dict[str, Any]:
-    channels, height, width = data.train.images.shape[1:]
+    channels, height, width = data.train.shape
     return {"kind": "images", "image_size": [height, width], "channels": channels}
 
 
 def _data_file(data: ImageData) -> DataFile:
-    content, held_out = (row_checksums(part.images.numpy()) for part in (data.train, data.test))
+    content, held_out = data.train.contents(), data.test.contents()
     labels, held_out_labels = (part.labels.numpy().astype(np.int32) for part in (data.train, data.test))
     identity, held_out_identity = data.identity or (None, None)
     return DataFile(
@@ -158,14 +183,14 @@ def _data_file(data: ImageData) -> DataFile:
 
 def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
     """Return a batch for the user's own LightningModule: float images in [0, 1], and labels."""
-    images, labels = ImageDataset.collate(batch)
+    images, labels = collate(batch)
     return images.float() / (255 if images.dtype == torch.uint8 else 1), labels
 
 
 def _module(
     options: ResolvedOptions, data: ImageData, subsampler: Subsampler, own: nn.Module | None
 ) -> ImageModule:
-    shape = data.train.images.shape
+    channels, height, width = data.train.shape
     reconstructs = options.task == "autoencoder"
     if own is None and options.model_args:
         step = "Leave --model_args out, or name your own class."
@@ -173,12 +198,14 @@ def _module(
     if own is not None:
         network = own
     elif reconstructs:
-        network = SmallAutoencoder(shape[1], (shape[2], shape[3]))
+        network = SmallAutoencoder(channels, (height, width))
     else:
-        network = image_model(options.model, shape[1], (shape[2], shape[3]), len(data.classes))
+        network = image_model(options.model, channels, (height, width), len(data.classes))
     recipe = recipe_of(options)
     mean, std = data.train.mean_std()
     if reconstructs:
         return AutoencoderTask(network, mean, std, subsampler, recipe)
     score = None if options.by_density else subsampler.score
-    return ImageTask(network, mean, std, subsampler, recipe, score, make_step_rule(options))
+    task = ImageTask(network, mean, std, subsampler, recipe, score, make_step_rule(options))
+    task.skips_unreadable = isinstance(data.test, FileImages)
+    return task

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays.checksums import checksums, row_checksums
+from ..arrays.checksums import checksums
 from ..datasets import Corpus, Document, ImageData, TextData
 from ..datasets.held_out import (
     HELD,
@@ -103,7 +103,7 @@ def _sides(data: ImageData | TextData, before: DataFile | None) -> NDArray[np.in
 def _samples(data: ImageData | TextData) -> Samples:
     """Return the checksums and labels by which the training samples are recognised."""
     if isinstance(data, ImageData):
-        content, identity = row_checksums(data.train.images.numpy()), data.identity
+        content, identity = data.train.contents(), data.identity
         return Samples(content, None if identity is None else identity[0], _labels(data))
     return Samples(data.train.checksums(), data.train.identities(), _labels(data))
 

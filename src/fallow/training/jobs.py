@@ -152,7 +152,7 @@ def build(
         collate_fn=collate,
         **workers,
     )
-    test = DataLoader(material.test, batch_size=material.test_batch_size, collate_fn=collate)
+    test = DataLoader(material.test, batch_size=material.test_batch_size, collate_fn=collate, **workers)
     module = own if isinstance(own, LightningModule) else material.module(subsampler)
     if own is not None and isinstance(module, TaskModule):
         _check_own_network(options, module, material, classes, console)

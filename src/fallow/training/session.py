@@ -42,6 +42,7 @@ from .stopping import NothingLeft
 from .summary import finish
 from .trackers import EpochScalars
 from .trainer import fit, make_trainer
+from .unreadable import UnreadableImages
 
 
 class Stopped(KeyboardInterrupt):
@@ -113,8 +114,9 @@ class Session:
             in_nats=unit == "nats",
         )
         scalars = EpochScalars(self.writer, plain(options))
+        unreadable = UnreadableImages.of(job, console.passage)
         # Lightning calls them in this order: an epoch ends, is written, and only then logged.
-        callbacks = [subsampling, self.writer.stopwatch, self.writer, self.nothing_left, scalars]
+        callbacks = [subsampling, *unreadable, self.writer.stopwatch, self.writer, self.nothing_left, scalars]
         callbacks.append(self.checkpointer)
         loaded = None if self.restored.state is None else self.restored.state.tree
         self.trainer: Trainer = make_trainer(
