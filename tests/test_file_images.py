@@ -76,7 +76,7 @@ def test_the_pixels_are_those_in_memory(made, monkeypatch):
 
 
 def test_mean_and_deviation_are_those_of_the_pixels(made, monkeypatch):
-    memory, files = both(made, monkeypatch, test_share=0.5)
+    _, files = both(made, monkeypatch, test_share=0.5)
     read = files.train.__getitems__(range(len(files.train)))[0].double() / 255
     mean, std = files.train.mean_std()
     torch.testing.assert_close(mean.double(), read.mean((0, 2, 3)))
@@ -302,6 +302,32 @@ def test_a_cache_that_is_no_size_is_refused(made, tmp_path, capsys, cache):
     assert main(arguments(made, tmp_path / "run", f"--cache={cache}")) == 2
     assert "--cache must be a number with the unit kB, MB, GB, KiB, MiB or GiB." in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_samples_are_collected_for_it_and_added_to_it(made, large, tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "picks.csv"
+    assert main(arguments(made, run)) == 0
+    pixels = np.random.default_rng(1).integers(0, 256, (80, SIDE, SIDE, 3), dtype=np.uint8)
+    np.savez(tmp_path / "pool.npz", x=pixels)
+    assert (
+        main(["collect", str(run), "--pool", str(tmp_path / "pool.npz"), "--count", "6", "--out", str(out)])
+        == 0
+    )
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["label"] = "dog"
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run), "--add", str(out)]) == 0
+    assert "Added samples are not compared with the 120 images of pets" in capsys.readouterr().out
+    assert len(samples(run)) == 96 + 6
+    assert [row["label"] for row in samples(run)[96:]] == ["dog"] * 6
+    assert summary(run)["accuracy"] > 0.9
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ from .names import TEST_SHARE
 from .pixel_range import NO_RANGES, PixelRanges
 
 IN_MEMORY = 1 << 26
-"""Bytes of files that are read into memory before the training; the files of a larger folder stay in place."""
+"""Bytes of files that are read into memory before the training; those of a larger folder stay in place."""
 LOOKED_AT = 1000
 """Images of a large folder that are looked at before the training, of each part."""
 SHOWN = 5

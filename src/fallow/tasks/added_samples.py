@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..arrays.checksums import row_checksums
 from ..datasets import ImageData
+from ..datasets.file_images import FileImages
 from ..datasets.names import KNOWN
 from ..datasets.pool_part import UNKNOWN, PoolPart
 from ..datasets.pools import fetched_from, open_pool
@@ -44,6 +45,12 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
     if not names:
         return data
     ids = _ids(data.classes)
+    if isinstance(data.train, FileImages):
+        # Their pixels are not known, and a pick may lie in another format there.
+        console.line(
+            f"Added samples are not compared with the {len(data.train) + len(data.test):,} images of "
+            f"{data.name}, which are decoded while they train: a copy of one would train twice."
+        )
     held_out, known = data.test.contents(), data.train.contents()
     for name in names:
         path = Path(name)
