@@ -83,7 +83,7 @@ def test_mean_and_deviation_are_those_of_the_pixels(made, monkeypatch):
     torch.testing.assert_close(std.double(), read.transpose(0, 1).flatten(1).std(1, correction=0))
 
 
-def test_the_draw_depends_on_names_below_the_folder_and_sizes_alone(made, large, tmp_path):
+def test_the_draw_depends_on_names_below_the_folder_alone(made, large, tmp_path):
     copied = shutil.copytree(made, tmp_path / "elsewhere" / "animals")
     for number in range(5):
         picture(copied / "cat" / f"more-{number}.png", size=(SIDE, SIDE))
@@ -179,7 +179,7 @@ def test_what_is_left_out_is_told(made, large, tmp_path):
     (folder / "cat" / "photo.heic").write_bytes(b"")
     with pytest.warns(LeftOutWarning):
         data = load_images(folder)
-    assert data.notes[0].startswith("120 images, 0.0 GiB in files, are decoded to 8×8 while they train.")
+    assert data.notes[0].startswith("120 images are decoded to 8×8 while they train.")
     assert any("Left out 1 file that is not an image: 1 .txt" in note for note in data.notes)
     assert any("formats that are not read: 1 .heic" in note for note in data.notes)
     (folder / "none").mkdir()
@@ -254,7 +254,7 @@ def test_images_that_cannot_be_read_are_named_and_left_out_when_they_are_found(m
     data = load_images(folder)
     bad, held_out = Path(data.files[3]), Path(data.test_files[0])
     for path in (bad, held_out):
-        path.write_bytes(path.read_bytes()[:-30] + bytes(30))  # of the same size, by which it is drawn
+        path.write_bytes(path.read_bytes()[:-30] + bytes(30))
     assert main(arguments(folder, tmp_path / "run")) == 0
     said = capsys.readouterr().out
     assert f"Left out 1 image that could not be read: {bad} (" in said

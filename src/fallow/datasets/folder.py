@@ -59,7 +59,7 @@ def load_folder(
 
     If the files take more than 64 MiB, or their pixels would take more than 4 GiB, they are not read here:
     see :class:`~fallow.datasets.file_images.FileImages`. Then an image is recognised by its name below the
-    folder and its size in bytes, on which the draw depends too. The common shape is chosen, and the range of
+    folder, on which the draw depends too. The common shape is chosen, and the range of
     deep pixels found, by 1,000 of the images. Files without the suffix of an image are left out, and an image
     that cannot be read is found when it is needed.
 
@@ -75,7 +75,7 @@ def load_folder(
     if check_share("test_share", test_share, closed=False) == 0:
         raise invalid("`test_share` must be in (0, 1).", test_share, "Hold out at least a little.")
     listing = find_parts(folder)
-    if sum(int(part.sizes.sum()) for part in listing.parts) > IN_MEMORY:
+    if _is_large(listing):
         return _in_files(folder, listing, seed, test_share, image_size, ranges)
     classes = listing.classes
     contents = _read_headers(listing)
@@ -144,11 +144,10 @@ def _in_files(
     for note in left_out:
         warnings.warn(note, LeftOutWarning, stacklevel=4)
     count = sum(len(part.paths) for part in parts)
-    size = sum(int(part.sizes.sum()) for part in parts) / 2**30
     _, height, width = shape
     notes = (
-        f"{count:,} images, {size:.1f} GiB in files, are decoded to {width}×{height} while they train. "
-        "They are recognised by name and size; those that cannot be read are left out when they are found.",
+        f"{count:,} images are decoded to {width}×{height} while they train. They are recognised by name, "
+        "and those that cannot be read are left out when they are found.",
         *left_out,
         *name_notes(listing.classes),
         *_litter_notes(contents, listing),
@@ -173,6 +172,20 @@ def _in_files(
     )
 
 
+def _is_large(listing: Listing) -> bool:
+    """Return whether the files of a folder are too many bytes to read beforehand."""
+    size = 0
+    for part in listing.parts:
+        for path in part.paths:
+            try:
+                size += os.stat(path).st_size
+            except OSError:  # said when it is read
+                continue
+            if size > IN_MEMORY:
+                return True
+    return False
+
+
 def _images_by_name(listing: Listing) -> tuple[list[Part], Counter[str]]:
     """Return the files with the suffix of an image, and the number of others by kind.
 
@@ -181,18 +194,14 @@ def _images_by_name(listing: Listing) -> tuple[list[Part], Counter[str]]:
     """
     parts, all_others = [], Counter[str]()
     for root, part in zip(listing.roots, listing.parts, strict=True):
-        suffixes = [os.path.splitext(name)[1].lower() for name in part.paths.names()]
+        suffixes = [name[name.rfind(".") :].lower() for name in part.paths.names()]
         is_image = np.fromiter((suffix in SUFFIXES for suffix in suffixes), np.bool_, len(suffixes))
         counts = np.bincount(part.labels[is_image], minlength=len(listing.classes))
         for label in np.flatnonzero(counts == 0):
             rows = np.flatnonzero(part.labels == label)
             others = Counter(kind_by_name(part.paths[row]) for row in rows.tolist())
             _check_holds(root / listing.classes[label], others, listing.refused)
-        all_others += Counter(
-            suffix or "without a suffix"
-            for suffix, image in zip(suffixes, is_image, strict=True)
-            if not image
-        )
+        all_others += Counter(kind_by_name(part.paths[row]) for row in np.flatnonzero(~is_image).tolist())
         parts.append(part.take(np.flatnonzero(is_image)))
     return parts, all_others
 

@@ -35,20 +35,18 @@ class Part:
     Attributes:
         paths: the files.
         labels: their class ids, int64 ``(N,)``.
-        sizes: their sizes in bytes, int64 ``(N,)``.
         sums: checksums by which they are recognised, uint64 ``(N,)``; None at first.
     """
 
     paths: Paths
     labels: NDArray[np.int64]
-    sizes: NDArray[np.int64]
     sums: NDArray[np.uint64] | None = None
 
     def take(self, rows: Iterable[int]) -> Part:
         """Return the part that holds only ``rows``."""
         index = rows if isinstance(rows, np.ndarray) else np.fromiter(rows, np.int64)
         sums = None if self.sums is None else self.sums[index]
-        return Part(self.paths.take(index), self.labels[index], self.sizes[index], sums)
+        return Part(self.paths.take(index), self.labels[index], sums)
 
     def with_checksums(self) -> Part:
         """Return the part with the checksums of its files."""
@@ -59,12 +57,9 @@ class Part:
         return replace(self, sums=np.frombuffer(digests, "<u8").astype(np.uint64))
 
     def with_name_checksums(self, folder: Path) -> Part:
-        """Return the part with checksums of the names below ``folder``, and sizes, of its files."""
+        """Return the part with checksums of the names of its files below ``folder``."""
         cut = len(os.path.join(folder, ""))
-        names = (
-            f"{size} {name[cut:]}".replace(os.sep, "/").encode("utf-8", "surrogateescape")
-            for name, size in zip(self.paths.names(), self.sizes.tolist(), strict=True)
-        )
+        names = (os.fsencode(name[cut:].replace(os.sep, "/")) for name in self.paths.names())
         return replace(self, sums=checksums(names))
 
 
@@ -194,12 +189,11 @@ def _part(root: Path, listing: Listing) -> Part:
     found = []
     for name in listing.classes:
         contents = walk(root / name, follow=True, above=above)
-        found.append((contents.files, contents.sizes))
+        found.append(contents.files)
         listing.refused |= contents.refused
         listing.litter += contents.litter
         if links := contents.links:
             count = plural(len(links), "link")
             listing.notes.append(f"Left out {count} to folders that are read already: {shown(links[0])}.")
-    paths, sizes = zip(*found, strict=True)
-    labels = np.repeat(np.arange(len(paths), dtype=np.int64), [len(each) for each in paths])
-    return Part(Paths.joined(paths), labels, np.concatenate(sizes))
+    labels = np.repeat(np.arange(len(found), dtype=np.int64), list(map(len, found)))
+    return Part(Paths.joined(found), labels)

@@ -10,6 +10,9 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+_BLOCK = 1 << 16
+"""Names that are copied at a time."""
+
 
 class Paths(Sequence[Path]):
     """A sequence of paths that takes as many bytes as their names, and 8 more for each.
@@ -18,8 +21,8 @@ class Paths(Sequence[Path]):
     page of them that it reads, because Python counts references in the objects.
 
     Args:
-        names: the names one after the other, as the system encodes them, uint8.
-        ends: the end of each name among them, int64 ``(N,)``.
+        names: the names as the system encodes them, a NUL after each, uint8.
+        ends: the end of each name among them, after its NUL, int64 ``(N,)``.
 
     >>> paths = Paths.of(["a/1.png", "b/2.png"])
     >>> [path.name for path in paths], len(paths.take([1]))
@@ -32,9 +35,9 @@ class Paths(Sequence[Path]):
     @staticmethod
     def of(names: Iterable[str | os.PathLike[str]]) -> Paths:
         """Return the paths with these names."""
-        encoded = [os.fsencode(name) for name in names]
-        ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)))
-        return Paths(np.frombuffer(b"".join(encoded), np.uint8), ends)
+        text = "".join(f"{os.fspath(name)}\0" for name in names)
+        encoded = np.frombuffer(os.fsencode(text), np.uint8)
+        return Paths(encoded, np.flatnonzero(encoded == 0) + 1)
 
     @staticmethod
     def joined(parts: Iterable[Paths]) -> Paths:
@@ -66,19 +69,24 @@ class Paths(Sequence[Path]):
         """Return a path as a string."""
         row = range(len(self))[row]
         start = int(self._ends[row - 1]) if row else 0
-        return os.fsdecode(self._names[start : int(self._ends[row])].tobytes())
+        return os.fsdecode(self._names[start : int(self._ends[row]) - 1].tobytes())
 
     def names(self) -> list[str]:
         """Return all paths as strings."""
-        data, ends = self._names.tobytes(), self._ends.tolist()
-        return [os.fsdecode(data[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+        return os.fsdecode(self._names.tobytes()).split("\0")[:-1]
 
     def take(self, rows: Iterable[int]) -> Paths:
         """Return some of the paths."""
         index = rows if isinstance(rows, np.ndarray) else np.fromiter(rows, np.int64)
-        starts = np.concatenate([[0], self._ends[:-1]])[index] if len(self) else index
-        lengths = self._ends[index] - starts
-        ends = np.cumsum(lengths)
-        # The place of each byte: counted from the start of its name.
-        within = np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths)
-        return Paths(self._names[np.repeat(starts, lengths) + within], ends)
+        ends = self._ends[index]
+        lengths = ends - (np.where(index > 0, self._ends[index - 1], 0) if len(self) else ends)
+        taken = np.cumsum(lengths)
+        names = np.empty(int(lengths.sum()), np.uint8)
+        # In blocks: the place of each byte takes eight times its memory.
+        for first in range(0, index.size, _BLOCK):
+            block = slice(first, first + _BLOCK)
+            shift = np.repeat(ends[block] - taken[block], lengths[block])
+            start = int(taken[first] - lengths[first])
+            stop = start + shift.size
+            names[start:stop] = self._names[np.arange(start, stop) + shift]
+        return Paths(names, taken)

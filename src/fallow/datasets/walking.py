@@ -14,9 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..files.regular_file import kind_of
 from .paths import Paths
 
@@ -40,14 +37,12 @@ class Walk:
 
     Attributes:
         files: regular files, sorted by name.
-        sizes: their sizes in bytes, int64 ``(N,)``.
         refused: the reason for each entry that is neither a regular file nor a folder, or cannot be listed.
         links: links that were not followed, or that lead to a folder that was walked already.
         litter: the number of hidden files and folders, and of pieces of litter, by kind.
     """
 
     files: Paths = field(default_factory=lambda: Paths.of(()))
-    sizes: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     refused: dict[Path, str] = field(default_factory=dict)
     links: list[Path] = field(default_factory=list)
     litter: Counter[str] = field(default_factory=Counter)
@@ -71,7 +66,7 @@ def walk(root: Path, *, follow: bool, above: Iterable[Path] = ()) -> Walk:
         above: folders to which links must not lead back.
     """
     contents = Walk()
-    found: list[tuple[str, int]] = []
+    found: list[str] = []
     seen = {_identity(folder) for folder in above}
     folders = [root]
     linked: list[Path] = []
@@ -91,16 +86,16 @@ def walk(root: Path, *, follow: bool, above: Iterable[Path] = ()) -> Walk:
             contents.refused[place] = f"a folder that cannot be read: {error.strerror or error}"
         # The system lists links in any order, but the first one to a folder decides the paths below it.
         linked.sort(reverse=True)
-    found.sort(key=lambda file: by_name(file[0]))
-    contents.files = Paths.of(name for name, _ in found)
-    contents.sizes = np.fromiter((size for _, size in found), np.int64, len(found))
+    # As by_name, in two steps that take less memory.
+    found.sort()
+    found.sort(key=str.casefold)
+    contents.files = Paths.of(found)
     return contents
 
 
 def by_name(path: str | Path) -> tuple[str, str]:
     """Return the key by which paths are sorted, without regard to case."""
-    name = str(path) if os.sep == "/" else Path(path).as_posix()
-    return name.casefold(), name
+    return str(path).casefold(), str(path)
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -112,7 +107,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 def _sort(
     entry: os.DirEntry[str],
     contents: Walk,
-    found: list[tuple[str, int]],
+    found: list[str],
     folders: list[Path],
     linked: list[Path],
     follow: bool,
@@ -126,26 +121,23 @@ def _sort(
         else:
             contents.links.append(Path(entry.path))
     elif entry.is_file(follow_symlinks=False):
-        try:
-            found.append((entry.path, entry.stat(follow_symlinks=False).st_size))
-        except OSError as error:  # it has just gone
-            contents.refused[Path(entry.path)] = error.strerror or str(error)
+        found.append(entry.path)
     elif entry.is_dir(follow_symlinks=False):
         folders.append(Path(entry.path))
     else:
         contents.refused[Path(entry.path)] = kind_of(entry.stat(follow_symlinks=False).st_mode)
 
 
-def _follow(path: Path, contents: Walk, found: list[tuple[str, int]], linked: list[Path]) -> None:
+def _follow(path: Path, contents: Walk, found: list[str], linked: list[Path]) -> None:
     try:
-        status = os.stat(path)
+        mode = os.stat(path).st_mode
     except OSError as error:
         dangling = isinstance(error, FileNotFoundError)
         contents.refused[path] = "a link to nothing" if dangling else f"a link: {error.strerror or error}"
         return
-    if stat.S_ISDIR(status.st_mode):
+    if stat.S_ISDIR(mode):
         linked.append(path)
-    elif stat.S_ISREG(status.st_mode):
-        found.append((str(path), status.st_size))
+    elif stat.S_ISREG(mode):
+        found.append(str(path))
     else:
-        contents.refused[path] = f"a link to {kind_of(status.st_mode)}"
+        contents.refused[path] = f"a link to {kind_of(mode)}"

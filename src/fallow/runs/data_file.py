@@ -249,4 +249,7 @@ def readable(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     >>> readable(("caf\udce9",))
     ('caf\\udce9',)
     """
-    return None if names is None else tuple(n.encode("utf-8", "backslashreplace").decode() for n in names)
+    if names is None:
+        return None
+    # The same objects if nothing is escaped, as a folder may have millions of them.
+    return tuple(n if n.isascii() else n.encode("utf-8", "backslashreplace").decode() for n in names)
