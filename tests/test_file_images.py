@@ -257,13 +257,51 @@ def test_images_that_cannot_be_read_are_named_and_left_out_when_they_are_found(m
         path.write_bytes(path.read_bytes()[:-30] + bytes(30))
     assert main(arguments(folder, tmp_path / "run")) == 0
     said = capsys.readouterr().out
-    assert f"Left out 1 image that could not be read: {bad} (" in said
+    assert f"Left out 1 image that cannot be read: {bad} (" in said
     assert f"Left 1 held-out image out that cannot be read: {held_out} (" in said
     assert said.count(str(bad)) == said.count(str(held_out)) == 1
     row = samples(tmp_path / "run")[3]
     assert (row["reason"], row["score"]) == ("by hand", "")
     assert int(row["times_used"]) == 1
     assert summary(tmp_path / "run")["accuracy"] > 0.9
+
+
+def test_an_image_that_is_back_is_kept(made, large, tmp_path):
+    folder = shutil.copytree(made, tmp_path / "pets")
+    train = load_images(folder).train
+    train.remember(0)
+    away = train.paths[3]
+    away.rename(tmp_path / "away")
+    loader = DataLoader(train, 7, collate_fn=collate, num_workers=2)
+    assert sum(int((labels == UNREADABLE).sum()) for _, labels in loader) == 1
+    assert train.failed().tolist() == [3]
+    (tmp_path / "away").rename(away)
+    assert train.unreadable(train.failed()) == {}
+    assert train.failed().tolist() == []
+
+
+@pytest.mark.filterwarnings("ignore:.* are not finite")
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--score", "density", "--density", "gaussian"],  # nothing has a score after the first epoch
+        pytest.param(["--learning_rate", "1e20"], marks=pytest.mark.slow),  # no score is a number
+        pytest.param(["--task", "autoencoder", "--density", "gaussian"], marks=pytest.mark.slow),
+        pytest.param(
+            ["--epochs", "1"], marks=pytest.mark.slow
+        ),  # named, though it is too late to leave it out
+    ],
+)
+def test_a_sample_without_a_score_is_not_unreadable(made, large, tmp_path, capsys, more):
+    folder = shutil.copytree(made, tmp_path / "pets")
+    bad = Path(load_images(folder).files[3])
+    bad.write_bytes(bad.read_bytes()[:-30])
+    words = [word for word in arguments(folder, tmp_path / "run", *more) if word not in ("--fraction", "0.4")]
+    assert main(words) in (0, 1)  # 1: it diverged
+    said = capsys.readouterr().out
+    assert f"Left out 1 image that cannot be read: {bad} (" in said
+    by_hand = [row["index"] for row in samples(tmp_path / "run") if row["reason"] == "by hand"]
+    assert by_hand == ([] if "1" in more else ["3"])
 
 
 def test_a_folder_that_vanishes_ends_the_run_with_its_name(made, large, tmp_path, capsys, monkeypatch):

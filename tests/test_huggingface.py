@@ -393,9 +393,7 @@ def test_a_training_goes_on_with_the_same_global_batch_only(tmp_path):
 
 
 def test_the_mixin_stands_before_the_trainer():
-    with pytest.raises(
-        FallowError, match=r"before the Trainer\. Found class Late\(Trainer, SubsamplingMixin\)"
-    ):
+    with pytest.raises(FallowError, match=r"before Trainer\. Found class Late\(Trainer, SubsamplingMixin\)"):
 
         class Late(Trainer, SubsamplingMixin):
             pass

@@ -58,6 +58,7 @@ class FileImages(Images):
             sources = np.concatenate([np.arange(len(paths)), -1 - np.arange(len(self._more))])
         self._sources = sources
         self._cache = PixelCache(shape, 0, 0)
+        self._failed = torch.zeros(len(labels), dtype=torch.bool)
 
     @property
     def shape(self) -> Shape:
@@ -81,8 +82,12 @@ class FileImages(Images):
         labels[list(reasons)] = UNREADABLE
         return torch.from_numpy(images), labels
 
+    def failed(self) -> NDArray[np.int64]:
+        """Return the images that could not be read when they were last asked for, by any worker."""
+        return np.flatnonzero(self._failed.numpy())
+
     def unreadable(self, index: NDArray[np.int64]) -> dict[str, str]:
-        """Return the reason for each of some images that cannot be read, by its file."""
+        """Read some images anew; return the reason for each that cannot be read, by its file."""
         rows = self._read(index)[1]
         return {self.paths.name(self._sources[index[row]]): reason for row, reason in rows.items()}
 
@@ -100,11 +105,16 @@ class FileImages(Images):
         self._cache.put(index[rows[readable]], decoded[readable])
         decoded[list(reasons)] = GREY
         images[rows] = decoded
+        self._failed[index[rows]] = torch.from_numpy(np.isin(np.arange(rows.size), list(reasons)))
         return images, {int(rows[row]): reason for row, reason in reasons.items()}
 
     def remember(self, limit: int) -> int:
-        """Keep decoded images from now on, in at most ``limit`` bytes; return how many fit."""
+        """Keep decoded images from now on, in at most ``limit`` bytes; return how many fit.
+
+        Workers that start later share what is kept, and tell which images they could not read.
+        """
         self._cache = PixelCache(self.shape, len(self), limit)
+        self._failed.share_memory_()  # type: ignore[no-untyped-call]
         return self._cache.count
 
     def take(self, rows: NDArray[np.int64]) -> FileImages:

@@ -59,9 +59,9 @@ def load_folder(
 
     If the files take more than 64 MiB, or their pixels would take more than 4 GiB, they are not read here:
     see :class:`~fallow.datasets.file_images.FileImages`. Then an image is recognised by its name below the
-    folder, on which the draw depends too. The common shape is chosen, and the range of
-    deep pixels found, by 1,000 of the images. Files without the suffix of an image are left out, and an image
-    that cannot be read is found when it is needed.
+    folder, on which the draw depends too. The common shape is chosen, and the range of deep pixels found, by
+    1,000 of the images of each part. Files without the suffix of an image are left out, and an image that
+    cannot be read is found when it is needed.
 
     The arguments are those of :func:`~fallow.datasets.load_images`.
 
@@ -154,11 +154,11 @@ def _in_files(
         *(f"Of {len(headers):,} looked at: {note}" for note in range_notes(extremes, ranges, headers)),
         *(f"Of {len(headers):,} looked at: {note}" for note in _frame_notes(contents)),
     )
-    train_images, test_images = (
-        FileImages(part.paths, torch.from_numpy(part.labels), part.sums, shape, ranges)
-        for part in parts
-        if part.sums is not None
-    )
+    images = []
+    for part in parts:
+        assert part.sums is not None
+        images.append(FileImages(part.paths, torch.from_numpy(part.labels), part.sums, shape, ranges))
+    train_images, test_images = images
     return ImageData(
         folder.resolve().name,
         train_images,

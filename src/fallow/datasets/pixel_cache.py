@@ -1,4 +1,4 @@
-"""Decoded images that all processes of a training share, in memory or in a file."""
+"""Decoded images in memory that all processes of a training share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class PixelCache:
     """The decoded pixels of the first images of a data set, as many as fit.
 
     It lies in memory that is shared with processes that are forked later, such as the workers of a loader,
-    and fills as they decode. A page takes no memory before an image is written to it. A process that is not
-    forked, but started anew, gets an empty cache of size 0.
+    and fills as they decode. A page takes no memory before an image is written to it. A process that is
+    started anew instead of forked gets a cache without room.
 
     Args:
         shape: of an image.

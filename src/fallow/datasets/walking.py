@@ -93,9 +93,9 @@ def walk(root: Path, *, follow: bool, above: Iterable[Path] = ()) -> Walk:
     return contents
 
 
-def by_name(path: str | Path) -> tuple[str, str]:
+def by_name(path: Path) -> tuple[str, str]:
     """Return the key by which paths are sorted, without regard to case."""
-    return str(path).casefold(), str(path)
+    return path.as_posix().casefold(), path.as_posix()
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -31,6 +31,7 @@ from ..files.disk import Disk
 from ..scores.base import Score
 from ..scores.kl import kl_divergence
 from ..scores.sequence import sequence_kl
+from ._mixing import check_order
 
 ROWS, COUNT = "fallow_rows", "fallow_count"
 """The row of each token, and the number of rows, in a batch that is one long row."""
@@ -48,8 +49,8 @@ class SubsamplingMixin:
     """Leaves samples out of a training by Hugging Face's Trainer. Name it before the Trainer.
 
     The epochs are those of the subsampler's schedule. A checkpoint may be saved after any step, and a
-    training goes on from each of them exactly, also on another number of processes
-    with the same global batch.
+    training goes on from each of them exactly, also on another number of processes with the same global
+    batch.
 
     If the number of steps is known, because the policy keeps steps or a fixed share, the learning rate
     follows the Trainer's own count. Otherwise it follows ``subsampler.progress``, so that it ends where its
@@ -85,10 +86,7 @@ class SubsamplingMixin:
     def __init_subclass__(cls, **named: Any) -> None:
         """Raise if the mixin stands after the Trainer that it changes."""
         super().__init_subclass__(**named)
-        order: list[Any] = list(cls.__mro__)
-        if Trainer in order and order.index(Trainer) < order.index(SubsamplingMixin):
-            found = f"class {cls.__name__}({', '.join(base.__name__ for base in cls.__bases__)})"
-            raise invalid_type("SubsamplingMixin must be named before the Trainer.", found, _CLASS)
+        check_order(cls, SubsamplingMixin, Trainer, _CLASS)
 
     def __init__(
         self,
@@ -242,11 +240,9 @@ class SubsamplingMixin:
         if not path.is_file():
             raise damaged(f"{checkpoint} must hold {FILE}, the state of the subsampler.", "none", step)
         saved = state_file.parse(path.read_bytes(), str(path))
-        names = {"subsampler", "items_count"}
-        if not isinstance(saved, dict) or saved.keys() - {"batch"} != names:
+        if not isinstance(saved, dict) or saved.keys() != {"subsampler", "items_count", "batch"}:
             raise damaged(f"{path} must hold the state of a subsampler.", type(saved).__name__, step)
-        # Checkpoints of version 0.2 do not hold it.
-        before, now = saved.get("batch", self._global_batch), self._global_batch
+        before, now = saved["batch"], self._global_batch
         if before != now:
             # The Trainer would count the steps of all epochs anew, and end early or late.
             rule = f"A training must go on with the global batch of {checkpoint}, {before} samples."

@@ -25,6 +25,7 @@ from ..core.batch_checks import scale_gradient
 from ..core.loading import EpochBatches
 from ..core.subsampler import Subsampler
 from ..errors import check_integer, invalid, invalid_type, wrong_state
+from ._mixing import check_order
 
 ScoreFunction = Callable[[Any, Any], Any]
 _ENDLESS = sys.maxsize
@@ -52,11 +53,8 @@ class SubsamplingMixin:
     def __init_subclass__(cls, **named: Any) -> None:
         """Raise if the mixin stands after the model's class that it changes."""
         super().__init_subclass__(**named)
-        order: list[Any] = list(cls.__mro__)
-        if keras.Model in order and order.index(keras.Model) < order.index(SubsamplingMixin):
-            found = f"class {cls.__name__}({', '.join(base.__name__ for base in cls.__bases__)})"
-            step = "Write: class SubsamplingModel(SubsamplingMixin, keras.Model): ..."
-            raise invalid_type("SubsamplingMixin must be named before the model's class.", found, step)
+        step = "Write: class SubsamplingModel(SubsamplingMixin, keras.Model): ..."
+        check_order(cls, SubsamplingMixin, keras.Model, step)
 
     def fit(
         self,
@@ -83,9 +81,8 @@ class SubsamplingMixin:
         """
         keras_fit = super().fit  # type: ignore[misc]
         if subsampler is None:
-            if isinstance(
-                getattr(named.get("x", args[0] if args else None), "batch_sampler", None), EpochBatches
-            ):
+            samples = named.get("x", args[0] if args else None)
+            if isinstance(getattr(samples, "batch_sampler", None), EpochBatches):
                 step = "Pass model.fit(loader, ..., subsampler=subsampler)."
                 raise invalid_type("A loader of a subsampler goes with `subsampler`.", "no subsampler", step)
             return keras_fit(*args, **named)

@@ -18,6 +18,7 @@ from ..core.loading import check_map_style
 from ..core.schedule import Schedule
 from ..core.subsampler import Subsampler
 from ..datasets import Corpus, ImageData, TextData
+from ..datasets.file_images import FileImages
 from ..densities import Density
 from ..errors import check_integer, invalid
 from ..options.data_checks import check_share_is_used
@@ -152,7 +153,13 @@ def build(
         collate_fn=collate,
         **workers,
     )
-    test = DataLoader(material.test, batch_size=material.test_batch_size, collate_fn=collate, **workers)
+    test = DataLoader(
+        material.test,
+        batch_size=material.test_batch_size,
+        collate_fn=collate,
+        # Samples in memory are there at once.
+        **(workers if isinstance(material.test, FileImages) else {}),
+    )
     module = own if isinstance(own, LightningModule) else material.module(subsampler)
     if own is not None and isinstance(module, TaskModule):
         _check_own_network(options, module, material, classes, console)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
 
+from ..arrays.distributed import gather_rows
 from ..core.subsampler import Subsampler
 from ..datasets.file_images import FileImages
 from ..datasets.messages import plural, shown
@@ -21,24 +23,21 @@ _MOST = 0.5
 
 
 class UnreadableImages(Callback):
-    """Takes the images that could not be read out of the training, when an epoch has ended.
+    """Takes the images that cannot be read out of the training, when an epoch has ended.
 
-    They are those that were trained on and have no score. So all ranks agree on them.
+    An image counts if it cannot be read a second time either: a network disk may have been away for a moment.
 
     Args:
         subsampler: of the training.
         train, test: its images.
         say: prints a sentence.
-
-    Attributes:
-        left_out: the number of training and of held-out images that could not be read.
     """
 
     def __init__(
         self, subsampler: Subsampler, train: FileImages, test: FileImages, say: Callable[[str], None]
     ) -> None:
         self.subsampler, self.train, self.test, self.say = subsampler, train, test, say
-        self.left_out = [0, 0]
+        self._said: set[int] = set()
 
     @staticmethod
     def of(job: Job, say: Callable[[str], None]) -> list[UnreadableImages]:
@@ -51,41 +50,43 @@ class UnreadableImages(Callback):
         return [UnreadableImages(job.subsampler, train, test, say)]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave out the images of the epoch that could not be read; they come after the epoch's end."""
+        """Leave out the images that could not be read, on all ranks alike; the epoch of the plan is over."""
         sub = self.subsampler
-        if not sub.history or sub.epoch >= sub.epochs:
-            return
-        rows = (sub.history[-1].used & torch.isnan(sub.scores) & sub.kept).nonzero()[:, 0].numpy()
+        # Each rank has tried its own part.
+        parts = gather_rows(_unreadable(self.train), group=sub.under_way.scores.ranks.group)
+        rows = np.unique(np.concatenate([part for (part,) in parts]))
+        rows = rows[sub.kept.numpy()[rows]]
         if not rows.size:
             return
-        found = self.train.unreadable(rows[:_NAMED])
+        named = _named(self.train, rows)
         if rows.size > _MOST * sub.n:
             raise damaged(
                 "Most images must be readable.",
-                f"{rows.size:,} of {sub.n:,} that are not: {_named(found, rows.size)}",
+                f"{rows.size:,} of {sub.n:,} that are not: {named}",
                 "Check the folder, and whether its disk is still there.",
             )
-        sub.remove(torch.from_numpy(rows))
-        self.left_out[0] += rows.size
-        count = plural(rows.size, "image")
-        self.say(f"Left out {count} that could not be read: {_named(found, rows.size)}.")
+        self.say(f"Left out {plural(rows.size, 'image')} that cannot be read: {named}.")
+        if sub.epoch < sub.epochs:
+            sub.remove(torch.from_numpy(rows))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Name the held-out images that could not be read, once."""
-        counted = getattr(pl_module, "class_accuracy", None)
-        if counted is None or counted.counts is None or self.left_out[1]:
-            return
-        missing = len(self.test) - int(counted.counts[1].sum())
-        if missing > 0:
-            self.left_out[1] = missing
-            found = self.test.unreadable(np.arange(len(self.test)))
-            self.say(
-                f"Left {plural(missing, 'held-out image')} out that cannot be read: {_named(found, missing)}."
-            )
+        """Name the held-out images that cannot be read, each once."""
+        rows = np.setdiff1d(_unreadable(self.test), list(self._said))
+        if rows.size:
+            self._said.update(rows.tolist())
+            count = plural(rows.size, "held-out image")
+            self.say(f"Left {count} out that cannot be read: {_named(self.test, rows)}.")
 
 
-def _named(found: Mapping[str, str], count: int) -> str:
-    names = [f"{shown(name)} ({reason})" for name, reason in list(found.items())[:_NAMED]]
-    if count > len(names):
-        names.append(f"and {count - len(names):,} more" if names else "they can be read now")
+def _unreadable(images: FileImages) -> NDArray[np.int64]:
+    """Return the images that could not be read, and still cannot be."""
+    images.unreadable(images.failed())
+    return images.failed()
+
+
+def _named(images: FileImages, rows: NDArray[np.int64]) -> str:
+    reasons = images.unreadable(rows[:_NAMED])
+    names = [f"{shown(name)} ({reason})" for name, reason in reasons.items()]
+    if rows.size > len(names):
+        names.append(f"and {rows.size - len(names):,} more")
     return ", ".join(names)
