@@ -88,10 +88,10 @@ def make_run(path: Path, n: int, epochs: int) -> None:
 def write(path: Path) -> None:
     """Write the report, and print how long it took and how much memory this process had at most."""
     from fallow.report import write_report
-    from fallow.runs.run import Run
+    from fallow.runs.run_files import RunFiles
 
     began = perf_counter()
-    report = write_report(Run(path))
+    report = write_report(RunFiles(path))
     seconds = perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     modules = "torch" in sys.modules

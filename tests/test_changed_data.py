@@ -12,7 +12,7 @@ from fallow.cli.main import main
 from fallow.datasets import held_out
 from fallow.errors import InvalidValue
 from fallow.options.train_options import TrainOptions
-from fallow.runs.run import Run
+from fallow.runs.run_files import RunFiles
 from fallow.tasks import parts
 from fallow.training.train import train
 from test_resumed_runs import go_on
@@ -38,7 +38,7 @@ class Past:
     """What a run tells of each sample, by its checksum."""
 
     def __init__(self, path):
-        run = Run(path)
+        run = RunFiles(path)
         self.data, self.n = run.data, run.data.n
         self.held_out = set(self.data.held_out.tolist())
         self.keys = self.data.content.tolist()
@@ -72,7 +72,7 @@ def check_past(before, after):
 
 
 def check_read(run):
-    n = Run(run).data.n
+    n = RunFiles(run).data.n
     for words in (
         ["report"],
         ["export", "--format", "csv"],
@@ -155,7 +155,7 @@ def test_names_and_places_are_no_change_of_a_folder(tmp_path):
     assert set(runs[0].keys) == set(runs[1].keys)
     said = go_on(tmp_path / "run", epochs=3, accept="epochs")
     assert not any("changed" in line for line in said)
-    run = Run(tmp_path / "run")
+    run = RunFiles(tmp_path / "run")
     assert all(path.startswith(str(folder)) and "/same0" in path for path in run.data.files)
     assert run.data.origin is None
     check_past(runs[0], Past(tmp_path / "run"))

@@ -17,7 +17,7 @@ from fallow.cli.main import main
 from fallow.files.state_file import parse
 from fallow.integrations.lightning import SubsamplingCallback
 from fallow.options.train_options import DENSITIES
-from fallow.runs.run import Run
+from fallow.runs.run_files import RunFiles
 
 QUICK = ["train", "--data", "digits", "--samples", "600", "--epochs", "9", "--accelerator", "cpu"]
 QUICK += ["--score", "density"]
@@ -42,7 +42,7 @@ def test_well_covered_samples_are_left_out_and_thin_ones_stay(run):
     summary = json.loads((run / "summary.json").read_text())
     assert summary["saved_fraction"] > 0.05
     assert summary["score"] == "Percentile()"
-    reading = Run(run)
+    reading = RunFiles(run)
     removed = [file for file in reading.files() if file.record.learned]
     assert removed
     with (run / "samples.csv").open() as table:
@@ -58,7 +58,7 @@ def test_well_covered_samples_are_left_out_and_thin_ones_stay(run):
 
 def test_what_is_looked_at_beside_the_training_is_counted(run):
     summary = json.loads((run / "summary.json").read_text())
-    left_out = [file.record.n - file.record.backward for file in Run(run).files()]
+    left_out = [file.record.n - file.record.backward for file in RunFiles(run).files()]
     assert summary["samples_forward_only"] > 0
     assert summary["samples_forward_only"] >= sum(left_out), "all 600 samples belong to the panel"
 

@@ -8,7 +8,7 @@ import pytest
 from disks import MODELS, RecordingDisk, after_power_cuts, lay_out
 from fallow.files.disk import Disk
 from fallow.options.train_options import TrainOptions
-from fallow.runs.run import Run
+from fallow.runs.run_files import RunFiles
 from fallow.training.train import train
 from killing import OPTIONS, begin_or_go_on, left
 from test_resumed_runs import Told
@@ -50,7 +50,7 @@ def test_a_sound_state_is_always_there(recorded):
         if done < first:
             continue
         cut = lay_out(contents, place / "cut")
-        found = Run(cut)
+        found = RunFiles(cut)
         assert found.search.found is not None, (done, model)
         assert found.directory.checkpoints.unsound(found.search.found) == {}, (done, model)
         number = found.search.found.number

@@ -22,7 +22,7 @@ from fallow.arrays.bitset import unpack
 from fallow.cli.main import main
 from fallow.errors import DamagedData
 from fallow.runs.epoch_file import EpochFile
-from fallow.runs.run import Run
+from fallow.runs.run_files import RunFiles
 from fallow.runs.verify import verify
 from test_checkpoints import mutated
 
@@ -86,7 +86,7 @@ def check_mutation(folder, data):
     after = data.draw(mutated(before))
     path.write_bytes(after)
     try:
-        found = verify(Run(folder))
+        found = verify(RunFiles(folder))
         assert bool(found.damaged) == (after != before), name
     finally:
         path.write_bytes(before)
@@ -112,7 +112,7 @@ def test_five_thousand_changes_of_any_file_are_told(changing, data):
 
 
 def test_every_state_is_checked_and_the_next_step_told(copied, capsys):
-    newest = Run(copied).search.found.number
+    newest = RunFiles(copied).search.found.number
     path = copied / "state" / f"{newest:06d}.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     assert main(["verify", str(copied)]) == 3
@@ -148,7 +148,7 @@ def test_a_list_of_checksums_that_is_none_is_named(copied, capsys):
 
 
 def test_one_samples_life(run, capsys):
-    reading = Run(run)
+    reading = RunFiles(run)
     for sample in (0, 17, 299):
         code, found = told(capsys, "inspect", str(run), str(sample))
         assert code == 0
@@ -177,7 +177,7 @@ def test_tables_hold_what_the_files_hold(run, tmp_path, capsys, kind):
     ]
     read = {"parquet": pd.read_parquet, "csv": pd.read_csv, "json": pd.read_json}[kind]
     history, samples = (read(file["path"]) for file in found["files"])
-    reading = Run(run)
+    reading = RunFiles(run)
     assert list(history.columns) == ["epoch", "sample", "score", "used", "reason"]
     for epoch in reading.epochs:
         rows, file = history[history.epoch == epoch], reading.epoch(epoch)
@@ -195,7 +195,7 @@ def test_tables_hold_what_the_files_hold(run, tmp_path, capsys, kind):
 def test_parquet_is_read_by_duckdb_and_polars(run, tmp_path):
     assert main(["export", str(run), "--out", str(tmp_path)]) == 0
     path = str(tmp_path / "history.parquet")
-    reading = Run(run)
+    reading = RunFiles(run)
     backward = [file.record.backward for file in reading.files()]
     counted = duckdb.sql(f"select count(*) from '{path}' where used group by epoch order by epoch").fetchall()
     assert [row[0] for row in counted] == backward
@@ -250,7 +250,7 @@ def test_a_folder_with_a_name_of_commands_is_quoted(copied, capsys):
 def test_a_broken_list_of_checksums_is_the_one_that_is_blamed(copied):
     (copied / "SHA256SUMS").unlink()
     (copied / "SHA256SUMS").mkdir()
-    assert verify(Run(str(copied))).damaged.keys() == {"SHA256SUMS"}
+    assert verify(RunFiles(str(copied))).damaged.keys() == {"SHA256SUMS"}
 
 
 def test_a_format_that_is_no_text():

@@ -15,7 +15,7 @@ from fallow.errors import FallowError, NotWritten
 from fallow.files.disk import Disk
 from fallow.options.train_options import TrainOptions
 from fallow.runs.checkpoints import Checkpoints
-from fallow.runs.run import Run
+from fallow.runs.run_files import RunFiles
 from fallow.runs.verify import verify
 from fallow.training.train import train
 from killing import OPTIONS, begin_or_go_on, left
@@ -88,7 +88,7 @@ def trial(folder, want, at, number, for_good, **more):
     if failed is not None:
         assert os.strerror(number) in str(failed) or "could not be written" in str(failed)
         if for_good and (run / "SHA256SUMS").exists():  # only its folder could not be synced: all is there
-            assert verify(Run(run)).damaged == {}
+            assert verify(RunFiles(run)).damaged == {}
     if sound is not None:
         assert Checkpoints(run).unsound(sound) == {}
     if not run.exists() or (failed is not None and sound is None and not (run / "config.yaml").exists()):
@@ -171,7 +171,7 @@ def test_a_file_that_lacks_at_the_end_is_told_and_comes_with_the_next_call(folde
         train(TrainOptions(**ONCE_AN_EPOCH, out=str(run)), told)
     assert not (run / "SHA256SUMS").exists()
     begin_or_go_on(run)
-    assert verify(Run(run)).damaged == {}
+    assert verify(RunFiles(run)).damaged == {}
     assert (run / "SHA256SUMS").exists()
     assert left(run) == want
 
@@ -191,7 +191,7 @@ def test_a_finished_run_is_not_sealed_while_it_is_written_anew(folder):
     run = folder / "whole"
     with no_room_for("samples.csv"), pytest.raises(NotWritten):
         begin_or_go_on(run)
-    assert verify(Run(run)).damaged == {}
-    assert verify(Run(run)).incomplete
+    assert verify(RunFiles(run)).damaged == {}
+    assert verify(RunFiles(run)).incomplete
     begin_or_go_on(run)
-    assert not verify(Run(run)).incomplete
+    assert not verify(RunFiles(run)).incomplete

@@ -36,7 +36,7 @@ from fallow.runs.directory import RunDirectory
 from fallow.runs.epoch_file import EpochFile
 from fallow.runs.gaps_file import GapsFile, dump_gaps
 from fallow.runs.highlights import choose
-from fallow.runs.run import Run
+from fallow.runs.run_files import RunFiles
 from fallow.runs.schema import About, ShownOptions
 from fallow.runs.thumbnails_file import ThumbnailsFile
 
@@ -164,7 +164,7 @@ class Page(HTMLParser):
 
 
 def page_of(path):
-    run = Run(path)
+    run = RunFiles(path)
     return Page(write_report(run).read_text(encoding="utf-8"))
 
 
@@ -303,7 +303,7 @@ def test_names_stay_text(tmp_path):
             tmp_path / key, n=90, epochs=3, classes=k, names=tuple(soft), shown=True, texts=list(words),
             files=tuple(words[i % k].replace("\0", "") for i in range(90)), options=options,
         )  # fmt: skip
-        report = write_report(Run(tmp_path / key))
+        report = write_report(RunFiles(tmp_path / key))
         markup = report.read_text(encoding="utf-8")
         assert report.stat().st_size < 400_000
         made[key] = Page(markup)
@@ -344,7 +344,7 @@ def test_a_summary_of_other_kinds_is_refused(tmp_path, wrong):
     path = tmp_path / "run" / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
     with pytest.raises(DamagedData, match="summary"):
-        render(Run(tmp_path / "run"))
+        render(RunFiles(tmp_path / "run"))
 
 
 def test_files_are_shown_from_the_data_folder_and_long_ones_by_their_end(tmp_path):
@@ -356,7 +356,7 @@ def test_files_are_shown_from_the_data_folder_and_long_ones_by_their_end(tmp_pat
     ]  # fmt: skip
     files = tuple(names[i % len(names)] for i in range(90))
     make_run(tmp_path / "run", n=90, epochs=3, files=files, options={"data": folder}, shown=True)
-    report = write_report(Run(tmp_path / "run")).read_text(encoding="utf-8")
+    report = write_report(RunFiles(tmp_path / "run")).read_text(encoding="utf-8")
     cards = dict(re.findall(r'title="([^"]*)"><bdi dir="ltr">([^<]*)</bdi>', report))
     assert cards[names[0]] == "\u2026" + "x" * 34 + "1.png"
     assert cards[names[1]] == "cats/2.png"
@@ -382,7 +382,7 @@ def test_settings_stand_there_whether_given_or_not(tmp_path):
     make_run(tmp_path / "run", options={"policy": "soft", "batch_size": 32, "seed": 0, "density": "flow"})
     path = tmp_path / "run" / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": SETTINGS}))
-    source = Source.read(Run(tmp_path / "run"))
+    source = Source.read(RunFiles(tmp_path / "run"))
     source.run.about.defaults.append("batch_size")
     rows = facts.settings(source)
     names = [name for name, _ in rows]
@@ -409,7 +409,7 @@ def test_settings_may_be_hostile(tmp_path, wrong):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": SETTINGS | wrong}))
     page = page_of(tmp_path / "run")
     assert not any(name.startswith("on") for _, names in page.skeleton for name in names)
-    assert len(facts.settings(Source.read(Run(tmp_path / "run")))) < 100
+    assert len(facts.settings(Source.read(RunFiles(tmp_path / "run")))) < 100
 
 
 def test_train_accuracy_stands_beside_test_accuracy(tmp_path):
@@ -460,7 +460,7 @@ def test_the_headline_is_the_name_of_the_file_and_settings_have_the_whole_path(t
 
 def test_loads_nothing_and_runs_only_its_own_script(tmp_path):
     make_run(tmp_path / "run", shown=True)
-    markup = write_report(Run(tmp_path / "run")).read_text(encoding="utf-8")
+    markup = write_report(RunFiles(tmp_path / "run")).read_text(encoding="utf-8")
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', markup)[1].replace("&#39;", "'")
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
@@ -482,9 +482,9 @@ def test_loads_nothing_and_runs_only_its_own_script(tmp_path):
 
 def test_same_run_same_bytes_wherever_it_is_put(tmp_path):
     make_run(tmp_path / "run", shown=True)
-    first = write_report(Run(tmp_path / "run"))
+    first = write_report(RunFiles(tmp_path / "run"))
     assert first == tmp_path / "run" / "report.html"
-    second = write_report(Run(tmp_path / "run"), tmp_path / "other.html")
+    second = write_report(RunFiles(tmp_path / "run"), tmp_path / "other.html")
     assert second == tmp_path / "other.html"
     assert first.read_bytes() == second.read_bytes()
 
@@ -528,14 +528,14 @@ def test_no_epoch_yet(tmp_path):
     make_run(tmp_path / "run", epochs=1)
     (tmp_path / "run" / "history" / "epoch-00000.safetensors").unlink()
     with pytest.raises(InvalidValue, match="must have a finished epoch"):
-        write_report(Run(tmp_path / "run"))
+        write_report(RunFiles(tmp_path / "run"))
 
 
 def test_a_missing_epoch_is_told_and_a_damaged_one_refused(tmp_path):
     make_run(tmp_path / "run", epochs=5)
     (tmp_path / "run" / "history" / "epoch-00002.safetensors").unlink()
     with pytest.raises(DamagedData, match=r"epoch-00002\.safetensors must exist"):
-        write_report(Run(tmp_path / "run"))
+        write_report(RunFiles(tmp_path / "run"))
     checkpoints = Checkpoints(tmp_path / "run")
     before = checkpoints.newest().found  # a run that went on without that epoch does not know it any more
     files = {
@@ -547,7 +547,7 @@ def test_a_missing_epoch_is_told_and_a_damaged_one_refused(tmp_path):
     assert page.facts["epochs"] == [1, 2, 4, 5]
     (tmp_path / "run" / "history" / "epoch-00003.safetensors").write_bytes(b"cut short")
     with pytest.raises(DamagedData, match="epoch-00003"):
-        write_report(Run(tmp_path / "run"))
+        write_report(RunFiles(tmp_path / "run"))
 
 
 def test_pictures_and_their_absence(tmp_path):
@@ -564,12 +564,12 @@ def test_pictures_and_their_absence(tmp_path):
     path = tmp_path / "none" / "history" / "shown.safetensors"
     path.write_bytes(b"damaged")
     with pytest.raises(DamagedData, match=r"shown\.safetensors"):
-        write_report(Run(tmp_path / "none"))
+        write_report(RunFiles(tmp_path / "none"))
 
 
 def test_many_epochs_and_many_classes_stay_small(tmp_path):
     make_run(tmp_path / "run", n=2_500, epochs=410, classes=2_400, shown=True, wide=96)
-    report = write_report(Run(tmp_path / "run"))
+    report = write_report(RunFiles(tmp_path / "run"))
     assert report.stat().st_size <= LARGEST
     page = Page(report.read_text(encoding="utf-8"))
     assert len(page.facts["epochs"]) == 400
@@ -582,13 +582,13 @@ def test_what_does_not_fit_is_thinned_evenly(tmp_path, monkeypatch):
 
     make_run(tmp_path / "run", n=20_001, epochs=5, classes=7)
     monkeypatch.setattr(writing, "MARKS", 4_000)
-    page = Page(render(Run(tmp_path / "run")))
+    page = Page(render(RunFiles(tmp_path / "run")))
     facts = page.facts
     ids, _ = page.fates()
     assert facts["step"] > 1
     assert ids.size == -(-(20_001 - facts["first"]) // facts["step"])
     assert len(page.blocks["d-marks"]) + len(page.blocks["d-ids"]) <= 4_000 * 4 / 3 + 8
-    whole = Run(tmp_path / "run")
+    whole = RunFiles(tmp_path / "run")
     fates = np.stack([became(file, 20_001) for file in whole.files()], axis=1)
     np.testing.assert_array_equal(page.fates()[1], fates[ids])
     with pytest.raises(InvalidValue, match="must have at most"):
@@ -599,8 +599,8 @@ def test_loads_no_torch(tmp_path):
     make_run(tmp_path / "run", shown=True)
     put_gaps(tmp_path / "run")
     code = (
-        "import sys; from fallow.runs.run import Run; from fallow.report import write_report; "
-        f"write_report(Run({str(tmp_path / 'run')!r})); "
+        "import sys; from fallow.runs.run_files import RunFiles; from fallow.report import write_report; "
+        f"write_report(RunFiles({str(tmp_path / 'run')!r})); "
         "print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -700,7 +700,7 @@ def test_names_in_gaps_stay_text(tmp_path):
     for key, words in (("plain", tuple(f"plain {i}" for i in range(9))), ("hostile", tuple(HOSTILE))):
         make_run(tmp_path / key)
         put_gaps(tmp_path / key, told_gaps(words))
-        markup = write_report(Run(tmp_path / key)).read_text(encoding="utf-8")
+        markup = write_report(RunFiles(tmp_path / key)).read_text(encoding="utf-8")
         assert max(map(len, re.findall(r"W+", markup))) <= 500
         assert not re.search("[\u202a-\u202e\u2066-\u2069\u200f\x00\x1b\udcff]", markup)
         assert " style=" not in markup
@@ -742,7 +742,7 @@ def strayed(value, draw, odds):
 
 def test_stray_values_in_gaps_are_damage_or_can_be_shown(tmp_path):
     make_run(tmp_path / "run", n=8, epochs=2)
-    source, sound, shown = Source.read(Run(tmp_path / "run")), told_gaps(), 0
+    source, sound, shown = Source.read(RunFiles(tmp_path / "run")), told_gaps(), 0
     pictures = np.zeros((4, 2, 2, 1), np.uint8)
     path = tmp_path / "run" / "gaps.safetensors"
     for seed in range(100):
@@ -756,7 +756,7 @@ def test_stray_values_in_gaps_are_damage_or_can_be_shown(tmp_path):
             shown += 1
             print_gaps(source.run.gaps.gaps, Console(file=io.StringIO()))
             if shown % 20 == 0:
-                Page(render(Run(tmp_path / "run")))
+                Page(render(RunFiles(tmp_path / "run")))
     assert 15 < shown < 85
 
 
@@ -766,17 +766,17 @@ def test_gaps_with_damaged_pictures_are_refused(tmp_path, shape):
     path = tmp_path / "run" / "gaps.safetensors"
     path.write_bytes(dump_gaps(told_gaps(), np.zeros(shape, np.uint8)))
     with pytest.raises(DamagedData, match="sides of 1 to 96"):
-        write_report(Run(tmp_path / "run"))
+        write_report(RunFiles(tmp_path / "run"))
     path.write_bytes(b"cut short")
     with pytest.raises(DamagedData, match=r"gaps\.safetensors"):
-        write_report(Run(tmp_path / "run"))
+        write_report(RunFiles(tmp_path / "run"))
 
 
 def test_pictures_of_gaps_go_first_where_the_page_is_too_large(tmp_path):
     make_run(tmp_path / "run", shown=True)
     own = sum(tag == "img" for tag, _ in page_of(tmp_path / "run").skeleton)
     put_gaps(tmp_path / "run", wide=60)
-    run, left, size = Run(tmp_path / "run"), [], LARGEST
+    run, left, size = RunFiles(tmp_path / "run"), [], LARGEST
     for _ in range(4):
         markup = render(run, size)
         left.append(sum(tag == "img" for tag, _ in Page(markup).skeleton))
@@ -790,6 +790,6 @@ def test_very_many_gaps_stay_small(tmp_path):
     told = told_gaps(tuple("W" * size for size in (600, 700)), gaps=60, thin=60)
     told["alone"] *= 900
     put_gaps(tmp_path / "run", told, wide=96)
-    report = write_report(Run(tmp_path / "run"))
+    report = write_report(RunFiles(tmp_path / "run"))
     assert report.stat().st_size <= LARGEST
     assert "These are the first of 60." in report.read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from fallow.policies.base import Reason
 from fallow.report import write_report
 from fallow.report.charts.usage_rows import DARKER, PALEST
 from fallow.report.usage import UNUSED, USED
-from fallow.runs.run import Run
+from fallow.runs.run_files import RunFiles
 from test_report import HOSTILE, Page, became, make_run, put_gaps, told_gaps
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -114,11 +114,11 @@ def runs(tmp_path_factory):
     )
     files = tuple(f"/data/{names[i % 6]}" if names[i % 6] else "" for i in range(64))
     make_run(folder / "files", n=64, epochs=3, shown=True, files=files, options={"data": "/data"})
-    write_report(Run(folder / "files"))
+    write_report(RunFiles(folder / "files"))
     put_gaps(folder / "pictures", told_gaps(plain))
     put_gaps(folder / "hostile", told_gaps(tuple(HOSTILE)), pictures=False)
     for name in made:
-        write_report(Run(folder / name))
+        write_report(RunFiles(folder / name))
     return folder, made
 
 

@@ -25,7 +25,7 @@ from fallow.options.resume_options import located, resumed_options, stored_optio
 from fallow.options.train_options import TrainOptions
 from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.directory import RunDirectory
-from fallow.runs.run import Run
+from fallow.runs.run_files import RunFiles
 from fallow.runs.schema import About
 from fallow.training.checkpointing import Checkpointer
 from fallow.training.session import Stopped
@@ -450,7 +450,7 @@ def readable(run):
     epochs = RunDirectory(run).epochs()
     if not epochs:
         return
-    n = Run(run).last.record.remaining
+    n = RunFiles(run).last.record.remaining
     for words in (["report"], ["export", "--format", "csv"], ["inspect", "0"], ["inspect", str(n - 1)]):
         assert main([words[0], str(run), *words[1:]]) == 0
 

@@ -20,7 +20,7 @@ from fallow.options.resume_options import stored_options
 from fallow.options.train_options import NOTED_OPTIONS, TrainOptions
 from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.directory import RunDirectory
-from fallow.runs.run import Run
+from fallow.runs.run_files import RunFiles
 from fallow.runs.verify import verify
 from fallow.training.jobs import build
 from fallow.training.session import Session
@@ -152,7 +152,7 @@ def test_one_run_says_the_same_everywhere(trained):
     for part in ("128 images of 8 × 8", "10 classes", "360 test images", "2 epochs", "batch size 64",
                  "learning rate 0.075", "weight decay 0.0005", "seed 0", "cpu", str(run)):  # fmt: skip
         assert part in first
-    assert not verify(Run(run)).remarks
+    assert not verify(RunFiles(run)).remarks
 
 
 def test_stored_options_are_those_that_were_given(trained):
@@ -160,7 +160,7 @@ def test_stored_options_are_those_that_were_given(trained):
     stored = stored_options(str(run))
     assert stored["epochs"] == 2
     assert "batch_size" not in stored
-    assert Run(run).options["batch_size"] == 64
+    assert RunFiles(run).options["batch_size"] == 64
 
 
 def of_before(run, folder):

@@ -11,7 +11,7 @@ from fallow.report.charts import Reached, row_shares, save_usage
 from fallow.report.charts.usage_rows import arrange
 from fallow.report.source import Source
 from fallow.report.usage import rows
-from fallow.runs.run import Run
+from fallow.runs.run_files import RunFiles
 from fallow.training.summary import _reached
 
 
@@ -42,14 +42,14 @@ def test_the_chart_and_the_report_show_the_same_rows(archive, tmp_path, monkeypa
     words = ["train", "--epochs", "5", "--policy", "threshold", "--low", "0.05", "--high", "0.8"]
     assert main([*words, "--data", str(archive), "--out", str(run)]) == 0
     arrangement = arrange(given["history"], given["labels"], given["scores"])
-    source = Source.read(Run(run))
+    source = Source.read(RunFiles(run))
     reported = rows(source).arrangement
     np.testing.assert_array_equal(arrangement.order, reported.order)
     np.testing.assert_array_equal(arrangement.edges, reported.edges)
     named = [given["classes"][label] for label, _ in arrangement.classes]
     assert named == [source.class_name(label) for label, _ in reported.classes] == ["5", "40", "300"]
     outliers = row_shares(given["history"], arrangement, given["reason_of"]).outliers
-    expected = [(file.reason == Reason.OUTLIER)[arrangement.order] for file in Run(run).files()]
+    expected = [(file.reason == Reason.OUTLIER)[arrangement.order] for file in RunFiles(run).files()]
     assert arrangement.single
     np.testing.assert_array_equal(outliers, np.array(expected, float).T)
     assert outliers.any()

@@ -27,7 +27,7 @@ from fallow.options.resolve import resolve
 from fallow.options.resume_options import resumed_options, stored_options
 from fallow.options.train_options import TrainOptions
 from fallow.runs.directory import RunDirectory
-from fallow.runs.run import Run
+from fallow.runs.run_files import RunFiles
 from fallow.tasks.read_texts import read_texts
 from fallow.training.train import train
 from test_report import HOSTILE, Page
@@ -166,7 +166,7 @@ class TestTable:
         assert "Did you mean texts.csv:" in capsys.readouterr().err
 
     def test_the_text_of_a_sample_that_the_report_shows_is_told(self, table_run, table, capsys):
-        data, shown = read_texts(resolve(TrainOptions(data=table))), Run(table_run).shown
+        data, shown = read_texts(resolve(TrainOptions(data=table))), RunFiles(table_run).shown
         sample = int(shown.index[0])
         assert main(["inspect", str(table_run), str(sample)]) == 0
         assert f"\ntext       {data.train.texts[sample]}\n" in capsys.readouterr().out
@@ -367,7 +367,7 @@ class TestParts:
         for seed in (0, 1):
             options = {"data": book, "epochs": 1, "samples": 20, "seed": seed}
             train(TrainOptions(**QUICK | options, out=str(tmp_path / f"{seed}")), Told())
-            names.append(Run(tmp_path / f"{seed}").data.files)
+            names.append(RunFiles(tmp_path / f"{seed}").data.files)
         assert names[0] == names[1]
         assert len(names[0]) == 20
 

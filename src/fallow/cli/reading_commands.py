@@ -46,10 +46,10 @@ def _nothing(parser: Any) -> None:
 
 
 def _verify(parsed: Any) -> int:
-    from ..runs.run import Run
+    from ..runs.run_files import RunFiles
     from ..runs.verify import to_json, verify
 
-    run = Run(parsed.run)
+    run = RunFiles(parsed.run)
     result = verify(run)
     code = FINDING if result.incomplete else DONE
     if result.damaged:
@@ -88,10 +88,10 @@ def _verify(parsed: Any) -> int:
 
 
 def _inspect(parsed: Any) -> int:
-    from ..runs.run import Run
+    from ..runs.run_files import RunFiles
     from ..runs.sample_history import history_of, sample_of
 
-    run = Run(parsed.run)
+    run = RunFiles(parsed.run)
     history = history_of(run, sample_of(run, parsed.sample))
     if parsed.json:
         say_json(json.dumps(history.to_dict(), indent=2))
@@ -128,11 +128,11 @@ def _history_lines(history: SampleHistory, *, of_texts: bool) -> list[str]:
 
 def _export(parsed: Any) -> int:
     from ..runs.export import export
-    from ..runs.run import Run
+    from ..runs.run_files import RunFiles
 
     progress = _export_progress if sys.stderr.isatty() and not parsed.json else None
     out = None if parsed.out is None else Path(parsed.out)
-    paths = export(Run(parsed.run), parsed.format, out, progress)
+    paths = export(RunFiles(parsed.run), parsed.format, out, progress)
     if parsed.json:
         files = [{"path": str(path), "bytes": path.stat().st_size} for path in paths]
         say_json(json.dumps({"files": files}, indent=2))
@@ -148,9 +148,9 @@ def _export_progress(done: int, total: int) -> None:
 
 def _report(parsed: Any) -> int:
     from ..report import write_report
-    from ..runs.run import Run
+    from ..runs.run_files import RunFiles
 
-    path = write_report(Run(parsed.run), None if parsed.out is None else Path(parsed.out))
+    path = write_report(RunFiles(parsed.run), None if parsed.out is None else Path(parsed.out))
     if parsed.json:
         say_json(json.dumps({"report": str(path), "bytes": path.stat().st_size}, indent=2))
     else:

@@ -19,7 +19,7 @@ from ..errors import DamagedData
 from ..gaps import LIMIT, Regions, Survey, find_regions
 from ..gaps.cards import CardMaker
 from ..runs.gaps_file import dump_gaps
-from ..runs.run import Run
+from ..runs.run_files import RunFiles
 from ..runs.schema import EarlierGaps
 from ..tasks.console import Console
 from .survey_run import SurveyedPool, SurveyedRun
@@ -123,7 +123,7 @@ def _first(survey: Survey, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows[order][:_LISTED]
 
 
-def _scores(run: Run) -> list[NDArray[np.float32]]:
+def _scores(run: RunFiles) -> list[NDArray[np.float32]]:
     """Return the scores of each epoch whose file is sound."""
     scores = []
     for epoch in run.epochs:
@@ -132,7 +132,7 @@ def _scores(run: Run) -> list[NDArray[np.float32]]:
     return scores
 
 
-def _earlier(run: Run) -> list[EarlierGaps]:
+def _earlier(run: RunFiles) -> list[EarlierGaps]:
     """Return the results of the last calls."""
     try:
         return [] if run.gaps is None else run.gaps.gaps.earlier[-_REMEMBERED:]

@@ -33,7 +33,7 @@ from ..options.resolve import ResolvedOptions
 from ..options.resume_options import whole_options
 from ..options.train_options import TEXT_TASKS, TrainOptions
 from ..runs.data_changes import Changes
-from ..runs.run import Run
+from ..runs.run_files import RunFiles
 from ..runs.training_state import TrainingState
 from ..tasks.base import TaskModule
 from ..tasks.console import Console
@@ -62,7 +62,7 @@ class SurveyedRun:
         prepare: turns images into inputs of the network.
     """
 
-    run: Run
+    run: RunFiles
     options: ResolvedOptions
     data: ImageData
     surveyor: Surveyor
@@ -82,7 +82,7 @@ class SurveyedRun:
             InvalidValue: if the run is not trained, or its data have changed.
             DamagedData: if a file is damaged.
         """
-        run = Run(path)
+        run = RunFiles(path)
         model_path = run.directory.model_path
         if not model_path.exists():
             step = f"Train it to its end: fallow train --resume {quote(str(run.directory.path))}"
@@ -258,7 +258,7 @@ class _Reservoir:
 
 
 def _surveyed(
-    run: Run,
+    run: RunFiles,
     options: ResolvedOptions,
     data: ImageData,
     weights: bytes,
@@ -319,7 +319,7 @@ def _with_known_density(stored: dict[str, Any], console: Console) -> dict[str, A
     return {**stored, "density": default.density, "density_args": default.density_args}
 
 
-def _restore_normalisation(module: ImageModule, run: Run) -> None:
+def _restore_normalisation(module: ImageModule, run: RunFiles) -> None:
     """Normalise by the mean and deviation of the run's first session, whatever was added since."""
     state = run.search.found
     if state is None:
@@ -330,7 +330,7 @@ def _restore_normalisation(module: ImageModule, run: Run) -> None:
     module.load_state_dict({name: weights[name] for name in ("mean", "std")}, strict=False)
 
 
-def _check_weights(run: Run) -> None:
+def _check_weights(run: RunFiles) -> None:
     """Raise if the run was resumed after its weights were written."""
     path, done = run.directory.path, run.epochs_done
     written = None if run.summary is None else len(run.summary.epochs)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..core.history import EpochRecord, resized
 from ..policies.base import Reason
 from ..runs.epoch_file import EpochFile
-from ..runs.run import Run
+from ..runs.run_files import RunFiles
 from ..runs.schema import ShownOptions, Summary, SummaryRow
 from ..runs.thumbnails_file import ThumbnailsFile
 from . import text
@@ -41,7 +41,7 @@ class Source:
         unit: of the scores.
     """
 
-    run: Run
+    run: RunFiles
     history: Sequence[EpochRecord]
     drawn: Sequence[EpochRecord]
     last: EpochFile
@@ -55,7 +55,7 @@ class Source:
     unit: str
 
     @staticmethod
-    def read(run: Run) -> Source:
+    def read(run: RunFiles) -> Source:
         """Read a run.
 
         Raises:
@@ -141,7 +141,7 @@ class Source:
         return " ".join(sentences)
 
 
-def _unit(run: Run) -> str:
+def _unit(run: RunFiles) -> str:
     """Return the unit of the scores from the summary, or from the newest state before there is one."""
     unit = run.about.score_unit if run.summary is None else run.summary.score_unit
     if unit is not None:

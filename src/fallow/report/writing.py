@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import invalid
 from ..runs.directory import check_output
 from ..runs.highlights import Highlights
-from ..runs.run import Run
+from ..runs.run_files import RunFiles
 from . import classes, epochs, facts, gaps, samples, text, usage
 from .page import LARGEST, inline_hash, own, template
 from .source import Source
@@ -20,7 +20,7 @@ MARKS = 1_120_000
 """Maximum size of the marks of single samples in deflated bytes: 1.5 MB on the page."""
 
 
-def write_report(run: Run, out: Path | None = None) -> Path:
+def write_report(run: RunFiles, out: Path | None = None) -> Path:
     """Write the report of a run; the same run gives the same bytes.
 
     Args:
@@ -43,7 +43,7 @@ def write_report(run: Run, out: Path | None = None) -> Path:
     return path
 
 
-def render(run: Run, largest: int = LARGEST) -> str:
+def render(run: RunFiles, largest: int = LARGEST) -> str:
     """Return the page as text of at most ``largest`` bytes.
 
     Raises:

@@ -22,7 +22,7 @@ from ..files.regular_file import check_folder, opened
 from ..policies.base import Reason
 from .directory import check_output
 from .epoch_file import EpochFile
-from .run import Run
+from .run_files import RunFiles
 
 FORMATS = ("parquet", "csv", "json")
 GROUP = 1 << 17
@@ -41,7 +41,7 @@ Columns = dict[str, Any]
 
 
 def export(
-    run: Run,
+    run: RunFiles,
     kind: str = "parquet",
     out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -109,7 +109,7 @@ def _check_replaced(path: Path) -> None:
     raise invalid("An export replaces only an earlier export.", f"another file, {path}", step)
 
 
-def _history(run: Run, progress: Callable[[int, int], None] | None) -> Iterator[Columns]:
+def _history(run: RunFiles, progress: Callable[[int, int], None] | None) -> Iterator[Columns]:
     for done, file in enumerate(run.files()):
         if progress is not None:
             progress(done, len(run.epochs))
@@ -131,7 +131,7 @@ def _epoch_block(file: EpochFile, start: int, stop: int) -> Columns:
     }
 
 
-def _samples(run: Run) -> Iterator[Columns]:
+def _samples(run: RunFiles) -> Iterator[Columns]:
     data, last, n = run.data, run.last, run.last.record.remaining
     ids = np.zeros(0, np.int32) if run.labels is None else np.unique(run.labels)
     classes = np.array([None if i < 0 else data.class_name(int(i)) for i in ids], object)

@@ -15,7 +15,7 @@ from ..arrays.checksums import checksums
 from ..errors import DamagedData, InvalidValue, invalid
 from ..files.regular_file import read_regular
 from ..policies.base import Reason
-from .run import Run
+from .run_files import RunFiles
 from .sample_names import find
 
 _LARGEST = 1 << 28
@@ -66,7 +66,7 @@ class SampleHistory:
         return asdict(self)
 
 
-def sample_of(run: Run, name: str) -> int:
+def sample_of(run: RunFiles, name: str) -> int:
     """Return the sample with an index, a file name or the name of a table row.
 
     Raises:
@@ -89,7 +89,7 @@ def sample_of(run: Run, name: str) -> int:
         raise
 
 
-def _is_held_out(run: Run, folder: str, name: str) -> bool:
+def _is_held_out(run: RunFiles, folder: str, name: str) -> bool:
     """Return whether a file, given by its path or relative to the data folder, is a held-out sample."""
     known = run.data.held_out_identity
     if known is None:
@@ -101,7 +101,7 @@ def _is_held_out(run: Run, folder: str, name: str) -> bool:
     return False
 
 
-def history_of(run: Run, sample: int) -> SampleHistory:
+def history_of(run: RunFiles, sample: int) -> SampleHistory:
     """Return the history of a sample.
 
     Raises:
@@ -134,7 +134,7 @@ def history_of(run: Run, sample: int) -> SampleHistory:
     )
 
 
-def _text(run: Run, sample: int) -> str | None:
+def _text(run: RunFiles, sample: int) -> str | None:
     """Return the excerpt of a sample that the run keeps for its report, or None."""
     shown = run.shown
     if shown is None or shown.texts is None:

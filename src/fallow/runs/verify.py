@@ -16,7 +16,7 @@ from ..files import plain_yaml
 from ..files.disk import is_temporary
 from .checkpoints import Checkpoints, check_file
 from .data_file import DataFile
-from .run import Run
+from .run_files import RunFiles
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Verification:
         }
 
 
-def verify(run: Run) -> Verification:
+def verify(run: RunFiles) -> Verification:
     """Check all checksums of a run, and whether its files can be read.
 
     In an unfinished run only the files that its states need have checksums.
@@ -78,7 +78,7 @@ def verify(run: Run) -> Verification:
     return result
 
 
-def _generation(run: Run, number: int, result: Verification) -> None:
+def _generation(run: RunFiles, number: int, result: Verification) -> None:
     checkpoints = run.directory.checkpoints
     names = [
         path.relative_to(run.directory.path).as_posix()
@@ -112,7 +112,7 @@ def _blamed(checkpoints: Checkpoints, number: int, names: list[str]) -> str:
     return names[0]
 
 
-def _sums(run: Run, result: Verification) -> None:
+def _sums(run: RunFiles, result: Verification) -> None:
     folder, path = run.directory.path, run.directory.sums_path
     try:
         listed = run.directory.sums()
@@ -139,7 +139,7 @@ def _sums(run: Run, result: Verification) -> None:
         result.remarks.append(f"Not of the run, and not checked: {', '.join(others)}.")
 
 
-def _readable(path: Path, read: Any, run: Run, result: Verification) -> None:
+def _readable(path: Path, read: Any, run: RunFiles, result: Verification) -> None:
     name = path.relative_to(run.directory.path).as_posix()
     sums = run.directory.sums_path
     try:
@@ -150,7 +150,7 @@ def _readable(path: Path, read: Any, run: Run, result: Verification) -> None:
             result.damaged.setdefault(name, str(error))
 
 
-def _state(run: Run, result: Verification) -> None:
+def _state(run: RunFiles, result: Verification) -> None:
     """Report a missing state, and one that is older than the epochs."""
     directory, planned = run.directory, run.about.epochs
     reported = any(name.startswith("state/") for name in result.damaged)
@@ -167,7 +167,7 @@ def _state(run: Run, result: Verification) -> None:
         )
 
 
-def _numbering(run: Run, result: Verification) -> None:
+def _numbering(run: RunFiles, result: Verification) -> None:
     """Report past epochs without a file, and files of epochs after the newest state."""
     done = run.about.epoch
     missing = sorted(epoch + 1 for epoch in set(range(done)) - set(run.epochs))
@@ -192,7 +192,7 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(parts[:20]) + (", ..." if len(parts) > 20 else "")
 
 
-def _unchecked(run: Run, result: Verification) -> None:
+def _unchecked(run: RunFiles, result: Verification) -> None:
     """Report files without a checksum, and a trained run without its final files."""
     directory = run.directory
     if directory.sums_path.exists():
@@ -206,7 +206,7 @@ def _unchecked(run: Run, result: Verification) -> None:
         result.remarks.append(f"All epochs are trained, but the run is not complete: {step}")
 
 
-def _config(run: Run, result: Verification) -> None:
+def _config(run: RunFiles, result: Verification) -> None:
     """Report a ``config.yaml`` that cannot be read or that differs from the state."""
     path = run.directory.config_path
     if not os.path.lexists(path):
@@ -230,6 +230,6 @@ def _leftovers(folder: Path, result: Verification) -> None:
         result.remarks.append(f"Half-written files of a killed process: {', '.join(names)}.")
 
 
-def to_json(run: Run, result: Verification) -> str:
+def to_json(run: RunFiles, result: Verification) -> str:
     """Return the result as JSON."""
     return json.dumps({"run": str(run.directory.path), "status": run.status, **result.to_dict()}, indent=2)

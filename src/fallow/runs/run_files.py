@@ -1,4 +1,4 @@
-"""Read a run, without torch and without a lock: past epochs, samples, options and progress."""
+"""The files of a run, read without torch and without a lock: past epochs, samples, options and progress."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _LARGEST = 1 << 33
 """Maximum size of every other file in bytes."""
 
 
-class Run:
-    """A run, which may still be training. Every part is read at its first use.
+class RunFiles:
+    """The files of a run, which may still be training. Every part is read at its first use.
 
     Args:
         path: the folder.
@@ -185,7 +185,7 @@ class Run:
         if actual == expected:
             return data
         # A training process may have replaced the file since the checksums were read.
-        now = Run(self.directory.path).digests.get(name)
+        now = RunFiles(self.directory.path).digests.get(name)
         if now is None or now == expected:
             value = f"another checksum, {actual[:12]} for {expected[:12]}"
             raise damaged(f"{path} must be unchanged.", value, _STEP)
