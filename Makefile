@@ -17,6 +17,9 @@ help: ## Show this list
 
 .venv/.developing: .venv/.installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,trainers,dev]'
+	# Apart: the compiled operators of torchvision's wheel load beside its own build of torch only. No classifier
+	# uses them, so the tests declare them.
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --upgrade --target .venv/vision timm torchvision
 	@touch $@
 
 demo: .venv/.installed ## Train on real images and draw the usage chart (DATA=digits, fashion-mnist, cifar10, cifar10n)

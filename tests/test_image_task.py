@@ -13,7 +13,7 @@ from fallow.tasks.image import ImageTask, Recipe
 B, CLASSES = 12, 3
 
 
-def make(rule=None, score=None, dropout=0.0):
+def make(rule=None, score=None, dropout=0.0, **recipe):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = nn.Sequential(
@@ -25,7 +25,9 @@ def make(rule=None, score=None, dropout=0.0):
             nn.Linear(64, CLASSES),
         )
     sub = Subsampler(B, Threshold(low=0.1), Schedule(epochs=2))
-    return ImageTask(network, torch.zeros(1), torch.ones(1), sub, Recipe(0.1, 5e-4, 0.2), score, rule)
+    return ImageTask(
+        network, torch.zeros(1), torch.ones(1), sub, Recipe(0.1, 5e-4, 0.2, **recipe), score, rule
+    )
 
 
 def batch():
@@ -104,3 +106,29 @@ def test_measuring_gives_scores_and_predictions():
     assert scores.shape == predicted.shape == (B,)
     assert scores.mean().abs() < 1e-6
     assert predicted.dtype == torch.int64
+
+
+@pytest.mark.parametrize("rule", [None, SelectiveBackprop(0.5)])
+def test_label_smoothing_changes_the_loss_and_no_score(rule):
+    task, plain = make(rule, label_smoothing=0.1), make(rule)
+    images, labels = batch()
+    found, expected = (t.training_step((images, labels), 0) for t in (task, plain))
+    assert torch.equal(found["per_sample_loss"], expected["per_sample_loss"])
+    rows = torch.ones(B, dtype=torch.bool) if rule is None else found["backward"]
+    logits = make().network(images[rows])
+    smoothed = nn.functional.cross_entropy(logits, labels[rows], label_smoothing=0.1)
+    torch.testing.assert_close(found["loss"], smoothed)
+    assert not torch.allclose(found["loss"], expected["loss"])
+
+
+def test_the_optimizer_is_that_of_the_recipe():
+    task = make(adamw=True)
+    task.network[0].requires_grad_(False)
+    optimizer = task.configure_optimizers()
+    assert type(optimizer) is torch.optim.AdamW
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 4
+    plain = make()
+    plain.network[0].requires_grad_(False)
+    optimizer = plain.configure_optimizers()
+    assert type(optimizer) is torch.optim.SGD
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 4

@@ -34,6 +34,8 @@ OWNERS = {
     "pyarrow": {"runs/export.py", "datasets/pool_tables.py", "datasets/parquet_file.py"},
     "datasets": {"datasets/pool_tables.py", "datasets/hub_names.py", "datasets/hub_images.py"},
     "tokenizers": {"datasets/tokenizing.py"},
+    "timm": {"integrations/timm.py"},
+    "torchvision": {"integrations/torchvision.py"},
     "transformers": {"integrations/transformers.py", "integrations/huggingface.py"},
 }
 

@@ -15,6 +15,9 @@ from typing import Any
 
 from .spelling import one_line
 
+_LISTED = 100
+"""Names that an error lists at most."""
+
 
 class FallowError(Exception):
     """An error that the user can fix; its message says how."""
@@ -70,7 +73,7 @@ def wrong_state(problem: str, step: str) -> WrongState:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidValue:
-    """Return the error for a name that is not in ``known``, with the closest match.
+    """Return the error for a name that is not in ``known``, with the closest match; few names are all listed.
 
     >>> print(unknown_name("policy", "treshold", ["threshold", "soft"]))
     Unknown policy. Found 'treshold'. Did you mean 'threshold'? Known: soft, threshold.
@@ -79,7 +82,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InvalidValue:
     by_lower = {each.lower(): each for each in names}
     matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     guess = f"Did you mean '{by_lower[matches[0]]}'? " if matches else ""
-    return invalid(f"Unknown {kind}.", repr(name), f"{guess}Known: {', '.join(names)}.")
+    listed = f"{len(names):,} names" if len(names) > _LISTED else ", ".join(names)
+    return invalid(f"Unknown {kind}.", repr(name), f"{guess}Known: {listed}.")
 
 
 def check_integer(name: str, value: Any, low: int, step: str = "") -> int:

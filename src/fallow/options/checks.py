@@ -19,12 +19,14 @@ from .train_options import (
     DENSITY,
     IMAGE_MODELS,
     IMAGE_TASKS,
+    LIBRARIES,
     LOGGERS,
     OPTIONS,
     POLICIES,
     TASKS,
     TEXT_TASKS,
     TrainOptions,
+    library_of,
 )
 
 
@@ -76,8 +78,28 @@ def _check_model(options: TrainOptions) -> None:
     """Raise if an image model is unknown; a text model may be any name on Hugging Face."""
     if error := nearly_import_path(options.model):
         raise error
-    if options.task == "image" and not is_import_path(options.model) and options.model not in IMAGE_MODELS:
-        raise unknown_name("model", options.model, IMAGE_MODELS)
+    own, library = is_import_path(options.model), library_of(options.model)
+    if library is not None and options.task != "image":
+        step = "Leave --model out, or classify images: --task image."
+        raise invalid(f"Networks of {library} classify images.", f"--task {options.task}", step)
+    if options.task == "image" and not own and library is None and options.model not in IMAGE_MODELS:
+        raise unknown_name("model", options.model, [*IMAGE_MODELS, *(f"{name}:NAME" for name in LIBRARIES)])
+    if own and (options.pretrained is not None or options.freeze):
+        option = "pretrained" if options.pretrained is not None else "freeze"
+        step = "Load or freeze weights in your own class, or leave it out."
+        raise invalid(f"--{option} goes with networks that fallow makes.", options.model, step)
+    if options.pretrained == "true" and library is None:
+        step = "Name a library's network, as timm:resnet18, or a file of weights."
+        raise invalid("--pretrained true fetches weights of a library.", f"--model {options.model}", step)
+    if options.pretrained in ("", "false"):
+        step = "Leave it out for random weights."
+        raise invalid(
+            "--pretrained must be true or a file of weights.", f"--pretrained {options.pretrained}", step
+        )
+    if options.model_args and not own and library is None and options.task == "image":
+        step = "Leave --model_args out, or name such a network."
+        rule = "--model_args goes with your own model, or a library's."
+        raise invalid(rule, f"--model {options.model}", step)
 
 
 def _policies(options: TrainOptions) -> Iterable[str]:
@@ -120,6 +142,7 @@ def _check_bounds(options: TrainOptions) -> None:
         bytes_of("cache", options.cache)
     for name, low in (
         ("epochs", 1),
+        ("freeze", 0),
         ("batch_size", 1),
         ("workers", 0),
         ("image_size", 1),

@@ -17,9 +17,12 @@ from typing import Any, get_type_hints
 from ..errors import FallowError, InvalidValue, invalid
 from ..import_path import is_inside, run_around, working_folder
 from .own_errors import ENDINGS, exit_error, known_error
+from .train_options import LIBRARIES
 
 CLASS_COUNTS = ("num_classes", "n_classes", "num_labels")
 """Parameters that are filled with the number of classes if the user gives none of them."""
+_OTHERS = ("hf", *LIBRARIES)
+"""``hf:NAME`` names something on Hugging Face, ``timm:NAME`` a network of a library."""
 _FROM_A_RUN = "Nothing is imported from a run's folder."
 
 
@@ -27,8 +30,7 @@ def is_import_path(name: str) -> bool:
     """Return whether ``name`` has the form ``package.module:Class``."""
     module, colon, attribute = name.partition(":")
     return (
-        # hf:NAME names something on Hugging Face.
-        module != "hf"
+        module not in _OTHERS
         and bool(colon)
         and attribute.isidentifier()
         and all(p.isidentifier() for p in module.split("."))
@@ -230,7 +232,7 @@ def nearly_import_path(name: str) -> InvalidValue | None:
     module, _, attribute = name.partition(":")
     dotted = all(part.isidentifier() for part in (*module.split("."), *attribute.split(".")))
     # The name of an existing file or folder may hold a colon.
-    if module == "hf" or is_import_path(name) or not dotted or os.path.lexists(name):
+    if module in _OTHERS or is_import_path(name) or not dotted or os.path.lexists(name):
         return None
     step = "Name one at the top level of its module."
     return invalid("Your own class must be package.module:Class.", name, step)

@@ -16,13 +16,25 @@ from typing import Any
 
 from ..datasets import names
 from .own_classes import is_import_path
-from .train_options import ANEW, AS_GIVEN, NOTED, OPTIONS, TEXT_MODELS, TEXT_TASKS, TrainOptions, named
+from .train_options import (
+    ANEW,
+    AS_GIVEN,
+    NOTED,
+    OPTIONS,
+    TEXT_MODELS,
+    TEXT_TASKS,
+    TrainOptions,
+    library_of,
+    named,
+)
 
 _DEFAULTS = vars(TrainOptions())
 _KEPT_AS_GIVEN = named(default=AS_GIVEN)
 _TOKENS = {"text": (256, 16_000), "language-model": (128, 1024)}
 """Most tokens of a text or window, and the size of the vocabulary, by task."""
 _RATES_OF_ADAMW = {"autoencoder": 2e-3, "text": 2e-3, "language-model": 6e-3}
+_RATE_OF_LIBRARY, _RATE_OF_PRETRAINED = 1e-3, 2e-4
+"""For networks of images with AdamW."""
 _MOST_WORKERS = 8
 _LARGEST_CACHE = "4GiB"
 _MANY = 10_000
@@ -133,9 +145,14 @@ def is_table(name: str) -> bool:
 def rate_follows_batch(options: TrainOptions) -> bool:
     """Return whether the default learning rate grows with the batch.
 
-    It does for SGD (Goyal et al., 2017). The tasks that use AdamW have one rate for every batch size.
+    It does for SGD (Goyal et al., 2017). Networks that use AdamW have one rate for every batch size.
     """
-    return options.task not in _RATES_OF_ADAMW
+    return options.task not in _RATES_OF_ADAMW and not with_adamw(options)
+
+
+def with_adamw(options: TrainOptions) -> bool:
+    """Return whether a classifier of images is trained by AdamW: a library's network, or a pretrained one."""
+    return library_of(options.model) is not None or options.pretrained is not None
 
 
 def high_side(options: ResolvedOptions) -> float | str | None:
@@ -180,6 +197,8 @@ def _epochs(options: TrainOptions) -> int:
 
 
 def _weight_decay(options: TrainOptions) -> float:
+    if with_adamw(options):
+        return 0.05
     return {"text": 0.05, "language-model": 0.1}.get(options.task, 5e-4)
 
 
@@ -264,6 +283,8 @@ def _learning_rate(options: TrainOptions, facts: DataFacts) -> float | None:
         return None
     if facts.pretrained:
         return 5e-5
+    if with_adamw(options):
+        return _RATE_OF_LIBRARY if options.pretrained is None else _RATE_OF_PRETRAINED
     if rate_follows_batch(options):
         return 0.3 * options.batch_size / 256
     return _RATES_OF_ADAMW[options.task]

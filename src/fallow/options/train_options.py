@@ -18,6 +18,8 @@ TASKS = ("auto", "image", "text", "language-model", "autoencoder")
 TEXT_TASKS = ("text", "language-model")
 IMAGE_TASKS = ("image", "autoencoder")
 IMAGE_MODELS = ("small-conv", "small-resnet", "resnet")
+LIBRARIES = ("timm", "torchvision")
+"""Libraries of image networks, named as ``timm:NAME``."""
 TEXT_MODELS = {"text": "small-transformer", "language-model": "small-gpt"}
 OUR_MODELS = ("auto", *IMAGE_MODELS, *TEXT_MODELS.values())
 DENSITY = "density"
@@ -102,7 +104,8 @@ class TrainOptions:
     )
     model: str = option(
         "auto",
-        "For images small-conv (default), small-resnet or resnet; for texts small-transformer, small-gpt, "
+        "For images small-conv (default), small-resnet or resnet, or a network of a library as timm:NAME or "
+        "torchvision:NAME, such as timm:resnet18; for texts small-transformer, small-gpt, "
         "or the name or folder of a Hugging Face model, such as distilbert-base-uncased; or your own as "
         "package.module:Class. An nn.Module is trained like the built-in models, on normalised images or "
         "token ids (B, T). A LightningModule trains itself, on (B, C, H, W) float images in [0, 1], and logs "
@@ -111,10 +114,23 @@ class TrainOptions:
         "classes), a language model (B, T, V); this is checked before the first step.",
         Option(MODEL, EITHER, FIXED, default=AS_GIVEN, common=True),
     )
+    pretrained: str | None = option(
+        None,
+        "Begin with trained weights: true fetches those of timm:NAME or torchvision:NAME; FILE.safetensors, "
+        "or a file of torch that holds tensors only, is read. An output layer for other classes begins anew. "
+        "The network is then fine-tuned: AdamW, label smoothing, its own mean and deviation of the pixels.",
+        Option(MODEL, EITHER, FIXED, tasks=("image",), none="random weights", common=True),
+    )
+    freeze: int = option(
+        0,
+        "The number of parts of the network, from its input on, that are not trained: layers, and the "
+        "blocks of a sequence. Default 0.",
+        Option(MODEL, EITHER, FIXED, tasks=("image",)),
+    )
     model_args: dict[str, Any] = option(
         dict,
-        "Arguments of your own model's class. num_classes, n_classes or num_labels is filled in with the "
-        "number of classes if the class takes it and you give none.",
+        "Arguments of your own model's class, or of a library's network. num_classes, n_classes or "
+        "num_labels is filled in with the number of classes if the class takes it and you give none.",
         Option(MODEL, EITHER, FIXED),
     )
     data_args: dict[str, Any] = option(
@@ -338,8 +354,9 @@ class TrainOptions:
     )
     learning_rate: float | None = option(
         None,
-        "The highest learning rate. Default 0.3 per 256 images in a batch; 2e-3 to classify texts and for an "
-        "autoencoder, 6e-3 for a language model, 5e-5 for a pretrained one.",
+        "The highest learning rate. Default 0.3 per 256 images a batch, 1e-3 for a library's network, 2e-4 "
+        "if pretrained; 2e-3 to classify texts and for an autoencoder, 6e-3 for a language model; 5e-5 for a "
+        "model of Hugging Face.",
         Option(
             TRAINING,
             EITHER,
@@ -351,7 +368,8 @@ class TrainOptions:
     )
     weight_decay: float | None = option(
         None,
-        "Weight decay. Default 5e-4; 0.05 to classify texts, 0.1 for a language model.",
+        "Weight decay. Default 5e-4; 0.05 to classify texts and for a library's network, 0.1 for a language "
+        "model.",
         Option(TRAINING, EITHER, ACCEPT, default=AS_GIVEN),
     )
     augment: str = option(
@@ -369,8 +387,8 @@ class TrainOptions:
     )
     image_size: int | None = option(
         None,
-        "Side in pixels to which the images of a folder are scaled. Default: their size if half of them "
-        "share it, else the median of the shorter sides, at most 64.",
+        "Side in pixels to which the images of a folder are scaled. Default: that of a library's network; "
+        "else their size if half of them share it, else the median of the shorter sides, at most 64.",
         Option(
             DATA,
             SHARED,
@@ -532,6 +550,16 @@ NOTED_OPTIONS = named(default=NOTED)
 """Options whose chosen values a run keeps and notes as not given, to choose them again on resuming."""
 ONCE = named(once=True)
 """Options that hold for one session only."""
+
+
+def library_of(model: str) -> str | None:
+    """Return the library that a network is named from, or None.
+
+    >>> library_of("timm:resnet18"), library_of("my.module:Net")
+    ('timm', None)
+    """
+    library, colon, _ = model.partition(":")
+    return library if colon and library in LIBRARIES else None
 
 
 def lists(text: str) -> list[str]:

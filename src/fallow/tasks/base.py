@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from ..arrays.keyed import mix
 from ..core.subsampler import Subsampler
-from ..options.resolve import ResolvedOptions
+from ..options.resolve import ResolvedOptions, with_adamw
 from ..runs.training_state import TASK
+
+_SMOOTHING = 0.1
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Recipe:
         weight_decay: of all parameters; with ``adamw`` only of matrices other than embeddings.
         rising_share: share of the training in which the rate rises from 0; then it falls to 0.
         augment: ``"none"``, ``"crop"`` or ``"crop-flip"``; for images.
+        adamw: whether a classifier of images is trained by AdamW in place of SGD.
+        label_smoothing: the share of the label that is spread over all classes in the loss; for images.
         seed: the seed of the augmentation.
     """
 
@@ -32,6 +36,8 @@ class Recipe:
     rising_share: float = 0.2
     augment: str = "none"
     seed: int = 0
+    adamw: bool = False
+    label_smoothing: float = 0.0
 
     def rate(self, progress: float) -> float:
         """Return the learning rate at a ``progress`` in [0, 1]: it rises, then falls to 0, both linearly."""
@@ -48,6 +54,9 @@ def recipe_of(options: ResolvedOptions) -> Recipe:
         weight_decay=options.weight_decay,
         augment=options.augment,
         seed=options.seed,
+        adamw=with_adamw(options),
+        # As usual in fine-tuning; the score stays that of the label itself.
+        label_smoothing=_SMOOTHING if options.pretrained is not None else 0.0,
     )
 
 
@@ -102,9 +111,9 @@ class TaskModule(LightningModule):
         self._resumed = checkpoint[TASK]["done"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return SGD with Nesterov momentum 0.9."""
+        """Return SGD with Nesterov momentum 0.9, for the weights that are trained."""
         return torch.optim.SGD(
-            self.parameters(),
+            [weight for weight in self.parameters() if weight.requires_grad],
             lr=self.recipe.learning_rate,
             momentum=0.9,
             nesterov=True,

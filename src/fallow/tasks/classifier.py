@@ -67,7 +67,12 @@ class Classifier(TaskModule):
             return self._selective_step(self.step_rule, inputs, labels, key)
         logits = self.logits(inputs)
         losses = kl_divergence(logits, labels)
-        return {"loss": mean_loss(losses, self.sample_weights), **self._outputs(logits, labels, losses)}
+        loss = mean_loss(self.trained_losses(logits, labels, losses), self.sample_weights)
+        return {"loss": loss, **self._outputs(logits, labels, losses)}
+
+    def trained_losses(self, logits: Tensor, labels: Tensor, losses: Tensor) -> Tensor:
+        """Return the losses to descend, ``(B,)``, from the KL divergences ``losses``; by default these."""
+        return losses
 
     def _selective_step(self, rule: StepRule, inputs: Tensor, labels: Tensor, key: int) -> dict[str, Tensor]:
         """Measure the whole batch by a forward pass, then train on the rows that the rule chooses."""
@@ -79,7 +84,8 @@ class Classifier(TaskModule):
         chosen = rule.choose(losses, mix(_STEP_RULE, key))
         # The count depends on the batch size alone, so no step waits for the device.
         rows = chosen_rows(chosen, rule.count(int(labels.shape[0])))
-        trained = kl_divergence(self.logits(inputs[rows]), labels[rows])
+        again = self.logits(inputs[rows])
+        trained = self.trained_losses(again, labels[rows], kl_divergence(again, labels[rows]))
         weights = None if self.sample_weights is None else self.sample_weights[rows]
         loss = mean_loss(trained, weights)
         return {"loss": loss, "backward": chosen, **self._outputs(logits, labels, losses)}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.subsampler import Subsampler
 from ..scores.base import Score
 from ..step_rules import StepRule
+from .base import adamw
 from .classifier import Classifier
 from .image_base import Batch, ImageModule
 from .image_base import Recipe as Recipe
@@ -44,6 +47,15 @@ class ImageTask(Classifier, ImageModule):
         """Return the logits ``(B, classes)`` of images as they were read."""
         logits: Tensor = self.network(self.prepare(images))
         return logits
+
+    def trained_losses(self, logits: Tensor, labels: Tensor, losses: Tensor) -> Tensor:
+        """Return the losses under label smoothing, if the recipe has any."""
+        share = self.recipe.label_smoothing
+        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=share) if share else losses
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return AdamW or SGD, as the recipe says."""
+        return adamw(self.network, self.recipe) if self.recipe.adamw else super().configure_optimizers()
 
     def inputs(self, batch: Batch, key: int | None) -> Tensor:
         """Return normalised images, augmented if a key is given."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -22,10 +24,14 @@ class ImageModule(TaskModule):
         std: the standard deviation of each channel, ``(C,)``.
         subsampler: its progress drives the learning rate.
         recipe: the hyper-parameters.
+
+    Attributes:
+        frozen: parts of the network that are not trained, batch norm among them.
     """
 
     mean: Tensor
     std: Tensor
+    frozen: Sequence[nn.Module] = ()
 
     def __init__(
         self, network: nn.Module, mean: Tensor, std: Tensor, subsampler: Subsampler, recipe: Recipe
@@ -35,8 +41,17 @@ class ImageModule(TaskModule):
         self.register_buffer("mean", mean.reshape(1, -1, 1, 1))
         self.register_buffer("std", std.reshape(1, -1, 1, 1))
 
+    def on_train_epoch_start(self) -> None:
+        """Set the frozen parts to evaluation."""
+        # Not before, since Lightning warns of such parts when a training starts.
+        for part in self.frozen:
+            part.eval()
+
     def prepare(self, images: Tensor) -> Tensor:
-        """Return uint8 or float images ``(B, C, H, W)`` as normalised floats."""
+        """Return uint8 or float images ``(B, C, H, W)`` as normalised floats.
+
+        Grey images become three equal channels if there are three means.
+        """
         unit = 255.0 if images.dtype == torch.uint8 else 1.0
         return (images.to(torch.float32) / unit - self.mean) / self.std
 

@@ -20,8 +20,7 @@ from ..datasets.file_images import FileImages
 from ..datasets.images import LeftOutWarning, Progress, Shape, collate
 from ..datasets.names import KNOWN
 from ..datasets.pixel_range import PixelRanges
-from ..errors import invalid
-from ..models import SmallAutoencoder, image_model
+from ..models import SmallAutoencoder
 from ..options.factories import make_step_rule
 from ..options.resolve import DataFacts, ResolvedOptions, resolve_on_data
 from ..options.sizes import bytes_of
@@ -33,6 +32,7 @@ from .base import recipe_of
 from .console import Console
 from .image import ImageTask
 from .image_base import ImageModule
+from .image_networks import expected, freeze, make_network, normalisation
 from .material import Material, as_before
 from .parts import chosen_parts
 
@@ -48,15 +48,19 @@ def read_images(
     """Read the images that the options name, split and cut as they say, with the images that they add.
 
     ``before`` lists the samples of the resumed run, whose parts stay. The test part of a folder does not
-    depend on the seed, so that all seeds of a comparison are measured on the same images.
+    depend on the seed, so that all seeds of a comparison are measured on the same images. A library's network
+    chooses the size of images in a folder.
     """
+    size = options.image_size
+    if size is None and sizes_differ(options.data):
+        size = expected(options.model).side
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeftOutWarning)  # the notes below say the same
         data = load_images(
             options.data,
             test_share=options.test_share,
             skip_corrupt=options.skip_corrupt,
-            image_size=options.image_size,
+            image_size=size,
             progress=progress,
             ranges=PixelRanges.restore(None if before is None else before.ranges),
         )
@@ -99,7 +103,7 @@ def image_material(
         _remember(data.train, data.test, bytes_of("cache", options.cache))
 
     def module(subsampler: Subsampler) -> ImageModule:
-        return _module(options, data, subsampler, own)
+        return _module(options, data, subsampler, own, fresh=before is None)
 
     return Material(
         data.train,
@@ -147,8 +151,7 @@ def _held_out_names(data: ImageData, file: DataFile) -> Callable[[int], str]:
 def _data_facts(options: ResolvedOptions, data: ImageData, labels: Tensor | None, own: Any) -> DataFacts:
     """Return the facts that defaults depend on."""
     _, height, width = data.train.shape
-    sizes_differ = options.data.startswith("hf:") or Path(options.data).is_dir()
-    squares = height == width and sizes_differ and options.data not in KNOWN
+    squares = height == width and sizes_differ(options.data)
     return DataFacts(
         # Without added samples, so that a list does not change the defaults.
         samples=len(data.train) - data.added,
@@ -158,6 +161,11 @@ def _data_facts(options: ResolvedOptions, data: ImageData, labels: Tensor | None
         trains_itself=isinstance(own, LightningModule),
         in_files=isinstance(data.train, FileImages),
     )
+
+
+def sizes_differ(data: str) -> bool:
+    """Return whether images are scaled to one size when they are read."""
+    return data not in KNOWN and (data.startswith("hf:") or Path(data).is_dir())
 
 
 def _facts(data: ImageData) -> dict[str, Any]:
@@ -188,24 +196,22 @@ def _as_floats(batch: Any) -> tuple[Tensor, Tensor]:
 
 
 def _module(
-    options: ResolvedOptions, data: ImageData, subsampler: Subsampler, own: nn.Module | None
+    options: ResolvedOptions, data: ImageData, subsampler: Subsampler, own: nn.Module | None, *, fresh: bool
 ) -> ImageModule:
     channels, height, width = data.train.shape
     reconstructs = options.task == "autoencoder"
-    if own is None and options.model_args:
-        step = "Leave --model_args out, or name your own class."
-        raise invalid("--model_args goes with --model package.module:Class.", options.model_args, step)
     if own is not None:
         network = own
     elif reconstructs:
         network = SmallAutoencoder(channels, (height, width))
     else:
-        network = image_model(options.model, channels, (height, width), len(data.classes))
+        network = make_network(options, channels, (height, width), len(data.classes), fresh=fresh)
     recipe = recipe_of(options)
-    mean, std = data.train.mean_std()
+    mean, std = normalisation(options, *data.train.mean_std())
     if reconstructs:
         return AutoencoderTask(network, mean, std, subsampler, recipe)
     score = None if options.by_density else subsampler.score
     task = ImageTask(network, mean, std, subsampler, recipe, score, make_step_rule(options))
+    task.frozen = freeze(network, options.freeze)
     task.skips_unreadable = isinstance(data.test, FileImages)
     return task
