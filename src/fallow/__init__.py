@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .policies import Reason as Reason
     from .policies import Threshold as Threshold
     from .policies import Watch as Watch
+    from .results.run import Run as Run
+    from .results.run import load as load
     from .scores import NO_SCORE as NO_SCORE
     from .scores import KLDivergence as KLDivergence
     from .scores import Score as Score
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from .scores import linear_kl as linear_kl
     from .scores import sequence_kl as sequence_kl
     from .step_rules import StepRule as StepRule
+    from .training.from_python import train as train
 
 _HOMES = {
     "activations": ["ActivationDensity"],
@@ -65,8 +68,10 @@ _HOMES = {
     "policies": [
         "ErrorMass", "Fraction", "Policy", "PolicyInput", "RandomFraction", "Reason", "Threshold", "Watch",
     ],
+    "results.run": ["Run", "load"],
     "scores": ["NO_SCORE", "KLDivergence", "Score", "kl_divergence", "linear_kl", "sequence_kl"],
     "step_rules": ["StepRule"],
+    "training.from_python": ["train"],
 }  # fmt: skip
 _MOVED = {
     "collecting.collect": ["Collected"],

@@ -312,31 +312,15 @@ def _parsed(words: Sequence[str]) -> Any:
         known = commands if command is None else re.findall(r"--\w+", commands[command].format_help())
         raise usage_error(str(error), command, known, {"run": "RUN", "sample": "ID"}) from None
     if parsed["command"] == "train":
-        return {"command": "train", "train": _with_stored(parsed["train"].as_dict(), stored)}
+        from ..options.resume_options import with_stored
+
+        given = parsed["train"].as_dict()
+        given.pop("config", None)
+        return {"command": "train", "train": with_stored(given, stored)}
     if stored:
         step = "Copy it to another place, after you have read it."
         raise invalid("--config must not lie in a run.", stored[0], step)
     return parsed
-
-
-def _with_stored(given: dict[str, Any], configs: list[str]) -> TrainOptions:
-    """Return the options of ``fallow train``: those given, and stored ones of a run for the others."""
-    given.pop("config", None)
-    run = given.get("resume")
-    if run is None and not configs:
-        return TrainOptions(**given)
-    from ..options.naming import check_named, usable
-    from ..options.resume_options import config_options, whole_options
-
-    whole: dict[str, Any] = {} if run is None else whole_options(run)
-    if given.get("policy") not in (None, whole.get("policy")):
-        # Options of the policy that the user replaces.
-        whole = {name: value for name, value in whole.items() if OPTIONS[name].fits(given["policy"])}
-    for path in configs:
-        whole |= config_options(path)
-    options = TrainOptions(**{**usable(whole), **given})
-    check_named(whole, options, str(run or configs[-1]))
-    return options
 
 
 def _add_train_options(parser: Any, without: Collection[str] = (), *, everything: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from ..runs.checkpoints import Search
 from ..runs.directory import RunDirectory
 from ..runs.picks_file import MOST_BYTES
 from ..runs.schema import About
-from .naming import shown, usable
+from .naming import check_named, shown, usable
 from .resolve import ResolvedOptions, as_given
 from .train_options import ANEW, FIXED, FREE, LEFT, NOTED_OPTIONS, ONCE, OPTIONS, TrainOptions, lists, named
 
@@ -35,6 +35,31 @@ def stored_options(path: str) -> dict[str, Any]:
         DamagedData: if they cannot be read.
     """
     return usable(whole_options(path))
+
+
+def with_stored(given: Mapping[str, Any], configs: Sequence[str] = ()) -> TrainOptions:
+    """Return the options of ``fallow train``: those given, and for the others those that runs have stored.
+
+    Args:
+        given: the options that the user has named; ``resume`` among them names a run.
+        configs: files named ``config.yaml`` in runs, whose options count too.
+
+    Raises:
+        InvalidValue: if there is no such run, or an option of it must be named again and is not.
+        DamagedData: if stored options cannot be read.
+    """
+    run = given.get("resume")
+    if run is None and not configs:
+        return TrainOptions(**given)
+    whole: dict[str, Any] = {} if run is None else whole_options(run)
+    if given.get("policy") not in (None, whole.get("policy")):
+        # Options of the policy that the user replaces.
+        whole = {name: value for name, value in whole.items() if OPTIONS[name].fits(given["policy"])}
+    for path in configs:
+        whole |= config_options(path)
+    options = TrainOptions(**{**usable(whole), **given})
+    check_named(whole, options, str(run or configs[-1]))
+    return options
 
 
 def whole_options(path: str) -> dict[str, Any]:

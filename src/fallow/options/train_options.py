@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any
 
 POLICIES = (
@@ -95,6 +95,7 @@ class TrainOptions:
         "LightningDataModule as package.module:Class.",
         Option(DATA, SHARED, ACCEPT, reads=True, common=True),
     )
+    _: KW_ONLY
     task: str = option(
         "auto",
         "What to train: image (a classifier), text (a classifier), language-model (predicts the next "

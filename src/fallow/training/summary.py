@@ -14,7 +14,7 @@ from ..core.history import FORWARD_SHARE, EpochRecord, resized, times_used
 from ..core.plan import thin_epochs
 from ..core.subsampler import Subsampler
 from ..policies import RandomFraction, Reason, Watch
-from ..report.charts import Reached, save_usage
+from ..report.charts import reached_of, save_usage
 from ..report.charts.usage_rows import ReasonOf
 from ..report.text import plural
 from ..runs.data_file import DataFile
@@ -191,26 +191,10 @@ def _draw(
         labels=class_numbers,
         classes=classes,
         scores=resized(subsampler.scores.numpy(), n, np.nan),
-        reached=_reached(summary),
+        reached=reached_of(summary["epochs"], summary["evaluated_on"]),
         reason_of=reason_of,
         unit=summary["score_unit"],
     )
-
-
-def _reached(summary: dict[str, Any]) -> Reached | None:
-    """Return the test metric after each epoch: bits a character, or else accuracy, or else loss."""
-    for field, metric in (
-        ("bits_per_character", "bits a character"),
-        ("accuracy", "accuracy"),
-        ("test_loss", "loss"),
-    ):
-        logged = ((row["epoch"], row.get(field)) for row in summary["epochs"])
-        values = {epoch: value for epoch, value in logged if value is not None and math.isfinite(value)}
-        if values:
-            share = field == "accuracy"
-            name = f"{summary['evaluated_on'].capitalize()} {metric}"
-            return Reached(name, values, percent=share, less_is_better=not share)
-    return None
 
 
 def _samples(

@@ -128,6 +128,11 @@ def _write_description(run: RunDirectory, session: Session, *, samples: bool = T
 
 def _open_run(options: TrainOptions) -> RunDirectory:
     """Return the run directory; the first process creates it."""
-    name = options.data.replace(":", ".").strip("/").split("/")[-1]
-    out = options.out or f"runs/{name}-{options.policy}-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = options.out or new_folder(options)
     return RunDirectory(out) if launched_rank() else RunDirectory.create(out)
+
+
+def new_folder(options: TrainOptions) -> str:
+    """Return the folder of a new run that names none, by its data, its policy and the time."""
+    name = options.data.replace(":", ".").strip("/").split("/")[-1]
+    return f"runs/{name}-{options.policy}-{time.strftime('%Y%m%d-%H%M%S')}"

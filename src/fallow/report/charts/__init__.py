@@ -3,6 +3,7 @@
 from .frontier import frontier_chart as frontier_chart
 from .frontier import save_frontier as save_frontier
 from .usage import Reached as Reached
+from .usage import reached_of as reached_of
 from .usage import save_usage as save_usage
 from .usage import usage_chart as usage_chart
 from .usage_rows import arrange as arrange
@@ -13,6 +14,7 @@ __all__ = [
     "Reached",
     "arrange",
     "frontier_chart",
+    "reached_of",
     "row_shares",
     "save_frontier",
     "save_usage",

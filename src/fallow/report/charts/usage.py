@@ -9,6 +9,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,6 +75,26 @@ class Reached(NamedTuple):
     def shown(self, value: float) -> str:
         """Return a value as text."""
         return f"{100 * value:.2f} %" if self.percent else f"{value:.4f}"
+
+
+def reached_of(rows: Sequence[Mapping[str, Any]], part: str) -> Reached | None:
+    """Return the result after each epoch: bits a character, or else accuracy, or else loss; None without any.
+
+    Args:
+        rows: the epochs of ``summary.json``.
+        part: the samples that it was measured on, ``test`` or ``validation``.
+    """
+    for field, metric in (
+        ("bits_per_character", "bits a character"),
+        ("accuracy", "accuracy"),
+        ("test_loss", "loss"),
+    ):
+        logged = ((row["epoch"], row.get(field)) for row in rows)
+        values = {epoch: value for epoch, value in logged if value is not None and math.isfinite(value)}
+        if values:
+            share = field == "accuracy"
+            return Reached(f"{part.capitalize()} {metric}", values, percent=share, less_is_better=not share)
+    return None
 
 
 def usage_chart(

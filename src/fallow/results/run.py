@@ -1,0 +1,266 @@
+"""Open a run in Python."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from functools import cached_property
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec import structs
+
+from ..core.history import resized
+from ..files.checked_json import parse_json
+from ..policies.base import Reason
+from ..runs.run_files import RunFiles
+from ..runs.sample_history import history_of, sample_of
+from ..runs.sample_names import relative
+from ..spelling import one_line
+from .frames import chosen, frame
+
+_DPI = 80
+
+
+class Run:
+    """The folder of a run: samples, epochs, chart and report.
+
+    A run that is still training can be opened too; it shows the epochs that had finished when it was opened.
+    Nothing in the folder is executed, and no torch is loaded.
+
+    Args:
+        path: the folder, from ``fallow train``, :func:`fallow.train` or :class:`fallow.Recorder`.
+        frames: ``"pandas"``, ``"polars"`` or ``"arrow"``: the kind of :attr:`samples` and :attr:`epochs`. By
+            default the first of them that is imported, or else installed.
+
+    Attributes:
+        files: the parts of the run as they were written, for programs that read more of it.
+
+    Raises:
+        InvalidValue: if there is no run, or ``frames`` is another word.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, frames: str | None = None) -> None:
+        self.files = RunFiles(path)
+        self._frames = None if frames is None else chosen(frames)
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.files.directory.path
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self.files.finished
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the training, by name."""
+        return dict(self.files.options)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The content of ``summary.json``; empty before the training has ended or was stopped.
+
+        Raises:
+            DamagedData: if it is damaged.
+        """
+        if self.files.summary is None:
+            return {}
+        path = self.files.directory.summary_path
+        content: dict[str, Any] = parse_json(self.files.read(path), str(path), "Put back a copy of it.")
+        return content
+
+    @cached_property
+    def samples(self) -> Any:
+        """The training samples after the last finished epoch, as a data frame.
+
+        The columns are ``index``; ``file``, ``label`` and ``predicted`` (the class that the network predicted
+        when it last saw the sample), missing where they are unknown; ``score``, the last one, in the unit of
+        the run; ``reason`` (``kept``, ``learned``, ``outlier``, ``not drawn``, ``by hand``); and
+        ``times_used``, the number of epochs that trained on the sample.
+
+        Raises:
+            InvalidValue: if no epoch is finished.
+            DamagedData: if a file of the run is damaged.
+            ModuleNotFoundError: if neither pandas nor Polars nor pyarrow is installed.
+        """
+        files, last = self.files, self.files.last
+        n, data = last.record.remaining, self.files.data
+        named = None if data.files is None else [relative(name, self._data) for name in data.files[:n]]
+        texts = [reason.text for reason in Reason]
+        return self._frame(
+            {
+                "index": np.arange(n),
+                "file": [None] * n if named is None else named + [None] * (n - len(named)),
+                "label": self._names(files.labels, n),
+                "predicted": self._names(files.predicted, n),
+                "score": last.scores.astype(np.float64),
+                "reason": [texts[number] for number in last.reason.tolist()],
+                "times_used": files.times_used.astype(np.int64),
+            }
+        )
+
+    @cached_property
+    def epochs(self) -> Any:
+        """The finished epochs as a data frame.
+
+        The columns are ``epoch``, from 0; ``samples_full``, ``samples_backward`` (trained on) and
+        ``samples_forward_only`` (measured); ``kept``, ``learned``, ``outliers``, ``not_drawn`` and
+        ``by_hand``, which sum to the number of samples; ``mean_score``; and, once ``summary.json`` is
+        written, ``accuracy``, ``train_accuracy``, ``test_loss`` and ``seconds``.
+
+        Raises:
+            InvalidValue, DamagedData, ModuleNotFoundError: as :attr:`samples`.
+        """
+        history = self.files.history
+        counts = ("kept", "learned", "outliers", "not_drawn", "by_hand")
+        columns: dict[str, Any] = {
+            "epoch": [record.epoch for record in history],
+            "samples_full": [record.n for record in history],
+            "samples_backward": [record.backward for record in history],
+            "samples_forward_only": [record.forward_only for record in history],
+            **{name: [getattr(record, name) for record in history] for name in counts},
+            "mean_score": [record.mean_score for record in history],
+        }
+        rows = {} if self.files.summary is None else {row.epoch: row for row in self.files.summary.epochs}
+        for name in ("accuracy", "train_accuracy", "test_loss", "seconds"):
+            values = [getattr(rows.get(record.epoch), name, None) for record in history]
+            if any(value is not None for value in values):
+                columns[name] = values
+        return self._frame(columns)
+
+    @property
+    def plot(self) -> Plots:
+        """The charts of the run, each a method that returns a figure of matplotlib."""
+        return Plots(self)
+
+    def report(self, out: str | os.PathLike[str] | None = None) -> Path:
+        """Write the report, one HTML page, and return its path.
+
+        Args:
+            out: the file; ``report.html`` in the run's folder by default.
+
+        Raises:
+            InvalidValue: if no epoch is finished, or ``out`` is a file of the run.
+            ModuleNotFoundError: if jinja2 is missing.
+        """
+        from ..report import write_report
+
+        return write_report(RunFiles(self.path), None if out is None else Path(out))
+
+    def inspect(self, sample: int | str) -> Any:
+        """Return the history of one sample as a data frame: ``epoch``, ``used``, ``score``, ``reason``.
+
+        Args:
+            sample: the index, or the file as :attr:`samples` names it.
+
+        Raises:
+            InvalidValue: if there is no such sample.
+        """
+        rows = history_of(self.files, sample_of(self.files, str(sample))).epochs
+        names = ("epoch", "used", "score", "reason")
+        return self._frame({name: [getattr(row, name) for row in rows] for name in names})
+
+    def _frame(self, columns: dict[str, Any]) -> Any:
+        return frame(columns, chosen(None) if self._frames is None else self._frames)
+
+    @property
+    def _data(self) -> str:
+        return self.files.shown_options.data or ""
+
+    def _names(self, numbers: Any, n: int) -> list[str | None]:
+        """Return the names of classes, None for a negative number."""
+        if numbers is None:
+            return [None] * n
+        known = (number for number in np.unique(numbers).tolist() if number >= 0)
+        names = {number: self.files.data.class_name(number) for number in known}
+        return [names.get(number) for number in numbers.tolist()]
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}): {self.files.status}"
+
+    def _repr_html_(self) -> str:
+        """Return facts and the chart, for a notebook."""
+        facts = [("Run", str(self.path)), ("Progress", self.files.status)]
+        summary = self.files.summary
+        if summary is not None:
+            if summary.accuracy is not None:
+                facts.append((f"{summary.evaluated_on.capitalize()} accuracy", f"{summary.accuracy:.2%}"))
+            if summary.saved_fraction is not None:
+                facts.append(("Saved", f"{summary.saved_fraction:.1%} of the samples"))
+            if summary.seconds is not None:
+                facts.append(("Time", f"{summary.seconds:.1f} s"))
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(one_line(name))}</th>"
+            f"<td style='text-align:left'>{escape(one_line(value))}</td></tr>"
+            for name, value in facts
+        )
+        if not self.files.epochs:
+            return f"<table>{rows}</table>"
+        picture = b64encode(_png(self.plot.usage())).decode()
+        return (
+            f"<table>{rows}</table><img alt='Which samples were used' src='data:image/png;base64,{picture}'>"
+        )
+
+
+class Plots:
+    """The charts of a run.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def usage(self) -> Any:
+        """Return the chart of which samples were used in which epoch, why others were not, and the scores.
+
+        It is a figure of matplotlib: a notebook shows it, ``figure.savefig("usage.png")`` writes it.
+
+        Raises:
+            InvalidValue: if no epoch is finished.
+            ModuleNotFoundError: if matplotlib is missing.
+        """
+        from ..report.charts import reached_of, usage_chart
+
+        files = self._run.files
+        n, summary = files.last.record.remaining, files.summary
+        rows = [] if summary is None else [structs.asdict(row) for row in summary.epochs]
+        unit = files.about.score_unit if summary is None else summary.score_unit
+        return usage_chart(
+            files.history,
+            labels=files.labels,
+            classes=files.data.classes,
+            scores=resized(files.last.scores, n, np.nan),
+            reached=reached_of(rows, "test" if summary is None else summary.evaluated_on),
+            reason_of=lambda epoch: files.epoch(epoch).reason,
+            unit=unit or "",
+        )
+
+
+def _png(figure: Any) -> bytes:
+    written = BytesIO()
+    figure.savefig(written, format="png", dpi=_DPI)
+    return written.getvalue()
+
+
+def load(path: str | os.PathLike[str], *, frames: str | None = None) -> Run:
+    """Open the folder of a run.
+
+    Args:
+        path: the folder.
+        frames: ``"pandas"``, ``"polars"`` or ``"arrow"``; see :class:`Run`.
+
+    Raises:
+        InvalidValue: if there is no run.
+
+    >>> # run = fallow.load("runs/digits")
+    >>> # run.samples.sort_values("score").tail()
+    """
+    return Run(path, frames=frames)
