@@ -7,12 +7,11 @@ import pytest
 
 from fallow.cli.main import main
 from fallow.policies.base import Reason
-from fallow.report.charts import Reached, row_shares, save_usage
+from fallow.report.charts import Reached, reached_of, row_shares, save_usage
 from fallow.report.charts.usage_rows import arrange
 from fallow.report.source import Source
 from fallow.report.usage import rows
 from fallow.runs.run_files import RunFiles
-from fallow.training.summary import _reached
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +64,10 @@ def test_the_chart_and_the_report_show_the_same_rows(archive, tmp_path, monkeypa
     ({"accuracy": None, "test_loss": 2.0}, "Validation loss", False, True),
 ])  # fmt: skip
 def test_what_was_reached_is_named(row, name, percent, less):
-    found = _reached({"evaluated_on": "validation", "epochs": [{"epoch": 3, **row}]})
+    found = reached_of([{"epoch": 3, **row}], "validation")
     value = row.get("bits_per_character") or row["accuracy"] or row["test_loss"]
     assert found == Reached(name, {3: value}, percent=percent, less_is_better=less)
 
 
 def test_without_an_evaluation_nothing_is_said():
-    assert _reached({"evaluated_on": "test", "epochs": [{"epoch": 0, "accuracy": None}]}) is None
+    assert reached_of([{"epoch": 0, "accuracy": None}], "test") is None

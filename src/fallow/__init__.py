@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .scores import sequence_kl as sequence_kl
     from .step_rules import StepRule as StepRule
     from .training.from_python import train as train
+    from .training.recorder import Recorder as Recorder
 
 _HOMES = {
     "activations": ["ActivationDensity"],
@@ -72,6 +73,7 @@ _HOMES = {
     "scores": ["NO_SCORE", "KLDivergence", "Score", "kl_divergence", "linear_kl", "sequence_kl"],
     "step_rules": ["StepRule"],
     "training.from_python": ["train"],
+    "training.recorder": ["Recorder"],
 }  # fmt: skip
 _MOVED = {
     "collecting.collect": ["Collected"],

@@ -34,6 +34,7 @@ from ..options.resume_options import whole_options
 from ..options.train_options import TEXT_TASKS, TrainOptions
 from ..runs.data_changes import Changes
 from ..runs.run_files import RunFiles
+from ..runs.schema import RECORDED
 from ..runs.training_state import TrainingState
 from ..tasks.base import TaskModule
 from ..tasks.console import Console
@@ -83,6 +84,10 @@ class SurveyedRun:
             DamagedData: if a file is damaged.
         """
         run = RunFiles(path)
+        if RECORDED in run.options:
+            step = "Use fallow.gaps.Surveyor, find_regions and choose in your program."
+            found = f"{run.directory.path}, of a training loop of your own"
+            raise invalid("Gaps are found for networks that fallow has trained.", found, step)
         model_path = run.directory.model_path
         if not model_path.exists():
             step = f"Train it to its end: fallow train --resume {quote(str(run.directory.path))}"

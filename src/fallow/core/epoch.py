@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,16 @@ class Ending:
     end: int
 
 
+class Observer(Protocol):
+    """Is told of the epochs of a training, on every rank."""
+
+    def epoch_begins(self) -> None:
+        """Called before a loader gives its first batch of an epoch, or of what is left of it."""
+
+    def epoch_ended(self) -> None:
+        """Called at the end of ``step()``; the last record of the history is that of the epoch."""
+
+
 class Epoch:
     """The epoch under way, as the loader and the integrations see it.
 
@@ -59,6 +70,7 @@ class Epoch:
         whole_batch: the batch size per rank that each epoch is rounded up to, or None.
         kept_steps: the batches of an epoch that keeps its number of steps; None if steps are dropped.
         drops_steps: whether there is a loader that drops steps.
+        observers: objects that are told when an epoch begins and ends.
     """
 
     def __init__(self, plan: Plan, scores: EpochScores, floors: Floors, seed: int, epochs: int) -> None:
@@ -71,6 +83,7 @@ class Epoch:
         self.whole_batch: int | None = None
         self.kept_steps: KeptSteps | None = None
         self.drops_steps = False
+        self.observers: list[Observer] = []
         self._orders: dict[bool, Order] = {}
         self._yielded: list[NDArray[np.int64]] = []
         self._all_yielded = False

@@ -250,6 +250,8 @@ class EpochBatches(Batches):
         return self._batches(self.epoch.order(shuffle=self.shuffle), self.epoch.scores.recorded_here())
 
     def _batches(self, order: Order, used: NDArray[np.bool_] | None) -> Iterator[list[int]]:
+        for observer in self.epoch.observers:
+            observer.epoch_begins()
         cuts, _ = self._cuts()
         offsets, counts = shares(np.diff(cuts), self.ranks.rank, self.ranks.size)
         for part in read_batches(order, cuts[:-1] + offsets, counts, self.batch_size):

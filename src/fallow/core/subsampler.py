@@ -37,7 +37,7 @@ from .batch_checks import (
 )
 from .class_ids import ClassIds
 from .described import same
-from .epoch import Ending, Epoch
+from .epoch import Ending, Epoch, Observer
 from .epoch_scores import EpochScores
 from .history import EpochRecord, describe
 from .kept_steps import KeptSteps
@@ -381,6 +381,12 @@ class Subsampler:
         if isinstance(self.policy, Watch) and self.announce and epoch == self.epochs and first:
             with suppress(OSError):  # a closed standard error must not end a training
                 complain(str(self.findings()))
+        for observer in self.under_way.observers:
+            observer.epoch_ended()
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an object when an epoch begins and when it has ended, such as a :class:`fallow.Recorder`."""
+        self.under_way.observers.append(observer)
 
     def findings(self) -> Findings:
         """Return what the finished epochs showed of the data, under the policy :class:`fallow.Watch`.

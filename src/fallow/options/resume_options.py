@@ -15,7 +15,7 @@ from ..files.regular_file import read_regular
 from ..runs.checkpoints import Search
 from ..runs.directory import RunDirectory
 from ..runs.picks_file import MOST_BYTES
-from ..runs.schema import About
+from ..runs.schema import RECORDED, About
 from .naming import check_named, shown, usable
 from .resolve import ResolvedOptions, as_given
 from .train_options import ANEW, FIXED, FREE, LEFT, NOTED_OPTIONS, ONCE, OPTIONS, TrainOptions, lists, named
@@ -99,6 +99,10 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     stored = _read_config(run.config_path) if state is None else given_in(state.about)
     known_steps = "kept_steps" in (stored if state is None else state.about.options)
     stored = _without_removed(stored, str(run.path))
+    if isinstance(stored, Mapping) and RECORDED in stored:
+        step = "Call your program again, with fallow.Recorder(..., resume=True)."
+        rule = "fallow train resumes what it has trained itself."
+        raise invalid(rule, f"{run.path}, of a training loop of your own", step)
     if not isinstance(stored, Mapping) or not stored.get("data"):
         step = "Start the run again, in another folder."
         raise damaged(f"{run.path} must hold the options of a run.", type(stored).__name__, step)

@@ -122,11 +122,11 @@ class TrainOptions:
         "The network is then fine-tuned: AdamW, label smoothing, its own mean and deviation of the pixels.",
         Option(MODEL, EITHER, FIXED, tasks=("image",), none="random weights", common=True),
     )
-    freeze: int = option(
-        0,
+    freeze: int | None = option(
+        None,
         "The number of parts of the network, from its input on, that are not trained: layers, and the "
         "blocks of a sequence. Default 0.",
-        Option(MODEL, EITHER, FIXED, tasks=("image",)),
+        Option(MODEL, EITHER, FIXED, tasks=("image",), none="all parts are trained"),
     )
     model_args: dict[str, Any] = option(
         dict,

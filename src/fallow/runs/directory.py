@@ -136,6 +136,8 @@ class RunDirectory:
             holds, step = "other files", "Name another."
             if self.summary_path.exists() or self.config_path.exists():
                 holds, step = "a run", f"Name another, or resume the run: --resume {quote(str(self.path))}."
+            elif self.checkpoints.numbers() or self.epochs():
+                holds = "a run of a training loop"
             raise invalid("The out directory must be new or empty.", f"{holds} in {self.path}", step)
 
     def _is_untouched(self) -> bool:

@@ -212,6 +212,6 @@ def _module(
         return AutoencoderTask(network, mean, std, subsampler, recipe)
     score = None if options.by_density else subsampler.score
     task = ImageTask(network, mean, std, subsampler, recipe, score, make_step_rule(options))
-    task.frozen = freeze(network, options.freeze)
+    task.frozen = freeze(network, options.freeze or 0)
     task.skips_unreadable = isinstance(data.test, FileImages)
     return task

@@ -26,7 +26,6 @@ from ..runs.schema import About
 from ..runs.training_state import CHECKPOINTER, TrainingState
 from .epoch_writer import EpochWriter
 from .resume_checks import check_optimizers
-from .summary import samples_evaluated
 
 NEXT = "state/next"
 """The path that stands for the next checkpoint in calls of Lightning."""
@@ -293,6 +292,15 @@ class Checkpointer(Callback):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
+
+
+def samples_evaluated(trainer: Trainer) -> int | None:
+    """Return the number of samples in one evaluation; None if it is unknown."""
+    try:
+        # There may be no loader, several of them, or an iterable dataset without a length.
+        return len(trainer.val_dataloaders.dataset) or None  # type: ignore[union-attr]
+    except (AttributeError, TypeError):
+        return None
 
 
 def _exact_inside(trainer: Trainer) -> bool:

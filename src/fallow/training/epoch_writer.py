@@ -15,19 +15,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..arrays.bitset import unpack
-from ..core.history import EpochRecord, times_used
+from ..core.history import EpochRecord
 from ..core.subsampler import Subsampler
 from ..errors import DamagedData, NotWritten
 from ..files.checked_json import check_kind, finite
 from ..runs.directory import RunDirectory
 from ..runs.epoch_file import EpochFile
-from ..runs.highlights import choose
 from ..runs.schema import About, SummaryRow
-from ..runs.thumbnails_file import ThumbnailsFile
 from ..runs.training_state import WRITER
 from ..scores.base import is_no_score
 from ..step_rules import StepRule
 from ..tasks.console import Console, number
+from .shown_samples import shown_samples
 from .stopwatch import Stopwatch
 from .summary import counts
 
@@ -163,27 +162,13 @@ class EpochWriter(Callback):
         return float((predicted == given)[known].mean()) if known.any() else None
 
     def show(self) -> None:
-        """Write pictures of the samples that a report of the last epoch shows.
-
-        If the last epoch left out no outliers, the report shows those of the last epoch that did.
-        """
+        """Write pictures of the samples that a report of the last epoch shows."""
         history, self.unshown = self.subsampler.history, False
         if self.thumbnails is None or not history or history[-1].remaining > self.subsampler.n:
             return
-        n, labels, ids = history[-1].remaining, self.subsampler.labels, self.subsampler.under_way.class_ids
-        known = None if labels is None else ids.encode(labels.numpy()[:n])
-        predicted = ids.encode(self.subsampler.predicted.numpy()[:n])
         # A damaged epoch costs pictures in the report, which need not end a training.
         with suppress(DamagedData):
-            last = self._file(history[-1].epoch)
-            reasons = [last.reason]
-            before = (record for record in reversed(history) if record.outliers and record.remaining == n)
-            if not history[-1].outliers and (with_outliers := next(before, None)) is not None:
-                reasons.append(self._file(with_outliers.epoch).reason)
-            times = times_used(history)
-            shown = [choose(last.scores, reason, times, known, predicted).index for reason in reasons]
-            index = np.unique(np.concatenate(shown))
-            file = ThumbnailsFile(last.record.epoch, index, predicted[index], **self.thumbnails(index))
+            file = shown_samples(self.subsampler, self._file, self.thumbnails)
             try:
                 self.run.put(self.run.thumbnails_path, file.dump())
             except OSError as error:

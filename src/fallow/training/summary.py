@@ -8,7 +8,6 @@ from shlex import quote
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Trainer
 
 from ..core.history import FORWARD_SHARE, EpochRecord, resized, times_used
 from ..core.plan import thin_epochs
@@ -29,15 +28,6 @@ from .payoff import remarks, time_saved
 _NOT_FINITE = "not finite"
 # In this order: a suspect may never have been learned.
 _FINDINGS = {"learned_early": "learned early", "never_learned": "never learned", "suspects": "suspect"}
-
-
-def samples_evaluated(trainer: Trainer) -> int | None:
-    """Return the number of samples in one evaluation; None if it is unknown."""
-    try:
-        # There may be no loader, several of them, or an iterable dataset without a length.
-        return len(trainer.val_dataloaders.dataset) or None  # type: ignore[union-attr]
-    except (AttributeError, TypeError):
-        return None
 
 
 def counts(history: list[EpochRecord], full: int, step_rule: StepRule | None) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""The pictures or texts of the samples that a report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.history import times_used
+from ..core.subsampler import Subsampler
+from ..runs.epoch_file import EpochFile
+from ..runs.highlights import choose
+from ..runs.thumbnails_file import ThumbnailsFile
+
+
+def shown_samples(
+    subsampler: Subsampler,
+    read: Callable[[int], EpochFile],
+    thumbnails: Callable[[NDArray[np.int64]], dict[str, Any]],
+) -> ThumbnailsFile:
+    """Return the samples that a report of the last finished epoch shows.
+
+    If that epoch left out no outliers, the report shows those of the last epoch that did.
+
+    Args:
+        subsampler: of the training, between two epochs.
+        read: returns the file of a past epoch.
+        thumbnails: returns ``pictures`` or ``texts`` of samples ``(K,)``.
+
+    Raises:
+        DamagedData: if the file of a past epoch is damaged.
+    """
+    history = subsampler.history
+    n, labels, ids = history[-1].remaining, subsampler.labels, subsampler.under_way.class_ids
+    known = None if labels is None else ids.encode(labels.numpy()[:n])
+    predicted = ids.encode(subsampler.predicted.numpy()[:n])
+    last = read(history[-1].epoch)
+    reasons = [last.reason]
+    before = (record for record in reversed(history) if record.outliers and record.remaining == n)
+    if not history[-1].outliers and (with_outliers := next(before, None)) is not None:
+        reasons.append(read(with_outliers.epoch).reason)
+    times = times_used(history)
+    shown = [choose(last.scores, reason, times, known, predicted).index for reason in reasons]
+    index = np.unique(np.concatenate(shown))
+    return ThumbnailsFile(last.record.epoch, index, predicted[index], **thumbnails(index))
