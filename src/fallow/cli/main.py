@@ -28,10 +28,18 @@ from ..options.usage_errors import short, unexpected, usage_error
 from ..terminal.streams import complain, open_streams, spelled_streams, spelled_warnings, stdout_errors
 from ..version import __version__
 from .reading_commands import COMMANDS
-from .words import check_bounds, joined, refuse_of_an_arm, spelled, without_stored_configs
+from .runs_commands import ABOUT_SIDE_BY_SIDE, add_runs, show_side_by_side
+from .words import (
+    HELP_ALL,
+    check_bounds,
+    joined,
+    names_runs,
+    refuse_of_an_arm,
+    spelled,
+    without_stored_configs,
+)
 
 DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
-HELP_ALL = "--help_all"
 
 _ABOUT = """Train on what still surprises the network.
 
@@ -43,6 +51,8 @@ _ABOUT = """Train on what still surprises the network.
   fallow train --config run.yaml --seed 1             options from a file, one of them changed
   fallow train --resume RUN                           resume a run exactly where it was stopped
   fallow compare --data digits                        does it pay? against plain controls
+  fallow compare RUN RUN                              runs that are there already, side by side
+  fallow list                                         the runs in a folder, and what they reached
   fallow report RUN                                   one HTML page of a run, with its odd samples
   fallow gaps RUN                                     what the training data lack
   fallow collect RUN --pool POOL --count 100          what to collect next; train on it with --add
@@ -58,6 +68,7 @@ random subset each epoch. The verdict is against the best of them.
   fallow compare --data FOLDER --arms full,fewer-epochs,random,soft,threshold --saved 0.3,0.5
   fallow compare --data FILE.csv --dry_run                how many runs, and how long they take
   fallow compare --data FOLDER --tune --rates             the length and each arm's learning rate chosen first
+  fallow compare RUN RUN ...                              runs that are there, side by side; trains nothing
   fallow compare --config compare.yaml                    with arms of your own, in the file as
                                                           arms: {full: , mine: {policy: soft, exponent: 1}}
 
@@ -82,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Removed here, since it goes with any command and no parser knows it.
     debug, given = "--debug" in given, [word for word in given if word != "--debug"]
     words = spelled(given or ["--help"])
+    reads = words[0] in COMMANDS or names_runs(words)
     try:
         # First of all, before any package that would read them is imported.
         _refuse_settings()
@@ -89,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parsed = _parsed(words)
         command = str(parsed["command"])
         with spelled_warnings():
-            if command in COMMANDS:
+            if reads:
                 return _read(command, parsed[command])
             with _stopped_by_sigterm():
                 return {"train": _train, "compare": _compare}[command](parsed[command])
@@ -107,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, NotWritten):
             return FINDING
         # An unexpected error while a run is read most likely comes from its files.
-        reading = not expected and words[0] in COMMANDS
+        reading = not expected and reads
         return DAMAGED if reading or isinstance(error, DamagedData) else WRONG_USE
 
 
@@ -145,7 +157,7 @@ def _refuse_settings() -> None:
 def _read(command: str, parsed: Any) -> int:
     """Run a command that reads a run, and turn errors of the system into errors of fallow."""
     try:
-        code = COMMANDS[command].run(parsed)
+        code = COMMANDS[command].run(parsed) if command in COMMANDS else show_side_by_side(parsed)
         with stdout_errors():
             # Now, since an error when Python exits would come too late for a message.
             sys.stdout.flush()
@@ -154,7 +166,7 @@ def _read(command: str, parsed: Any) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        reason = f"{short(str(error.filename or parsed['run']))}: {error.strerror or error}"
+        reason = f"{short(str(error.filename or command))}: {error.strerror or error}"
         raise invalid("The files named must be readable, and --out writable.", reason) from None
 
 
@@ -217,7 +229,7 @@ def _parsed(words: Sequence[str]) -> Any:
     given = joined(given)
     os.environ.pop("JSONARGPARSE_DEBUG", None)  # with it the parser raises errors of another type
     everything = HELP_ALL in given
-    parser, commands = _parser(everything=everything)
+    parser, commands = _parser(everything=everything, side_by_side=names_runs(given))
     given = ["--help" if word == HELP_ALL else word for word in given]
     try:
         with spelled_streams():  # help shows the options of the run that is resumed
@@ -226,7 +238,7 @@ def _parsed(words: Sequence[str]) -> Any:
     except ArgumentError as error:
         command = words[0] if words[0] in commands else None
         known = commands if command is None else re.findall(r"--\w+", commands[command].format_help())
-        raise usage_error(str(error), command, known, {"run": "RUN", "sample": "ID"}) from None
+        raise usage_error(str(error), command, known, {"run": "RUN", "runs": "RUN", "sample": "ID"}) from None
     if parsed["command"] == "train":
         return {"command": "train", "train": _with_stored(parsed["train"].as_dict(), stored)}
     if stored:
@@ -270,8 +282,13 @@ def _add_train_options(parser: Any, without: Collection[str] = (), *, everything
                 group.add_argument(f"--{name}", type=kinds[name], default=default, help=text)
 
 
-def _parser(*, everything: bool = False) -> tuple[Any, dict[str, Any]]:
-    """Return the parser, and that of each command; if ``everything``, help shows every option."""
+def _parser(*, everything: bool = False, side_by_side: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Return the parser, and that of each command.
+
+    Args:
+        everything: whether help shows every option.
+        side_by_side: whether ``compare`` reads runs, in place of training a comparison.
+    """
     try:
         import jsonargparse
     except ModuleNotFoundError:
@@ -296,11 +313,16 @@ def _parser(*, everything: bool = False) -> tuple[Any, dict[str, Any]]:
     compare.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
     compare.add_class_arguments(CompareOptions)
     _add_train_options(compare, without=NOT_SHARED, everything=everything)
+    if side_by_side:
+        compare = new(description=ABOUT_SIDE_BY_SIDE)
+        add_runs(compare)
+        compare.add_argument("--json", action="store_true", help="Print JSON.")
     commands.add_subcommand("compare", compare, help="Does it pay on your data? Arms, seeds, plain controls.")
     parsers = {"train": train, "compare": compare}
     for name, command in COMMANDS.items():
         reader = parsers[name] = new(description=command.about)
-        reader.add_argument("run", metavar="RUN", help="The folder of the run.")
+        if command.of_a_run:
+            reader.add_argument("run", metavar="RUN", help="The folder of the run.")
         command.add(reader)
         reader.add_argument("--json", action="store_true", help="Print JSON.")
         commands.add_subcommand(name, reader, help=command.about.partition(".")[0] + ".")

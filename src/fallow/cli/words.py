@@ -13,6 +13,7 @@ from ..import_path import run_around
 from ..options.train_options import OPTIONS, POLICIES, TrainOptions
 from .reading_commands import COMMANDS
 
+HELP_ALL = "--help_all"
 _LONGEST, _MOST_BRACKETS = 1 << 16, 1 << 10
 """Limits of a word of the command line, in characters and brackets."""
 
@@ -103,6 +104,14 @@ def refuse_of_an_arm(words: Sequence[str]) -> None:
     """Raise if ``compare`` is given an option that each arm or the comparison sets."""
     if words[:1] != ["compare"]:
         return
+    if names_runs(words):
+        options = [
+            word for word in words if word.startswith("--") and word not in ("--json", "--help", HELP_ALL)
+        ]
+        if options:
+            rule = "compare must be given runs, or the options of a new comparison."
+            raise invalid(rule, f"{options[0]} beside {words[1]}", "Leave one of them out.")
+        return
     given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
     for name in sorted(given & (NOT_SHARED - {field.name for field in fields(CompareOptions)})):
         if name == "policy":
@@ -119,7 +128,7 @@ def refuse_of_an_arm(words: Sequence[str]) -> None:
 
 def spelled(words: Sequence[str]) -> list[str]:
     """Return the words with ``_`` for ``-`` in names of options, and ``=true`` after a bare switch."""
-    if words[0] in COMMANDS:
+    if words[0] in COMMANDS or names_runs(words):
         return list(words)
     every = (*fields(TrainOptions), *fields(CompareOptions))
     # Annotations are strings because of `from __future__ import annotations`.
@@ -136,3 +145,13 @@ def spelled(words: Sequence[str]) -> list[str]:
         else:
             spelled.append(word)
     return spelled
+
+
+def names_runs(words: Sequence[str]) -> bool:
+    """Return whether ``compare`` is given runs, and none of the options of a new comparison.
+
+    >>> names_runs(["compare", "a", "b", "--json"]), names_runs(["compare", "--data", "digits"])
+    (True, False)
+    """
+    given = [word for word in words[1:] if word != "--json"]
+    return words[:1] == ["compare"] and bool(given) and not given[0].startswith("-")
