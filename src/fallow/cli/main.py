@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a finding (``train``: it diverged; ``compare``: a run fail
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -25,7 +26,15 @@ from ..import_path import SETTINGS, run_around, working_folder
 from ..options.checks import check
 from ..options.train_options import OPTIONS, TrainOptions
 from ..options.usage_errors import short, unexpected, usage_error
-from ..terminal.streams import complain, open_streams, spelled_streams, spelled_warnings, stdout_errors
+from ..terminal.streams import (
+    complain,
+    open_streams,
+    say_json,
+    spelled_streams,
+    spelled_warnings,
+    stdout_errors,
+    stdout_to_stderr,
+)
 from ..version import __version__
 from .reading_commands import COMMANDS
 from .runs_commands import ABOUT_SIDE_BY_SIDE, add_runs, show_side_by_side
@@ -188,10 +197,24 @@ def _train(options: TrainOptions) -> int:
         from ..training.train import train
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow train`", str(error.name)) from None
+    from ..files.checked_json import finite
     from ..options.own_errors import exit_error
+    from ..tasks.launched import launched_rank
 
     try:
-        return FINDING if train(options).get("diverged") else DONE
+        if not options.json:
+            return FINDING if train(options).get("diverged") else DONE
+        summary: dict[str, Any] = {}
+        try:
+            with stdout_to_stderr():
+                summary = train(options)
+        except KeyboardInterrupt as stop:
+            summary = getattr(stop, "summary", {})
+            raise
+        finally:
+            if summary and not launched_rank():
+                say_json(json.dumps(finite(summary), indent=2))
+        return FINDING if summary.get("diverged") else DONE
     except SystemExit as error:  # raised by the user's own code
         raise exit_error("The code of a training", error) from error
 

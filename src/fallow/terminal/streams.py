@@ -69,6 +69,25 @@ def say_json(text: str) -> None:
         print(text.replace("\x7f", "\\u007f"))  # the only control character that json.dumps does not escape
 
 
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send to standard error what anything inside the block writes to standard output, in any language."""
+    with redirect_stdout(sys.stderr):
+        try:
+            sys.__stdout__.flush()  # type: ignore[union-attr]
+            kept = os.dup(1)
+        except (AttributeError, OSError, ValueError):  # it is closed: nothing can be written to it
+            yield
+            return
+        try:
+            # By descriptor, since libraries in C and processes that are started have no sys.stdout.
+            os.dup2(2, 1)
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
 def say_progress(text: str, *, last: bool) -> None:
     """Print progress to standard error, over the previous line."""
     print(f"\r{one_line(text)}", end="\n" if last else "", file=sys.stderr, flush=True)
