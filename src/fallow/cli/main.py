@@ -30,12 +30,15 @@ from ..terminal.streams import (
     complain,
     open_streams,
     say_json,
+    say_script,
     spelled_streams,
     spelled_warnings,
     stdout_errors,
     stdout_to_stderr,
 )
 from ..version import __version__
+from . import completion
+from .demo import ABOUT_DEMO, add_arguments, run_demo
 from .reading_commands import COMMANDS
 from .runs_commands import ABOUT_SIDE_BY_SIDE, add_runs, show_side_by_side
 from .words import (
@@ -52,7 +55,8 @@ DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
 
 _ABOUT = """Train on what still surprises the network.
 
-  fallow train --data digits                          a first run, without a download
+  fallow demo                                         a first look, without a download
+  fallow train --data digits                          a first run on the same images
   fallow train --data digits --policy threshold --low 0.1
   fallow train --data FOLDER                          one sub-folder of images a class
   fallow train --data FILE.csv --label stars          texts with a class each, in columns text and stars
@@ -65,6 +69,10 @@ _ABOUT = """Train on what still surprises the network.
   fallow report RUN                                   one HTML page of a run, with its odd samples
   fallow gaps RUN                                     what the training data lack
   fallow collect RUN --pool POOL --count 100          what to collect next; train on it with --add
+
+Words are completed on TAB in new shells after
+  fallow --print_shtab=bash > ~/.local/share/bash-completion/completions/fallow        (mkdir -p it first)
+  fallow --print_shtab=zsh > "${fpath[1]}/_fallow"                                     (for zsh)
 
 An error is one line; --debug, with any command, shows the traceback.
 """
@@ -107,13 +115,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # First of all, before any package that would read them is imported.
         _refuse_settings()
         refuse_of_an_arm(words)
+        if words[0].partition("=")[0] == completion.OPTION:
+            return _print_completion(words)
         parsed = _parsed(words)
         command = str(parsed["command"])
         with spelled_warnings():
             if reads:
                 return _read(command, parsed[command])
             with _stopped_by_sigterm():
-                return {"train": _train, "compare": _compare}[command](parsed[command])
+                return {"train": _train, "compare": _compare, "demo": _demo}[command](parsed[command])
     except KeyboardInterrupt as stop:
         complain("fallow: stopped.")
         return 128 + int(getattr(stop, "signal", SIGINT))
@@ -217,6 +227,17 @@ def _train(options: TrainOptions) -> int:
         return FINDING if summary.get("diverged") else DONE
     except SystemExit as error:  # raised by the user's own code
         raise exit_error("The code of a training", error) from error
+
+
+def _print_completion(words: Sequence[str]) -> int:
+    _, equals, shell = words[0].partition("=")
+    shell = shell if equals else " ".join(words[1:])
+    say_script(completion.script(*_parser(everything=True), shell))
+    return DONE
+
+
+def _demo(parsed: Any) -> int:
+    return run_demo(parsed.out)
 
 
 def _compare(parsed: Any) -> int:
@@ -341,7 +362,10 @@ def _parser(*, everything: bool = False, side_by_side: bool = False) -> tuple[An
         add_runs(compare)
         compare.add_argument("--json", action="store_true", help="Print JSON.")
     commands.add_subcommand("compare", compare, help="Does it pay on your data? Arms, seeds, plain controls.")
-    parsers = {"train": train, "compare": compare}
+    demo = new(description=ABOUT_DEMO)
+    add_arguments(demo)
+    commands.add_subcommand("demo", demo, help="A first look in under two minutes, without a download.")
+    parsers = {"train": train, "compare": compare, "demo": demo}
     for name, command in COMMANDS.items():
         reader = parsers[name] = new(description=command.about)
         if command.of_a_run:

@@ -22,8 +22,8 @@ _LEAST = {"when": 36, "data": 36, "policy": 36, "saved": 22}
 
 ABOUT_LIST = (
     "The runs in a folder, the newest first. Also those in folders of it, such as the runs of a comparison.\n"
-    "Only small files are read, so that thousands are listed in seconds: fallow verify RUN checks every file\n"
-    "of a run. Saved and result are those of the epochs done, if the run has ended or was stopped.\n\n"
+    "Only small files are read, so that thousands are listed in seconds; fallow verify RUN checks every\n"
+    "file of a run. Saved and result are those of the epochs done, if the run has ended or was stopped.\n\n"
     "  fallow list\n"
     "  fallow list comparisons/digits --json"
 )
@@ -62,7 +62,8 @@ def show_list(parsed: Any) -> int:
     place = "this folder" if folder == os.curdir else folder
     if not runs:
         say(
-            f"No run lies in {place}. Start one: fallow train --data digits. Or name its folder: fallow list FOLDER."
+            f"No run lies in {place}. Start one: fallow train --data digits. "
+            "Or name another folder: fallow list FOLDER."
         )
         return DONE
     from ..spelling import plural

@@ -251,7 +251,7 @@ def _other_samples(one: DataFile, other: DataFile) -> str | None:
 
 
 def _overlap(pairs: Sequence[Sequence[NDArray[np.bool_]]]) -> Overlap:
-    """Return the overlap of sets, summed over pairs of masks ``(N,)``; samples of one of them do not count."""
+    """Return the overlap of sets, summed over pairs of masks ``(N,)``; samples of one alone do not count."""
     both = either = 0
     expected = 0.0
     for one, other in pairs:

@@ -63,6 +63,12 @@ def complain(text: str) -> None:
     print("\n    ".join(spelled(text).replace("\t", " ").split("\n")), file=sys.stderr)
 
 
+def say_script(text: str) -> None:
+    """Print a script that fallow itself has made: nothing in it comes from elsewhere."""
+    with stdout_errors():
+        print(text)
+
+
 def say_json(text: str) -> None:
     """Print JSON."""
     with stdout_errors():
