@@ -1,4 +1,4 @@
-"""``fallow --print_shtab=bash``: a script by which a shell completes words on TAB, without starting Python."""
+"""``fallow --print_shtab=bash``: a script by which a shell completes words on TAB; it starts no Python."""
 
 from __future__ import annotations
 

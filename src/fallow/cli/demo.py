@@ -60,17 +60,18 @@ def told(summary: Mapping[str, Any], report: Path) -> list[str]:
     rows, settings = summary["epochs"], summary["settings"]
     n, least = settings["samples"], min(row["samples_backward"] for row in rows)
     epochs, saved = plural(len(rows), "epoch"), f"{summary['saved_fraction']:.0%}"
+    epochs, saved = plural(len(rows), "epoch"), f"{summary['saved_fraction']:.0%}"
+    right, tested = f"{summary['accuracy']:.1%}", f"{summary['samples_evaluated']:,} images"
     return [
         "What happened",
         f"  Full training shows the network all {n:,} images in each of {epochs}. Here it left out images",
         "  that the network had surely learned, and gave each of them back now and then.",
-        f"  The leanest epoch trained on {least:,} images. The whole training saved {saved} of full training's.",
-        f"  The network reads {summary['accuracy']:.1%} of {summary['samples_evaluated']:,} images right that "
-        "it never trained on.",
+        f"  The leanest epoch trained on {least:,} images. All epochs together saved {saved} of the samples.",
+        f"  The network reads {right} of {tested} right that it never trained on.",
         "",
         "Look at it",
-        "  The report shows which image was left out when, and which ones look odd or mislabelled. Open it in",
-        f"  a browser: {os.path.abspath(report)}",
+        "  The report shows which image was left out when, and which ones look odd or mislabelled.",
+        f"  Open it in a browser: {os.path.abspath(report)}",
         "",
         "Next",
         "  fallow train --data FOLDER      your images, one sub-folder a class; or a table of texts",

@@ -126,7 +126,7 @@ def show_side_by_side(parsed: Any) -> int:
         say("No setting differs.")
     if pairs := [pair for pair in found.pairs if pair.reason is None]:
         say()
-        cells = [
+        shares = [
             [f"{pair.first}, {pair.second}", *_share(pair.last), *_share(pair.all), _of(pair.outliers)]
             for pair in pairs
         ]
@@ -138,7 +138,7 @@ def show_side_by_side(parsed: Any) -> int:
             "(chance) ",
             "outliers",
         ]
-        print_table(heads, cells, width_here(), least={"(chance)": 20, "(chance) ": 20, "outliers": 20})
+        print_table(heads, shares, width_here(), least={"(chance)": 20, "(chance) ": 20, "outliers": 20})
     if found.remarks:
         say()
     for remark in found.remarks[:_MOST_REMARKS]:

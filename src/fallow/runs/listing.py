@@ -141,7 +141,7 @@ def _listed(top: Path, path: Path) -> tuple[float, ListedRun]:
     newest = [path / "state" / name for name in manifests[-1:]]
     times = list(filter(None, map(_time_of, [*newest, path / "summary.json"]))) or [_time_of(path)]
     name = path.relative_to(top).as_posix()
-    about = {
+    about: dict[str, Any] = {
         "name": path.name if name == "." else name,
         "path": str(path),
         "changed": datetime.fromtimestamp(max(times)).astimezone().isoformat(timespec="seconds"),
