@@ -436,7 +436,7 @@ class TrainOptions:
     quiet: bool = option(
         False,
         "Print only errors and warnings, on standard error; the exit code tells the rest.",
-        Option(RUN, NEVER, FREE, session=True, once=True, common=True),
+        Option(RUN, NEVER, FREE, session=True, once=True),
     )
     json: bool = option(
         False,
