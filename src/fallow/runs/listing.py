@@ -108,7 +108,7 @@ def _found(top: Path) -> Iterator[Path]:
 
 
 def _entries(folder: Path) -> tuple[set[str], list[str]]:
-    """Return the names of files and of folders; nothing if the folder cannot be read. Links are neither."""
+    """Return the names of files and of folders; nothing if the folder cannot be read."""
     files: set[str] = set()
     folders: list[str] = []
     try:
@@ -116,7 +116,7 @@ def _entries(folder: Path) -> tuple[set[str], list[str]]:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
-                elif not entry.is_symlink():
+                else:
                     files.add(entry.name)
     except OSError:
         pass
