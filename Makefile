@@ -22,10 +22,12 @@ help: ## Show this list
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --upgrade --target .venv/vision timm torchvision
 	@touch $@
 
-demo: .venv/.installed ## Train on real images and draw the usage chart (DATA=digits, fashion-mnist, cifar10, cifar10n)
+demo: .venv/.installed ## Train on real images, and tell what happened (DATA=digits, fashion-mnist, cifar10, cifar10n)
 ifneq ($(filter fashion-mnist cifar10 cifar10n,$(DATA)),)
 	data="$$($(BIN)/python -m benchmarks.data $(DATA) --out .data | tail -1)" && test -n "$$data" && \
 		$(BIN)/fallow train --data "$$data" --augment crop-flip
+else ifeq ($(DATA),digits)
+	$(BIN)/fallow demo
 else
 	$(BIN)/fallow train --data $(DATA)
 endif

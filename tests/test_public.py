@@ -19,9 +19,11 @@ OWNERS = {
     "lightning": {"integrations/lightning.py", "tasks", "training", "comparison/worker.py"},
     "matplotlib": {"report/charts"},
     "jsonargparse": {"cli/main.py"},
+    "shtab": {"cli/completion.py"},
     "rich": {
         "tasks/console.py",
         "terminal/rich_console.py",
+        "terminal/tables.py",
         "collecting/terminal.py",
         "comparison/console.py",
     },

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a finding (``train``: it diverged; ``compare``: a run fail
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -15,29 +16,47 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from signal import SIG_DFL, SIGINT, SIGTERM, getsignal, signal
 from types import FrameType
 from typing import Any, get_type_hints
 
-from ..comparison.options import NOT_SHARED, OF_AN_ARM, CompareOptions
-from ..errors import DamagedData, FallowError, InvalidValue, NotWritten, invalid, missing_extra
+from ..comparison.options import NOT_SHARED, CompareOptions
+from ..errors import DamagedData, FallowError, NotWritten, invalid, missing_extra
 from ..import_path import SETTINGS, run_around, working_folder
 from ..options.checks import check
-from ..options.train_options import OPTIONS, POLICIES, TrainOptions
+from ..options.train_options import OPTIONS, TrainOptions
 from ..options.usage_errors import short, unexpected, usage_error
-from ..terminal.streams import complain, open_streams, spelled_streams, spelled_warnings, stdout_errors
+from ..terminal.streams import (
+    complain,
+    open_streams,
+    say_json,
+    say_script,
+    spelled_streams,
+    spelled_warnings,
+    stdout_errors,
+    stdout_to_stderr,
+)
 from ..version import __version__
+from . import completion
+from .demo import ABOUT_DEMO, add_arguments, run_demo
 from .reading_commands import COMMANDS
+from .runs_commands import ABOUT_SIDE_BY_SIDE, add_runs, show_side_by_side
+from .words import (
+    HELP_ALL,
+    check_bounds,
+    joined,
+    names_runs,
+    refuse_of_an_arm,
+    spelled,
+    without_stored_configs,
+)
 
 DONE, FINDING, WRONG_USE, DAMAGED = 0, 1, 2, 3
-HELP_ALL = "--help_all"
-_LONGEST, _MOST_BRACKETS = 1 << 16, 1 << 10
-"""Limits of a word of the command line, in characters and brackets."""
 
 _ABOUT = """Train on what still surprises the network.
 
-  fallow train --data digits                          a first run, without a download
+  fallow demo                                         a first look, without a download
+  fallow train --data digits                          a first run on the same images
   fallow train --data digits --policy threshold --low 0.1
   fallow train --data FOLDER                          one sub-folder of images a class
   fallow train --data FILE.csv --label stars          texts with a class each, in columns text and stars
@@ -45,9 +64,15 @@ _ABOUT = """Train on what still surprises the network.
   fallow train --config run.yaml --seed 1             options from a file, one of them changed
   fallow train --resume RUN                           resume a run exactly where it was stopped
   fallow compare --data digits                        does it pay? against plain controls
+  fallow compare RUN RUN                              runs that are there already, side by side
+  fallow list                                         the runs in a folder, and what they reached
   fallow report RUN                                   one HTML page of a run, with its odd samples
   fallow gaps RUN                                     what the training data lack
   fallow collect RUN --pool POOL --count 100          what to collect next; train on it with --add
+
+Words are completed on TAB in new shells after
+  fallow --print_shtab=bash > ~/.local/share/bash-completion/completions/fallow        (mkdir -p it first)
+  fallow --print_shtab=zsh > "${fpath[1]}/_fallow"                                     (for zsh)
 
 An error is one line; --debug, with any command, shows the traceback.
 """
@@ -60,6 +85,7 @@ random subset each epoch. The verdict is against the best of them.
   fallow compare --data FOLDER --arms full,fewer-epochs,random,soft,threshold --saved 0.3,0.5
   fallow compare --data FILE.csv --dry_run                how many runs, and how long they take
   fallow compare --data FOLDER --tune --rates             the length and each arm's learning rate chosen first
+  fallow compare RUN RUN ...                              runs that are there, side by side; trains nothing
   fallow compare --config compare.yaml                    with arms of your own, in the file as
                                                           arms: {full: , mine: {policy: soft, exponent: 1}}
 
@@ -83,18 +109,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     # Removed here, since it goes with any command and no parser knows it.
     debug, given = "--debug" in given, [word for word in given if word != "--debug"]
-    words = _spelled(given or ["--help"])
+    words = spelled(given or ["--help"])
+    reads = words[0] in COMMANDS or names_runs(words)
     try:
         # First of all, before any package that would read them is imported.
         _refuse_settings()
-        _refuse_of_an_arm(words)
+        refuse_of_an_arm(words)
+        if words[0].partition("=")[0] == completion.OPTION:
+            return _print_completion(words)
         parsed = _parsed(words)
         command = str(parsed["command"])
         with spelled_warnings():
-            if command in COMMANDS:
+            if reads:
                 return _read(command, parsed[command])
             with _stopped_by_sigterm():
-                return {"train": _train, "compare": _compare}[command](parsed[command])
+                return {"train": _train, "compare": _compare, "demo": _demo}[command](parsed[command])
     except KeyboardInterrupt as stop:
         complain("fallow: stopped.")
         return 128 + int(getattr(stop, "signal", SIGINT))
@@ -109,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, NotWritten):
             return FINDING
         # An unexpected error while a run is read most likely comes from its files.
-        reading = not expected and words[0] in COMMANDS
+        reading = not expected and reads
         return DAMAGED if reading or isinstance(error, DamagedData) else WRONG_USE
 
 
@@ -147,7 +176,7 @@ def _refuse_settings() -> None:
 def _read(command: str, parsed: Any) -> int:
     """Run a command that reads a run, and turn errors of the system into errors of fallow."""
     try:
-        code = COMMANDS[command].run(parsed)
+        code = COMMANDS[command].run(parsed) if command in COMMANDS else show_side_by_side(parsed)
         with stdout_errors():
             # Now, since an error when Python exits would come too late for a message.
             sys.stdout.flush()
@@ -156,7 +185,7 @@ def _read(command: str, parsed: Any) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
-        reason = f"{short(str(error.filename or parsed['run']))}: {error.strerror or error}"
+        reason = f"{short(str(error.filename or command))}: {error.strerror or error}"
         raise invalid("The files named must be readable, and --out writable.", reason) from None
 
 
@@ -178,12 +207,37 @@ def _train(options: TrainOptions) -> int:
         from ..training.train import train
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow train`", str(error.name)) from None
+    from ..files.checked_json import finite
     from ..options.own_errors import exit_error
+    from ..tasks.launched import launched_rank
 
     try:
-        return FINDING if train(options).get("diverged") else DONE
+        if not options.json:
+            return FINDING if train(options).get("diverged") else DONE
+        summary: dict[str, Any] = {}
+        try:
+            with stdout_to_stderr():
+                summary = train(options)
+        except KeyboardInterrupt as stop:
+            summary = getattr(stop, "summary", {})
+            raise
+        finally:
+            if summary and not launched_rank():
+                say_json(json.dumps(finite(summary), indent=2))
+        return FINDING if summary.get("diverged") else DONE
     except SystemExit as error:  # raised by the user's own code
         raise exit_error("The code of a training", error) from error
+
+
+def _print_completion(words: Sequence[str]) -> int:
+    _, equals, shell = words[0].partition("=")
+    shell = shell if equals else " ".join(words[1:])
+    say_script(completion.script(*_parser(everything=True), shell))
+    return DONE
+
+
+def _demo(parsed: Any) -> int:
+    return run_demo(parsed.out)
 
 
 def _compare(parsed: Any) -> int:
@@ -204,88 +258,6 @@ def _of(kind: Any, parsed: Any, without: Collection[str] = ()) -> Any:
     return kind(**{name: value for name, value in parsed.as_dict().items() if name in names})
 
 
-def _without_stored_configs(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words without each ``--config`` that lies in a run, and these files."""
-    kept: list[str] = []
-    stored: list[str] = []
-    for word in words:
-        name, equals, value = word.partition("=")
-        path = value if equals and _is_config(name) else word if kept and _is_config(kept[-1]) else None
-        if path is None or run_around(os.path.expanduser(path)) is None:
-            kept.append(word)
-            continue
-        stored.append(os.path.expanduser(path))
-        if path is word:
-            kept.pop()
-    return kept, stored
-
-
-_ADDING = ("--accept", "--add")
-"""Options that add to a list: all count if they stand more than once."""
-
-
-def _joined(words: Sequence[str]) -> list[str]:
-    """Return the words with all values of ``--accept`` in one list, and those of ``--add``.
-
-    >>> _joined(["train", "--accept", "a", "--epochs", "9", "--accept=b"])
-    ['train', '--accept=a,b', '--epochs', '9']
-    """
-    kept: list[str] = []
-    places: dict[str, int] = {}
-    for word in words:
-        if kept and kept[-1] in _ADDING and not word.startswith("-"):
-            word = f"{kept.pop()}={word}"
-        name, equals, value = word.partition("=")
-        if equals and name in places:
-            kept[places[name]] += f",{value}"
-            continue
-        if equals and name in _ADDING:
-            places[name] = len(kept)
-        kept.append(word)
-    return kept
-
-
-def _is_config(word: str) -> bool:
-    """Return whether a word is ``--config`` or an abbreviation that the parser accepts."""
-    return word.startswith("--co") and "--config".startswith(word)
-
-
-def _configs(words: Sequence[str]) -> list[str]:
-    """Return the files of options that are named among the words.
-
-    >>> _configs(["train", "--config", "a", "--config=b", "--conf", "c"])
-    ['a', 'b', 'c']
-    """
-    pairs = zip(words, [*words[1:], ""], strict=True)
-    return [
-        word.partition("=")[2] if "=" in word else follower
-        for word, follower in pairs
-        if _is_config(word.partition("=")[0])
-    ]
-
-
-def _check_bounds(words: Sequence[str]) -> None:
-    """Raise InvalidValue for words and files that are too long, nested too deep, or multiply by aliases.
-
-    They would crash the parser or take all memory.
-    """
-    for word in words:
-        if len(word) > _LONGEST or word.count("[") + word.count("{") > _MOST_BRACKETS:
-            rule = f"A word must have at most {_LONGEST:,} characters and {_MOST_BRACKETS:,} brackets."
-            start = f"{word[:40]!r}... of {len(word):,} characters"
-            raise invalid(rule, start, "Write it into a file: --config FILE.")
-    for name in map(os.path.expanduser, _configs(words)) if words[0] not in COMMANDS else ():
-        from ..files.plain_yaml import LARGEST, parse_yaml
-        from ..files.regular_file import read_regular
-
-        try:
-            parse_yaml(read_regular(Path(name), limit=LARGEST), name, "Fix it, or name another --config.")
-        except DamagedData as error:  # a person wrote the file: wrong use (exit code 2), not damage
-            raise InvalidValue(str(error)) from None
-        except OSError as error:
-            raise invalid("--config must name a readable file.", f"{name}: {error.strerror}") from None
-
-
 def _parsed(words: Sequence[str]) -> Any:
     """Return the command and its options.
 
@@ -296,12 +268,12 @@ def _parsed(words: Sequence[str]) -> Any:
     Raises:
         InvalidValue: if a word is unknown, or an option must be named again and is not.
     """
-    given, stored = _without_stored_configs(words)
-    _check_bounds(given)
-    given = _joined(given)
+    given, stored = without_stored_configs(words)
+    check_bounds(given)
+    given = joined(given)
     os.environ.pop("JSONARGPARSE_DEBUG", None)  # with it the parser raises errors of another type
     everything = HELP_ALL in given
-    parser, commands = _parser(everything=everything)
+    parser, commands = _parser(everything=everything, side_by_side=names_runs(given))
     given = ["--help" if word == HELP_ALL else word for word in given]
     try:
         with spelled_streams():  # help shows the options of the run that is resumed
@@ -310,7 +282,7 @@ def _parsed(words: Sequence[str]) -> Any:
     except ArgumentError as error:
         command = words[0] if words[0] in commands else None
         known = commands if command is None else re.findall(r"--\w+", commands[command].format_help())
-        raise usage_error(str(error), command, known, {"run": "RUN", "sample": "ID"}) from None
+        raise usage_error(str(error), command, known, {"run": "RUN", "runs": "RUN", "sample": "ID"}) from None
     if parsed["command"] == "train":
         from ..options.resume_options import with_stored
 
@@ -338,8 +310,13 @@ def _add_train_options(parser: Any, without: Collection[str] = (), *, everything
                 group.add_argument(f"--{name}", type=kinds[name], default=default, help=text)
 
 
-def _parser(*, everything: bool = False) -> tuple[Any, dict[str, Any]]:
-    """Return the parser, and that of each command; if ``everything``, help shows every option."""
+def _parser(*, everything: bool = False, side_by_side: bool = False) -> tuple[Any, dict[str, Any]]:
+    """Return the parser, and that of each command.
+
+    Args:
+        everything: whether help shows every option.
+        side_by_side: whether ``compare`` reads runs, in place of training a comparison.
+    """
     try:
         import jsonargparse
     except ModuleNotFoundError:
@@ -364,51 +341,20 @@ def _parser(*, everything: bool = False) -> tuple[Any, dict[str, Any]]:
     compare.add_argument("--config", action="config", help="Options from a YAML or JSON file.")
     compare.add_class_arguments(CompareOptions)
     _add_train_options(compare, without=NOT_SHARED, everything=everything)
+    if side_by_side:
+        compare = new(description=ABOUT_SIDE_BY_SIDE)
+        add_runs(compare)
+        compare.add_argument("--json", action="store_true", help="Print JSON.")
     commands.add_subcommand("compare", compare, help="Does it pay on your data? Arms, seeds, plain controls.")
-    parsers = {"train": train, "compare": compare}
+    demo = new(description=ABOUT_DEMO)
+    add_arguments(demo)
+    commands.add_subcommand("demo", demo, help="A first look in under two minutes, without a download.")
+    parsers = {"train": train, "compare": compare, "demo": demo}
     for name, command in COMMANDS.items():
         reader = parsers[name] = new(description=command.about)
-        reader.add_argument("run", metavar="RUN", help="The folder of the run.")
+        if command.of_a_run:
+            reader.add_argument("run", metavar="RUN", help="The folder of the run.")
         command.add(reader)
         reader.add_argument("--json", action="store_true", help="Print JSON.")
         commands.add_subcommand(name, reader, help=command.about.partition(".")[0] + ".")
     return parser, parsers
-
-
-def _refuse_of_an_arm(words: Sequence[str]) -> None:
-    """Raise if ``compare`` is given an option that each arm or the comparison sets."""
-    if words[:1] != ["compare"]:
-        return
-    given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
-    for name in sorted(given & (NOT_SHARED - {field.name for field in fields(CompareOptions)})):
-        if name == "policy":
-            step = "Name rules in --arms, as full,fewer-epochs,random,soft."
-        elif name in OF_AN_ARM:
-            rule = next((policy for policy in ("soft", *POLICIES) if OPTIONS[name].fits(policy)), "soft")
-            step = (
-                f"Set it in an arm of your own: --arms '[full, {{mine: {{policy: {rule}, {name}: ...}}}}]'."
-            )
-        else:
-            step = "Leave it out: the comparison sets it."
-        raise invalid("An option of compare must be shared by all arms.", f"--{name}", step)
-
-
-def _spelled(words: Sequence[str]) -> list[str]:
-    """Return the words with ``_`` for ``-`` in names of options, and ``=true`` after a bare switch."""
-    if words[0] in COMMANDS:
-        return list(words)
-    every = (*fields(TrainOptions), *fields(CompareOptions))
-    # Annotations are strings because of `from __future__ import annotations`.
-    switches = {field.name for field in every if str(field.type).startswith("bool")}
-    spelled = []
-    for word, follower in zip(words, [*words[1:], "--"], strict=True):
-        if word.startswith("--"):
-            name, equals, value = word[2:].partition("=")
-            name = name.replace("-", "_")
-            # Another follower is its value: the parser says that it must be true or false.
-            if name in switches and not equals and follower.startswith("-"):
-                equals, value = "=", "true"
-            spelled.append(f"--{name}{equals}{value}")
-        else:
-            spelled.append(word)
-    return spelled

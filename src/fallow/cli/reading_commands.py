@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import missing_extra
 from ..options.train_options import TEXT_TASKS
 from ..terminal.streams import say, say_json, say_progress
+from .runs_commands import ABOUT_LIST, add_folder, show_list
 
 if TYPE_CHECKING:
     from ..runs.sample_history import SampleHistory
@@ -34,11 +35,13 @@ class Command:
         about: its purpose, in a line, and more.
         add: adds its arguments to a parser, after RUN.
         run: runs it and returns the exit code.
+        of_a_run: whether its first argument is RUN.
     """
 
     about: str
     add: Callable[[Any], None]
     run: Callable[[Any], int]
+    of_a_run: bool = True
 
 
 def _nothing(parser: Any) -> None:
@@ -273,6 +276,7 @@ _POOL = (
 )
 
 COMMANDS = {
+    "list": Command(ABOUT_LIST, add_folder, show_list, of_a_run=False),
     "report": Command(
         "One HTML page of a run: what was saved, which samples were used in which epoch, outliers and "
         "candidates for wrong labels. It opens from the disk and asks for no network.\n\n"

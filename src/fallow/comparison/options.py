@@ -41,6 +41,7 @@ class CompareOptions:
             accelerator 1.
         dry_run: Print what would be trained and how long it takes, and stop.
         json: Print results.json on standard output, and everything else on standard error.
+        quiet: Print only errors, and runs that failed, on standard error; the exit code tells the rest.
     """
 
     arms: Any = "full,fewer-epochs,fewer-epochs-thin,random,default"
@@ -52,6 +53,7 @@ class CompareOptions:
     jobs: int | None = None
     dry_run: bool = False
     json: bool = False
+    quiet: bool = False
 
 
 def read_arms(arms: Any) -> dict[str, dict[str, Any] | None]:

@@ -18,7 +18,7 @@ from ..options.train_options import TrainOptions
 from ..report.charts import save_frontier
 from ..runs.directory import RunDirectory
 from ..spelling import plural
-from ..terminal.streams import say_json
+from ..terminal.streams import complain, say_json
 from .arms import CONTROLS, FEWER, FULL, THIN, full_arm
 from .choosing import RATES, SEEDS, TUNE
 from .course import Course
@@ -163,7 +163,7 @@ def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool 
         from .console import Console
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow compare`", str(error.name)) from None
-    console = Console.here(on_stderr=options.json, silent=silent)
+    console = Console.here(on_stderr=options.json, silent=silent or options.quiet)
     course = make_course(options, base, console.line)
     for package, purpose in (("scipy", "An interval"), ("matplotlib", "The chart")):
         if find_spec(package) is None:  # both are needed only after all runs are trained
@@ -182,6 +182,8 @@ def run_comparison(options: CompareOptions, base: TrainOptions, *, silent: bool 
                 plan, failed = _train(course, pool, probe, seconds, console)
     if options.dry_run:
         return None
+    for name, reason in failed.items() if options.quiet else ():
+        complain(f"fallow: {name} failed: {reason}")
     comparison = _finish(plan, jobs, failed)
     _show(comparison, console, as_json=options.json)
     if left := _left_out(plan):

@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import stat
+import struct
+import sys
 import time
 import warnings
 from contextlib import suppress
@@ -14,10 +16,12 @@ from types import TracebackType
 from typing import IO, Any
 
 from ..errors import damaged, wrong_state
-from .regular_file import kind_of
+from .regular_file import kind_of, opened
 
 _held: set[Path] = set()
 """Locks held by this process: record locks do not exclude their own process."""
+_FLOCK = {"linux": ("hhqqi", 0), "darwin": ("qqihh", 3)}
+"""By platform, the C structure ``flock`` of 64-bit systems, and the place of the kind of lock in it."""
 _MAX_CHARACTERS = 1 << 10
 """Maximum number of characters read from a lock."""
 
@@ -91,6 +95,39 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a process holds the lock of a folder, without taking it or opening it for writing.
+
+    Raises:
+        DamagedData: if the lock is a link or not a regular file.
+        OSError: if it cannot be read.
+    """
+    path = folder / "lock"
+    # Before the file is opened: to close it would release the record lock of this process.
+    if _held and folder.resolve() / "lock" in _held:
+        return True
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    _check(path, status)
+    # The holder writes its name, and removes it before it lets go; a killed one leaves it.
+    if not status.st_size:
+        return False
+    layout = _FLOCK.get(sys.platform)
+    if layout is None:
+        return True
+    import fcntl
+
+    form, place = layout
+    # Five fields: the kind of lock, where it begins, and zeros for the whole file.
+    fields = [0] * 5
+    fields[place] = fcntl.F_WRLCK
+    with opened(path, folder) as file:
+        answer = fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(form, *fields))
+    return bool(struct.unpack(form, answer)[place] != fcntl.F_UNLCK)
 
 
 def open_lock(path: Path) -> IO[str]:

@@ -452,6 +452,17 @@ class TrainOptions:
         "run; a finished run trains for half as many epochs more, or to --epochs.",
         Option(DATA, EITHER, ACCEPT, tasks=IMAGE_TASKS, reads=True, common=True),
     )
+    quiet: bool = option(
+        False,
+        "Print only errors and warnings, on standard error; the exit code tells the rest.",
+        Option(RUN, NEVER, FREE, session=True, once=True),
+    )
+    json: bool = option(
+        False,
+        "Print one JSON object at the end, the summary and the path of the run, and everything else on "
+        "standard error.",
+        Option(RUN, NEVER, FREE, session=True, once=True, common=True),
+    )
     save_steps: int | None = option(
         None,
         "Also save the state after every k-th step. It is always saved before each epoch, at the end, and "

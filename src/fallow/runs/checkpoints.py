@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import structs
 
 from ..errors import DamagedData, damaged
-from ..files.checked_json import check_kind, parse_json
+from ..files.checked_json import check_kind, decode, parse_json
 from ..files.disk import DISK, Digest, Disk
 from ..files.regular_file import opened, read_regular
 from .schema import About, Manifest
@@ -278,6 +278,20 @@ def manifest_of(number: int, about: dict[str, Any], digests: Mapping[str, Digest
     content = {"format": FORMAT, "number": number, "about": about, "files": files}
     checksum = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return (json.dumps({**content, "checksum": checksum}, indent=1) + "\n").encode()
+
+
+def glance(path: Path, data: bytes) -> Manifest:
+    """Return the content of a manifest by its own checksum alone: far quicker than :meth:`Checkpoints.read`.
+
+    Raises:
+        DamagedData: if it has changed.
+    """
+    manifest = decode(Manifest, data, str(path), _STEP)
+    plain = json.loads(data)
+    checksum = plain.pop("checksum", None)
+    if checksum != hashlib.sha256(json.dumps(plain).encode()).hexdigest():
+        raise damaged(f"{path} must be unchanged.", "another checksum", _STEP)
+    return manifest
 
 
 def _parsed(path: Path, data: bytes) -> Checkpoint:

@@ -19,6 +19,7 @@ from ..policies import ErrorMass, Watch
 from ..policies.watch import WOULD
 from ..spelling import one_line
 from ..terminal.rich_console import RichConsole, cell
+from ..terminal.streams import complain
 from .launched import launched_rank
 
 _COLUMNS = (
@@ -36,10 +37,11 @@ class Console:
     Args:
         rich: the console to print to.
         silent: whether to print nothing, as on all ranks but the first.
+        quiet: whether to print warnings alone, on standard error.
     """
 
-    def __init__(self, rich: RichConsole, *, silent: bool = False) -> None:
-        self.rich, self.silent = rich, silent
+    def __init__(self, rich: RichConsole, *, silent: bool = False, quiet: bool = False) -> None:
+        self.rich, self.silent, self._quiet = rich, silent or quiet, quiet and not silent
         self._progress: Progress | None = None
         self._task: Any = None
         self._widths: dict[str, int] = {}
@@ -48,6 +50,12 @@ class Console:
     def here() -> Console:
         """Return the console of this process."""
         return Console(RichConsole(), silent=launched_rank() > 0)
+
+    @staticmethod
+    def of(options: TrainOptions) -> Console:
+        """Return the console of this process that options ask for."""
+        rich = RichConsole(stderr=options.json)
+        return Console(rich, silent=launched_rank() > 0, quiet=options.quiet)
 
     @staticmethod
     def nowhere() -> Console:
@@ -76,6 +84,13 @@ class Console:
             self.rich.print(text, markup=False)
         else:
             self.line(text)
+
+    def warn(self, text: str) -> None:
+        """Print a sentence that matters even if nothing else is printed."""
+        if self._quiet:
+            complain(f"fallow: {text}")
+        else:
+            self.passage(text)
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Callable[[int, int], None] | None]:

@@ -65,7 +65,7 @@ def read_images(
             ranges=PixelRanges.restore(None if before is None else before.ranges),
         )
     for note in data.notes:
-        console.passage(note)
+        console.warn(note)
     data = chosen_parts(data, options.samples, options.validation, before)
     return with_added(data, options.add, console, labelled=options.task != "autoencoder")
 

@@ -63,10 +63,35 @@ def complain(text: str) -> None:
     print("\n    ".join(spelled(text).replace("\t", " ").split("\n")), file=sys.stderr)
 
 
+def say_script(text: str) -> None:
+    """Print a script that fallow itself has made: nothing in it comes from elsewhere."""
+    with stdout_errors():
+        print(text)
+
+
 def say_json(text: str) -> None:
     """Print JSON."""
     with stdout_errors():
         print(text.replace("\x7f", "\\u007f"))  # the only control character that json.dumps does not escape
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send to standard error what anything inside the block writes to standard output, in any language."""
+    with redirect_stdout(sys.stderr):
+        try:
+            sys.__stdout__.flush()  # type: ignore[union-attr]
+            kept = os.dup(1)
+        except (AttributeError, OSError, ValueError):  # it is closed: nothing can be written to it
+            yield
+            return
+        try:
+            # By descriptor, since libraries in C and processes that are started have no sys.stdout.
+            os.dup2(2, 1)
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def say_progress(text: str, *, last: bool) -> None:

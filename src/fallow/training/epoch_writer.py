@@ -211,7 +211,7 @@ class EpochWriter(Callback):
         message = f"{error.filename or self.run.path} cannot be written: {error.strerror or error}; {saved}."
         if self.stop_on_storage_error:
             raise NotWritten(f"{message} {remedy(error)}, then {step}.")
-        self.console.line(
+        self.console.warn(
             f"Warning: {message} Training goes on; writing is tried again after the next epoch."
         )
 
@@ -237,7 +237,7 @@ class EpochWriter(Callback):
         if accuracy is None or 0 <= accuracy <= 1:
             return accuracy
         if not self.epochs:
-            self.console.line(
+            self.console.warn(
                 f"The accuracy that the module logs must be in [0, 1]. Found {accuracy:g}, which is not used."
             )
         return None

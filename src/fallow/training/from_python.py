@@ -5,15 +5,12 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 from ..errors import unknown_name
-from ..options.checks import check
 from ..options.resume_options import with_stored
 from ..options.train_options import OPTIONS, TrainOptions
 from ..results.run import Run
-from .train import new_folder
 from .train import train as train_run
 
 _Options = ParamSpec("_Options")
@@ -64,10 +61,4 @@ def train(data: str | os.PathLike[str] = "", **options: Any) -> Run:  # noqa: D4
         if name not in OPTIONS:
             raise unknown_name("option", name, OPTIONS)
     plain = {name: os.fspath(v) if isinstance(v, os.PathLike) else v for name, v in given.items()}
-    options_given = with_stored(plain)
-    resolved = check(options_given)
-    folder = resolved.resume or resolved.out or new_folder(resolved)
-    if resolved.resume is None:
-        options_given = replace(options_given, out=folder)
-    train_run(options_given)
-    return Run(folder)
+    return Run(train_run(with_stored(plain))["run"])

@@ -224,7 +224,7 @@ def _check_own_network(
         tokens=material.tokens,
     )
     if remark:
-        console.line(remark)
+        console.warn(remark)
 
 
 def _material(
@@ -264,7 +264,7 @@ def _own_data(options: ResolvedOptions, rules: _Rules, console: Console) -> Job:
     count = len(dataset)  # type: ignore[arg-type]
     labels, classes = offered_labels(dataset)
     if labels is None and (reason := unused_labels(dataset)):
-        console.line(reason)
+        console.warn(reason)
     class_count = None if labels is None else np.unique(labels).size
     # A loader with a batch sampler of its own has no batch size.
     facts = DataFacts(count, class_count, trains_itself=True, batch_size=original.batch_size or 1)

@@ -63,7 +63,7 @@ def newest(run: RunDirectory, console: Console) -> Checkpoint | None:
     """
     search = run.checkpoints.newest()
     for damage in search.damage:
-        console.line(f"Not used: {damage}")
+        console.warn(f"Not used: {damage}")
     if search.found is None:
         if run.epochs():
             step = "Put back a copy of the folder, or start a new run in another one."
@@ -71,7 +71,7 @@ def newest(run: RunDirectory, console: Console) -> Checkpoint | None:
         console.line("No epoch was finished: the run starts again.")
         return None
     if search.damage:
-        console.line(f"Resuming from state {search.found.number}; later steps are trained again.")
+        console.warn(f"Resuming from state {search.found.number}; later steps are trained again.")
     # Each state belongs to the description of the data that it was saved with.
     run.data_name = search.found.about.data
     return search.found
@@ -238,7 +238,7 @@ def _remove_foreign_paths(callbacks: dict[str, Any], console: Console) -> None:
         # ModelCheckpoint deletes these files when it saves better ones; a crafted state could name any file.
         if not all(inside):
             del callbacks[name]
-            console.line(
+            console.warn(
                 "Lightning's checkpoints start again: the state names files outside of their folder."
             )
 

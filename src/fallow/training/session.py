@@ -50,11 +50,12 @@ class Stopped(KeyboardInterrupt):
 
     Attributes:
         signal: the number of the signal.
+        summary: of the epochs that were finished, as :func:`fallow.training.train.train` returns it.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, summary: dict[str, Any]) -> None:
         super().__init__()
-        self.signal = number
+        self.signal, self.summary = number, summary
 
 
 class Session:
@@ -114,13 +115,13 @@ class Session:
             in_nats=unit == "nats",
         )
         scalars = EpochScalars(self.writer, plain(options))
-        unreadable = UnreadableImages.of(job, console.passage)
+        unreadable = UnreadableImages.of(job, console.warn)
         # Lightning calls them in this order: an epoch ends, is written, and only then logged.
         callbacks = [subsampling, *unreadable, self.writer.stopwatch, self.writer, self.nothing_left, scalars]
         callbacks.append(self.checkpointer)
         loaded = None if self.restored.state is None else self.restored.state.tree
         self.trainer: Trainer = make_trainer(
-            options, run, callbacks, StateIO(self.checkpointer, loaded), console.line
+            options, run, callbacks, StateIO(self.checkpointer, loaded), console.warn
         )
         # Only the trainer knows how many processes train together.
         check_launched(self.trainer.world_size)
@@ -142,7 +143,7 @@ class Session:
         return self.restored.state is not None and subsampler.epoch >= subsampler.epochs
 
     def train(self) -> dict[str, Any]:
-        """Train to the end, write the results, after a signal too, and return the summary.
+        """Train to the end, write the results, after a signal too, and return the summary with the path.
 
         Raises:
             Stopped: if a signal ended the training.
@@ -169,7 +170,7 @@ class Session:
             **_class_accuracy(self.job),
             **_density(self.job),
         }
-        summary: dict[str, Any] = {}
+        summary: dict[str, Any] = {"finished": more["finished"]}
         # Without a finished epoch there are no results.
         if self.trainer.is_global_zero and self.writer.epochs:
             try:
@@ -177,11 +178,12 @@ class Session:
             except KeyboardInterrupt:
                 self._print_resume_command()
                 raise
+        summary = {"run": str(self.run.path), **summary}
         if stopped is not None:
             if launched_rank():
                 return summary  # on another exit code Lightning would kill the first process as it writes
             self._print_resume_command()
-            raise Stopped(stopped)
+            raise Stopped(stopped, summary)
         return summary
 
     def _fit(self) -> int | None:

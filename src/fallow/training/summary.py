@@ -105,6 +105,8 @@ def finish(
     # Written last: for a comparison, the chart shows that a run has ended.
     charts = _draw(run, subsampler, classes, summary, reason_of)
     console.table(_rows(summary, subsampler))
+    if summary["diverged"] and console.silent:
+        console.warn(summary["remarks"][0])
     console.line()
     for remark in summary["remarks"][summary["diverged"] :]:  # a divergence stands in the table already
         console.passage(remark)

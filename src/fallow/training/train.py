@@ -26,12 +26,13 @@ from .trainer import seeded
 
 
 def train(options: TrainOptions, console: Console | None = None, data: Data | None = None) -> dict[str, Any]:
-    """Start or resume a run, and return its summary.
+    """Start or resume a run, and return its summary, with the path of the run under ``run``.
 
     Args:
         options: what to train, on what data and how. To resume, :func:`stored_options` returns those that may
             be taken from the run; the user's own classes must be named again.
-        console: prints the progress; by default on standard output.
+        console: prints the progress; by default on standard output, unless ``options`` have ``quiet`` or
+            ``json``.
         data: the data that these options name, as :func:`read_data` returns them; None to read them.
 
     Raises:
@@ -51,7 +52,7 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
     resolved = replace(resolved, data=located(resolved.data), model=model, add=add)
     if stored is not None:
         resolved = resumed_options(stored, resolved)
-    console = console or Console.here()
+    console = console or Console.of(resolved)
     with seeded(resolved.seed):
         if resolved.resume is not None:
             return _resume(resolved, console, data)
@@ -64,7 +65,7 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
                 session = Session(_copy_lists(run, job.options), job, run, console)
                 _write_description(run, session)
                 for remark in job.remarks:
-                    console.passage(remark)
+                    console.warn(remark)
                 return session.train()
             except BaseException:
                 if not launched_rank():
@@ -128,11 +129,6 @@ def _write_description(run: RunDirectory, session: Session, *, samples: bool = T
 
 def _open_run(options: TrainOptions) -> RunDirectory:
     """Return the run directory; the first process creates it."""
-    out = options.out or new_folder(options)
-    return RunDirectory(out) if launched_rank() else RunDirectory.create(out)
-
-
-def new_folder(options: TrainOptions) -> str:
-    """Return the folder of a new run that names none, by its data, its policy and the time."""
     name = options.data.replace(":", ".").strip("/").split("/")[-1]
-    return f"runs/{name}-{options.policy}-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = options.out or f"runs/{name}-{options.policy}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return RunDirectory(out) if launched_rank() else RunDirectory.create(out)

@@ -1,0 +1,225 @@
+"""Find the runs in a folder and read what they reached from their small files: quick for thousands of runs.
+
+Neither past epochs nor states are read, so a run that is listed may still be damaged: ``fallow verify`` reads
+every file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import FallowError, damaged, invalid
+from ..files.checked_json import decode
+from ..files.lock import is_held
+from .checkpoints import glance
+from .directory import RunDirectory
+from .schema import About, Summary
+
+DEEPEST = 6
+"""Folders are looked into down to this many levels below the one that is named."""
+TRAINING, FINISHED, STOPPED, DIVERGED, DAMAGED = "training", "finished", "stopped", "diverged", "damaged"
+"""The states of a run."""
+_MANIFEST = re.compile(r"[0-9]{6,9}\.json")
+_EPOCH = re.compile(r"epoch-[0-9]{5}\.safetensors")
+_LARGEST = 1 << 26
+"""Maximum size of a summary in bytes."""
+_STEP = "Put back a copy of it."
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A run in a list. What is unknown is None: a run has a summary once it ended or was stopped.
+
+    Attributes:
+        name: its path within the folder that was listed.
+        path: the folder of the run.
+        state: one of ``training`` (a process trains it now), ``finished``, ``stopped``, ``diverged`` and
+            ``damaged``.
+        data, policy, task: the options.
+        epochs_done, epochs: finished and planned epochs.
+        saved_fraction: the share of full training's samples that was saved, of the epochs done.
+        accuracy: after them, in [0, 1].
+        test_loss: after them.
+        bits_per_character: after them, of a language model.
+        changed: when the run was last written to, in ISO 8601 with the offset from UTC.
+        damage: what is wrong with a damaged run, in a sentence.
+    """
+
+    name: str
+    path: str
+    state: str
+    data: str | None = None
+    policy: str | None = None
+    task: str | None = None
+    epochs_done: int | None = None
+    epochs: int | None = None
+    saved_fraction: float | None = None
+    accuracy: float | None = None
+    test_loss: float | None = None
+    bits_per_character: float | None = None
+    changed: str | None = None
+    damage: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes as plain values."""
+        return asdict(self)
+
+
+def list_runs(folder: str | os.PathLike[str]) -> list[ListedRun]:
+    """Return the runs in a folder at any depth down to six levels, the newest first.
+
+    A folder inside a run is not looked into, nor one whose name begins with a dot, nor a link. A damaged run
+    is listed as such.
+
+    Args:
+        folder: of runs, of a comparison, of both; or a run.
+
+    Raises:
+        InvalidValue: if there is no such folder.
+    """
+    top = Path(folder)
+    if not top.is_dir():
+        raise invalid("The folder of runs must exist.", top, "Name another, or start a run: fallow train.")
+    listed = [_listed(top, path) for path in _found(top)]
+    # Of equal times the names decide, so that the order is always the same.
+    listed.sort(key=lambda each: (-each[0], each[1].path))
+    return [run for _, run in listed]
+
+
+def _found(top: Path) -> Iterator[Path]:
+    """Yield the folders of the runs."""
+    level = [top]
+    for depth in range(DEEPEST + 1):
+        below: list[Path] = []
+        for folder in level:
+            files, folders = _entries(folder)
+            if _is_run(folder, files, folders):
+                yield folder
+            elif depth < DEEPEST:
+                below += [folder / name for name in folders if not name.startswith(".")]
+        level = below
+
+
+def _entries(folder: Path) -> tuple[set[str], list[str]]:
+    """Return the names of files and of folders; nothing if the folder cannot be read."""
+    files: set[str] = set()
+    folders: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                else:
+                    files.add(entry.name)
+    except OSError:
+        pass
+    return files, sorted(folders)
+
+
+def _is_run(folder: Path, files: set[str], folders: list[str]) -> bool:
+    """Return whether a folder is a run, also one that has just begun or has lost files."""
+    if "history" not in folders and "state" not in folders:
+        return False
+    if files & {"config.yaml", "data.safetensors", "lock"}:
+        return True
+    return any(
+        name in folders and any(map(form.fullmatch, _entries(folder / name)[0]))
+        for name, form in (("state", _MANIFEST), ("history", _EPOCH))
+    )
+
+
+def _listed(top: Path, path: Path) -> tuple[float, ListedRun]:
+    """Return when a run was last written to, in seconds since the epoch, and the run."""
+    manifests = sorted(name for name in _entries(path / "state")[0] if _MANIFEST.fullmatch(name))
+    newest = [path / "state" / name for name in manifests[-1:]]
+    times = list(filter(None, map(_time_of, [*newest, path / "summary.json"]))) or [_time_of(path)]
+    name = path.relative_to(top).as_posix()
+    about: dict[str, Any] = {
+        "name": path.name if name == "." else name,
+        "path": str(path),
+        "changed": datetime.fromtimestamp(max(times)).astimezone().isoformat(timespec="seconds"),
+    }
+    try:
+        return max(times), ListedRun(**about, **_facts(RunDirectory(path)))
+    except (FallowError, OSError) as error:
+        return max(times), ListedRun(**about, state=DAMAGED, damage=str(error))
+
+
+def _time_of(path: Path) -> float:
+    try:
+        return os.lstat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _facts(run: RunDirectory) -> dict[str, Any]:
+    """Return what the manifest and the summary of a run say."""
+    trains = is_held(run.path)
+    about = _newest(run)
+    if about is None:
+        if run.epochs():
+            raise damaged(f"{run.path} must hold a state.", "none", "Put back a copy of the folder.")
+        return {"state": TRAINING if trains else STOPPED}
+    facts: dict[str, Any] = {"epochs_done": about.epoch, "epochs": about.epochs}
+    for name in ("data", "policy", "task"):
+        value = about.options.get(name)
+        facts[name] = value if isinstance(value, str) else None
+    summary = _summary(run, trains=trains)
+    diverged = False
+    # A run that was resumed has a summary of before.
+    if summary is not None and len(summary.epochs) == about.epoch:
+        diverged = summary.diverged
+        for name in ("saved_fraction", "accuracy", "test_loss", "bits_per_character"):
+            facts[name] = getattr(summary, name)
+    state = FINISHED if about.epoch == about.epochs else STOPPED
+    return facts | {"state": TRAINING if trains else DIVERGED if diverged else state}
+
+
+def _newest(run: RunDirectory) -> About | None:
+    """Return the description of the run in its newest state; None if there is none yet.
+
+    Raises:
+        DamagedData: if the manifest has changed, or the state is missing or has another size.
+    """
+    folder, before = run.checkpoints.folder, None
+    while True:
+        names = sorted(name for name in _entries(folder)[0] if _MANIFEST.fullmatch(name))
+        if not names:
+            return None
+        path = folder / names[-1]
+        state = path.with_suffix(".safetensors")
+        try:
+            manifest = glance(path, run.read(path, _LARGEST))
+            size = os.lstat(state).st_size
+        except FileNotFoundError:
+            # A training process may have replaced it since: then there is a newer one.
+            if names[-1] == before:
+                raise damaged(f"{state} must exist.", "no such file", _STEP) from None
+            before = names[-1]
+            continue
+        expected = manifest.files.get(f"{folder.name}/{state.name}")
+        if expected is None or size != expected.bytes:
+            found = f"{size:,} bytes" + (f" for {expected.bytes:,}" if expected else "")
+            raise damaged(f"{state} must be unchanged.", found, _STEP)
+        return manifest.about
+
+
+def _summary(run: RunDirectory, *, trains: bool) -> Summary | None:
+    """Return the summary of a run, after comparing it with its checksum if there is one; or None."""
+    path = run.summary_path
+    try:
+        data = run.read(path, _LARGEST)
+    except FileNotFoundError:
+        return None
+    expected = run.sums().get(path.name)
+    # While it trains, the list may be of before or after the summary.
+    if expected is not None and not trains and hashlib.sha256(data).hexdigest() != expected:
+        raise damaged(f"{path} must be unchanged.", "another checksum", _STEP)
+    return decode(Summary, data, str(path), _STEP)
