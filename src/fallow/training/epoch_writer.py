@@ -20,7 +20,7 @@ from ..core.subsampler import Subsampler
 from ..errors import DamagedData, NotWritten
 from ..files.checked_json import check_kind, finite
 from ..runs.directory import RunDirectory
-from ..runs.epoch_file import EpochFile
+from ..runs.epoch_file import EpochFile, other_classes
 from ..runs.highlights import choose
 from ..runs.schema import About, SummaryRow
 from ..runs.thumbnails_file import ThumbnailsFile
@@ -136,7 +136,7 @@ class EpochWriter(Callback):
             }
         )
         scores = self.subsampler.scores.numpy()
-        self.pending.append(EpochFile(record, scores, self._reason))
+        self.pending.append(EpochFile(record, scores, self._reason, other_classes(*self._classes())))
         self.write_pending()
         self.show()
         epochs, history = self.subsampler.epochs, self.subsampler.history
@@ -153,14 +153,19 @@ class EpochWriter(Callback):
 
         None without labels, or if the module returns no predicted classes.
         """
-        labels = self.subsampler.labels
-        if labels is None:
+        predicted, given = self._classes()
+        if given is None:
             return None
-        # A class id may be negative; its number is negative only if the class is missing.
-        encode = self.subsampler.under_way.class_ids.encode
-        given, predicted = encode(labels.numpy()), encode(self.subsampler.predicted.numpy())
         known = unpack(record.used_bits, record.n) & (predicted >= 0)
         return float((predicted == given)[known].mean()) if known.any() else None
+
+    def _classes(self) -> tuple[NDArray[np.integer], NDArray[np.integer] | None]:
+        """Return the number of each sample's predicted class, -1 if unknown, and of its given one; or None."""
+        labels = self.subsampler.labels
+        # A class id may be negative; its number is negative only if the class is missing.
+        encode = self.subsampler.under_way.class_ids.encode
+        predicted = encode(self.subsampler.predicted.numpy())
+        return predicted, None if labels is None else encode(labels.numpy())
 
     def show(self) -> None:
         """Write pictures of the samples that a report of the last epoch shows.
