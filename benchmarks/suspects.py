@@ -57,14 +57,12 @@ def outline(shape: str, turn: float) -> list[tuple[float, float]]:
 def drawn(shape: str, draw: np.random.Generator) -> Image.Image:
     """Return a picture of a shape: any size, place and colours, a little turned, on a noisy ground."""
     width, height = draw.integers(64, 161, 2).tolist()
-    ground, ink = draw.integers(0, 256, (2, 3))
-    while abs(ground - ink).sum() < 300:
-        ground, ink = draw.integers(0, 256, (2, 3))
+    ground, ink = draw.integers(0, 100, 3), draw.integers(150, 256, 3)
     noise = draw.normal(0, 8, (height, width, 3))
     picture = Image.fromarray((ground + noise).clip(0, 255).astype(np.uint8))
-    radius = min(width, height) * draw.uniform(0.28, 0.44)
+    radius = min(width, height) * draw.uniform(0.3, 0.45)
     x, y = (draw.uniform(radius, side - radius) for side in (width, height))
-    corners = [(x + radius * a, y + radius * b) for a, b in outline(shape, draw.uniform(-0.3, 0.3))]
+    corners = [(x + radius * a, y + radius * b) for a, b in outline(shape, draw.uniform(-0.2, 0.2))]
     ImageDraw.Draw(picture).polygon(corners, fill=tuple(ink.tolist()))
     return picture
 

@@ -46,6 +46,7 @@ _ABOUT = """Train on what still surprises the network.
   fallow train --resume RUN                           resume a run exactly where it was stopped
   fallow compare --data digits                        does it pay? against plain controls
   fallow report RUN                                   one HTML page of a run, with its odd samples
+  fallow suspects RUN                                 labels that look wrong; correct them with --labels
   fallow gaps RUN                                     what the training data lack
   fallow collect RUN --pool POOL --count 100          what to collect next; train on it with --add
 

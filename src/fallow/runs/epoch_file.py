@@ -1,4 +1,4 @@
-"""The file of one epoch: each sample's last score, its use, why it was left out, and what it was taken for."""
+"""The file of one epoch: the last score of each sample, its use, why it was left out, its predicted class."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class EpochFile:
         record: the use of the samples, and aggregates.
         scores: float32 ``(remaining,)``, the last score of each sample at the end of the epoch.
         reason: uint8 ``(remaining,)``, why each sample was left out of it.
-        other: uint16 ``(remaining,)``, 1 + the class last predicted for each sample if it was another one than
-            the given, else 0; None if no classes were predicted. Only the former are stored.
+        other: uint16 ``(remaining,)``, 1 + the class last predicted for each sample if that was another one
+            than the given, else 0; None if no classes were predicted. Only the former are stored.
     """
 
     record: EpochRecord

@@ -113,7 +113,10 @@ def find_suspects(run: RunFiles, count: int | None = None) -> Suspects:
     rows = rows[passes.wrong[rows] > _HALF]
     rows = rows[np.lexsort((rows, -passes.doubt[rows]))]
     suggested = _suggested(run, labels, rows, passes.weights)
-    names = [run.data.class_name(int(label)) for label in range(int(max(labels.max(), suggested.max(initial=0))) + 1)]
+    names = [
+        run.data.class_name(int(label))
+        for label in range(int(max(labels.max(), suggested.max(initial=0))) + 1)
+    ]
     pairs = Counter(zip(labels[rows].tolist(), suggested.tolist(), strict=True))
     shown = rows if count is None else rows[:count]
     return Suspects(
@@ -163,7 +166,7 @@ def roots(scores: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.fl
         p[known] = np.exp(-np.maximum(scores[known].astype(np.float64), 0.0))
     else:
         # Equal scores have equal ranks, so that their order in the data counts for nothing.
-        values, place, sizes = np.unique(scores[known], return_inverse=True, return_counts=True)
+        _, place, sizes = np.unique(scores[known], return_inverse=True, return_counts=True)
         p[known] = 1 - (np.cumsum(sizes) - sizes / 2)[place] / max(1, int(sizes.sum()))
     return np.sqrt(p)
 
@@ -263,7 +266,9 @@ def _copies(run: RunFiles, labels: NDArray[np.int32]) -> tuple[tuple[Copy, ...],
     sums = sums[: labels.size]
     order = np.lexsort((np.arange(sums.size), sums))
     groups = np.split(order, np.flatnonzero(np.diff(sums[order].astype(np.uint64)) != 0) + 1)
-    conflicts = [group for group in groups if group.size > 1 and np.unique(labels[group][labels[group] >= 0]).size > 1]
+    conflicts = [
+        group for group in groups if group.size > 1 and np.unique(labels[group][labels[group] >= 0]).size > 1
+    ]
     return tuple(
         tuple(Copy(row, run.file_of(row), run.class_of(row) or "") for row in group.tolist())
         for group in sorted(conflicts, key=lambda group: int(group[0]))

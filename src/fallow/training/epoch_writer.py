@@ -160,7 +160,7 @@ class EpochWriter(Callback):
         return float((predicted == given)[known].mean()) if known.any() else None
 
     def _classes(self) -> tuple[NDArray[np.integer], NDArray[np.integer] | None]:
-        """Return the number of each sample's predicted class, -1 if unknown, and of its given one; or None."""
+        """Return the predicted and the given classes as numbers, ``(N,)``, -1 if unknown; or None."""
         labels = self.subsampler.labels
         # A class id may be negative; its number is negative only if the class is missing.
         encode = self.subsampler.under_way.class_ids.encode
