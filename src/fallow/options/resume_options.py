@@ -137,7 +137,7 @@ def with_own_lists(run: RunDirectory, options: Options) -> Options:
                 run.put(path, data)
             names.append(path.name)
         own[option] = ",".join(names)
-    return replace(options, **own)
+    return replace(options, add=own["add"], labels=own["labels"])
 
 
 def _read_config(path: Path) -> Any:

@@ -168,7 +168,8 @@ def roots(scores: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.fl
         # Equal scores have equal ranks, so that their order in the data counts for nothing.
         _, place, sizes = np.unique(scores[known], return_inverse=True, return_counts=True)
         p[known] = 1 - (np.cumsum(sizes) - sizes / 2)[place] / max(1, int(sizes.sum()))
-    return np.sqrt(p)
+    root: NDArray[np.float64] = np.sqrt(p)
+    return root
 
 
 def weight(roots_: NDArray[np.float64]) -> float:

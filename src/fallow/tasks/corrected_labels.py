@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..datasets import ImageData, TextData
+from ..datasets.images import Images
 from ..datasets.texts import Texts
 from ..errors import FallowError, invalid
 from ..report.text import plural
@@ -86,8 +87,7 @@ def with_labels(data: Data, before: Data, labels: str, folder: str, console: Con
     if left_out.all():
         raise invalid(f"{path} must leave samples to train on.", "none", "Empty some labels.")
     console.passage(_said(path, counts, int(left_out.sum())))
-    train, test = _relabelled(data.train, new[0]), _relabelled(data.test, new[1])
-    data = replace(data, train=train, test=test)
+    data = _relabelled(data, new[0], new[1])
     return data.take(np.flatnonzero(~left_out)) if left_out.any() else data
 
 
@@ -198,16 +198,23 @@ def _unknown_class(one: Correction, path: Path, classes: tuple[str, ...]) -> Fal
     )
 
 
-def _labels(part: object) -> NDArray[np.int64]:
-    labels: NDArray[np.int64] | torch.Tensor = part.labels  # type: ignore[attr-defined]
-    return labels if isinstance(labels, np.ndarray) else labels.numpy()
+def _labels(part: Images | Texts) -> NDArray[np.int64]:
+    return part.labels if isinstance(part, Texts) else part.labels.numpy()
 
 
-def _relabelled(part: object, labels: NDArray[np.int64]) -> object:
-    if not isinstance(part, Texts):
-        return part.with_labels(torch.from_numpy(labels))  # type: ignore[attr-defined]
+def _relabelled(data: Data, train: NDArray[np.int64], test: NDArray[np.int64]) -> Data:
+    if isinstance(data, TextData):
+        return replace(data, train=_as_rated(data.train, train), test=_as_rated(data.test, test))
+    parts = [
+        part.with_labels(torch.from_numpy(new)) for part, new in ((data.train, train), (data.test, test))
+    ]
+    return replace(data, train=parts[0], test=parts[1])
+
+
+def _as_rated(part: Texts, labels: NDArray[np.int64]) -> Texts:
+    """Return texts with other classes; a corrected class counts as if all annotators had named it."""
     soft = part.soft
-    if soft is not None:  # a corrected class counts as if all annotators had named it
+    if soft is not None:
         soft = soft.copy()
         changed = np.flatnonzero(labels != part.labels)
         soft[changed] = 0

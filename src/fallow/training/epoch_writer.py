@@ -167,8 +167,8 @@ class EpochWriter(Callback):
         predicted = encode(self.subsampler.predicted.numpy())
         return predicted, None if labels is None else encode(labels.numpy())
 
-    def show(self) -> None:
-        """Write pictures of the samples that a report of the last epoch shows.
+    def show(self, suspects: NDArray[np.int64] | None = None) -> None:
+        """Write pictures of the samples that a report of the last epoch shows, and of ``suspects``.
 
         If the last epoch left out no outliers, the report shows those of the last epoch that did.
         """
@@ -187,7 +187,7 @@ class EpochWriter(Callback):
                 reasons.append(self._file(with_outliers.epoch).reason)
             times = times_used(history)
             shown = [choose(last.scores, reason, times, known, predicted).index for reason in reasons]
-            index = np.unique(np.concatenate(shown))
+            index = np.unique(np.concatenate(shown if suspects is None else [*shown, suspects]))
             file = ThumbnailsFile(last.record.epoch, index, predicted[index], **self.thumbnails(index))
             try:
                 self.run.put(self.run.thumbnails_path, file.dump())
