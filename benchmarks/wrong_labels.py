@@ -5,11 +5,12 @@
 A network is trained on the noisy labels, on every sample in every epoch. A text of VADER has the label of one
 of its raters, drawn by the seed, and the truth is what most of the others say (ties are left out); CIFAR-10N
 has its truth. Rows: fallow's score, the KL divergence of the training passes, of the last epoch and as the
-mean over the epochs after the first; the order of `fallow suspects`, the mean of the roots of the given
-label's probability over all passes, each by its weight; cleanlab's three label quality scores (`pip install cleanlab`) on the
-probabilities of the same passes, of the last one, as their mean, and as the mean of all but the first; and for VADER the divergence from the soft label of all raters, which says
-how far the crowd itself disagrees with the network. With a hard label cleanlab's self-confidence ranks as the
-KL divergence of the same pass does, since one is exp(-) of the other: it is listed so that this can be seen.
+mean over the epochs after the first; the order of `fallow suspects`, the mean over all passes of the root of
+the given label's probability, each pass with its weight; cleanlab's three label quality scores (`pip install
+cleanlab`) on the probabilities of the last pass, on their mean over the passes after the first, and over all;
+and for VADER the divergence from the soft label of all raters, which says how far the crowd itself disagrees
+with the network. With a hard label cleanlab's self-confidence ranks as the KL divergence of the same pass
+does, since one is exp(-) of the other: it is listed so that this can be seen.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def test_a_list_comes_back_with_the_labels_that_were_filled_in(run, tmp_path):
     assert text.splitlines()[0] == ",".join(COLUMNS)
     assert ",'=cmd()/1.png," in text.replace('"', "")
     assert ",,'12345678901e2345" in text.replace('"', "")
-    with pytest.raises(InvalidValue, match="must be filled in. Found 2 empty cells"):
+    with pytest.raises(InvalidValue, match=r"must be filled in\. Found 2 empty cells"):
         read_corrections(path)
     (one,) = read_corrections(filled(path, row2="elm"))
     assert (one.row, one.index, one.file) == (2, 0, "=cmd()/1.png")
@@ -103,7 +103,7 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(InvalidValue, match="--labels must name a list of labels"):
         read_corrections(tmp_path / "none.csv")
     (tmp_path / "book.csv").write_bytes(b"PK\x03\x04...")
-    with pytest.raises(InvalidValue, match="must be CSV. Found a workbook"):
+    with pytest.raises(InvalidValue, match=r"must be CSV\. Found a workbook"):
         read_corrections(tmp_path / "book.csv")
     (tmp_path / "bytes.csv").write_bytes(b"file,label\na,\xff\n")
     with pytest.raises(DamagedData, match="must be UTF-8"):

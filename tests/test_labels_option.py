@@ -50,7 +50,7 @@ def corrected(data, path, before=None, folder="/toy"):
     return with_labels(data, before or data, path, folder, console), console.said
 
 
-FILES = tuple(f"/toy/{'ash box elm'.split()[n % 3]}/{n}.png" for n in range(9))
+FILES = tuple(f"/toy/{CLASSES[n % 3]}/{n}.png" for n in range(9))
 
 
 def test_labels_change_and_nothing_else(tmp_path):
@@ -88,7 +88,7 @@ def test_held_out_labels_change_only_if_they_are_named(tmp_path):
     assert "1 held-out label corrected, so that accuracy is another" in said[0]
     path = listed(tmp_path / "m.csv", {"file": "ash/6.png", "label": "junk"})
     with pytest.raises(
-        InvalidValue, match="must leave out training samples only. Found a held-out one in row 2"
+        InvalidValue, match=r"leave out training samples only\. Found a held-out one in row 2"
     ):
         corrected(data_of(FILES), path)
 
@@ -118,20 +118,20 @@ def test_of_equal_samples_the_place_says_which(tmp_path):
     row = {"index": 4, "given": "box", "label": "elm", "checksum": sums(data)[1]}
     after, _ = corrected(data, listed(tmp_path / "l.csv", row))
     assert after.train.labels.tolist() == [0, 1, 2, 0, 2, 2]
-    with pytest.raises(InvalidValue, match="must name one sample. Found 2 equal ones"):
+    with pytest.raises(InvalidValue, match=r"must name one sample\. Found 2 equal ones"):
         corrected(data, listed(tmp_path / "m.csv", row | {"index": 0}))
 
 
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"file": "ash/9.png", "label": "elm"}, r"Row 3 of .* must name a sample of the data. Found ash/9.png"),
-        ({"file": "ash/3.png", "label": "oak"}, r"label in row 3 of .* class of the data: ash, box, elm. Found 'oak'"),
-        ({"file": "ash/3.png", "given": "elm", "label": "box"}, r"given in row 3 .* class in the data, ash. Found 'elm'"),
+        ({"file": "ash/9.png", "label": "elm"}, r"Row 3 of .* a sample of the data\. Found ash/9.png"),
+        ({"file": "ash/3.png", "label": "oak"}, r"label in row 3 of .*: ash, box, elm\. Found 'oak'"),
+        ({"file": "ash/3.png", "given": "elm", "label": "box"}, r"in row 3 .* the data, ash\. Found 'elm'"),
         ({"file": "ash/3.png", "label": "elm", "checksum": "0" * 16}, r"Row 3 .* that its checksum is of"),
-        ({"file": "ash/0.png", "label": "elm"}, r"must name each sample once. Found one in row 2 and in row 3"),
+        ({"file": "ash/0.png", "label": "elm"}, r"each sample once\. Found one in row 2 and in row 3"),
     ],
-)  # fmt: skip
+)
 def test_each_line_is_checked(tmp_path, row, words):
     path = listed(tmp_path / "l.csv", {"file": "ash/0.png", "label": "box"}, row)
     with pytest.raises(InvalidValue, match=words):
@@ -203,7 +203,7 @@ def test_every_kind_of_data_trains_on_the_list_of_its_run(kind, tmp_path, monkey
     # The list of a run, as the command writes it: a longer one than the suspects of one epoch.
     monkeypatch.setattr("fallow.runs.suspects._HALF", -1.0)
     assert main(["suspects", str(first), "--export", str(tmp_path / "list.csv")]) == 0
-    rows = list(csv.DictReader((tmp_path / "list.csv").open(newline="")))
+    rows = list(csv.DictReader((tmp_path / "list.csv").read_text().splitlines()))
     assert len(rows) == before.labels.size
     right = {}
     for row in rows[:5]:
