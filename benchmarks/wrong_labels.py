@@ -5,10 +5,12 @@
 A network is trained on the noisy labels, on every sample in every epoch. A text of VADER has the label of one
 of its raters, drawn by the seed, and the truth is what most of the others say (ties are left out); CIFAR-10N
 has its truth. Rows: fallow's score, the KL divergence of the training passes, of the last epoch and as the
-mean over the epochs after the first; cleanlab's three label quality scores (`pip install cleanlab`) on the
-probabilities of the same passes; and for VADER the divergence from the soft label of all raters, which says
-how far the crowd itself disagrees with the network. With a hard label cleanlab's self-confidence ranks as the
-KL divergence of the same pass does, since one is exp(-) of the other: it is listed so that this can be seen.
+mean over the epochs after the first; the order of `fallow suspects`, the mean over all passes of the root of
+the given label's probability, each pass with its weight; cleanlab's three label quality scores (`pip install
+cleanlab`) on the probabilities of the last pass, on their mean over the passes after the first, and over all;
+and for VADER the divergence from the soft label of all raters, which says how far the crowd itself disagrees
+with the network. With a hard label cleanlab's self-confidence ranks as the KL divergence of the same pass
+does, since one is exp(-) of the other: it is listed so that this can be seen.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from fallow.datasets import soft_labels
 from fallow.datasets.tokenizing import Tokenizer
 from fallow.datasets.tokens import TokenDataset
 from fallow.models import SmallConvNet, SmallTransformer
+from fallow.runs.suspects import roots, weight
 
 EPOCHS = {"vader-movies": 8, "vader-tweets": 8, "aggre_label": 10, "random_label1": 10}
 METHODS = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
@@ -121,13 +124,22 @@ def cifar(name: str, seed: int) -> tuple[Tensor, np.ndarray, np.ndarray, Tensor,
     return passes, labels, labels != truth, torch.ones(len(labels), dtype=torch.bool), None
 
 
+def suspects_order(nats: np.ndarray) -> np.ndarray:
+    """Return what ``fallow suspects`` orders by, for the scores of all passes ``(epochs, N)``: ``(N,)``."""
+    values = [roots(scores, probabilities=True) for scores in nats]
+    weights = [weight(each) for each in values]
+    return 1 - np.average(values, axis=0, weights=weights) ** 2
+
+
 def rows(name: str, seed: int) -> dict[str, list[float]]:
     """Return AUROC and AP of each way of ranking."""
     found = vader(name.removeprefix("vader-"), seed) if name.startswith("vader") else cifar(name, seed)
     passes, labels, wrong, counted, soft = found
     nats = -passes[:, torch.arange(len(labels)), torch.from_numpy(labels)]
     ranked = {"KL, last pass": nats[-1].numpy(), "KL, mean of passes": nats[1:].mean(0).numpy()}
-    for which, log_p in (("last pass", passes[-1]), ("mean of passes", passes[1:].exp().mean(0).log())):
+    ranked["fallow suspects"] = suspects_order(nats.numpy())
+    means = {"last pass": passes[-1], "mean of passes": passes[1:].exp().mean(0).log()}
+    for which, log_p in (means | {"mean of all passes": passes.exp().mean(0).log()}).items():
         p = log_p.double().softmax(1).numpy()
         for method in METHODS:
             quality = get_label_quality_scores(labels, p, method=method)

@@ -26,9 +26,9 @@ def samples():
     return TensorDataset(images.clamp(0, 1), labels)
 
 
-def train(out, *, stop=None, saves=False, **options):
+def train(out, *, stop=None, saves=False, labels=None, **options):
     """Train with dropout and a schedule, an evaluation after each epoch; end after ``stop`` batches."""
-    data = samples()
+    data = samples() if labels is None else TensorDataset(samples().tensors[0], labels)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = nn.Sequential(nn.Flatten(), nn.Linear(36, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 3))
@@ -134,6 +134,19 @@ def test_the_reading_commands_read_it(whole, capsys):
         assert main([words[0], str(whole.path), *words[1:]]) == 0
     assert main(["inspect", str(whole.path), "7.png", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.partition("{\n")[2].join(("{", "")))["sample"] == 7
+
+
+def test_wrong_labels_are_found(tmp_path):
+    data = samples()
+    wrong = torch.arange(0, N, 24)
+    given = data.tensors[1].clone()
+    given[wrong] = (given[wrong] + 1) % 3
+    run = train(tmp_path / "run", labels=given).recorder.run
+    found = run.suspects(len(wrong))
+    assert len(set(found["index"]) & set(wrong.tolist())) >= 8
+    row = found.iloc[0]
+    assert row["given"] == CLASSES[given[row["index"]]]
+    assert row["suggested"] == CLASSES[data.tensors[1][row["index"]]]
 
 
 def test_the_commands_that_need_more_say_so(whole, capsys):

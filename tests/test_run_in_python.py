@@ -174,6 +174,17 @@ def test_the_report_and_one_sample(run, folder_run, tmp_path):
         run.inspect(100_000)
 
 
+def test_suspects_are_those_of_the_command(run, capsys):
+    from fallow.cli.main import main
+
+    assert main(["suspects", str(run.path), "--count", "5", "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)["suspects"]
+    table = run.suspects(5)
+    assert list(table.columns) == ["index", "file", "given", "suggested", "confidence"]
+    assert table.to_dict("records") == expected
+    assert len(run.suspects()) >= len(table)
+
+
 def test_a_run_is_resumed_by_its_folder_alone(run, tmp_path):
     import shutil
 

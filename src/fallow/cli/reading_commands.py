@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DONE, FINDING, DAMAGED = 0, 1, 3
 _LISTED = 50
 """The largest number of damaged files that are listed."""
+_SHOWN = 20
+"""The number of suspects that are shown."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,27 @@ def _report(parsed: Any) -> int:
     return DONE
 
 
+def _suspects(parsed: Any) -> int:
+    from ..runs.labels_file import export_suspects
+    from ..runs.run_files import RunFiles
+    from ..runs.suspects import find_suspects
+
+    run = RunFiles(parsed.run)
+    listed = _SHOWN if parsed.export is None and not parsed.json else None
+    found = find_suspects(run, listed if parsed.count is None else parsed.count)
+    path = None if parsed.export is None else export_suspects(run, found, Path(parsed.export))
+    if parsed.json:
+        say_json(json.dumps(found.to_dict() | ({} if path is None else {"list": str(path)}), indent=2))
+        return DONE
+    from .suspects import print_suspects
+
+    if path is not None:
+        say(f"{path}  {len(found.suspects):,} line{'s'[: len(found.suspects) != 1]}")
+        found = replace(found, suspects=found.suspects[:_SHOWN])
+    print_suspects(run, found, path)
+    return DONE
+
+
 def _gaps(parsed: Any) -> int:
     with _extras_for("gaps"):
         from ..collecting.find_gaps import find_gaps
@@ -257,6 +280,21 @@ def _add_sample(parser: Any) -> None:
     )
 
 
+def _add_suspects(parser: Any) -> None:
+    parser.add_argument(
+        "--count",
+        metavar="N",
+        type=int,
+        help=f"The number of samples, the surest first. Default: {_SHOWN}; all with --export and --json.",
+    )
+    parser.add_argument(
+        "--export",
+        metavar="FILE.csv",
+        help="A new file for the list, to fill in the right classes in its column label; train takes it "
+        "by --labels.",
+    )
+
+
 def _add_format(parser: Any) -> None:
     parser.add_argument(
         "--format",
@@ -283,6 +321,15 @@ COMMANDS = {
         "  fallow report runs/digits",
         _add_out,
         _report,
+    ),
+    "suspects": Command(
+        "The training samples whose labels look wrong, by the mean over all passes: the given class, the\n"
+        "one that they look like, and how sure that is. Then the classes that are confused, and copies with\n"
+        "different labels. Writes a list to correct in a spreadsheet.\n\n"
+        "  fallow suspects runs/pictures --export suspects.csv\n"
+        "  fallow train --data PICTURES --labels suspects.csv        once right classes are filled in",
+        _add_suspects,
+        _suspects,
     ),
     "inspect": Command(
         "The history of a sample: for each epoch whether it was used, its score, why it was left out.\n\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeAlias, cast
 
@@ -67,6 +68,12 @@ class Images(Dataset[tuple[Tensor, int]]):
     def take(self, rows: NDArray[np.int64]) -> Self:
         """Return some of the images."""
         raise NotImplementedError
+
+    def with_labels(self, labels: Tensor) -> Self:
+        """Return the same images with other labels: class ids ``(N,)``, int64."""
+        relabelled = copy(self)
+        relabelled.labels = labels
+        return relabelled
 
     def joined(self, other: Self) -> Self:
         """Return the images followed by others of their kind."""

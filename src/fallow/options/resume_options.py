@@ -112,7 +112,8 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     # Older runs dropped steps, and stored paths that contain `..`.
     steps = {} if known_steps else {"kept_steps": False}
     paths = {name: located(stored[name]) for name in ("data", "model") if ".." in str(stored.get(name))}
-    return {**stored, **steps, **paths, "add": _resolved(run, str(stored.get("add") or ""))}
+    own = {name: _resolved(run, str(stored.get(name) or "")) for name in ("add", "labels")}
+    return {**stored, **steps, **paths, **own}
 
 
 def _without_removed(stored: Any, where: str) -> Any:
@@ -143,26 +144,29 @@ def given_in(about: About) -> dict[str, Any]:
 
 
 def _resolved(run: RunDirectory, add: str) -> str:
-    """Return the lists of ``--add`` with full paths for those in the run, which are stored by name alone."""
+    """Return the lists of an option with full paths for those in the run, which are stored by name alone."""
     own = _absolute(run.path)
     return ",".join(str(own / name) if run.is_list(name) else name for name in lists(add))
 
 
 def with_own_lists(run: RunDirectory, options: Options) -> Options:
-    """Copy the lists of ``--add`` into the run and return options that name the copies.
+    """Copy the lists of ``--add`` and ``--labels`` into the run and return options that name the copies.
 
     Raises:
         OSError: if one cannot be read or written.
     """
-    names = []
-    for name in lists(options.add):
-        path = Path(name)
-        # A list that lies in the run already is not copied again.
-        if path.parent != _absolute(run.path) or not run.is_list(path.name):
-            data, path = read_regular(path, limit=MOST_BYTES), run.next_csv("added")
-            run.put(path, data)
-        names.append(path.name)
-    return replace(options, add=",".join(names))
+    own: dict[str, str] = {}
+    for option, written in (("add", "added"), ("labels", "labels")):
+        names = []
+        for name in lists(getattr(options, option)):
+            path = Path(name)
+            # A list that lies in the run already is not copied again.
+            if path.parent != _absolute(run.path) or not run.is_list(path.name):
+                data, path = read_regular(path, limit=MOST_BYTES), run.next_csv(written)
+                run.put(path, data)
+            names.append(path.name)
+        own[option] = ",".join(names)
+    return replace(options, add=own["add"], labels=own["labels"])
 
 
 def _read_config(path: Path) -> Any:

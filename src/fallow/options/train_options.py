@@ -463,6 +463,13 @@ class TrainOptions:
         "standard error.",
         Option(RUN, NEVER, FREE, session=True, once=True, common=True),
     )
+    labels: str = option(
+        "",
+        "Train with corrected labels: a list written by fallow suspects RUN --export FILE.csv, with right "
+        "classes filled in its column label (junk leaves a sample out, nothing leaves it as it is). What is "
+        "held out stays the same.",
+        Option(DATA, SHARED, FIXED, tasks=("image", "text"), reads=True, common=True),
+    )
     save_steps: int | None = option(
         None,
         "Also save the state after every k-th step. It is always saved before each epoch, at the end, and "

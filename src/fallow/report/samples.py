@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -12,13 +13,12 @@ from ..policies.base import Reason
 from ..runs.epoch_file import EpochFile
 from ..runs.highlights import Highlights, candidates, choose
 from ..runs.thumbnails_file import ThumbnailsFile
-from . import text
+from . import suspects, text
+from .groups import group
 from .pictures import picture
 from .source import Source
 from .usage import USED
 
-AT_ONCE = 12
-"""Number of samples of a group that are visible; the others are behind *show all*."""
 _TEXT = 500
 FILE, WHOLE = 40, 400
 """Maximum length of a file name on a card, and in its tooltip."""
@@ -27,7 +27,10 @@ _OR_WRONG = ": hard samples, or wrong labels that were not detected"
 
 def chosen(source: Source) -> Highlights:
     """Return the samples that are shown."""
-    return choose(source.last.scores, source.reason, source.times, source.labels, source.predicted)
+    shown = choose(source.last.scores, source.reason, source.times, source.labels, source.predicted)
+    if source.suspects is None:
+        return shown
+    return replace(shown, suspects=np.array([one.index for one in source.suspects.suspects], np.int64))
 
 
 def scores_of(file: EpochFile, samples: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -59,19 +62,15 @@ def groups(
     total = int(np.count_nonzero(source.reason == Reason.OUTLIER))
     wrong = candidates(source.reason, source.labels, source.predicted)
     return [
-        _group("outliers", "Removed as outliers", _of_outliers(source, shown, total, wrong),
+        *suspects.groups(source, cards),
+        group("outliers", "Removed as outliers", _of_outliers(source, shown, total, wrong),
                [cards[i] for i in shown.outliers.tolist()]),
-        _group("surprising", "Most surprising", "Kept samples with the highest last scores"
+        group("surprising", "Most surprising", "Kept samples with the highest last scores"
                f"{'' if source.labels is None else _OR_WRONG}.",
                [cards[i] for i in shown.surprising.tolist()]),
-        _group("unneeded", "Used least", _of_unneeded(source, shown),
+        group("unneeded", "Used least", _of_unneeded(source, shown),
                [cards[i] for i in shown.unneeded.tolist()]),
     ]  # fmt: skip
-
-
-def _group(key: str, title: str, sentence: str, cards: list[dict[str, Any]]) -> dict[str, Any]:
-    parts = {"first": cards[:AT_ONCE], "rest": cards[AT_ONCE:]}
-    return {"key": key, "title": title, "sentence": sentence, **parts}
 
 
 def _of_outliers(source: Source, shown: Highlights, total: int, wrong: int) -> str:
@@ -132,6 +131,7 @@ def _cards(
             "given": None if given is None else source.class_name(given),
             "predicted": None if guess is None else source.class_name(guess),
             "wrong": None not in (given, guess) and given != guess,
+            "sure": None,
             "score": text.score(float(source.last.scores[sample])),
             "times": int(source.times[sample]),
             **file_names(files[sample] if files and sample < len(files) else None, source.folder),

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.history import EpochRecord, resized
+from ..errors import InvalidValue
 from ..policies.base import Reason
 from ..runs.epoch_file import EpochFile
+from ..runs.highlights import SUSPECTS
 from ..runs.run_files import RunFiles
 from ..runs.schema import ShownOptions, Summary, SummaryRow
+from ..runs.suspects import Suspects, find_suspects
 from ..runs.thumbnails_file import ThumbnailsFile
 from . import text
 
@@ -39,6 +42,7 @@ class Source:
         summary: the content of ``summary.json``; empty if it is of other epochs.
         shown: pictures or texts, or None.
         unit: of the scores.
+        suspects: the samples whose labels look wrong, at most 60; None if the run has no labels to judge.
     """
 
     run: RunFiles
@@ -53,6 +57,7 @@ class Source:
     summary: Summary
     shown: ThumbnailsFile | None
     unit: str
+    suspects: Suspects | None
 
     @staticmethod
     def read(run: RunFiles) -> Source:
@@ -87,6 +92,7 @@ class Source:
             summary=run.summary if run.summary and len(run.summary.epochs) == epochs else Summary(),
             shown=shown,
             unit=_unit(run),
+            suspects=_suspects(run),
         )
 
     @property
@@ -139,6 +145,13 @@ class Source:
             subject = text.plural(len(missing), "epoch is", "epochs are")
             sentences.append(f"{subject} missing from the history, the first of them epoch {missing[0] + 1}.")
         return " ".join(sentences)
+
+
+def _suspects(run: RunFiles) -> Suspects | None:
+    try:
+        return find_suspects(run, SUSPECTS)
+    except InvalidValue:
+        return None
 
 
 def _unit(run: RunFiles) -> str:

@@ -19,6 +19,7 @@ from ..policies.base import Reason
 from ..runs.run_files import RunFiles
 from ..runs.sample_history import history_of, sample_of
 from ..runs.sample_names import relative
+from ..runs.suspects import find_suspects
 from ..spelling import one_line
 from .frames import chosen, frame
 
@@ -152,6 +153,22 @@ class Run:
         from ..report import write_report
 
         return write_report(RunFiles(self.path), None if out is None else Path(out))
+
+    def suspects(self, count: int | None = None) -> Any:
+        """Return the samples whose labels look wrong, the surest first, as a data frame.
+
+        The columns are ``index``, ``file``, ``given`` and ``suggested`` (names of classes) and
+        ``confidence``, in [0, 1]; see ``fallow suspects``.
+
+        Args:
+            count: the largest number of them; None for all.
+
+        Raises:
+            InvalidValue: if no epoch is finished, or the run has no labels to judge.
+        """
+        found = find_suspects(self.files, count).suspects
+        names = ("index", "file", "given", "suggested", "confidence")
+        return self._frame({name: [getattr(each, name) for each in found] for name in names})
 
     def inspect(self, sample: int | str) -> Any:
         """Return the history of one sample as a data frame: ``epoch``, ``used``, ``score``, ``reason``.

@@ -6,7 +6,7 @@ tokenizer.json                    the tokenizer of texts
 history/epoch-00000.safetensors   one per finished epoch, never changed again
 history/shown.safetensors         pictures of the samples that the report shows
 state/000012.safetensors .json    generations of the whole state, the newest two
-added-000.csv                     lists of collected samples that were added
+added-000.csv  labels-000.csv     lists of collected samples that were added, and of corrected labels
 model.safetensors  summary.json  samples.csv  usage.png  usage.svg    once training has ended
 gaps.safetensors  picks-000.csv .html  report.html    results of later commands
 SHA256SUMS                        of all of these, written last; `sha256sum -c` reads it
@@ -41,7 +41,7 @@ from .epoch_file import EpochFile
 _EPOCH = re.compile(r"epoch-([0-9]{5})\.safetensors")
 _OWN = re.compile(
     r"history/.*|data(-\d+)?\.safetensors|density\.safetensors|model\.safetensors|summary\.json|environment\.json|config\.yaml"
-    r"|tokenizer\.json|samples\.csv|usage\.(png|svg)|added-\d+\.csv"
+    r"|tokenizer\.json|samples\.csv|usage\.(png|svg)|(added|labels)-\d+\.csv"
 )
 _LOGS = "logs"
 _SUM = re.compile(r"([0-9a-f]{64})  (\S.*)")
@@ -51,16 +51,17 @@ _WRITTEN = ("history", "state", _LOGS, "checkpoints", "export")
 _LARGEST_SUMS = 1 << 24
 # They change after the run is sealed: the lock, the list itself, and what later commands write.
 _UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors")
-_LIST = re.compile(r"added-\d+\.csv")
-_PICKS = re.compile(r"picks-\d+\.(csv|html)")
+_LIST = re.compile(r"(added|labels)-\d+\.csv")
+_PICKS = re.compile(r"picks-\d+\.(csv|html)|suspects[^/]*\.csv")
 
 
-def check_output(path: Path, own: str = "") -> None:
+def check_output(path: Path, own: str = "", option: str = "--out") -> None:
     """Raise if an output path is inside a run, or inside a run of a comparison.
 
     Args:
         path: the output path.
         own: a pattern for names that are allowed directly in the folder of a run.
+        option: the option that names the path.
 
     Raises:
         InvalidValue: with the folder of the run.
@@ -70,8 +71,8 @@ def check_output(path: Path, own: str = "") -> None:
         return
     name = os.path.relpath(os.path.join(os.path.realpath(path.parent), path.name), os.path.realpath(folder))
     if not re.fullmatch(own, name):
-        step = "Omit --out, or name a place outside the run."
-        raise invalid("--out must not be among the files of a run.", f"{name} in {folder}", step)
+        step = f"Omit {option}, or name a place outside the run."
+        raise invalid(f"{option} must not be among the files of a run.", f"{name} in {folder}", step)
 
 
 class RunDirectory:
@@ -240,7 +241,7 @@ class RunDirectory:
         paths += [self.thumbnails_path, self.tokenizer_path]
         for number in self.checkpoints.numbers():
             paths += [self.checkpoints.manifest_path(number), self.checkpoints.state_path(number)]
-        paths += [path for path in self.path.glob("added-*.csv") if self.is_list(path.name)]
+        paths += [path for path in self.path.glob("*-*.csv") if self.is_list(path.name)]
         paths.append(self.path / "lock")
         with suppress(OSError):
             for name in _FOLDERS:
@@ -366,7 +367,7 @@ class RunDirectory:
         return sorted(path.relative_to(self.path).as_posix() for path in files if self._is_sealed(path))
 
     def is_list(self, name: str) -> bool:
-        """Return whether a name is that of a list of added samples in a run."""
+        """Return whether a name is that of a list of added samples or corrected labels in a run."""
         return bool(_LIST.fullmatch(name))
 
     def next_csv(self, name: str) -> Path:

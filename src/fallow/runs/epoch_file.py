@@ -1,4 +1,4 @@
-"""The file of one epoch: the last score of each sample, its use, and the reason why it was left out."""
+"""The file of one epoch: the last score of each sample, its use, why it was left out, its predicted class."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays.bitset import unpack
 from ..core.history import EDGES, Aggregates, EpochRecord
 from ..core.numbering import Numbering, in_present_order
 from ..errors import damaged
@@ -21,7 +22,9 @@ FORMAT = "fallow-epoch-1"
 _ARRAYS = {"score": np.float32, "reason": np.uint8, "used": np.uint8}
 _STEP = "Put back a copy of it."
 LARGEST = 1 << 31
-"""Maximum size of the file in bytes; a sample takes about five."""
+"""Maximum size of the file in bytes; a sample takes about five to seven."""
+MOST_CLASSES = (1 << 16) - 1
+"""Predictions of more classes are not kept."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,14 @@ class EpochFile:
         record: the use of the samples, and aggregates.
         scores: float32 ``(remaining,)``, the last score of each sample at the end of the epoch.
         reason: uint8 ``(remaining,)``, why each sample was left out of it.
+        other: uint16 ``(remaining,)``, 1 + the class last predicted for each sample if that was another one
+            than the given, else 0; None if no classes were predicted. Only the former are stored.
     """
 
     record: EpochRecord
     scores: NDArray[np.float32]
     reason: NDArray[np.uint8]
+    other: NDArray[np.uint16] | None = None
 
     def renumbered(self, numbering: Numbering) -> EpochFile:
         """Return the epoch in the present numbering, without samples that no longer exist."""
@@ -45,7 +51,8 @@ class EpochFile:
         if places is None:
             return self
         scores, reason = in_present_order(self.scores, places), in_present_order(self.reason, places)
-        return EpochFile(record.renumbered(places), scores, reason)
+        other = None if self.other is None else in_present_order(self.other, places)
+        return EpochFile(record.renumbered(places), scores, reason, other)
 
     def dump(self) -> bytes:
         """Return the bytes of the file. Equal runs give equal bytes, so it holds no times."""
@@ -54,6 +61,9 @@ class EpochFile:
             "reason": self.reason,
             "used": self.record.used_bits,
         }
+        if self.other is not None:
+            differs = self.other > 0
+            arrays |= {"differs": np.packbits(differs, bitorder="little"), "other": self.other[differs]}
         aggregates = {k: v for k, v in self.record.aggregates().items() if k != "record_seconds"}
         header = {"format": FORMAT, "aggregates": finite(aggregates)}
         return dump_headed(arrays, header)
@@ -76,7 +86,41 @@ class EpochFile:
         """
         header, arrays = parse_headed(data, path, FORMAT, EpochHeader, _STEP)
         _check(path, header.aggregates, arrays, epoch)
-        return EpochFile(_record(header.aggregates, arrays["used"]), arrays["score"], arrays["reason"])
+        record, other = _record(header.aggregates, arrays["used"]), _other(path, header.aggregates.n, arrays)
+        return EpochFile(record, arrays["score"], arrays["reason"], other)
+
+
+def other_classes(
+    predicted: NDArray[np.integer], labels: NDArray[np.integer] | None
+) -> NDArray[np.uint16] | None:
+    """Return :attr:`EpochFile.other`, ``(N,)``, for class numbers ``(N,)``, negative ones unknown; or None.
+
+    >>> other_classes(np.array([2, 1, -1]), np.array([0, 1, 1])).tolist()
+    [3, 0, 0]
+    """
+    if labels is None or not (predicted >= 0).any() or predicted.max() >= MOST_CLASSES:
+        return None
+    differs = (predicted >= 0) & (labels >= 0) & (predicted != labels)
+    return np.where(differs, predicted + 1, 0).astype(np.uint16)
+
+
+def _other(path: str, n: int, arrays: dict[str, NDArray[Any]]) -> NDArray[np.uint16] | None:
+    """Return :attr:`EpochFile.other`; None for an epoch without it, as earlier versions wrote all."""
+    differs, classes = arrays.get("differs"), arrays.get("other")
+    if differs is None and classes is None:
+        return None
+    size = -(-n // 8)
+    if differs is None or differs.dtype != np.uint8 or differs.shape != (size,):
+        value = "none" if differs is None else f"{differs.dtype} {differs.shape}"
+        raise damaged(f"{path} must hold `differs`, uint8 ({size},).", value, _STEP)
+    mask = unpack(differs, n)
+    count = int(np.count_nonzero(mask))
+    if classes is None or classes.dtype != np.uint16 or classes.shape != (count,) or not classes.all():
+        value = "none" if classes is None else f"{classes.dtype} {classes.shape}"
+        raise damaged(f"{path} must hold `other`, uint16 ({count},), without 0.", value, _STEP)
+    other = np.zeros(n, np.uint16)
+    other[mask] = classes
+    return other
 
 
 def _record(aggregates: Aggregates, used: NDArray[np.uint8]) -> EpochRecord:

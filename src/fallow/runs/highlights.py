@@ -1,8 +1,8 @@
-"""Samples of a run that are worth a look: outliers, the most surprising, the least used."""
+"""Samples of a run that are worth a look: suspects, outliers, the most surprising, the least used."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import invalid
 from ..policies.base import Reason
 
-OUTLIERS, SURPRISING, UNNEEDED = 60, 24, 24
+SUSPECTS, OUTLIERS, SURPRISING, UNNEEDED = 60, 60, 24, 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +23,7 @@ class Highlights:
         surprising: int64 ``(<= 24,)``, kept, by score, the highest first.
         unneeded: int64 ``(<= 24,)``, used least often, then by score, the lowest first.
         fewest: the number of uses of the first of ``unneeded``; 0 if there is none.
+        suspects: int64 ``(<= 60,)``, whose labels look wrong over all passes, the surest first.
     """
 
     outliers: NDArray[np.int64]
@@ -30,11 +31,12 @@ class Highlights:
     surprising: NDArray[np.int64]
     unneeded: NDArray[np.int64]
     fewest: int
+    suspects: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def index(self) -> NDArray[np.int64]:
         """All samples of the lists, each once, in their order: int64 ``(K,)``."""
-        every = np.concatenate([self.outliers, self.surprising, self.unneeded])
+        every = np.concatenate([self.suspects, self.outliers, self.surprising, self.unneeded])
         _, first = np.unique(every, return_index=True)
         return every[np.sort(first)]
 

@@ -75,7 +75,7 @@ def dump_picks(picks: Sequence[Pick]) -> bytes:
     text = [line(COLUMNS)]
     for place, pick in enumerate(picks):
         _check_writable(pick, place)
-        texts = {name: _exact(getattr(pick, name)) for name in _TEXTS}
+        texts = {name: exact(getattr(pick, name)) for name in _TEXTS}
         row = asdict(pick) | {"score": float(pick.score)} | texts
         if _NUMBER.fullmatch(pick.checksum):
             row["checksum"] = f"'{pick.checksum}"
@@ -99,7 +99,7 @@ def _check_writable(pick: Pick, place: int) -> None:
         if not _is_text(value):
             rule = f"The {name} {which} must be text without NUL and lone surrogates."
             raise invalid(rule, f"{value[:40]!r}", _RENAME)
-        if len(cell(_exact(value))) > LONGEST:
+        if len(cell(exact(value))) > LONGEST:
             rule = f"The {name} {which} must have at most {LONGEST:,} characters, the limit of spreadsheets."
             raise invalid(rule, f"{len(value):,}, {value[:40]!r} first", _RENAME)
 
@@ -177,7 +177,7 @@ def _from_csv(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         _check_once([name.strip() for name in table.fieldnames or ()], path)
         for place, row in enumerate(table, 2):
-            cells = {name.strip(): _original(unguarded(value or "")) for name, value in row.items() if name}
+            cells = {name.strip(): original(unguarded(value or "")) for name, value in row.items() if name}
             if any(cell.strip() for cell in cells.values()):
                 yield f"row {place}", cells
     except csv.Error as error:
@@ -216,19 +216,19 @@ def _is_text(word: str) -> bool:
     return "\0" not in word
 
 
-def _exact(text: str) -> str:
-    r"""Return a text with non-UTF-8 bytes of file names as escapes, which :func:`_original` decodes.
+def exact(text: str) -> str:
+    r"""Return a text with non-UTF-8 bytes of file names as escapes, which :func:`original` decodes.
 
     A backslash before text that looks like such an escape is doubled.
 
-    >>> _exact("caf\udce9"), _exact(r"C:\new"), _exact(r"\udce9")
+    >>> exact("caf\udce9"), exact(r"C:\new"), exact(r"\udce9")
     ('caf\\udce9', 'C:\\new', '\\\\udce9')
     """
     return _BYTE.sub(lambda match: match[1] * 2 + (f"\\u{ord(match[2]):04x}" if match[2] else ""), text)
 
 
-def _original(text: str) -> str:
-    """Return the text before :func:`_exact`."""
+def original(text: str) -> str:
+    """Return the text before :func:`exact`."""
 
     def decoded(match: re.Match[str]) -> str:
         backslashes = "\\" * (len(match[1]) // 2)

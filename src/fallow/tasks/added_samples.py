@@ -20,9 +20,9 @@ from ..datasets.pools import fetched_from, open_pool
 from ..errors import FallowError, invalid
 from ..files.regular_file import kind_at
 from ..options.train_options import lists
-from ..runs.data_file import readable
 from ..runs.directory import RunDirectory
 from ..runs.picks_file import LEFT_OUT, Pick, read_rows
+from .class_names import class_id, ids_by_name
 from .console import Console
 
 _STEP = "Complete the column label; junk, ? or nothing leaves a pick out."
@@ -44,7 +44,7 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
     names = lists(add)
     if not names:
         return data
-    ids = _ids(data.classes)
+    ids = ids_by_name(data.classes)
     if isinstance(data.train, FileImages):
         # Their pixels are not known, and a pick may lie in another format there.
         console.line(
@@ -84,7 +84,7 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
 
 def _is_wanted(pick: Pick, ids: dict[str, int], labelled: bool) -> bool:
     """Return whether to train on a pick; a class may be called junk too."""
-    if _class(pick, ids) is not None:
+    if class_id(pick.label, ids) is not None:
         return True
     label = pick.label.strip().lower()
     return label not in LEFT_OUT[1:] and (bool(label) or not labelled)
@@ -157,22 +157,8 @@ def _parts(
         raise type(error)(f"{path} names a pool that cannot be {verb}. {error}") from None
 
 
-def _ids(classes: tuple[str, ...]) -> dict[str, int]:
-    """Return the class ids by name; lists hold names that are not UTF-8 in an escaped form."""
-    escaped = readable(classes) or ()
-    return {name: id_ for names in (escaped, classes) for id_, name in enumerate(names)}
-
-
-def _class(pick: Pick, ids: dict[str, int]) -> int | None:
-    """Return the class id that a label names, or None."""
-    label = pick.label.strip()
-    # pandas writes 3 as 3.0 if a label in the column is missing.
-    number = label.removesuffix(".0") if label.removesuffix(".0").isdecimal() else label
-    return next((ids[name] for name in (pick.label, label, number) if name in ids), None)
-
-
 def _label(pick: Pick, data: ImageData, ids: dict[str, int], place: str, labelled: bool) -> int:
-    if (id_ := _class(pick, ids)) is not None:
+    if (id_ := class_id(pick.label, ids)) is not None:
         return id_
     if not labelled:
         return UNKNOWN

@@ -30,6 +30,7 @@ from .added_samples import with_added
 from .autoencoder import AutoencoderTask
 from .base import recipe_of
 from .console import Console
+from .corrected_labels import with_labels
 from .image import ImageTask
 from .image_base import ImageModule
 from .image_networks import expected, freeze, make_network, normalisation
@@ -66,8 +67,9 @@ def read_images(
         )
     for note in data.notes:
         console.warn(note)
-    data = chosen_parts(data, options.samples, options.validation, before)
-    return with_added(data, options.add, console, labelled=options.task != "autoencoder")
+    chosen = chosen_parts(data, options.samples, options.validation, before)
+    chosen = with_added(chosen, options.add, console, labelled=options.task != "autoencoder")
+    return with_labels(chosen, data, options.labels, options.data, console)
 
 
 def in_order_of(data: ImageData, before: DataFile) -> ImageData:

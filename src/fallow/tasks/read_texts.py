@@ -11,16 +11,21 @@ from ..errors import damaged, invalid
 from ..files.regular_file import kind_at, read_regular
 from ..options.resolve import ResolvedOptions, is_table
 from ..runs.data_file import DataFile
+from .console import Console
+from .corrected_labels import with_labels
 from .parts import beginning, chosen_documents, chosen_parts, cut_at_line
 
 
-def read_texts(options: ResolvedOptions, before: DataFile | None = None) -> TextData | Corpus:
+def read_texts(
+    options: ResolvedOptions, before: DataFile | None = None, console: Console | None = None
+) -> TextData | Corpus:
     """Read the texts that the options name; documents for a language model.
 
     Args:
         options: of the training.
         before: the samples of the resumed run, or None. They stay on their side; several documents are only
             split later, as they are recognised by their tokens.
+        console: prints what a list of labels has changed; None prints nothing.
     """
     name, share = options.data, options.test_share
     if name in KNOWN or Path(name).suffix.lower() == ".npz":
@@ -29,7 +34,9 @@ def read_texts(options: ResolvedOptions, before: DataFile | None = None) -> Text
     if not is_table(name) and (options.text is not None or options.label is not None):
         raise invalid("--text and --label name columns of a table.", name, "Leave them out.")
     if options.task == "text":
-        return chosen_parts(_classified(options), options.samples, options.validation, before)
+        data = _classified(options)
+        chosen = chosen_parts(data, options.samples, options.validation, before)
+        return with_labels(chosen, data, options.labels, name, console or Console.nowhere())
     if name.lower().endswith(".txt"):
         cut = None if before is None or options.validation is not None else before.cut
         train, test = cut_at_line(_text_file(Path(name)), share, cut)

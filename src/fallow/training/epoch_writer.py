@@ -20,7 +20,7 @@ from ..core.subsampler import Subsampler
 from ..errors import DamagedData, NotWritten
 from ..files.checked_json import check_kind, finite
 from ..runs.directory import RunDirectory
-from ..runs.epoch_file import EpochFile
+from ..runs.epoch_file import EpochFile, other_classes
 from ..runs.schema import About, SummaryRow
 from ..runs.training_state import WRITER
 from ..scores.base import is_no_score
@@ -135,7 +135,7 @@ class EpochWriter(Callback):
             }
         )
         scores = self.subsampler.scores.numpy()
-        self.pending.append(EpochFile(record, scores, self._reason))
+        self.pending.append(EpochFile(record, scores, self._reason, other_classes(*self._classes())))
         self.write_pending()
         self.show()
         epochs, history = self.subsampler.epochs, self.subsampler.history
@@ -152,23 +152,28 @@ class EpochWriter(Callback):
 
         None without labels, or if the module returns no predicted classes.
         """
-        labels = self.subsampler.labels
-        if labels is None:
+        predicted, given = self._classes()
+        if given is None:
             return None
-        # A class id may be negative; its number is negative only if the class is missing.
-        encode = self.subsampler.under_way.class_ids.encode
-        given, predicted = encode(labels.numpy()), encode(self.subsampler.predicted.numpy())
         known = unpack(record.used_bits, record.n) & (predicted >= 0)
         return float((predicted == given)[known].mean()) if known.any() else None
 
-    def show(self) -> None:
-        """Write pictures of the samples that a report of the last epoch shows."""
+    def _classes(self) -> tuple[NDArray[np.integer], NDArray[np.integer] | None]:
+        """Return the predicted and the given classes as numbers, ``(N,)``, -1 if unknown; or None."""
+        labels = self.subsampler.labels
+        # A class id may be negative; its number is negative only if the class is missing.
+        encode = self.subsampler.under_way.class_ids.encode
+        predicted = encode(self.subsampler.predicted.numpy())
+        return predicted, None if labels is None else encode(labels.numpy())
+
+    def show(self, suspects: NDArray[np.int64] | None = None) -> None:
+        """Write pictures of the samples that a report of the last epoch shows, and of ``suspects``."""
         history, self.unshown = self.subsampler.history, False
         if self.thumbnails is None or not history or history[-1].remaining > self.subsampler.n:
             return
         # A damaged epoch costs pictures in the report, which need not end a training.
         with suppress(DamagedData):
-            file = shown_samples(self.subsampler, self._file, self.thumbnails)
+            file = shown_samples(self.subsampler, self._file, self.thumbnails, suspects)
             try:
                 self.run.put(self.run.thumbnails_path, file.dump())
             except OSError as error:

@@ -101,7 +101,7 @@ def read_data(options: ResolvedOptions, console: Console, before: DataFile | Non
     with console.reading(options.data) as progress:
         data: Data
         if options.task in TEXT_TASKS:
-            data = read_texts(options, before)
+            data = read_texts(options, before, console)
         else:
             data = read_images(options, console, progress, before)
     if before is None:
@@ -245,6 +245,7 @@ def _own_data(options: ResolvedOptions, rules: _Rules, console: Console) -> Job:
         ("samples", options.samples),
         ("validation", options.validation),
         ("add", options.add or None),
+        ("labels", options.labels or None),
     ):
         if value is not None:
             step = "Choose the samples in your data module."

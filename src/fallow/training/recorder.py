@@ -25,7 +25,7 @@ from ..files.state_file import dump, parse
 from ..results.run import Run
 from ..runs.data_file import DataFile, readable
 from ..runs.directory import RunDirectory
-from ..runs.epoch_file import EpochFile
+from ..runs.epoch_file import EpochFile, other_classes
 from ..runs.schema import RECORDED, About, SummaryRow
 from ..scores import KLDivergence
 from ..tasks.console import Console
@@ -196,7 +196,9 @@ class Recorder:
         self._metrics = {}
         if self._first:
             self._write_data()
-            file = EpochFile(record, self.subsampler.scores.numpy(), self._reason)
+            scores, encode = self.subsampler.scores.numpy(), self.subsampler.under_way.class_ids.encode
+            predicted = encode(self.subsampler.predicted.numpy())
+            file = EpochFile(record, scores, self._reason, other_classes(predicted, self._data.labels))
             self._run.write_epoch(file)
             if self._images is not None or self._texts is not None:
                 shown = shown_samples(self.subsampler, self._run.read_epoch, self._pictures)

@@ -19,6 +19,7 @@ def shown_samples(
     subsampler: Subsampler,
     read: Callable[[int], EpochFile],
     thumbnails: Callable[[NDArray[np.int64]], dict[str, Any]],
+    suspects: NDArray[np.int64] | None = None,
 ) -> ThumbnailsFile:
     """Return the samples that a report of the last finished epoch shows.
 
@@ -28,6 +29,7 @@ def shown_samples(
         subsampler: of the training, between two epochs.
         read: returns the file of a past epoch.
         thumbnails: returns ``pictures`` or ``texts`` of samples ``(K,)``.
+        suspects: further samples to show, whose labels look wrong.
 
     Raises:
         DamagedData: if the file of a past epoch is damaged.
@@ -43,5 +45,5 @@ def shown_samples(
         reasons.append(read(with_outliers.epoch).reason)
     times = times_used(history)
     shown = [choose(last.scores, reason, times, known, predicted).index for reason in reasons]
-    index = np.unique(np.concatenate(shown))
+    index = np.unique(np.concatenate(shown if suspects is None else [*shown, suspects]))
     return ThumbnailsFile(last.record.epoch, index, predicted[index], **thumbnails(index))

@@ -46,10 +46,10 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
     if stored is not None:
         check_named(stored, options, str(options.resume))
     resolved = check(options)
-    add = ",".join(map(located, lists(resolved.add)))
+    add, labels = (",".join(map(located, lists(text))) for text in (resolved.add, resolved.labels))
     own = resolved.model in OUR_MODELS or is_import_path(resolved.model)
     model = resolved.model if own else located(resolved.model)
-    resolved = replace(resolved, data=located(resolved.data), model=model, add=add)
+    resolved = replace(resolved, data=located(resolved.data), model=model, add=add, labels=labels)
     if stored is not None:
         resolved = resumed_options(stored, resolved)
     console = console or Console.of(resolved)
@@ -100,8 +100,8 @@ def _resume(options: ResolvedOptions, console: Console, data: Data | None) -> di
 
 
 def _copy_lists(run: RunDirectory, options: ResolvedOptions) -> ResolvedOptions:
-    """Copy the lists of added samples into the run."""
-    if launched_rank() or not options.add:
+    """Copy the lists of added samples and corrected labels into the run."""
+    if launched_rank() or not (options.add or options.labels):
         return options
     try:
         return with_own_lists(run, options)

@@ -1,0 +1,311 @@
+"""Samples of a run whose labels look wrong, by the mean over all passes; and copies with different labels.
+
+By the last pass a network knows many wrong labels by heart. So each pass counts: the value of a sample in it
+is the root of the probability that it gave to the given label, and a pass in which the network was unsure of
+the share v of all labels has the weight v (1 - v). Passes that know nothing yet, and passes that know all by
+heart, hardly count. The benchmark ``benchmarks/wrong_labels.py`` compares this with other means.
+
+A sample that was left out of an epoch keeps the score of its last pass, as the files of the run have it. A
+learned one keeps a low score, an outlier a high one, so that both stay where they belong. Where a sample has
+no score at all, as before it was added, its value is compared with the mean of the other epochs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InvalidValue, invalid
+from .epoch_file import EpochFile
+from .run_files import RunFiles
+
+_HALF = 0.5
+_PROBABILITIES = (None, "kl", "renyi")
+"""Scores whose exp(-score) is the probability of a hard label; None is the default."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A training sample whose label looks wrong.
+
+    Attributes:
+        index: its position in the training set.
+        file: its file, or the row of its table; None if the samples have no names.
+        given: the name of its class.
+        suggested: the name of the class that most passes took it for; None if no other class is known.
+        confidence: in [0, 1], 1 - the mean probability of the given class (the power mean of exponent 1/2
+            over the passes); for other scores than ``kl`` and ``renyi`` its mean rank.
+    """
+
+    index: int
+    file: str | None
+    given: str
+    suggested: str | None
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A pair of classes among the suspects: ``count`` of them are called given and look like suggested."""
+
+    given: str
+    suggested: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One of several equal samples."""
+
+    index: int
+    file: str | None
+    given: str
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """What a run says about the labels of its N training samples.
+
+    Attributes:
+        suspects: the samples that look wrong, the surest first; at most as many as were asked for.
+        found: the number of all of them.
+        samples: N.
+        epochs: the number of finished epochs.
+        pairs: the pairs of classes among all suspects, the most frequent first.
+        copies: groups of equal samples with different labels; None if the run does not know which are equal.
+    """
+
+    suspects: tuple[Suspect, ...]
+    found: int
+    samples: int
+    epochs: int
+    pairs: tuple[Confusion, ...]
+    copies: tuple[tuple[Copy, ...], ...] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+
+def find_suspects(run: RunFiles, count: int | None = None) -> Suspects:
+    """Return the training samples whose labels look wrong, the surest first.
+
+    A label looks wrong if most passes, by their weights, took the sample for another class. Where a run of
+    an earlier version has only the last predictions, it does if its confidence is above 1/2.
+
+    Args:
+        run: a run with labels and at least one finished epoch.
+        count: the largest number of suspects to return; None for all.
+
+    Raises:
+        InvalidValue: if ``count`` is below 1, no epoch is finished, or the run has no labels to judge.
+        DamagedData: if a file of the run is damaged.
+    """
+    if count is not None and count < 1:
+        raise invalid("`count` must be at least 1.", count, "Leave it out for all suspects.")
+    labels = _labels(run)
+    passes = _Passes.read(run, labels)
+    rows = np.flatnonzero((labels >= 0) & np.isfinite(passes.doubt))
+    rows = rows[passes.wrong[rows] > _HALF]
+    rows = rows[np.lexsort((rows, -passes.doubt[rows]))]
+    suggested = _suggested(run, labels, rows, passes.weights)
+    names = [
+        run.data.class_name(int(label))
+        for label in range(int(max(labels.max(), suggested.max(initial=0))) + 1)
+    ]
+    pairs = Counter(zip(labels[rows].tolist(), suggested.tolist(), strict=True))
+    shown = rows if count is None else rows[:count]
+    return Suspects(
+        suspects=tuple(
+            Suspect(
+                row,
+                run.file_of(row),
+                names[labels[row]],
+                None if other < 0 else names[other],
+                float(passes.doubt[row]),
+            )
+            for row, other in zip(shown.tolist(), suggested[: shown.size].tolist(), strict=True)
+        ),
+        found=rows.size,
+        samples=labels.size,
+        epochs=len(run.history),
+        pairs=tuple(
+            Confusion(names[given], names[other], number)
+            for (given, other), number in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+            if other >= 0
+        ),
+        copies=_copies(run, labels),
+    )
+
+
+def doubts(run: RunFiles) -> NDArray[np.float64]:
+    """Return the confidence that each label is wrong, in [0, 1], -1 without a score: ``(N,)``.
+
+    Raises:
+        InvalidValue: as :func:`find_suspects`.
+        DamagedData: if a file of the run is damaged.
+    """
+    labels = _labels(run)
+    return np.nan_to_num(_Passes.read(run, labels).doubt, nan=-1.0)
+
+
+def roots(scores: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.float64]:
+    """Return the root of the probability of each given label in one pass: ``(N,)``, NaN without a score.
+
+    Args:
+        scores: of all samples, ``(N,)``.
+        probabilities: whether exp(-score) is the probability; else the rank among all samples stands for it.
+    """
+    known = np.isfinite(scores)
+    p = np.full(scores.shape, np.nan)
+    if probabilities:
+        p[known] = np.exp(-np.maximum(scores[known].astype(np.float64), 0.0))
+    else:
+        # Equal scores have equal ranks, so that their order in the data counts for nothing.
+        _, place, sizes = np.unique(scores[known], return_inverse=True, return_counts=True)
+        p[known] = 1 - (np.cumsum(sizes) - sizes / 2)[place] / max(1, int(sizes.sum()))
+    root: NDArray[np.float64] = np.sqrt(p)
+    return root
+
+
+def weight(roots_: NDArray[np.float64]) -> float:
+    """Return the weight of a pass, v (1 - v): v is the mean probability that its labels are wrong."""
+    p = np.square(roots_[np.isfinite(roots_)])
+    v = 1 - float(p.mean()) if p.size else 0.0
+    return v * (1 - v)
+
+
+@dataclass(frozen=True, eq=False)
+class _Passes:
+    """The sums over the passes.
+
+    Attributes:
+        doubt: ``(N,)``, 1 - the mean probability of each given label; NaN without a score.
+        wrong: ``(N,)``, the share of the passes, by weight, that took a sample for another class.
+        weights: of each epoch, in their order.
+    """
+
+    doubt: NDArray[np.float64]
+    wrong: NDArray[np.float64]
+    weights: list[float]
+
+    @staticmethod
+    def read(run: RunFiles, labels: NDArray[np.int32]) -> _Passes:
+        n, exact = labels.size, _are_probabilities(run)
+        above, present, others, voted = np.zeros((4, n))
+        mean, whole, weights = 0.0, 0.0, []
+        for file in run.files():
+            found = roots(file.scores, probabilities=exact)
+            weights.append(each := weight(found))
+            known = np.flatnonzero(np.isfinite(found))
+            if not known.size:
+                continue
+            middle = float(found[known].mean())
+            above[known] += each * (found[known] - middle)
+            present[known] += each
+            mean, whole = mean + each * middle, whole + each
+            if file.other is not None:
+                voted[known] += each
+                others[known] += each * _differs(file, labels)[known]
+        counted = present > 0
+        root = np.full(n, np.nan)
+        root[counted] = above[counted] / present[counted] + mean / whole
+        doubt = 1 - np.square(np.clip(root, 0, 1))
+        wrong = np.divide(others, voted, out=doubt.copy(), where=voted > 0)
+        return _Passes(doubt, wrong, weights)
+
+
+def _differs(file: EpochFile, labels: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return which samples an epoch took for another class than the present one: ``(remaining,)``."""
+    assert file.other is not None
+    # The label of a sample may have been corrected since.
+    differs: NDArray[np.bool_] = (file.other > 0) & (file.other != labels[: file.other.size] + 1)
+    return differs
+
+
+def _suggested(
+    run: RunFiles, labels: NDArray[np.int32], rows: NDArray[np.int64], weights: list[float]
+) -> NDArray[np.int64]:
+    """Return the class that most passes took each of some samples for, by weight; -1 if none: ``(K,)``."""
+    best = np.full(rows.size, -1, np.int64)
+    votes: list[NDArray[np.int64]] = []
+    counts: list[NDArray[np.float64]] = []
+    for each, file in zip(weights, run.files(), strict=True):
+        if file.other is None or not rows.size:
+            continue
+        place = np.flatnonzero(rows < file.other.size)
+        place = place[_differs(file, labels)[rows[place]]]
+        votes.append(place << 16 | file.other[rows[place]].astype(np.int64))
+        counts.append(np.full(place.size, each))
+    if votes:
+        keys, where = np.unique(np.concatenate(votes), return_inverse=True)
+        total = np.bincount(where, np.concatenate(counts), keys.size)
+        order = np.lexsort((-keys, total))  # ascending: the last one written below has the most votes
+        best[keys[order] >> 16] = (keys[order] & 0xFFFF) - 1
+    if (last := run.predicted) is not None:
+        unknown = np.flatnonzero(best < 0)
+        other = last[rows[unknown]]
+        best[unknown] = np.where(other == labels[rows[unknown]], -1, other)
+    return best
+
+
+def _copies(run: RunFiles, labels: NDArray[np.int32]) -> tuple[tuple[Copy, ...], ...] | None:
+    """Return the groups of equal samples with different labels; None if the run does not know."""
+    data = run.data
+    sums = data.content
+    if run.shown_options.task == "text":
+        # The content of a text with soft labels includes them.
+        sums = sums if data.identity is None else data.identity
+    elif data.files is not None and data.identity is None:
+        return None  # the images of a large folder are known by their names
+    if sums is None or sums.size < labels.size:
+        return None
+    sums = sums[: labels.size]
+    order = np.lexsort((np.arange(sums.size), sums))
+    groups = np.split(order, np.flatnonzero(np.diff(sums[order].astype(np.uint64)) != 0) + 1)
+    conflicts = [
+        group for group in groups if group.size > 1 and np.unique(labels[group][labels[group] >= 0]).size > 1
+    ]
+    return tuple(
+        tuple(Copy(row, run.file_of(row), run.class_of(row) or "") for row in group.tolist())
+        for group in sorted(conflicts, key=lambda group: int(group[0]))
+    )
+
+
+def _are_probabilities(run: RunFiles) -> bool:
+    """Return whether exp(-score) is the probability of the given label."""
+    options = run.shown_options
+    unit = run.about.score_unit if run.summary is None else run.summary.score_unit
+    own = ":" in (options.model or "") and not (options.model or "").startswith("hf:")
+    nats = unit == "nats" if unit is not None else not own and options.policy != "repb"
+    return nats and options.score in _PROBABILITIES
+
+
+def _labels(run: RunFiles) -> NDArray[np.int32]:
+    """Return the class of each sample, -1 if unknown: ``(N,)``.
+
+    Raises:
+        InvalidValue: if the run has no labels, or its scores do not judge them.
+    """
+    assert run.history  # raises a clear error if no epoch is finished
+    options = run.shown_options
+    if options.task in ("language-model", "autoencoder"):
+        kind = {"language-model": "a language model", "autoencoder": "an autoencoder"}[options.task]
+        raise _no_labels(run, f"{kind}, which has none")
+    if options.score == "density":
+        rule = f"The scores of {run.directory.path} must judge labels to find wrong ones."
+        step = "Train with --score kl, the default. fallow report shows what this run found unusual."
+        raise invalid(rule, "--score density, which looks at inputs alone", step)
+    labels = run.labels
+    if labels is None or not (labels >= 0).any():
+        raise _no_labels(run, "none" if options.data else "none in its data")
+    return labels
+
+
+def _no_labels(run: RunFiles, found: str) -> InvalidValue:
+    step = "Train a classifier on labelled data; fallow report shows this run's most surprising samples."
+    return invalid(f"{run.directory.path} must have labels to find wrong ones.", found, step)
