@@ -1,4 +1,4 @@
-"""The site: `make docs` builds it from the pages where they lie in the checkout, so their links work there too.
+"""The site: `make docs` builds it from the pages where they lie in the checkout, so links work in both.
 
 Three things are made here: the page of every option from the fields of `TrainOptions`, the reference from the
 docstrings of `fallow.__all__` and of the public rooms, and MathML for formulas, which needs no script.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from dataclasses import MISSING, fields
 from functools import cache
@@ -42,6 +43,8 @@ html_math_renderer = "mathml"
 html_show_sourcelink = False
 html_show_copyright = False
 html_copy_source = False
+highlight_language = "text"
+smartquotes_action = "D"  # dashes, and no other quotes
 pygments_style = "tango"
 pygments_dark_style = "monokai"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
@@ -53,7 +56,7 @@ suppress_warnings = ["myst.header"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -148,8 +151,8 @@ def options() -> list[str]:
     lines = [
         "# Every option",
         "",
-        "The options of `fallow train`, as `fallow train --help-all` shows them. `--print_config` prints them as a",
-        "file that `--config` reads.",
+        "The options of `fallow train`, as `fallow train --help-all` shows them. `--print_config` prints",
+        "them as a file that `--config` reads.",
         "",
     ]
     for group in known.GROUPS:
@@ -176,10 +179,11 @@ def options() -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Return a text in which nothing is taken for Markdown."""
-    for sign in "\\`*_<>[]":
-        text = text.replace(sign, f"\\{sign}")
-    return text
+    """Return a help text in which options are code, and nothing else is taken for Markdown."""
+    parts = re.split(r"(--[a-z_]+)", text)
+    parts[::2] = [re.sub(r"([\\`*_<>\[\]])", r"\\\1", part) for part in parts[::2]]
+    parts[1::2] = [f"`{part}`" for part in parts[1::2]]
+    return "".join(parts)
 
 
 @cache
@@ -213,6 +217,8 @@ def shown(home: str, name: str) -> list[str]:
     lines = [f".. auto{kind}:: {home}.{name}"]
     if kind == "data":
         lines.append("   :no-value:")
+    elif inspect.isclass(found) and found.__bases__ != (object,):
+        lines.append("   :show-inheritance:")
     return [*lines, ""]
 
 
@@ -255,7 +261,12 @@ def reference() -> dict[str, list[str]]:
     for room, names in rooms.items():
         lines = [*heading(f"fallow.{room}", "="), f".. automodule:: fallow.{room}", "   :no-members:", ""]
         pages[room] = lines + [line for name in names for line in shown(f"fallow.{room}", name)]
-    lines = [*heading("fallow.integrations", "="), ".. automodule:: fallow.integrations", "   :no-members:", ""]
+    lines = [
+        *heading("fallow.integrations", "="),
+        ".. automodule:: fallow.integrations",
+        "   :no-members:",
+        "",
+    ]
     for framework, names in FRAMEWORKS.items():
         lines += heading(f"fallow.integrations.{framework}", "-")
         lines += [line for name in names for line in shown(f"fallow.integrations.{framework}", name)]
@@ -266,11 +277,17 @@ def reference() -> dict[str, list[str]]:
 # Docstrings.
 
 
-def one_sentence(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
-    """Keep Napoleon from taking what stands before a colon for the type of an attribute."""
+NAMES = re.compile(r"^\s+\*{0,2}[a-z_]\w*(?:, \*{0,2}[a-z_]\w*)+: ")
+
+
+def for_napoleon(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+    """Keep Napoleon from taking for a type what is none: text before a colon, and names before the last."""
     if what in ("attribute", "data", "property") and lines and ": " in lines[0]:
         before, _, after = lines[0].partition(": ")
         lines[:1] = [f"{before}:", after]
+    for number, line in enumerate(lines):
+        if names := NAMES.match(line):
+            lines[number] = names[0].rstrip().replace(", ", ",") + " " + line[names.end() :]
 
 
 def find(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
@@ -311,7 +328,7 @@ def setup(app: Sphinx) -> None:
     """Connect all this."""
     app.connect("builder-inited", make_pages)
     app.connect("source-read", add_navigation)
-    app.connect("autodoc-process-docstring", one_sentence, priority=100)
+    app.connect("autodoc-process-docstring", for_napoleon, priority=100)
     app.connect("missing-reference", find)
     app.connect("build-finished", first_page)
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
