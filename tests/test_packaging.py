@@ -74,30 +74,18 @@ def test_the_sdist_holds_what_it_needs_and_no_caches(built):
     assert added == {"PKG-INFO", "setup.cfg"}
 
 
-def empty(folder, *wanted):
-    """Return the folder of programs of a new environment in which these are installed."""
-    venv.create(folder, with_pip=True)
-    programs = folder / ("Scripts" if os.name == "nt" else "bin")
-    constraints = str(ROOT / "constraints.txt")
-    call(
-        str(programs / "python"),
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-compile",
-        "-c",
-        constraints,
-        *wanted,
-        cwd=folder,
-    )
-    return programs
+def install(programs, *wanted):
+    """Install into an environment what the constraints of the project allow."""
+    words = ["-m", "pip", "install", "-q", "--no-compile", "-c", str(ROOT / "constraints.txt")]
+    call(str(programs / "python"), *words, *wanted, cwd=programs)
 
 
 def test_the_wheel_works_in_an_empty_environment(built, tmp_path):
     """First with the core alone, then with the extra of the command line."""
     wheel, _, _ = built
-    programs = empty(tmp_path / "environment", str(wheel))
+    venv.create(tmp_path / "environment", with_pip=True)
+    programs = tmp_path / "environment" / ("Scripts" if os.name == "nt" else "bin")
+    install(programs, str(wheel))
     folder = tmp_path / "empty"
     folder.mkdir()
     diff = block("README.md", "diff", "Your own loop")
@@ -111,8 +99,7 @@ def test_the_wheel_works_in_an_empty_environment(built, tmp_path):
     assert "[all]" in done.stderr
     assert "Traceback" not in done.stderr
 
-    call(str(programs / "python"), "-m", "pip", "install", "-q", "--no-compile", "-c", str(ROOT / "constraints.txt"),
-         f"{wheel}[all]", cwd=folder)  # fmt: skip
+    install(programs, f"{wheel}[all]")
     where = call(str(programs / "python"), "-c", "import fallow; print(fallow.__file__)", cwd=folder)
     assert Path(where.strip()).is_relative_to(tmp_path)
     fallow = str(programs / "fallow")
