@@ -4,10 +4,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 DATA ?= digits
 BIN := .venv/bin
 
-.PHONY: help demo test test-all check format clean
+.PHONY: help demo test test-all test-lowest check format docs clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
 .venv/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "fallow needs Python 3.11 or newer. Install it, or call make PYTHON=/path/to/python3."; exit 2; }
@@ -16,7 +16,7 @@ help: ## Show this list
 	@touch $@
 
 .venv/.developing: .venv/.installed
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,trainers,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,trainers,dev,docs]'
 	# Apart: the compiled operators of torchvision's wheel load beside its own build of torch only. No classifier
 	# uses them, so the tests declare them.
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps --upgrade --target .venv/vision timm torchvision
@@ -48,5 +48,9 @@ format: .venv/.developing ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: .venv/.developing ## The site of all documents, in build/site; warnings are errors
+	$(BIN)/python -m sphinx -q -E -a -W --keep-going -c docs . build/site
+	@echo "Open build/site/index.html"
+
 clean: ## Remove the virtual environment and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .lowest build .mypy_cache .ruff_cache .pytest_cache

@@ -21,7 +21,7 @@ def main(epochs=30):
     train_set, test_set = data()
     model = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9)
-    # README begins
+    # shown from here
     subsampler = fallow.Subsampler(len(train_set), fallow.ErrorMass(), fallow.Schedule(epochs))
     loader = subsampler.loader(train_set, batch_size=64)
     for _ in range(epochs):
@@ -31,7 +31,7 @@ def main(epochs=30):
             optimizer.step()
             optimizer.zero_grad()
         subsampler.step()
-    # README ends
+    # shown to here
     used = sum(epoch.backward for epoch in subsampler.history)
     correct = sum((model(x).argmax(1) == y).sum().item() for x, y in DataLoader(test_set, 360))
     accuracy = correct / len(test_set)

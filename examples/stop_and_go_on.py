@@ -25,13 +25,13 @@ def train(path: Path, epochs: int = 10, stop_after: int | None = None) -> torch.
     subsampler = fallow.Subsampler(len(train_set), policy, schedule)
     loader = subsampler.loader(train_set, batch_size=64, full_batches=True)
     if path.exists():
-        # README begins
+        # shown from here
         state = torch.load(path, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         subsampler.load_state_dict(state["subsampler"])
         torch.set_rng_state(state["generator"])
-        # README ends
+        # shown to here
     for _ in range(subsampler.epoch, epochs):
         for index, (x, y) in loader:
             loss = subsampler.record(index, fallow.kl_divergence(model(x), y))

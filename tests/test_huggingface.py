@@ -82,7 +82,7 @@ def trainer(rule, out, accumulate=1, dropout=0.0, batch=BATCH, sub=None, epochs=
 
 
 def plain(rule, accumulate=1):
-    """The loop of docs/your-own-code.md, with the optimizer and the schedule of the Trainer."""
+    """The loop of docs/your-own-loop.md, with the optimizer and the schedule of the Trainer."""
     sub, model = subsampler(rule), network()
     keeps = rule == "kept steps"
     options = {"accumulate": accumulate, "kept_steps": True} if keeps else {}

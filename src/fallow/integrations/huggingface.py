@@ -61,7 +61,8 @@ class SubsamplingMixin:
     the mean of their divergences.
 
     Args:
-        *args, **named: as for the Trainer.
+        *args: as for the Trainer.
+        **named: as for the Trainer.
         subsampler: decides which samples to keep; or a function from the number of training samples to one,
             for trainers that make the dataset themselves, as when they pack it.
         score: measures logits ``(B, ...)`` against labels ``(B, ...)``: ``(B,)``; by default as above, or the
