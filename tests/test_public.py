@@ -22,6 +22,7 @@ OWNERS = {
     "rich": {
         "tasks/console.py",
         "terminal/rich_console.py",
+        "cli/terminal.py",
         "collecting/terminal.py",
         "comparison/console.py",
     },
