@@ -23,6 +23,7 @@ OWNERS = {
     "rich": {
         "tasks/console.py",
         "terminal/rich_console.py",
+        "cli/terminal.py",
         "terminal/tables.py",
         "collecting/terminal.py",
         "comparison/console.py",

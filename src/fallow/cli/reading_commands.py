@@ -175,7 +175,7 @@ def _suspects(parsed: Any) -> int:
     if parsed.json:
         say_json(json.dumps(found.to_dict() | ({} if path is None else {"list": str(path)}), indent=2))
         return DONE
-    from .suspects import print_suspects
+    from .terminal import print_suspects
 
     if path is not None:
         say(f"{path}  {len(found.suspects):,} line{'s'[: len(found.suspects) != 1]}")

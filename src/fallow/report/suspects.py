@@ -27,7 +27,7 @@ def groups(source: Source, cards: dict[int, dict[str, Any]]) -> list[dict[str, A
     shown = [
         cards[one.index]
         | {
-            "predicted": None if one.suggested is None else text.name(one.suggested),
+            "looks_like": None if one.suggested is None else text.name(one.suggested),
             "wrong": one.suggested is not None,
             "sure": text.share(one.confidence, 0),
         }

@@ -100,7 +100,7 @@ def _print_copies(run: RunFiles, found: Suspects, console: RichConsole) -> None:
         return
     console.print()
     groups = plural(len(found.copies), "sample has", "samples have")
-    console.print(Text(f"{groups} copies with another label, so that one of these is wrong:"))
+    console.print(Text(f"{groups} copies with other labels, so that some are wrong:"))
     for group in found.copies[:COPIES]:
         listed = ", ".join(_copy(run, one) for one in group[:ALIKE]) + ", ..." * (len(group) > ALIKE)
         console.print(Padding(Text(listed), (0, 0, 0, 2)))
