@@ -38,6 +38,24 @@ test: .venv/.developing ## The fast tests, with doctests, on two cores
 test-all: .venv/.developing ## Every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+# Old releases warn of things to come; what needs another extra than `all` is not tested with its oldest release.
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+LOWEST := tests/test_cli.py tests/test_charts.py tests/test_compare.py tests/test_densities.py tests/test_error_mass.py \
+	tests/test_examples.py tests/test_export.py tests/test_image_files.py tests/test_image_task.py \
+	tests/test_key_store.py tests/test_lightning.py tests/test_loading.py tests/test_policies.py tests/test_report.py \
+	tests/test_resumed_runs.py tests/test_scores.py tests/test_state_file.py tests/test_subsampler.py \
+	tests/test_table_labels.py tests/test_text_runs.py tests/test_tokens.py tests/test_train_options.py
+
+.lowest/.installed: pyproject.toml tests/lowest.py
+	$(PYTHON) -m venv --clear .lowest
+	$(PYTHON) tests/lowest.py > .lowest/constraints.txt
+	echo "torch==$(TORCH)" >> .lowest/constraints.txt
+	.lowest/bin/python -m pip install --quiet --no-compile -c .lowest/constraints.txt -e '.[all]' pytest pytest-timeout hypothesis
+	@touch $@
+
+test-lowest: .lowest/.installed ## Fast tests with the oldest releases that pyproject.toml allows, but for torch (TORCH=)
+	OMP_NUM_THREADS=1 .lowest/bin/python -m pytest -m "not slow" -o filterwarnings=default $(LOWEST)
+
 check: .venv/.developing ## Format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
