@@ -94,7 +94,7 @@ def _pairs(found: Suspects) -> Table:
 def _print_copies(run: RunFiles, found: Suspects, console: RichConsole) -> None:
     if found.copies is None:
         console.print()
-        console.print(Text("Copies are not looked for: images of a large folder are known by their names."))
+        console.print(Text("Copies are not looked for: the run knows its samples by their names alone."))
         return
     if not found.copies:
         return

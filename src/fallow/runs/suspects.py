@@ -12,6 +12,7 @@ no score at all, as before it was added, its value is compared with the mean of 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from .epoch_file import EpochFile
 from .run_files import RunFiles
 
 _HALF = 0.5
+_ROOT_HALF = math.sqrt(_HALF)
 _PROBABILITIES = (None, "kl", "renyi")
 """Scores whose exp(-score) is the probability of a hard label; None is the default."""
 
@@ -94,8 +96,8 @@ class Suspects:
 def find_suspects(run: RunFiles, count: int | None = None) -> Suspects:
     """Return the training samples whose labels look wrong, the surest first.
 
-    A label looks wrong if most passes, by their weights, took the sample for another class. Where a run of
-    an earlier version has only the last predictions, it does if its confidence is above 1/2.
+    A label looks wrong if most passes took the sample for another class. In a run of an earlier version,
+    which has only the last predictions, it does if most gave the label less than half of the probability.
 
     Args:
         run: a run with labels and at least one finished epoch.
@@ -185,7 +187,8 @@ class _Passes:
 
     Attributes:
         doubt: ``(N,)``, 1 - the mean probability of each given label; NaN without a score.
-        wrong: ``(N,)``, the share of the passes, by weight, that took a sample for another class.
+        wrong: ``(N,)``, the share of the passes that took a sample for another class. Each counts once: by
+            weight the first one, before the network knows the classes, would decide alone.
         weights: of each epoch, in their order.
     """
 
@@ -208,9 +211,9 @@ class _Passes:
             above[known] += each * (found[known] - middle)
             present[known] += each
             mean, whole = mean + each * middle, whole + each
-            if file.other is not None:
-                voted[known] += each
-                others[known] += each * _differs(file, labels)[known]
+            if file.other is not None or exact:
+                voted[known] += 1
+                others[known] += (found < _ROOT_HALF if file.other is None else _differs(file, labels))[known]
         counted = present > 0
         root = np.full(n, np.nan)
         root[counted] = above[counted] / present[counted] + mean / whole
@@ -261,7 +264,7 @@ def _copies(run: RunFiles, labels: NDArray[np.int32]) -> tuple[tuple[Copy, ...],
         # The content of a text with soft labels includes them.
         sums = sums if data.identity is None else data.identity
     elif data.files is not None and data.identity is None:
-        return None  # the images of a large folder are known by their names
+        return None  # known by their names: images of a large folder, or samples of a user's own loop
     if sums is None or sums.size < labels.size:
         return None
     sums = sums[: labels.size]
