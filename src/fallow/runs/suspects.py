@@ -96,8 +96,9 @@ class Suspects:
 def find_suspects(run: RunFiles, count: int | None = None) -> Suspects:
     """Return the training samples whose labels look wrong, the surest first.
 
-    A label looks wrong if most passes took the sample for another class. In a run of an earlier version,
-    which has only the last predictions, it does if most gave the label less than half of the probability.
+    A label looks wrong if most passes after the first, by their weights, took the sample for another class.
+    In a run of an earlier version, which has only the last predictions, it does if most of them gave the
+    label less than half of the probability.
 
     Args:
         run: a run with labels and at least one finished epoch.
@@ -187,8 +188,8 @@ class _Passes:
 
     Attributes:
         doubt: ``(N,)``, 1 - the mean probability of each given label; NaN without a score.
-        wrong: ``(N,)``, the share of the passes that took a sample for another class. Each counts once: by
-            weight the first one, before the network knows the classes, would decide alone.
+        wrong: ``(N,)``, the share of the passes after the first, by weight, that took a sample for another
+            class.
         weights: of each epoch, in their order.
     """
 
@@ -211,9 +212,11 @@ class _Passes:
             above[known] += each * (found[known] - middle)
             present[known] += each
             mean, whole = mean + each * middle, whole + each
-            if file.other is not None or exact:
-                voted[known] += 1
-                others[known] += (found < _ROOT_HALF if file.other is None else _differs(file, labels))[known]
+            # In the first pass the network had yet to learn the classes; it counts for the order alone.
+            if (file.other is not None or exact) and (len(weights) > 1 or len(run.epochs) == 1):
+                voted[known] += each
+                differs = found < _ROOT_HALF if file.other is None else _differs(file, labels)
+                others[known] += each * differs[known]
         counted = present > 0
         root = np.full(n, np.nan)
         root[counted] = above[counted] / present[counted] + mean / whole
