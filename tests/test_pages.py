@@ -112,9 +112,13 @@ def test_the_commands_are_real(page, trained, tmp_path):
     named = {"RUN": str(run), "POOL": str(trained / "pool.npz"), "40": "3"}
     for command in commands(page):
         words = [named.get(word, word.replace("RUN/", f"{run}/")) for word in command.split()]
+        if words.count(str(run)) > 1:
+            continue  # two runs: test_side_by_side.py
         if str(run) in words and "--out" not in words:
             assert main(words) == 0, command
             continue
+        if words[0] in ("demo", "list", "suspects"):
+            continue  # on no run that is here: test_demo.py, test_listing_runs.py and test_suspects.py
         with pytest.raises(SystemExit) as stop:
             main([*command.split(), "--print_config"])
         assert stop.value.code == 0, command

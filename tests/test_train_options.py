@@ -78,7 +78,9 @@ FACTS = {
     "data of one's own": DataFacts(samples=500, classes=None, trains_itself=True, batch_size=20),
 }
 MADE = {
-    f"{task} {policy} {name}": resolve_on_data(resolve(TrainOptions("x.csv", task, policy=policy)), facts)
+    f"{task} {policy} {name}": resolve_on_data(
+        resolve(TrainOptions("x.csv", task=task, policy=policy)), facts
+    )
     for task in TASKS[1:]
     for policy in ("auto", *POLICIES)
     for name, facts in FACTS.items()
