@@ -108,7 +108,7 @@ def test_what_is_chosen_is_what_the_fields_say_is_chosen():
 
 @pytest.mark.parametrize("task", TASKS[1:])
 def test_what_is_given_stays_through_both_steps_and_is_not_noted(task):
-    first = resolve_on_data(resolve(TrainOptions("x.csv", task)), READ)
+    first = resolve_on_data(resolve(TrainOptions("x.csv", task=task)), READ)
     values = {name: getattr(first, name) for name in first.chosen}
     again = resolve_on_data(resolve(replace(as_given(first), **values)), FACTS["large, without labels"])
     assert {name: getattr(again, name) for name in values} == values
@@ -118,7 +118,7 @@ def test_what_is_given_stays_through_both_steps_and_is_not_noted(task):
 
 def test_the_batch_is_that_of_the_data_and_the_rate_follows_it():
     def chosen(task, facts, **given):
-        made = resolve_on_data(resolve(TrainOptions("x.csv", task, **given)), facts)
+        made = resolve_on_data(resolve(TrainOptions("x.csv", task=task, **given)), facts)
         return made.batch_size, made.learning_rate
 
     large = FACTS["large, without labels"]

@@ -120,7 +120,7 @@ class TrainOptions:
         "Begin with trained weights: true fetches those of timm:NAME or torchvision:NAME; FILE.safetensors, "
         "or a file of torch that holds tensors only, is read. An output layer for other classes begins anew. "
         "The network is then fine-tuned: AdamW, label smoothing, its own mean and deviation of the pixels.",
-        Option(MODEL, EITHER, FIXED, tasks=("image",), none="random weights", common=True),
+        Option(MODEL, EITHER, FIXED, tasks=("image",), none="random weights"),
     )
     freeze: int | None = option(
         None,
@@ -468,7 +468,7 @@ class TrainOptions:
         "Train with corrected labels: a list written by fallow suspects RUN --export FILE.csv, with right "
         "classes filled in its column label (junk leaves a sample out, nothing leaves it as it is). What is "
         "held out stays the same.",
-        Option(DATA, SHARED, FIXED, tasks=("image", "text"), reads=True, common=True),
+        Option(DATA, SHARED, FIXED, tasks=("image", "text"), reads=True),
     )
     save_steps: int | None = option(
         None,
