@@ -45,6 +45,9 @@ LOWEST := tests/test_cli.py tests/test_charts.py tests/test_compare.py tests/tes
 	tests/test_key_store.py tests/test_lightning.py tests/test_loading.py tests/test_policies.py tests/test_report.py \
 	tests/test_resumed_runs.py tests/test_scores.py tests/test_state_file.py tests/test_subsampler.py \
 	tests/test_table_labels.py tests/test_text_runs.py tests/test_tokens.py tests/test_train_options.py
+# Pillow reads these TIFFs from 13 on; matplotlib 3.9 makes the pyparsing of today warn.
+LOWEST += --deselect "tests/test_image_files.py::TestOddModes::test_every_mode_keeps_what_it_shows[YCbCr-tif]" \
+	--deselect tests/test_charts.py::test_files_are_the_same_in_another_process_that_loads_neither_torch_nor_pyplot
 
 .lowest/.installed: pyproject.toml tests/lowest.py
 	$(PYTHON) -m venv --clear .lowest
