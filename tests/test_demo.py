@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from fallow.cli.demo import told
+from fallow.cli.demo import what_happened
 from fallow.cli.main import main
 
 MAKEFILE = Path(__file__).parent.parent / "Makefile"
@@ -24,10 +24,10 @@ def test_the_demo_trains_reports_and_tells(tmp_path, capsys):
     assert "The out directory must be new or empty." in capsys.readouterr().err
 
 
-def test_what_is_told_is_that_of_the_summary():
+def test_what_happened_is_that_of_the_summary():
     rows = [{"samples_backward": count} for count in (100, 40, 60)]
     summary = {"epochs": rows, "settings": {"samples": 100}, "saved_fraction": 1 / 3, "run": "runs/a"}
-    lines = told(summary | {"accuracy": 0.5, "samples_evaluated": 1000}, Path("runs/a/report.html"))
+    lines = what_happened(summary | {"accuracy": 0.5, "samples_evaluated": 1000}, Path("runs/a/report.html"))
     text = "\n".join(lines)
     for part in (
         "all 100 images in each of 3 epochs",

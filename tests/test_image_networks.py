@@ -255,7 +255,6 @@ def test_counters_of_old_files_may_be_missing():
         ({"model": "timm:resnet1"}, "Unknown network of timm. Found 'resnet1'. Did you mean 'resnet"),
         ({"model": "torchvision:resnet"}, "Unknown classifier of torchvision"),
         ({"model": "torchvision:fcn_resnet50"}, "Unknown classifier of torchvision"),
-        ({"model": "timm:vit_tiny_patch16_224"}, "3 x 8 x 8.*It is made for 224 pixels"),
         ({"model": SMALL, "model_args": {"num_classes": 3}}, "set this argument. Found num_classes"),
         ({"model": SMALL, "model_args": {"checkpoint_path": "x"}}, "Found checkpoint_path"),
         ({"model": SMALL, "model_args": {"width": 3}}, "must be able to make test_resnet"),
@@ -264,6 +263,15 @@ def test_counters_of_old_files_may_be_missing():
 def test_networks_that_cannot_be_made(given, words):
     with pytest.raises(InvalidValue, match=words):
         make_network(options(**given), 1, (8, 8), 10, fresh=True)
+
+
+def test_images_that_a_network_does_not_take(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train("--data", "digits", "--model", "timm:vit_tiny_patch16_224", "--out", out) == 2
+    error = capsys.readouterr().err
+    assert "must take normalised images, here float32 (2, 3, 8, 8)" in error
+    assert "It is made for 224 pixels a side; --image_size scales the images of a folder." in error
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,21 @@
 
 import csv
 import json
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 import fallow
 from fallow.cli.main import main
 from fallow.errors import DamagedData, InvalidType, InvalidValue, WrongState
+from ranks import in_ranks
 
 N, EPOCHS, CLASSES = 240, 6, ("left", "right", "both")
 
@@ -41,6 +45,8 @@ def train(out, *, stop=None, saves=False, labels=None, **options):
             labels=data.tensors[1],
             score=fallow.KLDivergence(),
         )
+        if dist.is_initialized():
+            network = DistributedDataParallel(network)
         state = {"network": network, "optimizer": optimizer, "schedule": schedule}
         recorder = fallow.Recorder(
             sub,
@@ -250,3 +256,20 @@ def test_texts_and_odd_images_are_shown(tmp_path):
             sub.step()
         page = (tmp_path / name / "report.html").read_text()
         assert ("&lt;b&gt;a&lt;/b&gt;" in page) if name == "texts" else ("data:image/png" in page)
+
+
+def _train_in_ranks(rank, size, folder, stop):
+    warnings.simplefilter("error")
+    train(folder, stop=stop, saves=True, resume=True)
+
+
+def test_ranks_record_one_run_and_resume_it(tmp_path):
+    in_ranks(_train_in_ranks, 2, str(tmp_path / "whole"), None)
+    in_ranks(_train_in_ranks, 2, str(tmp_path / "halved"), 5)
+    in_ranks(_train_in_ranks, 2, str(tmp_path / "halved"), None)
+    whole, halved = (fallow.load(tmp_path / name) for name in ("whole", "halved"))
+    assert whole.finished
+    assert halved.finished
+    for name in ("samples.csv", "history/epoch-00005.safetensors"):
+        assert (whole.path / name).read_bytes() == (halved.path / name).read_bytes()
+    assert whole.epochs["kept"].tolist() == halved.epochs["kept"].tolist()

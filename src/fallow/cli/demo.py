@@ -45,12 +45,12 @@ def run_demo(out: str | None) -> int:
     summary = train(options)
     report = write_report(RunFiles(summary["run"]))
     say()
-    for line in told(summary, report):
+    for line in what_happened(summary, report):
         say(line)
     return FINDING if summary["diverged"] else DONE
 
 
-def told(summary: Mapping[str, Any], report: Path) -> list[str]:
+def what_happened(summary: Mapping[str, Any], report: Path) -> list[str]:
     """Return what happened in a training, how to open its report, and what to do next, in lines.
 
     Args:
@@ -59,7 +59,6 @@ def told(summary: Mapping[str, Any], report: Path) -> list[str]:
     """
     rows, settings = summary["epochs"], summary["settings"]
     n, least = settings["samples"], min(row["samples_backward"] for row in rows)
-    epochs, saved = plural(len(rows), "epoch"), f"{summary['saved_fraction']:.0%}"
     epochs, saved = plural(len(rows), "epoch"), f"{summary['saved_fraction']:.0%}"
     right, tested = f"{summary['accuracy']:.1%}", f"{summary['samples_evaluated']:,} images"
     return [

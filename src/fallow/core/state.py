@@ -83,8 +83,13 @@ def pack(
             "full": plan.full,
             "learned": plan.learned,
         },
-        "history": [{"used_bits": _tensor(record.used_bits), **record.aggregates()} for record in history],
+        "history": pack_history(history),
     }
+
+
+def pack_history(history: list[EpochRecord]) -> list[dict[str, Any]]:
+    """Return past epochs as a state holds them."""
+    return [{"used_bits": _tensor(record.used_bits), **record.aggregates()} for record in history]
 
 
 def restore(

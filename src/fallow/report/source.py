@@ -14,15 +14,13 @@ from ..policies.base import Reason
 from ..runs.epoch_file import EpochFile
 from ..runs.highlights import SUSPECTS
 from ..runs.run_files import RunFiles
-from ..runs.schema import ShownOptions, Summary, SummaryRow
+from ..runs.schema import Summary, SummaryRow
 from ..runs.suspects import Suspects, find_suspects
 from ..runs.thumbnails_file import ThumbnailsFile
 from . import text
 
 COLUMNS = 400
 """Maximum number of epochs that are drawn; of more, evenly spaced ones are chosen."""
-_IN_NATS = {"kl", "reverse-kl", "js", "renyi"}
-"""Scores in nats, for states of older versions, which do not name the unit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +89,7 @@ class Source:
             times=run.times_used,
             summary=run.summary if run.summary and len(run.summary.epochs) == epochs else Summary(),
             shown=shown,
-            unit=_unit(run),
+            unit=run.score_unit,
             suspects=_suspects(run),
         )
 
@@ -152,23 +150,6 @@ def _suspects(run: RunFiles) -> Suspects | None:
         return find_suspects(run, SUSPECTS)
     except InvalidValue:
         return None
-
-
-def _unit(run: RunFiles) -> str:
-    """Return the unit of the scores from the summary, or from the newest state before there is one."""
-    unit = run.about.score_unit if run.summary is None else run.summary.score_unit
-    if unit is not None:
-        return "nats" if unit == "nats" else ""
-    return "nats" if _is_nats(run.shown_options) else ""
-
-
-def _is_nats(options: ShownOptions) -> bool:
-    model = options.model or ""
-    if ":" in model and not model.startswith("hf:"):  # the losses of a user's class have an unknown unit
-        return False
-    if options.policy == "repb" or options.task == "autoencoder":
-        return False
-    return (options.score or "kl") in _IN_NATS
 
 
 REASONS = tuple(Reason)

@@ -16,6 +16,7 @@ from msgspec import structs
 from ..core.history import resized
 from ..files.checked_json import parse_json
 from ..policies.base import Reason
+from ..runs.export import sample_blocks
 from ..runs.run_files import RunFiles
 from ..runs.sample_history import history_of, sample_of
 from ..runs.sample_names import relative
@@ -90,19 +91,18 @@ class Run:
             DamagedData: if a file of the run is damaged.
             ModuleNotFoundError: if neither pandas nor Polars nor pyarrow is installed.
         """
-        files, last = self.files, self.files.last
-        n, data = last.record.remaining, self.files.data
-        named = None if data.files is None else [relative(name, self._data) for name in data.files[:n]]
-        texts = [reason.text for reason in Reason]
+        blocks = list(sample_blocks(self.files))
+        table = {name: _joined([block[name] for block in blocks]) for name in blocks[0]}
+        data, texts = self.files.shown_options.data or "", [reason.text for reason in Reason]
         return self._frame(
             {
-                "index": np.arange(n),
-                "file": [None] * n if named is None else named + [None] * (n - len(named)),
-                "label": self._names(files.labels, n),
-                "predicted": self._names(files.predicted, n),
-                "score": last.scores.astype(np.float64),
-                "reason": [texts[number] for number in last.reason.tolist()],
-                "times_used": files.times_used.astype(np.int64),
+                "index": table["sample"],
+                "file": [None if name is None else relative(name, data) for name in table["file"]],
+                "label": table["label"],
+                "predicted": table["predicted"],
+                "score": table["score"].astype(np.float64),
+                "reason": [texts[number] for number in table["reason"].tolist()],
+                "times_used": table["times_used"].astype(np.int64),
             }
         )
 
@@ -186,18 +186,6 @@ class Run:
     def _frame(self, columns: dict[str, Any]) -> Any:
         return frame(columns, chosen(None) if self._frames is None else self._frames)
 
-    @property
-    def _data(self) -> str:
-        return self.files.shown_options.data or ""
-
-    def _names(self, numbers: Any, n: int) -> list[str | None]:
-        """Return the names of classes, None for a negative number."""
-        if numbers is None:
-            return [None] * n
-        known = (number for number in np.unique(numbers).tolist() if number >= 0)
-        names = {number: self.files.data.class_name(number) for number in known}
-        return [names.get(number) for number in numbers.tolist()]
-
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}): {self.files.status}"
 
@@ -249,7 +237,6 @@ class Plots:
         files = self._run.files
         n, summary = files.last.record.remaining, files.summary
         rows = [] if summary is None else [structs.asdict(row) for row in summary.epochs]
-        unit = files.about.score_unit if summary is None else summary.score_unit
         return usage_chart(
             files.history,
             labels=files.labels,
@@ -257,8 +244,17 @@ class Plots:
             scores=resized(files.last.scores, n, np.nan),
             reached=reached_of(rows, "test" if summary is None else summary.evaluated_on),
             reason_of=lambda epoch: files.epoch(epoch).reason,
-            unit=unit or "",
+            unit=files.score_unit,
         )
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Return the parts of a column, lists or arrays, as one."""
+    return (
+        np.concatenate(parts)
+        if isinstance(parts[0], np.ndarray)
+        else [each for part in parts for each in part]
+    )
 
 
 def _png(figure: Any) -> bytes:

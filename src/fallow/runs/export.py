@@ -83,7 +83,7 @@ def export(
     write = {"parquet": _parquet, "csv": _csv, "json": _json}[kind]
     run.directory.disk.make_folder(folder)
     paths = []
-    for name, parts in (("history", _history(run, progress)), ("samples", _samples(run))):
+    for name, parts in (("history", _history(run, progress)), ("samples", sample_blocks(run))):
         path = folder / f"{name}.{kind}"
         temporary = temporary_path(path)
         try:
@@ -131,7 +131,8 @@ def _epoch_block(file: EpochFile, start: int, stop: int) -> Columns:
     }
 
 
-def _samples(run: RunFiles) -> Iterator[Columns]:
+def sample_blocks(run: RunFiles) -> Iterator[Columns]:
+    """Yield the table of samples in blocks; reasons are numbers, names that are not known None."""
     data, last, n = run.data, run.last, run.last.record.remaining
     ids = np.zeros(0, np.int32) if run.labels is None else np.unique(run.labels)
     classes = np.array([None if i < 0 else data.class_name(int(i)) for i in ids], object)

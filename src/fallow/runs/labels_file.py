@@ -15,12 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DamagedData, damaged, invalid
+from ..errors import damaged, invalid
 from ..files.csv_table import line, unguarded
 from ..files.disk import DISK
-from ..files.regular_file import kind_at, read_regular
 from .directory import check_output
-from .picks_file import LEFT_OUT, LONGEST, MOST_BYTES, exact, original
+from .picks_file import LEFT_OUT, LONGEST, exact, original, table_text
 from .run_files import RunFiles
 from .sample_names import relative
 from .suspects import Suspects
@@ -32,7 +31,6 @@ _STEP = "Write one with fallow suspects RUN --export FILE.csv."
 _NUMBER = re.compile(r"\d+(e\d+)?")
 _CHECKSUM = re.compile(r"[0-9a-f]{16}")
 _INDEX = re.compile(r"[0-9]{1,18}(\.0)?")
-_WORKBOOK = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -105,31 +103,12 @@ def read_corrections(path: Path, inside: Path | None = None) -> list[Correction]
             filled in.
         DamagedData: if it is not a regular file of at most 32 MiB, or not a table in UTF-8.
     """
-    rows = list(_rows(_text(path, inside), path))
+    rows = list(_rows(table_text(path, inside, "--labels must name a list of labels.", _STEP), path))
     found = [_correction(cells, row, path) for row, cells in rows if cells["label"].strip()]
     if not found:
         step = "Fill in the right class of each sample whose label is wrong."
         raise invalid(f"The column label of {path} must be filled in.", f"{len(rows):,} empty cells", step)
     return found
-
-
-def _text(path: Path, inside: Path | None) -> str:
-    try:
-        data = read_regular(path, inside, MOST_BYTES)
-        # Excel begins its "CSV UTF-8" with a byte order mark.
-        if not data.startswith(_WORKBOOK):
-            return data.decode("utf-8-sig")
-    except FileNotFoundError:
-        kind = kind_at(path)
-        value = f"no file {path}" if kind is None else f"{path}, {kind}"
-        raise invalid("--labels must name a list of labels.", value, _STEP) from None
-    except UnicodeDecodeError as error:
-        raise damaged(f"{path} must be UTF-8.", error.reason, "Save it as CSV UTF-8.") from None
-    except DamagedData:
-        raise
-    except (OSError, ValueError) as error:
-        raise damaged(f"{path} must be readable.", error, _STEP) from None
-    raise invalid(f"{path} must be CSV.", "a workbook", "Save it as CSV UTF-8.")
 
 
 def _rows(text: str, path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import DamagedData, InvalidValue, damaged, invalid
+from ..errors import FallowError, InvalidValue, damaged, invalid
 from ..files.csv_table import cell, line, unguarded
 from ..files.regular_file import kind_at, read_regular
 
@@ -117,27 +117,42 @@ def read_rows(path: Path, inside: Path | None = None) -> list[tuple[str, Pick]]:
         InvalidValue: if it does not exist, a column is missing or repeated, or a cell is invalid.
         DamagedData: if it is not a regular file of at most :data:`MOST_BYTES`, or not a table in UTF-8.
     """
-    try:
-        data = read_regular(path, inside, MOST_BYTES)
-        # Excel begins its "CSV UTF-8" with a byte order mark.
-        text = "" if data.startswith(_WORKBOOK) else data.decode("utf-8-sig")
-    except FileNotFoundError:
-        kind = kind_at(path)
-        value = f"no file {path}" if kind is None else f"{path}, {kind}"
-        raise invalid("--add must name a list of picks.", value, _STEP) from None
-    except UnicodeDecodeError as error:
-        raise damaged(f"{path} must be UTF-8.", error.reason, "Save it as CSV UTF-8.") from None
-    except DamagedData:
-        raise
-    except (OSError, ValueError) as error:
-        raise damaged(f"{path} must be readable.", error, _STEP) from None
-    if data.startswith(_WORKBOOK):
-        raise invalid(f"{path} must be CSV.", "a workbook", "Save it as CSV UTF-8.")
+    text = table_text(path, inside, "--add must name a list of picks.", _STEP)
     rows = _from_json(text, path) if text.lstrip().startswith("[") else _from_csv(text, path)
     picks = [(place, _pick(row, place, path)) for place, row in rows]
     if not picks:
         raise invalid(f"{path} must hold at least one pick.", "none", _STEP)
     return picks
+
+
+def table_text(path: Path, inside: Path | None, rule: str, step: str) -> str:
+    """Return the text of a list that a person may have saved from a spreadsheet.
+
+    Args:
+        path: of the list.
+        inside: an untrusted folder above it; see :func:`~fallow.files.regular_file.opened`.
+        rule: what must be named, if nothing lies there.
+        step: how to come by such a list.
+
+    Raises:
+        InvalidValue: if it does not exist, or is a workbook.
+        DamagedData: if it is not a regular file of at most :data:`MOST_BYTES` in UTF-8.
+    """
+    try:
+        data = read_regular(path, inside, MOST_BYTES)
+        if data.startswith(_WORKBOOK):
+            raise invalid(f"{path} must be CSV.", "a workbook", "Save it as CSV UTF-8.")
+        # Excel begins its "CSV UTF-8" with a byte order mark.
+        return data.decode("utf-8-sig")
+    except FallowError:
+        raise
+    except FileNotFoundError:
+        kind = kind_at(path)
+        raise invalid(rule, f"no file {path}" if kind is None else f"{path}, {kind}", step) from None
+    except UnicodeDecodeError as error:
+        raise damaged(f"{path} must be UTF-8.", error.reason, "Save it as CSV UTF-8.") from None
+    except (OSError, ValueError) as error:
+        raise damaged(f"{path} must be readable.", error, step) from None
 
 
 def _from_json(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -28,6 +28,8 @@ from .thumbnails_file import ThumbnailsFile
 _STEP = "Put back a copy of it."
 _SUMMARY, _SUMMARY_ROW = 1 << 22, 1 << 16
 """Maximum size of a summary in bytes, and what each epoch adds to it."""
+_IN_NATS = {"kl", "reverse-kl", "js", "renyi"}
+"""Scores in nats, for states of older versions, which do not name the unit."""
 _LARGEST = 1 << 33
 """Maximum size of every other file in bytes."""
 
@@ -99,6 +101,18 @@ class RunFiles:
         except OSError as error:
             raise damaged(f"{path} must be readable.", error.strerror, _STEP) from None
         return check_kind(Summary, finite(content), str(path), _STEP)
+
+    @property
+    def score_unit(self) -> str:
+        """``nats``, or empty if the scores have another unit or none that is known."""
+        unit = self.about.score_unit if self.summary is None else self.summary.score_unit
+        if unit is not None:
+            return "nats" if unit == "nats" else ""
+        # A run of an earlier version does not say it; the losses of a user's own class may be anything.
+        options = self.shown_options
+        own = ":" in (options.model or "") and not (options.model or "").startswith("hf:")
+        other = own or options.policy == "repb" or options.task == "autoencoder"
+        return "nats" if not other and (options.score or "kl") in _IN_NATS else ""
 
     @cached_property
     def data(self) -> DataFile:

@@ -284,11 +284,7 @@ def _copies(run: RunFiles, labels: NDArray[np.int32]) -> tuple[tuple[Copy, ...],
 
 def _are_probabilities(run: RunFiles) -> bool:
     """Return whether exp(-score) is the probability of the given label."""
-    options = run.shown_options
-    unit = run.about.score_unit if run.summary is None else run.summary.score_unit
-    own = ":" in (options.model or "") and not (options.model or "").startswith("hf:")
-    nats = unit == "nats" if unit is not None else not own and options.policy != "repb"
-    return nats and options.score in _PROBABILITIES
+    return run.score_unit == "nats" and run.shown_options.score in _PROBABILITIES
 
 
 def _labels(run: RunFiles) -> NDArray[np.int32]:

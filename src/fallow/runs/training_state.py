@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..arrays.generators import generator_states, put_back
 from ..core.history import Aggregates, EpochRecord
-from ..core.state import opened
+from ..core.state import opened, pack_history
 from ..core.state_checks import check_state
 from ..errors import FallowError, damaged
 from ..files import state_file
@@ -193,9 +193,7 @@ class TrainingState:
 
     def put_history(self, records: list[EpochRecord]) -> None:
         """Put the past epochs, read from their files, into the subsampler's state."""
-        self.subsampler["history"] = [
-            {"used_bits": torch.from_numpy(record.used_bits), **record.aggregates()} for record in records
-        ]
+        self.subsampler["history"] = pack_history(records)
 
     def check(self, path: Path, about: About, policy: Policy, *, density: bool) -> None:
         """Raise if the state is incomplete or invalid. Lightning itself loads a partial one silently.

@@ -142,7 +142,9 @@ class _Known:
         if self.by_file or not one.checksum:
             if place is None:
                 raise self._unknown(one, path)
-            return place if self._fits(one, place) else self._changed(one, path)
+            if not self._fits(one, place):
+                raise self._changed(one, path)
+            return place
         if place is not None and place[0] != _ELSEWHERE and self._fits(one, place):
             return place
         wanted = np.uint64(int(one.checksum, 16))
@@ -155,7 +157,7 @@ class _Known:
                 raise invalid(rule, f"{rows.size:,} equal ones, and none at its place", _AGAIN)
         if place is None:
             raise self._unknown(one, path)
-        return self._changed(one, path)
+        raise self._changed(one, path)
 
     def _fits(self, one: Correction, place: tuple[int, int]) -> bool:
         part, row = place
@@ -167,10 +169,10 @@ class _Known:
         rule = f"Row {one.row} of {path} must name a sample of the data."
         return invalid(rule, found, "Correct the row, or write the list anew from a run on these data.")
 
-    def _changed(self, one: Correction, path: Path) -> tuple[int, int]:
+    def _changed(self, one: Correction, path: Path) -> FallowError:
         name = one.file or f"index {one.index}"
         rule = f"Row {one.row} of {path} must name the sample that its checksum is of."
-        raise invalid(rule, f"another content of {name}", _AGAIN)
+        return invalid(rule, f"another content of {name}", _AGAIN)
 
 
 def _names(data: ImageData | TextData) -> Iterator[tuple[str, ...] | None]:

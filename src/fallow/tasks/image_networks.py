@@ -59,7 +59,7 @@ def make_network(
     Args:
         options: of the training.
         channels: of the images.
-        size: their height and width.
+        size: their height and width; a library's network is not asked for one.
         classes: the number of classes.
         fresh: whether to begin with trained weights, if the options say so; a resumed run brings its own.
 
@@ -71,7 +71,7 @@ def make_network(
     if library is None:
         network = image_model(options.model, channels, size, classes)
     else:
-        network = _of_library(library, name, options, channels, size, classes, fresh=fresh)
+        network = _of_library(library, name, options, channels, classes, fresh=fresh)
     if fresh and options.pretrained not in (None, "true"):
         take(network, read_weights(Path(str(options.pretrained))), str(options.pretrained))
     return network
@@ -82,7 +82,6 @@ def _of_library(
     name: str,
     options: ResolvedOptions,
     channels: int,
-    size: tuple[int, int],
     classes: int,
     *,
     fresh: bool,
@@ -99,33 +98,15 @@ def _of_library(
     )
     if fetches and library == "torchvision":
         take(network, module.fetched(name), f"The weights of {options.model}")
-    _check_takes(network, options.model, (colours, *size), classes)
     return network
 
 
-def _check_takes(network: nn.Module, model: str, shape: tuple[int, int, int], classes: int) -> None:
-    """Raise if a network cannot classify images ``(C, H, W)``, by a forward pass."""
-    # In evaluation mode, since batch norm takes no single image, and with the generator put back.
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        network.eval()
-        try:
-            logits = network(torch.zeros(1, *shape))
-        except Exception as error:  # networks raise many kinds
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            side = expected(model).side
-            step = "Name another network."
-            if side is not None:
-                step = f"It is made for {side} pixels a side; --image_size scales the images of a folder."
-            channels, height, width = shape
-            raise invalid(
-                f"{model} must take images of {channels} x {height} x {width}.", reason, step
-            ) from None
-        finally:
-            network.train()
-    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if found != (1, classes):
-        step = "Name a network that classifies images."
-        raise invalid(f"{model} must return logits (B, {classes}).", found, step)
+def step_if_refused(model: str) -> str:
+    """Return what to do if a library's network does not take the images."""
+    side = expected(model).side
+    if side is None:
+        return "Name another network."
+    return f"It is made for {side} pixels a side; --image_size scales the images of a folder."
 
 
 def _module(library: str) -> Any:

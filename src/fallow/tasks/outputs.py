@@ -1,4 +1,4 @@
-"""Check the outputs of the user's own network before training."""
+"""Check the outputs of a network that is not ours before training."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def check_outputs(
     *,
     classes: int | None = None,
     tokens: int | None = None,
+    if_refused: str = "Adapt its first layers.",
 ) -> str:
     """Pass two samples through a network, and raise if its outputs do not fit the task.
 
@@ -41,13 +42,14 @@ def check_outputs(
     restored. Only lazy layers get their shapes.
 
     Args:
-        module: the task, with the user's network.
+        module: the task, with the network.
         dataset: the training samples.
         collate: makes a batch of them.
         name: of the network, as the user wrote it.
         arguments: the network's arguments from the user.
         classes: the number of classes.
         tokens: the size of a language model's vocabulary.
+        if_refused: the next step if the network does not take the samples.
 
     Returns:
         A remark on suspicious outputs, or an empty string.
@@ -61,26 +63,27 @@ def check_outputs(
         if isinstance(module, Classifier):
             assert classes is not None
             inputs = module.inputs(batch, None)
-            outputs = _outputs(module.network, inputs, name)
+            outputs = _outputs(module.network, inputs, name, if_refused)
             logits = class_logits(outputs, len(inputs), classes, name, _step(arguments, classes))
             return _remark(logits, name)
         if isinstance(module, AutoencoderTask):
             inputs = module.prepare(batch[0])
-            reconstruction(_outputs(module.network, inputs, name), inputs, name)
+            reconstruction(_outputs(module.network, inputs, name, if_refused), inputs, name)
         if isinstance(module, LanguageModelTask):
             assert tokens is not None
-            return _check_language_model(module.network, batch[:, :-1].clamp_min(0), tokens, name)
+            tokens_in = batch[:, :-1].clamp_min(0)
+            return _check_language_model(module.network, tokens_in, tokens, name, if_refused)
     return ""
 
 
-def _check_language_model(network: nn.Module, inputs: Tensor, tokens: int, name: str) -> str:
+def _check_language_model(network: nn.Module, inputs: Tensor, tokens: int, name: str, if_refused: str) -> str:
     head, states = getattr(network, "head", None), getattr(network, "hidden", None)
     if isinstance(head, nn.Linear) and callable(states):
         count = head.out_features
         _check_weights(network, name)
     else:
         rule = f"{name} must return logits (B, T, V) for token ids (B, T), V at least the {tokens:,} tokens."
-        logits = one_tensor(_outputs(network, inputs, name), rule)
+        logits = one_tensor(_outputs(network, inputs, name, if_refused), rule)
         if logits.dim() != 3 or logits.shape[:2] != inputs.shape:
             step = "Return one row of logits per token, for the token that follows it."
             raise invalid(rule, f"the shape {tuple(logits.shape)} for {tuple(inputs.shape)}", step)
@@ -116,7 +119,7 @@ def _check_values(outputs: Any, network: nn.Module, name: str) -> None:
         raise invalid(f"{name} must return finite outputs.", "NaN" if nan else "infinite ones", step)
 
 
-def _outputs(network: nn.Module, inputs: Tensor, name: str) -> Any:
+def _outputs(network: nn.Module, inputs: Tensor, name: str, if_refused: str) -> Any:
     try:
         # The caller has turned gradients off, and without them no output has one to check.
         with torch.enable_grad():
@@ -134,7 +137,7 @@ def _outputs(network: nn.Module, inputs: Tensor, name: str) -> Any:
         dtype = str(inputs.dtype).removeprefix("torch.")
         rule = f"{name} must take {kind}, here {dtype} {tuple(inputs.shape)}."
         found = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise invalid(rule, found, "Adapt its first layers.") from error
+        raise invalid(rule, found, if_refused) from error
 
 
 def _step(arguments: Mapping[str, Any], classes: int) -> str:

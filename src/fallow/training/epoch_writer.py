@@ -28,7 +28,7 @@ from ..step_rules import StepRule
 from ..tasks.console import Console, number
 from .shown_samples import shown_samples
 from .stopwatch import Stopwatch
-from .summary import counts
+from .summary import counts, epoch_row
 
 BITS = "test_bits_per_character"
 """The name under which a language model logs its bits per character."""
@@ -119,21 +119,18 @@ class EpochWriter(Callback):
             task_row["bits_per_character"] = bits
         used_counts = counts([record], record.n, self.step_rule)
         used_counts["samples_forward_only"] += self.probed()
-        self.epochs.append(
-            {
-                "epoch": record.epoch,
-                **used_counts,
-                "accuracy": accuracy,
-                "train_accuracy": train_accuracy,
-                "test_loss": _metric(self._metrics, "loss"),
-                **task_row,
-                "seconds": self.stopwatch.seconds,
-                "waiting_seconds": self.stopwatch.waiting,
-                "evaluating_seconds": self.stopwatch.evaluating,
-                "record_seconds": record.record_seconds,
-                **{k: v for k, v in record.aggregates().items() if k not in ("epoch", "record_seconds")},
-            }
-        )
+        metrics = {
+            "accuracy": accuracy,
+            "train_accuracy": train_accuracy,
+            "test_loss": _metric(self._metrics, "loss"),
+            **task_row,
+        }
+        times = {
+            "seconds": self.stopwatch.seconds,
+            "waiting_seconds": self.stopwatch.waiting,
+            "evaluating_seconds": self.stopwatch.evaluating,
+        }
+        self.epochs.append(epoch_row(record, used_counts, metrics, times))
         scores = self.subsampler.scores.numpy()
         self.pending.append(EpochFile(record, scores, self._reason, other_classes(*self._classes())))
         self.write_pending()

@@ -26,7 +26,7 @@ from ..options.factories import make_density, make_policy, make_schedule, make_s
 from ..options.own_classes import import_class, is_import_path, nearly_import_path
 from ..options.own_errors import calling
 from ..options.resolve import DataFacts, ResolvedOptions, resolve_on_data, usual
-from ..options.train_options import DENSITY, TEXT_TASKS, TrainOptions
+from ..options.train_options import DENSITY, TEXT_TASKS, TrainOptions, library_of
 from ..policies import Policy
 from ..runs.data_file import DataFile, readable
 from ..runs.directory import RunDirectory
@@ -35,6 +35,7 @@ from ..tasks.base import TaskModule
 from ..tasks.classifier import Classifier
 from ..tasks.console import Console
 from ..tasks.image_material import image_material, read_images
+from ..tasks.image_networks import step_if_refused
 from ..tasks.labels import offered_labels, unused_labels
 from ..tasks.language_material import language_material
 from ..tasks.material import Material, Shown
@@ -161,8 +162,8 @@ def build(
         **(workers if isinstance(material.test, FileImages) else {}),
     )
     module = own if isinstance(own, LightningModule) else material.module(subsampler)
-    if own is not None and isinstance(module, TaskModule):
-        _check_own_network(options, module, material, classes, console)
+    if isinstance(module, TaskModule) and (own is not None or library_of(options.model)):
+        _check_network(options, module, material, classes, console)
     return Job(
         options,
         subsampler,
@@ -208,10 +209,10 @@ def _own_network(options: TrainOptions, kind: type, classes: int | None) -> Any:
     return import_class(options.model, options.model_args, kind, classes=classes, run=options.resume)
 
 
-def _check_own_network(
+def _check_network(
     options: TrainOptions, module: TaskModule, material: Material, classes: int | None, console: Console
 ) -> None:
-    """Raise if the outputs of the user's network do not fit its task."""
+    """Raise if the outputs of the user's network, or of a library's, do not fit the task."""
     if isinstance(module, Classifier):
         module.classes, module.named = classes, options.model
     remark = check_outputs(
@@ -222,6 +223,7 @@ def _check_own_network(
         options.model_args,
         classes=classes,
         tokens=material.tokens,
+        **({"if_refused": step_if_refused(options.model)} if library_of(options.model) else {}),
     )
     if remark:
         console.warn(remark)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..arrays.distributed import gather_rows, rank_and_size
 from ..arrays.generators import generator_states, put_back
 from ..arrays.thumbnails import thumbnails
-from ..core.state import opened
+from ..core.state import opened, pack_history
 from ..core.subsampler import Subsampler
 from ..errors import DamagedData, FallowError, damaged, invalid, invalid_type, missing_extra
 from ..files.checked_json import check_kind, finite
@@ -30,12 +30,12 @@ from ..runs.schema import RECORDED, About, SummaryRow
 from ..scores import KLDivergence
 from ..tasks.console import Console
 from .shown_samples import shown_samples
-from .summary import counts, finish
+from .summary import counts, epoch_row, finish
 
 FORMAT = "fallow-recorded-1"
 _NEEDED = {"matplotlib": "its chart", "jinja2": "its report"}
 _STEP = "Name another folder, or put back a copy of the run."
-_METRICS = ("accuracy", "test_loss")
+_METRICS = ("accuracy", "train_accuracy", "test_loss")
 
 
 class Stateful(Protocol):
@@ -161,8 +161,24 @@ class Recorder:
             self._metrics |= values
 
     def save(self) -> None:
-        """Save the state now, inside an epoch; call it on every rank, after an optimizer step."""
-        self._save()
+        """Save the state now, inside an epoch too; call it on every rank, after an optimizer step."""
+        subsampler = {**opened(self.subsampler.state_dict()), "history": []}
+        generators = np.frombuffer(bytearray(dump(generator_states())), np.uint8)
+        tree = {
+            "format": FORMAT,
+            "subsampler": subsampler,
+            "objects": {name: each.state_dict() for name, each in self._objects.items()},
+            "generators": [part for (part,) in gather_rows(generators)],
+            "rows": self._rows,
+            "metrics": self._metrics,
+            "record_seconds": [record.record_seconds for record in self.subsampler.history],
+            "seconds": self._seconds,
+        }
+        self._saved_at = self._place()
+        if self._first:
+            self._write_data()
+            epoch, recorded = int(subsampler["epoch"]), int(subsampler["table"]["recorded"])
+            self._run.checkpoints.write(dump(tree), self._about(epoch, recorded), self._run.needed(epoch))
 
     def epoch_begins(self) -> None:
         """Save the state before an epoch; the subsampler calls it."""
@@ -173,26 +189,15 @@ class Recorder:
             put_back(self._generators)
             self._generators = None
         elif self._saved_at != self._place():
-            self._save()
+            self.save()
 
     def epoch_ended(self) -> None:
         """Write the epoch that has ended, and the results after the last one; the subsampler calls it."""
         seconds, record = time.perf_counter() - self._begun, self.subsampler.history[-1]
         self._seconds += seconds
-        self._rows.append(
-            {
-                "epoch": record.epoch,
-                **counts([record], record.n, None),
-                **dict.fromkeys(_METRICS),
-                **self._metrics,
-                "train_accuracy": None,
-                "seconds": seconds,
-                "waiting_seconds": 0.0,
-                "evaluating_seconds": 0.0,
-                "record_seconds": record.record_seconds,
-                **{k: v for k, v in record.aggregates().items() if k not in ("epoch", "record_seconds")},
-            }
-        )
+        metrics = {**dict.fromkeys(_METRICS), **self._metrics}
+        times = {"seconds": seconds, "waiting_seconds": 0.0, "evaluating_seconds": 0.0}
+        self._rows.append(epoch_row(record, counts([record], record.n, None), metrics, times))
         self._metrics = {}
         if self._first:
             self._write_data()
@@ -205,7 +210,7 @@ class Recorder:
                 self._run.put(self._run.thumbnails_path, shown.dump())
         self._begun, self._reason = time.perf_counter(), self.subsampler.reason.numpy()
         if self.subsampler.epoch >= self.subsampler.epochs:
-            self._save()
+            self.save()
             self._finished = True
             if self._first:
                 self._write_results()
@@ -225,26 +230,6 @@ class Recorder:
 
     def _place(self) -> tuple[int, int]:
         return self.subsampler.epoch, int(self.subsampler.under_way.scores.recorded)
-
-    def _save(self) -> None:
-        # Collective inside an epoch, and an object's own state may be too: on all ranks.
-        subsampler = {**opened(self.subsampler.state_dict()), "history": []}
-        generators = np.frombuffer(bytearray(dump(generator_states())), np.uint8)
-        tree = {
-            "format": FORMAT,
-            "subsampler": subsampler,
-            "objects": {name: each.state_dict() for name, each in self._objects.items()},
-            "generators": [part for (part,) in gather_rows(generators)],
-            "rows": self._rows,
-            "metrics": self._metrics,
-            "record_seconds": [record.record_seconds for record in self.subsampler.history],
-            "seconds": self._seconds,
-        }
-        self._saved_at = self._place()
-        if self._first:
-            self._write_data()
-            epoch, recorded = int(subsampler["epoch"]), int(subsampler["table"]["recorded"])
-            self._run.checkpoints.write(dump(tree), self._about(epoch, recorded), self._run.needed(epoch))
 
     def _write_data(self) -> None:
         """Describe the samples in the run; not before it trains, so that an empty folder stays one."""
@@ -295,12 +280,11 @@ class Recorder:
             )
             raise invalid("The objects of a resumed run must be those that were saved.", found, step)
         check_kind(list[SummaryRow], finite(tree["rows"]), f"The state of {self._run.path}", _STEP)
-        history = []
-        for epoch, seconds in enumerate(tree["record_seconds"]):
-            record = self._run.read_epoch(epoch).record
-            used = torch.from_numpy(record.used_bits)
-            history.append({"used_bits": used, **record.aggregates(), "record_seconds": seconds})
-        self.subsampler.load_state_dict({**tree["subsampler"], "history": history})
+        history = [
+            replace(self._run.read_epoch(epoch).record, record_seconds=seconds)
+            for epoch, seconds in enumerate(tree["record_seconds"])
+        ]
+        self.subsampler.load_state_dict({**tree["subsampler"], "history": pack_history(history)})
         for name, each in self._objects.items():
             each.load_state_dict(tree["objects"][name])
         self._rows, self._metrics = list(tree["rows"]), dict(tree["metrics"])

@@ -43,6 +43,22 @@ def counts(history: list[EpochRecord], full: int, step_rule: StepRule | None) ->
     }
 
 
+def epoch_row(
+    record: EpochRecord, used: dict[str, Any], metrics: dict[str, Any], times: dict[str, float]
+) -> dict[str, Any]:
+    """Return an epoch as a row of ``summary.json``.
+
+    Args:
+        record: of the epoch.
+        used: from :func:`counts`.
+        metrics: the results after the epoch, by name.
+        times: its seconds, of which some were spent waiting and evaluating, by name.
+    """
+    aggregates = {k: v for k, v in record.aggregates().items() if k not in ("epoch", "record_seconds")}
+    times = {**times, "record_seconds": record.record_seconds}
+    return {"epoch": record.epoch, **used, **metrics, **times, **aggregates}
+
+
 def finish(
     run: RunDirectory,
     subsampler: Subsampler,
