@@ -21,7 +21,8 @@ import fallow
 from fallow.core.state import opened
 from fallow.files.state_file import dump
 from fallow.runs.directory import RunDirectory
-from fallow.runs.epoch_file import EpochFile
+from fallow.runs.epoch_file import EpochFile, other_classes
+from fallow.runs.schema import About
 
 REPEATS = 7
 
@@ -64,16 +65,19 @@ def trained(n):
 def files(n, folder):
     sub = trained(n)
     with RunDirectory.create(folder / "run") as run:
-        file = EpochFile(sub.history[-1], sub.scores.numpy(), sub.reason.numpy())
+        predicted, labels = (values.numpy() for values in (sub.predicted, sub.labels))
+        other = other_classes(predicted, labels)
+        file = EpochFile(sub.history[-1], sub.scores.numpy(), sub.reason.numpy(), other)
         epoch = [timed(run.write_epoch, file)[0] for _ in range(REPEATS)]
         size = run.epoch_path(1).stat().st_size
         states, packed = [], []
         for number in range(REPEATS):
             taken, data = timed(lambda: dump({**opened(sub.state_dict()), "history": []}))
             packed.append(taken)
-            states.append(taken + timed(run.checkpoints.write, data, {"epoch": number, "recorded": 0}, {})[0])
+            states.append(taken + timed(run.checkpoints.write, data, About(epoch=number), {})[0])
     return {
         "samples": n,
+        "taken_for_another_class": int((other > 0).sum()),
         "epoch_bytes": size,
         "epoch_seconds": statistics.median(epoch),
         "epoch_floor_seconds": floor(folder, size),
