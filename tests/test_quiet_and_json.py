@@ -83,7 +83,9 @@ def test_nothing_else_reaches_standard_output(tmp_path):
     (tmp_path / "chatty.py").write_text(CHATTY)
     words = [*QUICK, "--model", "chatty:Net", "--json", "--out", tmp_path / "run"]
     done = fallow(
-        *words, env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"}
+        *words,
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])},
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["run"] == str(tmp_path / "run")

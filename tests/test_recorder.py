@@ -150,6 +150,8 @@ def test_wrong_labels_are_found(tmp_path):
     run = train(tmp_path / "run", labels=given).recorder.run
     found = run.suspects(len(wrong))
     assert len(set(found["index"]) & set(wrong.tolist())) >= 8
+    shown = run.files.shown.index.tolist()
+    assert set(found["index"]) <= set(shown)  # the report has their pictures
     row = found.iloc[0]
     assert row["given"] == CLASSES[given[row["index"]]]
     assert row["suggested"] == CLASSES[data.tensors[1][row["index"]]]

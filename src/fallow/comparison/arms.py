@@ -7,7 +7,8 @@ which follows from the saving, or finds its share itself; then it has no saving.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..core.plan import thin_epochs
 from ..errors import FallowError, invalid, unknown_name
 from ..options.checks import check
 from ..options.factories import make_policy, make_schedule
+from ..options.kinds import check_kinds
 from ..options.resolve import ResolvedOptions, as_given, resolve
 from ..options.train_options import OPTIONS, POLICIES, TrainOptions
 from ..policies import policy_names
@@ -147,13 +149,20 @@ def takes_share(name: str, base: TrainOptions) -> bool:
 
 def _check(arm: Arm) -> None:
     """Raise if the options of an arm are invalid, as far as that shows without data."""
-    try:
+    with _naming(arm.label):
         check(arm.options)
         make_policy(arm.options)
         make_schedule(arm.options)
+
+
+@contextmanager
+def _naming(arm: str) -> Iterator[None]:
+    """Name the arm in errors."""
+    try:
+        yield
     except FallowError as error:
         # Of the same type, on which the exit code depends.
-        raise type(error)(f"The arm {arm.label}: {error}") from None
+        raise type(error)(f"The arm {arm}: {error}") from None
 
 
 def _own(name: str, own: dict[str, Any], base: TrainOptions) -> ResolvedOptions:
@@ -170,7 +179,11 @@ def _own(name: str, own: dict[str, Any], base: TrainOptions) -> ResolvedOptions:
         if option.replace("-", "_") not in OF_AN_ARM:
             raise unknown_name(f"option of the arm {name}", option, OF_AN_ARM)
     given = {option.replace("-", "_"): value for option, value in own.items()}
-    return _with(base, {"policy": "auto", **given})
+    options = {"policy": "auto", **given}
+    with _naming(name):
+        # What is chosen from the options relies on their types.
+        check_kinds(replace(as_given(base), **options))
+    return _with(base, options)
 
 
 def _named(name: str) -> dict[str, Any]:

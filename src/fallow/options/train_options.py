@@ -556,7 +556,7 @@ def named(**wanted: Any) -> frozenset[str]:
     """Return the names of the options with these properties.
 
     >>> sorted(named(resume="fixed", reads=True))
-    ['task']
+    ['labels', 'task']
     """
     return frozenset(
         name

@@ -29,7 +29,7 @@ from ..runs.epoch_file import EpochFile, other_classes
 from ..runs.schema import RECORDED, About, SummaryRow
 from ..scores import KLDivergence
 from ..tasks.console import Console
-from .shown_samples import shown_samples
+from .shown_samples import shown_samples, shown_suspects
 from .summary import counts, epoch_row, finish
 
 FORMAT = "fallow-recorded-1"
@@ -205,9 +205,7 @@ class Recorder:
             predicted = encode(self.subsampler.predicted.numpy())
             file = EpochFile(record, scores, self._reason, other_classes(predicted, self._data.labels))
             self._run.write_epoch(file)
-            if self._images is not None or self._texts is not None:
-                shown = shown_samples(self.subsampler, self._run.read_epoch, self._pictures)
-                self._run.put(self._run.thumbnails_path, shown.dump())
+            self._show()
         self._begun, self._reason = time.perf_counter(), self.subsampler.reason.numpy()
         if self.subsampler.epoch >= self.subsampler.epochs:
             self.save()
@@ -310,6 +308,12 @@ class Recorder:
         finally:
             put_back(before)
 
+    def _show(self, suspects: NDArray[np.int64] | None = None) -> None:
+        """Write pictures or texts of the samples that a report shows, and of ``suspects``."""
+        if self._images is not None or self._texts is not None:
+            shown = shown_samples(self.subsampler, self._run.read_epoch, self._pictures, suspects)
+            self._run.put(self._run.thumbnails_path, shown.dump())
+
     def _write_results(self) -> None:
         subsampler = self.subsampler
         policy = {f.name: getattr(subsampler.policy, f.name) for f in fields(subsampler.policy)}  # type: ignore[arg-type]
@@ -326,6 +330,7 @@ class Recorder:
         }
         # The checksums do not hold while files change.
         self._run.unseal()
+        self._show(shown_suspects(self._run))
         finish(
             self._run,
             subsampler,

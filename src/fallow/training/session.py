@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 import signal
-from contextlib import suppress
 from dataclasses import replace
 from shlex import quote
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import LightningModule, Trainer
-from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import nn
 
@@ -25,10 +22,7 @@ from ..options.resolve import ResolvedOptions
 from ..options.resume_options import plain
 from ..runs.checkpoints import Checkpoint
 from ..runs.directory import RunDirectory
-from ..runs.highlights import SUSPECTS
-from ..runs.run_files import RunFiles
 from ..runs.schema import About
-from ..runs.suspects import find_suspects
 from ..runs.training_state import CHECKPOINTER, WRITER
 from ..scores import RelativeToBatch
 from ..tasks.autoencoder import AutoencoderTask
@@ -44,6 +38,7 @@ from .jobs import Job
 from .resume import Restored, taking_over
 from .resume_checks import uses_all_weights
 from .settings import evaluated_on, opening, settings_of
+from .shown_samples import shown_suspects
 from .stopping import NothingLeft
 from .summary import finish
 from .trackers import EpochScalars
@@ -253,7 +248,7 @@ class Session:
             self.run.unseal()  # the checksums do not hold while files change
             self.writer.write_pending()
             self.checkpointer.write_pending()
-            self.writer.show(_suspects(self.run))
+            self.writer.show(shown_suspects(self.run))
             more["finished"] = more["finished"] and not (self.writer.pending or self.writer.unshown)
             _save_weights(self.job.module, self.run)
             if self.job.monitor is not None:
@@ -307,15 +302,6 @@ class Session:
     def _print_resume_command(self) -> None:
         if self.run.checkpoints.numbers():
             self.console.line(f"Resume with: {self._resume_command()}")
-
-
-def _suspects(run: RunDirectory) -> NDArray[np.int64]:
-    """Return the samples whose labels look wrong, as many as a report shows; none without labels."""
-    # A damaged file costs pictures in the report, which need not end a training.
-    with suppress(FallowError):
-        found = find_suspects(RunFiles(run.path), SUSPECTS).suspects
-        return np.array([one.index for one in found], np.int64)
-    return np.zeros(0, np.int64)
 
 
 def _class_accuracy(job: Job) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,12 @@ from numpy.typing import NDArray
 
 from ..core.history import times_used
 from ..core.subsampler import Subsampler
+from ..errors import FallowError
+from ..runs.directory import RunDirectory
 from ..runs.epoch_file import EpochFile
-from ..runs.highlights import choose
+from ..runs.highlights import SUSPECTS, choose
+from ..runs.run_files import RunFiles
+from ..runs.suspects import find_suspects
 from ..runs.thumbnails_file import ThumbnailsFile
 
 
@@ -47,3 +52,12 @@ def shown_samples(
     shown = [choose(last.scores, reason, times, known, predicted).index for reason in reasons]
     index = np.unique(np.concatenate(shown if suspects is None else [*shown, suspects]))
     return ThumbnailsFile(last.record.epoch, index, predicted[index], **thumbnails(index))
+
+
+def shown_suspects(run: RunDirectory) -> NDArray[np.int64]:
+    """Return the samples whose labels look wrong, as many as a report shows; none without labels."""
+    # A damaged file costs pictures in the report, which need not end a training.
+    with suppress(FallowError):
+        found = find_suspects(RunFiles(run.path), SUSPECTS).suspects
+        return np.array([one.index for one in found], np.int64)
+    return np.zeros(0, np.int64)
