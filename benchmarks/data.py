@@ -14,6 +14,9 @@ cifar10         cifar10.npz               50,000 + 10,000 photos, 32 x 32, colou
 cifar10n        cifar10n.npz              the same with labels by people, 17 % of them wrong; the other labels
                                           of the source are beside them, clean_label is the truth (Wei et al.,
                                           2022; not for commercial use: CC BY-NC 4.0; npm and pip)
+stamps          stamps/CLASS/*.png        275 photographs of animals, food, plants and household goods on white
+                                          (Tux Paint; Debian's tuxpaint-stamps-default, by apt-get). The
+                                          folder is printed
 20newsgroups    20newsgroups/train.csv    11,293 + 7,528 posts in 20 classes (Lang, 1995; Cardoso-Cachopo,
                 and test.csv              2007; pip). The folder is printed
 r8              r8/train.csv, test.csv    5,485 + 2,189 news in 8 classes (Lewis, 1997; as above)
@@ -160,6 +163,7 @@ def tarred(content: bytes, *places: str) -> list[bytes]:
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
            "Ankle boot")  # fmt: skip
 PHOTOS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+STAMPS = ("animals", "food", "household", "plants")
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 IDX = {
     "x_train": (
@@ -223,6 +227,23 @@ def cifar10(work: Path, target: Path, folder: Path) -> None:
         arrays[f"x_{part}"] = np.concatenate([photos(image) for image in images])
         arrays[f"y_{part}"] = np.array(json.loads(labels), np.int64)
     np.savez(target, **arrays, class_names=PHOTOS)
+
+
+def stamps(work: Path, target: Path, folder: Path) -> None:
+    """Write photographs in folders that are named after their classes, on white where they are transparent."""
+    from PIL import Image
+
+    run(["apt-get", "download", "tuxpaint-stamps-default"], work)
+    package = next(work.glob("*.deb"), None)
+    run(["dpkg", "-x", "no package" if package is None else package.name, "."], work)
+    for label in STAMPS:
+        source = work / "usr/share/tuxpaint/stamps" / label
+        (target / label).mkdir(parents=True)
+        for file in sorted(source.rglob("*.png")):
+            if not file.stem.endswith("_mirror"):
+                image = Image.open(file).convert("RGBA")
+                whole = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+                whole.save(target / label / file.name)
 
 
 def photos(content: bytes) -> np.ndarray:
@@ -403,6 +424,7 @@ SETS: dict[str, tuple[str, Callable[[Path, Path, Path], None]]] = {
     "fashion-mnist": (".npz", fashion_mnist),
     "cifar10": (".npz", cifar10),
     "cifar10n": (".npz", cifar10n),
+    "stamps": ("", stamps),
     "20newsgroups": ("", news("20newsgroups")),
     "r8": ("", news("reuters-r8")),
     "shakespeare": (".txt", shakespeare),

@@ -5,6 +5,8 @@ import json
 import pickle
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -375,3 +377,30 @@ def test_gaps_are_found_in_a_run_whose_images_stay_in_files(made, large, tmp_pat
     assert main(["gaps", str(tmp_path / "run"), "--json"]) == 0
     assert "gaps" in json.loads(capsys.readouterr().out)
     assert main(["report", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_ranks_train_as_one_process_and_put_together_what_neither_can_read(made, tmp_path):
+    folder = shutil.copytree(made, tmp_path / "pets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folders, "IN_MEMORY", 0)
+        data = load_images(folder)
+    bad = [data.files[3], data.files[40], data.test_files[0]]
+    for path in map(Path, bad):
+        path.write_bytes(path.read_bytes()[:-30] + bytes(30))
+    for number, (batch, more) in enumerate(((16, []), (8, ["--devices", "2", "--strategy", "ddp"]))):
+        words = arguments(folder, tmp_path / str(number), "--batch_size", str(batch), *more)
+        code = "import sys\nfrom fallow.cli.main import main\nfrom fallow.datasets import folder\n"
+        code += f"folder.IN_MEMORY = 0\nif __name__ == '__main__': sys.exit(main({words!r}))"
+        program = tmp_path / "program.py"
+        program.write_text(code)
+        done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert all(done.stdout.count(path) == 1 for path in bad)
+        assert "Left out 2 images that cannot be read" in done.stdout
+    one, two = (samples(tmp_path / str(number)) for number in range(2))
+    assert [row["reason"] for row in one].count("by hand") == 2
+    assert [row["reason"] == "by hand" for row in one] == [row["reason"] == "by hand" for row in two]
+    for name in ("file", "label"):
+        assert [row[name] for row in one] == [row[name] for row in two]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..arrays.checksums import row_checksums
 from ..arrays.thumbnails import thumbnails
+from .decoded_images import DecodedImages
 from .decoding import decode
 from .images import UNREADABLE, Images, Shape, mean_std
 from .paths import Paths
@@ -58,6 +60,7 @@ class FileImages(Images):
             sources = np.concatenate([np.arange(len(paths)), -1 - np.arange(len(self._more))])
         self._sources = sources
         self._cache = PixelCache(shape, 0, 0)
+        self._decoded: DecodedImages | None = None
         self._failed = torch.zeros(len(labels), dtype=torch.bool)
 
     @property
@@ -100,7 +103,7 @@ class FileImages(Images):
         known = self._cache.get(index, images) | in_memory
         rows = np.flatnonzero(~known)
         files = [self.paths[source] for source in sources[rows].tolist()]
-        decoded, reasons = decode(files, self.shape, None, self.ranges)
+        decoded, reasons = self._decode(files)
         readable = np.delete(np.arange(rows.size), list(reasons))
         self._cache.put(index[rows[readable]], decoded[readable])
         decoded[list(reasons)] = GREY
@@ -108,11 +111,35 @@ class FileImages(Images):
         self._failed[index[rows]] = torch.from_numpy(np.isin(np.arange(rows.size), list(reasons)))
         return images, {int(rows[row]): reason for row, reason in reasons.items()}
 
-    def remember(self, limit: int) -> int:
+    def _decode(self, files: list[Path]) -> tuple[NDArray[np.uint8], dict[int, str]]:
+        """Decode files, or read what was decoded before; return what :func:`decode` does."""
+        kept = self._decoded
+        if kept is None:
+            return decode(files, self.shape, None, self.ranges)
+        images = np.zeros((len(files), *self.shape), np.uint8)
+        places = [kept.place(file) for file in files]
+        missing = []
+        for row, place in enumerate(places):
+            if (pixels := kept.get(place)) is None:
+                missing.append(row)
+            else:
+                images[row] = pixels
+        images[missing], reasons = decode([files[row] for row in missing], self.shape, None, self.ranges)
+        for number, row in enumerate(missing):
+            if number not in reasons:
+                kept.put(places[row], images[row])
+        return images, {missing[number]: reason for number, reason in reasons.items()}
+
+    def remember(self, limit: int, decoded: DecodedImages | None = None) -> int:
         """Keep decoded images from now on, in at most ``limit`` bytes; return how many fit.
 
         Workers that start later share what is kept, and tell which images they could not read.
+
+        Args:
+            limit: of the memory, in bytes.
+            decoded: where they are also kept for later trainings, if anywhere.
         """
+        self._decoded = decoded
         self._cache = PixelCache(self.shape, len(self), limit)
         self._failed.share_memory_()  # type: ignore[no-untyped-call]
         return self._cache.count

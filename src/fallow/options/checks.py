@@ -82,7 +82,8 @@ def _check_model(options: TrainOptions) -> None:
     if library is not None and options.task != "image":
         step = "Leave --model out, or classify images: --task image."
         raise invalid(f"Networks of {library} classify images.", f"--task {options.task}", step)
-    if options.task == "image" and not own and library is None and options.model not in IMAGE_MODELS:
+    known = ("auto", *IMAGE_MODELS)
+    if options.task == "image" and not own and library is None and options.model not in known:
         raise unknown_name("model", options.model, [*IMAGE_MODELS, *(f"{name}:NAME" for name in LIBRARIES)])
     if own and (options.pretrained is not None or options.freeze):
         option = "pretrained" if options.pretrained is not None else "freeze"

@@ -74,6 +74,7 @@ class DataFacts:
         samples: the number of training samples, before any are added.
         classes: the number of classes that occur among the labels; None without labels.
         name: the name of the image data set.
+        channels: those of the images; grey ones have 1.
         side: the side of images that were scaled to squares of one size; else None.
         pretrained: whether the network comes from Hugging Face.
         longest: the most tokens that the network takes; None for no limit.
@@ -85,6 +86,7 @@ class DataFacts:
     samples: int
     classes: int | None
     name: str = ""
+    channels: int = 0
     side: int | None = None
     pretrained: bool = False
     longest: int | None = None
@@ -246,7 +248,7 @@ def _full_tail(options: TrainOptions) -> float:
 
 _BY_OPTIONS: Mapping[str, Callable[[TrainOptions], Any]] = {
     "task": _task,
-    "model": lambda options: TEXT_MODELS.get(options.task, "small-conv"),
+    "model": lambda options: {**TEXT_MODELS, "autoencoder": "small-conv"}.get(options.task),
     "policy": _policy,
     "epochs": _epochs,
     "weight_decay": _weight_decay,
@@ -326,6 +328,7 @@ def _min_kept_per_class(options: TrainOptions, facts: DataFacts) -> int:
 
 
 _BY_DATA: Mapping[str, Callable[[TrainOptions, DataFacts], Any]] = {
+    "model": lambda options, facts: "small-conv" if facts.channels == 1 else "small-resnet",
     "batch_size": _batch_size,
     "learning_rate": _learning_rate,
     "augment": _augment,

@@ -105,8 +105,8 @@ class TrainOptions:
     )
     model: str = option(
         "auto",
-        "For images small-conv (default), small-resnet or resnet, or a network of a library as timm:NAME or "
-        "torchvision:NAME, such as timm:resnet18; for texts small-transformer, small-gpt, "
+        "For images small-conv (default if they are grey), small-resnet (default if they have colours) or "
+        "resnet, or a network of a library as timm:NAME or torchvision:NAME, such as timm:resnet18; for texts small-transformer, small-gpt, "
         "or the name or folder of a Hugging Face model, such as distilbert-base-uncased; or your own as "
         "package.module:Class. An nn.Module is trained like the built-in models, on normalised images or "
         "token ids (B, T). A LightningModule trains itself, on (B, C, H, W) float images in [0, 1], and logs "
@@ -493,6 +493,12 @@ class TrainOptions:
         "them), as 4GiB, shared by all workers; 0 for none. Default 4GiB, and at most a quarter of the "
         "machine's memory.",
         Option(MACHINE, SHARED, FREE, tasks=IMAGE_TASKS, default=ANEW, none="the images are in memory"),
+    )
+    cache_dir: str | None = option(
+        None,
+        "Folder for the decoded images of such a folder, which later trainings read instead of decoding them "
+        "anew. It takes channels × height × width bytes an image, and can be deleted at any time.",
+        Option(MACHINE, SHARED, FREE, tasks=IMAGE_TASKS, none="decoded images are not kept on a disk"),
     )
     accelerator: str = option(
         "auto",

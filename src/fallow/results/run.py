@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -237,7 +237,7 @@ class Plots:
         files = self._run.files
         n, summary = files.last.record.remaining, files.summary
         rows = [] if summary is None else [structs.asdict(row) for row in summary.epochs]
-        return usage_chart(
+        figure = usage_chart(
             files.history,
             labels=files.labels,
             classes=files.data.classes,
@@ -246,6 +246,9 @@ class Plots:
             reason_of=lambda epoch: files.epoch(epoch).reason,
             unit=files.score_unit,
         )
+        # A notebook knows how to show figures only when pyplot is imported, which none of ours needs.
+        figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
+        return figure
 
 
 def _joined(parts: list[Any]) -> Any:

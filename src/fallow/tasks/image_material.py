@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..core.memory import installed_memory
 from ..core.subsampler import Subsampler
 from ..datasets import ImageData, load_images
+from ..datasets.decoded_images import DecodedImages
 from ..datasets.file_images import FileImages
 from ..datasets.images import LeftOutWarning, Progress, Shape, collate
 from ..datasets.names import KNOWN
@@ -65,7 +66,10 @@ def read_images(
             progress=progress,
             ranges=PixelRanges.restore(None if before is None else before.ranges),
         )
-    for note in data.notes:
+    notes = list(data.notes)
+    if options.cache_dir is not None and not isinstance(data.train, FileImages):
+        notes.append("--cache_dir is not used: the images fit into the memory.")
+    for note in notes:
         console.warn(note)
     chosen = chosen_parts(data, options.samples, options.validation, before)
     chosen = with_added(chosen, options.add, console, labelled=options.task != "autoencoder")
@@ -102,7 +106,7 @@ def image_material(
 
     if isinstance(data.train, FileImages) and isinstance(data.test, FileImages):
         assert options.cache is not None
-        _remember(data.train, data.test, bytes_of("cache", options.cache))
+        _remember(data.train, data.test, bytes_of("cache", options.cache), options.cache_dir)
 
     def module(subsampler: Subsampler) -> ImageModule:
         return _module(options, data, subsampler, own, fresh=before is None)
@@ -123,14 +127,18 @@ def image_material(
     )
 
 
-def _remember(train: FileImages, test: FileImages, limit: int) -> None:
+def _remember(train: FileImages, test: FileImages, limit: int, folder: str | None) -> None:
     """Share the memory for decoded images among both parts, as their numbers are."""
+    decoded = None
+    if folder is not None:
+        decoded = DecodedImages(Path(folder), train.shape, train.ranges)
+        decoded.check_room(len(train.paths) + len(test.paths))
     memory = installed_memory()
     if memory is not None:
         limit = min(limit, memory // _CACHED)
     both = len(train) + len(test)
     for part in (train, test):
-        part.remember(limit * len(part) // both)
+        part.remember(limit * len(part) // both, decoded)
 
 
 def _test_batch(shape: Shape) -> int:
@@ -152,13 +160,14 @@ def _held_out_names(data: ImageData, file: DataFile) -> Callable[[int], str]:
 
 def _data_facts(options: ResolvedOptions, data: ImageData, labels: Tensor | None, own: Any) -> DataFacts:
     """Return the facts that defaults depend on."""
-    _, height, width = data.train.shape
+    channels, height, width = data.train.shape
     squares = height == width and sizes_differ(options.data)
     return DataFacts(
         # Without added samples, so that a list does not change the defaults.
         samples=len(data.train) - data.added,
         classes=None if labels is None else np.unique(labels).size,
         name=options.data,
+        channels=channels,
         side=height if squares else None,
         trains_itself=isinstance(own, LightningModule),
         in_files=isinstance(data.train, FileImages),

@@ -18,6 +18,11 @@ class RichConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, emoji=False, **options)
+        if self.is_jupyter:
+            # Plain lines form one output there; rich's own way is one for each line. A kernel says of its
+            # streams that they were a terminal.
+            options = {"width": self.width, **options, "force_jupyter": False, "force_terminal": False}
+            super().__init__(highlight=False, emoji=False, **options)
 
     @property
     def file(self) -> IO[str]:
