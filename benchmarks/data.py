@@ -14,9 +14,9 @@ cifar10         cifar10.npz               50,000 + 10,000 photos, 32 x 32, colou
 cifar10n        cifar10n.npz              the same with labels by people, 17 % of them wrong; the other labels
                                           of the source are beside them, clean_label is the truth (Wei et al.,
                                           2022; not for commercial use: CC BY-NC 4.0; npm and pip)
-stamps          stamps/CLASS/*.png        275 photographs of animals, food, plants and household goods on white
-                                          (Tux Paint; Debian's tuxpaint-stamps-default, by apt-get). The
-                                          folder is printed
+stamps          stamps/CLASS/*.png        275 pictures, mostly photographs, of animals, food, household goods
+                                          and plants (Tux Paint; Debian's package
+                                          tuxpaint-stamps-default, by apt-get). The folder is printed
 20newsgroups    20newsgroups/train.csv    11,293 + 7,528 posts in 20 classes (Lang, 1995; Cardoso-Cachopo,
                 and test.csv              2007; pip). The folder is printed
 r8              r8/train.csv, test.csv    5,485 + 2,189 news in 8 classes (Lewis, 1997; as above)
@@ -230,7 +230,7 @@ def cifar10(work: Path, target: Path, folder: Path) -> None:
 
 
 def stamps(work: Path, target: Path, folder: Path) -> None:
-    """Write photographs in folders that are named after their classes, on white where they are transparent."""
+    """Write pictures in folders named after their classes, on white where they are transparent."""
     from PIL import Image
 
     run(["apt-get", "download", "tuxpaint-stamps-default"], work)

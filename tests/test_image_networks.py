@@ -94,8 +94,30 @@ def test_frozen_parts_stay_as_they_are(pets, tmp_path):
     assert train("--data", pets, "--model", SMALL, *words) == 0
     before, after = load_file(weights), load_file(run / "model.safetensors")
     assert any("running_mean" in name for name in names)
-    for name in before:
+    trained = dict(network.named_parameters())
+    for name in trained:
         assert torch.equal(before[name], after[name]) == (name in names), name
+
+
+def test_batch_norms_keep_what_trained_weights_bring(pets, tmp_path):
+    weights = tmp_path / "begin.safetensors"
+    save_file(make_network(options(model=SMALL), 3, (32, 32), 2, fresh=True).state_dict(), weights)
+    words = ("--data", pets, "--model", SMALL, "--image_size", 32, "--epochs", 2)
+    kept = {}
+    for more in ((), ("--pretrained", weights)):
+        run = tmp_path / str(len(more))
+        assert train(*words, *more, "--out", run) == 0
+        before, after = load_file(weights), load_file(run / "model.safetensors")
+        for end in ("running_mean", "bn1.weight"):
+            same = [torch.equal(before[name], after[name]) for name in before if name.endswith(end)]
+            assert same
+            kept[len(more), end] = all(same)
+    assert kept == {
+        (0, "running_mean"): False,
+        (0, "bn1.weight"): False,
+        (2, "running_mean"): True,  # the weights are trained all the same
+        (2, "bn1.weight"): False,
+    }
 
 
 def test_of_most_parts_some_may_be_frozen_but_never_the_output_layer():
@@ -141,7 +163,7 @@ def test_trained_weights_bring_their_own_mean_and_deviation(vision):
 
 def test_fine_tuning_has_its_own_recipe():
     tuned = recipe_of(_on_data(options(model="timm:resnet18", pretrained="true")))
-    assert (tuned.adamw, tuned.label_smoothing, tuned.learning_rate) == (True, 0.1, 2e-4)
+    assert (tuned.adamw, tuned.label_smoothing, tuned.learning_rate) == (True, 0.1, 5e-4)
     plain = recipe_of(_on_data(options()))
     assert (plain.adamw, plain.label_smoothing) == (False, 0.0)
 
@@ -198,11 +220,15 @@ def test_weights_in_files_of_several_kinds(tmp_path):
     headless = {name: value for name, value in state.items() if name.rpartition(".")[0] != output}
     save_file(headless, tmp_path / "d.safetensors")
     for name in ("a.safetensors", "b.pt", "c.pt", "d.safetensors"):
-        made = make_network(options(pretrained=str(tmp_path / name)), 1, (8, 8), 10, fresh=True).state_dict()
+        made = make_network(
+            options(model="small-conv", pretrained=str(tmp_path / name)), 1, (8, 8), 10, fresh=True
+        ).state_dict()
         same = {key for key in state if torch.equal(state[key], made[key])}
         assert same >= headless.keys()
         assert (same == state.keys()) == (name != "d.safetensors")
-    made = make_network(options(pretrained=str(tmp_path / "a.safetensors")), 1, (8, 8), 3, fresh=True)
+    made = make_network(
+        options(model="small-conv", pretrained=str(tmp_path / "a.safetensors")), 1, (8, 8), 3, fresh=True
+    )
     assert all(torch.equal(made.state_dict()[key], value) for key, value in headless.items())
 
 
@@ -238,7 +264,9 @@ def test_files_that_hold_no_weights_are_refused_and_nothing_of_them_runs(tmp_pat
         ("number.pt", DamagedData, "must hold weights by name"),
     ):
         with pytest.raises(kind, match=words):
-            make_network(options(pretrained=str(tmp_path / name)), 1, (8, 8), 10, fresh=True)
+            make_network(
+                options(model="small-conv", pretrained=str(tmp_path / name)), 1, (8, 8), 10, fresh=True
+            )
     assert not (tmp_path / "run").exists()
 
 
@@ -278,7 +306,7 @@ def test_images_that_a_network_does_not_take(tmp_path, capsys):
     ("given", "words"),
     [
         ({"model": SMALL, "task": "autoencoder"}, "Networks of timm classify images"),
-        ({"pretrained": "true"}, "fetches weights of a library. Found --model small-conv"),
+        ({"pretrained": "true"}, "fetches weights of a library. Found --model auto"),
         ({"pretrained": "false"}, "must be true or a file"),
         ({"model": "my.own:Net", "freeze": 1}, "--freeze goes with networks that fallow makes"),
         ({"model": "my.own:Net", "pretrained": "a.pt"}, "--pretrained goes with networks that fallow makes"),

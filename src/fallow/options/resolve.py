@@ -33,12 +33,14 @@ _KEPT_AS_GIVEN = named(default=AS_GIVEN)
 _TOKENS = {"text": (256, 16_000), "language-model": (128, 1024)}
 """Most tokens of a text or window, and the size of the vocabulary, by task."""
 _RATES_OF_ADAMW = {"autoencoder": 2e-3, "text": 2e-3, "language-model": 6e-3}
-_RATE_OF_LIBRARY, _RATE_OF_PRETRAINED = 1e-3, 2e-4
+_RATE_OF_LIBRARY, _RATE_OF_PRETRAINED = 1e-3, 5e-4
 """For networks of images with AdamW."""
 _MOST_WORKERS = 8
 _LARGEST_CACHE = "4GiB"
 _MANY = 10_000
 """Least number of images that are trained in large batches."""
+_FEW = 2_000
+"""Images below which batches of 64 would be too few steps to fine-tune in."""
 
 
 @dataclass
@@ -276,6 +278,8 @@ def _batch_size(options: TrainOptions, facts: DataFacts) -> int:
         return 32 if facts.pretrained else 16
     if options.task == "text":
         return 16 if facts.pretrained else 64
+    if options.pretrained is not None and facts.samples < _FEW:
+        return 16
     return 256 if facts.samples >= _MANY else 64
 
 

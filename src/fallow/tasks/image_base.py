@@ -26,7 +26,8 @@ class ImageModule(TaskModule):
         recipe: the hyper-parameters.
 
     Attributes:
-        frozen: parts of the network that are not trained, batch norm among them.
+        frozen: parts of the network that stay in evaluation: those that are not trained, and batch norms that
+            keep their mean and variance.
     """
 
     mean: Tensor

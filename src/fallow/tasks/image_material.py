@@ -34,7 +34,7 @@ from .console import Console
 from .corrected_labels import with_labels
 from .image import ImageTask
 from .image_base import ImageModule
-from .image_networks import expected, freeze, make_network, normalisation
+from .image_networks import batch_norms, expected, freeze, make_network, normalisation
 from .material import Material, as_before
 from .parts import chosen_parts
 
@@ -224,5 +224,7 @@ def _module(
     score = None if options.by_density else subsampler.score
     task = ImageTask(network, mean, std, subsampler, recipe, score, make_step_rule(options))
     task.frozen = freeze(network, options.freeze or 0)
+    if options.pretrained is not None:
+        task.frozen = [*task.frozen, *batch_norms(network)]
     task.skips_unreadable = isinstance(data.test, FileImages)
     return task

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import DamagedData, damaged, invalid, missing_extra
 from ..files.regular_file import opened, read_regular
@@ -183,6 +184,15 @@ def output_layer(network: nn.Module) -> str:
         name for name, part in network.named_modules() if any(True for _ in part.parameters(False))
     ]
     return with_weights[-1] if with_weights else ""
+
+
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    """Return the batch norms of a network with trained weights, which keep mean and variance as they are.
+
+    A fine-tuning is short: their running averages would lag behind the weights, and those of small batches
+    are noise. So a sample's output, and its score, do not depend on the batch it is in.
+    """
+    return [part for part in network.modules() if isinstance(part, _BatchNorm)]
 
 
 def freeze(network: nn.Module, count: int) -> Sequence[nn.Module]:
