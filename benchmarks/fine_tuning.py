@@ -29,7 +29,7 @@ from benchmarks.default_network import folder_of, trained
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fallow.tasks import image_base, image_material
+from fallow.tasks import image_base, image_material, image_networks
 
 WEIGHTS = FOLDER / "efficientnet-lite0.safetensors"
 WHEEL = (
@@ -42,12 +42,13 @@ SIDE, EPOCHS = 96, 8
 TRAINED: dict[str, Any] = {"model": f"timm:{NETWORK}", "pretrained": str(WEIGHTS)}
 ARMS: dict[str, dict[str, Any]] = {
     "default": TRAINED,
-    "rate 2e-4": {**TRAINED, "learning_rate": 2e-4},
+    "rate 5e-4": {**TRAINED, "learning_rate": 5e-4},
     "rate 1e-3": {**TRAINED, "learning_rate": 1e-3},
     "batch 64": {**TRAINED, "batch_size": 64},
     "crop-flip": {**TRAINED, "augment": "crop-flip"},
     "rand-augment": {**TRAINED, "augment": "crop-flip"},
     "statistics of each batch": TRAINED,
+    "drawn output layer": TRAINED,
     "only the output layer": {**TRAINED, "freeze": 4},
     "random weights": {"model": f"timm:{NETWORK}"},
     "small-resnet": {"model": "small-resnet"},
@@ -71,6 +72,17 @@ def write_weights() -> None:
     assert [tensor.shape for tensor in found.values()] == [tensor.shape for tensor in wanted.values()]
     FOLDER.mkdir(exist_ok=True)
     save_file(dict(zip(wanted, (tensor.contiguous() for tensor in found.values()), strict=True)), WEIGHTS)
+
+
+@contextlib.contextmanager
+def drawn_output_layer() -> Any:
+    """Begin with a drawn output layer instead of zeros."""
+    kept = image_networks.begin_at_zero
+    image_networks.begin_at_zero = lambda network: None
+    try:
+        yield
+    finally:
+        image_networks.begin_at_zero = kept
 
 
 @contextlib.contextmanager
@@ -105,7 +117,11 @@ def rand_augment() -> Any:
         image_base.shift_and_flip = plain
 
 
-AROUND = {"rand-augment": rand_augment, "statistics of each batch": statistics_of_each_batch}
+AROUND = {
+    "rand-augment": rand_augment,
+    "statistics of each batch": statistics_of_each_batch,
+    "drawn output layer": drawn_output_layer,
+}
 
 
 def main() -> None:

@@ -13,10 +13,11 @@ from torch import nn
 from fallow.cli.main import main
 from fallow.errors import DamagedData, InvalidValue
 from fallow.models import image_model
+from fallow.models.output_layer import output_layer
 from fallow.options.checks import check
 from fallow.options.train_options import TrainOptions
 from fallow.tasks.base import recipe_of
-from fallow.tasks.image_networks import expected, freeze, make_network, normalisation, output_layer, take
+from fallow.tasks.image_networks import expected, freeze, make_network, normalisation, take
 
 pytestmark = pytest.mark.usefixtures("vision")
 SMALL = "timm:test_resnet"  # 0.5 million weights
@@ -163,7 +164,7 @@ def test_trained_weights_bring_their_own_mean_and_deviation(vision):
 
 def test_fine_tuning_has_its_own_recipe():
     tuned = recipe_of(_on_data(options(model="timm:resnet18", pretrained="true")))
-    assert (tuned.adamw, tuned.label_smoothing, tuned.learning_rate) == (True, 0.1, 5e-4)
+    assert (tuned.adamw, tuned.label_smoothing, tuned.learning_rate) == (True, 0.1, 2e-4)
     plain = recipe_of(_on_data(options()))
     assert (plain.adamw, plain.label_smoothing) == (False, 0.0)
 
@@ -226,6 +227,8 @@ def test_weights_in_files_of_several_kinds(tmp_path):
         same = {key for key in state if torch.equal(state[key], made[key])}
         assert same >= headless.keys()
         assert (same == state.keys()) == (name != "d.safetensors")
+        anew = [made[key] for key in state.keys() - headless.keys()]
+        assert any(value.any() for value in anew) == (name != "d.safetensors")
     made = make_network(
         options(model="small-conv", pretrained=str(tmp_path / "a.safetensors")), 1, (8, 8), 3, fresh=True
     )

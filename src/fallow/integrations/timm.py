@@ -11,6 +11,7 @@ from torch import nn
 
 from ..errors import invalid, unknown_name
 from ..models.expected import Expected
+from ..models.output_layer import begin_at_zero
 
 FILLED_IN = (
     "num_classes",
@@ -62,6 +63,8 @@ def network(
         if pretrained:
             step = "Check the connection, or name a file: --pretrained FILE.safetensors."
         raise invalid(f"timm must be able to make {name}.", reason, step) from None
+    if pretrained and made.pretrained_cfg["num_classes"] != classes:  # timm has drawn the output layer anew
+        begin_at_zero(made)
     return made
 
 

@@ -33,7 +33,7 @@ _KEPT_AS_GIVEN = named(default=AS_GIVEN)
 _TOKENS = {"text": (256, 16_000), "language-model": (128, 1024)}
 """Most tokens of a text or window, and the size of the vocabulary, by task."""
 _RATES_OF_ADAMW = {"autoencoder": 2e-3, "text": 2e-3, "language-model": 6e-3}
-_RATE_OF_LIBRARY, _RATE_OF_PRETRAINED = 1e-3, 5e-4
+_RATE_OF_LIBRARY, _RATE_OF_PRETRAINED = 1e-3, 2e-4
 """For networks of images with AdamW."""
 _MOST_WORKERS = 8
 _LARGEST_CACHE = "4GiB"

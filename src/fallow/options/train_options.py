@@ -119,9 +119,9 @@ class TrainOptions:
     pretrained: str | None = option(
         None,
         "Begin with trained weights: true fetches those of timm:NAME or torchvision:NAME; FILE.safetensors, "
-        "or a file of torch that holds tensors only, is read. An output layer for other classes begins anew. "
-        "The network is then fine-tuned: AdamW, label smoothing, its own mean and deviation of the pixels; "
-        "batch norms keep the mean and the variance that they bring.",
+        "or a file of torch that holds tensors only, is read. An output layer for other classes begins at "
+        "zero. The network is then fine-tuned: AdamW, label smoothing, its own mean and deviation of the "
+        "pixels; batch norms keep the mean and the variance that they bring.",
         Option(MODEL, EITHER, FIXED, tasks=("image",), none="random weights"),
     )
     freeze: int | None = option(
@@ -351,13 +351,13 @@ class TrainOptions:
     )
     batch_size: int | None = option(
         None,
-        "Samples per device and step. Default 256; 64 below 10,000 images, 16 below 2,000 if pretrained; 64 to "
-        "classify texts (16 if pretrained); 16 for a language model (32 if pretrained).",
+        "Samples per device and step. Default 256; 64 below 10,000 images, 16 below 2,000 if pretrained; 64 "
+        "to classify texts (16 if pretrained); 16 for a language model (32 if pretrained).",
         Option(TRAINING, EITHER, ACCEPT, default=NOTED, common=True),
     )
     learning_rate: float | None = option(
         None,
-        "The highest learning rate. Default 0.3 per 256 images a batch, 1e-3 for a library's network, 5e-4 "
+        "The highest learning rate. Default 0.3 per 256 images a batch, 1e-3 for a library's network, 2e-4 "
         "if pretrained; 2e-3 to classify texts and for an autoencoder, 6e-3 for a language model; 5e-5 for a "
         "model of Hugging Face.",
         Option(

@@ -15,6 +15,7 @@ from ..errors import DamagedData, damaged, invalid, missing_extra
 from ..files.regular_file import opened, read_regular
 from ..models import image_model
 from ..models.expected import Expected
+from ..models.output_layer import begin_at_zero, output_layer
 from ..options.resolve import ResolvedOptions
 from ..options.train_options import library_of
 
@@ -156,7 +157,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def take(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Load weights into a network; an output layer that is missing or of another shape stays as it was drawn.
+    """Load weights into a network; an output layer that is missing or of another shape begins at zero.
 
     Raises:
         InvalidValue: if they are another network's.
@@ -176,14 +177,8 @@ def take(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None
         found = f"{len(odd)} of its weights missing or of another shape, {len(unknown)} unknown: {first}"
         raise invalid(f"{source} must fit the network.", found, "Name its network in --model.")
     network.load_state_dict({name: weights[name] for name in fitting}, strict=False)
-
-
-def output_layer(network: nn.Module) -> str:
-    """Return the name of the last layer that has weights."""
-    with_weights = [
-        name for name, part in network.named_modules() if any(True for _ in part.parameters(False))
-    ]
-    return with_weights[-1] if with_weights else ""
+    if open_names:
+        begin_at_zero(network)
 
 
 def batch_norms(network: nn.Module) -> list[nn.Module]:
