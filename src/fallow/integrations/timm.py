@@ -63,7 +63,8 @@ def network(
         if pretrained:
             step = "Check the connection, or name a file: --pretrained FILE.safetensors."
         raise invalid(f"timm must be able to make {name}.", reason, step) from None
-    if pretrained and made.pretrained_cfg["num_classes"] != classes:  # timm has drawn the output layer anew
+    trained: Any = made.pretrained_cfg
+    if pretrained and trained["num_classes"] != classes:  # timm has drawn the output layer anew
         begin_at_zero(made)
     return made
 
