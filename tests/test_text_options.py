@@ -57,8 +57,8 @@ def test_a_folder_with_a_train_table_is_of_texts(tmp_path, names):
 
 
 RESOLVED = [
-    ("digits", "small-conv", 5e-4, 0.2, 30),
-    ("images.npz", "small-conv", 5e-4, 0.2, 20),
+    ("digits", "auto", 5e-4, 0.2, 30),
+    ("images.npz", "auto", 5e-4, 0.2, 20),
     ("a.jsonl", "small-transformer", 0.05, 0.2, 10),
     ("book.Txt", "small-gpt", 0.1, 0.1, 10),
 ]
@@ -99,14 +99,14 @@ def test_resolving_changes_nothing_that_was_given_and_is_done_once():
     options = TrainOptions(data="a.csv", max_tokens=50, exponent=1.0, seed=4)
     resolved = resolve(options)
     assert resolve(resolved) is resolved
-    named = {"task": TEXT, "model": "small-transformer", "weight_decay": 0.05, "test_share": 0.2}
+    named = {"task": TEXT, "weight_decay": 0.05, "test_share": 0.2}
     assert as_given(resolved) == replace(options, **named, policy="soft")
     assert options == TrainOptions(data="a.csv", max_tokens=50, exponent=1.0, seed=4)
     changed = {name for name, value in vars(options).items() if getattr(resolved, name) != value}
     assert changed == resolved.chosen | named.keys() | {"policy"}
     assert {"text", "label", "visits", "epochs"} <= resolved.chosen
     assert not {"max_tokens", "exponent", "seed"} & resolved.chosen
-    assert resolved.noted == ["epochs", "kept_steps", "label", "text"]
+    assert resolved.noted == ["epochs", "kept_steps", "label", "model", "text"]
 
 
 def test_a_high_side_looks_for_wrong_labels_where_there_are_labels():

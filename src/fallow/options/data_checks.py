@@ -36,7 +36,8 @@ def check_data_options(options: TrainOptions) -> None:
     if options.task in ("language-model", "autoencoder") and (given := options.min_kept_per_class):
         rule = f"--min_kept_per_class needs classes, and --task {options.task} has none."
         raise invalid(rule, f"--min_kept_per_class {given}", "Leave it out.")
-    if options.task == "autoencoder" and not is_import_path(options.model) and options.model != "small-conv":
+    own_model = is_import_path(options.model)
+    if options.task == "autoencoder" and not own_model and options.model not in ("auto", "small-conv"):
         step = "Leave it out, or name your own as package.module:Class."
         raise invalid("--task autoencoder has one model.", f"--model {options.model}", step)
 

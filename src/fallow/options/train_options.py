@@ -114,7 +114,7 @@ class TrainOptions:
         "val and contains acc. The class must be a subclass of nn.Module; a function must be annotated to "
         "return one. A classifier returns logits (B, classes), a language model (B, T, V); this is checked "
         "before the first step.",
-        Option(MODEL, EITHER, FIXED, default=AS_GIVEN, common=True),
+        Option(MODEL, EITHER, FIXED, default=NOTED, common=True),
     )
     pretrained: str | None = option(
         None,
