@@ -21,6 +21,7 @@ from .checkpoints import Search
 from .data_file import DataFile
 from .directory import RunDirectory
 from .epoch_file import EpochFile
+from .epoch_part import Rows
 from .gaps_file import GapsFile
 from .schema import PREDICTED, About, ShownOptions, Summary
 from .thumbnails_file import ThumbnailsFile
@@ -235,6 +236,19 @@ class RunFiles:
         """
         path = self.directory.epoch_path(epoch)
         return EpochFile.parse(self.read_file(path), str(path), epoch)
+
+    def rows(self, epoch: int, index: NDArray[np.int64]) -> Rows:
+        """Return some samples in one past epoch.
+
+        Args:
+            epoch: its number, from 0.
+            index: int64 ``(K,)``, samples in the present numbering that existed in that epoch.
+
+        Raises:
+            DamagedData: as :meth:`epoch`.
+        """
+        file = self.epoch(epoch)
+        return Rows(file.scores[index], file.reason[index])
 
     def files(self) -> Iterator[EpochFile]:
         """Yield the past epochs, one in memory at a time."""
