@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from fallow.core.history import EDGES, EpochRecord
+from fallow.core.history import EDGES, QUANTILES, EpochRecord
 from fallow.files.disk import Digest
 from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.data_file import DataFile
@@ -49,10 +49,25 @@ def make(folder, n, epochs, seed=0):
             reason = out.astype(np.uint8)
             counts = np.bincount(np.searchsorted(EDGES, scores, side="right") - 1, minlength=len(EDGES))
             learned = int(out.sum())
+            quantiles = np.quantile(scores[:10_000], QUANTILES).tolist()
             record = EpochRecord(
-                epoch, n, np.packbits(~out, bitorder="little"), n - learned, 0, n - learned, learned, 0, 0, 0, 0, 0,
-                float(scores.mean()), tuple(np.quantile(scores[:10000], [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()), counts, 0.0,
-            )  # fmt: skip
+                epoch=epoch,
+                n=n,
+                used_bits=np.packbits(~out, bitorder="little"),
+                backward=n - learned,
+                forward_only=0,
+                kept=n - learned,
+                learned=learned,
+                outliers=0,
+                not_drawn=0,
+                by_hand=0,
+                readmitted=0,
+                bad=0,
+                mean_score=float(scores.mean()),
+                score_quantiles=tuple(quantiles),
+                score_histogram=counts,
+                record_seconds=0.0,
+            )
             other = np.where(scores > 3.5, (labels + 1) % CLASSES + 1, 0).astype(np.uint16)
             run.write_epoch(EpochFile(record, scores, reason, other))
         options = {"data": "pictures", "policy": "error-mass", "task": "image", "score": "kl"}
@@ -67,6 +82,13 @@ def resident(process):
     """Return the present and the largest memory of a process, in MB."""
     text = Path(f"/proc/{process}/status").read_text()
     return [int(re.search(rf"{name}:\s+(\d+)", text)[1]) / 1024 for name in ("VmRSS", "VmHWM")]
+
+
+def asking(base, token):
+    """Return a client with the token."""
+    return httpx.Client(
+        base_url=base, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60
+    )
 
 
 def asked(client, url):
@@ -127,17 +149,23 @@ def main():
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             base, token = process.stdout.readline().strip().split("#")
             found["idle_mb"] = resident(process.pid)[0]
-            with httpx.Client(
-                base_url=base, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60
-            ) as client:
+            with asking(base, token) as client:
                 n = given.samples
                 for name, url in {
-                    "summary": "api/summary", "classes": "api/classes", "usage": "api/usage", "usage_times": "api/usage?order=times",
-                    "zoom": f"api/usage?first={n // 3}&last={n // 2}", "tile": f"api/usage/tile?first={n // 2}&count=1024",
-                    "tile_fates": f"api/usage/tile?first={n // 2}&count=256&fates=1", "samples": "api/samples?reason=learned&class=7",
-                    "never": "api/samples?never=1", "returned": "api/samples?returned=1", "epoch": "api/samples?epoch=40&order=score",
-                    "sample": "api/sample?sample=77", "suspects": "api/suspects",
-                }.items():  # fmt: skip
+                    "summary": "api/summary",
+                    "classes": "api/classes",
+                    "usage": "api/usage",
+                    "usage_times": "api/usage?order=times",
+                    "zoom": f"api/usage?first={n // 3}&last={n // 2}",
+                    "tile": f"api/usage/tile?first={n // 2}&count=1024",
+                    "tile_fates": f"api/usage/tile?first={n // 2}&count=256&fates=1",
+                    "samples": "api/samples?reason=learned&class=7",
+                    "never": "api/samples?never=1",
+                    "returned": "api/samples?returned=1",
+                    "epoch": "api/samples?epoch=40&order=score",
+                    "sample": "api/sample?sample=77",
+                    "suspects": "api/suspects",
+                }.items():
                     seconds, size, _ = asked(client, url)
                     now, most = resident(process.pid)
                     found[name] = {"seconds": seconds, "bytes": size, "mb": now, "most_mb": most}

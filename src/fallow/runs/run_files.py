@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from ..core.history import EpochRecord, resized, times_used
-from ..errors import damaged, invalid
+from ..errors import DamagedData, damaged, invalid
+from ..files.array_file import KEY
 from ..files.checked_json import check_kind, finite, parse_json
 from .checkpoints import Search
 from .data_file import DataFile
@@ -23,7 +24,7 @@ from .directory import RunDirectory
 from .epoch_file import EpochFile
 from .epoch_part import Rows
 from .gaps_file import GapsFile
-from .schema import PREDICTED, About, ShownOptions, Summary
+from .schema import PREDICTED, REACHED, About, ShownOptions, Summary, SummaryRow
 from .thumbnails_file import ThumbnailsFile
 
 _STEP = "Put back a copy of it."
@@ -281,6 +282,27 @@ class RunFiles:
     def times_used(self) -> NDArray[np.int32]:
         """The number of finished epochs that trained on each sample: ``(N,)``."""
         return times_used(self.history)
+
+    @cached_property
+    def reached(self) -> list[SummaryRow]:
+        """What each epoch reached, as far as it is known.
+
+        A training writes its summary when it ends, and states meanwhile: the newest one may know more epochs.
+        """
+        rows = [] if self.summary is None else list(self.summary.epochs)
+        if self.search.found is None or len(rows) >= self.about.epoch:
+            return rows
+        path = self.directory.checkpoints.state_path(self.search.found.number)
+        try:
+            with safe_open(path, framework="numpy") as state:
+                tree: Any = parse_json(state.metadata()[KEY].encode(), str(path))["tree"]
+            for name in REACHED:
+                tree = tree[name]
+            plain = [{k: v for k, v in row.items() if isinstance(v, int | float | str)} for row in tree]
+            return check_kind(list[SummaryRow], finite(plain), str(path))
+        # A training process may have replaced it; a state that is damaged says nothing.
+        except (OSError, SafetensorError, DamagedData, LookupError, TypeError, AttributeError):
+            return rows
 
     @cached_property
     def predicted(self) -> NDArray[np.int32] | None:

@@ -62,7 +62,7 @@ def compare(call: Call) -> answers.Comparison:
 
 def _curve(run_id: str, run: ServedRun) -> answers.Curve:
     """Return what a run reached after each epoch, against the samples that it had trained on until then."""
-    rows = [] if run.summary is None else list(run.summary.epochs)
+    rows = run.reached
     of_bits = any(row.bits_per_character is not None for row in rows)
     metric = "bits_per_character" if of_bits else "accuracy"
     total, points = 0, list[tuple[int, float]]()

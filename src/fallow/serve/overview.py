@@ -167,7 +167,7 @@ def _early(run: ServedRun) -> str:
 
 def _rows(run: ServedRun) -> dict[int, SummaryRow]:
     """Return what each epoch reached, as far as the files say."""
-    return {} if run.summary is None else {row.epoch: row for row in run.summary.epochs}
+    return {row.epoch: row for row in run.reached}
 
 
 def _latest(short: Any, latest: SummaryRow | None, name: str) -> float | None:
