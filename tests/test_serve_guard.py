@@ -289,7 +289,7 @@ def test_no_parameter_is_a_path(server, run, step):
                 assert "root:" not in found.text
                 without_places(server, found.content)
                 seen[found.status_code] += 1
-    assert {200, 400, 404} <= set(seen)
+    assert {200, 400} <= set(seen)
     assert seen.total() >= 3000 // step
 
 
@@ -345,7 +345,7 @@ def test_every_answer_has_the_headers_that_keep_it_in_place(server, run):
 
 
 def test_limits_of_a_request(server, run):
-    head = f"Host: {server.host}\r\nAuthorization: Bearer {server.token}\r\nConnection: close\r\n"
+    head = f"Host: {server.host}\r\nAuthorization: Bearer {server.writing}\r\nConnection: close\r\n"
     kind = "Content-Type: application/json\r\n"
     big = "x" * 70_000
     requests = {
@@ -372,7 +372,7 @@ def test_limits_of_a_request(server, run):
     ]
     for request in wrong:
         status, _, body = server.raw(request.encode("latin-1"))
-        assert status in (0, 400, 413, 501), request[:80]
+        assert status in (0, 400, 408, 413, 501), request[:80]
         without_places(server, body)
     assert (
         server.request("GET", "/api/runs", ["Range: bytes=" + ",".join(f"{i}-" for i in range(5000))])[0]
