@@ -1,6 +1,6 @@
 // The usage chart on a canvas: shades for rows of many samples, one mark for each use of a single sample.
 
-import { ABSENT, OUTLIER, USED, rowAt, shareOf } from "./layers.js";
+import { OUTLIER, USED, rowAt, shareOf } from "./layers.js";
 import { count } from "./words.js";
 
 const PALEST = 0.1, DARKER = 0.72, LEGIBLE = 7, KEPT = 2, LEARNED = 3, NOT_DRAWN = 5, BY_HAND = 6;
@@ -170,5 +170,3 @@ export function draw(canvas, scene, width, height) {
   pen.strokeStyle = colours.ink;
   pen.strokeRect(box.x + cursor.epoch * wide - 1, box.y + (cursor.from - view.from) * scale - 1, Math.max(wide, 4) + 2, Math.max((cursor.to - cursor.from) * scale, 4) + 2);
 }
-
-export { ABSENT };

@@ -10,7 +10,6 @@ export function Gaps() {
   const { run, version, summary, session } = useContext(Here), { has } = summary;
   const gaps = useAnswer(has.gaps && summary.epochs_done ? address("gaps", { run }) : null, version);
   const picks = useAnswer(has.picks ? address("picks", { run }) : null, version);
-  const [at, setAt] = useState({});
   const may = session.scopes.includes("write");
   if (!has.gaps && !has.picks) {
     return html`<${Title}>Gaps<//><${Empty} title="Nothing was looked for yet"><p>When the training has ended, this finds what the training data lack, and lists what to collect:</p>
@@ -19,8 +18,8 @@ export function Gaps() {
   return html`<${Title}>Gaps and what to collect<//>
     ${may ? html`<p class="note">What you tick is written into the run's folder at once; nothing else is ever changed there.</p>`
       : html`<p class="remarks" id="no-write">This link only reads, so nothing can be ticked. <code>fallow serve RUN --write</code> prints a second link that may.</p>`}
-    ${has.picks && (picks.value ? picks.value.lists.map((list, i) => html`<${List} key=${list.id} list=${list} may=${may} run=${run} open=${i === 0}/>`) : html`<${Waiting} answer=${picks} what="The list"/>`)}
-    ${has.gaps && (gaps.value ? html`<${Regions} answer=${gaps.value} may=${may} run=${run} at=${at} setAt=${setAt}/>` : html`<${Waiting} answer=${gaps} what="The gaps"/>`)}`;
+    ${has.gaps && (gaps.value ? html`<${Regions} answer=${gaps.value} may=${may} run=${run}/>` : html`<${Waiting} answer=${gaps} what="The gaps"/>`)}
+    ${has.picks && (picks.value ? picks.value.lists.map((list, i) => html`<${List} key=${list.id} list=${list} may=${may} run=${run} open=${i === 0}/>`) : html`<${Waiting} answer=${picks} what="The list"/>`)}`;
 }
 
 /** Write a tick; returns [what is found now, write, failure, busy]. */

@@ -31,7 +31,7 @@ function Progress() {
   return html`<div class="progress">
     ${share !== null && html`<svg class="bar-line" role="img"><title>${percent(share, 0)} of the training is done</title><rect class="back" width="100%" height="100%"/><rect class="f-kept" width=${`${100 * share}%`} height="100%"/></svg>`}
     <p class="small">${capital(run.state)}${run.state_text ? `: ${run.state_text}` : ""}. Epoch ${count(summary.epochs_done)}${summary.epochs ? ` of ${count(summary.epochs)}` : ""}${
-      summary.samples ? `, ${plural(summary.samples, "sample")}` : ""}${summary.seconds ? `, ${duration(summary.seconds)} so far` : ""}.</p></div>`;
+      summary.samples ? `, ${plural(summary.samples, "sample")}` : ""}${summary.seconds ? `, ${duration(summary.seconds)}${run.state === "running" ? " so far" : ""}` : ""}.</p></div>`;
 }
 
 function Alerts() {
@@ -59,8 +59,8 @@ function Tiles() {
     <div><dt>Kept now</dt><dd><strong>${percent(counts.kept / n)}</strong><span>${count(counts.kept)} of ${plural(n, "sample")}</span></dd></div>
     <div><dt>Removed now</dt><dd><strong>${percent(removed / n)}</strong>${REASONS.slice(1).filter(({ field }) => counts[field] > 0)
       .map(({ field, text }) => html`<span class="reason"><${Swatch} field=${field}/>${count(counts[field])} ${text}</span>`)}${removed === 0 && html`<span>nothing is left out</span>`}</dd></div>
-    ${summary.saved.map((one) => html`<div><dt>${one.title}</dt><dd><strong>${one.value}</strong><${Fold} title="How it is counted"><span class="formula">${one.formula}</span><//></dd></div>`)}
     ${metric && html`<div><dt>${metric[0]}</dt><dd><strong>${metric[1]}</strong>${best && html`<span>best ${best} in epoch ${summary.best.epoch + 1}</span>`}${summary.train_accuracy !== null && html`<span>train ${percent(summary.train_accuracy, 2)}</span>`}</dd></div>`}
+    ${summary.saved.map((one) => html`<div><dt>${one.title}</dt><dd><strong>${one.value}</strong><${Fold} title="How it is counted"><span class="formula">${one.formula}</span><//></dd></div>`)}
   </dl>`;
 }
 

@@ -3,7 +3,7 @@
 import { html, useContext, useState } from "./htm-preact.js";
 import { address, useAnswer } from "./api.js";
 import { Here, link } from "./route.js";
-import { Empty, Fold, Table, Title, Waiting, moveFocus } from "./parts.js";
+import { Empty, Table, Title, Waiting, moveFocus } from "./parts.js";
 import { Card, sheet } from "./sample.js";
 import { count, percent, plural } from "./words.js";
 
@@ -33,5 +33,3 @@ function Found({ answer, more, size }) {
     ${copies === null && html`<p class="note">Copies were not looked for: the run does not know the content of its samples.</p>`}
     <p class="note"><a href=${link("browse", { run, suspects: "1" })}>Browse all of them</a></p>`;
 }
-
-export { Fold };

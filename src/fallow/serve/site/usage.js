@@ -6,7 +6,7 @@ import { Here, go, link } from "./route.js";
 import { Empty, Fold, Table, Title, Waiting, useWidth } from "./parts.js";
 import { boxOf, draw } from "./drawing.js";
 import { MOST, classAt, covers, fromRaster, fromTile, rowAt, shareOf } from "./layers.js";
-import { FATES, SIGNS, capital, count, percent, plural } from "./words.js";
+import { FATES, SIGNS, count, percent, plural } from "./words.js";
 
 const ORDERS = [["class", "by class, then by number of uses"], ["times", "by number of uses"], ["first_left_out", "by when they were first left out"], ["score", "by score, the highest first"], ["index", "as in the data"]];
 const BY = 8, LEAST = 12, BAND = 6, ROWS = 512;
@@ -22,7 +22,7 @@ export function Usage() {
   return html`<${Title}>Usage<//>
     ${early ? html`<${Empty} title="The chart begins with the first epoch"><p>${summary.early}</p><//>`
       : !shown ? html`<${Waiting} answer=${answer} what="The chart"/>`
-      : html`<p class="said">A column is an epoch, a row ${shown.n > ROWS ? `about ${count(shown.n / (shown.edges.length - 1))} samples` : "one sample"}. Samples are sorted <label class="inline"><span class="unseen">Order of the samples</span>
+      : html`<p class="said">A column is an epoch, a row ${shown.n > MOST ? `about ${count(shown.n / (shown.edges.length - 1))} samples` : "one sample"}. Samples are sorted <label class="inline"><span class="unseen">Order of the samples</span>
         <select value=${order} onChange=${(event) => go(link("usage", { run, order: event.target.value }), true)}>${ORDERS.map(([name, text]) => html`<option value=${name}>${text}</option>`)}</select></label></p>
       <${Chart} key=${order} raster=${shown.order === order ? shown : answer.value || shown} run=${run} version=${version} order=${order}/>
       ${!answer.value && html`<${Waiting} answer=${answer} what="The order"/>`}`}`;
@@ -57,7 +57,7 @@ function Chart({ raster, run, version, order }) {
   const [view, setView] = useState({ from: 0, to: n }), [cursor, setCursor] = useState(null), [hover, setHover] = useState(null), [said, setSaid] = useState("");
   const [detail, loading] = useDetail(view, n, run, order, version);
   const [ref, width] = useWidth(320), canvas = useRef(null), state = useRef({});
-  const [themed, setThemed] = useState(0), height = Math.round(Math.min(640, Math.max(340, innerHeight * 0.62)));
+  const [themed, setThemed] = useState(0), height = Math.round(Math.min(640, Math.max(340, innerHeight * 0.56)));
   const span = view.to - view.from, least = Math.min(n, LEAST), full = span >= n;
   const wanted = detail && (!full || detail.fates) ? detail : null;
   const layers = wanted && covers(wanted, view) ? [wanted] : wanted ? [whole, wanted] : [whole];
@@ -105,9 +105,10 @@ function Chart({ raster, run, version, order }) {
     const { from, to } = band(cursor.place), wide = to - from;
     return put(down > 0 ? to + (down - 1) * wide : down < 0 ? from - 1 + (down + 1) * wide : cursor.place, cursor.epoch + across);
   };
+  const alone = ({ layer, low, high }) => layer.fates && low === high;
   const open = (spot) => {
     const { layer, low, high } = band(spot.place);
-    if (layer.fates && low === high) go(link("usage", { run, order, sample: String(layer.ids[low]) }));
+    if (alone({ layer, low, high })) go(link("usage", { run, order, sample: String(layer.ids[low]) }));
     else zoom(BY, spot.place);
   };
   const keys = {
@@ -134,6 +135,7 @@ function Chart({ raster, run, version, order }) {
     return () => removeEventListener("fallow-theme", changed);
   }, []);
   useEffect(() => listen(ref.current, canvas.current, state, setHover), []);
+  const present = useMemo(() => new Set(top.fates ?? []), [top]);
   const seen = Math.ceil(view.to) - Math.floor(view.from);
   const rows = top.rows > 1 ? (top.last - top.first) / top.rows : 1;
   return html`<div class="tools"><button type="button" onClick=${() => zoom(BY)} disabled=${span <= least}>+ Zoom in</button>
@@ -144,9 +146,9 @@ function Chart({ raster, run, version, order }) {
       <p class="small level">${single ? `${plural(seen, "single sample")} of ${count(n)}` : `${count(seen)} of ${plural(n, "sample")}, about ${count(Math.max(1, rows))} in a row`}${loading ? " · loading" : ""}</p></div>
     <div class="chart" ref=${ref} tabindex="0" role="application" aria-roledescription="chart" aria-label="Usage of the samples over the epochs" aria-describedby="keys"
       data-zoomed=${full ? null : ""} data-ready=${loading ? null : ""} data-exact=${single ? "" : null} data-themed=${themed}><canvas ref=${canvas}/></div>
-    <p class="reading">${cursor ? spoken : hover ? reading(hover) : "Tap a place to read it."}${cursor && html` <button type="button" onClick=${() => open(cursor)}>${single ? "Open the sample" : "Zoom in here"}</button>`}</p>
+    <p class="reading">${cursor ? spoken : hover ? reading(hover) : "Tap a place to read it."}${cursor && html` <button type="button" onClick=${() => open(cursor)}>${alone(band(cursor.place)) ? "Open the sample" : "Zoom in here"}</button>`}</p>
     <p class="unseen" role="status">${said}</p>
-    ${single ? html`<ul class="legend">${FATES.map((text, i) => i > 0 && html`<li><span class="swatch glyph fate-${i}" aria-hidden="true">${SIGNS[i]}</span>${text}</li>`)}</ul>`
+    ${single ? html`<ul class="legend">${FATES.map((text, i) => present.has(i) && html`<li><span class="swatch glyph fate-${i}" aria-hidden="true">${SIGNS[i]}</span>${text}</li>`)}</ul>`
       : html`<ul class="legend"><li><svg class="ramp" aria-hidden="true" focusable="false">${[0, 0.17, 0.46, 0.75, 1].map((deep, i) => html`<rect class="f-kept" x=${`${20 * i}%`} width="20%" height="100%" fill-opacity=${deep}/>`)}</svg>used: none, a few, half, most, all of the samples in a row</li>
       ${whole.odd && html`<li><svg class="swatch" aria-hidden="true"><rect class="f-outliers" width="100%" height="100%"/></svg>left out as outliers</li>`}</ul>`}
     ${top.never.some(Boolean) && html`<ul class="legend"><li><span class="swatch edge" aria-hidden="true"/>${single ? "sample that no epoch used" : "rows with a sample that no epoch used"}</li></ul>`}
@@ -222,5 +224,3 @@ function listen(chart, canvas, state, setHover) {
   on("dblclick", (event) => { if (inside(spot(event))) state.current.open(spot(event)); });
   return () => stop.abort();
 }
-
-export { capital };

@@ -32,7 +32,7 @@ export function percent(share, digits = 1) {
 export function number(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   return Math.abs(value) >= 1e5 || (value && Math.abs(value) < 1e-4)
-    ? value.toExponential(1).replace("e-", "e−").replace("e+", "e")
+    ? value.toExponential(1).replace(".0e", "e").replace("e-", "e−").replace("e+", "e")
     : value.toLocaleString(undefined, { maximumSignificantDigits: digits });
 }
 
