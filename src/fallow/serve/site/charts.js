@@ -28,9 +28,12 @@ export function range(low, high) {
 /** A frame around a chart: values upright, epochs across; `levels` are [share from the top, label]. */
 export function Frame({ levels, ticks, size = "tall", title, unit = "epoch", children }) {
   return html`<div class="frame">
-    <svg class="up ${size}" aria-hidden="true" focusable="false">${levels.map(([y, label]) => html`<text x="100%" y=${at(y)} dy="0.32em" text-anchor="end">${label}</text>`)}</svg>
-    <svg class="area ${size}" role="img"><title>${title}</title>${levels.map(([y]) => html`<line class="rule" x1="0" x2="100%" y1=${at(y)} y2=${at(y)}/>`)}${children}</svg>
-    ${ticks && html`<svg class="across" aria-hidden="true" focusable="false">${ticks.map(([x, label]) => html`<text x=${at(x)} y="15" text-anchor="middle">${label}</text>`)}</svg>
+    <svg class="up ${size}" aria-hidden="true" focusable="false">${levels.map(([y, label]) => html`<text x="100%" y=${at(y)}
+      dy="0.32em" text-anchor="end">${label}</text>`)}</svg>
+    <svg class="area ${size}" role="img"><title>${title}</title>${levels.map(([y]) => html`<line
+      class="rule" x1="0" x2="100%" y1=${at(y)} y2=${at(y)}/>`)}${children}</svg>
+    ${ticks && html`<svg class="across" aria-hidden="true" focusable="false">${ticks.map(([x, label]) => html`<text x=${at(x)}
+      y="15" text-anchor="middle">${label}</text>`)}</svg>
     <p class="unit">${unit}</p>`}</div>`;
 }
 
@@ -48,9 +51,11 @@ export function Stack({ epochs, back, picked, sentence, ticks = true }) {
     });
   });
   const parts = top >= 4 ? [0, 1, 2, 3, 4] : [0, 4];
-  return html`<figure class="plot" ref=${ref}><${Frame} title=${sentence} levels=${parts.map((part) => [1 - part / 4, count((top * part) / 4)])}
+  return html`<figure class="plot" ref=${ref}><${Frame} title=${sentence} levels=${parts
+    .map((part) => [1 - part / 4, count((top * part) / 4)])}
     ticks=${ticks && epochTicks(epochs.map((row) => row.epoch), width - 60)}>
-    ${bars}${epochs.map((row, place) => back.has(row.epoch) && html`<text class="glyph" x=${at((place + 0.5) * wide)} y="-3" text-anchor="middle">▾</text>`)}
+    ${bars}${epochs.map((row, place) => back.has(row.epoch) && html`<text class="glyph" x=${at((place + 0.5) * wide)} y="-3"
+      text-anchor="middle">▾</text>`)}
     ${picked !== null && html`<rect class="picked" x=${at(picked * wide)} width=${at(wide)} y="0" height="100%"/>`}
   <//></figure>`;
 }
@@ -73,16 +78,20 @@ export function Reached({ epochs, part, picked }) {
   const sentence = `${part === "validation" ? "Validation" : "Test"} ${what}: ${shown(known.at(-1)[1])} in the last epoch, best ${shown(best[1])} in epoch ${epochs[best[0]].epoch + 1}.`
     + (trained.length ? ` Train accuracy: ${shown(trained.at(-1)[1])}.` : "");
   return html`<p class="said">${sentence}</p>
-    ${trained.length > 0 && html`<ul class="legend"><li><${Stroke} kind="q1"/>${part}</li><li><${Stroke} kind="q2"/>train: measured while training, on the samples that the epoch trained on</li></ul>`}
-    <figure class="plot" ref=${ref}><${Frame} size="low" title=${sentence} levels=${levels.map((value) => [(high - value) / (high - low), bits ? number(value, 4) : `${number(100 * value, 4)}%`])}
+    ${trained.length > 0 && html`<ul class="legend"><li><${Stroke} kind="q1"/>${part}</li><li><${Stroke}
+      kind="q2"/>train: measured while training, on the samples that the epoch trained on</li></ul>`}
+    <figure class="plot" ref=${ref}><${Frame} size="low" title=${sentence} levels=${levels
+      .map((value) => [(high - value) / (high - low), bits ? number(value, 4) : `${number(100 * value, 4)}%`])}
       ticks=${epochTicks(epochs.map((row) => row.epoch), width - 60)}>
       <svg width="100%" height="100%" viewBox="0 0 1000 100" preserveAspectRatio="none"><polyline class="curve train" points=${points(trained)}/><polyline class="curve" points=${points(known)}/></svg>
       ${known.length <= 60 && known.map(spot).map(([x, y]) => html`<circle class="point" cx=${at(x)} cy=${at(y)} r="3"/>`)}
-      ${picked !== null && html`<rect class="picked" x=${at(picked / epochs.length)} width=${at(1 / epochs.length)} y="0" height="100%"/>`}
+      ${picked !== null && html`<rect class="picked" x=${at(picked / epochs.length)} width=${at(1 / epochs.length)} y="0"
+        height="100%"/>`}
     <//></figure>`;
 }
 
-export const Stroke = ({ kind }) => html`<svg class="swatch long ${kind}" aria-hidden="true" focusable="false"><line x1="0" x2="100%" y1="50%" y2="50%"/></svg>`;
+export const Stroke = ({ kind }) => html`<svg class="swatch long ${kind}" aria-hidden="true" focusable="false">
+  <line x1="0" x2="100%" y1="50%" y2="50%"/></svg>`;
 
 /** A sample's scores over the epochs, on a square-root scale, with the epochs that used it marked below. */
 export function Spark({ scores, used }) {
@@ -94,7 +103,8 @@ export function Spark({ scores, used }) {
     drawn = known;
   });
   const marks = used.map((is, i) => (is ? `M${i} 37h1` : "")).join("");
-  return html`<svg class="spark" viewBox="0 0 ${scores.length} 40" preserveAspectRatio="none" aria-hidden="true" focusable="false"><path class="marks" d=${marks}/><path class="line" d=${line}/></svg>`;
+  return html`<svg class="spark" viewBox="0 0 ${scores.length} 40" preserveAspectRatio="none" aria-hidden="true"
+    focusable="false"><path class="marks" d=${marks}/><path class="line" d=${line}/></svg>`;
 }
 
 const CIVIDIS = ["00224e", "123570", "3b496c", "575d6d", "707173", "8a8678", "a59c74", "c3b369", "e1cc55", "fee838"]

@@ -80,13 +80,15 @@ function Site({ session }) {
   if (screen === "runs") shown = html`<${Runs}/>`;
   else if (screen === "compare") shown = html`<${Compare}/>`;
   else if (!ofRun) shown = html`<${Missing}/>`;
-  else if (!summary) shown = poll.failure ? html`<${Unread} failure=${poll.failure}/>` : html`<${Waiting} answer=${poll} what="The run"/>`;
+  else if (!summary) shown = poll.failure ? html`<${Unread} failure=${poll.failure}/>` : html`<${Waiting} answer=${poll}
+    what="The run"/>`;
   else shown = html`<${SCREENS[screen]}/>`;
   return html`<${Here.Provider} value=${here}><${Frame}>${shown}<//>
     ${summary && route.params.sample !== undefined && html`<${Sheet} index=${route.params.sample}/>`}<//>`;
 }
 
-const Missing = () => html`<div class="empty"><h1>Choose a run</h1><p><a href=${link("runs")}>All runs of this folder</a></p></div>`;
+const Missing = () => html`<div class="empty"><h1>Choose a run</h1><p><a href=${link("runs")}>All runs of this folder</a></p>
+  </div>`;
 
 /** A run that cannot be shown at all. */
 function Unread({ failure }) {

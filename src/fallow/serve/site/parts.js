@@ -5,7 +5,8 @@ import { REASONS, STATES, count, percent } from "./words.js";
 
 /** A square of a reason's colour and hatch. */
 export const Swatch = ({ field }) => html`<svg class="swatch" aria-hidden="true" focusable="false">
-  <rect class=${field === "kept" ? "f-kept" : ""} fill=${field === "kept" ? null : `url(#p-${field})`} width="100%" height="100%"/></svg>`;
+  <rect class=${field === "kept" ? "f-kept" : ""} fill=${field === "kept" ? null : `url(#p-${field})`} width="100%"
+    height="100%"/></svg>`;
 
 /** A run's state: a sign and words, besides the colour. */
 export function State({ row, long }) {
@@ -21,7 +22,8 @@ export const Scroll = ({ label, children }) =>
 export const Table = ({ label, head, rows, kind = "" }) => html`<${Scroll} label=${label}>
   <table class=${kind}><caption class="unseen">${label}</caption>
   <thead><tr>${head.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
-  <tbody>${rows.map((cells) => html`<tr>${cells.map((cell, i) => (i ? html`<td>${cell}</td>` : html`<th scope="row">${cell}</th>`))}</tr>`)}</tbody>
+  <tbody>${rows.map((cells) => html`<tr>${cells.map((cell, i) => (i ? html`<td>${cell}</td>` : html`<th scope="row">${cell}
+    </th>`))}</tr>`)}</tbody>
   </table><//>`;
 
 /** Details whose content is made when they are opened. */
@@ -32,7 +34,8 @@ export function Fold({ title, children, open: opened = false }) {
 }
 
 export const Meter = ({ share, text }) => html`<span class="meter"><svg aria-hidden="true" focusable="false">
-  <rect class="back" width="100%" height="100%"/><rect class="f-kept" width=${`${100 * Math.max(0, Math.min(1, share || 0))}%`} height="100%"/></svg>
+  <rect class="back" width="100%" height="100%"/><rect class="f-kept" width=${`${100 * Math.max(0, Math.min(1, share || 0))}%`}
+    height="100%"/></svg>
   <span>${text ?? percent(share)}</span></span>`;
 
 /** What stands where an answer is still to come, or did not come. */
@@ -48,8 +51,10 @@ export function Waiting({ answer, what }) {
 /** A screen that has nothing yet: what will come, and what makes it. */
 export const Empty = ({ title, children }) => html`<div class="empty"><h2>${title}</h2>${children}</div>`;
 
-export const Legend = ({ counts, when = "" }) => html`<ul class="legend">${REASONS.filter(({ field }) => field === "kept" || counts[field] > 0)
-  .map(({ field, text }) => html`<li><${Swatch} field=${field}/>${text} <span class="small">${count(counts[field])}${when}</span></li>`)}</ul>`;
+export const Legend = ({ counts, when = "" }) => html`<ul class="legend">${REASONS
+  .filter(({ field }) => field === "kept" || counts[field] > 0)
+  .map(({ field, text }) => html`<li><${Swatch} field=${field}/>${text} <span class="small">${count(counts[field])}${when}</span>
+    </li>`)}</ul>`;
 
 /** The width of an element in CSS pixels, as it changes. */
 export function useWidth(start = 600) {
@@ -88,7 +93,8 @@ export function moveFocus(event) {
 export function Face({ sample, run, big = false }) {
   if (sample.picture) {
     const url = `api/picture?${new URLSearchParams({ ...(run ? { run } : {}), sample: sample.index })}`;
-    return html`<img src=${url} alt=${`Picture of sample ${sample.index}`} loading=${big ? "eager" : "lazy"} width="96" height="96"/>`;
+    return html`<img src=${url} alt=${`Picture of sample ${sample.index}`} loading=${big ? "eager" : "lazy"} width="96"
+      height="96"/>`;
   }
   return sample.text === null || sample.text === undefined ? null : html`<span class="excerpt" dir="auto">${sample.text}</span>`;
 }

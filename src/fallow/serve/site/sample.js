@@ -19,9 +19,12 @@ export function Card({ sample, sure }) {
   const wrong = given !== null && given !== undefined && other !== null && other !== undefined && given !== other;
   return html`<li><a class="card" href=${sheet(here, sample.index)}>
     <${Face} sample=${sample} run=${here.run}/>
-    <span class="names">${given !== null && given !== undefined && html`<span class="given"><span class="key">given</span> <bdi>${given}</bdi></span>`}
-      ${other !== null && other !== undefined && (wrong || given === null) && html`<span class=${wrong ? "wrong" : "right"}><span class="key">${sure === undefined ? "predicted" : "looks like"}</span> <bdi>${other}</bdi></span>`}</span>
-    ${sure !== undefined ? html`<span class="small">${sure} sure</span>` : html`<span class="small">${reasonText(sample.reason)}, score ${number(sample.score)}, used ${count(sample.times_used)}×</span>`}
+    <span class="names">${given !== null && given !== undefined && html`<span class="given"><span class="key">given</span> <bdi>
+      ${given}</bdi></span>`}
+      ${other !== null && other !== undefined && (wrong || given === null) && html`<span class=${wrong ? "wrong" : "right"}><span
+        class="key">${sure === undefined ? "predicted" : "looks like"}</span> <bdi>${other}</bdi></span>`}</span>
+    ${sure !== undefined ? html`<span class="small">${sure} sure</span>` : html`<span class="small">
+      ${reasonText(sample.reason)}, score ${number(sample.score)}, used ${count(sample.times_used)}×</span>`}
     <span class="small">sample ${sample.index}</span>
     ${sample.file && html`<span class="small file"><bdi dir="ltr">${sample.file}</bdi></span>`}</a></li>`;
 }
@@ -41,18 +44,22 @@ export function Sheet({ index }) {
   }, []);
   useEffect(() => { dialog.current.scrollTop = 0; }, [index]);
   const life = answer.value;
-  return html`<dialog ref=${dialog} aria-labelledby="life-title" onCancel=${(event) => { event.preventDefault(); close(); }} onClick=${(event) => { if (event.target === dialog.current) close(); }}>
+  return html`<dialog ref=${dialog} aria-labelledby="life-title" onCancel=${(event) => { event.preventDefault(); close(); }}
+    onClick=${(event) => { if (event.target === dialog.current) close(); }}>
     <div class="bar"><h2 id="life-title">Sample ${index}</h2><button type="button" onClick=${close}>Close</button></div>
-    <div class="life">${life ? html`<${Life} life=${life}/>` : html`<${Waiting} answer=${answer} what="The sample"/>`}</div></dialog>`;
+    <div class="life">${life ? html`<${Life} life=${life}/>` : html`<${Waiting} answer=${answer} what="The sample"/>`}</div>
+      </dialog>`;
 }
 
 function Life({ life }) {
   const { sample, epochs } = life, { summary } = useContext(Here);
   const used = epochs.filter((one) => one.used).length;
-  const facts = [["given", sample.label_name], ["predicted", sample.predicted_name], ["score", `${number(sample.score)}${summary.unit ? ` ${summary.unit}` : ""}`],
+  const facts = [["given", sample.label_name], ["predicted", sample.predicted_name],
+    ["score", `${number(sample.score)}${summary.unit ? ` ${summary.unit}` : ""}`],
     ["now", reasonText(sample.reason)], ["used in", `${count(used)} of ${count(epochs.length)} epochs`], ["file", sample.file]];
   return html`<div class="facing"><${Face} sample=${sample} run=${useContext(Here).run} big/>
-      <dl>${facts.filter(([, value]) => value !== null && value !== undefined).map(([key, value]) => html`<dt>${key}</dt><dd><bdi>${value}</bdi></dd>`)}</dl></div>
+      <dl>${facts.filter(([, value]) => value !== null && value !== undefined).map(([key, value]) => html`<dt>${key}</dt><dd><bdi>
+        ${value}</bdi></dd>`)}</dl></div>
     <p class="note">Its score over the epochs; the bar below marks the epochs that used it.</p>
     <${Spark} scores=${epochs.map((one) => one.score)} used=${epochs.map((one) => one.used)}/>
     <p class="note">In a terminal: <code>fallow inspect RUN ${sample.index}</code></p>

@@ -54,20 +54,25 @@ function Drift({ scores, label }) {
     return line;
   };
   const bad = scores.bad.reduce((a, b) => a + b, 0);
-  return html`<p class="said">${sentence} The brighter the colour, the more of the samples that the epoch measured had this score.</p>
-    <ul class="legend"><li><${Ramp}/>few to many samples</li>${LINES.map(([name], i) => html`<li><${Stroke} kind=${`q${i + 1}`}/>${name}</li>`)}
+  return html`<p class="said">
+    ${sentence} The brighter the colour, the more of the samples that the epoch measured had this score.</p>
+    <ul class="legend"><li><${Ramp}/>few to many samples</li>${LINES.map(([name], i) => html`<li><${Stroke} kind=${`q${i + 1}`}/>
+      ${name}</li>`)}
       ${scores.thresholds.map((one) => html`<li><${Stroke} kind="threshold"/>threshold ${one.name} ${number(one.value)}</li>`)}</ul>
     <figure class="plot heat" ref=${ref}>
       <div class="under"><${Heat} scores=${scores} spread=${spread}/></div>
       <${Frame} title=${sentence} levels=${levels} ticks=${epochTicks(epochs, width - 60)}>
-      <svg width="100%" height="100%" viewBox="0 0 1000 100" preserveAspectRatio="none">${LINES.map(([, columns], i) => columns.map((column) => html`<path class="halo" d=${path(column)}/><path class="quantile q${i + 1}" d=${path(column)}/>`))}</svg>
-      ${scores.thresholds.map((one) => html`<line class="threshold" x1="0" x2="100%" y1=${`${100 * spread.height(one.value)}%`} y2=${`${100 * spread.height(one.value)}%`}/>`)}
+      <svg width="100%" height="100%" viewBox="0 0 1000 100" preserveAspectRatio="none">${LINES.map(([, columns], i) => columns
+        .map((column) => html`<path class="halo" d=${path(column)}/><path class="quantile q${i + 1}" d=${path(column)}/>`))}</svg>
+      ${scores.thresholds.map((one) => html`<line
+        class="threshold" x1="0" x2="100%" y1=${`${100 * spread.height(one.value)}%`} y2=${`${100 * spread.height(one.value)}%`}/>`)}
       <rect class="picked" x=${`${(100 * place) / epochs.length}%`} width=${`${100 / epochs.length}%`} y="0" height="100%"/>
     <//><figcaption class="note">Score${unit ? ` in ${unit}` : ""}, two steps per octave.</figcaption></figure>
     <${Steps} epochs=${epochs} place=${place} pick=${setPicked}/>
     <${OneEpoch} scores=${scores} spread=${spread} place=${place}/>
     <${OfClass} label=${label} all=${scores} spread=${spread}/>
-    <section><h2>Each epoch</h2><p class="said">${bad ? `${plural(bad, "score")} of all epochs ${bad === 1 ? "is" : "are"} not finite.` : "All scores of all epochs are finite."} A stale score is of an earlier epoch: the sample was not measured.</p>
+    <section><h2>Each epoch</h2><p class="said">
+      ${bad ? `${plural(bad, "score")} of all epochs ${bad === 1 ? "is" : "are"} not finite.` : "All scores of all epochs are finite."} A stale score is of an earlier epoch: the sample was not measured.</p>
     <${Table} label="Quantiles of each epoch" head=${["epoch", ...scores.levels.map((level) => percent(level, 0)), "mean", "stale", "not finite"]}
       rows=${epochs.map((epoch, i) => [epoch + 1, ...quantiles[i].map((value) => number(value)), number(scores.mean[i]), percent(scores.stale[i]), count(scores.bad[i])])}/></section>
     <p class="note"><a href=${link("browse", { run, order: "-score" })}>Browse the samples with the highest scores</a></p>`;
@@ -93,13 +98,17 @@ function Heat({ scores, spread }) {
   return html`<canvas ref=${ref} aria-hidden="true"/>`;
 }
 
-const Ramp = () => html`<svg class="ramp" aria-hidden="true" focusable="false">${[0, 1, 2, 3, 4, 5, 6, 7].map((i) => html`<rect x=${`${12.5 * i}%`} width="13%" height="100%" fill=${`rgb(${cividis(i / 7).map(Math.round).join()})`}/>`)}</svg>`;
+const Ramp = () => html`<svg class="ramp" aria-hidden="true" focusable="false">${[0, 1, 2, 3, 4, 5, 6, 7].map((i) => html`<rect
+  x=${`${12.5 * i}%`} width="13%" height="100%" fill=${`rgb(${cividis(i / 7).map(Math.round).join()})`}/>`)}</svg>`;
 
 /** Choose an epoch: two buttons and a slider. */
 export const Steps = ({ epochs, place, pick }) => html`<div class="steps">
   <button type="button" disabled=${place === 0} onClick=${() => pick(place - 1)} aria-label="The epoch before">◀</button>
-  <label><span>epoch ${epochs[place] + 1}</span><input type="range" min="0" max=${Math.max(1, epochs.length - 1)} value=${place} aria-valuetext=${`epoch ${epochs[place] + 1}`} onInput=${(event) => pick(Math.min(epochs.length - 1, Number(event.target.value)))}/></label>
-  <button type="button" disabled=${place === epochs.length - 1} onClick=${() => pick(place + 1)} aria-label="The epoch after">▶</button></div>`;
+  <label><span>epoch ${epochs[place] + 1}</span><input type="range" min="0" max=${Math.max(1, epochs.length - 1)} value=${place}
+    aria-valuetext=${`epoch ${epochs[place] + 1}`}
+    onInput=${(event) => pick(Math.min(epochs.length - 1, Number(event.target.value)))}/></label>
+  <button type="button" disabled=${place === epochs.length - 1} onClick=${() => pick(place + 1)}
+    aria-label="The epoch after">▶</button></div>`;
 
 function bands({ first, last }, edges, row) {
   const shown = [];
@@ -112,8 +121,10 @@ function OneEpoch({ scores, spread, place }) {
   const most = Math.max(1, ...row);
   return html`<section aria-labelledby="h-one"><h2 id="h-one">Epoch ${epoch + 1}</h2>
     <p class="said">${count(spread.sums[place])} samples were measured; ${percent(scores.stale[place])} of the scores are of an earlier epoch. A band leads to its samples.</p>
-    <${Table} kind="bands" label=${`Scores of epoch ${epoch + 1}`} head=${["score", "samples"]} rows=${bands(spread, scores.edges, row).map(([low, high, size]) => [
-      html`<a href=${link("browse", { run, epoch, score_from: low, score_to: high, order: "score" })}>${number(low)} – ${high === null ? "∞" : number(high)}</a>`,
+    <${Table} kind="bands" label=${`Scores of epoch ${epoch + 1}`} head=${["score", "samples"]}
+      rows=${bands(spread, scores.edges, row).map(([low, high, size]) => [
+      html`<a href=${link("browse", { run, epoch, score_from: low, score_to: high, order: "score" })}>
+        ${number(low)} – ${high === null ? "∞" : number(high)}</a>`,
       html`<${Meter} share=${size / most} text=${count(size)}/>`])}/></section>`;
 }
 
@@ -125,9 +136,12 @@ function OfClass({ label, all, spread }) {
   const pick = (event) => go(link("scores", { run, class: event.target.value }), true);
   const sum = one.value ? Math.max(1, one.value.histogram[0].reduce((a, b) => a + b, 0)) : 1;
   return html`<section aria-labelledby="h-class"><h2 id="h-class">One class</h2>
-    <p><label>Class <select value=${label ?? ""} onChange=${pick}><option value="">choose one</option>${(classes.value?.classes || []).map((row) => html`<option value=${row.label}>${row.name}</option>`)}</select></label></p>
-    ${label !== undefined && (one.value ? html`<p class="said">At the end of the last epoch, of ${plural(sum, "sample")}. The second column is that of all classes.</p>
+    <p><label>Class <select value=${label ?? ""} onChange=${pick}><option value="">choose one</option>
+      ${(classes.value?.classes || []).map((row) => html`<option value=${row.label}>${row.name}</option>`)}</select></label></p>
+    ${label !== undefined && (one.value ? html`<p
+      class="said">At the end of the last epoch, of ${plural(sum, "sample")}. The second column is that of all classes.</p>
     <${Table} kind="bands" label="Scores of the class" head=${["score", "of the class", "of all"]} rows=${bands(spread, all.edges, one.value.histogram[0]).map(([low, high, size], i) => [
       `${number(low)} – ${high === null ? "∞" : number(high)}`, html`<${Meter} share=${size / sum}/>`,
-      html`<${Meter} share=${(all.histogram.at(-1)[spread.last - 1 - i] || 0) / spread.sums.at(-1)}/>`])}/>` : html`<${Waiting} answer=${one} what="The class"/>`)}</section>`;
+      html`<${Meter} share=${(all.histogram.at(-1)[spread.last - 1 - i] || 0) / spread.sums.at(-1)}/>`])}/>` : html`<${Waiting}
+        answer=${one} what="The class"/>`)}</section>`;
 }

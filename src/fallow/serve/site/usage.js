@@ -23,7 +23,8 @@ export function Usage() {
     ${early ? html`<${Empty} title="The chart begins with the first epoch"><p>${summary.early}</p><//>`
       : !shown ? html`<${Waiting} answer=${answer} what="The chart"/>`
       : html`<p class="said">A column is an epoch, a row ${shown.n > MOST ? `about ${count(shown.n / (shown.edges.length - 1))} samples` : "one sample"}. Samples are sorted <label class="inline"><span class="unseen">Order of the samples</span>
-        <select value=${order} onChange=${(event) => go(link("usage", { run, order: event.target.value }), true)}>${ORDERS.map(([name, text]) => html`<option value=${name}>${text}</option>`)}</select></label></p>
+        <select value=${order} onChange=${(event) => go(link("usage", { run, order: event.target.value }), true)}>${ORDERS
+          .map(([name, text]) => html`<option value=${name}>${text}</option>`)}</select></label></p>
       <${Chart} key=${order} raster=${shown.order === order ? shown : answer.value || shown} run=${run} version=${version} order=${order}/>
       ${!answer.value && html`<${Waiting} answer=${answer} what="The order"/>`}`}`;
 }
@@ -143,17 +144,25 @@ function Chart({ raster, run, version, order }) {
       <button type="button" onClick=${() => look(0, n)} disabled=${full}>Whole</button>
       <button type="button" onClick=${() => keys.PageUp()} disabled=${view.from <= 0} aria-label="The rows above">▲</button>
       <button type="button" onClick=${() => keys.PageDown()} disabled=${view.to >= n} aria-label="The rows below">▼</button>
-      <p class="small level">${single ? `${plural(seen, "single sample")} of ${count(n)}` : `${count(seen)} of ${plural(n, "sample")}, about ${count(Math.max(1, rows))} in a row`}${loading ? " · loading" : ""}</p></div>
+      <p class="small level">
+        ${single ? `${plural(seen, "single sample")} of ${count(n)}` : `${count(seen)} of ${plural(n, "sample")}, about ${count(Math.max(1, rows))} in a row`}${loading ? " · loading" : ""}</p></div>
     <div class="chart" ref=${ref} tabindex="0" role="application" aria-roledescription="chart" aria-label="Usage of the samples over the epochs" aria-describedby="keys"
       data-zoomed=${full ? null : ""} data-ready=${loading ? null : ""} data-exact=${single ? "" : null} data-themed=${themed}><canvas ref=${canvas}/></div>
-    <p class="reading">${cursor ? spoken : hover ? reading(hover) : "Tap a place to read it."}${cursor && html` <button type="button" onClick=${() => open(cursor)}>${alone(band(cursor.place)) ? "Open the sample" : "Zoom in here"}</button>`}</p>
+    <p class="reading">${cursor ? spoken : hover ? reading(hover) : "Tap a place to read it."}${cursor && html` <button
+      type="button" onClick=${() => open(cursor)}>${alone(band(cursor.place)) ? "Open the sample" : "Zoom in here"}</button>`}</p>
     <p class="unseen" role="status">${said}</p>
-    ${single ? html`<ul class="legend">${FATES.map((text, i) => present.has(i) && html`<li><span class="swatch glyph fate-${i}" aria-hidden="true">${SIGNS[i]}</span>${text}</li>`)}</ul>`
-      : html`<ul class="legend"><li><svg class="ramp" aria-hidden="true" focusable="false">${[0, 0.17, 0.46, 0.75, 1].map((deep, i) => html`<rect class="f-kept" x=${`${20 * i}%`} width="20%" height="100%" fill-opacity=${deep}/>`)}</svg>used: none, a few, half, most, all of the samples in a row</li>
-      ${whole.odd && html`<li><svg class="swatch" aria-hidden="true"><rect class="f-outliers" width="100%" height="100%"/></svg>left out as outliers</li>`}</ul>`}
-    ${top.never.some(Boolean) && html`<ul class="legend"><li><span class="swatch edge" aria-hidden="true"/>${single ? "sample that no epoch used" : "rows with a sample that no epoch used"}</li></ul>`}
+    ${single ? html`<ul class="legend">${FATES.map((text, i) => present.has(i) && html`<li><span class="swatch glyph fate-${i}"
+      aria-hidden="true">${SIGNS[i]}</span>${text}</li>`)}</ul>`
+      : html`<ul class="legend"><li><svg class="ramp" aria-hidden="true" focusable="false">${[0, 0.17, 0.46, 0.75, 1]
+        .map((deep, i) => html`<rect class="f-kept" x=${`${20 * i}%`} width="20%" height="100%" fill-opacity=${deep}/>`)}
+        </svg>used: none, a few, half, most, all of the samples in a row</li>
+      ${whole.odd && html`<li><svg class="swatch" aria-hidden="true"><rect class="f-outliers" width="100%" height="100%"/>
+        </svg>left out as outliers</li>`}</ul>`}
+    ${top.never.some(Boolean) && html`<ul class="legend"><li><span class="swatch edge" aria-hidden="true"/>
+      ${single ? "sample that no epoch used" : "rows with a sample that no epoch used"}</li></ul>`}
     <p id="keys" class="note">Drag to move, pinch to zoom, tap to read; a double tap zooms in. Keys: arrows move a cursor, + and − zoom by eight, Page Up and Page Down scroll, Enter zooms in or opens a sample, Escape shows the whole chart.</p>
-    <${Fold} title="The chart as a table">${() => html`<${AsTable} view=${view} layers=${layers} whole=${whole} epochs=${epochs}/>`}<//>`;
+    <${Fold} title="The chart as a table">${() => html`<${AsTable} view=${view} layers=${layers} whole=${whole}
+      epochs=${epochs}/>`}<//>`;
 }
 
 /** What the chart shows, as at most 16 rows and 12 epochs. */
@@ -164,13 +173,15 @@ function AsTable({ view, layers, whole, epochs }) {
   const rows = [];
   for (let row = low; row <= high; row += size) {
     const last = Math.min(high, row + size - 1), one = layer.fates && size === 1;
-    rows.push([one ? `sample ${layer.ids[row]}` : `${count(layer.edges[row])} to ${count(layer.edges[last + 1] - 1)}`, ...columns.map((epoch) => {
+    rows.push([one ? `sample ${layer.ids[row]}` : `${count(layer.edges[row])} to ${count(layer.edges[last + 1] - 1)}`, ...columns
+      .map((epoch) => {
       if (one) return FATES[layer.fates[row * layer.columns + epoch]];
       const found = shareOf(layer, row, last, epoch);
       return found.there ? percent(found.none ? 0 : found.all ? 1 : Math.min(0.999, found.share)) : "–";
     })]);
   }
-  return html`<${Table} label="Share of used samples in each part of the chart" head=${["places", ...columns.map((i) => epochs[i] + 1)]} rows=${rows}/>`;
+  return html`<${Table} label="Share of used samples in each part of the chart" head=${["places", ...columns
+    .map((i) => epochs[i] + 1)]} rows=${rows}/>`;
 }
 
 /** Fingers, mouse, wheel and keys on the chart; the newest state is in `state.current`. */
