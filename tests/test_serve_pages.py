@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from fallow.policies.base import Reason
 from fallow.report.usage import USED
+from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.data_file import DataFile
 from fallow.runs.directory import RunDirectory
 from fallow.runs.picks_file import Pick, dump_picks
+from fallow.runs.schema import About
 from fallow.runs.ticks_file import read_ticks
 from fallow.serve import pages
 from serving import serving
-from test_report import HOSTILE, became, make_run, put_gaps, told_gaps
+from test_report import HOSTILE as FOREIGN
+from test_report import became, make_run, put_gaps, told_gaps
 from test_report_browser import CHROMIUM, FLAGS
 
 SITE = pages.SITE
@@ -33,6 +37,7 @@ AXE, AXE_SHA = (
 LARGEST = 120_000
 """Bytes of script and style together, each file packed by itself, as a proxy sends it."""
 SCREENS = "overview", "scores", "usage", "browse", "suspects", "gaps", "health", "more"
+HOSTILE = [word.replace("\udcff", "") for word in FOREIGN]
 NAMES = tuple(word.encode("utf-8", "backslashreplace").decode() for word in HOSTILE)
 WAIT = 15_000
 
@@ -42,6 +47,8 @@ for (const name of ['alert', 'confirm', 'prompt']) window[name] = () => { window
 """
 SETTLED = """() => document.querySelector('h1') && !document.querySelector('.waiting')
   && [...document.querySelectorAll('.chart')].every((e) => e.dataset.ready !== undefined)"""
+SPOKEN = "(word) => document.querySelector('.unseen[role=status]').innerText.includes(word)"
+"""Whether a reader is told a word about the chart."""
 SMALL = """() => [...document.querySelectorAll('button, select, nav a, .card, .run, .menu a, .pick, .tick')]
   .filter((e) => e.checkVisibility() && !e.closest('.inline')).filter((e) => {
     const box = e.getBoundingClientRect();
@@ -74,17 +81,20 @@ def folder(tmp_path_factory):
     """Runs nobody trained: with pictures, gaps and picks; with hostile names; and one that has just begun."""
     made = tmp_path_factory.mktemp("served") / "runs"
     make_run(made / "pictures", n=64, epochs=12, shown=True, names=("Trouser", "Coat", "Ankle boot"))
-    put_gaps(made / "pictures", told_gaps(("Trouser", "Coat", "Ankle boot")))
+    put_gaps(made / "pictures", told_gaps(("plain", "Coat", "Ankle boot")))
     put_picks(made / "pictures", "Coat")
     make_run(
         made / "hostile", n=120, epochs=4, classes=len(HOSTILE), names=NAMES, shown=True, texts=HOSTILE,
         files=tuple(HOSTILE[i % len(HOSTILE)].replace("\0", "") for i in range(120)),
         options={"data": NAMES[0], "low": NAMES[1], NAMES[2]: NAMES[3]},
     )  # fmt: skip
-    put_gaps(made / "hostile", told_gaps(tuple(HOSTILE)), pictures=False)
+    put_gaps(made / "hostile", told_gaps(tuple(HOSTILE)))
     put_picks(made / "hostile", NAMES[0])
     begun = RunDirectory.create(made / "begun")
     begun.put(begun.data_path, DataFile(10, np.zeros(10, np.int32), None, None, None).dump())
+    begun.write_text(begun.config_path, "data: toy\n")
+    about = About(options={"data": "toy"}, epoch=0, epochs=5)
+    Checkpoints(begun.path).write(save({"a": np.zeros(1)}), about, begun.needed(0))
     begun.release()
     return made
 
@@ -252,11 +262,14 @@ def test_keys_alone_drive_the_usage_chart(browser, server, folder):
         ]
         spoken = page.locator(".unseen[role=status]")
         for epoch in range(len(past)):
+            page.wait_for_function(SPOKEN, arg=f"epoch {epoch + 1}:")
             said = re.fullmatch(r"Sample (\d+), class .+, epoch (\d+): (.+)\.", spoken.inner_text())
             assert (int(said[2]), said[3]) == (epoch + 1, words[fates[int(said[1]), epoch]])
             page.keyboard.press("ArrowRight")
-        page.keyboard.press("ArrowDown")
         page.keyboard.press("Home")
+        page.wait_for_function(SPOKEN, arg="epoch 1:")
+        page.keyboard.press("ArrowDown")
+        page.wait_for_function(f"() => !({SPOKEN})('Sample {said[1]},')")
         other = re.match(r"Sample (\d+), class .+, epoch 1:", spoken.inner_text())
         assert other[1] != said[1]
         page.keyboard.press("Enter")
@@ -276,8 +289,14 @@ def files(run):
     return [found.epoch(epoch) for epoch in found.epochs]
 
 
-INK = """() => { const c = document.querySelector('.chart canvas'), r = c.width / c.clientWidth;
-  return [c.clientWidth, c.clientHeight, r, [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]]; }"""
+BLUE = """(epochs) => { const c = document.querySelector('.chart canvas'), r = c.width / c.clientWidth;
+  const [wide, high, pen] = [c.clientWidth - 128, c.clientHeight - 44, c.getContext('2d')];
+  const all = pen.getImageData(0, 0, c.width, c.height).data;
+  const at = (x, y) => 4 * (Math.floor(y * r) * c.width + Math.floor(x * r));
+  return Array.from({ length: 64 }, (_, row) => Array.from({ length: epochs }, (_, epoch) => {
+    const spot = at(118 + (wide * (epoch + 0.25)) / epochs, 8 + (high * (row + 0.5)) / 64);
+    return [...all.slice(spot, spot + 4)].join() === '0,114,178,255'; })); }"""
+"""Whether the chart has the colour of use at each of 64 samples in each epoch."""
 
 
 def test_each_mark_is_a_bit_of_the_epoch_files(browser, server, folder):
@@ -286,12 +305,7 @@ def test_each_mark_is_a_bit_of_the_epoch_files(browser, server, folder):
     tile = server.told(f"api/usage/tile?run={server.ids['pictures']}&first=0&count=64")
     with Opened(browser, server) as opened:
         opened.show("usage", "pictures")
-        wide, high, ratio, data = opened.page.evaluate(INK)
-        image = np.array(data, np.uint8).reshape(round(high * ratio), round(wide * ratio), 4)
-        x = 118 + (wide - 128) * (np.arange(len(past)) + 0.25) / len(past)
-        y = 8 + (high - 44) * (np.arange(64) + 0.5) / 64
-        seen = image[(y * ratio).astype(int)][:, (x * ratio).astype(int)]
-        blue = (seen == (0, 114, 178, 255)).all(-1)
+        blue = np.array(opened.page.evaluate(BLUE, len(past)))
     np.testing.assert_array_equal(blue, fates[tile["samples"]] == USED)
     assert blue.any()
     assert not blue.all()

@@ -13,7 +13,7 @@ export class Failure extends Error {
     Object.assign(this, { code, status });
   }
 
-  get passing() { return this.code === "away" || this.status === 429 || this.status >= 500; }
+  get passing() { return this.code === "away" || this.code === "early" || this.status === 429 || (this.status >= 500 && this.code !== "damaged"); }
 }
 
 /** Name what is done where the server no longer knows the session. */
@@ -119,7 +119,7 @@ export function usePoll(url) {
         if (own.signal.aborted) return;
         const wait = Math.min(LONGEST, SEEN * 2 ** tries++);
         setState((old) => ({ ...(old.url === url ? old : { url }), failure, next: Date.now() + wait, now: go }));
-        if (failure.passing) timer = setTimeout(go, wait);
+        if (failure.status !== 401) timer = setTimeout(go, wait);
       }
     };
     const seen = () => { if (!document.hidden) go(); };

@@ -80,7 +80,7 @@ function Site({ session }) {
   if (screen === "runs") shown = html`<${Runs}/>`;
   else if (screen === "compare") shown = html`<${Compare}/>`;
   else if (!ofRun) shown = html`<${Missing}/>`;
-  else if (!summary) shown = poll.failure ? html`<${Unread} failure=${poll.failure}/>` : html`<${Waiting} answer=${poll}
+  else if (!summary) shown = poll.failure && !poll.failure.passing ? html`<${Unread} failure=${poll.failure}/>` : html`<${Waiting} answer=${poll}
     what="The run"/>`;
   else shown = html`<${SCREENS[screen]}/>`;
   return html`<${Here.Provider} value=${here}><${Frame}>${shown}<//>

@@ -32,15 +32,15 @@ export function Card({ sample, sure }) {
 export function Sheet({ index }) {
   const here = useContext(Here), { run, version, params, screen } = here;
   const answer = useAnswer(/^\d{1,15}$/.test(index) ? address("sample", { run, sample: index }) : null, version);
-  const dialog = useRef(null), before = useRef(null);
+  const dialog = useRef(null);
   const close = () => {
     const { sample, ...others } = params;
     go(link(screen, others), true);
   };
   useEffect(() => {
-    before.current = document.activeElement;
-    dialog.current.showModal();
-    return () => before.current?.isConnected && before.current.focus();
+    const shown = dialog.current;
+    shown.showModal();
+    return () => shown.close(); // which gives the focus back
   }, []);
   useEffect(() => { dialog.current.scrollTop = 0; }, [index]);
   const life = answer.value;
