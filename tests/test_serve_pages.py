@@ -202,7 +202,7 @@ def test_every_screen_at_every_width_in_light_and_dark(browser, server, run, wid
         opened.page.keyboard.press("Escape")
         both = ",".join([server.ids["pictures"], server.ids["hostile"]])
         opened.page.evaluate(f"() => {{ location.hash = '#/compare?with={both}'; }}")
-        opened.page.wait_for_selector("main[data-screen=compare] .area .run-line")
+        opened.page.wait_for_selector("main[data-screen=compare] .run-line", state="attached")
         look(opened, width)
         dark = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (max(map(int, re.findall(r"\d+", dark))) < 64) == (scheme == "dark")
