@@ -41,6 +41,8 @@ from . import completion
 from .demo import ABOUT_DEMO, add_arguments, run_demo
 from .reading_commands import COMMANDS
 from .runs_commands import ABOUT_SIDE_BY_SIDE, add_runs, show_side_by_side
+from .serve_command import ABOUT_SERVE, run_server
+from .serve_command import add_arguments as add_serve_arguments
 from .words import (
     HELP_ALL,
     check_bounds,
@@ -66,6 +68,7 @@ _ABOUT = """Train on what still surprises the network.
   fallow compare --data digits                        does it pay? against plain controls
   fallow compare RUN RUN                              runs that are there already, side by side
   fallow list                                         the runs in a folder, and what they reached
+  fallow serve FOLDER                                 the same in a browser, also while they train
   fallow report RUN                                   one HTML page of a run, with its odd samples
   fallow suspects RUN                                 labels that look wrong; correct them with --labels
   fallow gaps RUN                                     what the training data lack
@@ -123,6 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with spelled_warnings():
             if reads:
                 return _read(command, parsed[command])
+            if command == "serve":
+                return _serve(parsed[command])
             with _stopped_by_sigterm():
                 return {"train": _train, "compare": _compare, "demo": _demo}[command](parsed[command])
     except KeyboardInterrupt as stop:
@@ -235,6 +240,15 @@ def _print_completion(words: Sequence[str]) -> int:
     shell = shell if equals else " ".join(words[1:])
     say_script(completion.script(*_parser(everything=True), shell))
     return DONE
+
+
+def _serve(parsed: Any) -> int:
+    """Run the server, and turn errors of the system into errors of fallow."""
+    try:
+        return run_server(parsed)
+    except OSError as error:
+        reason = f"{short(str(error.filename or 'the address'))}: {error.strerror or error}"
+        raise invalid("The folder must be readable, and the address free.", reason) from None
 
 
 def _demo(parsed: Any) -> int:
@@ -350,7 +364,10 @@ def _parser(*, everything: bool = False, side_by_side: bool = False) -> tuple[An
     demo = new(description=ABOUT_DEMO)
     add_arguments(demo)
     commands.add_subcommand("demo", demo, help="A first look in under two minutes, without a download.")
-    parsers = {"train": train, "compare": compare, "demo": demo}
+    serve = new(description=ABOUT_SERVE)
+    add_serve_arguments(serve)
+    commands.add_subcommand("serve", serve, help="Runs in a browser, also while they train.")
+    parsers = {"train": train, "compare": compare, "demo": demo, "serve": serve}
     for name, command in COMMANDS.items():
         reader = parsers[name] = new(description=command.about)
         if command.of_a_run:

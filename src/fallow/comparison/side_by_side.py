@@ -137,7 +137,11 @@ def side_by_side(paths: Sequence[str | os.PathLike[str]]) -> SideBySide:
     if len(paths) < 2:
         step = "Name another, or call fallow compare --data for a new comparison."
         raise invalid("Side by side there must be at least two runs.", len(paths), step)
-    runs = [RunFiles(path) for path in paths]
+    return compared([RunFiles(path) for path in paths])
+
+
+def compared(runs: Sequence[RunFiles]) -> SideBySide:
+    """Compare runs that are opened already; see :func:`side_by_side`."""
     real = [os.path.realpath(run.directory.path) for run in runs]
     for path in real:
         if real.count(path) > 1:

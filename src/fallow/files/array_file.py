@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Annotated, Any, Literal, NamedTuple, TypeVar
 
+import msgspec
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..errors import damaged
-from .checked_json import check_kind, parse_json
+from .checked_json import Count, check_kind, parse_json
 from .regular_file import read_regular
 
 KEY = "fallow"
@@ -65,12 +68,94 @@ def parse_headed(
     Raises:
         DamagedData: if the file has another format, or its header is invalid.
     """
-    # A safetensors file starts with the length of its header, 8 bytes, and the header, JSON.
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(_MAX_HEADER, len(data) - 8):
-        raise damaged(f"{name} must be readable.", "a truncated file, or another format", step)
+    length = _header_length(data[:8], len(data), name, step)
     # safetensors loads bytes without their metadata, so the header is read here.
-    outer = parse_json(data[8 : 8 + length], f"The header of {name}", step)
+    _, checked = _headers(data[8 : 8 + length], name, format, kind, step)
+    try:
+        return checked, load(data)
+    except _UNREADABLE as error:
+        raise damaged(f"{name} must be readable.", error, step) from None
+
+
+class Place(NamedTuple):
+    """Where an array lies in a file.
+
+    Attributes:
+        kind: the type of its values.
+        shape: of the array.
+        start: of its first byte in the file.
+    """
+
+    kind: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+
+
+def read_places(
+    file: IO[bytes], name: str, format: str, kind: type[Header], step: str
+) -> tuple[Header, dict[str, Place]]:
+    """Return the header of an open file, and where its arrays lie, without reading these.
+
+    Args:
+        file: the file, at its beginning.
+        name: the name of the file, for errors.
+        format: the expected ``format`` in its header.
+        kind: the msgspec class of its header.
+        step: the next step if the file is damaged, for errors.
+
+    Raises:
+        DamagedData: if the file has another format, its header is invalid, or an array is not whole.
+    """
+    size = file.seek(0, 2)
+    file.seek(0)
+    length = _header_length(file.read(8), size, name, step)
+    outer, checked = _headers(file.read(length), name, format, kind, step)
+    begin, places = 8 + length, dict[str, Place]()
+    for array, found in outer.items():
+        if array == "__metadata__":
+            continue
+        entry = check_kind(_Entry, found, f"The header of {name}", step)
+        dtype = np.dtype(_KINDS[entry.dtype])
+        start, stop = entry.data_offsets
+        bytes_ = math.prod(entry.shape) * dtype.itemsize
+        if stop - start != bytes_ or begin + stop > size:
+            raise damaged(f"{name} must hold the whole of `{array}`.", f"{size:,} bytes in all", step)
+        places[array] = Place(dtype, tuple(entry.shape), begin + start)
+    return checked, places
+
+
+_KINDS = {
+    "U8": np.uint8,
+    "U16": np.uint16,
+    "F32": np.float32,
+    "I32": np.int32,
+    "I64": np.int64,
+    "U64": np.uint64,
+}
+
+
+class _Entry(msgspec.Struct):
+    """What the header of a safetensors file says of an array, if it is of a type that runs have."""
+
+    dtype: Literal["U8", "U16", "F32", "I32", "I64", "U64"]
+    shape: Annotated[list[Count], msgspec.Meta(max_length=8)]
+    data_offsets: tuple[Count, Count]
+
+
+def _header_length(first: bytes, size: int, name: str, step: str) -> int:
+    """Return the length of the header of a file of ``size`` bytes, from its first 8 bytes."""
+    # A safetensors file starts with the length of its header, 8 bytes, and the header, JSON.
+    length = int.from_bytes(first, "little")
+    if size < 8 or length > min(_MAX_HEADER, size - 8):
+        raise damaged(f"{name} must be readable.", "a truncated file, or another format", step)
+    return length
+
+
+def _headers(
+    data: bytes, name: str, format: str, kind: type[Header], step: str
+) -> tuple[dict[str, Any], Header]:
+    """Return the header of safetensors, and ours inside it."""
+    outer = parse_json(data, f"The header of {name}", step)
     if isinstance(outer, dict) and len(outer) > _MAX_ARRAYS:
         raise damaged(f"{name} must hold at most {_MAX_ARRAYS} arrays.", f"{len(outer):,}", step)
     metadata = outer.get("__metadata__") if isinstance(outer, dict) else None
@@ -81,8 +166,4 @@ def parse_headed(
         raise damaged(
             f"{name} must be of the format {format}.", f"{saved_format!s:.60}", "A newer fallow may read it."
         )
-    checked = check_kind(kind, header, f"The header of {name}", step)
-    try:
-        return checked, load(data)
-    except _UNREADABLE as error:
-        raise damaged(f"{name} must be readable.", error, step) from None
+    return outer, check_kind(kind, header, f"The header of {name}", step)

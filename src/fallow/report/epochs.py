@@ -66,19 +66,18 @@ def reasons(source: Source) -> dict[str, Any]:
     last = source.history[-1]
     names = dict(zip(FIELDS, (reason.text for reason in REASONS), strict=True))
     parts = range(5) if top >= 4 else (0, 4)
-    held = _held(last)
     return {
         "bars": bars,
         "legend": [(field, names[field], text.count(getattr(last, field))) for field in ever],
         "back": [text.percent((place + 0.5) * width) for place in came_back(drawn)],
         "ticks": ticks(drawn),
         "levels": [(text.percent(1 - part / 4), text.count(top * part / 4)) for part in parts],
-        "sentence": f"{_sentence(last)}{held}",
+        "sentence": sentence(last),
     }
 
 
-def _sentence(last: EpochRecord) -> str:
-    """Return a sentence about the samples that the last epoch kept and left out."""
+def sentence(last: EpochRecord) -> str:
+    """Return sentences about what the last epoch kept and left out, and the error that this holds."""
     ways = {
         "learned": "as learned",
         "outliers": "as outliers",
@@ -86,8 +85,8 @@ def _sentence(last: EpochRecord) -> str:
         "by_hand": "by hand",
     }
     parts = [f"{size:,} {way}" for field, way in ways.items() if (size := getattr(last, field))]
-    sentence = f"The last epoch, {last.epoch + 1}, kept {last.kept:,} of {text.plural(last.n, 'sample')}"
-    return f"{sentence} and left out {', '.join(parts)}." if parts else f"{sentence} and left out none."
+    kept = f"The last epoch, {last.epoch + 1}, kept {last.kept:,} of {text.plural(last.n, 'sample')}"
+    return f"{kept} and left out {', '.join(parts) if parts else 'none'}.{_held(last)}"
 
 
 def _held(last: EpochRecord) -> str:
@@ -214,13 +213,18 @@ def _median(source: Source, first: float, last: float) -> str:
     return " ".join(sentences)
 
 
-def _thresholds(source: Source, height: Any) -> list[tuple[str, str]]:
-    """Return position and label of the thresholds that the options give as scores."""
+def thresholds(source: Source) -> list[tuple[str, float]]:
+    """Return name and value of the thresholds that the options give as scores."""
     options = source.run.shown_options
     if options.policy != "threshold" or options.quantiles:
         return []
     named = ("low", options.low), ("high", options.high)
-    known = [(n, float(v)) for n, v in named if isinstance(v, int | float) and v > 0]
+    return [(name, float(value)) for name, value in named if isinstance(value, int | float) and value > 0]
+
+
+def _thresholds(source: Source, height: Any) -> list[tuple[str, str]]:
+    """Return position and label of each threshold."""
+    known = thresholds(source)
     return [(text.percent(float(height(np.array([v]))[0])), f"{n} {v:g}") for n, v in known]
 
 

@@ -41,11 +41,15 @@ class Figure:
         title: the name of the quantity.
         value: the value as text.
         formula: the formula with its numbers.
+        key: a short name for programs.
+        number: the value; a share in [0, 1] or seconds.
     """
 
     title: str
     value: str
     formula: str
+    key: str
+    number: float
 
 
 def heading(source: Source) -> dict[str, Any]:
@@ -63,24 +67,30 @@ def heading(source: Source) -> dict[str, Any]:
         facts.append(("Train accuracy", text.share(summary.train_accuracy, 2)))
     if summary.seconds is not None:
         facts.append(("Time", text.seconds(summary.seconds)))
-    remarks = _passages(summary.remarks)
+    remarks = passages(summary.remarks)
     damage = source.run.search.damage
     remarks += [text.passage(f"A newer state is damaged: {message}", 500) for message in damage]
     if source.spaced:
         remarks.append(source.spaced)
     return {
         "title": _title(options.data or source.run.directory.path.resolve().name),
-        "policy": rule(
-            _with_defaults(options, summary.used), source.unit, stagger=summary.used.schedule.stagger
-        ),
+        "policy": policy(source),
         "facts": facts,
         "diverged": remarks.pop(0) if remarks and summary.diverged else "",
         "remarks": remarks[:12],
-        "data": _passages(summary.data_remarks)[:24],
+        "data": passages(summary.data_remarks)[:24],
     }
 
 
-def _passages(remarks: list[str]) -> list[str]:
+def policy(source: Source) -> str:
+    """Return a description of the policy of a run, with the defaults that it used."""
+    used = source.summary.used
+    options = _with_defaults(source.run.shown_options, used)
+    return rule(options, source.unit, stagger=used.schedule.stagger)
+
+
+def passages(remarks: list[str]) -> list[str]:
+    """Return remarks, each cut to 500 characters."""
     return [text.passage(remark, 500) for remark in remarks]
 
 
@@ -92,15 +102,15 @@ def _title(data: str) -> str:
 
 def rule(options: ShownOptions, unit: str, *, stagger: bool = False) -> str:
     """Return a description of the policy in the options; ``stagger``: samples come back in turns."""
-    policy = options.policy
-    if policy is None:
+    name = options.policy
+    if name is None:
         return "The sections below show which samples were left out, and why."
-    if policy == "threshold":
+    if name == "threshold":
         sentence = _thresholds(options, unit)
-    elif policy in _RULES:
-        sentence = _RULES[policy]
+    elif name in _RULES:
+        sentence = _RULES[name]
     else:
-        sentence = f"Samples are left out by the rule {text.name(policy)}."
+        sentence = f"Samples are left out by the rule {text.name(name)}."
     if options.error is not None:
         sentence += f" That share is {text.share(options.error, 0)}."
     if options.fraction is not None:
@@ -109,7 +119,7 @@ def rule(options: ShownOptions, unit: str, *, stagger: bool = False) -> str:
         often = "epoch" if every == 1 else f"{_value(every)} epochs"
         turns = f"in {_value(every)} turns, one an epoch" if stagger and every != 1 else f"every {often}"
         sentence += f" They come back {turns}."
-    if policy in ("error-mass", "soft") and options.high != "none" and options.task != "language-model":
+    if name in ("error-mass", "soft") and options.high != "none" and options.task != "language-model":
         sentence += _PERSISTENT
     return sentence
 
@@ -146,11 +156,15 @@ def saved(source: Source) -> list[Figure]:
             "Samples saved",
             text.share(1 - backward / full),
             f"1 − {backward:,} trained on / {full:,} in full training",
+            "samples",
+            1 - backward / full,
         ),
         Figure(
             "Saved, measuring counted",
             text.share(saved_cost),
             f"1 − ({backward:,} trained on + ⅓ × {forward:,} measured only) / {full:,}",
+            "cost",
+            saved_cost,
         ),
     ]
     return figures + _times(summary)
@@ -166,6 +180,8 @@ def _times(summary: Summary) -> list[Figure]:
                 text.share(gained),
                 "1 − seconds of the epochs / seconds that as many full epochs would take: all samples × the "
                 "median time for a sample trained on, plus the time spent evaluating",
+                "time",
+                gained,
             )
         )
     if spent is not None and recording is not None and spent > 0:
@@ -174,6 +190,8 @@ def _times(summary: Summary) -> list[Figure]:
                 "Spent on recording scores",
                 text.seconds(recording),
                 f"{text.share(recording / spent, 2)} of {text.seconds(spent)}",
+                "recording",
+                recording,
             )
         )
     return figures

@@ -56,8 +56,8 @@ def section(source: Source) -> dict[str, Any] | None:
     return {
         "pool": reference.pool,
         "compared": reference.comparison,
-        "sentence": f"{_sentence(gaps, len(missing), reference)} {not_judged(gaps)}".strip(),
-        "stale": _stale(source, gaps),
+        "sentence": sentence(source, gaps),
+        "stale": stale(source, gaps),
         "missing": missing,
         "thin": thin,
         "thin_sentence": _of_thin(thin),
@@ -159,6 +159,13 @@ def not_judged(gaps: Gaps) -> str:
     return f"{odd}: noise, other pictures, or the same ones taken in another way. {sentence}".strip()
 
 
+def sentence(source: Source, gaps: Gaps) -> str:
+    """Return sentences about what is missing, and what could not be judged."""
+    reference = _Reference(gaps, source.folder)
+    shown = min(len(gaps.gaps), CARDS)
+    return f"{_sentence(gaps, shown, reference)} {not_judged(gaps)}".strip()
+
+
 def _sentence(gaps: Gaps, shown: int, reference: _Reference) -> str:
     count, whose = len(gaps.gaps), reference.whose
     if not shown and too_few(gaps):
@@ -170,7 +177,7 @@ def _sentence(gaps: Gaps, shown: int, reference: _Reference) -> str:
     return sentence if count <= shown else f"{sentence} These are the first of {count:,}."
 
 
-def _stale(source: Source, gaps: Gaps) -> str:
+def stale(source: Source, gaps: Gaps) -> str:
     """Return a sentence if the run has trained since its gaps were found."""
     then, now = gaps.epochs, source.run.epochs_done
     if (then is None or now is None or then == now) and gaps.training_samples in (None, source.n):

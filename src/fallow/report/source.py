@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,39 +23,18 @@ COLUMNS = 400
 """Maximum number of epochs that are drawn; of more, evenly spaced ones are chosen."""
 
 
-@dataclass(frozen=True, eq=False)
 class Source:
-    """A run with N samples and E finished epochs.
+    """A run with N samples and E finished epochs. Each part is read at its first use.
+
+    Args:
+        run: the run.
 
     Attributes:
-        run: the run.
-        history: the epochs, without scores.
-        drawn: the epochs that charts draw: all, or 400 of them.
-        last: the last finished epoch.
-        reason: uint8 ``(N,)``, why each sample was left out of epoch ``reason_epoch``: the last one that left
-            out outliers, or the last one.
-        labels: int32 ``(N,)``, -1 if unknown; or None.
-        predicted: int32 ``(N,)``, -1 if unknown; or None.
-        times: int32 ``(N,)``, the number of epochs that trained on each sample.
-        summary: the content of ``summary.json``; empty if it is of other epochs.
-        shown: pictures or texts, or None.
-        unit: of the scores.
-        suspects: the samples whose labels look wrong, at most 60; None if the run has no labels to judge.
+        run: as given.
     """
 
-    run: RunFiles
-    history: Sequence[EpochRecord]
-    drawn: Sequence[EpochRecord]
-    last: EpochFile
-    reason: NDArray[np.uint8]
-    reason_epoch: int
-    labels: NDArray[np.int32] | None
-    predicted: NDArray[np.int32] | None
-    times: NDArray[np.int32]
-    summary: Summary
-    shown: ThumbnailsFile | None
-    unit: str
-    suspects: Suspects | None
+    def __init__(self, run: RunFiles) -> None:
+        self.run = run
 
     @staticmethod
     def read(run: RunFiles) -> Source:
@@ -63,40 +42,91 @@ class Source:
 
         Raises:
             InvalidValue: if no epoch is finished.
-            DamagedData: if a file is damaged.
+            DamagedData: if a file of the epochs is damaged. Its other files are read later, and raise then.
         """
-        history, last = run.history, run.last
-        n, epochs = last.record.remaining, len(history)
+        source = Source(run)
+        assert source.history
+        return source
+
+    @property
+    def history(self) -> Sequence[EpochRecord]:
+        """The epochs, without scores."""
+        return self.run.history
+
+    @cached_property
+    def drawn(self) -> Sequence[EpochRecord]:
+        """The epochs that charts draw: all, or 400 of them."""
+        epochs = len(self.history)
         at = np.unique(np.linspace(0, epochs - 1, min(epochs, COLUMNS)).round().astype(int))
-        with_outliers = [record.epoch for record in history if record.outliers]
-        epoch = with_outliers[-1] if with_outliers else last.record.epoch
-        reason = last.reason if epoch == last.record.epoch else run.epoch(epoch).reason
-        shown, predicted = run.shown, run.predicted
+        return [self.history[i] for i in at]
+
+    @property
+    def last(self) -> EpochFile:
+        """The last finished epoch."""
+        return self.run.last
+
+    @property
+    def reason_epoch(self) -> int:
+        """The last epoch that left out outliers, or the last one."""
+        with_outliers = [record.epoch for record in self.history if record.outliers]
+        return with_outliers[-1] if with_outliers else self.history[-1].epoch
+
+    @cached_property
+    def reason(self) -> NDArray[np.uint8]:
+        """Why each sample was left out of epoch :attr:`reason_epoch`: uint8 ``(N,)``."""
+        epoch = self.reason_epoch
+        file = self.last if epoch == self.history[-1].epoch else self.run.epoch(epoch)
+        return resized(file.reason, self.n, Reason.KEPT)
+
+    @property
+    def labels(self) -> NDArray[np.int32] | None:
+        """The class of each sample, int32 ``(N,)``, -1 if unknown; or None."""
+        return self.run.labels
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int32] | None:
+        """The class last predicted for each sample, int32 ``(N,)``, -1 if unknown; or None."""
+        predicted, shown = self.run.predicted, self.shown
         # Without a readable state, the predictions of the shown samples are still in their own file.
         if predicted is None and shown is not None and (shown.predicted >= 0).any():
-            existing = shown.index < n
-            predicted = np.full(n, -1, np.int32)
+            existing = shown.index < self.n
+            predicted = np.full(self.n, -1, np.int32)
             predicted[shown.index[existing]] = shown.predicted[existing]
-        return Source(
-            run=run,
-            history=history,
-            drawn=[history[i] for i in at],
-            last=last,
-            reason=resized(reason, n, Reason.KEPT),
-            reason_epoch=epoch,
-            labels=run.labels,
-            predicted=predicted,
-            times=run.times_used,
-            summary=run.summary if run.summary and len(run.summary.epochs) == epochs else Summary(),
-            shown=shown,
-            unit=run.score_unit,
-            suspects=_suspects(run),
-        )
+        return predicted
+
+    @property
+    def times(self) -> NDArray[np.int32]:
+        """The number of epochs that trained on each sample: int32 ``(N,)``."""
+        return self.run.times_used
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The content of ``summary.json``; empty if it is of other epochs."""
+        summary = self.run.summary
+        return summary if summary is not None and len(summary.epochs) == len(self.history) else Summary()
+
+    @property
+    def shown(self) -> ThumbnailsFile | None:
+        """Pictures or texts, or None."""
+        return self.run.shown
+
+    @property
+    def unit(self) -> str:
+        """The unit of the scores; empty if it is not known."""
+        return self.run.score_unit
+
+    @cached_property
+    def suspects(self) -> Suspects | None:
+        """The samples whose labels look wrong, at most 60; None if the run has no labels to judge."""
+        try:
+            return find_suspects(self.run, SUSPECTS)
+        except InvalidValue:
+            return None
 
     @property
     def n(self) -> int:
         """The number of samples."""
-        return self.last.record.remaining
+        return self.history[-1].remaining
 
     @property
     def folder(self) -> str | None:
@@ -143,13 +173,6 @@ class Source:
             subject = text.plural(len(missing), "epoch is", "epochs are")
             sentences.append(f"{subject} missing from the history, the first of them epoch {missing[0] + 1}.")
         return " ".join(sentences)
-
-
-def _suspects(run: RunFiles) -> Suspects | None:
-    try:
-        return find_suspects(run, SUSPECTS)
-    except InvalidValue:
-        return None
 
 
 REASONS = tuple(Reason)

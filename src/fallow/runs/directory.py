@@ -8,7 +8,7 @@ history/shown.safetensors         pictures of the samples that the report shows
 state/000012.safetensors .json    generations of the whole state, the newest two
 added-000.csv  labels-000.csv     lists of collected samples that were added, and of corrected labels
 model.safetensors  summary.json  samples.csv  usage.png  usage.svg    once training has ended
-gaps.safetensors  picks-000.csv .html  report.html    results of later commands
+gaps.safetensors  picks-000.csv .html  report.html  ticks.jsonl    results of later commands
 SHA256SUMS                        of all of these, written last; `sha256sum -c` reads it
 lock                              held by the writing process
 """
@@ -50,7 +50,7 @@ _WRITTEN = ("history", "state", _LOGS, "checkpoints", "export")
 """Folders of a run that are written into."""
 _LARGEST_SUMS = 1 << 24
 # They change after the run is sealed: the lock, the list itself, and what later commands write.
-_UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors")
+_UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors", "ticks.jsonl")
 _LIST = re.compile(r"(added|labels)-\d+\.csv")
 _PICKS = re.compile(r"picks-\d+\.(csv|html)|suspects[^/]*\.csv")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ class EpochFile:
         """
         header, arrays = parse_headed(data, path, FORMAT, EpochHeader, _STEP)
         _check(path, header.aggregates, arrays, epoch)
-        record, other = _record(header.aggregates, arrays["used"]), _other(path, header.aggregates.n, arrays)
+        record = record_of(header.aggregates, arrays["used"])
+        other = _other(path, header.aggregates.n, arrays)
         return EpochFile(record, arrays["score"], arrays["reason"], other)
 
 
@@ -123,7 +125,8 @@ def _other(path: str, n: int, arrays: dict[str, NDArray[Any]]) -> NDArray[np.uin
     return other
 
 
-def _record(aggregates: Aggregates, used: NDArray[np.uint8]) -> EpochRecord:
+def record_of(aggregates: Aggregates, used: NDArray[np.uint8]) -> EpochRecord:
+    """Return the record of an epoch from the parts of its file, which the caller has checked."""
     parts = {name: getattr(aggregates, name) for name in aggregates.__struct_fields__}
     parts["mean_score"] = _number(aggregates.mean_score)
     parts["score_quantiles"] = [_number(value) for value in aggregates.score_quantiles]
@@ -138,24 +141,39 @@ def _number(value: float | None) -> float:
 
 def _check(path: str, counts: Aggregates, arrays: dict[str, NDArray[Any]], epoch: int) -> None:
     """Raise if the aggregates and the arrays contradict each other."""
-    n = counts.n
-    if counts.epoch != epoch:
-        raise damaged(f"{path} must hold epoch number {epoch}, from 0.", f"number {counts.epoch}", _STEP)
-    for name, kind in _ARRAYS.items():
-        size = -(-n // 8) if name == "used" else n
-        array = arrays.get(name)
-        if array is None or array.dtype != kind or array.shape != (size,):
-            value = "none" if array is None else f"{array.dtype} {array.shape}"
-            raise damaged(f"{path} must hold `{name}`, {kind.__name__} ({size},).", value, _STEP)
+    check_shapes(path, counts.n, {name: (array.dtype, array.shape) for name, array in arrays.items()})
+    check_counts(path, counts, arrays["used"], epoch)
     worst = int(arrays["reason"].max(initial=0))
     if worst >= len(Reason):
         raise damaged(f"{path} must hold reasons below {len(Reason)}.", worst, _STEP)
-    backward = int(np.bitwise_count(arrays["used"]).sum())
-    # The last byte of the bits is padded with zeros; a one there would be a sample that does not exist.
-    if backward != counts.backward or (n % 8 and arrays["used"][-1] >> n % 8):
-        raise damaged(f"{path} must have used {counts.backward:,} samples.", f"{backward:,}", _STEP)
     if np.isinf(arrays["score"]).any():
         raise damaged(f"{path} must hold finite scores, or NaN for none.", "an infinite one", _STEP)
+
+
+def check_shapes(path: str, n: int, found: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+    """Raise DamagedData if a required array of an epoch of ``n`` samples is missing, or of another shape.
+
+    Args:
+        path: of the file, for errors.
+        n: the number of samples.
+        found: type and shape of each array, by name.
+    """
+    for name, kind in _ARRAYS.items():
+        shape = (-(-n // 8) if name == "used" else n,)
+        if name not in found or found[name] != (np.dtype(kind), shape):
+            value = "none" if name not in found else f"{found[name][0]} {found[name][1]}"
+            raise damaged(f"{path} must hold `{name}`, {kind.__name__} ({shape[0]},).", value, _STEP)
+
+
+def check_counts(path: str, counts: Aggregates, used: NDArray[np.uint8], epoch: int) -> None:
+    """Raise DamagedData if the aggregates of an epoch contradict each other, or its bits of use."""
+    n = counts.n
+    if counts.epoch != epoch:
+        raise damaged(f"{path} must hold epoch number {epoch}, from 0.", f"number {counts.epoch}", _STEP)
+    backward = int(np.bitwise_count(used).sum())
+    # The last byte of the bits is padded with zeros; a one there would be a sample that does not exist.
+    if backward != counts.backward or (n % 8 and used[-1] >> n % 8):
+        raise damaged(f"{path} must have used {counts.backward:,} samples.", f"{backward:,}", _STEP)
     total = counts.kept + counts.learned + counts.outliers + counts.not_drawn + counts.by_hand
     if total != n or max(counts.forward_only, counts.readmitted) > n:
         rule = f"{path} must count each of its {n:,} samples once as kept or left out."

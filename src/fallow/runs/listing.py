@@ -87,14 +87,14 @@ def list_runs(folder: str | os.PathLike[str]) -> list[ListedRun]:
     top = Path(folder)
     if not top.is_dir():
         raise invalid("The folder of runs must exist.", top, "Name another, or start a run: fallow train.")
-    listed = [_listed(top, path) for path in _found(top)]
+    every = [listed(top, path) for path in found(top)]
     # Of equal times the names decide, so that the order is always the same.
-    listed.sort(key=lambda each: (-each[0], each[1].path))
-    return [run for _, run in listed]
+    every.sort(key=lambda each: (-each[0], each[1].path))
+    return [run for _, run in every]
 
 
-def _found(top: Path) -> Iterator[Path]:
-    """Yield the folders of the runs."""
+def found(top: Path) -> Iterator[Path]:
+    """Yield the folders of the runs in a folder, as :func:`list_runs` finds them."""
     level = [top]
     for depth in range(DEEPEST + 1):
         below: list[Path] = []
@@ -135,8 +135,13 @@ def _is_run(folder: Path, files: set[str], folders: list[str]) -> bool:
     )
 
 
-def _listed(top: Path, path: Path) -> tuple[float, ListedRun]:
-    """Return when a run was last written to, in seconds since the epoch, and the run."""
+def listed(top: Path, path: Path) -> tuple[float, ListedRun]:
+    """Return when a run was last written to, in seconds since the epoch, and the run.
+
+    Args:
+        top: the folder that its name is relative to.
+        path: the folder of the run.
+    """
     manifests = sorted(name for name in _entries(path / "state")[0] if _MANIFEST.fullmatch(name))
     newest = [path / "state" / name for name in manifests[-1:]]
     times = list(filter(None, map(_time_of, [*newest, path / "summary.json"]))) or [_time_of(path)]

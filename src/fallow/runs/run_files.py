@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from ..core.history import EpochRecord, resized, times_used
-from ..errors import damaged, invalid
+from ..errors import DamagedData, damaged, invalid
+from ..files.array_file import KEY
 from ..files.checked_json import check_kind, finite, parse_json
 from .checkpoints import Search
 from .data_file import DataFile
 from .directory import RunDirectory
 from .epoch_file import EpochFile
+from .epoch_part import Rows
 from .gaps_file import GapsFile
-from .schema import PREDICTED, About, ShownOptions, Summary
+from .schema import PREDICTED, REACHED, About, ShownOptions, Summary, SummaryRow
 from .thumbnails_file import ThumbnailsFile
 
 _STEP = "Put back a copy of it."
@@ -236,6 +238,19 @@ class RunFiles:
         path = self.directory.epoch_path(epoch)
         return EpochFile.parse(self.read_file(path), str(path), epoch)
 
+    def rows(self, epoch: int, index: NDArray[np.int64]) -> Rows:
+        """Return some samples in one past epoch.
+
+        Args:
+            epoch: its number, from 0.
+            index: int64 ``(K,)``, samples in the present numbering that existed in that epoch.
+
+        Raises:
+            DamagedData: as :meth:`epoch`.
+        """
+        file = self.epoch(epoch)
+        return Rows(file.scores[index], file.reason[index])
+
     def files(self) -> Iterator[EpochFile]:
         """Yield the past epochs, one in memory at a time."""
         yield from map(self.epoch, self.epochs)
@@ -267,6 +282,27 @@ class RunFiles:
     def times_used(self) -> NDArray[np.int32]:
         """The number of finished epochs that trained on each sample: ``(N,)``."""
         return times_used(self.history)
+
+    @cached_property
+    def reached(self) -> list[SummaryRow]:
+        """What each epoch reached, as far as it is known.
+
+        A training writes its summary when it ends, and states meanwhile: the newest one may know more epochs.
+        """
+        rows = [] if self.summary is None else list(self.summary.epochs)
+        if self.search.found is None or len(rows) >= self.about.epoch:
+            return rows
+        path = self.directory.checkpoints.state_path(self.search.found.number)
+        try:
+            with safe_open(path, framework="numpy") as state:
+                tree: Any = parse_json(state.metadata()[KEY].encode(), str(path))["tree"]
+            for name in REACHED:
+                tree = tree[name]
+            plain = [{k: v for k, v in row.items() if isinstance(v, int | float | str)} for row in tree]
+            return check_kind(list[SummaryRow], finite(plain), str(path))
+        # A training process may have replaced it; a state that is damaged says nothing.
+        except (OSError, SafetensorError, DamagedData, LookupError, TypeError, AttributeError):
+            return rows
 
     @cached_property
     def predicted(self) -> NDArray[np.int32] | None:

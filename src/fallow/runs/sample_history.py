@@ -114,27 +114,28 @@ def history_of(run: RunFiles, sample: int) -> SampleHistory:
         raise invalid(rule, sample, "samples.csv and the report list them.")
     reasons = [reason.text for reason in Reason]
     epochs = []
-    for file in run.files():
-        if sample >= file.record.remaining:
+    for record in run.history:
+        if sample >= record.remaining:
             continue
-        score = float(file.scores[sample])
+        row = run.rows(record.epoch, np.array([sample]))
+        score = float(row.scores[0])
         # Unpacking the bits would make N values in each epoch for one sample.
-        used = bool(file.record.used_bits[sample >> 3] >> (sample & 7) & 1)
+        used = bool(record.used_bits[sample >> 3] >> (sample & 7) & 1)
         known = score if math.isfinite(score) else None
-        epochs.append(Epoch(file.record.epoch, used, known, reasons[int(file.reason[sample])]))
+        epochs.append(Epoch(record.epoch, used, known, reasons[int(row.reason[0])]))
     predicted = -1 if run.predicted is None else int(run.predicted[sample])
     return SampleHistory(
         sample=sample,
         label=run.class_of(sample),
         predicted=None if predicted < 0 else run.data.class_name(predicted),
         file=run.file_of(sample),
-        text=_text(run, sample),
+        text=text_of(run, sample),
         times_used=int(run.times_used[sample]),
         epochs=epochs,
     )
 
 
-def _text(run: RunFiles, sample: int) -> str | None:
+def text_of(run: RunFiles, sample: int) -> str | None:
     """Return the excerpt of a sample that the run keeps for its report, or None."""
     shown = run.shown
     if shown is None or shown.texts is None:

@@ -17,6 +17,8 @@ from ..files.checked_json import MAX_EPOCHS, Count, Epoch, Epochs, Name, Real, S
 
 PREDICTED = "subsampler/table/columns/predicted"
 """The end of an array's name in the state file: the classes last predicted, plus 1."""
+REACHED = ("callbacks", "EpochWriter", "epochs")
+"""The way to the rows of ``summary.json`` in the tree of a state file."""
 RECORDED = "recorded"
 """The option that marks the run of a training loop of the user's own; most others are unknown then."""
 _DATA = r"\Adata(-[0-9]{1,6})?\.safetensors\Z"

@@ -1,0 +1,60 @@
+"""``fallow serve``: the options, and their way to the server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import missing_extra
+
+DONE = 0
+ABOUT_SERVE = (
+    "A run, or all runs of a folder, in a browser: also while they train, which it never touches. Prints a\n"
+    "link with a token; who has the link may read.\n\n"
+    "  fallow serve runs/digits                            on this machine alone\n"
+    "  fallow serve runs --port 0                          any free port\n"
+    "  ssh -L 8000:localhost:8000 MACHINE                  from another machine, through a tunnel\n"
+    "  fallow serve runs --host 0.0.0.0 --self_signed --qr    for phones in the same network\n"
+    "  fallow serve runs --write                           a second link that may tick what was found\n\n"
+    "Programs send Authorization: Bearer TOKEN; /api/openapi.json describes what they may ask."
+)
+
+
+def add_arguments(parser: Any) -> None:
+    """Add the arguments of ``fallow serve``."""
+    parser.add_argument("folder", metavar="RUN|FOLDER", help="The folder of a run, or one that holds runs.")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="The address to listen on. Another than this machine's own needs --self_signed, or --cert and "
+        "--key. Default 127.0.0.1.",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, help="The port; 0 takes any that is free. Default 8000."
+    )
+    parser.add_argument(
+        "--uds", metavar="PATH", help="Listen on a local socket that this user alone can reach."
+    )
+    parser.add_argument(
+        "--root_path", metavar="/PREFIX", default="", help="A path before every URL, behind a proxy."
+    )
+    parser.add_argument("--cert", metavar="FILE", help="A certificate, in PEM.")
+    parser.add_argument("--key", metavar="FILE", help="Its key, in PEM.")
+    parser.add_argument(
+        "--self_signed", action="store_true", help="Make a certificate, and print its fingerprint to compare."
+    )
+    parser.add_argument("--write", action="store_true", help="A second link, which may tick what was found.")
+    parser.add_argument("--qr", action="store_true", help="Draw the link for a phone.")
+
+
+def run_server(parsed: Any) -> int:
+    """Serve until a signal ends it, and return the exit code."""
+    try:
+        from ..serve.listening import Listening, serve
+    except ModuleNotFoundError as error:
+        raise missing_extra("`fallow serve`", str(error.name), "serve") from None
+    names = ("host", "port", "uds", "root_path", "cert", "key", "self_signed", "write", "qr")
+    serve(Path(parsed.folder), Listening(**{name: getattr(parsed, name) for name in names}))
+    sys.stdout.flush()
+    return DONE

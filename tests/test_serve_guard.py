@@ -1,0 +1,579 @@
+"""Hostile requests to a real server: none gets through, none is a 500, none learns a place of the machine."""
+
+import itertools
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+from msgspec import structs
+
+from fallow.serve.hosts import Hosts, parsed, same_origin
+from fallow.serve.openapi import document
+from fallow.serve.routes import ROUTES
+from fallow.serve.tokens import READ, WRITE, Tokens
+from serving import SECONDS, serving, without_places
+
+RUNS = Path(__file__).parent / "runs"
+METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", "BREW"]
+READS = [route.path for route in ROUTES if route.method == "GET"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("served") / "runs"
+    shutil.copytree(RUNS, out)
+    (out.parent / "canary.txt").write_text("canary-of-the-test")
+    return out
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    with serving(folder, "--write") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def run(server):
+    return next(each["id"] for each in server.told("api/runs")["runs"] if each["name"] == "finished")
+
+
+HOSTS = """
+evil.example 10.evil.example 192.168.evil.example 127.0.0.1.evil.example 127.0.0.1.nip.io localhost.evil
+localhost.localdomain localhost.example evil.localhost.example evil-localhost localhost-evil xlocalhost localhostx
+localhost. LOCALHOST. 127.0.0.1. 0.0.0.0 0 0x7f000001 2130706433 017700000001 127.1 127.0.1 127.0.0.01 0127.0.0.1
+0x7f.0.0.1 127.0.0.256 127.0.0.2 10.0.0.1 169.254.169.254 192.168.0.1 255.255.255.255 [::] [::2] [::ffff:127.0.0.1]
+[0:0:0:0:0:ffff:7f00:1] [fe80::1] [::1%25lo] [::1%lo] ::1 [::1 ::1] [127.0.0.1] [localhost] user@localhost
+user:pass@127.0.0.1 localhost@evil.example localhost#evil localhost/evil localhost?evil localhost\\evil localhost:
+localhost:0 localhost:65536 localhost:99999 localhost:-1 localhost:80:80 localhost:http localhost:8000a :8000 *
+*.localhost %6cocalhost local%68ost 127%2e0%2e0%2e1 l\u00f6calhost xn--lcalhost-n4a ipp.localhost metadata.google.internal
+host.docker.internal 127.0.0.1,evil.example localhost,localhost localhost;evil "localhost" 'localhost' <localhost>
+http://localhost //localhost localhost%00 localhost\x01 [v1.fe80::] 1.1.1.1 ::ffff:7f00:1 .localhost ..localhost
+127.0..1 127.0.0.1.1 0177.0.0.1 ①27.0.0.1 localhost_evil
+""".split()
+
+
+def test_the_list_of_hosts_is_long_enough():
+    assert len(HOSTS) >= 80
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_other_host_is_answered_by_any_method(server, method):
+    refused = []
+    for host in HOSTS:
+        lines = f"{method} /api/runs HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {server.token}\r\n"
+        lines += (
+            f"X-Forwarded-Host: {server.host}\r\nForwarded: host={server.host}\r\nConnection: close\r\n\r\n"
+        )
+        status, _, body = server.raw(lines.encode("utf-8"))
+        refused.append(status)
+        assert status == 400, (host, status, body)
+        without_places(server, body)
+    assert len(refused) == len(HOSTS)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LocalHost", "[::1]", "[0:0:0:0:0:0:0:1]"])
+def test_this_machine_is_answered_by_any_of_its_names(server, host):
+    for port in ("", f":{server.port}", ":9000"):  # another port is that of a tunnel
+        status, _, _ = server.request(host=f"{host}{port}")
+        assert status == 200
+
+
+def test_a_host_must_stand_once(server):
+    for head in (
+        "",
+        f"Host: {server.host}\r\nHost: {server.host}\r\n",
+        "Host: localhost\r\nHost: evil.example\r\n",
+    ):
+        status, _, _ = server.raw(f"GET /api/runs HTTP/1.1\r\n{head}Connection: close\r\n\r\n".encode())
+        assert status == 400
+    status, _, _ = server.raw(b"GET /api/runs HTTP/1.0\r\n\r\n")
+    assert status == 400
+
+
+def test_an_address_of_this_machine_is_known_by_the_connection_alone():
+    hosts = Hosts(frozenset({"box"}))
+    assert hosts.allow("192.168.1.5:80", "192.168.1.5")
+    assert not hosts.allow("192.168.1.6", "192.168.1.5")
+    assert not hosts.allow("192.168.1.5", None)
+    assert not hosts.allow("192.168.1.5.evil.example", "192.168.1.5")
+    assert hosts.allow("BOX:1")
+    assert parsed("[fe80::1]:65535")[1] == "65535"
+
+
+ORIGINS = """
+null http://evil.example https://evil.example http://127.0.0.1.evil.example http://localhost.evil file:// data:
+http://127.0.0.1 http://127.0.0.1:1 https://127.0.0.1:1 http://127.0.0.2:{port} http://localhost:{port}
+http://[::1]:{port} ftp://127.0.0.1:{port} chrome-extension://abc http://127.0.0.1:{port}/ http://127.0.0.1:{port}@evil
+http://evil@127.0.0.1:{port} http://127.0.0.1:{port}.evil.example http://127.0.0.1:{port}? 127.0.0.1:{port} *
+HTTP://127.0.0.1:{port} http://127.0.0.1:{port}, http://127.0.0.1:0{port}0 ws://127.0.0.1:{port} http:127.0.0.1:{port}
+""".split()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_no_page_of_another_origin_is_answered(server, run, method):
+    """127.0.0.1 and localhost are two origins."""
+    for origin in ORIGINS:
+        for path in ("/", f"/api/summary?run={run}", "/api/session", "/api/tick"):
+            status, _, body = server.request(method, path, [f"Origin: {origin.format(port=server.port)}"])
+            assert status == 403, (origin, path, status)
+            without_places(server, body)
+    for site in ("cross-site", "same-site", "evil", ""):
+        for mode in ("cors", "no-cors", "navigate", "websocket"):
+            headers = [f"Sec-Fetch-Site: {site}", f"Sec-Fetch-Mode: {mode}", "Sec-Fetch-Dest: document"]
+            status, _, _ = server.request(method, "/api/runs", headers)
+            assert status == 403
+            status, _, _ = server.request(method, "/", headers)
+            # Only to follow a link to a page is fine.
+            assert status == (200 if mode == "navigate" and method == "GET" else 403)
+    for dest in ("iframe", "script", "image", "embed", "object", "frame"):
+        headers = ["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", f"Sec-Fetch-Dest: {dest}"]
+        assert server.request("GET", "/", headers)[0] == 403
+    own = [f"Origin: {server.base[:-1]}", "Sec-Fetch-Site: same-origin"]
+    assert server.request("GET", "/api/runs", own)[0] == 200
+    assert same_origin("https://localhost:8000", "localhost:8000"), "a proxy may speak TLS"
+    assert same_origin("https://localhost", "localhost:443")
+    assert not same_origin("http://localhost", "localhost:443")
+
+
+def tokens_of_nobody(server):
+    good = server.token
+    return [
+        "", " ", "x", good[:-1], good + "x", good[1:], good.swapcase(), good[::-1], "A" * 43, "null", "undefined",
+        "../../etc/passwd", "Bearer", "0", "true", "'%20or%201=1", good[:20] + "%00" + good[20:], "x" * 4000,
+    ]  # fmt: skip
+
+
+def test_no_route_is_answered_without_a_token_of_this_server(server):
+    """Waits between the wrong ones: more than ten in a second are refused as such."""
+    for path in [*READS, "/api/openapi.json", "/api/tick", "/api/nowhere", "/api/"]:
+        for headers in ([], [f"Cookie: fallow-{server.port}={server.token}"], ["X-Token: " + server.token]):
+            for method in ("GET", "HEAD", "POST"):
+                if (method, path) == ("POST", "/api/session"):
+                    continue
+                status, _, _ = server.request(method, path, headers, token=None)
+                assert status == 401, (path, method)
+        status, _, _ = server.request(
+            "GET", f"{path}?token={server.token}&access_token={server.token}", token=None
+        )
+        assert status == 401
+    for token in tokens_of_nobody(server):
+        while (status := server.request("GET", "/api/runs", token=token or " ")[0]) == 429:
+            time.sleep(0.2)
+        assert status == 401, token
+    basic = [f"Authorization: Basic {server.token}"]
+    while (status := server.request("GET", "/api/runs", basic, token=None)[0]) == 429:
+        time.sleep(0.2)
+    assert status == 401
+    twice = [f"Authorization: Bearer {server.token}"]
+    assert server.request("GET", "/api/runs", twice)[0] == 400
+
+
+def test_many_wrong_tokens_are_held_up_and_then_forgotten():
+    now = [0.0]
+    tokens = Tokens(clock=lambda: now[0])
+    for _ in range(10):
+        assert not tokens.is_held_up("a")
+        tokens.note_wrong("a")
+    assert tokens.is_held_up("a")
+    assert not tokens.is_held_up("b")
+    now[0] = 1.5
+    assert not tokens.is_held_up("a")
+
+
+def test_a_session_ends(server):
+    now = [0.0]
+    tokens = Tokens(write=True, clock=lambda: now[0])
+    assert tokens.scopes(tokens.read) == {READ}
+    assert tokens.scopes(tokens.write) == {READ, WRITE}
+    assert tokens.scopes("") == Tokens().scopes("") == frozenset()
+    name = tokens.begin(frozenset({READ}))
+    assert tokens.of_session(name) == {READ}
+    now[0] = 13 * 3600.0
+    assert tokens.of_session(name) == frozenset()
+    names = [tokens.begin(frozenset({READ})) for _ in range(300)]
+    assert sum(bool(tokens.of_session(each)) for each in names) == 256
+
+
+def login(server, client, token, **headers):
+    own = {"Origin": server.base[:-1], "Sec-Fetch-Site": "same-origin", **headers}
+    return client.post("api/session", json={"token": token}, headers=own)
+
+
+def test_a_browser_exchanges_the_token_for_a_cookie_once(server, run):
+    with server.client(token=None) as client:
+        assert client.get("/").status_code == 200
+        assert client.get("api/runs").status_code == 401
+        found = login(server, client, server.token)
+        assert found.status_code == 200
+        assert found.json()["scopes"] == ["read"]
+        cookie = found.headers["set-cookie"]
+        assert cookie.startswith(f"fallow-{server.port}=")
+        assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+        assert server.token not in cookie
+        assert client.get("api/runs").status_code == 200
+        # A session that may read cannot write, whatever it says.
+        body = {"run": run, "gap": "gap 1", "found": 1}
+        own = {"Origin": server.base[:-1], "X-HTTP-Method-Override": "PUT", "X-Scope": "write"}
+        assert client.post("api/tick", json=body, headers=own).status_code == 403
+        assert client.post("api/session/end", json={}, headers={"Origin": server.base[:-1]}).json() == {
+            "ended": True
+        }
+        assert client.get("api/runs").status_code == 401
+        client.cookies.set(f"fallow-{server.port}", cookie.partition("=")[2].partition(";")[0])
+        assert client.get("api/runs").status_code == 401, "the session has ended, and not the cookie alone"
+
+
+def test_a_cookie_writes_for_pages_of_this_server_alone(server, run):
+    with server.client(token=None) as client:
+        assert login(server, client, server.writing).json()["scopes"] == ["read", "write"]
+        body = json.dumps({"run": run, "gap": "gap 1", "found": 1})
+        kind = {"Content-Type": "application/json"}
+        own = {"Origin": server.base[:-1]}
+        assert client.post("api/tick", content=body, headers=kind).status_code == 403, "without an origin"
+        for other in (
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "",
+        ):
+            assert (
+                client.post("api/tick", content=body, headers=own | {"Content-Type": other}).status_code
+                == 415
+            )
+        assert (
+            client.post(
+                "api/tick", content=body, headers=kind | own | {"Sec-Fetch-Site": "same-site"}
+            ).status_code
+            == 403
+        )
+        # It is let in, and there is no such gap.
+        found = client.post("api/tick", content=body, headers=kind | own)
+        assert (found.status_code, found.json()["code"]) == (404, "none")
+
+
+TRAVERSAL = """
+../ ../../etc/passwd ..%2f..%2fetc%2fpasswd %2e%2e/%2e%2e/etc/passwd %252e%252e%252fetc%252fpasswd ..%c0%af..%c0%afetc
+..\\..\\windows\\win.ini ..%5c..%5cwindows ....//....//etc/passwd /etc/passwd //etc/passwd file:///etc/passwd
+\\\\host\\share \\\\?\\C:\\windows C:\\windows C:/windows %00 x%00.png ../canary.txt ..%2fcanary.txt ../runs/finished
+finished finished/../stopped ./finished /proc/self/environ /proc/self/cwd/x /dev/zero ~ ~root/.ssh/id_rsa $HOME
+${HOME} `id` $(id) ;id |id ' " <script>alert(1)</script> {{7*7}} ${7*7} %0d%0aSet-Cookie:x=1 %0aX:1 # ? & ?? &&
+..;/ ..%3b/ %2e%2e%2f %uff0e%uff0e/ %e0%80%ae%e0%80%ae/ 0 -1 1e400 NaN inf 9223372036854775808 1_000 0x10 ١٢ +1 %201
+null true [] {} [0] {"a":1} *  %ff %fe%ff %80 %ed%a0%80 cd64fed4836d7817 CD64FED4836D7817 cd64fed4836d781 zzzzzzzzzzzzzzzz
+""".split()
+
+
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 9])
+def test_no_parameter_is_a_path(server, run, step):
+    """Every payload in every parameter of every route: none is found, none is a 500, none names a place."""
+    seen = Counter()
+    with server.client() as client:
+        for route in ROUTES:
+            names = (
+                [field.encode_name for field in structs.fields(route.ask)] if route.method == "GET" else []
+            )
+            for name, payload in list(itertools.product(names, TRAVERSAL))[::step]:
+                lead = f"run={run}&" if name != "run" and "run" in names else ""
+                value = quote(payload, safe="%/.:;,'()*!$@\\".replace("\\", ""))
+                found = client.get(f"{route.path[1:]}?{lead}{name}={value}")
+                assert found.status_code in (200, 202, 400, 404, 409), (route.path, payload, found.text)
+                assert "canary-of-the-test" not in found.text
+                assert "root:" not in found.text
+                without_places(server, found.content)
+                seen[found.status_code] += 1
+    assert {200, 400} <= set(seen)
+    assert seen.total() >= 3000 // step
+
+
+def test_no_path_leads_to_a_file(server):
+    starts = ["/", "/static/", "/api/", "/api/picture/", "/static/../", "//", "/static/%2e%2e/"]
+    for start, payload in itertools.product(starts, TRAVERSAL):
+        path = (start + payload).replace(" ", "%20")
+        if not path.isascii():
+            continue
+        status, _, body = server.request("GET", path)
+        # "?" and "#" end the path.
+        home = path.partition("?")[0].partition("#")[0] == "/"
+        assert status in (400, 404) or (home and status == 200), (path, status)
+        assert b"canary-of-the-test" not in body
+        without_places(server, body)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_known_methods_are_answered(server, method):
+    for path in [*READS, "/", "/nowhere", "/api/tick"]:
+        status, head, body = server.request(method, path, ["Content-Type: application/json"])
+        assert status < 500
+        if method in ("GET", "HEAD"):
+            assert status != 405 or path == "/api/tick"
+        elif method != "POST":
+            assert status == 405
+        assert b"access-control" not in head
+        without_places(server, body)
+
+
+def test_every_answer_has_the_headers_that_keep_it_in_place(server, run):
+    for path in (
+        "/",
+        "/api/runs",
+        f"/api/summary?run={run}",
+        "/api/nowhere",
+        f"/api/picture?run={run}&sample=3",
+    ):
+        status, head, _ = server.request("GET", path)
+        assert status in (200, 404)
+        for line in (
+            b"x-content-type-options: nosniff",
+            b"referrer-policy: no-referrer",
+            b"x-frame-options: deny",
+            b"cross-origin-resource-policy: same-origin",
+            b"cross-origin-opener-policy: same-origin",
+            b"frame-ancestors 'none'",
+            b"default-src 'none'",
+        ):
+            assert line in head, (path, line)
+        assert b"server:" not in head
+        assert b"unsafe" not in head
+
+
+def test_limits_of_a_request(server, run):
+    head = f"Host: {server.host}\r\nAuthorization: Bearer {server.writing}\r\nConnection: close\r\n"
+    kind = "Content-Type: application/json\r\n"
+    big = "x" * 70_000
+    requests = {
+        414: f"GET /api/runs?{'x' * 9000} HTTP/1.1\r\n{head}\r\n",
+        431: f"GET /api/runs HTTP/1.1\r\n{head}{''.join(f'X-{i}: 1{chr(13)}{chr(10)}' for i in range(90))}\r\n",
+        413: f"POST /api/tick HTTP/1.1\r\n{head}{kind}Content-Length: {len(big)}\r\n\r\n{big}",
+    }
+    for expected, request in requests.items():
+        assert server.raw(request.encode())[0] == expected
+    assert server.raw(f"GET /api/runs HTTP/1.1\r\n{head}X: {big}\r\n\r\n".encode())[0] in (400, 431)
+    wrong = [
+        f"GET /api/runs HTTP/1.1\r\n{head}Content-Length: 3\r\n\r\nabc",
+        f"POST /api/tick HTTP/1.1\r\n{head}{kind}Content-Length: -1\r\n\r\n",
+        f"POST /api/tick HTTP/1.1\r\n{head}{kind}Content-Length: 1\r\nContent-Length: 2\r\n\r\n{{}}",
+        f"POST /api/tick HTTP/1.1\r\n{head}{kind}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        f"POST /api/tick HTTP/1.1\r\n{head}{kind}Transfer-Encoding: chunked\r\n\r\nfffffffff\r\nx",
+        f"POST /api/tick HTTP/1.1\r\n{head}{kind}Transfer-Encoding: gzip\r\n\r\n",
+        "GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+        "\x00\x01\x02\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ]
+    odd = [f"GET /api/runs HTTP/1.1\r\n{head} folded: x\r\n\r\n", f"GET /api/runs HTTP/9.9\r\n{head}\r\n"]
+    assert {server.raw(request.encode())[0] for request in odd} <= {200, 400, 505}
+    for request in wrong:
+        status, _, body = server.raw(request.encode("latin-1"))
+        assert status in (0, 400, 408, 413, 501), request[:80]
+        without_places(server, body)
+    assert (
+        server.request("GET", "/api/runs", ["Range: bytes=" + ",".join(f"{i}-" for i in range(5000))])[0]
+        == 200
+    )
+
+
+def test_a_body_that_is_no_json_of_ours(server, run):
+    bodies = [
+        "", "x", "[]", "null", "1", '"x"', "{", "[" * 10_000, '{"found":' + "9" * 5000 + "}", '{"found": NaN}',
+        '{"found": 1e400}', '{"found": -1}', '{"found": 1.5}', '{"found": true}', '{"found": "1"}', "\ufeff{}",
+        json.dumps({"run": run, "found": 1}), json.dumps({"run": run, "found": 1, "gap": "a", "list": "picks-000"}),
+        json.dumps({"run": run, "found": 1, "list": "picks-000"}), json.dumps({"run": "../x", "found": 1, "gap": "a"}),
+        json.dumps({"run": run, "found": 1, "list": "../picks-000", "place": 0}), '{"found":1,"found":2,"gap":"\\ud800"}',
+        json.dumps({"run": run, "found": 1, "gap": "a", "note": "x" * 501}), json.dumps({"run": run, "found": 1, "gap": "a", "path": "/x"}),
+    ]  # fmt: skip
+    with server.client(server.writing) as client:
+        for body in bodies:
+            found = client.post(
+                "api/tick", content=body.encode("utf-8"), headers={"Content-Type": "application/json"}
+            )
+            assert found.status_code in (400, 404), body[:80]
+            without_places(server, found.content)
+    assert not list(server.folder.rglob("ticks.jsonl"))
+
+
+def test_no_websocket(server):
+    for path in ("/", "/api/runs", "/ws"):
+        headers = [
+            "Upgrade: websocket",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Version: 13",
+        ]
+        lines = [f"GET {path} HTTP/1.1", f"Host: {server.host}", "Connection: Upgrade", *headers]
+        status, _, _ = server.raw("\r\n".join(lines).encode() + b"\r\n\r\n")
+        assert status != 101
+
+
+def test_slow_clients_hold_up_nobody(server):
+    """Two hundred that never end their request: others are answered meanwhile, and they are closed."""
+    slow = []
+    try:
+        for _ in range(200):
+            connection = socket.create_connection(("127.0.0.1", server.port), SECONDS)
+            connection.sendall(b"GET /api/runs HTTP/1.1\r\nHost: 127")
+            slow.append(connection)
+        for _ in range(20):
+            assert server.request("GET", "/api/runs")[0] == 200
+        closed = 0
+        for connection in slow:
+            connection.settimeout(SECONDS)
+            try:
+                closed += connection.recv(1) == b""
+            except ConnectionError:
+                closed += 1
+        assert closed == 200
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_a_client_that_takes_nothing_holds_up_nobody(server, run):
+    with socket.create_connection(("127.0.0.1", server.port), SECONDS) as connection:
+        request = f"GET /api/usage?run={run} HTTP/1.1\r\nHost: {server.host}\r\nAuthorization: Bearer {server.token}\r\n\r\n"
+        connection.sendall(request.encode() * 50)
+        for _ in range(20):
+            assert server.request("GET", "/api/runs")[0] == 200
+
+
+def test_the_tokens_are_in_no_file_and_no_argument(server):
+    assert not [
+        path
+        for path in server.folder.rglob("*")
+        if path.is_file() and server.token.encode() in path.read_bytes()
+    ]
+    words = Path(f"/proc/{server.process.pid}/cmdline")
+    if words.exists():
+        assert server.token.encode() not in words.read_bytes()
+
+
+def test_the_openapi_file_is_that_of_the_code():
+    path = Path(__file__).parent.parent / "docs" / "openapi.json"
+    step = "Write it again: python -m fallow.serve.openapi docs/openapi.json"
+    assert json.loads(path.read_text()) == document(), step
+    assert set(document()["paths"]) == {route.path for route in ROUTES}
+
+
+def refused(*words):
+    done = subprocess.run([sys.executable, "-m", "fallow", "serve", *map(str, words)], capture_output=True, text=True, timeout=SECONDS)  # fmt: skip
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_other_machines_are_reached_by_tls_alone(folder, host):
+    code, said = refused(folder, "--port", "0", "--host", host)
+    assert code == 2
+    assert "must speak TLS" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nowhere"], ["--cert", "x.pem"], ["--key", "x.pem"], ["--cert", "a", "--key", "b"], ["--port", "65536"],
+        ["--cert", "a", "--key", "b", "--self_signed"], ["--root_path", "x"], ["--root_path", "/x/"], ["--root_path", "/../x"],
+        ["--root_path", "/x y"], ["--root_path", '/";x'], ["--port", "x"], ["--nothing"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_wrong_words_are_refused(folder, words):
+    code, _ = refused(*([] if words[0] == "nowhere" else [folder]), *words)
+    assert code == 2
+
+
+def test_tls_with_a_certificate_made_on_the_spot(folder):
+    pytest.importorskip("cryptography")
+    with serving(folder, "--host", "127.0.0.1", "--self_signed") as server:
+        assert server.base.startswith("https://127.0.0.1:")
+        said = server.process.stderr.readline()
+        shown = said.rpartition(" ")[2].strip().replace(":", "").lower()
+        pem = ssl.get_server_certificate(("127.0.0.1", server.port))
+        import hashlib
+
+        assert hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest() == shown
+        context = ssl.create_default_context(cadata=pem)
+        with httpx.Client(base_url=server.base, verify=context, trust_env=False) as client:
+            own = {"Origin": server.base[:-1]}
+            found = client.post("api/session", json={"token": server.token}, headers=own)
+            assert found.headers["set-cookie"].startswith(f"__Host-fallow-{server.port}=")
+            assert "Secure" in found.headers["set-cookie"]
+            assert client.get("api/runs").status_code == 200
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+        old.set_ciphers("ALL:@SECLEVEL=0")
+        old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with socket.create_connection(("127.0.0.1", server.port), SECONDS) as plain, pytest.raises(OSError):  # noqa: PT011
+            old.wrap_socket(plain)
+
+
+def test_a_local_socket_is_this_users_alone(folder, tmp_path):
+    path = tmp_path / "socket"
+    with serving(folder, "--uds", str(path)) as server:
+        assert path.stat().st_mode & 0o777 == 0o600
+        transport = httpx.HTTPTransport(uds=str(path))
+        with httpx.Client(transport=transport, base_url="http://localhost", trust_env=False) as client:
+            assert client.get("/api/runs").status_code == 401
+            found = client.get("/api/runs", headers={"Authorization": f"Bearer {server.token}"})
+            assert found.status_code == 200
+            assert client.get("/api/runs", headers={"Host": "127.0.0.1.evil.example"}).status_code == 400
+        code, said = refused(folder, "--uds", path)
+        assert code == 2
+        assert "where a server listens" in said
+    assert not path.exists()
+    path.write_text("mine")
+    assert refused(folder, "--uds", path)[0] == 2
+    assert path.read_text() == "mine"
+
+
+def test_behind_a_prefix_that_a_proxy_takes_away_or_not(folder):
+    with serving(folder, "--root_path", "/proxy/fallow") as server:
+        assert server.base.endswith("/proxy/fallow/")
+        for path in ("/api/runs", "/proxy/fallow/api/runs", "/", "/proxy/fallow/", "/proxy/fallow"):
+            assert server.request("GET", path)[0] == 200, path
+        for path in ("/proxy/api/runs", "/proxy/fallowapi/runs", "/proxy/fallow/proxy/fallow/api/runs"):
+            assert server.request("GET", path)[0] == 404
+        with server.client(token=None) as client:
+            assert (
+                "Path=/proxy/fallow"
+                in login(server, client, server.token, Origin=f"http://{server.host}").headers["set-cookie"]
+            )
+
+
+def test_a_code_for_a_phone(folder):
+    """Its data are read back from the fields, as a phone reads them."""
+    from fallow.serve.qr import _patterns, matrix
+
+    for text in ("https://192.168.1.5:8000/#" + "aB3-_" * 8, "x", "y" * 230):
+        size, fields = matrix(text.encode())
+        fixed, bits, upwards = _patterns((size - 17) // 4, size), [], True
+        for right in (*range(size - 1, 6, -2), 5, 3, 1):
+            for row in range(size - 1, -1, -1) if upwards else range(size):
+                bits += [
+                    fields[row, c] != ((row + c) % 2 == 0)
+                    for c in (right, right - 1)
+                    if (row, c) not in fixed
+                ]
+            upwards = not upwards
+        code = bytes(
+            sum(bit << (7 - i) for i, bit in enumerate(bits[at : at + 8]))
+            for at in range(0, len(bits) - 7, 8)
+        )
+        blocks = 2 if size >= 41 else 1
+        length = {41: 68, 45: 78, 49: 97, 53: 116}.get(size, 0)
+        data = code if blocks == 1 else bytes(code[i * 2 + part] for part in (0, 1) for i in range(length))
+        number = int.from_bytes(data[: len(text) + 2], "big")
+        assert number >> (8 * len(text) + 12) == 4
+        assert (data[0] & 0xF) << 4 | data[1] >> 4 == len(text)
+        assert (number >> 4).to_bytes(len(text) + 2, "big")[2:] == text.encode()
