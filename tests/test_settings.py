@@ -185,7 +185,7 @@ def test_a_run_that_kept_no_defaults_goes_on(trained, tmp_path):
     train(TrainOptions(**{**stored, "resume": str(run), "epochs": 3, "accept": "epochs"}), Told())
     told = json.loads((run / "summary.json").read_text())
     assert len(told["epochs"]) == 3
-    assert told["settings"]["by_default"] == ["augment", "batch_size", "learning_rate"]
+    assert told["settings"]["by_default"] == ["augment", "batch_size", "learning_rate", "model"]
     assert yaml.safe_load((run / "config.yaml").read_text())["learning_rate"] == 0.075
 
 
