@@ -21,8 +21,7 @@ from fallow.runs.schema import About
 from fallow.runs.ticks_file import read_ticks
 from fallow.serve import pages
 from serving import serving
-from test_report import HOSTILE as FOREIGN
-from test_report import became, make_run, put_gaps, told_gaps
+from test_report import HOSTILE, became, make_run, put_gaps, told_gaps
 from test_report_browser import CHROMIUM, FLAGS
 
 SITE = pages.SITE
@@ -37,9 +36,8 @@ AXE, AXE_SHA = (
 LARGEST = 120_000
 """Bytes of script and style together, each file packed by itself, as a proxy sends it."""
 SCREENS = "overview", "scores", "usage", "browse", "suspects", "gaps", "health", "more"
-HOSTILE = [word.replace("\udcff", "") for word in FOREIGN]
 NAMES = tuple(word.encode("utf-8", "backslashreplace").decode() for word in HOSTILE)
-WAIT = 15_000
+WAIT = 60_000
 
 WATCH = """
 addEventListener('securitypolicyviolation', (e) => console.error('CSP', e.violatedDirective, e.sourceFile));
@@ -132,6 +130,8 @@ class Opened:
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.on("request", lambda request: self.requests.append(request.url))
         page.goto(f"{server.base}#{token or server.token}")
+        # Else the next address could come before the page has taken the token out of this one.
+        page.wait_for_function("(token) => !location.hash.includes(token)", arg=token or server.token)
 
     def show(self, screen, run=None, **params):
         if run:

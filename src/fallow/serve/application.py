@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -251,7 +252,12 @@ def _parameters(route: Route, query: bytes) -> dict[str, Any]:
 def _encoded(route: Route, call: Call) -> bytes:
     """Return the body of an answer."""
     found = route.work(call)
-    return found if isinstance(found, bytes) else msgspec.json.encode(found)
+    if isinstance(found, bytes):
+        return found
+    try:
+        return msgspec.json.encode(found)
+    except UnicodeEncodeError:  # half a letter in a name or a text, which the standard library escapes
+        return json.dumps(msgspec.to_builtins(found)).encode()
 
 
 def _failed(refused: Refused) -> Response:

@@ -32,6 +32,7 @@ export function useRoute() {
   useEffect(() => {
     const changed = () => { if (/^#?(\/|$)/.test(location.hash)) setRoute(readRoute()); };
     addEventListener("hashchange", changed);
+    changed(); // the address may have changed since it was read
     return () => removeEventListener("hashchange", changed);
   }, []);
   return route;
