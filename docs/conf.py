@@ -74,6 +74,7 @@ NAVIGATION = {
         "language-models",
         "without-labels",
         "charts",
+        "serve",
         "stopping",
     ],
     "Reference": ["rules", "options", "api/index", "what-it-gives", "/benchmarks/RESULTS", "/CHANGELOG"],

@@ -241,6 +241,8 @@ def test_other_settings_are_refused(tmp_path):
 def test_an_accuracy_in_percent_is_refused(whole):
     with pytest.raises(InvalidValue, match="Divide a percentage"):
         whole.recorder.log(accuracy=97.0)
+    with pytest.raises(InvalidType, match="`accuracy` must be a number"):
+        whole.recorder.log(accuracy="good")
 
 
 def test_texts_and_odd_images_are_shown(tmp_path):

@@ -231,3 +231,9 @@ def test_opening_a_run_loads_no_torch(run):
         "assert not {'torch', 'lightning'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("count", "error"), [("many", InvalidType), (2.5, InvalidType), (0, InvalidValue)])
+def test_a_count_of_suspects_is_a_whole_number(run, count, error):
+    with pytest.raises(error, match="count"):
+        run.suspects(count)

@@ -14,6 +14,7 @@ import numpy as np
 from msgspec import structs
 
 from ..core.history import resized
+from ..errors import check_integer
 from ..files.checked_json import parse_json
 from ..policies.base import Reason
 from ..runs.export import sample_blocks
@@ -164,8 +165,11 @@ class Run:
             count: the largest number of them; None for all.
 
         Raises:
-            InvalidValue: if no epoch is finished, or the run has no labels to judge.
+            InvalidValue: if no epoch is finished, the run has no labels to judge, or the count is below 1.
+            InvalidType: if the count is no integer.
         """
+        if count is not None:
+            check_integer("count", count, 1)
         found = find_suspects(self.files, count).suspects
         names = ("index", "file", "given", "suggested", "confidence")
         return self._frame({name: [getattr(each, name) for each in found] for name in names})

@@ -148,9 +148,15 @@ class Recorder:
 
         Raises:
             InvalidValue: if the accuracy is outside [0, 1].
+            InvalidType: if one of them is no number.
         """
         given = {"accuracy": accuracy, "test_loss": test_loss}
-        values = {name: float(value) for name, value in given.items() if value is not None}
+        values: dict[str, float] = {}
+        for name, value in given.items():
+            try:
+                values |= {} if value is None else {name: float(value)}
+            except (TypeError, ValueError):
+                raise invalid_type(f"`{name}` must be a number.", repr(value)) from None
         if not 0 <= values.get("accuracy", 0) <= 1:
             raise invalid("`accuracy` must be in [0, 1].", values["accuracy"], "Divide a percentage by 100.")
         if self._rows and self.subsampler.under_way.scores.untouched:
