@@ -63,7 +63,7 @@ def folder_of(name: str, place: Path, seed: int, count: int = 5_000) -> tuple[Pa
 
 
 def trained(data: Path, out: Path, seed: int, **options: Any) -> tuple[float, float, int]:
-    """Train; return the accuracy, the processor seconds of the epochs, and their number."""
+    """Train; return the accuracy, the processor seconds of the whole training, and its epochs."""
     with contextlib.redirect_stdout(io.StringIO()):
         before = time.process_time()
         train(TrainOptions(data=str(data), seed=seed, out=str(out), **options))

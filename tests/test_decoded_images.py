@@ -147,3 +147,15 @@ def test_a_small_folder_says_that_it_needs_none(made, tmp_path, capsys):  # noqa
     assert main(arguments(made, tmp_path / "run", "--cache_dir", str(tmp_path / "decoded"))) == 0
     assert "--cache_dir is not used" in "".join(capsys.readouterr())
     assert not (tmp_path / "decoded").exists()
+
+
+def test_a_folder_in_the_place_of_a_file_hinders_no_other(kept, image, tmp_path):
+    place = kept.place(image)
+    place.mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"A decoded image is not kept in .*: Is a directory\."):
+        kept.put(place, PIXELS)
+    assert kept.get(place) is None
+    other = tmp_path / "other.png"
+    other.write_bytes(b"another")
+    kept.put(kept.place(other), PIXELS)
+    assert np.array_equal(kept.get(kept.place(other)), PIXELS)

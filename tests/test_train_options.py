@@ -99,11 +99,21 @@ def test_after_both_steps_an_option_is_none_only_if_that_means_something(name):
 
 def test_what_is_chosen_is_what_the_fields_say_is_chosen():
     choices = [*resolving._BY_OPTIONS, *resolving._BY_DATA]
-    assert set(choices) == set(OPTIONS) - named(default=CONSTANT)
+    # The network of texts hangs on the task, that of images on their channels.
+    assert sorted(choices) == sorted([*(set(OPTIONS) - named(default=CONSTANT)), "model"])
     for case, made in MADE.items():
         assert made.chosen <= named(default=NOTED) | named(default=ANEW), case
         assert set(made.noted) == made.chosen & named(default=NOTED), case
         assert not any(is_open(made, name) for name in named(default=AS_GIVEN)), case
+
+
+def test_images_with_colours_have_another_network_than_grey_ones():
+    options = resolve(TrainOptions("pets"))
+    made = [resolve_on_data(options, replace(READ, channels=channels)) for channels in (1, 3)]
+    assert [each.model for each in made] == ["small-conv", "small-resnet"]
+    assert all(each.noted.count("model") == 1 for each in made)
+    given = resolve_on_data(resolve(TrainOptions("pets", model="small-conv")), replace(READ, channels=3))
+    assert (given.model, "model" in given.noted) == ("small-conv", False)
 
 
 @pytest.mark.parametrize("task", TASKS[1:])

@@ -88,7 +88,7 @@ class DecodedImages:
         return np.frombuffer(content, np.uint8, size).reshape(self.shape)
 
     def put(self, place: Path | None, pixels: NDArray[np.uint8]) -> None:
-        """Keep the pixels ``(C, H, W)`` of an image; if the disk refuses, warn, and keep no more."""
+        """Keep the pixels ``(C, H, W)`` of an image; if the disk is full, warn, and keep no more."""
         if place is None or self._full:
             return
         content = pixels.tobytes()
@@ -102,6 +102,6 @@ class DecodedImages:
                 temporary.unlink()
             if not isinstance(error, OSError):
                 raise
-            self._full = True
-            reason = error.strerror or error
-            warnings.warn(f"No more decoded images are kept in {self.folder}: {reason}.", stacklevel=2)
+            self._full = not place.is_dir()  # one folder in the place of a file hinders no other
+            left = "No more decoded images are" if self._full else "A decoded image is not"
+            warnings.warn(f"{left} kept in {self.folder}: {error.strerror or error}.", stacklevel=2)

@@ -68,7 +68,8 @@ def gaps(call: Call) -> answers.Gaps:
     folders = {"training": source.folder, "reference": source.folder if reference is None else reference}
 
     def sample(one: GapSample) -> GapSample:
-        return structs.replace(one, file=named(one.file, folders[one.of]))
+        picture = one.picture if file.pictures is not None else None
+        return structs.replace(one, file=named(one.file, folders[one.of]), picture=picture)
 
     def card(one: GapCard, number: int, word: str) -> GapCard:
         return structs.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import os
 import platform
@@ -17,10 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+import segno
 import uvicorn
 
 from ..errors import invalid
-from ..terminal.streams import complain, say
+from ..terminal.streams import complain, say, say_script
 from ..version import __version__
 from .application import Application
 from .call import About
@@ -287,9 +289,9 @@ def _say_link(options: Listening, port: int, tokens: Tokens, certificate: Certif
     base = f"{scheme}://{place}{options.root_path}/"
     say(f"{base}#{tokens.read}")
     if options.qr:
-        from .qr import draw
-
-        say_script_lines(draw(f"{base}#{tokens.read}"))
+        code = segno.make(f"{base}#{tokens.read}", error="l", micro=False)
+        code.terminal(drawn := io.StringIO(), compact=True)
+        say_script(drawn.getvalue())
     sys.stdout.flush()
     if options.uds is not None:
         complain(f"Listens on {options.uds}, for this user alone.")
@@ -299,9 +301,3 @@ def _say_link(options: Listening, port: int, tokens: Tokens, certificate: Certif
         complain("With this link what was found can be ticked:")
         complain(f"{base}#{tokens.write}")
     complain("Ctrl-C ends the server; trainings are not touched.")
-
-
-def say_script_lines(lines: list[str]) -> None:
-    """Print lines that are drawn."""
-    for line in lines:
-        say(line)
