@@ -320,6 +320,7 @@ def test_the_table_says_what_the_chart_shows(browser, server, folder):
     with Opened(browser, server) as opened:
         opened.show("usage", "pictures", order="index")
         opened.page.locator("summary", has_text="The chart as a table").click()
+        opened.page.wait_for_function("document.querySelectorAll('details tbody tr').length == 16")
         rows = [row.split("\t") for row in opened.page.locator("details tbody tr").all_inner_texts()]
         for row, low in zip(rows, range(0, 64, 4), strict=True):
             assert row[0] == f"{low} to {low + 3}"

@@ -97,7 +97,9 @@ def craft(run, **options):
     """Change what a run has stored, in its newest state and in its config: all checksums are right."""
     checkpoints = Checkpoints(run)
     found = checkpoints.newest().found
-    about = structs.replace(found.about, options={**found.about.options, **options})
+    stored = {**found.about.options, **options}
+    defaults = [name for name in found.about.defaults if name not in options]
+    about = structs.replace(found.about, options=stored, defaults=defaults)
     name = f"state/{found.number:06d}.safetensors"
     needs = {other: digest for other, digest in found.files.items() if other != name}
     checkpoints.write(checkpoints.state_path(found.number).read_bytes(), about, needs)
