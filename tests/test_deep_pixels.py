@@ -118,7 +118,7 @@ class TestDeepPixels:
         flat = [image for image in every(data) if image.min() == image.max()]
         assert [image.max() for image in flat] == [60, 60]
         assert "8 images with" in data.notes[0]
-        assert "the 2 of 8 bits stay as they are" in data.notes[0]
+        assert "those of 8 bits stay as they are" in data.notes[0]
 
     def test_held_out_images_are_scaled_and_clipped_as_the_training_images(self, tmp_path):
         values = ramps(tmp_path / "train", 4095)

@@ -55,7 +55,7 @@ def test_every_name_makes_its_rule_as_published_or_with_a_share_of_all_samples(n
     own, shared = MADE[name]
     assert policy_of(name) == own
     if shared is None:
-        with pytest.raises(InvalidValue, match=f"--fraction goes with .* Found --policy {name}"):
+        with pytest.raises(InvalidValue, match=f"--fraction does nothing under --policy {name}"):
             policy_of(name, fraction=0.3)
     else:
         assert policy_of(name, fraction=0.3) == shared

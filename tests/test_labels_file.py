@@ -69,7 +69,9 @@ def test_nothing_is_written_over(run, tmp_path):
 def test_the_command_writes_all_and_names_the_next_step(run, tmp_path, capsys):
     path = tmp_path / "list.csv"
     assert main(["suspects", str(tmp_path / "run"), "--export", str(path)]) == 0
-    assert f"fallow train --data /toy --labels {path}" in capsys.readouterr().out
+    assert (
+        f"fallow train --config {tmp_path / 'run' / 'config.yaml'} --labels {path}" in capsys.readouterr().out
+    )
     assert len(path.read_text().splitlines()) == 3
     assert main(["suspects", str(tmp_path / "run"), "--export", str(path)]) == 2
     assert "must name a new file" in capsys.readouterr().err

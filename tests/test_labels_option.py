@@ -12,7 +12,8 @@ import fallow.datasets.folder
 from fallow.cli.main import main
 from fallow.datasets import ImageData, ImageDataset, TextData
 from fallow.datasets.texts import Texts
-from fallow.errors import InvalidValue
+from fallow.errors import DamagedData, InvalidValue
+from fallow.options.resume_options import with_stored
 from fallow.options.train_options import TrainOptions
 from fallow.runs.labels_file import COLUMNS
 from fallow.runs.run_files import RunFiles
@@ -259,4 +260,73 @@ def test_the_list_is_checked_before_anything_is_written(tmp_path, capsys):
     words = ["train", "--data", data, "--out", str(tmp_path / "run"), "--labels", path]
     assert main(words) == 2
     assert "must name a sample of the data. Found d.csv:200" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()
+
+
+QUICK = ["--data", "digits", "--samples", "300", "--epochs", "2", "--accelerator", "cpu", "--quiet"]
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def labels_of(run):
+    return RunFiles(run).data.labels
+
+
+def test_the_command_after_an_export_trains_as_before_on_what_was_corrected(tmp_path, monkeypatch, capsys):
+    """A chain of three runs: each takes the options of the one before, and all of its corrections."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *QUICK, "--batch_size", "50", "--out", "first"]) == 0
+    corrections = {}
+    for before, after in (("first", "second"), ("second", "third")):
+        capsys.readouterr()
+        assert main(["suspects", before, "--export", f"{before}.csv"]) == 0
+        words = f"fallow train --config {before}/config.yaml --labels {before}.csv"
+        assert words in capsys.readouterr().out
+        rows = rows_of(f"{before}.csv")
+        assert {row["checksum"]: row["label"] for row in rows if row["label"]} == corrections
+        row = next(row for row in rows if not row["label"])
+        row["label"] = next(name for name in "01" if name != row["given"])
+        corrections[row["checksum"]] = row["label"]
+        listed(tmp_path / f"{before}.csv", *rows)
+        assert main([*words.split()[1:], "--out", after]) == 0
+    assert int((labels_of("first") != labels_of("second")).sum()) == 1
+    assert int((labels_of("first") != labels_of("third")).sum()) == 2
+    assert RunFiles("third").options["batch_size"] == 50
+    # Again with the same options, from another folder: the list of the run is found beside its config.
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["train", "--config", "../third/config.yaml", "--out", "fourth"]) == 0
+    np.testing.assert_array_equal(labels_of("fourth"), labels_of(tmp_path / "third"))
+
+
+def test_a_list_in_a_run_of_somebody_is_read_by_its_own_name_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *QUICK, "--out", "first"]) == 0
+    os.symlink(tmp_path / "first.csv", tmp_path / "first" / "labels-000.csv")
+    (tmp_path / "first.csv").write_text("index,label\n0,1\n")
+    config = tmp_path / "first" / "config.yaml"
+    config.write_text(config.read_text().replace("labels: ''", "labels: labels-000.csv"))
+    with pytest.raises(DamagedData, match=r"labels-000\.csv"):
+        train(with_stored({}, [str(config)]), Told())
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--labels", "none.csv"], "--labels must name a list of labels"),
+        (["--add", "none.csv"], "--add must name a list of picks"),
+        (["--cache_dir", "file"], "--cache_dir must be a folder"),
+    ],
+)
+def test_what_lies_beside_the_data_is_looked_at_first(tmp_path, monkeypatch, capsys, words, error):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    for name in "ab":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "1.png").write_bytes(b"no image")
+    assert main(["train", "--data", "data", "--out", "run", *words]) == 2
+    assert error in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

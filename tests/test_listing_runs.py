@@ -185,6 +185,9 @@ def test_a_folder_without_runs_says_what_to_do(tmp_path, capsys, monkeypatch):
     assert "The folder of runs must exist. Found nowhere." in capsys.readouterr().err
     with pytest.raises(InvalidValue, match="must exist"):
         list_runs(tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InvalidValue, match="Found a file, "):
+        list_runs(tmp_path / "notes.txt")
 
 
 def test_the_folder_runs_is_looked_into_first(folder, capsys, monkeypatch):

@@ -1,8 +1,13 @@
 """A run directory for a plain loop: what is written, that it resumes exactly, and what is refused."""
 
 import csv
+import gc
 import json
+import shutil
+import subprocess
+import sys
 import warnings
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import fallow
 from fallow.cli.main import main
 from fallow.errors import DamagedData, InvalidType, InvalidValue, WrongState
+from fallow.runs.directory import RunDirectory
 from ranks import in_ranks
 
 N, EPOCHS, CLASSES = 240, 6, ("left", "right", "both")
@@ -30,7 +36,7 @@ def samples():
     return TensorDataset(images.clamp(0, 1), labels)
 
 
-def train(out, *, stop=None, saves=False, labels=None, **options):
+def train(out, *, stop=None, saves=False, closes=True, labels=None, **options):
     """Train with dropout and a schedule, an evaluation after each epoch; end after ``stop`` batches."""
     data = samples() if labels is None else TensorDataset(samples().tensors[0], labels)
     with torch.random.fork_rng():
@@ -70,8 +76,9 @@ def train(out, *, stop=None, saves=False, labels=None, **options):
                 if done == stop:
                     if saves:
                         recorder.save()
-                    recorder.close()
-                    return None
+                    if closes:
+                        recorder.close()
+                    return recorder
             sub.step()
             network.eval()
             with torch.no_grad():
@@ -111,7 +118,7 @@ def rows(run):
 @pytest.mark.parametrize("stop", [1, 8, 9, 20, 31])
 @pytest.mark.parametrize("saves", [False, True])
 def test_a_resumed_training_is_the_one_that_was_never_stopped(whole, tmp_path, stop, saves):
-    assert train(tmp_path / "run", stop=stop, saves=saves, resume=True) is None
+    train(tmp_path / "run", stop=stop, saves=saves, resume=True)
     # Other draws of the new process must not matter.
     torch.rand(7)
     same(whole, train(tmp_path / "run", resume=True))
@@ -218,13 +225,75 @@ def test_a_run_of_fallow_train_is_no_run_of_a_recorder(tmp_path):
         make(run.path, resume=True)
 
 
+OTHER = """
+import sys, fallow
+fallow.Recorder(fallow.Subsampler(4, fallow.Watch(), fallow.Schedule(2)), sys.argv[1], resume=True)
+"""
+
+
 def test_one_writer_at_a_time(tmp_path):
-    first = make(tmp_path / "run")
-    with pytest.raises(WrongState):
-        make(tmp_path / "run", resume=True)
+    def another():
+        call = [sys.executable, "-W", "ignore", "-c", OTHER, str(tmp_path / "run")]
+        return subprocess.run(call, capture_output=True, text=True, check=False)
+
+    first = make(tmp_path / "run", resume=True)
+    assert "fallow.WrongState" in another().stderr
     first.close()
+    assert another().returncode == 0
     with make(tmp_path / "run", resume=True):
-        pass
+        assert "fallow.WrongState" in another().stderr
+
+
+def test_a_cell_that_is_run_again_goes_on(whole, tmp_path):
+    first = train(tmp_path / "run", stop=20, resume=True, closes=False)
+    same(whole, train(tmp_path / "run", resume=True))
+    with pytest.raises(WrongState, match="A newer Recorder goes on"):
+        first.save()
+
+
+def test_a_recorder_that_was_replaced_writes_no_more(tmp_path):
+    first = make(tmp_path / "run", resume=True)
+    first.save()
+    with pytest.raises(InvalidValue, match="objects of a resumed run"):
+        make(tmp_path / "run", resume=True, state={"network": nn.Linear(1, 1)})
+    first.save()  # the one that failed has changed nothing
+    second = make(tmp_path / "run", resume=True)
+    for call in (first.save, first.epoch_begins, first.epoch_ended, partial(first.log, accuracy=0.5)):
+        with pytest.raises(WrongState, match="A newer Recorder goes on"):
+            call()
+    second.save()
+
+
+def test_a_recorder_that_is_left_behind_lets_go(tmp_path):
+    make(tmp_path / "run")
+    gc.collect()
+    make(tmp_path / "run").close()
+
+
+def test_a_finished_run_is_opened_again_without_its_lock(whole, tmp_path):
+    folder = shutil.copytree(whole.path, tmp_path / "run")
+    again = train(folder, resume=True)
+    assert again.subsampler.epoch == EPOCHS
+    before = rows(again)[-1]["accuracy"]
+    again.recorder.log(accuracy=0.25)
+    assert rows(again)[-1]["accuracy"] == 0.25 != before
+    RunDirectory.reopen(folder).release()
+
+
+def test_arguments_of_another_type_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidType, match=r"must be the fallow\.Subsampler of the training\. Found str"):
+        fallow.Recorder("mine", "run")
+    with pytest.raises(InvalidType, match=r"A run must be named by the path of its folder\. Found 17"):
+        make(17)
+    with pytest.raises(InvalidType, match=r"`state` must hold objects by name, such as .* Found list"):
+        make("run", state=[nn.Linear(1, 1)])
+    for classes in (3, "ab"):
+        with pytest.raises(
+            InvalidType, match=r"`classes` must be the names of the classes, in order\. Found"
+        ):
+            make("run", classes=classes)
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_settings_are_refused(tmp_path):

@@ -222,6 +222,13 @@ def test_without_a_folder_a_new_one_in_runs(tmp_path, monkeypatch):
     assert run.path.name.startswith("digits-error-mass-")
     with pytest.raises(InvalidValue, match="must exist"):
         fallow.load("runs/none")
+    for call in (fallow.load, fallow.find_gaps, fallow.Run, fallow.load(run.path).report):
+        with pytest.raises(InvalidType, match=r"must be .*path of .*\. Found 17"):
+            call(17)
+    with pytest.raises(InvalidType, match=r"`frames` must be a name\. Found 17"):
+        fallow.load(run.path, frames=17)
+    with pytest.raises(InvalidType, match=r"pass its values beside it: policy='error-mass', error=0\.15"):
+        fallow.train("digits", policy=fallow.ErrorMass())
 
 
 def test_opening_a_run_loads_no_torch(run):

@@ -606,6 +606,12 @@ def test_wrong_alpha(alpha):
             make()
 
 
+def test_a_parameter_that_is_no_number():
+    for make in (lambda: Renyi("1"), lambda: ReverseKL(True), lambda: renyi(Z, IDS, alpha=None)):
+        with pytest.raises(InvalidType, match=r"must be a number\. Found"):
+            make()
+
+
 @pytest.mark.parametrize("smoothing", [0, 1, -0.1, math.nan])
 def test_wrong_smoothing(smoothing):
     for make in (lambda: ReverseKL(smoothing), lambda: reverse_kl(Z, IDS, smoothing=smoothing)):

@@ -72,6 +72,13 @@ def test_only_settings_that_differ(made):
     assert set(side_by_side(paths(made, "ab")).settings) == {"seed"}
 
 
+def test_an_option_that_no_summary_holds_is_told(made, tmp_path):
+    clipped = ["--trainer", '{"gradient_clip_val": 1}']
+    assert main([*QUICK, *MADE["a"], *clipped, "--quiet", "--out", str(tmp_path / "clipped")]) == 0
+    found = side_by_side([made / "a", tmp_path / "clipped"])
+    assert found.settings == {"trainer gradient_clip_val": [None, 1]}
+
+
 def test_the_overlap_is_that_of_sets_of_samples(made):
     """Against Python's sets of the samples that each epoch did not train on."""
     out = {}

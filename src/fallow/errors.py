@@ -100,6 +100,13 @@ def check_integer(name: str, value: Any, low: int, step: str = "") -> int:
     return number
 
 
+def check_real(name: str, value: Any) -> float:
+    """Return ``value`` as a float if it is a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise invalid_type(f"`{name}` must be a number.", repr(value))
+    return float(value)
+
+
 def check_number(name: str, value: Any, low: float, step: str = "") -> float:
     """Return ``value`` as a float if it is a finite number of at least ``low``."""
     rule = f"`{name}` must be a number of at least {low:g}."

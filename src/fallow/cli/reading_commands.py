@@ -327,7 +327,7 @@ COMMANDS = {
         "one that they look like, and how sure that is. Then the classes that are confused, and copies with\n"
         "different labels. Writes a list to correct in a spreadsheet.\n\n"
         "  fallow suspects runs/pictures --export suspects.csv\n"
-        "  fallow train --data PICTURES --labels suspects.csv        once right classes are filled in",
+        "  fallow train --config runs/pictures/config.yaml --labels suspects.csv",
         _add_suspects,
         _suspects,
     ),

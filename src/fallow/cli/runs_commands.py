@@ -169,7 +169,7 @@ def _reached(runs: list[RunFacts]) -> list[tuple[str, list[str]]]:
 
 
 def _value(value: Any) -> str:
-    if value is None:
+    if value is None or value == "":
         return "-"
     if isinstance(value, list | tuple):
         return ", ".join(map(_value, value)) or "none"

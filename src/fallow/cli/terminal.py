@@ -46,9 +46,12 @@ def print_suspects(run: RunFiles, found: Suspects, exported: Path | None) -> Non
     if exported is not None:
         console.print()
         console.print(Text("Fill in the column label of the list where you know better. Then train on:"))
+        config = run.directory.config_path
+        # All options of the run are in its file; one of a loop of your own has none.
         data = quote(run.shown_options.data or "DATA")
+        source = f"--config {quote(str(config))}" if config.exists() else f"--data {data}"
         # Whole, so that it can be copied, however narrow the terminal is.
-        console.print(Text(f"  fallow train --data {data} --labels {quote(str(exported))}"), soft_wrap=True)
+        console.print(Text(f"  fallow train {source} --labels {quote(str(exported))}"), soft_wrap=True)
     elif found.found:
         console.print()
         console.print("To correct them in a spreadsheet:")

@@ -138,4 +138,4 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _shown(options: dict[str, Any], name: str) -> Any:
     value = options.get(name)
-    return "not set" if value is None else value
+    return "not set" if value is None or value == "" else value

@@ -194,11 +194,21 @@ def _facts(name: str, run: RunFiles, summary: Summary | None) -> RunFacts:
 
 
 def _settings(runs: Sequence[RunFiles], summaries: Sequence[Summary | None]) -> dict[str, list[Any]]:
-    """Return the settings that differ, from the summaries if all have them, or else the options."""
+    """Return the settings that differ, from the summaries if all have them, and the options."""
+    default = asdict(TrainOptions())
+    options = [_flat({**default, **run.options}, _ELSEWHERE) for run in runs]
     used = [_flat(summary.settings) for summary in summaries if summary is not None and summary.settings]
     if len(used) < len(runs):
-        default = asdict(TrainOptions())
-        used = [_flat({**default, **run.options}, _ELSEWHERE) for run in runs]
+        used = options
+    else:
+        # What the summaries hold is what was used; the options say the rest, such as --labels.
+        told = {
+            word for name in {name for each in used for name in each} for word in (name, name.split()[-1])
+        }
+        used = [
+            {**each, **{name: value for name, value in given.items() if name.split()[0] not in told}}
+            for each, given in zip(used, options, strict=True)
+        ]
     names = dict.fromkeys(name for settings in used for name in settings)
     rows = {name: [settings.get(name) for settings in used] for name in names}
     return {name: row for name, row in rows.items() if any(value != row[0] for value in row)}

@@ -47,6 +47,20 @@ class DecodedImages:
         self._made_by = repr((VERSION, __version__, shape, ranges)).encode()
         self._full = False
 
+    @staticmethod
+    def disk_of(folder: Path) -> Path:
+        """Return the folder that is there, itself or above it.
+
+        Raises:
+            InvalidValue: if something else is in its place.
+        """
+        place = folder.absolute()
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise invalid("--cache_dir must be a folder.", place, "Name another one.")
+        return place
+
     def check_room(self, count: int) -> None:
         """Raise if the disk cannot hold so many images, without those that are there.
 
@@ -55,11 +69,7 @@ class DecodedImages:
         """
         there = sum(len(files) for _, _, files in os.walk(self.folder))
         needed = max(0, count - there) * (prod(self.shape) + CHECKSUM)
-        place = self.folder
-        while not place.exists():
-            place = place.parent
-        if not place.is_dir():
-            raise invalid("--cache_dir must be a folder.", place, "Name another one.")
+        place = self.disk_of(self.folder)
         free = shutil.disk_usage(place).free
         if needed > free:
             rule = "The disk of --cache_dir must have room for all decoded images."

@@ -48,7 +48,7 @@ def range_notes(
 ) -> list[str]:
     """Return a note on each kind of deep pixels: the number of images, their range, and its scaling."""
     notes = []
-    eight_bits = sum(header.depth is None for header in headers.values())
+    rest = "; those of 8 bits stay as they are" if any(h.depth is None for h in headers.values()) else ""
     for depth, (low, high, _) in extremes.items():
         used = ranges.of(depth)
         count = sum(header.depth == depth for header in headers.values())
@@ -57,7 +57,6 @@ def range_notes(
         scaling = "they stay as they are" if unchanged else f"{used} becomes 0 to 255"
         if low < used.low or high > used.high:
             scaling += ", as before, and values outside are clipped"
-        rest = f"; the {eight_bits:,} of 8 bits stay as they are" if eight_bits else ""
         notes.append(
             f"{plural(count, 'image')} with {kind}: {PixelRange(low, high)} found in those to train on, "
             f"so {scaling}{rest}."

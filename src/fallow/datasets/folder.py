@@ -323,7 +323,7 @@ def _refuse(unreadable: Mapping[Path, str], skip_corrupt: bool) -> None:
 
 
 def _corrupt(unreadable: Mapping[Path, str]) -> DamagedData:
-    step = "Replace or remove them, or pass `skip_corrupt` to leave them out."
+    step = "Replace or remove them, or leave them out with --skip_corrupt."
     return damaged("Every image must be readable.", _summary(unreadable), step)
 
 

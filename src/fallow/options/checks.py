@@ -112,6 +112,8 @@ def _policies(options: TrainOptions) -> Iterable[str]:
     return dict.fromkeys((*POLICIES, *policy_names()))
 
 
+_LISTED = 4
+"""The most policies that an error names."""
 _USED_WITH: dict[tuple[str, ...], str] = {TEXT_TASKS: "texts", IMAGE_TASKS: "images"}
 
 
@@ -125,11 +127,12 @@ def _check_use(options: TrainOptions) -> None:
             raise invalid(f"--{name} goes with {users}.", found, "Leave it out.")
         if value is not None and not known.fits(options.policy):
             policies = known.policies or [policy for policy in POLICIES if policy not in known.without]
-            raise invalid(
-                f"--{name} goes with --policy {' or '.join(policies)}.",
-                f"--policy {options.policy}",
-                f"Leave --{name} out, or choose another policy.",
-            )
+            step = f"Leave --{name} out, or choose another policy"
+            if len(policies) > _LISTED:
+                rule = f"--{name} does nothing under --policy {options.policy}."
+                raise invalid(rule, f"--{name} {value}", f"{step}, such as --policy {policies[0]}.")
+            rule = f"--{name} goes with --policy {' or '.join(policies)}."
+            raise invalid(rule, f"--policy {options.policy}", f"{step}.")
 
 
 def _is_given(value: Any) -> bool:

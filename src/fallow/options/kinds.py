@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -17,6 +17,10 @@ _NOUNS = {
     list: "a list",
     NoneType: "None",
 }
+
+
+_NAMED = {"policy": "Name it, and pass its values beside it: policy='error-mass', error=0.15."}
+"""What to do if an object was given where its name is wanted."""
 
 
 def check_kinds(options: Any) -> None:
@@ -34,7 +38,8 @@ def check_kinds(options: Any) -> None:
         value = getattr(options, field.name)
         kind = hints[field.name]
         if not _is(value, kind):
-            raise invalid_type(f"`{field.name}` must be {_described(kind)}.", repr(value))
+            step = _NAMED.get(field.name, "") if is_dataclass(value) else ""
+            raise invalid_type(f"`{field.name}` must be {_described(kind)}.", repr(value), step)
         if (key := _wrong_key(value)) is not None:
             step = f"Write it as '{key}', and convert it where it is used."
             raise invalid_type(f"The keys in `{field.name}` must be text.", repr(key), step)

@@ -89,7 +89,8 @@ def config_options(path: str) -> dict[str, Any]:
         if isinstance(stored, Mapping):
             found = sorted(map(str, set(stored) - known))[0]
         raise damaged(f"{path} must hold options of fallow train.", shown(found), "Write your own file.")
-    return {name: value for name, value in stored.items() if name not in {*ONCE, "out"}}
+    own = _own_lists(RunDirectory(Path(path).parent), stored)
+    return {name: value for name, value in stored.items() if name not in {*ONCE, "out"}} | own
 
 
 def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
@@ -112,8 +113,7 @@ def read_options(run: RunDirectory, search: Search) -> dict[str, Any]:
     # Older runs dropped steps, and stored paths that contain `..`.
     steps = {} if known_steps else {"kept_steps": False}
     paths = {name: located(stored[name]) for name in ("data", "model") if ".." in str(stored.get(name))}
-    own = {name: _resolved(run, str(stored.get(name) or "")) for name in ("add", "labels")}
-    return {**stored, **steps, **paths, **own}
+    return {**stored, **steps, **paths, **_own_lists(run, stored)}
 
 
 def _without_removed(stored: Any, where: str) -> Any:
@@ -143,10 +143,14 @@ def given_in(about: About) -> dict[str, Any]:
     return {name: value for name, value in about.options.items() if name not in chosen}
 
 
-def _resolved(run: RunDirectory, add: str) -> str:
-    """Return the lists of an option with full paths for those in the run, which are stored by name alone."""
+def _own_lists(run: RunDirectory, stored: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options that name lists, with full paths for those in the run, stored by name alone."""
     own = _absolute(run.path)
-    return ",".join(str(own / name) if run.is_list(name) else name for name in lists(add))
+    return {
+        option: ",".join(str(own / name) if run.is_list(name) else name for name in lists(str(text)))
+        for option in ("add", "labels")
+        if (text := stored.get(option))
+    }
 
 
 def with_own_lists(run: RunDirectory, options: Options) -> Options:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from ..errors import missing_extra, unknown_name
+from ..errors import invalid_type, missing_extra, unknown_name
 
 LIBRARIES = {"pandas": "pandas", "polars": "polars", "arrow": "pyarrow"}
 """The package of each kind of frame, in the order in which they are looked for."""
@@ -32,6 +32,8 @@ def chosen(frames: str | None) -> str:
         if not kinds:
             raise missing_extra("A data frame", "pandas", "frames")
         return kinds[0]
+    if not isinstance(frames, str):
+        raise invalid_type("`frames` must be a name.", repr(frames), f"Known: {', '.join(LIBRARIES)}.")
     if frames not in LIBRARIES:
         raise unknown_name("kind of frame", frames, LIBRARIES)
     if not _is_installed(LIBRARIES[frames]):

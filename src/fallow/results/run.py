@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import structs
 
 from ..core.history import resized
-from ..errors import check_integer
+from ..errors import check_integer, invalid_type
 from ..files.checked_json import parse_json
 from ..policies.base import Reason
 from ..runs.export import sample_blocks
@@ -153,6 +153,8 @@ class Run:
         """
         from ..report import write_report
 
+        if out is not None and not isinstance(out, str | os.PathLike):
+            raise invalid_type("`out` must be the path of a file.", repr(out))
         return write_report(RunFiles(self.path), None if out is None else Path(out))
 
     def suspects(self, count: int | None = None) -> Any:

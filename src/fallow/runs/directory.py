@@ -29,7 +29,7 @@ from typing import Any
 
 from ..core.numbering import Numbering
 from ..errors import DamagedData as DamagedData
-from ..errors import damaged, invalid
+from ..errors import damaged, invalid, invalid_type
 from ..files.checked_json import MAX_EPOCHS, finite
 from ..files.disk import DISK, Digest, Disk, is_temporary, remove_temporaries
 from ..files.lock import RunLock
@@ -92,6 +92,8 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str], disk: Disk = DISK) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise invalid_type("A run must be named by the path of its folder.", repr(path))
         self.path, self.disk = Path(path), disk
         self.checkpoints = Checkpoints(self.path, disk)
         self.digests: dict[str, Digest] = {}
@@ -217,6 +219,15 @@ class RunDirectory:
             if (self.path / "lock").exists():
                 step = "A training has started there and not read its data yet: wait, or start it again."
             raise invalid("A run directory must hold a run.", f"no config.yaml in {self.path}", step)
+
+    @property
+    def locked(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._lock is not None
+
+    def lock(self) -> None:
+        """Lock the folder again; see :meth:`reopen` for errors."""
+        self._lock = self._lock or RunLock(self.path)
 
     def release(self) -> None:
         """Release the lock."""

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import damaged, invalid
 from ..files.csv_table import line, unguarded
@@ -74,18 +75,38 @@ def export_suspects(run: RunFiles, found: Suspects, out: Path) -> Path:
 
 
 def dump_suspects(run: RunFiles, found: Suspects) -> bytes:
-    """Return the table as CSV in UTF-8. A ``'`` marks texts that a spreadsheet would read as a formula."""
+    """Return the table as CSV in UTF-8. A ``'`` marks texts that a spreadsheet would read as a formula.
+
+    What a person has corrected for this run already stands in it as it was, so that the next training needs
+    the new list alone.
+    """
     sums = run.data.content if run.data.identity is None else run.data.identity
     folder = run.shown_options.data or ""
-    rows = [line(COLUMNS)]
+    before = {(one.checksum, one.file): one for one in _corrected_before(run)}
+    new = []
     for one in found.suspects:
         checksum = "" if sums is None else f"{int(sums[one.index]):016x}"
-        # A spreadsheet would turn digits, with an e or without, into a rounded number.
-        checksum = f"'{checksum}" if _NUMBER.fullmatch(checksum) else checksum
         file = "" if one.file is None else relative(one.file, folder)
-        names = [exact(name)[:LONGEST] for name in (file, one.given, one.suggested or "")]
-        rows.append(line([one.index, *names, round(one.confidence, 4), "", checksum]))
-    return "".join(rows).encode()
+        known = before.pop((checksum, file), Correction(0, one.index, file, one.given, "", checksum))
+        new.append(_cells(known, one.suggested or "", round(one.confidence, 4)))
+    return "".join(map(line, [COLUMNS, *(_cells(one) for one in before.values()), *new])).encode()
+
+
+def _cells(one: Correction, suggested: str = "", confidence: float | str = "") -> list[Any]:
+    # A spreadsheet would turn digits, with an e or without, into a rounded number.
+    checksum = f"'{one.checksum}" if _NUMBER.fullmatch(one.checksum) else one.checksum
+    file, given, suggested, label = (
+        exact(name)[:LONGEST] for name in (one.file, one.given, suggested, one.label)
+    )
+    return ["" if one.index is None else one.index, file, given, suggested, confidence, label, checksum]
+
+
+def _corrected_before(run: RunFiles) -> list[Correction]:
+    """Return the corrections that the run has trained with."""
+    name = str(run.options.get("labels") or "")
+    if not run.directory.is_list(name):
+        return []
+    return read_corrections(run.directory.path / name, run.directory.path)
 
 
 def read_corrections(path: Path, inside: Path | None = None) -> list[Correction]:

@@ -86,7 +86,10 @@ def list_runs(folder: str | os.PathLike[str]) -> list[ListedRun]:
     """
     top = Path(folder)
     if not top.is_dir():
-        raise invalid("The folder of runs must exist.", top, "Name another, or start a run: fallow train.")
+        found_there = f"a file, {top}" if top.exists() else top
+        raise invalid(
+            "The folder of runs must exist.", found_there, "Name another, or start a run: fallow train."
+        )
     every = [listed(top, path) for path in found(top)]
     # Of equal times the names decide, so that the order is always the same.
     every.sort(key=lambda each: (-each[0], each[1].path))

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import invalid
+from ..errors import check_real, invalid
 from .base import Divergence, per_sample
 
 
@@ -80,7 +80,7 @@ class Renyi(Divergence):
 
 
 def _check_alpha(alpha: float) -> None:
-    if not 0 < alpha < math.inf or alpha == 1:
+    if not 0 < check_real("alpha", alpha) < math.inf or alpha == 1:
         raise invalid(
             "`alpha` must be above 0, finite and not 1.", alpha, "For alpha = 1 use the KL divergence."
         )

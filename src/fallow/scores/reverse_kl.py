@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ..errors import invalid
+from ..errors import check_real, invalid
 from .base import Divergence, per_sample, weighed
 
 
@@ -92,5 +92,5 @@ class ReverseKL(Divergence):
 
 
 def _check_smoothing(smoothing: float) -> None:
-    if not 0 < smoothing < 1:
+    if not 0 < check_real("smoothing", smoothing) < 1:
         raise invalid("`smoothing` must be in (0, 1).", smoothing, "At 0 every class id is infinitely far.")

@@ -28,6 +28,13 @@ from .console import Console
 _STEP = "Complete the column label; junk, ? or nothing leaves a pick out."
 
 
+def read_picks(path: Path) -> list[tuple[str, Pick]]:
+    """Read a list of picks, which may lie in a run; see :func:`read_rows` for errors."""
+    # A run may come from anybody, so that no links are followed in it.
+    own = RunDirectory(path.parent).is_list(path.name)
+    return read_rows(path, path.parent if own else None)
+
+
 def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = True) -> ImageData:
     """Return the data with the picks of the lists at the end of the training part, no sample twice.
 
@@ -54,9 +61,7 @@ def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = 
     held_out, known = data.test.contents(), data.train.contents()
     for name in names:
         path = Path(name)
-        # A run may come from anybody, so that no links are followed in it.
-        own = RunDirectory(path.parent).is_list(path.name)
-        picks = read_rows(path, path.parent if own else None)
+        picks = read_picks(path)
         kept = [(row, pick) for row, pick in picks if _is_wanted(pick, ids, labelled)]
         rows, wanted = [row for row, _ in kept], [pick for _, pick in kept]
         if not wanted:

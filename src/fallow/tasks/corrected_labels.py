@@ -31,6 +31,13 @@ _TRAIN, _HELD_OUT, _ELSEWHERE = 0, 1, 2
 _AGAIN = "Write the list anew: fallow suspects RUN --export FILE.csv."
 
 
+def read_labels(path: Path) -> list[Correction]:
+    """Read a list of corrected labels, which may lie in a run; see :func:`read_corrections` for errors."""
+    # A run may come from anybody, so that no links are followed in it.
+    own = RunDirectory(path.parent).is_list(path.name)
+    return read_corrections(path, path.parent if own else None)
+
+
 def with_labels(data: Data, before: Data, labels: str, folder: str, console: Console) -> Data:
     """Return the data with the labels of a list; every line is checked before anything is changed.
 
@@ -54,9 +61,7 @@ def with_labels(data: Data, before: Data, labels: str, folder: str, console: Con
     if not labels:
         return data
     path = Path(labels)
-    # A run may come from anybody, so that no links are followed in it.
-    own = RunDirectory(path.parent).is_list(path.name)
-    lines = read_corrections(path, path.parent if own else None)
+    lines = read_labels(path)
     ids = ids_by_name(data.classes)
     known = _Known.of(data, before, lines, folder)
     new = [_labels(part).copy() for part in (data.train, data.test)]

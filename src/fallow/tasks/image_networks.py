@@ -119,6 +119,10 @@ def _module(library: str) -> Any:
             from ..integrations import torchvision as module  # type: ignore[no-redef]
     except ModuleNotFoundError as error:
         raise missing_extra(f"--model {library}:NAME", str(error.name), "vision") from None
+    except Exception as error:  # compiled operators of another torch raise errors of any type
+        rule = f"--model {library}:NAME needs a torchvision that was built for torch {torch.__version__}."
+        step = f"Install it: pip install --force-reinstall torchvision torch=={torch.__version__}."
+        raise invalid(rule, f"{type(error).__name__} on import: {error}", step) from error
     return module
 
 

@@ -17,6 +17,8 @@ from typing import TextIO
 from ..errors import NotWritten
 from ..spelling import one_line, spelled
 
+_OWN = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+
 
 def open_streams() -> None:
     """Make sure that standard output and error exist; characters outside their encoding become ``?``."""
@@ -108,13 +110,16 @@ def spelled_streams() -> Iterator[None]:
 
 @contextmanager
 def spelled_warnings() -> Iterator[None]:
-    """Escape the texts of warnings that are printed inside the block."""
+    """Escape the texts of warnings that are printed inside the block; ours have no line of source."""
     before = warnings.formatwarning
 
     def formatted(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
     ) -> str:
-        return before(one_line(str(message)), category, filename, lineno, line)
+        text = one_line(str(message))
+        if filename.startswith(_OWN):
+            return f"fallow: warning: {text}\n"
+        return before(text, category, filename, lineno, line)
 
     warnings.formatwarning = formatted
     try:

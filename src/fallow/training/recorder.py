@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Protocol
+from weakref import WeakValueDictionary, finalize
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from ..arrays.generators import generator_states, put_back
 from ..arrays.thumbnails import thumbnails
 from ..core.state import opened, pack_history
 from ..core.subsampler import Subsampler
-from ..errors import DamagedData, FallowError, damaged, invalid, invalid_type, missing_extra
+from ..errors import DamagedData, FallowError, damaged, invalid, invalid_type, missing_extra, wrong_state
 from ..files.checked_json import check_kind, finite
 from ..files.state_file import dump, parse
 from ..results.run import Run
@@ -36,6 +37,8 @@ FORMAT = "fallow-recorded-1"
 _NEEDED = {"matplotlib": "its chart", "jinja2": "its report"}
 _STEP = "Name another folder, or put back a copy of the run."
 _METRICS = ("accuracy", "train_accuracy", "test_loss")
+_RECORDERS: WeakValueDictionary[str, Recorder] = WeakValueDictionary()
+"""The newest recorder of each folder in this process."""
 
 
 class Stateful(Protocol):
@@ -74,7 +77,8 @@ class Recorder:
         state: objects with ``state_dict()`` and ``load_state_dict()``, by name. Without them a run can be
             read, but not resumed.
         resume: load the newest state of a run that is there, and go on with it; without a run a new one is
-            begun. So the same program serves a first start and each later one.
+            begun. So the same program serves a first start and each later one, and a notebook's cell can be
+            run again: the recorder that an earlier call made then follows no more.
 
     Attributes:
         subsampler: as given.
@@ -83,7 +87,8 @@ class Recorder:
         InvalidValue: if the folder is not empty and ``resume`` is not set, or an argument does not fit the
             subsampler.
         DamagedData: if the run to resume is damaged, or of another kind.
-        WrongState: if another process, or an earlier recorder of this one, writes in the folder.
+        InvalidType: if an argument is of another type.
+        WrongState: if another process writes in the folder.
         ModuleNotFoundError: if the extra ``all`` is missing, which draws the chart.
     """
 
@@ -102,7 +107,7 @@ class Recorder:
         for package, use in _NEEDED.items():
             if find_spec(package) is None:
                 raise missing_extra(f"A Recorder writes {use}, which", package)
-        self.subsampler = subsampler
+        self.subsampler = _checked(subsampler)
         self._objects = _checked_objects(state)
         self._data = _described(subsampler, classes, files)
         self._images, self._texts = _of_length("images", images, subsampler.n), texts
@@ -116,23 +121,38 @@ class Recorder:
         self._seconds = 0.0
         self._finished = False
         self._first = rank_and_size()[0] == 0
+        self._replaced = False
         folder = RunDirectory(out)
+        place = os.path.realpath(folder.path)
         exists = bool(folder.checkpoints.numbers() or folder.epochs())
         if exists and not resume:
             step = "Name another folder, or go on with it: Recorder(..., resume=True)."
             raise invalid("The folder of a new run must be new or empty.", f"a run in {out}", step)
-        if self._first:
-            folder = RunDirectory.reopen(out) if exists else RunDirectory.create(out)
-        self._run = folder
+        earlier = _RECORDERS.get(place) if resume else None
+        hands_over = earlier is not None and earlier._run.locked
+        if earlier is not None:
+            earlier.close()
+        self._run: RunDirectory = folder
         try:
+            if self._first:
+                self._run = RunDirectory.reopen(out) if exists else RunDirectory.create(out)
+                finalize(self, self._run.release)  # a loop that an error ended leaves its recorder behind
             if exists:
                 self._load()
             if images is not None:
                 self._read_images([0])  # a wrong shape is found before the training
         except BaseException:
             self.close()
+            if earlier is not None and hands_over:
+                earlier._run.lock()
             raise
+        if earlier is not None:
+            earlier._replaced = True
+        _RECORDERS[place] = self
         subsampler.observe(self)
+        if subsampler.epoch >= subsampler.epochs:
+            self._finished = True
+            self.close()
 
     @property
     def run(self) -> Run:
@@ -150,6 +170,7 @@ class Recorder:
             InvalidValue: if the accuracy is outside [0, 1].
             InvalidType: if one of them is no number.
         """
+        self._check_alone()
         given = {"accuracy": accuracy, "test_loss": test_loss}
         values: dict[str, float] = {}
         for name, value in given.items():
@@ -161,13 +182,14 @@ class Recorder:
             raise invalid("`accuracy` must be in [0, 1].", values["accuracy"], "Divide a percentage by 100.")
         if self._rows and self.subsampler.under_way.scores.untouched:
             self._rows[-1] |= values
-            if self._finished:
+            if self._finished and self._first:
                 self._write_results()
         else:
             self._metrics |= values
 
     def save(self) -> None:
         """Save the state now, inside an epoch too; call it on every rank, after an optimizer step."""
+        self._check_alone()
         subsampler = {**opened(self.subsampler.state_dict()), "history": []}
         generators = np.frombuffer(bytearray(dump(generator_states())), np.uint8)
         tree = {
@@ -188,6 +210,7 @@ class Recorder:
 
     def epoch_begins(self) -> None:
         """Save the state before an epoch; the subsampler calls it."""
+        self._check_alone()
         self._begun = time.perf_counter()
         self._reason = self.subsampler.reason.numpy()
         if self._generators is not None:
@@ -199,6 +222,7 @@ class Recorder:
 
     def epoch_ended(self) -> None:
         """Write the epoch that has ended, and the results after the last one; the subsampler calls it."""
+        self._check_alone()
         seconds, record = time.perf_counter() - self._begun, self.subsampler.history[-1]
         self._seconds += seconds
         metrics = {**dict.fromkeys(_METRICS), **self._metrics}
@@ -231,6 +255,11 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_alone(self) -> None:
+        if self._replaced:
+            step = "Train on with the subsampler of the newer one."
+            raise wrong_state(f"A newer Recorder goes on with {self._run.path}.", step)
 
     def _place(self) -> tuple[int, int]:
         return self.subsampler.epoch, int(self.subsampler.under_way.scores.recorded)
@@ -370,7 +399,17 @@ class Recorder:
             return None
 
 
-def _checked_objects(state: Mapping[str, Stateful] | None) -> dict[str, Stateful]:
+def _checked(subsampler: Any) -> Subsampler:
+    if not isinstance(subsampler, Subsampler):
+        rule = "`subsampler` must be the fallow.Subsampler of the training."
+        raise invalid_type(rule, type(subsampler).__name__)
+    return subsampler
+
+
+def _checked_objects(state: Any) -> dict[str, Stateful]:
+    if not isinstance(state, Mapping | None):
+        rule = "`state` must hold objects by name, such as {'model': model}."
+        raise invalid_type(rule, type(state).__name__)
     objects = dict(state or {})
     for name, each in objects.items():
         if not isinstance(name, str):
@@ -387,6 +426,8 @@ def _described(subsampler: Subsampler, classes: Any, files: Any) -> DataFile:
     """Return the description of the samples."""
     labels = subsampler.labels
     known = None if labels is None else subsampler.under_way.class_ids.encode(labels.numpy())
+    if classes is not None and (isinstance(classes, str) or not isinstance(classes, Iterable)):
+        raise invalid_type("`classes` must be the names of the classes, in order.", repr(classes))
     names = None if classes is None else readable(tuple(map(str, classes)))
     if names is not None:
         if known is None:
@@ -422,7 +463,8 @@ def _image(sample: Any) -> NDArray[Any]:
         array = array.transpose(2, 0, 1)
     if array.ndim != 3:
         rule = "`images` must hold images (H, W), (C, H, W) or (H, W, C)."
-        raise invalid(rule, f"shape {array.shape}")
+        step = "Reshape them, or leave `images` out: the report then shows no pictures."
+        raise invalid(rule, f"shape {array.shape}", step)
     return array if array.dtype == np.uint8 else array.astype(np.float32)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from ..datasets.decoded_images import DecodedImages
 from ..errors import NotWritten
 from ..options.checks import check
 from ..options.naming import check_named
@@ -14,7 +16,9 @@ from ..options.resolve import ResolvedOptions
 from ..options.resume_options import located, longer, resumed_options, whole_options, with_own_lists
 from ..options.train_options import OUR_MODELS, TrainOptions, lists
 from ..runs.directory import RunDirectory
+from ..tasks.added_samples import read_picks
 from ..tasks.console import Console
+from ..tasks.corrected_labels import read_labels
 from ..tasks.launched import launched_rank
 from .environment import environment_json
 from .epoch_writer import remedy
@@ -59,6 +63,7 @@ def train(options: TrainOptions, console: Console | None = None, data: Data | No
         # The first process makes the folder, perhaps before another one checks.
         if resolved.out is not None and not launched_rank():
             RunDirectory(resolved.out).check_new()
+        _check_files(resolved)
         job = build(resolved, console, data)
         with _open_run(resolved) as run:
             try:
@@ -84,6 +89,7 @@ def _resume(options: ResolvedOptions, console: Console, data: Data | None) -> di
             options = more
         checkpoint = newest(run, console)
         before = data_of(run, checkpoint)
+        _check_files(options)
         job = build(options, console, data, before)
         try:
             restored = restore(run, job, options, console, checkpoint, before, writes=not launched_rank())
@@ -97,6 +103,16 @@ def _resume(options: ResolvedOptions, console: Console, data: Data | None) -> di
             # With a state, restore() has already written the samples if they have changed.
             _write_description(run, session, samples=restored.state is None)
         return session.train()
+
+
+def _check_files(options: ResolvedOptions) -> None:
+    """Raise if what lies beside the data cannot be used, before these are read."""
+    for name in lists(options.add):
+        read_picks(Path(name))
+    for name in lists(options.labels):
+        read_labels(Path(name))
+    if options.cache_dir is not None:
+        DecodedImages.disk_of(Path(options.cache_dir))
 
 
 def _copy_lists(run: RunDirectory, options: ResolvedOptions) -> ResolvedOptions:
