@@ -20,9 +20,9 @@ from .link import Link
 
 _SECONDS = 75.0
 """How long an answer may take; the server gives up before."""
-_AT_FIRST, _LATER = 6, 40
+_AT_FIRST, _LATER = 6, 200
 """Tries without an answer before the server is given up: before its first one, and after."""
-_SHORTEST, _LONGEST = 0.1, 30.0
+_SHORTEST, _LONGEST = 0.1, 5.0
 """The wait before the second try, which doubles each time, and the longest, in seconds."""
 _LARGEST_PIECE, _SMALLEST_PIECE = 1 << 20, 1 << 12
 """Sizes of pieces, in bytes. A line that breaks gets smaller ones."""

@@ -305,7 +305,7 @@ class Receiver:
                 self._remove(path)
 
     def _show(self, place: Path, ask: Push) -> None:
-        """Show a run that is not shown yet, if the file that has come is its manifest: the last one it needs."""
+        """Show a run that is not shown yet, if its manifest has come: the last file that it needs."""
         if place.parent != self._new or not _MANIFEST.fullmatch(ask.file):
             return
         for target in (self.folder / ask.run, self.folder / f"{ask.run}-{ask.id[:8]}"):
