@@ -164,6 +164,17 @@ def test_a_run_that_goes_on_is_pushed_on(server, tmp_path):
     assert main(["verify", str(copy)]) == 0
 
 
+def test_checksums_are_gone_while_files_change(server):
+    assert main(["push", str(RUNS / "finished"), server.pushing]) == 0
+    copy = server.folder / "finished"
+    data = (copy / "summary.json").read_bytes() + b" "
+    told = json.loads((copy / NAME).read_text())
+    assert put(server.pushing, about(data, "summary.json", "finished", id=told["id"]), data).json()["whole"]
+    assert (copy / "summary.json").read_bytes() == data
+    assert not (copy / "SHA256SUMS").exists()
+    assert list_runs(server.folder)[0].state == "finished"
+
+
 def test_runs_of_one_name_are_kept_apart(alone, server, tmp_path):
     shutil.copytree(alone, tmp_path / "other" / "run")
     for run in (alone, tmp_path / "other" / "run", alone):
@@ -302,7 +313,7 @@ def put(link, about, body=b"", token=None, **headers):
 
 def about(data, file="config.yaml", run="a", **more):
     digest = hashlib.sha256(data).hexdigest()
-    return {"run": run, "id": "1" * 32, "file": file, "size": len(data), "sha256": digest, **more}
+    return {"run": run, "id": "1" * 32, "file": file, "size": len(data), "sha256": digest} | more
 
 
 FILES = """
