@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 LINK = re.compile(r"(https?://[^#\s]+/)#([A-Za-z0-9_-]{43})\n")
+PUSH_LINK = re.compile(r"https?://[^#\s]+/#([A-Za-z0-9_-]{43})(?:\.[0-9a-f]{64})?\n")
 SECONDS = 60
 
 
@@ -28,6 +29,7 @@ class Server:
         token: of the first link, which may read.
         writing: of the second link, or None.
         folder: what is served.
+        pushing: the link for pushing, or None.
     """
 
     process: subprocess.Popen
@@ -35,6 +37,7 @@ class Server:
     token: str
     writing: str | None
     folder: Path
+    pushing: str | None = None
 
     @property
     def port(self):
@@ -109,13 +112,19 @@ def serving(folder, *words, environment=None):
                 while (second := LINK.search(process.stderr.readline())) is None:
                     pass
                 writing = second[2]
-            yield Server(process, link[1], link[2], writing, Path(folder))
+            pushing = None
+            if "--receive" in words:
+                while (third := PUSH_LINK.search(process.stderr.readline())) is None:
+                    pass
+                pushing = third[0].strip()
+            yield Server(process, link[1], link[2], writing, Path(folder), pushing)
             process.send_signal(signal.SIGTERM)
             out, said = process.communicate(timeout=SECONDS)
             assert (process.returncode, out) == (0, ""), said
             # No request of a test may have met what the server did not foresee, nor left a token behind.
             assert "Traceback" not in said
             assert link[2] not in said
+            assert pushing is None or pushing.partition("#")[2] not in said
         finally:
             process.kill()
 

@@ -69,6 +69,7 @@ _ABOUT = """Train on what still surprises the network.
   fallow compare RUN RUN                              runs that are there already, side by side
   fallow list                                         the runs in a folder, and what they reached
   fallow serve FOLDER                                 the same in a browser, also while they train
+  fallow push RUN LINK                                to the server of another machine, as it trains
   fallow report RUN                                   one HTML page of a run, with its odd samples
   fallow suspects RUN                                 labels that look wrong; correct them with --labels
   fallow gaps RUN                                     what the training data lack

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import missing_extra
 from ..options.train_options import TEXT_TASKS
 from ..terminal.streams import say, say_json, say_progress
+from .push_command import ABOUT_PUSH, add_push, run_push
 from .runs_commands import ABOUT_LIST, add_folder, show_list
 
 if TYPE_CHECKING:
@@ -315,6 +316,7 @@ _POOL = (
 
 COMMANDS = {
     "list": Command(ABOUT_LIST, add_folder, show_list, of_a_run=False),
+    "push": Command(ABOUT_PUSH, add_push, run_push, of_a_run=False),
     "report": Command(
         "One HTML page of a run: what was saved, which samples were used in which epoch, outliers and "
         "candidates for wrong labels. It opens from the disk and asks for no network.\n\n"

@@ -16,7 +16,8 @@ ABOUT_SERVE = (
     "  fallow serve runs --port 0                          any free port\n"
     "  ssh -L 8000:localhost:8000 MACHINE                  from another machine, through a tunnel\n"
     "  fallow serve runs --host 0.0.0.0 --self_signed --qr    for phones in the same network\n"
-    "  fallow serve runs --write                           a second link that may tick what was found\n\n"
+    "  fallow serve runs --write                           a second link that may tick what was found\n"
+    "  fallow serve runs --receive                         a link that other machines push their runs to\n\n"
     "Programs send Authorization: Bearer TOKEN; /api/openapi.json describes what they may ask."
 )
 
@@ -45,6 +46,19 @@ def add_arguments(parser: Any) -> None:
         "--self_signed", action="store_true", help="Make a certificate, and print its fingerprint to compare."
     )
     parser.add_argument("--write", action="store_true", help="A second link, which may tick what was found.")
+    parser.add_argument(
+        "--receive",
+        action="store_true",
+        help="A link for fallow push, by which other machines add their runs to the folder; it can do "
+        "nothing else, and stays the same when the server starts again.",
+    )
+    parser.add_argument(
+        "--receive_most",
+        metavar="GIB",
+        type=float,
+        default=20.0,
+        help="The most that pushed runs may take, in GiB. Default 20.",
+    )
     parser.add_argument("--qr", action="store_true", help="Draw the link for a phone.")
 
 
@@ -54,7 +68,10 @@ def run_server(parsed: Any) -> int:
         from ..serve.listening import Listening, serve
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow serve`", str(error.name), "serve") from None
-    names = ("host", "port", "uds", "root_path", "cert", "key", "self_signed", "write", "qr")
+    names = (
+        "host", "port", "uds", "root_path", "cert", "key", "self_signed", "write", "qr", "receive",
+        "receive_most",
+    )  # fmt: skip
     serve(Path(parsed.folder), Listening(**{name: getattr(parsed, name) for name in names}))
     sys.stdout.flush()
     return DONE

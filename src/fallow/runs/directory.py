@@ -9,6 +9,7 @@ state/000012.safetensors .json    generations of the whole state, the newest two
 added-000.csv  labels-000.csv     lists of collected samples that were added, and of corrected labels
 model.safetensors  summary.json  samples.csv  usage.png  usage.svg    once training has ended
 gaps.safetensors  picks-000.csv .html  report.html  ticks.jsonl    results of later commands
+pushed.json                       in a run that another machine has pushed; it has no network to resume
 SHA256SUMS                        of all of these, written last; `sha256sum -c` reads it
 lock                              held by the writing process
 """
@@ -37,6 +38,7 @@ from ..files.regular_file import check_folder, kind_of, read_regular
 from ..import_path import run_around
 from .checkpoints import Checkpoints
 from .epoch_file import EpochFile
+from .pushed import NAME as PUSHED
 
 _EPOCH = re.compile(r"epoch-([0-9]{5})\.safetensors")
 _OWN = re.compile(
@@ -50,7 +52,7 @@ _WRITTEN = ("history", "state", _LOGS, "checkpoints", "export")
 """Folders of a run that are written into."""
 _LARGEST_SUMS = 1 << 24
 # They change after the run is sealed: the lock, the list itself, and what later commands write.
-_UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors", "ticks.jsonl")
+_UNSEALED = ("lock", "SHA256SUMS", "report.html", "gaps.safetensors", "ticks.jsonl", PUSHED)
 _LIST = re.compile(r"(added|labels)-\d+\.csv")
 _PICKS = re.compile(r"picks-\d+\.(csv|html)|suspects[^/]*\.csv")
 
@@ -160,6 +162,9 @@ class RunDirectory:
         """
         run = RunDirectory(path, disk)
         run.check()
+        if os.path.lexists(run.path / PUSHED):
+            step = "Resume it on the machine that it was pushed from."
+            raise invalid("A run that is resumed must have its network.", f"{path}, which was pushed", step)
         run._check_folders()
         for name, kind in run.irregular().items():
             if Path(name).parts[0] in _WRITTEN:  # writing through a link would change its target

@@ -14,6 +14,7 @@ from ..errors import DamagedData
 from ..files.checked_json import parse_json
 from ..files.regular_file import read_regular
 from .listing import STOPPED, TRAINING
+from .pushed import Told, read_told
 
 RUNNING, STALLED, CRASHED = "running", "stalled", "crashed"
 """A process trains it; one holds it and has long written nothing; its process has gone without ending."""
@@ -40,6 +41,9 @@ def doing(run: Path, state: str, now: float) -> str:
     Returns:
         ``running``, ``stalled``, ``crashed``, or ``state``.
     """
+    told = read_told(run)
+    if told is not None:
+        return _told(told, state, now)
     if state == TRAINING:
         return STALLED if _is_late(run, now) else RUNNING
     if state != STOPPED:
@@ -51,6 +55,16 @@ def doing(run: Path, state: str, now: float) -> str:
     if holder not in ("", socket.gethostname()):
         return STALLED if _is_late(run, now) else RUNNING
     return CRASHED
+
+
+def _told(told: Told, state: str, now: float) -> str:
+    """Return the state of a pushed run: by its files, and by the last word where they leave it open."""
+    if state not in (TRAINING, STOPPED):
+        return state
+    if told.state in (RUNNING, STALLED):
+        # Who no longer hears of a run does not know that it still trains.
+        return told.state if told.is_training(now) else STALLED
+    return CRASHED if told.state == CRASHED else STOPPED
 
 
 def last_write(run: Path) -> float:

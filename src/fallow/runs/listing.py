@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ from ..files.checked_json import decode
 from ..files.lock import is_held
 from .checkpoints import glance
 from .directory import RunDirectory
+from .pushed import read_told
 from .schema import About, Summary
 
 DEEPEST = 6
@@ -169,7 +171,8 @@ def _time_of(path: Path) -> float:
 
 def _facts(run: RunDirectory) -> dict[str, Any]:
     """Return what the manifest and the summary of a run say."""
-    trains = is_held(run.path)
+    told = read_told(run.path)
+    trains = is_held(run.path) if told is None else told.is_training(time.time())
     about = _newest(run)
     if about is None:
         if run.epochs():

@@ -24,10 +24,11 @@ from .bounded import Bounded
 from .call import About, Call
 from .catalog import Catalog
 from .errors import Refused, unknown, wrong
-from .guard import LOGIN, Receive, Scope, Send, Site
+from .guard import LOGIN, PUSH, Receive, Scope, Send, Site
 from .openapi import dumped
 from .pages import Page, read_pages
 from .places import Places
+from .receiving import Receiver
 from .routes import PICTURE, ROUTES, Route
 from .session import login
 from .tokens import Tokens
@@ -48,9 +49,13 @@ class Application:
         about: the server.
         tokens: who may ask.
         site: where the server is reached.
+        receiver: takes runs of other machines, or None.
     """
 
-    def __init__(self, catalog: Catalog, about: About, tokens: Tokens, site: Site) -> None:
+    def __init__(
+        self, catalog: Catalog, about: About, tokens: Tokens, site: Site, receiver: Receiver | None = None
+    ) -> None:
+        self.receiver = receiver
         self.catalog, self.about, self.tokens, self.site = catalog, about, tokens, site
         self.pages = read_pages()
         self._routes = {(route.method, route.path): route for route in ROUTES}
@@ -58,6 +63,8 @@ class Application:
         self._answers: Bounded[bytes] = Bounded(1 << 25, len)
         self._quick = ThreadPoolExecutor(_QUICK, "quick")
         self._slow = ThreadPoolExecutor(_SLOW, "slow")
+        # One, so that two clients never write into one file; and those who read never wait for it.
+        self._receives = ThreadPoolExecutor(1, "receives")
         self._jobs: dict[str, Future[bytes]] = {}
         self._places = Places([(catalog.folder, catalog.name)])
 
@@ -88,7 +95,7 @@ class Application:
 
     def close(self) -> None:
         """Let go of the threads; what they work on is left alone."""
-        for pool in (self._quick, self._slow):
+        for pool in (self._quick, self._slow, self._receives):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _hidden(self, error: FallowError) -> str:
@@ -119,7 +126,11 @@ class Application:
             request.scope["scopes"],
             request.scope["session"],
             client[0] if client else "",
+            request.scope["body"] if method == "PUT" else b"",
+            self.receiver,
         )
+        if path == PUSH and method != "GET":
+            return Response(await self._in(self._receives, partial(_encoded, route, call)), media_type=JSON)
         if path.startswith(LOGIN) and method == "POST":
             return self._session(path, call)
         if method == "POST":

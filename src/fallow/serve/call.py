@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .catalog import Catalog
+from .receiving import Receiver
 from .served_run import ServedRun
 from .tokens import Scopes, Tokens
 
@@ -42,6 +43,8 @@ class Call:
         scopes: what the token allows.
         session: the name of the session, or None.
         client: the address that the request came from.
+        body: the bytes that were sent, if they are no parameters.
+        receiver: takes runs of other machines, or None.
     """
 
     catalog: Catalog
@@ -51,6 +54,8 @@ class Call:
     scopes: Scopes = frozenset()
     session: str | None = None
     client: str = ""
+    body: bytes = b""
+    receiver: Receiver | None = None
 
     def run(self) -> ServedRun:
         """Return the run that is asked for."""

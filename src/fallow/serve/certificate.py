@@ -7,7 +7,9 @@ import ipaddress
 import os
 import ssl
 import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 from ..errors import missing_extra
 
 _DAYS = 30
+_CERT, _KEY = "cert.pem", "key.pem"
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,23 @@ def _fingerprint(pem: str) -> str:
     return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
 
 
-def self_signed(names: Sequence[str]) -> Certificate:
+def self_signed(names: Sequence[str], folder: Path | None = None) -> Certificate:
     """Make a certificate that nobody has signed; a person compares its fingerprint.
 
     Args:
         names: host names and addresses that it is for.
+        folder: keeps it, so that it is the same when the server starts again within half of its life; this
+            user alone can enter the folder. None: it lives as long as the server.
 
     Raises:
         ModuleNotFoundError: if cryptography is missing.
+        OSError: if it cannot be kept.
     """
+    if folder is not None:
+        with suppress(OSError, ValueError):
+            cert = folder / _CERT
+            if time.time() - os.lstat(cert).st_mtime < _DAYS * 86400 / 2:
+                return Certificate.read(cert, folder / _KEY)
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
@@ -85,14 +96,16 @@ def self_signed(names: Sequence[str]) -> Certificate:
     )
     plain = serialization.NoEncryption()
     private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    public = made.public_bytes(serialization.Encoding.PEM)
     # ssl reads files alone. The folder is this user's, and gone before the server listens.
-    with tempfile.TemporaryDirectory() as folder:
-        cert, secret = Path(folder, "cert.pem"), Path(folder, "key.pem")
-        cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        descriptor = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(private)
-        return Certificate.read(cert, secret)
+    with tempfile.TemporaryDirectory() as passing:
+        kept = Path(passing) if folder is None else folder
+        for name, data in ((_KEY, private), (_CERT, public)):
+            (kept / name).unlink(missing_ok=True)
+            descriptor = os.open(kept / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+        return Certificate.read(kept / _CERT, kept / _KEY)
 
 
 def _alternative(x509: Any, name: str) -> Any:

@@ -25,10 +25,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LONGEST_URL, LARGEST_HEADERS, MOST_HEADERS, LARGEST_BODY = 1 << 13, 1 << 16, 64, 1 << 16
 """Limits of a request: bytes of its URL, bytes and number of its headers, bytes of its body."""
+LARGEST_PIECE = 1 << 20
+"""The largest piece of a file that is pushed, in bytes."""
 BODY_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 """How long a body may take to come, and an answer to be taken."""
-LOGIN, API = "/api/session", "/api/"
-READING, WRITING = ("GET", "HEAD"), ("POST",)
+LOGIN, API, PUSH = "/api/session", "/api/", "/api/push"
+READING, WRITING, PUSHING = ("GET", "HEAD"), ("POST",), ("PUT", "POST")
 _OWN_SITE = (None, "same-origin", "none")
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -114,7 +116,8 @@ class Guard:
         headers = _headers(scope)
         host = self._host(headers, scope)
         method, path = scope["method"], self._path(scope)
-        if method not in READING + WRITING:
+        pushes = path == PUSH and method in PUSHING
+        if method not in READING + WRITING and not pushes:
             raise Refused(405, "method", "A request must be GET, HEAD or POST.", {"allow": "GET, HEAD, POST"})
         self._check_site(headers, host, method, path)
         passed = {
@@ -125,13 +128,17 @@ class Guard:
             "scopes": frozenset(),
             "session": None,
         }
-        if path.startswith(API):
+        if pushes:
+            self._check_push(headers, passed)
+        elif path.startswith(API):
             by_cookie = self._authorise(headers, passed)
             if method in WRITING:
                 self._check_write(headers, passed, by_cookie=by_cookie)
         elif method in WRITING:
             raise Refused(405, "method", "Pages are read only.", {"allow": "GET, HEAD"})
-        passed["body"] = await _body(headers, receive, method)
+        passed["body"] = await _body(
+            headers, receive, method, LARGEST_PIECE if method == "PUT" else LARGEST_BODY
+        )
         return passed
 
     def _host(self, headers: dict[bytes, list[bytes]], scope: Scope) -> str:
@@ -219,6 +226,26 @@ class Guard:
             step = "Start the server with --write, and open its second link."
             raise Refused(403, "forbidden", f"To write needs a token for writing. {step}")
 
+    def _check_push(self, headers: dict[bytes, list[bytes]], passed: Scope) -> None:
+        """Raise if the request has not the token for pushing in its header; nothing else will do."""
+        client = passed.get("client")
+        address = client[0] if client else ""
+        word, _, token = (_single(headers, b"authorization") or "").partition(" ")
+        if word.lower() != "bearer":
+            raise no_token()
+        if self.tokens.is_held_up(address):
+            raise held_up()
+        if not self.tokens.may_push(token):
+            if self.tokens.scopes(token):
+                step = "Start the server with --receive, and push to the link that it prints for it."
+                raise Refused(403, "forbidden", f"To push needs the token for pushing. {step}")
+            self.tokens.note_wrong(address)
+            raise no_token()
+        wanted = "application/octet-stream" if passed["method"] == "PUT" else "application/json"
+        kind = (_single(headers, b"content-type") or "").partition(";")[0].strip().lower()
+        if kind != wanted:
+            raise Refused(415, "limit", f"What is pushed must be {wanted}.")
+
 
 def no_token() -> Refused:
     """Return the answer for a request without a token of this server."""
@@ -285,15 +312,15 @@ def _single(headers: dict[bytes, list[bytes]], name: bytes) -> str | None:
     return values[0].decode("latin-1") if values else None
 
 
-async def _body(headers: dict[bytes, list[bytes]], receive: Receive, method: str) -> bytes:
-    """Return the whole body.
+async def _body(headers: dict[bytes, list[bytes]], receive: Receive, method: str, most: int) -> bytes:
+    """Return the whole body, of at most ``most`` bytes.
 
     Raises:
         Refused: if it is too large, comes too slowly, or nobody asked for one.
     """
     length = _single(headers, b"content-length") or "0"
-    if not length.isdigit() or len(length) > 12 or int(length) > LARGEST_BODY:
-        raise Refused(413, "limit", f"A body must have at most {LARGEST_BODY:,} bytes.")
+    if not length.isdigit() or len(length) > 12 or int(length) > most:
+        raise Refused(413, "limit", f"A body must have at most {most:,} bytes.")
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -302,10 +329,8 @@ async def _body(headers: dict[bytes, list[bytes]], receive: Receive, method: str
                 if message["type"] != "http.request":
                     raise Refused(400, "wrong", "The connection was closed.")
                 body += message.get("body", b"")
-                if len(body) > LARGEST_BODY or (body and method in READING):
-                    raise Refused(
-                        413, "limit", f"A body must have at most {LARGEST_BODY:,} bytes, and none to read."
-                    )
+                if len(body) > most or (body and method in READING):
+                    raise Refused(413, "limit", f"A body must have at most {most:,} bytes, and none to read.")
                 if not message.get("more_body"):
                     return bytes(body)
     except TimeoutError:

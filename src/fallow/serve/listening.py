@@ -31,6 +31,7 @@ from .certificate import Certificate, self_signed
 from .guard import LARGEST_HEADERS, Guard, Site
 from .hosts import Hosts
 from .protocol import Connection
+from .receiving import Receiver
 from .tokens import Tokens
 
 _KEEP_ALIVE = 30
@@ -49,6 +50,8 @@ class Listening:
         self_signed: whether to make a certificate.
         write: whether there is a token for writing.
         qr: whether to draw the link.
+        receive: whether other machines may push runs.
+        receive_most: the most bytes of all runs that they push, in GiB.
     """
 
     host: str = "127.0.0.1"
@@ -60,6 +63,8 @@ class Listening:
     self_signed: bool = False
     write: bool = False
     qr: bool = False
+    receive: bool = False
+    receive_most: float = 20.0
 
     @property
     def secure(self) -> bool:
@@ -78,11 +83,11 @@ def serve(folder: Path, options: Listening) -> None:
     """
     _check(options)
     catalog = Catalog(folder)
-    certificate = _certificate(options)
-    with _listening(options) as listener:
+    with _receiving(folder, options) as receiver, _listening(options) as listener:
+        certificate = _certificate(options, receiver)
         port = 0 if options.uds is not None else listener.getsockname()[1]
         site = Site(_hosts(options), options.root_path, options.secure, port)
-        tokens = Tokens(write=options.write)
+        tokens = Tokens(write=options.write, push=None if receiver is None else receiver.token)
         about = About(
             version=__version__,
             python=platform.python_version(),
@@ -91,7 +96,7 @@ def serve(folder: Path, options: Listening) -> None:
             fingerprint=None if certificate is None else certificate.fingerprint,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        application = Application(catalog, about, tokens, site)
+        application = Application(catalog, about, tokens, site, receiver)
         config = uvicorn.Config(
             Guard(application, site, tokens),
             http=Connection,
@@ -108,11 +113,24 @@ def serve(folder: Path, options: Listening) -> None:
             h11_max_incomplete_event_size=LARGEST_HEADERS,
             ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         )
-        server = _Server(config, lambda: _say_link(options, port, tokens, certificate))
+        server = _Server(config, lambda: _say_link(options, port, tokens, certificate, receiver))
         try:
             server.run(sockets=[listener])
         finally:
             application.close()
+
+
+@contextmanager
+def _receiving(folder: Path, options: Listening) -> Iterator[Receiver | None]:
+    """Yield what takes the runs of other machines, or None."""
+    if not options.receive:
+        yield None
+        return
+    receiver = Receiver(folder, int(options.receive_most * (1 << 30)))
+    try:
+        yield receiver
+    finally:
+        receiver.close()
 
 
 class _Server(uvicorn.Server):
@@ -162,6 +180,8 @@ def _check(options: Listening) -> None:
     if path and (not path.startswith("/") or path.endswith("/") or not _is_plain(path)):
         rule = "--root_path must begin with / and not end with it, of letters, digits, and any of - . _ ~ /."
         raise invalid(rule, repr(path), "As in --root_path /fallow.")
+    if not 0 < options.receive_most < 1 << 20:
+        raise invalid("--receive_most must be above 0, in GiB.", options.receive_most, "The default is 20.")
     if options.uds is not None:
         return
     if not _is_loopback(options.host) and not options.secure:
@@ -253,10 +273,12 @@ def _local(path: Path) -> Iterator[socket.socket]:
             path.unlink(missing_ok=True)
 
 
-def _certificate(options: Listening) -> Certificate | None:
+def _certificate(options: Listening, receiver: Receiver | None) -> Certificate | None:
     if options.self_signed:
         names = [options.host] if not ipaddress_or_none(options.host, unspecified=True) else []
-        return self_signed([*names, "localhost", socket.gethostname()])
+        # The link for pushing names the certificate, and outlives the server.
+        folder = None if receiver is None else receiver.own
+        return self_signed([*names, "localhost", socket.gethostname()], folder)
     if options.cert is None:
         return None
     try:
@@ -281,7 +303,9 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _say_link(options: Listening, port: int, tokens: Tokens, certificate: Certificate | None) -> None:
+def _say_link(
+    options: Listening, port: int, tokens: Tokens, certificate: Certificate | None, receiver: Receiver | None
+) -> None:
     """Print the link alone on its line, and beside it what a person must know."""
     scheme = "https" if options.secure else "http"
     host = socket.gethostname() if ipaddress_or_none(options.host, unspecified=True) else options.host
@@ -300,4 +324,12 @@ def _say_link(options: Listening, port: int, tokens: Tokens, certificate: Certif
     if tokens.write is not None:
         complain("With this link what was found can be ticked:")
         complain(f"{base}#{tokens.write}")
+    if receiver is not None:
+        pin = (
+            f".{certificate.fingerprint.replace(':', '').lower()}"
+            if options.self_signed and certificate
+            else ""
+        )
+        complain("Other machines push runs by fallow push RUN LINK, with this link, which stays the same:")
+        complain(f"{base}#{receiver.token}{pin}")
     complain("Ctrl-C ends the server; trainings are not touched.")

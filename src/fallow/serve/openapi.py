@@ -23,14 +23,14 @@ _FAILURES = {
     404: "There is no such thing, or this run does not have it.",
     405: "Another method.",
     408: "The body came too slowly.",
-    409: "It is too early: no epoch is finished.",
+    409: "It is too early, or another file is there.",
     413: "The body is too large.",
     414: "The URL is too long.",
-    415: "Not application/json.",
+    415: "Another type than application/json, or application/octet-stream for a piece of a file.",
     429: "Too many wrong tokens, or too much work at a time.",
     431: "The headers are too large.",
     503: "A file of the run is damaged or gone.",
-    507: "It could not be written.",
+    507: "There is no room for it.",
 }
 
 
@@ -45,7 +45,7 @@ def document() -> dict[str, Any]:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
     failures = {str(status): _failure(text) for status, text in _FAILURES.items()}
     # Parameters stand with their routes.
-    asked = {route.ask.__name__ for route in ROUTES if route.method == "GET"}
+    asked = {route.ask.__name__ for route in ROUTES if route.method != "POST"}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -87,11 +87,14 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         "summary": route.about,
         "responses": dict(sorted(answers_.items())),
     }
-    if route.method == "GET":
+    if route.method != "POST":
         schema = schemas[route.ask.__name__]
         if parameters := _parameters(schema):
             operation["parameters"] = parameters
-    else:
+    if route.method == "PUT":
+        piece = {"schema": {"type": "string", "format": "binary"}}
+        operation["requestBody"] = {"required": True, "content": {"application/octet-stream": piece}}
+    elif route.method == "POST":
         body = {"$ref": _REF.format(name=route.ask.__name__)}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     return operation

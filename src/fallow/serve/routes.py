@@ -12,9 +12,11 @@ from .call import Call
 from .catalog import Catalog
 from .compare import compare
 from .findings import gaps, suspects
+from .guard import PUSH
 from .health import health
 from .overview import classes_of, epochs_of, summary
 from .picks import picks, tick
+from .receiving import Had, Heard, Push, Tell
 from .scores import scores
 from .session import session
 from .usage import raster, tile
@@ -33,7 +35,7 @@ class Route:
         ask: the class of its parameters, or of its body.
         answer: the class of its answer.
         work: returns the answer.
-        method: GET or POST.
+        method: GET, POST, or PUT for bytes.
         writes: whether the token must allow writing.
         slow: whether it may take seconds: then others are not held up, and 202 says to ask again.
         follows: whether the answer depends on what the run is doing now, besides its files.
@@ -48,6 +50,18 @@ class Route:
     writes: bool = False
     slow: bool = False
     follows: bool = False
+
+
+def tell(call: Call) -> Heard:
+    """Note what a run of another machine is doing."""
+    assert call.receiver is not None  # the guard lets nobody through without one
+    return call.receiver.tell(call.ask)
+
+
+def push(call: Call) -> Had:
+    """Take a piece of a file of a run of another machine."""
+    assert call.receiver is not None
+    return call.receiver.take(call.ask, call.body)
 
 
 def runs(call: Call) -> answers.Runs:
@@ -104,6 +118,8 @@ ROUTES = (
     Route(
         "/api/tick", "Write down what was found.", asks.Tick, answers.Ticked, tick, method="POST", writes=True
     ),
+    Route(PUSH, "Say what a run that is pushed is doing.", Tell, Heard, tell, method="POST"),
+    Route(PUSH, "Push a piece of a file of a run.", Push, Had, push, method="PUT"),
     Route("/api/compare", "Runs side by side.", asks.OfComparison, answers.Comparison, compare, slow=True),
     Route(
         "/api/health",

@@ -28,6 +28,7 @@ class Tokens:
 
     Args:
         write: whether there is a token for writing.
+        push: the token that may push runs and do nothing else, or None.
         clock: returns seconds that only grow.
 
     Attributes:
@@ -35,9 +36,12 @@ class Tokens:
         write: one that may also write, or None.
     """
 
-    def __init__(self, *, write: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, write: bool = False, push: str | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.read = secrets.token_urlsafe(32)
         self.write = secrets.token_urlsafe(32) if write else None
+        self._push = push
         self._clock = clock
         self._sessions: OrderedDict[bytes, tuple[float, Scopes]] = OrderedDict()
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
@@ -52,6 +56,11 @@ class Tokens:
             if hmac.compare_digest(given, known.encode()) and known:
                 found = scopes
         return found
+
+    def may_push(self, token: str) -> bool:
+        """Return whether a token is the one for pushing runs."""
+        given = token.encode("utf-8", "replace") if len(token) <= _LONGEST else b""
+        return hmac.compare_digest(given, (self._push or "").encode()) and self._push is not None
 
     def begin(self, scopes: Scopes) -> str:
         """Begin a session and return its name, which a cookie keeps; it is no token."""
