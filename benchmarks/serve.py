@@ -2,7 +2,8 @@
 
     python -m benchmarks.serve [--samples 1281167] [--epochs 90] [--clients 50] [--out FOLDER]
 
-The run is made up: 1,000 classes, half of the samples left out of each epoch, the more the better learned.
+The run is made up: 1,000 classes, 2 % of the labels wrong, half of the samples left out of each epoch, the
+more the better learned.
 """
 
 import argparse
@@ -26,14 +27,16 @@ from fallow.runs.directory import RunDirectory
 from fallow.runs.epoch_file import EpochFile
 from fallow.runs.schema import About
 
-CLASSES = 1000
+CLASSES, WRONG = 1000, 0.02
+"""Classes, and the share of wrong labels."""
 
 
 def make(folder, n, epochs, seed=0):
     """Write the files of a run that nobody trained."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, CLASSES, n).astype(np.int32)
-    hard = draw.random(n, np.float32)
+    wrong = draw.random(n, np.float32) < WRONG
+    hard = np.where(wrong, np.float32(1), draw.random(n, np.float32))
     data = DataFile(
         n, labels, draw.integers(0, 1 << 63, n).astype(np.uint64), tuple(f"class {i}" for i in range(CLASSES))
     )
@@ -68,7 +71,9 @@ def make(folder, n, epochs, seed=0):
                 score_histogram=counts,
                 record_seconds=0.0,
             )
-            other = np.where(scores > 3.5, (labels + 1) % CLASSES + 1, 0).astype(np.uint16)
+            # Most passes take a wrong label for another class; others err at first.
+            errs = (wrong & (draw.random(n, np.float32) < 0.9)) | (scores > 3.5)
+            other = np.where(errs, (labels + 1) % CLASSES + 1, 0).astype(np.uint16)
             run.write_epoch(EpochFile(record, scores, reason, other))
         options = {"data": "pictures", "policy": "error-mass", "task": "image", "score": "kl"}
         about = About(options=options, epoch=epochs, epochs=epochs, score_unit="nats", seconds=60.0 * epochs)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -25,6 +27,7 @@ from .call import About, Call
 from .catalog import Catalog
 from .errors import Refused, unknown, wrong
 from .guard import LOGIN, Receive, Scope, Send, Site
+from .memory import give_back
 from .openapi import dumped
 from .pages import Page, read_pages
 from .places import Places
@@ -37,6 +40,8 @@ _PATIENCE = 2.0
 """Seconds that a request waits for slow work before it is told to ask again."""
 _QUICK, _SLOW, _QUEUED = 4, 1, 16
 """Threads for quick and for slow work, and the most slow work that waits."""
+_LONG = 0.5
+"""Seconds after which work is long."""
 _FIELDS = 32
 
 
@@ -184,7 +189,7 @@ class Application:
                 raise Refused(
                     429, "limit", "Much is being calculated. Ask again in a moment.", {"retry-after": "2"}
                 )
-            job = self._jobs[tag] = self._slow.submit(work)
+            job = self._jobs[tag] = self._slow.submit(_with_room, work)
             job.add_done_callback(partial(self._done, tag))
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(job)), _PATIENCE)
@@ -247,6 +252,16 @@ def _parameters(route: Route, query: bytes) -> dict[str, Any]:
         else:
             plain[name] = value
     return plain
+
+
+def _with_room(work: Callable[[], bytes]) -> bytes:
+    """Return what slow work returns, and give back the memory that it took if it was long."""
+    began = time.monotonic()
+    try:
+        return work()
+    finally:
+        if time.monotonic() - began > _LONG:
+            give_back()
 
 
 def _encoded(route: Route, call: Call) -> bytes:
