@@ -44,6 +44,12 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--self_signed", action="store_true", help="Make a certificate, and print its fingerprint to compare."
     )
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="The folder of images that the runs were trained on: small pictures of all its samples, "
+        "and not only of those that a run keeps. On Linux alone.",
+    )
     parser.add_argument("--write", action="store_true", help="A second link, which may tick what was found.")
     parser.add_argument("--qr", action="store_true", help="Draw the link for a phone.")
 
@@ -54,7 +60,7 @@ def run_server(parsed: Any) -> int:
         from ..serve.listening import Listening, serve
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow serve`", str(error.name), "serve") from None
-    names = ("host", "port", "uds", "root_path", "cert", "key", "self_signed", "write", "qr")
+    names = ("host", "port", "uds", "root_path", "cert", "key", "self_signed", "write", "qr", "data")
     serve(Path(parsed.folder), Listening(**{name: getattr(parsed, name) for name in names}))
     sys.stdout.flush()
     return DONE

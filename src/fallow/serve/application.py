@@ -63,6 +63,8 @@ class Application:
         self._answers: Bounded[bytes] = Bounded(1 << 25, len)
         self._quick = ThreadPoolExecutor(_QUICK, "quick")
         self._slow = ThreadPoolExecutor(_SLOW, "slow")
+        # A picture may take seconds of the process that decodes it, and nobody else waits for that.
+        self._pictures = ThreadPoolExecutor(1, "pictures")
         self._jobs: dict[str, Future[bytes]] = {}
         self._places = Places([(catalog.folder, catalog.name)])
 
@@ -93,8 +95,10 @@ class Application:
 
     def close(self) -> None:
         """Let go of the threads; what they work on is left alone."""
-        for pool in (self._quick, self._slow):
+        for pool in (self._quick, self._slow, self._pictures):
             pool.shutdown(wait=False, cancel_futures=True)
+        if self.catalog.images is not None:
+            self.catalog.images.close()
 
     def _hidden(self, error: FallowError) -> str:
         return self._places.hidden(str(error))
@@ -181,7 +185,8 @@ class Application:
         """Return the body of an answer; None if slow work goes on."""
         work = partial(_encoded, route, call)
         if not route.slow:
-            body: bytes = await self._in(self._quick, work)
+            pool = self._pictures if route.answer is PICTURE else self._quick
+            body: bytes = await self._in(pool, work)
             return body
         job = self._jobs.get(tag)
         if job is None:

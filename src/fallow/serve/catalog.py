@@ -16,6 +16,7 @@ from ..runs.listing import DAMAGED, TRAINING, ListedRun, found, listed
 from ..spelling import one_line
 from .answers import RunRow
 from .errors import Refused, unknown
+from .images import Images
 from .places import Places, last_part
 from .served_run import Memory, ServedRun, stamp
 
@@ -39,19 +40,20 @@ class Catalog:
 
     Args:
         folder: the folder of a run, or one that holds runs.
+        images: the folder of images that they were trained on, or None.
 
     Attributes:
-        folder: as given.
+        folder, images: as given.
         single: the id of the run, if the folder is one.
 
     Raises:
         InvalidValue: if there is no such folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, images: Images | None = None) -> None:
         if not folder.is_dir():
             raise invalid("The folder to serve must exist.", folder, "Name a run, or a folder of runs.")
-        self.folder = folder
+        self.folder, self.images = folder, images
         self.memory = Memory()
         self._lock = threading.RLock()
         self._paths: dict[str, Path] = {}
@@ -165,7 +167,7 @@ class Catalog:
                 self._open.move_to_end(run)
                 return known
             try:
-                opened = ServedRun(path, last_part(str(path.absolute())), self.memory)
+                opened = ServedRun(path, last_part(str(path.absolute())), self.memory, self.images)
             except DamagedData as error:
                 raise Refused(503, "damaged", Places([(path, path.name)]).hidden(str(error))) from None
             except FallowError:

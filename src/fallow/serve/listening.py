@@ -30,6 +30,7 @@ from .catalog import Catalog
 from .certificate import Certificate, self_signed
 from .guard import LARGEST_HEADERS, Guard, Site
 from .hosts import Hosts
+from .images import Images
 from .protocol import Connection
 from .tokens import Tokens
 
@@ -49,6 +50,7 @@ class Listening:
         self_signed: whether to make a certificate.
         write: whether there is a token for writing.
         qr: whether to draw the link.
+        data: the folder of images that the runs were trained on, or None.
     """
 
     host: str = "127.0.0.1"
@@ -60,6 +62,7 @@ class Listening:
     self_signed: bool = False
     write: bool = False
     qr: bool = False
+    data: str | None = None
 
     @property
     def secure(self) -> bool:
@@ -77,7 +80,7 @@ def serve(folder: Path, options: Listening) -> None:
         OSError: if it cannot listen there.
     """
     _check(options)
-    catalog = Catalog(folder)
+    catalog = Catalog(folder, None if options.data is None else Images(Path(options.data)))
     certificate = _certificate(options)
     with _listening(options) as listener:
         port = 0 if options.uds is not None else listener.getsockname()[1]

@@ -96,7 +96,7 @@ def summary(call: Call) -> answers.Summary:
         else [run.places.hidden(one) for one in facts.passages(short.data_remarks)][:24],
         has=answers.Has(
             labels=facts_.exposure is not None,
-            pictures=shown is not None and shown.pictures is not None,
+            pictures=(shown is not None and shown.pictures is not None) or run.image(0) is not None,
             texts=shown is not None and shown.texts is not None,
             gaps=run.directory.gaps_path.exists(),
             picks=any(run.directory.path.glob("picks-*.csv")),

@@ -89,12 +89,18 @@ export function moveFocus(event) {
   best.focus();
 }
 
+function Picture({ url, name, big }) {
+  const [broken, setBroken] = useState(false);
+  if (broken) return html`<span class="excerpt broken">This picture cannot be shown.</span>`;
+  return html`<img src=${url} alt=${name} loading=${big ? "eager" : "lazy"} width="96" height="96"
+    onError=${() => setBroken(true)}/>`;
+}
+
 /** The picture of a sample, or the beginning of its text. */
 export function Face({ sample, run, big = false }) {
   if (sample.picture) {
     const url = `api/picture?${new URLSearchParams({ ...(run ? { run } : {}), sample: sample.index })}`;
-    return html`<img src=${url} alt=${`Picture of sample ${sample.index}`} loading=${big ? "eager" : "lazy"} width="96"
-      height="96"/>`;
+    return html`<${Picture} key=${url} url=${url} name=${`Picture of sample ${sample.index}`} big=${big}/>`;
   }
   return sample.text === null || sample.text === undefined ? null : html`<span class="excerpt" dir="auto">${sample.text}</span>`;
 }
