@@ -51,7 +51,9 @@ def add_arguments(parser: Any) -> None:
         "and not only of those that a run keeps. On Linux alone.",
     )
     parser.add_argument("--write", action="store_true", help="A second link, which may tick what was found.")
-    parser.add_argument("--qr", action="store_true", help="Draw the link for a phone.")
+    parser.add_argument(
+        "--qr", action="store_true", help="Draw a link for a phone that works once, within a minute."
+    )
 
 
 def run_server(parsed: Any) -> int:

@@ -11,6 +11,7 @@ import socket
 import ssl
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from .guard import LARGEST_HEADERS, Guard, Site
 from .hosts import Hosts
 from .images import Images
 from .protocol import Connection
-from .tokens import Tokens
+from .tokens import CODE_SECONDS, Tokens
 
 _KEEP_ALIVE = 30
 _BACKLOG = 256
@@ -49,7 +50,7 @@ class Listening:
         cert, key: files of a certificate and its key, or None.
         self_signed: whether to make a certificate.
         write: whether there is a token for writing.
-        qr: whether to draw the link.
+        qr: whether to draw a link that works once.
         data: the folder of images that the runs were trained on, or None.
     """
 
@@ -291,11 +292,14 @@ def _say_link(options: Listening, port: int, tokens: Tokens, certificate: Certif
     place = "localhost" if options.uds is not None else f"{_shown(host)}:{port}"
     base = f"{scheme}://{place}{options.root_path}/"
     say(f"{base}#{tokens.read}")
-    if options.qr:
-        code = segno.make(f"{base}#{tokens.read}", error="l", micro=False)
-        code.terminal(drawn := io.StringIO(), compact=True)
-        say_script(drawn.getvalue())
     sys.stdout.flush()
+    if options.qr:
+        _draw_code(base, tokens)
+        if hasattr(
+            signal, "SIGTTIN"
+        ):  # in the background a terminal stops who reads it, unless this is ignored
+            signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+        threading.Thread(target=_draw_on_enter, args=(base, tokens), daemon=True).start()
     if options.uds is not None:
         complain(f"Listens on {options.uds}, for this user alone.")
     if certificate is not None:
@@ -304,3 +308,20 @@ def _say_link(options: Listening, port: int, tokens: Tokens, certificate: Certif
         complain("With this link what was found can be ticked:")
         complain(f"{base}#{tokens.write}")
     complain("Ctrl-C ends the server; trainings are not touched.")
+
+
+def _draw_code(base: str, tokens: Tokens) -> None:
+    """Draw a link with a new code, which somebody who sees it later cannot use any more."""
+    link = f"{base}#{tokens.new_code()}"
+    segno.make(link, error="l", micro=False).terminal(drawn := io.StringIO(), compact=True)
+    say_script(drawn.getvalue())
+    sys.stdout.flush()
+    complain(f"{link} works once, within {CODE_SECONDS:.0f} s. Enter draws a new one.")
+
+
+def _draw_on_enter(base: str, tokens: Tokens) -> None:
+    """Draw a new code whenever a line is typed."""
+    with suppress(OSError):
+        # Not through sys.stdin, whose lock this thread would hold when the process ends.
+        while os.read(0, 1 << 12):
+            _draw_code(base, tokens)
