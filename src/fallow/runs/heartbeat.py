@@ -1,4 +1,4 @@
-"""What a run is doing now, by its lock and the times of its files: running, stalled, crashed, or at rest."""
+"""The states of a run; what one is doing now, by its lock and the times of its files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from pathlib import Path
 from ..errors import DamagedData
 from ..files.checked_json import parse_json
 from ..files.regular_file import read_regular
-from .listing import STOPPED, TRAINING
 
 RUNNING, STALLED, CRASHED = "running", "stalled", "crashed"
 """A process trains it; one holds it and has long written nothing; its process has gone without ending."""
+STOPPED, FINISHED, DIVERGED = "stopped", "finished", "diverged"
+"""It has ended: before its last epoch, after it, or without a finite loss."""
+DAMAGED = "damaged"
+"""A file is not as it was written."""
 LATE = 3
 """A run has stalled once it has written nothing for this many of its usual epochs."""
 _SHORTEST = 30.0
@@ -34,13 +37,13 @@ def doing(run: Path, state: str, now: float) -> str:
 
     Args:
         run: the folder of the run.
-        state: what :func:`fallow.runs.listing.listed` found.
+        state: ``running`` if its lock is held, else what its files say.
         now: the present time, in seconds since the epoch.
 
     Returns:
         ``running``, ``stalled``, ``crashed``, or ``state``.
     """
-    if state == TRAINING:
+    if state == RUNNING:
         return STALLED if _is_late(run, now) else RUNNING
     if state != STOPPED:
         return state

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..errors import DamagedData, FallowError, invalid
 from ..import_path import run_around
-from ..runs.heartbeat import doing, last_write
-from ..runs.listing import DAMAGED, TRAINING, ListedRun, found, listed
+from ..runs.heartbeat import DAMAGED, RUNNING, STALLED, last_write
+from ..runs.listing import ListedRun, RunInBrief, found, listed
 from ..spelling import one_line
 from .answers import RunRow
 from .errors import Refused, unknown
@@ -122,7 +122,7 @@ class Catalog:
             known = self._rows.get(run)
             opened = self._open.get(run)
         # A lock is taken and let go of without any file of ours being written.
-        if known is None or known[0] != fresh or known[1].state in (TRAINING, DAMAGED):
+        if known is None or known[0] != fresh or known[1].state in (RUNNING, STALLED, DAMAGED):
             known = fresh, listed(self.folder, path)[1]
         else:
             known = fresh, _relocked(self.folder, path, known[1])
@@ -130,28 +130,18 @@ class Catalog:
             self._rows[run] = known
         found_ = known[1]
         damage = dict(opened.damage) if opened is not None and opened.stamp == fresh else {}
-        state = DAMAGED if damage else doing(path, found_.state, time.time())
+        state = DAMAGED if damage else found_.state
         sentence = found_.damage or next(iter(damage.values()), None)
         places = Places([(path, last_part(str(path))), (self.folder, self.name)])
         changed = last_write(path)
-        return RunRow(
-            id=run,
-            name=one_line(self.name if found_.path == str(self.folder) else found_.name),
-            state=state,
-            state_text=_TEXTS.get(state, state),
-            data=None if found_.data is None else one_line(last_part(found_.data)),
-            policy=found_.policy,
-            task=found_.task,
-            epochs_done=found_.epochs_done,
-            epochs=found_.epochs,
-            saved_fraction=found_.saved_fraction,
-            accuracy=found_.accuracy,
-            test_loss=found_.test_loss,
-            bits_per_character=found_.bits_per_character,
-            changed=found_.changed,
-            changed_at=changed or None,
-            damage=None if sentence is None else places.hidden(sentence),
-        )
+        plain = {name: getattr(found_, name) for name in RunInBrief.__struct_fields__}
+        plain |= {
+            "name": one_line(self.name if found_.path == str(self.folder) else found_.name),
+            "state": state,
+            "data": None if found_.data is None else one_line(last_part(found_.data)),
+            "damage": None if sentence is None else places.hidden(sentence),
+        }
+        return RunRow(**plain, id=run, state_text=_TEXTS.get(state, state), changed_at=changed or None)
 
     def open(self, run: str | None) -> ServedRun:
         """Return the files of a run as they are now.
