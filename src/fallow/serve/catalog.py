@@ -58,7 +58,7 @@ class Catalog:
         self._lock = threading.RLock()
         self._paths: dict[str, Path] = {}
         self._looked = -_LOOK
-        self._rows: dict[str, tuple[str, ListedRun]] = {}
+        self._rows: dict[str, tuple[float, str, ListedRun, float]] = {}
         self._stamps: dict[str, tuple[float, str]] = {}
         self._open: OrderedDict[str, ServedRun] = OrderedDict()
         around = run_around(folder)
@@ -116,24 +116,25 @@ class Catalog:
         return fresh
 
     def row(self, run: str, path: Path) -> RunRow:
-        """Return a run with what it is doing now."""
-        fresh = self.stamp(run, path)
+        """Return a run with what it is doing now, at most half a second ago."""
+        fresh, now = self.stamp(run, path), time.monotonic()
         with self._lock:
             known = self._rows.get(run)
             opened = self._open.get(run)
-        # A lock is taken and let go of without any file of ours being written.
-        if known is None or known[0] != fresh or known[1].state in (RUNNING, STALLED, DAMAGED):
-            known = fresh, listed(self.folder, path)[1]
-        else:
-            known = fresh, _relocked(self.folder, path, known[1])
-        with self._lock:
-            self._rows[run] = known
-        found_ = known[1]
+        if known is None or known[1] != fresh or now - known[0] >= _GLANCE:
+            # A lock is taken and let go of without any file of ours being written.
+            if known is None or known[1] != fresh or known[2].state in (RUNNING, STALLED, DAMAGED):
+                found_ = listed(self.folder, path)[1]
+            else:
+                found_ = _relocked(self.folder, path, known[2])
+            known = now, fresh, found_, last_write(path)
+            with self._lock:
+                self._rows[run] = known
+        _, _, found_, changed = known
         damage = dict(opened.damage) if opened is not None and opened.stamp == fresh else {}
         state = DAMAGED if damage else found_.state
         sentence = found_.damage or next(iter(damage.values()), None)
         places = Places([(path, last_part(str(path))), (self.folder, self.name)])
-        changed = last_write(path)
         plain = {name: getattr(found_, name) for name in RunInBrief.__struct_fields__}
         plain |= {
             "name": one_line(self.name if found_.path == str(self.folder) else found_.name),

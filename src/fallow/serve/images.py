@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,14 +44,21 @@ class Worker:
         return None if self._process is None else self._process.pid
 
     def thumbnail(self, data: bytes) -> bytes | None:
-        """Return a small PNG of an image file; None if it cannot be shown, or ends the process."""
+        """Return a small PNG of an image file; None if it cannot be shown, or ends the process.
+
+        Raises:
+            TimeoutError: if the process did not answer in time, which may be the fault of a busy machine.
+        """
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._end()
                 self._process = _begun()
+            began = time.monotonic()
             found = _asked(self._process, data, self._seconds)
             if found is None:
                 self._end()
+                if time.monotonic() - began >= self._seconds:
+                    raise TimeoutError
             return found or None
 
     def close(self) -> None:

@@ -37,6 +37,8 @@ from .tokens import CODE_SECONDS, Tokens
 
 _KEEP_ALIVE = 30
 _BACKLOG = 256
+_NICE = 10
+"""How much later than others the process has its turn: about a tenth of a processor that others want too."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def serve(folder: Path, options: Listening) -> None:
         OSError: if it cannot listen there.
     """
     _check(options)
+    _give_way()
     catalog = Catalog(folder, None if options.data is None else Images(Path(options.data)))
     certificate = _certificate(options)
     with _listening(options) as listener:
@@ -117,6 +120,12 @@ def serve(folder: Path, options: Listening) -> None:
             server.run(sockets=[listener])
         finally:
             application.close()
+
+
+def _give_way() -> None:
+    """Let whatever else wants the processor have it first: a training on this machine above all."""
+    with suppress(AttributeError, OSError):  # another system, or one that does not allow it
+        os.nice(_NICE)
 
 
 class _Server(uvicorn.Server):
