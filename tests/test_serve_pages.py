@@ -575,6 +575,7 @@ def test_what_is_sent_is_small_known_and_builds_text_alone():
     assert (SITE / "htm-preact.LICENSE.txt").read_text().count("MIT License") >= 1
     own = {path: data.decode() for path, data in sent.items() if path != SCRIPT}
     for path, text in own.items():
+        assert path.suffix != ".js" or max(map(len, text.splitlines())) <= 110, path
         found = re.findall(
             r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|javascript:", text
         )
