@@ -40,8 +40,8 @@ _PATIENCE = 2.0
 """Seconds that a request waits for slow work before it is told to ask again."""
 _QUICK, _SLOW, _QUEUED = 4, 1, 16
 """Threads for quick and for slow work, and the most slow work that waits."""
-_LONG = 0.5
-"""Seconds after which work is long."""
+_KEPT = 2.0
+"""Seconds after which memory is given back that work has let go of: what follows at once may use it again."""
 _FIELDS = 32
 
 
@@ -65,6 +65,7 @@ class Application:
         self._slow = ThreadPoolExecutor(_SLOW, "slow")
         # A picture may take seconds of the process that decodes it, and nobody else waits for that.
         self._pictures = ThreadPoolExecutor(1, "pictures")
+        self._gave_back = 0.0
         self._jobs: dict[str, Future[bytes]] = {}
         self._places = Places([(catalog.folder, catalog.name)])
 
@@ -194,7 +195,7 @@ class Application:
                 raise Refused(
                     429, "limit", "Much is being calculated. Ask again in a moment.", {"retry-after": "2"}
                 )
-            job = self._jobs[tag] = self._slow.submit(_with_room, work)
+            job = self._jobs[tag] = self._slow.submit(self._with_room, work)
             job.add_done_callback(partial(self._done, tag))
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(job)), _PATIENCE)
@@ -206,6 +207,15 @@ class Application:
             self._answers.put(tag, job.result())
         # The next request asks again: what was damaged may have been put back.
         self._jobs.pop(tag, None)
+
+    def _with_room(self, work: Callable[[], bytes]) -> bytes:
+        """Return what slow work returns, and give back memory now and then."""
+        try:
+            return work()
+        finally:
+            if time.monotonic() - self._gave_back > _KEPT:
+                give_back()
+                self._gave_back = time.monotonic()
 
     async def _in(self, pool: ThreadPoolExecutor, work: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
@@ -257,16 +267,6 @@ def _parameters(route: Route, query: bytes) -> dict[str, Any]:
         else:
             plain[name] = value
     return plain
-
-
-def _with_room(work: Callable[[], bytes]) -> bytes:
-    """Return what slow work returns, and give back the memory that it took if it was long."""
-    began = time.monotonic()
-    try:
-        return work()
-    finally:
-        if time.monotonic() - began > _LONG:
-            give_back()
 
 
 def _encoded(route: Route, call: Call) -> bytes:
