@@ -1,12 +1,19 @@
 """A run of ImageNet's size as it is served: seconds to the first overview, memory, p95 with many clients.
 
-    python -m benchmarks.serve [--samples 1281167] [--epochs 90] [--clients 50] [--out FOLDER]
+    python -m benchmarks.serve [--samples 1281167] [--epochs 90] [--clients 50] [--browser] [--out FOLDER]
+    python -m benchmarks.serve --training [--clients 50] [--times 5] [--out FOLDER]
 
-The run is made up: 1,000 classes, half of the samples left out of each epoch, the more the better learned.
+The run is made up: 1,000 classes, 2 % of the labels wrong, half of the samples left out of each epoch, the
+more the better learned. `--browser` opens the overview in Chromium, on a processor made four times slower:
+the first one that the server makes, and one that it has made.
+
+`--training` trains digits for real, in turn with and without a server that so many clients poll. The clients
+run on this machine too, at the lowest priority: what they take is said beside what the server takes.
 """
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -26,14 +33,17 @@ from fallow.runs.directory import RunDirectory
 from fallow.runs.epoch_file import EpochFile
 from fallow.runs.schema import About
 
-CLASSES = 1000
+CLASSES, WRONG = 1000, 0.02
+"""Classes, and the share of wrong labels."""
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
 
 def make(folder, n, epochs, seed=0):
     """Write the files of a run that nobody trained."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, CLASSES, n).astype(np.int32)
-    hard = draw.random(n, np.float32)
+    wrong = draw.random(n, np.float32) < WRONG
+    hard = np.where(wrong, np.float32(1), draw.random(n, np.float32))
     data = DataFile(
         n, labels, draw.integers(0, 1 << 63, n).astype(np.uint64), tuple(f"class {i}" for i in range(CLASSES))
     )
@@ -68,7 +78,9 @@ def make(folder, n, epochs, seed=0):
                 score_histogram=counts,
                 record_seconds=0.0,
             )
-            other = np.where(scores > 3.5, (labels + 1) % CLASSES + 1, 0).astype(np.uint16)
+            # Most passes take a wrong label for another class; others err at first.
+            errs = (wrong & (draw.random(n, np.float32) < 0.9)) | (scores > 3.5)
+            other = np.where(errs, (labels + 1) % CLASSES + 1, 0).astype(np.uint16)
             run.write_epoch(EpochFile(record, scores, reason, other))
         options = {"data": "pictures", "policy": "error-mass", "task": "image", "score": "kl"}
         about = About(options=options, epoch=epochs, epochs=epochs, score_unit="nats", seconds=60.0 * epochs)
@@ -129,6 +141,115 @@ def many(base, token, clients, urls, seconds):
     }
 
 
+def processor(process):
+    """Return the seconds that a process has had the processor."""
+    words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def browsing(base, token):
+    """Return seconds until the overview can be used, memory of scripts in MB, and requests to other hosts."""
+    from playwright.sync_api import sync_playwright
+
+    found = {}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        for name in ("first", "again"):
+            page = browser.new_context().new_page()
+            client = page.context.new_cdp_session(page)
+            client.send("Emulation.setCPUThrottlingRate", {"rate": 4})
+            asked = []
+            page.on("request", lambda request, asked=asked: asked.append(request.url))
+            began = time.perf_counter()
+            page.goto(f"{base}#{token}")
+            page.wait_for_selector(".figures")
+            seconds = time.perf_counter() - began
+            painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
+            for screen, shown in {"usage": ".chart[data-ready]", "browse": ".card", "scores": "svg"}.items():
+                page.evaluate("(screen) => { location.hash = `#/${screen}`; }", screen)
+                page.wait_for_selector(f"main[data-screen={screen}] {shown}", timeout=120_000)
+            heap = client.send("Runtime.getHeapUsage")["usedSize"] / 1e6
+            foreign = sum(not url.startswith((base, "data:", "blob:")) for url in asked)
+            found[name] = {
+                "usable_seconds": seconds, "first_paint_ms": painted, "heap_mb": heap, "requests": len(asked),
+                "foreign": foreign,
+            }  # fmt: skip
+            page.context.close()
+        browser.close()
+    return found
+
+
+POLLING = """
+import os, sys, time, http.client, threading
+os.nice(19)
+host, token, clients = sys.argv[1], sys.argv[2], int(sys.argv[3])
+def one(number):
+    time.sleep(2 * number / clients)
+    connection, tag = http.client.HTTPConnection(host), None
+    while True:
+        headers = {"Authorization": f"Bearer {token}", **({"If-None-Match": tag} if tag else {})}
+        connection.request("GET", "/api/summary", headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        tag = answer.headers["ETag"]
+        time.sleep(2)
+for number in range(clients):
+    threading.Thread(target=one, args=(number,), daemon=True).start()
+time.sleep(1e6)
+"""
+"""What many pages do: each asks again every two seconds, and says what it has."""
+
+
+def trained(place, name, clients, epochs):
+    """Train once, with a server and clients if there are any; return steps a second and what these took."""
+    out = Path(place, name)
+    command = [sys.executable, "-m", "fallow", "train", "--data", "digits", "--epochs", str(epochs), "--json"]
+    command += ["--accelerator", "cpu", "--policy", "full", "--out", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as training:
+        others = []
+        if clients:
+            while not list(out.glob("history/epoch-*.safetensors")):
+                time.sleep(0.05)
+            words = [sys.executable, "-m", "fallow", "serve", str(out), "--port", "0"]
+            others.append(
+                subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            )
+            base, token = others[0].stdout.readline().strip().split("#")
+            words = [sys.executable, "-c", POLLING, base.split("/")[2], token, str(clients)]
+            others.append(subprocess.Popen(words))
+        began = time.perf_counter()
+        before = [processor(each.pid) for each in others]
+        ended = training.stdout.read()  # until it ends
+        took = [processor(each.pid) - early for each, early in zip(others, before, strict=True)]
+        seconds = time.perf_counter() - began
+        for each in others:
+            each.kill()
+            each.wait()
+    summary = json.loads(ended)
+    # The first epochs warm up, and are over before there are clients.
+    rows = [row["seconds"] for row in summary["epochs"][3:]]
+    rate = summary["steps"] / len(summary["epochs"]) / float(np.median(rows))
+    return {"steps_a_second": rate, "server": took[0] / seconds, "clients": took[1] / seconds} if took else {
+        "steps_a_second": rate
+    }  # fmt: skip
+
+
+def training(given):
+    """Return what polling clients cost a training: medians of trainings in turn, and their ratio."""
+    found = {"without": [], "with": []}
+    with tempfile.TemporaryDirectory() as place:
+        for turn in range(given.times):
+            for name, clients in (("without", 0), ("with", given.clients)):
+                found[name].append(trained(place, f"{name}-{turn}", clients, given.training_epochs))
+                print(name, json.dumps(found[name][-1]), flush=True)
+    rates = {name: float(np.median([one["steps_a_second"] for one in each])) for name, each in found.items()}
+    shares = {name: float(np.median([one[name] for one in found["with"]])) for name in ("server", "clients")}
+    return {
+        "clients": given.clients, "steps_a_second": rates, "slower": 1 - rates["with"] / rates["without"],
+        "share_of_a_processor": shares, "processors": os.cpu_count(), "trainings": found,
+    }  # fmt: skip
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -138,8 +259,17 @@ def main():
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--run", help="a run to serve, in place of a made one")
-    parser.add_argument("--out", help="a folder for serve.json")
+    parser.add_argument("--browser", action="store_true", help="measure the overview in Chromium as well")
+    parser.add_argument(
+        "--training", action="store_true", help="measure what clients cost a training instead"
+    )
+    parser.add_argument("--times", type=int, default=5, help="trainings of each kind")
+    parser.add_argument("--training_epochs", type=int, default=40)
+    parser.add_argument("--out", help="a folder for serve.json, or serve_training.json")
     given = parser.parse_args()
+    if given.training:
+        written(given.out, "serve_training.json", training(given))
+        return
     found = {"samples": given.samples, "epochs": given.epochs}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(given.run or Path(place, "run"))
@@ -149,6 +279,9 @@ def main():
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             base, token = process.stdout.readline().strip().split("#")
             found["idle_mb"] = resident(process.pid)[0]
+            if given.browser:
+                found["browser"] = browsing(base, token)
+                print("browser", json.dumps(found["browser"]), flush=True)
             with asking(base, token) as client:
                 n = given.samples
                 for name, url in {
@@ -181,9 +314,13 @@ def main():
                 print(name, json.dumps(found[f"{name}_{given.clients}_clients"]), flush=True)
             found["mb"], found["most_mb"] = resident(process.pid)
             process.terminate()
+    written(given.out, "serve.json", found)
+
+
+def written(folder, name, found):
     print(json.dumps(found, indent=1))
-    if given.out:
-        Path(given.out, "serve.json").write_text(json.dumps(found, indent=1) + "\n")
+    if folder:
+        Path(folder, name).write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

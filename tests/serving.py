@@ -101,7 +101,12 @@ def serving(folder, *words, environment=None):
     """Serve a folder until the block ends, and check that it ends well."""
     command = [sys.executable, "-m", "fallow", "serve", str(folder), "--port", "0", *words]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     ) as process:
         try:
             line = process.stdout.readline()

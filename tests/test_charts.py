@@ -142,6 +142,18 @@ def test_order_is_by_class_then_times_used_then_epochs_of_a_rule_then_score(made
     assert order.tolist() == sorted(range(n), key=key)
 
 
+@pytest.mark.parametrize("epochs", [15, 16, 17, 33])
+def test_the_order_by_epochs_holds_for_any_number_of_them(epochs):
+    draw = np.random.default_rng(epochs)
+    history = [record(epoch, draw.random(300) < 0.5) for epoch in range(epochs)]
+    bits = bits_of(history)
+    expected = sorted(range(300), key=lambda i: (-bits[i].sum(), *(1 - bits[i]), i))
+    assert usage_order(history).tolist() == expected
+    few = [record(epoch, draw.random(300) < 1 / epochs) for epoch in range(epochs)]
+    bits = bits_of(few)
+    assert usage_order(few).tolist() == sorted(range(300), key=lambda i: (-bits[i].sum(), *(1 - bits[i]), i))
+
+
 @pytest.mark.parametrize(("n", "drawn_from", "rows"), [
     (10, 0, 10), (400, 0, 400), (5_000, 0, ROWS), (40, 1, 40), (128, 1, 128),
     (129, 1, LEAST), (1437, 1, LEAST), (20_000, 1, 200), (80_000, 1, ROWS),

@@ -145,16 +145,16 @@ def test_a_process_that_trains_is_seen_and_not_disturbed(tmp_path):
     run = put("stopped", tmp_path / "run", 0)
     with subprocess.Popen([sys.executable, "-c", HOLD, run], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        assert [each.state for each in list_runs(tmp_path)] == ["training"]
+        assert [each.state for each in list_runs(tmp_path)] == ["running"]
         holder.kill()
     assert (run / "lock").stat().st_size, "a killed process leaves its name"
-    assert [each.state for each in list_runs(tmp_path)] == ["stopped"]
+    assert [each.state for each in list_runs(tmp_path)] == ["crashed"]
 
 
 def test_a_lock_of_this_process_is_seen_and_kept(tmp_path):
     run = put("stopped", tmp_path / "run", 0)
     with RunLock(run):
-        assert [each.state for each in list_runs(tmp_path)] == ["training"]
+        assert [each.state for each in list_runs(tmp_path)] == ["running"]
         code = "import sys; from pathlib import Path; from fallow.files.lock import is_held\n"
         code += "print(is_held(Path(sys.argv[1])))"
         words = [sys.executable, "-c", code, run]
@@ -167,7 +167,7 @@ def test_a_run_that_has_just_begun(tmp_path):
     (tmp_path / "run" / "history").mkdir(parents=True)
     with RunLock(tmp_path / "run"):
         (run,) = list_runs(tmp_path)
-    assert (run.state, run.data, run.epochs_done) == ("training", None, None)
+    assert (run.state, run.data, run.epochs_done) == ("running", None, None)
 
 
 def test_a_folder_without_runs_says_what_to_do(tmp_path, capsys, monkeypatch):

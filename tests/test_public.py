@@ -31,7 +31,7 @@ OWNERS = {
     "rich.console.Console": {"terminal/rich_console.py"},
     "scipy": {"comparison/statistics.py", "gaps/tree.py"},
     "sklearn": {"datasets/load.py"},
-    "PIL": {"datasets", "report", "serve/browse.py"},
+    "PIL": {"datasets", "report", "serve/browse.py", "serve/picture_worker.py"},
     "jinja2": {"report/page.py"},
     "starlette": {"serve"},
     "uvicorn": {"serve"},

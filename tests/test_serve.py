@@ -1,15 +1,19 @@
 """``fallow serve`` on real runs: what it answers is what the files say, also while they change or are damaged."""
 
 import base64
+import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from itertools import pairwise
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -411,7 +415,7 @@ def test_a_training_is_seen_from_its_first_epoch_to_its_end_by_kill(tmp_path):
                 assert (one["early"] is None) == (one["epochs_done"] > 0)
             training.send_signal(signal.SIGKILL)
             training.wait(SECONDS)
-        until(lambda: server.told(f"api/summary?run={run}")["run"]["state"] == "crashed")
+        soon(lambda: server.told(f"api/summary?run={run}")["run"]["state"] == "crashed")
         assert server.told("api/runs")["runs"][0]["state"] == "crashed"
         assert server.told(f"api/health?run={run}&verify=1")["run"]["verified"]["damaged"] == []
 
@@ -506,6 +510,137 @@ def test_half_a_line_of_a_full_disk_is_passed_over(tmp_path):
     assert [tick.found for tick in read_ticks(tmp_path)] == [1, 2]
 
 
+@pytest.fixture(params=["a limit", "a small disk"])
+def full(request, made, tmp_path):
+    """A run, and what fills the disk that it lies on, and frees it: a limit of the server, or a real one."""
+    if request.param == "a limit":
+
+        def fill(server, run):
+            most = (run / "ticks.jsonl").stat().st_size + 40
+            resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+        def free(server, run):
+            both = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+            resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, both)
+
+        yield shutil.copytree(made / "a", tmp_path / "a"), fill, free
+        return
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], capture_output=True
+    ).returncode:
+        pytest.skip("this user may mount no small disk")
+    try:
+
+        def fill(server, run):
+            # The last page of a file has room until it is full, too.
+            with (run / "ticks.jsonl").open("ab") as file:
+                file.write(b"\n" * (-file.tell() % 4096 - 40))
+            with contextlib.suppress(OSError), (disk / "filler").open("wb", 0) as file:
+                while True:
+                    file.write(bytes(4096))
+
+        def free(server, run):
+            (disk / "filler").unlink()
+
+        yield shutil.copytree(made / "a", disk / "a"), fill, free
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_fills_while_it_serves(full):
+    """A tick is written whole or not at all; what can be read is read meanwhile."""
+    run, fill, free = full
+    (run / "gaps.safetensors").write_bytes(dump_gaps(GAPS))
+    with serving(run, "--write") as server, server.client(server.writing) as client:
+
+        def tick(found):
+            return client.post("api/tick", json={"gap": "gap 1", "found": found, "note": "x" * 100})
+
+        assert tick(1).status_code == 200
+        fill(server, run)
+        before = (run / "ticks.jsonl").read_bytes()
+        for found in range(2, 6):
+            answer = tick(found)
+            assert (answer.status_code, answer.json()["code"]) == (507, "full")
+            without_places(server, answer.content)
+            assert (run / "ticks.jsonl").read_bytes() == before
+            until(lambda: server.told("api/gaps")["found"] == {"gap 1": 1})
+            assert server.told("api/summary")["epochs_done"] == 4
+        free(server, run)
+        assert tick(6).status_code == 200
+        until(lambda: server.told("api/gaps")["found"] == {"gap 1": 6})
+
+
+def soon(holds):
+    """Check that something holds at one of eleven looks, a second apart: within 10 s, however slow a look is."""
+    for look in range(11):
+        time.sleep(min(look, 1))
+        if holds():
+            return
+    raise AssertionError("not within 10 s")
+
+
+def test_files_that_arrive_piece_by_piece(made, tmp_path):
+    """As from another machine: no answer is made of half a file, and the whole is shown soon."""
+    source, folder = made / "a", tmp_path / "runs"
+    (folder / "a" / "history").mkdir(parents=True)
+    shutil.copy(source / "config.yaml", folder / "a")
+    names = sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
+    with serving(folder) as server:
+        soon(lambda: server.told("api/runs")["runs"])
+        for name in names:
+            path, data = folder / "a" / name, (source / name).read_bytes()
+            path.parent.mkdir(exist_ok=True)
+            with path.open("wb", 0) as file:
+                for part in (data[: len(data) // 3], data[len(data) // 3 :]):
+                    file.write(part)
+                    (each,) = server.told("api/runs")["runs"]
+                    for asked in ("summary", "epochs", "suspects"):
+                        answer = server.done(f"api/{asked}?run={each['id']}")
+                        assert answer.status_code in (200, 404, 409, 503), answer.text
+                        if answer.status_code == 200 and asked == "epochs":
+                            rows = answer.json()["epochs"]
+                            assert all(row["kept"] + row["learned"] + row["outliers"] == 300 for row in rows)
+                        without_places(server, answer.content)
+        soon(lambda: server.told("api/runs")["runs"][0]["state"] == "finished")
+        run = server.told("api/runs")["runs"][0]["id"]
+        soon(lambda: server.told(f"api/summary?run={run}")["epochs_done"] == 4)
+        assert server.told(f"api/summary?run={run}")["run"]["damage"] is None
+
+
+def test_a_server_that_is_killed_leaves_all_as_it_was(copied):
+    def files():
+        return {
+            path: (path.stat().st_mtime_ns, path.read_bytes()) for path in copied.rglob("*") if path.is_file()
+        }
+
+    before, words = files(), [sys.executable, "-m", "fallow", "serve", str(copied), "--port", "0", "--write"]
+    for seconds in (0, 0.05, 0.3):
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            base, token = process.stdout.readline().strip().split("#")
+            with httpx.Client(
+                base_url=base, headers={"Authorization": f"Bearer {token}"}, trust_env=False
+            ) as client:
+                assert client.get("api/runs").status_code == 200
+                asked = [threading.Thread(target=asks, args=(client, each)) for each in PATHS]
+                for thread in asked:
+                    thread.start()
+                time.sleep(seconds)
+                process.kill()
+                for thread in asked:
+                    thread.join()
+    assert files() == before
+    with serving(copied) as server:
+        assert server.told("api/summary")["run"]["state"] == "finished"
+
+
+def asks(client, path):
+    with contextlib.suppress(httpx.HTTPError):
+        client.get(f"api/{path}")
+
+
 def test_a_link_is_never_written_through(copied, tmp_path):
     other = tmp_path / "other"
     other.write_text("mine")
@@ -546,6 +681,8 @@ def test_what_is_served_loads_no_torch(made):
 
 def test_an_empty_folder_and_a_folder_of_no_run(tmp_path):
     with serving(tmp_path) as server:
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, server.process.pid) == min(19, own + 10), "it gives way"
         assert server.told("api/runs") == {"folder": tmp_path.name, "runs": []}
         assert server.told("api/session")["single"] is None
         assert server.get("api/summary").status_code == 400

@@ -2,13 +2,16 @@
 
 import itertools
 import json
+import re
 import shutil
 import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -552,14 +555,110 @@ def test_behind_a_prefix_that_a_proxy_takes_away_or_not(folder):
             )
 
 
-def test_a_code_for_a_phone_holds_the_link(folder):
-    with serving(folder, "--qr") as server:
-        code = segno.make(f"{server.base}#{server.token}", error="l", micro=False)
-        size, border = len(code.matrix), code.default_border_size
-        lines = [server.process.stdout.readline().rstrip("\n") for _ in range(-(-(size + 2 * border) // 2))]
-        assert server.process.stdout.readline() == "\n"
+CODE = re.compile(r"(http://\S+/)#([A-Za-z0-9_-]{22}) works once, within 60 s\. Enter draws a new one\.\n")
+
+
+def drawn_code(server):
+    """Return the code that a server draws next, as its drawing and the line beneath have it."""
+    while (match := CODE.fullmatch(server.process.stderr.readline())) is None:
+        pass
+    base, text = match.groups()
+    assert base == server.base
+    code = segno.make(f"{base}#{text}", error="l", micro=False)
+    size, border = len(code.matrix), code.default_border_size
+    lines = [server.process.stdout.readline().rstrip("\n") for _ in range(-(-(size + 2 * border) // 2))]
+    assert server.process.stdout.readline() == "\n"
     # A light field is drawn, as most terminals are dark.
     dark = {" ": (1, 1), "▄": (1, 0), "▀": (0, 1), "█": (0, 0)}
     fields = [[dark[mark][half] for mark in line] for line in lines for half in (0, 1)]
     inside = [row[border:-border] for row in fields[border : border + size]]
     assert inside == [list(row) for row in code.matrix]
+    return text
+
+
+def test_a_code_for_a_phone_works_once(folder):
+    with serving(folder, "--qr") as server, server.client(token=None) as client:
+        first = drawn_code(server)
+        # It is no token, and no session.
+        assert server.request("GET", "/api/runs", token=first)[0] == 401
+        cookie = [f"Cookie: fallow-{server.port}={first}"]
+        assert server.request("GET", "/api/runs", cookie, token=None)[0] == 401
+        assert login(server, client, first[:-1]).status_code == 401
+        found = login(server, client, first)
+        assert (found.status_code, found.json()["scopes"]) == (200, ["read"])
+        assert client.get("api/runs").status_code == 200
+        assert client.post("api/tick", json={}, headers={"Origin": server.base[:-1]}).status_code == 403
+        with server.client(token=None) as other:
+            assert login(server, other, first).status_code == 401
+            # Enter draws another one, and the one before it ends then.
+            typed = server.process.stdin
+            print(file=typed, flush=True)
+            second = drawn_code(server)
+            print(file=typed, flush=True)
+            third = drawn_code(server)
+            assert len({first, second, third}) == 3
+            assert login(server, other, second).status_code == 401
+            assert login(server, other, third).status_code == 200
+        assert client.get("api/runs").status_code == 200
+        typed.close()
+        server.process.stdin = None
+        assert server.get("api/runs").status_code == 200, "it goes on without anybody who types"
+
+
+def test_one_of_many_gets_the_session_of_a_code(folder):
+    with serving(folder, "--qr") as server:
+        code = drawn_code(server)
+
+        def one(_):
+            with server.client(token=None) as client:
+                return login(server, client, code).status_code
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(one, range(8)))
+        assert Counter(answers) == {200: 1, 401: 7}
+
+
+@pytest.mark.parametrize(
+    ("age", "works"), [(0, True), (1, True), (59.999, True), (60, False), (61, False), (1e6, False)]
+)
+def test_a_code_ends_after_a_minute(age, works):
+    now = [100.0]
+    tokens = Tokens(write=True, clock=lambda: now[0])
+    code = tokens.new_code()
+    now[0] += age
+    assert tokens.redeem(code) == (frozenset({READ}) if works else frozenset())
+    now[0] = 100.0
+    assert tokens.redeem(code) == frozenset(), "neither used nor expired ones come back"
+
+
+GUESSES = [
+    lambda tokens, code: "", lambda tokens, code: code[:-1], lambda tokens, code: code + "A", lambda tokens, code: code[1:],
+    lambda tokens, code: code.swapcase(), lambda tokens, code: code + "\0", lambda tokens, code: " " + code,
+    lambda tokens, code: code * 20, lambda tokens, code: "A" * 22, lambda tokens, code: tokens.read,
+    lambda tokens, code: tokens.write, lambda tokens, code: tokens.begin(frozenset({READ})), lambda tokens, code: Tokens().new_code(),
+    lambda tokens, code: "\ud800" + code[1:],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("guess", range(len(GUESSES)))
+def test_what_is_nearly_a_code_is_none_and_leaves_it(guess):
+    tokens = Tokens(write=True, clock=lambda: 0.0)
+    assert tokens.redeem("") == frozenset(), "before there is one"
+    code = tokens.new_code()
+    assert tokens.redeem(GUESSES[guess](tokens, code)) == frozenset()
+    assert tokens.scopes(code) == tokens.of_session(code) == frozenset()
+    assert tokens.redeem(code) == {READ}
+
+
+def test_of_many_at_once_one_redeems_a_code():
+    tokens = Tokens(clock=lambda: 0.0)
+    for _ in range(50):
+        code, together = tokens.new_code(), threading.Barrier(8)
+
+        def one(code=code, together=together):
+            together.wait()
+            return tokens.redeem(code)
+
+        with ThreadPoolExecutor(8) as pool:
+            found = [each.result() for each in [pool.submit(one) for _ in range(8)]]
+        assert sorted(map(len, found)) == [0] * 7 + [1]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import save
 
 from fallow.policies.base import Reason
@@ -362,6 +363,24 @@ def test_keys_alone_filter_and_open_in_browse(browser, server, folder):
         assert page.evaluate("document.activeElement.className") == "card"
 
 
+def test_a_picture_that_cannot_be_shown_says_so(browser, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    Image.new("RGB", (300, 200), (9, 99, 9)).save(data / "0.png")
+    (data / "1.png").write_bytes(b"<svg onload=alert(1)>")
+    files = tuple(f"{data}/{i}.png" for i in range(3))
+    make_run(tmp_path / "run", n=3, files=files, options={"data": str(data)})
+    with (
+        serving(tmp_path / "run", "--data", str(data)) as server,
+        Opened(browser, server, fine=["404"]) as opened,
+    ):
+        opened.show("browse", order="index")
+        page = opened.page
+        page.wait_for_function("() => document.querySelectorAll('.card .broken').length === 2")
+        assert page.locator(".card").nth(1).inner_text().startswith("This picture cannot be shown.")
+        assert page.locator(".card img").evaluate("(e) => e.decode().then(() => e.naturalWidth)") == 160
+
+
 def test_more_samples_come_once_each(browser, server):
     with Opened(browser, server) as opened:
         opened.show("browse", "hostile", order="index")
@@ -556,6 +575,7 @@ def test_what_is_sent_is_small_known_and_builds_text_alone():
     assert (SITE / "htm-preact.LICENSE.txt").read_text().count("MIT License") >= 1
     own = {path: data.decode() for path, data in sent.items() if path != SCRIPT}
     for path, text in own.items():
+        assert path.suffix != ".js" or max(map(len, text.splitlines())) <= 110, path
         found = re.findall(
             r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|javascript:", text
         )

@@ -14,6 +14,7 @@ from fallow.core.history import describe
 from fallow.core.table import TRAINED, Table
 from fallow.errors import DamagedData, InvalidValue
 from fallow.report import write_report
+from fallow.runs import suspects
 from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.data_file import DataFile
 from fallow.runs.directory import RunDirectory
@@ -121,6 +122,30 @@ def test_other_scores_count_by_their_rank():
     assert tied[0] == tied[1]
     assert weight(np.sqrt(np.array([0.5, 0.5, np.nan]))) == 0.25
     assert weight(np.ones(3)) == 0
+
+
+def test_a_run_that_knows_every_label_by_heart_has_no_suspects(tmp_path):
+    run = run_of(tmp_path / "run", [([1.0, 1.0], [0, 0])], [0, 1])
+    assert find_suspects(run).suspects == ()
+    assert doubts(run).tolist() == [-1, -1]
+
+
+def test_the_size_of_a_part_changes_nothing(tmp_path, monkeypatch):
+    """Sums are made over parts of the samples and of the votes: parts of 3 give what one part gives."""
+    draw = np.random.default_rng(0)
+    passes = [(draw.uniform(0.02, 0.98, 50), draw.integers(0, 4, 50)) for _ in range(9)]
+    passes[2][0][5:9] = np.nan
+    run = run_of(tmp_path / "run", passes, draw.integers(0, 3, 50))
+    whole, found = doubts(run), find_suspects(run)
+    monkeypatch.setattr(suspects, "_PART", 3)
+    monkeypatch.setattr(suspects, "_VOTES", 3)
+    assert doubts(run) == pytest.approx(whole, rel=1e-12)
+    in_parts = find_suspects(run)
+    assert [(one.index, one.suggested) for one in in_parts.suspects] == [
+        (one.index, one.suggested) for one in found.suspects
+    ]
+    assert (in_parts.pairs, in_parts.found) == (found.pairs, found.found)
+    assert found.found > 5
 
 
 def test_copies_with_different_labels_are_grouped(tmp_path):

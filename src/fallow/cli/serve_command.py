@@ -45,6 +45,12 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--self_signed", action="store_true", help="Make a certificate, and print its fingerprint to compare."
     )
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="The folder of images that the runs were trained on: small pictures of all its samples, "
+        "and not only of those that a run keeps. On Linux alone.",
+    )
     parser.add_argument("--write", action="store_true", help="A second link, which may tick what was found.")
     parser.add_argument(
         "--receive",
@@ -59,7 +65,9 @@ def add_arguments(parser: Any) -> None:
         default=20.0,
         help="The most that pushed runs may take, in GiB. Default 20.",
     )
-    parser.add_argument("--qr", action="store_true", help="Draw the link for a phone.")
+    parser.add_argument(
+        "--qr", action="store_true", help="Draw a link for a phone that works once, within a minute."
+    )
 
 
 def run_server(parsed: Any) -> int:
@@ -69,7 +77,7 @@ def run_server(parsed: Any) -> int:
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow serve`", str(error.name), "serve") from None
     names = (
-        "host", "port", "uds", "root_path", "cert", "key", "self_signed", "write", "qr", "receive",
+        "host", "port", "uds", "root_path", "cert", "key", "self_signed", "write", "qr", "data", "receive",
         "receive_most",
     )  # fmt: skip
     serve(Path(parsed.folder), Listening(**{name: getattr(parsed, name) for name in names}))

@@ -30,8 +30,8 @@ FORWARD_SHARE = 1 / 3
 _FINE = np.uint32(16)
 
 
-class Aggregates(Struct, frozen=True):
-    """The plain values in the file of an epoch; see :class:`fallow.core.history.EpochRecord`."""
+class EpochCounts(Struct, frozen=True):
+    """The number of an epoch, and how many samples it had; see :class:`fallow.core.history.EpochRecord`."""
 
     epoch: Epoch
     n: Count
@@ -44,6 +44,11 @@ class Aggregates(Struct, frozen=True):
     by_hand: Count
     readmitted: Count
     bad: Count
+
+
+class Aggregates(EpochCounts, frozen=True):
+    """The plain values in the file of an epoch."""
+
     mean_score: Real | None
     score_quantiles: Annotated[list[Real | None], Meta(min_length=5, max_length=5)]
     score_histogram: Annotated[list[Count], Meta(max_length=1 << 10)]

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import DamagedData, damaged, invalid
 from ..files.disk import Digest
 from ..runs.directory import RunDirectory
-from ..runs.heartbeat import RUNNING, STALLED, doing
+from ..runs.heartbeat import RUNNING, STALLED
 from ..runs.listing import found, listed
 from . import sources
 from .line import Line, Refusal
@@ -120,9 +120,7 @@ class _Pusher:
             InvalidValue, NotWritten: see :func:`push`.
         """
         # Before its files: so the server hears that it has ended only once it has all of them.
-        state = self.result.state = doing(
-            self.run.path, listed(self.run.path, self.run.path)[1].state, time.time()
-        )
+        state = self.result.state = listed(self.run.path, self.run.path)[1].state
         trains = state in (RUNNING, STALLED)
         try:
             self._push(state, trains=trains)

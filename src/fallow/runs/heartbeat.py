@@ -1,4 +1,4 @@
-"""What a run is doing now, by its lock and the times of its files: running, stalled, crashed, or at rest."""
+"""The states of a run; what one is doing now, by its lock and the times of its files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from pathlib import Path
 from ..errors import DamagedData
 from ..files.checked_json import parse_json
 from ..files.regular_file import read_regular
-from .listing import STOPPED, TRAINING
 from .pushed import Told, read_told
 
 RUNNING, STALLED, CRASHED = "running", "stalled", "crashed"
 """A process trains it; one holds it and has long written nothing; its process has gone without ending."""
+STOPPED, FINISHED, DIVERGED = "stopped", "finished", "diverged"
+"""It has ended: before its last epoch, after it, or without a finite loss."""
+DAMAGED = "damaged"
+"""A file is not as it was written."""
 LATE = 3
 """A run has stalled once it has written nothing for this many of its usual epochs."""
 _SHORTEST = 30.0
@@ -35,7 +38,7 @@ def doing(run: Path, state: str, now: float) -> str:
 
     Args:
         run: the folder of the run.
-        state: what :func:`fallow.runs.listing.listed` found.
+        state: ``running`` if its lock is held, else what its files say.
         now: the present time, in seconds since the epoch.
 
     Returns:
@@ -44,7 +47,7 @@ def doing(run: Path, state: str, now: float) -> str:
     told = read_told(run)
     if told is not None:
         return _told(told, state, now)
-    if state == TRAINING:
+    if state == RUNNING:
         return STALLED if _is_late(run, now) else RUNNING
     if state != STOPPED:
         return state
@@ -59,7 +62,7 @@ def doing(run: Path, state: str, now: float) -> str:
 
 def _told(told: Told, state: str, now: float) -> str:
     """Return the state of a pushed run: by its files, and by the last word where they leave it open."""
-    if state not in (TRAINING, STOPPED):
+    if state not in (RUNNING, STOPPED):
         return state
     if told.state in (RUNNING, STALLED):
         # Who no longer hears of a run does not know that it still trains.

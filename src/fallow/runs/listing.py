@@ -11,23 +11,23 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, structs
 
 from ..errors import FallowError, damaged, invalid
 from ..files.checked_json import decode
 from ..files.lock import is_held
 from .checkpoints import glance
 from .directory import RunDirectory
+from .heartbeat import DAMAGED, DIVERGED, FINISHED, RUNNING, STOPPED, doing
 from .pushed import read_told
 from .schema import About, Summary
 
 DEEPEST = 6
 """Folders are looked into down to this many levels below the one that is named."""
-TRAINING, FINISHED, STOPPED, DIVERGED, DAMAGED = "training", "finished", "stopped", "diverged", "damaged"
-"""The states of a run."""
 _MANIFEST = re.compile(r"[0-9]{6,9}\.json")
 _EPOCH = re.compile(r"epoch-[0-9]{5}\.safetensors")
 _LARGEST = 1 << 26
@@ -35,15 +35,13 @@ _LARGEST = 1 << 26
 _STEP = "Put back a copy of it."
 
 
-@dataclass(frozen=True)
-class ListedRun:
-    """A run in a list. What is unknown is None: a run has a summary once it ended or was stopped.
+class RunInBrief(Struct, frozen=True, kw_only=True):
+    """A run in a few words. What is unknown is None: a run has a summary once it ended or was stopped.
 
     Attributes:
         name: its path within the folder that was listed.
-        path: the folder of the run.
-        state: one of ``training`` (a process trains it now), ``finished``, ``stopped``, ``diverged`` and
-            ``damaged``.
+        state: one of ``running``, ``stalled``, ``crashed``, ``stopped``, ``finished``, ``diverged`` and
+            ``damaged``; see :mod:`fallow.runs.heartbeat`.
         data, policy, task: the options.
         epochs_done, epochs: finished and planned epochs.
         saved_fraction: the share of full training's samples that was saved, of the epochs done.
@@ -55,7 +53,6 @@ class ListedRun:
     """
 
     name: str
-    path: str
     state: str
     data: str | None = None
     policy: str | None = None
@@ -69,9 +66,19 @@ class ListedRun:
     changed: str | None = None
     damage: str | None = None
 
+
+class ListedRun(RunInBrief, frozen=True, kw_only=True):
+    """A run in a list.
+
+    Attributes:
+        path: the folder of the run.
+    """
+
+    path: str
+
     def to_dict(self) -> dict[str, Any]:
         """Return the attributes as plain values."""
-        return asdict(self)
+        return structs.asdict(self)
 
 
 def list_runs(folder: str | os.PathLike[str]) -> list[ListedRun]:
@@ -157,7 +164,9 @@ def listed(top: Path, path: Path) -> tuple[float, ListedRun]:
         "changed": datetime.fromtimestamp(max(times)).astimezone().isoformat(timespec="seconds"),
     }
     try:
-        return max(times), ListedRun(**about, **_facts(RunDirectory(path)))
+        facts = _facts(RunDirectory(path))
+        state = doing(path, facts.pop("state"), time.time())
+        return max(times), ListedRun(**about, **facts, state=state)
     except (FallowError, OSError) as error:
         return max(times), ListedRun(**about, state=DAMAGED, damage=str(error))
 
@@ -177,7 +186,7 @@ def _facts(run: RunDirectory) -> dict[str, Any]:
     if about is None:
         if run.epochs():
             raise damaged(f"{run.path} must hold a state.", "none", "Put back a copy of the folder.")
-        return {"state": TRAINING if trains else STOPPED}
+        return {"state": RUNNING if trains else STOPPED}
     facts: dict[str, Any] = {"epochs_done": about.epoch, "epochs": about.epochs}
     for name in ("data", "policy", "task"):
         value = about.options.get(name)
@@ -190,7 +199,7 @@ def _facts(run: RunDirectory) -> dict[str, Any]:
         for name in ("saved_fraction", "accuracy", "test_loss", "bits_per_character"):
             facts[name] = getattr(summary, name)
     state = FINISHED if about.epoch == about.epochs else STOPPED
-    return facts | {"state": TRAINING if trains else DIVERGED if diverged else state}
+    return facts | {"state": RUNNING if trains else DIVERGED if diverged else state}
 
 
 def _newest(run: RunDirectory) -> About | None:

@@ -14,18 +14,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays.selection import blocks
 from ..errors import InvalidValue, invalid
 from .epoch_file import EpochFile
 from .run_files import RunFiles
 
 _HALF = 0.5
 _ROOT_HALF = math.sqrt(_HALF)
+_PART, _VOTES = 1 << 15, 1 << 20
+"""Samples of which sums are made at a time; votes that are held until they are summed up."""
 _PROBABILITIES = (None, "kl", "renyi")
 """Scores whose exp(-score) is the probability of a hard label; None is the default."""
 
@@ -112,8 +116,7 @@ def find_suspects(run: RunFiles, count: int | None = None) -> Suspects:
         raise invalid("`count` must be at least 1.", count, "Leave it out for all suspects.")
     labels = _labels(run)
     passes = _Passes.read(run, labels)
-    rows = np.flatnonzero((labels >= 0) & np.isfinite(passes.doubt))
-    rows = rows[passes.wrong[rows] > _HALF]
+    rows = np.flatnonzero((labels >= 0) & np.isfinite(passes.doubt) & (passes.wrong > _HALF))
     rows = rows[np.lexsort((rows, -passes.doubt[rows]))]
     suggested = _suggested(run, labels, rows, passes.weights)
     names = [
@@ -163,23 +166,39 @@ def roots(scores: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.fl
         scores: of all samples, ``(N,)``.
         probabilities: whether exp(-score) is the probability; else the rank among all samples stands for it.
     """
-    known = np.isfinite(scores)
-    p = np.full(scores.shape, np.nan)
+    root = np.full(scores.shape, np.nan)
     if probabilities:
-        p[known] = np.exp(-np.maximum(scores[known].astype(np.float64), 0.0))
+        for at in _parts(scores.size):
+            np.exp(np.maximum(scores[at], 0) * -_HALF, out=root[at], dtype=np.float64)
     else:
+        known = np.isfinite(scores)
         # Equal scores have equal ranks, so that their order in the data counts for nothing.
         _, place, sizes = np.unique(scores[known], return_inverse=True, return_counts=True)
-        p[known] = 1 - (np.cumsum(sizes) - sizes / 2)[place] / max(1, int(sizes.sum()))
-    root: NDArray[np.float64] = np.sqrt(p)
+        root[known] = np.sqrt(1 - (np.cumsum(sizes) - sizes / 2)[place] / max(1, int(sizes.sum())))
     return root
+
+
+def _parts(n: int) -> Iterator[slice]:
+    """Yield parts of N rows: what is made of one stays in the cache of the processor."""
+    for start, stop in blocks(n, _PART):
+        yield slice(start, stop)
 
 
 def weight(roots_: NDArray[np.float64]) -> float:
     """Return the weight of a pass, v (1 - v): v is the mean probability that its labels are wrong."""
-    p = np.square(roots_[np.isfinite(roots_)])
-    v = 1 - float(p.mean()) if p.size else 0.0
-    return v * (1 - v)
+    return _weight_and_mean(roots_)[0]
+
+
+def _weight_and_mean(roots_: NDArray[np.float64]) -> tuple[float, float | None]:
+    """Return the weight of a pass and the mean of its roots; None without any."""
+    count, total, squares = 0, 0.0, 0.0
+    for at in _parts(roots_.size):
+        known = roots_[at][np.isfinite(roots_[at])]
+        count, total, squares = count + known.size, total + known.sum(), squares + np.square(known).sum()
+    if not count:
+        return 0.0, None
+    v = 1 - float(squares) / count
+    return v * (1 - v), float(total) / count
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,32 +223,35 @@ class _Passes:
         mean, whole, weights = 0.0, 0.0, []
         for file in run.files():
             found = roots(file.scores, probabilities=exact)
-            weights.append(each := weight(found))
-            known = np.flatnonzero(np.isfinite(found))
-            if not known.size:
+            each, middle = _weight_and_mean(found)
+            weights.append(each)
+            if middle is None:
                 continue
-            middle = float(found[known].mean())
-            above[known] += each * (found[known] - middle)
-            present[known] += each
             mean, whole = mean + each * middle, whole + each
             # In the first pass the network had yet to learn the classes; it counts for the order alone.
-            if (file.other is not None or exact) and (len(weights) > 1 or len(run.epochs) == 1):
-                voted[known] += each
-                differs = found < _ROOT_HALF if file.other is None else _differs(file, labels)
-                others[known] += each * differs[known]
-        counted = present > 0
-        root = np.full(n, np.nan)
-        root[counted] = above[counted] / present[counted] + mean / whole
-        doubt = 1 - np.square(np.clip(root, 0, 1))
+            votes = (file.other is not None or exact) and (len(weights) > 1 or len(run.epochs) == 1)
+            for at in _parts(found.size):
+                known = np.isfinite(found[at])
+                above[at] += np.where(known, each * (found[at] - middle), 0)
+                present[at] += each * known
+                if votes:
+                    voted[at] += each * known
+                    differs = found[at] < _ROOT_HALF if file.other is None else _differs(file, labels, at)
+                    others[at] += each * (differs & known)
+        doubt = np.divide(above, present, out=np.full(n, np.nan), where=present > 0)
+        doubt += mean / whole if whole else 0.0
+        np.clip(doubt, 0, 1, out=doubt)
+        np.subtract(1, np.square(doubt, out=doubt), out=doubt)
         wrong = np.divide(others, voted, out=doubt.copy(), where=voted > 0)
         return _Passes(doubt, wrong, weights)
 
 
-def _differs(file: EpochFile, labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Return which samples an epoch took for another class than the present one: ``(remaining,)``."""
+def _differs(file: EpochFile, labels: NDArray[np.int32], at: slice | NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of some samples an epoch took for another class than the present one."""
     assert file.other is not None
+    other = file.other[at]
     # The label of a sample may have been corrected since.
-    differs: NDArray[np.bool_] = (file.other > 0) & (file.other != labels[: file.other.size] + 1)
+    differs: NDArray[np.bool_] = (other > 0) & (other != labels[: file.other.size][at] + 1)
     return differs
 
 
@@ -238,20 +260,25 @@ def _suggested(
 ) -> NDArray[np.int64]:
     """Return the class that most passes took each of some samples for, by weight; -1 if none: ``(K,)``."""
     best = np.full(rows.size, -1, np.int64)
-    votes: list[NDArray[np.int64]] = []
-    counts: list[NDArray[np.float64]] = []
-    for each, file in zip(weights, run.files(), strict=True):
-        if file.other is None or not rows.size:
-            continue
-        place = np.flatnonzero(rows < file.other.size)
-        place = place[_differs(file, labels)[rows[place]]]
-        votes.append(place << 16 | file.other[rows[place]].astype(np.int64))
-        counts.append(np.full(place.size, each))
-    if votes:
-        keys, where = np.unique(np.concatenate(votes), return_inverse=True)
-        total = np.bincount(where, np.concatenate(counts), keys.size)
-        order = np.lexsort((-keys, total))  # ascending: the last one written below has the most votes
-        best[keys[order] >> 16] = (keys[order] & 0xFFFF) - 1
+    if not rows.size:
+        return best
+    keys: NDArray[np.int64] = np.zeros(0, np.int64)
+    total: NDArray[Any] = np.zeros(0)
+    votes, counts, size = list[NDArray[np.int64]](), list[NDArray[np.float64]](), 0
+    for place, (each, file) in enumerate(zip(weights, run.files(), strict=True), 1):
+        if file.other is not None:
+            cast = np.flatnonzero(rows < file.other.size)
+            cast = cast[_differs(file, labels, rows[cast])]
+            votes.append(cast << 16 | file.other[rows[cast]].astype(np.int64))
+            counts.append(np.full(cast.size, each))
+            size += cast.size
+        # Votes are summed up now and then, since those of all passes would take much memory.
+        if votes and (size > _VOTES or place == len(weights)):
+            keys, where = np.unique(np.concatenate([keys, *votes]), return_inverse=True)
+            total = np.bincount(where, np.concatenate([total, *counts]), keys.size)
+            votes, counts, size = [], [], 0
+    order = np.lexsort((-keys, total))  # ascending: the last one written below has the most votes
+    best[keys[order] >> 16] = (keys[order] & 0xFFFF) - 1
     if (last := run.predicted) is not None:
         unknown = np.flatnonzero(best < 0)
         other = last[rows[unknown]]
@@ -271,11 +298,13 @@ def _copies(run: RunFiles, labels: NDArray[np.int32]) -> tuple[tuple[Copy, ...],
     if sums is None or sums.size < labels.size:
         return None
     sums = sums[: labels.size]
-    order = np.lexsort((np.arange(sums.size), sums))
-    groups = np.split(order, np.flatnonzero(np.diff(sums[order].astype(np.uint64)) != 0) + 1)
-    conflicts = [
-        group for group in groups if group.size > 1 and np.unique(labels[group][labels[group] >= 0]).size > 1
-    ]
+    order = np.argsort(sums, kind="stable")
+    sums = sums[order]
+    # Places whose sample equals the next one; a group is a stretch of them, and one more.
+    alike = np.flatnonzero(sums[1:] == sums[:-1])
+    stretches = np.split(alike, np.flatnonzero(np.diff(alike) > 1) + 1) if alike.size else []
+    groups = [order[each[0] : each[-1] + 2] for each in stretches]
+    conflicts = [group for group in groups if np.unique(labels[group][labels[group] >= 0]).size > 1]
     return tuple(
         tuple(Copy(row, run.file_of(row), run.class_of(row) or "") for row in group.tolist())
         for group in sorted(conflicts, key=lambda group: int(group[0]))

@@ -6,6 +6,7 @@ disk, is passed over, and the next one begins on a line of its own.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -72,7 +73,7 @@ def add_tick(run: Path, tick: Tick) -> None:
 
     Raises:
         DamagedData: if the file is a link, not a regular file, or full.
-        OSError: if it cannot be written; what was written before stays.
+        OSError: if it cannot be written; then the file is as it was.
     """
     path = run / NAME
     line = msgspec.json.encode(tick) + b"\n"
@@ -88,9 +89,15 @@ def add_tick(run: Path, tick: Tick) -> None:
             line = b"\n" + line
         # One call, so that two writers never mix their lines.
         written = os.write(descriptor, line)
-        if written != len(line):
-            raise OSError(28, os.strerror(28))
-        os.fsync(descriptor)
+        try:
+            if written != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except OSError:
+            # What may be on the disk in part is taken back, unless somebody has written behind it.
+            if os.fstat(descriptor).st_size == size + written:
+                os.ftruncate(descriptor, size)
+            raise
     finally:
         os.close(descriptor)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from ..core.history import EpochCounts
+from ..runs.listing import RunInBrief
 from ..runs.schema import GapCard, GapSample, GapsBefore
 
 
@@ -45,25 +47,12 @@ class Ended(Answer, kw_only=True):
     ended: bool = True
 
 
-class RunRow(Answer, kw_only=True):
+class RunRow(RunInBrief, frozen=True, kw_only=True):
     """A run: ``state`` is running, stalled, crashed, stopped, finished, diverged or damaged."""
 
     id: str
-    name: str
-    state: str
     state_text: str
-    data: str | None = None
-    policy: str | None = None
-    task: str | None = None
-    epochs_done: int | None = None
-    epochs: int | None = None
-    saved_fraction: float | None = None
-    accuracy: float | None = None
-    test_loss: float | None = None
-    bits_per_character: float | None = None
-    changed: str | None = None
     changed_at: float | None = None
-    damage: str | None = None
 
 
 class Runs(Answer, kw_only=True):
@@ -165,20 +154,9 @@ class Summary(Answer, kw_only=True):
     early: str | None = None
 
 
-class EpochRow(Answer, kw_only=True):
+class EpochRow(EpochCounts, frozen=True, kw_only=True):
     """An epoch: how many samples it trained on, measured and left out, its scores and what it reached."""
 
-    epoch: int
-    n: int
-    backward: int
-    forward_only: int
-    kept: int
-    learned: int
-    outliers: int
-    not_drawn: int
-    by_hand: int
-    readmitted: int
-    bad: int
     mean_score: float | None
     quantiles: list[float | None]
     accuracy: float | None = None
@@ -186,7 +164,7 @@ class EpochRow(Answer, kw_only=True):
     test_loss: float | None = None
     bits_per_character: float | None = None
     seconds: float | None = None
-    notes: dict[str, float | None] = {}
+    notes: dict[str, float | None] = field(default_factory=dict)
 
 
 class DamagedEpoch(Answer, kw_only=True):

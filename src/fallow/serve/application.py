@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -25,6 +27,7 @@ from .call import About, Call
 from .catalog import Catalog
 from .errors import Refused, unknown, wrong
 from .guard import LOGIN, PUSH, Receive, Scope, Send, Site
+from .memory import give_back
 from .openapi import dumped
 from .pages import Page, read_pages
 from .places import Places
@@ -38,6 +41,8 @@ _PATIENCE = 2.0
 """Seconds that a request waits for slow work before it is told to ask again."""
 _QUICK, _SLOW, _QUEUED = 4, 1, 16
 """Threads for quick and for slow work, and the most slow work that waits."""
+_KEPT = 2.0
+"""Seconds after which memory is given back that work has let go of: what follows at once may use it again."""
 _FIELDS = 32
 
 
@@ -65,6 +70,9 @@ class Application:
         self._slow = ThreadPoolExecutor(_SLOW, "slow")
         # One, so that two clients never write into one file; and those who read never wait for it.
         self._receives = ThreadPoolExecutor(1, "receives")
+        # A picture may take seconds of the process that decodes it, and nobody else waits for that.
+        self._pictures = ThreadPoolExecutor(1, "pictures")
+        self._gave_back = 0.0
         self._jobs: dict[str, Future[bytes]] = {}
         self._places = Places([(catalog.folder, catalog.name)])
 
@@ -95,8 +103,10 @@ class Application:
 
     def close(self) -> None:
         """Let go of the threads; what they work on is left alone."""
-        for pool in (self._quick, self._slow, self._receives):
+        for pool in (self._quick, self._slow, self._pictures, self._receives):
             pool.shutdown(wait=False, cancel_futures=True)
+        if self.catalog.images is not None:
+            self.catalog.images.close()
 
     def _hidden(self, error: FallowError) -> str:
         return self._places.hidden(str(error))
@@ -187,7 +197,8 @@ class Application:
         """Return the body of an answer; None if slow work goes on."""
         work = partial(_encoded, route, call)
         if not route.slow:
-            body: bytes = await self._in(self._quick, work)
+            pool = self._pictures if route.answer is PICTURE else self._quick
+            body: bytes = await self._in(pool, work)
             return body
         job = self._jobs.get(tag)
         if job is None:
@@ -195,7 +206,7 @@ class Application:
                 raise Refused(
                     429, "limit", "Much is being calculated. Ask again in a moment.", {"retry-after": "2"}
                 )
-            job = self._jobs[tag] = self._slow.submit(work)
+            job = self._jobs[tag] = self._slow.submit(self._with_room, work)
             job.add_done_callback(partial(self._done, tag))
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(job)), _PATIENCE)
@@ -207,6 +218,15 @@ class Application:
             self._answers.put(tag, job.result())
         # The next request asks again: what was damaged may have been put back.
         self._jobs.pop(tag, None)
+
+    def _with_room(self, work: Callable[[], bytes]) -> bytes:
+        """Return what slow work returns, and give back memory now and then."""
+        try:
+            return work()
+        finally:
+            if time.monotonic() - self._gave_back > _KEPT:
+                give_back()
+                self._gave_back = time.monotonic()
 
     async def _in(self, pool: ThreadPoolExecutor, work: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, work)

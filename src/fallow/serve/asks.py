@@ -116,7 +116,7 @@ class OfHealth(OfRun, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Login(Ask, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A token, to exchange for a cookie."""
+    """A token, or a code that works once, to exchange for a cookie."""
 
     token: Annotated[str, Meta(min_length=1, max_length=256)]
 

@@ -206,10 +206,17 @@ def life(call: Call) -> answers.Life:
 
 
 def picture(call: Call) -> bytes:
-    """Return the picture of a sample that the run keeps, as PNG."""
+    """Return the picture of a sample that the run keeps, or a small one of its file, as PNG."""
     run, sample = call.run(), call.ask.sample
-    if not run.has_picture(sample):
-        raise nothing("The run keeps no picture of this sample.")
+    if not run.keeps_picture(sample):
+        path = run.image(sample)
+        if run.images is None or path is None:
+            raise nothing("The run keeps no picture of this sample.")
+        found = run.images.thumbnail(path)
+        if found is None:
+            rule = "The file of a sample must be a PNG, JPEG, GIF or WEBP of at most 20 MB and 64 megapixels"
+            raise nothing(f"{rule} to be shown. Found another one, or none.")
+        return found
     assert run.shown is not None
     assert run.shown.pictures is not None
     return png(run.shown.pictures[run.shown_rows[sample]])

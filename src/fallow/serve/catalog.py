@@ -11,11 +11,12 @@ from pathlib import Path
 
 from ..errors import DamagedData, FallowError, invalid
 from ..import_path import run_around
-from ..runs.heartbeat import doing, last_write
-from ..runs.listing import DAMAGED, TRAINING, ListedRun, found, listed
+from ..runs.heartbeat import DAMAGED, RUNNING, STALLED, last_write
+from ..runs.listing import ListedRun, RunInBrief, found, listed
 from ..spelling import one_line
 from .answers import RunRow
 from .errors import Refused, unknown
+from .images import Images
 from .places import Places, last_part
 from .served_run import Memory, ServedRun, stamp
 
@@ -39,24 +40,25 @@ class Catalog:
 
     Args:
         folder: the folder of a run, or one that holds runs.
+        images: the folder of images that they were trained on, or None.
 
     Attributes:
-        folder: as given.
+        folder, images: as given.
         single: the id of the run, if the folder is one.
 
     Raises:
         InvalidValue: if there is no such folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, images: Images | None = None) -> None:
         if not folder.is_dir():
             raise invalid("The folder to serve must exist.", folder, "Name a run, or a folder of runs.")
-        self.folder = folder
+        self.folder, self.images = folder, images
         self.memory = Memory()
         self._lock = threading.RLock()
         self._paths: dict[str, Path] = {}
         self._looked = -_LOOK
-        self._rows: dict[str, tuple[str, ListedRun]] = {}
+        self._rows: dict[str, tuple[float, str, ListedRun, float]] = {}
         self._stamps: dict[str, tuple[float, str]] = {}
         self._open: OrderedDict[str, ServedRun] = OrderedDict()
         around = run_around(folder)
@@ -114,42 +116,33 @@ class Catalog:
         return fresh
 
     def row(self, run: str, path: Path) -> RunRow:
-        """Return a run with what it is doing now."""
-        fresh = self.stamp(run, path)
+        """Return a run with what it is doing now, at most half a second ago."""
+        fresh, now = self.stamp(run, path), time.monotonic()
         with self._lock:
             known = self._rows.get(run)
             opened = self._open.get(run)
-        # A lock is taken and let go of without any file of ours being written.
-        if known is None or known[0] != fresh or known[1].state in (TRAINING, DAMAGED):
-            known = fresh, listed(self.folder, path)[1]
-        else:
-            known = fresh, _relocked(self.folder, path, known[1])
-        with self._lock:
-            self._rows[run] = known
-        found_ = known[1]
+        if known is None or known[1] != fresh or now - known[0] >= _GLANCE:
+            # A lock is taken and let go of without any file of ours being written.
+            if known is None or known[1] != fresh or known[2].state in (RUNNING, STALLED, DAMAGED):
+                found_ = listed(self.folder, path)[1]
+            else:
+                found_ = _relocked(self.folder, path, known[2])
+            known = now, fresh, found_, last_write(path)
+            with self._lock:
+                self._rows[run] = known
+        _, _, found_, changed = known
         damage = dict(opened.damage) if opened is not None and opened.stamp == fresh else {}
-        state = DAMAGED if damage else doing(path, found_.state, time.time())
+        state = DAMAGED if damage else found_.state
         sentence = found_.damage or next(iter(damage.values()), None)
         places = Places([(path, last_part(str(path))), (self.folder, self.name)])
-        changed = last_write(path)
-        return RunRow(
-            id=run,
-            name=one_line(self.name if found_.path == str(self.folder) else found_.name),
-            state=state,
-            state_text=_TEXTS.get(state, state),
-            data=None if found_.data is None else one_line(last_part(found_.data)),
-            policy=found_.policy,
-            task=found_.task,
-            epochs_done=found_.epochs_done,
-            epochs=found_.epochs,
-            saved_fraction=found_.saved_fraction,
-            accuracy=found_.accuracy,
-            test_loss=found_.test_loss,
-            bits_per_character=found_.bits_per_character,
-            changed=found_.changed,
-            changed_at=changed or None,
-            damage=None if sentence is None else places.hidden(sentence),
-        )
+        plain = {name: getattr(found_, name) for name in RunInBrief.__struct_fields__}
+        plain |= {
+            "name": one_line(self.name if found_.path == str(self.folder) else found_.name),
+            "state": state,
+            "data": None if found_.data is None else one_line(last_part(found_.data)),
+            "damage": None if sentence is None else places.hidden(sentence),
+        }
+        return RunRow(**plain, id=run, state_text=_TEXTS.get(state, state), changed_at=changed or None)
 
     def open(self, run: str | None) -> ServedRun:
         """Return the files of a run as they are now.
@@ -165,7 +158,7 @@ class Catalog:
                 self._open.move_to_end(run)
                 return known
             try:
-                opened = ServedRun(path, last_part(str(path.absolute())), self.memory)
+                opened = ServedRun(path, last_part(str(path.absolute())), self.memory, self.images)
             except DamagedData as error:
                 raise Refused(503, "damaged", Places([(path, path.name)]).hidden(str(error))) from None
             except FallowError:

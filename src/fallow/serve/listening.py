@@ -11,6 +11,7 @@ import socket
 import ssl
 import stat
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,12 +31,15 @@ from .catalog import Catalog
 from .certificate import Certificate, self_signed
 from .guard import LARGEST_HEADERS, Guard, Site
 from .hosts import Hosts
+from .images import Images
 from .protocol import Connection
 from .receiving import Receiver
-from .tokens import Tokens
+from .tokens import CODE_SECONDS, Tokens
 
 _KEEP_ALIVE = 30
 _BACKLOG = 256
+_NICE = 10
+"""How much later than others the process has its turn: about a tenth of a processor that others want too."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Listening:
         cert, key: files of a certificate and its key, or None.
         self_signed: whether to make a certificate.
         write: whether there is a token for writing.
-        qr: whether to draw the link.
+        qr: whether to draw a link that works once.
+        data: the folder of images that the runs were trained on, or None.
         receive: whether other machines may push runs.
         receive_most: the most bytes of all runs that they push, in GiB.
     """
@@ -63,6 +68,7 @@ class Listening:
     self_signed: bool = False
     write: bool = False
     qr: bool = False
+    data: str | None = None
     receive: bool = False
     receive_most: float = 20.0
 
@@ -82,7 +88,8 @@ def serve(folder: Path, options: Listening) -> None:
         OSError: if it cannot listen there.
     """
     _check(options)
-    catalog = Catalog(folder)
+    _give_way()
+    catalog = Catalog(folder, None if options.data is None else Images(Path(options.data)))
     with _receiving(folder, options) as receiver, _listening(options) as listener:
         certificate = _certificate(options, receiver)
         port = 0 if options.uds is not None else listener.getsockname()[1]
@@ -131,6 +138,12 @@ def _receiving(folder: Path, options: Listening) -> Iterator[Receiver | None]:
         yield receiver
     finally:
         receiver.close()
+
+
+def _give_way() -> None:
+    """Let whatever else wants the processor have it first: a training on this machine above all."""
+    with suppress(AttributeError, OSError):  # another system, or one that does not allow it
+        os.nice(_NICE)
 
 
 class _Server(uvicorn.Server):
@@ -312,11 +325,14 @@ def _say_link(
     place = "localhost" if options.uds is not None else f"{_shown(host)}:{port}"
     base = f"{scheme}://{place}{options.root_path}/"
     say(f"{base}#{tokens.read}")
-    if options.qr:
-        code = segno.make(f"{base}#{tokens.read}", error="l", micro=False)
-        code.terminal(drawn := io.StringIO(), compact=True)
-        say_script(drawn.getvalue())
     sys.stdout.flush()
+    if options.qr:
+        _draw_code(base, tokens)
+        if hasattr(
+            signal, "SIGTTIN"
+        ):  # in the background a terminal stops who reads it, unless this is ignored
+            signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+        threading.Thread(target=_draw_on_enter, args=(base, tokens), daemon=True).start()
     if options.uds is not None:
         complain(f"Listens on {options.uds}, for this user alone.")
     if certificate is not None:
@@ -333,3 +349,20 @@ def _say_link(
         complain("Other machines push runs by fallow push RUN LINK, with this link, which stays the same:")
         complain(f"{base}#{receiver.token}{pin}")
     complain("Ctrl-C ends the server; trainings are not touched.")
+
+
+def _draw_code(base: str, tokens: Tokens) -> None:
+    """Draw a link with a new code, which somebody who sees it later cannot use any more."""
+    link = f"{base}#{tokens.new_code()}"
+    segno.make(link, error="l", micro=False).terminal(drawn := io.StringIO(), compact=True)
+    say_script(drawn.getvalue())
+    sys.stdout.flush()
+    complain(f"{link} works once, within {CODE_SECONDS:.0f} s. Enter draws a new one.")
+
+
+def _draw_on_enter(base: str, tokens: Tokens) -> None:
+    """Draw a new code whenever a line is typed."""
+    with suppress(OSError):
+        # Not through sys.stdin, whose lock this thread would hold when the process ends.
+        while os.read(0, 1 << 12):
+            _draw_code(base, tokens)

@@ -46,6 +46,7 @@ def document() -> dict[str, Any]:
     failures = {str(status): _failure(text) for status, text in _FAILURES.items()}
     # Parameters stand with their routes.
     asked = {route.ask.__name__ for route in ROUTES if route.method != "POST"}
+    asked -= {route.ask.__name__ for route in ROUTES if route.method == "POST"}
     return {
         "openapi": "3.1.0",
         "info": {

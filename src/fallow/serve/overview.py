@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.history import EpochRecord
+from ..core.history import EpochCounts, EpochRecord
 from ..errors import DamagedData, FallowError
 from ..report import classes, epochs, facts, text
 from ..report.charts.usage_rows import came_back
@@ -96,7 +96,7 @@ def summary(call: Call) -> answers.Summary:
         else [run.places.hidden(one) for one in facts.passages(short.data_remarks)][:24],
         has=answers.Has(
             labels=facts_.exposure is not None,
-            pictures=shown is not None and shown.pictures is not None,
+            pictures=(shown is not None and shown.pictures is not None) or run.image(0) is not None,
             texts=shown is not None and shown.texts is not None,
             gaps=run.directory.gaps_path.exists(),
             picks=any(run.directory.path.glob("picks-*.csv")),
@@ -250,9 +250,8 @@ def epochs_of(call: Call) -> answers.Epochs:
 
 
 def _epoch(record: EpochRecord, row: SummaryRow | None) -> answers.EpochRow:
-    counted = ("epoch", "n", "backward", "forward_only", *FIELDS, "readmitted", "bad")
     reached = ("accuracy", "train_accuracy", "test_loss", "bits_per_character", "seconds")
-    values: dict[str, Any] = {name: int(getattr(record, name)) for name in counted}
+    values: dict[str, Any] = {name: int(getattr(record, name)) for name in EpochCounts.__struct_fields__}
     if row is not None:
         values |= {name: number(getattr(row, name)) for name in reached}
     return answers.EpochRow(

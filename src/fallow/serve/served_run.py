@@ -22,6 +22,7 @@ from ..runs.epoch_file import EpochFile
 from ..runs.epoch_part import Rows, read_record, read_rows
 from ..runs.run_files import RunFiles
 from .bounded import Bounded
+from .images import Images
 from .places import Places
 
 _WATCHED = re.compile(
@@ -77,6 +78,7 @@ class ServedRun(RunFiles):
         path: the folder.
         name: what the run is called.
         memory: of the server.
+        images: the folder of images that it was trained on, or None.
 
     Attributes:
         damage: what is wrong, by the file's name.
@@ -87,13 +89,14 @@ class ServedRun(RunFiles):
         InvalidValue: if there is no run.
     """
 
-    def __init__(self, path: Path, name: str, memory: Memory) -> None:
+    def __init__(self, path: Path, name: str, memory: Memory, images: Images | None = None) -> None:
         self.stamp = stamp(path)
         super().__init__(path)
         self.name = name
         self.damage: dict[str, str] = {}
         self.lock = threading.RLock()
         self._memory = memory
+        self.images = images
 
     @cached_property
     def places(self) -> Places:
@@ -245,8 +248,19 @@ class ServedRun(RunFiles):
         return {} if shown is None else {sample: row for row, sample in enumerate(shown.index.tolist())}
 
     def has_picture(self, sample: int) -> bool:
+        """Return whether there should be a picture of a sample: one that the run keeps, or its file."""
+        return self.keeps_picture(sample) or self.image(sample) is not None
+
+    def keeps_picture(self, sample: int) -> bool:
         """Return whether the run keeps a picture of a sample."""
         return sample in self.shown_rows and self.shown is not None and self.shown.pictures is not None
+
+    def image(self, sample: int) -> Path | None:
+        """Return where the image of a sample should be; None if no folder of images was named."""
+        if self.images is None:
+            return None
+        data = self.options.get("data")
+        return self.images.path(self.file_of(sample), data if isinstance(data, str) else None)
 
     def text(self, sample: int) -> str | None:
         """Return the beginning of a sample, if it is a text that the run keeps."""

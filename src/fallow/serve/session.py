@@ -19,14 +19,14 @@ def session(call: Call) -> answers.Session:
 
 
 def login(call: Call) -> Scopes:
-    """Return what the token in a request allows.
+    """Return what the token, or the code, in a request allows.
 
     Raises:
         Refused: if it is none of this server, or too many were tried.
     """
     if call.tokens.is_held_up(call.client):
         raise held_up()
-    scopes = call.tokens.scopes(call.ask.token)
+    scopes = call.tokens.scopes(call.ask.token) or call.tokens.redeem(call.ask.token)
     if not scopes:
         call.tokens.note_wrong(call.client)
         raise no_token()

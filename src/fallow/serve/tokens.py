@@ -1,4 +1,4 @@
-"""Who may ask: tokens for reading and for writing, and the sessions that browsers exchange them for."""
+"""Who may ask: tokens for reading and for writing, codes that work once, and the sessions of browsers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _SESSIONS = 256
 """The most sessions at a time; the one that was used longest ago ends first."""
 _LASTS = 12 * 3600.0
 """A session ends so many seconds after its last use."""
+CODE_SECONDS = 60.0
+"""How long a code may be exchanged for a session."""
 _TRIES, _WITHIN = 10, 1.0
 """Wrong tokens that an address may try, in so many seconds."""
 _ADDRESSES = 4096
@@ -44,6 +46,7 @@ class Tokens:
         self._push = push
         self._clock = clock
         self._sessions: OrderedDict[bytes, tuple[float, Scopes]] = OrderedDict()
+        self._code: tuple[float, bytes] | None = None
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -70,6 +73,28 @@ class Tokens:
             while len(self._sessions) > _SESSIONS:
                 self._sessions.popitem(last=False)
         return name
+
+    def new_code(self) -> str:
+        """Return a code that may be exchanged once, within 60 s, for a session that reads.
+
+        It takes the place of the one before. With 128 random bits it is short enough for a small drawing.
+        """
+        code = secrets.token_urlsafe(16)
+        with self._lock:
+            self._code = self._clock() + CODE_SECONDS, _hashed(code)
+        return code
+
+    def redeem(self, code: str) -> Scopes:
+        """Return what a code allows, which is gone then; nothing if it is used, too old or none of ours."""
+        given = _hashed(code) if len(code) <= _LONGEST else b""
+        with self._lock:
+            if self._code is None:
+                return frozenset()
+            until, known = self._code
+            if not hmac.compare_digest(given, known):
+                return frozenset()
+            self._code = None
+            return frozenset({READ}) if self._clock() < until else frozenset()
 
     def of_session(self, name: str) -> Scopes:
         """Return what a session allows; nothing if there is none of that name, or it has ended."""

@@ -121,16 +121,27 @@ def usage_order(
     if scores is not None:
         order = np.argsort(-resized(np.asarray(scores), n, np.nan), kind="stable").astype(kind)
     times: NDArray[Any] = np.zeros(n, np.int16 if len(history) < 2**15 else np.int32)  # 16 bits sort fastest
-    for record in reversed(history):  # a radix sort, which never holds all (N, E) bits in memory
+    # A radix sort by 16 epochs at a time, which never holds all (N, E) bits in memory.
+    bits, held = np.zeros(n, np.uint16), 0
+    for record in reversed(history):
         used = used_mask(record, n)
         # Counted downwards, so that a stable ascending sort begins with the most used.
         times -= used
         if not drew(record):
-            now = used[order]
-            order = np.concatenate([order[now], order[~now]])
-    for key in (times, classes):
-        order = order if key is None else order[np.argsort(key[order], kind="stable")]
+            bits |= (~used).astype(np.uint16) << np.uint16(held)
+            held += 1
+        if held == 16:
+            order, held = _sorted(order, bits), 0
+            bits[:] = 0
+    for key in (bits, times, classes):
+        order = order if key is None else _sorted(order, key)
     return order
+
+
+def _sorted(order: NDArray[Any], key: NDArray[Any]) -> NDArray[Any]:
+    """Return samples sorted by a key, in the order that they had where it is the same."""
+    sorted_: NDArray[Any] = order[np.argsort(key[order], kind="stable")]
+    return sorted_
 
 
 def row_counts(

@@ -1,4 +1,5 @@
-// Questions to the server. Every answer is kept with its ETag, so that what has not changed is not sent again.
+// Questions to the server. Every answer is kept with its ETag, so that what has not changed is not sent
+// again.
 
 import { useEffect, useState } from "./htm-preact.js";
 
@@ -13,7 +14,8 @@ export class Failure extends Error {
     Object.assign(this, { code, status });
   }
 
-  get passing() { return this.code === "away" || this.code === "early" || this.status === 429 || (this.status >= 500 && this.code !== "damaged"); }
+  get passing() { return this.code === "away" || this.code === "early" || this.status === 429 ||
+    (this.status >= 500 && this.code !== "damaged"); }
 }
 
 /** Name what is done where the server no longer knows the session. */
@@ -24,7 +26,8 @@ export function address(path, params = {}) {
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(params)) {
     for (const one of Array.isArray(value) ? value : [value]) {
-      if (one !== null && one !== undefined && one !== false && one !== "") search.append(name, one === true ? 1 : one);
+      if (one !== null && one !== undefined && one !== false && one !== "") search.append(name, one === true ?
+        1 : one);
     }
   }
   const query = search.toString();
@@ -42,21 +45,24 @@ async function sent(url, options) {
   }
   if (response.status >= 400) {
     if (response.status === 401) lost();
-    throw new Failure(body.error || `The server answers ${response.status}.`, body.code || "unknown", response.status);
+    throw new Failure(body.error || `The server answers ${response.status}.`, body.code || "unknown",
+      response.status);
   }
   return { response, body };
 }
 
 const pause = (time, signal) => new Promise((done, failed) => {
   const timer = setTimeout(done, time);
-  signal?.addEventListener("abort", () => { clearTimeout(timer); failed(new DOMException("", "AbortError")); });
+  signal?.addEventListener("abort", () => { clearTimeout(timer); failed(new DOMException("", "AbortError"));
+    });
 });
 
 /** Ask, and ask again while the server still calculates; the same answer is the same object. */
 export async function ask(url, { signal, pending } = {}) {
   for (;;) {
     const known = kept.get(url);
-    const { response, body } = await sent(url, { signal, headers: known ? { "If-None-Match": known.tag } : {} });
+    const { response, body } = await sent(url, { signal, headers: known ? { "If-None-Match": known.tag } :
+      {} });
     if (response.status === 304) return known.value;
     if (response.status !== 202) {
       const tag = response.headers.get("ETag");
@@ -71,11 +77,13 @@ export async function ask(url, { signal, pending } = {}) {
 }
 
 export async function post(path, value) {
-  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(value) };
+  const options = { method: "POST", headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(value) };
   return (await sent(`api/${path}`, options)).body;
 }
 
-/** The answer to a question as { value, failure, pending }, asked again when `version` changes; null asks nothing. */
+/** The answer to a question as { value, failure, pending }, asked again when `version` changes; null asks
+    nothing. */
 export function useAnswer(url, version = 0) {
   const [state, setState] = useState({ url: null });
   useEffect(() => {
@@ -100,7 +108,8 @@ export function useAnswer(url, version = 0) {
   return state.url === url ? state : { url };
 }
 
-/** The answer to a question that is asked all the time: often while the page is seen, seldom while the server is away. */
+/** The answer to a question that is asked all the time: often while the page is seen, seldom while the server
+    is away. */
 export function usePoll(url) {
   const [state, setState] = useState({ url: null });
   useEffect(() => {
@@ -118,7 +127,8 @@ export function usePoll(url) {
       } catch (failure) {
         if (own.signal.aborted) return;
         const wait = Math.min(LONGEST, SEEN * 2 ** tries++);
-        setState((old) => ({ ...(old.url === url ? old : { url }), failure, next: Date.now() + wait, now: go }));
+        setState((old) => ({ ...(old.url === url ? old : { url }), failure, next: Date.now() + wait,
+          now: go }));
         if (failure.status !== 401) timer = setTimeout(go, wait);
       }
     };

@@ -6,8 +6,10 @@ import { count } from "./words.js";
 const PALEST = 0.1, DARKER = 0.72, LEGIBLE = 7, KEPT = 2, LEARNED = 3, NOT_DRAWN = 5, BY_HAND = 6;
 
 export function palette() {
-  const style = getComputedStyle(document.documentElement), of = (name) => style.getPropertyValue(`--${name}`).trim();
-  return { used: of("used"), ink: of("ink"), soft: of("soft"), rule: of("rule"), faint: of("faint"), outlier: of("outliers"), learned: of("soft"), drawn: of("link"), hand: of("by-hand") };
+  const style = getComputedStyle(document.documentElement), of = (name) =>
+    style.getPropertyValue(`--${name}`).trim();
+  return { used: of("used"), ink: of("ink"), soft: of("soft"), rule: of("rule"), faint: of("faint"),
+    outlier: of("outliers"), learned: of("soft"), drawn: of("link"), hand: of("by-hand") };
 }
 
 /** Where the chart stands in a canvas of a width. */
@@ -20,9 +22,11 @@ const hue = (colour) => [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16
 const depth = ({ share, none, all }) => (none ? 0 : all ? 1 : PALEST + DARKER * share);
 
 function drawShades(pen, layer, view, box, colours, ratio) {
-  const span = view.to - view.from, from = Math.max(view.from, layer.first), to = Math.min(view.to, layer.last);
+  const span = view.to - view.from, from = Math.max(view.from, layer.first),
+    to = Math.min(view.to, layer.last);
   const top = ((from - view.from) * box.h) / span, tall = ((to - from) * box.h) / span;
-  const high = Math.max(1, Math.round(tall * ratio)), { columns } = layer, image = new ImageData(columns, high);
+  const high = Math.max(1, Math.round(tall * ratio)), { columns } = layer,
+    image = new ImageData(columns, high);
   const [blue, orange, gone] = [hue(colours.used), hue(colours.outlier), hue(colours.faint)];
   for (let y = 0; y < high; y++) {
     const low = rowAt(layer, from + (y * (to - from)) / high);
@@ -30,7 +34,8 @@ function drawShades(pen, layer, view, box, colours, ratio) {
     for (let epoch = 0; epoch < columns; epoch++) {
       const found = shareOf(layer, low, last, epoch), at = 4 * (y * columns + epoch);
       if (!found.there) { image.data.set([...gone, 255], at); continue; }
-      const a = depth(found), b = found.odd > 0 ? (found.odd >= 1 ? 1 : PALEST + DARKER * found.odd) : 0, all = Math.min(1, a + b);
+      const a = depth(found), b = found.odd > 0 ? (found.odd >= 1 ? 1 : PALEST + DARKER * found.odd) : 0,
+        all = Math.min(1, a + b);
       for (let i = 0; all && i < 3; i++) image.data[at + i] = (a * blue[i] + b * orange[i]) / (a + b);
       image.data[at + 3] = 255 * all;
     }
@@ -71,14 +76,16 @@ function drawMarks(pen, layer, view, box, colours) {
   const { columns, fates, first } = layer, wide = box.w / columns, high = box.h / (view.to - view.from);
   const across = wide > 6 ? Math.min(2, wide * 0.12) : 0, down = high > 4 ? Math.min(2, high * 0.15) : 0;
   const legible = wide >= LEGIBLE && high >= LEGIBLE;
-  for (let row = Math.max(0, Math.floor(view.from) - first); row < Math.min(layer.rows, Math.ceil(view.to) - first); row++) {
+  for (let row = Math.max(0, Math.floor(view.from) - first); row < Math.min(layer.rows,
+    Math.ceil(view.to) - first); row++) {
     const y = box.y + (row + first - view.from) * high;
     for (let epoch = 0; epoch < columns; epoch++) {
       const fate = fates[row * columns + epoch], x = box.x + epoch * wide;
       if (fate === USED) {
         pen.fillStyle = colours.used;
         pen.fillRect(x + across / 2, y + down / 2, wide - across, Math.max(0.5, high - down));
-      } else if (legible) drawGlyph(pen, fate, x + wide / 2, y + high / 2, Math.min(wide, high, 14) * 0.5, colours);
+      } else if (legible) drawGlyph(pen, fate, x + wide / 2, y + high / 2, Math.min(wide, high, 14) * 0.5,
+        colours);
     }
   }
 }
@@ -87,7 +94,8 @@ function clipped(pen, name, wide) {
   const letters = [...name];
   let cut = name;
   for (let size = Math.min(40, letters.length - 1); size > 1 && pen.measureText(cut).width > wide; size--) {
-    cut = `${letters.slice(0, Math.ceil(size / 2)).join("")}…${letters.slice(letters.length - Math.floor(size / 2)).join("")}`;
+    cut = `${letters.slice(0,
+      Math.ceil(size / 2)).join("")}…${letters.slice(letters.length - Math.floor(size / 2)).join("")}`;
   }
   return cut;
 }
@@ -124,7 +132,8 @@ function drawAxes(pen, { view, box, epochs, classes, n }, colours) {
   });
   if (free_y > -Infinity) return;
   const steps = Math.min(4, Math.max(1, Math.round(view.to - view.from)));
-  for (let i = 0; i <= steps; i++) pen.fillText(count(view.from + (i * (view.to - view.from)) / steps), box.x - 8, box.y + (i * box.h) / steps + (i === 0 ? 6 : i === steps ? -6 : 0));
+  for (let i = 0; i <= steps; i++) pen.fillText(count(view.from + (i * (view.to - view.from)) / steps),
+    box.x - 8, box.y + (i * box.h) / steps + (i === 0 ? 6 : i === steps ? -6 : 0));
 }
 
 /** A bar at the left edge of each row that holds a sample which no epoch used. */
@@ -139,7 +148,7 @@ function drawNever(pen, layer, view, box, colours) {
   }
 }
 
-/** Draw the chart: `scene` has { layers, view, box, epochs, classes, n, cursor: {from, to, epoch} or null }. */
+/** Draw the chart: `scene` has layers, view, box, epochs, classes, n, cursor: {from, to, epoch} or null. */
 export function draw(canvas, scene, width, height) {
   const ratio = Math.min(2, window.devicePixelRatio || 1), pen = canvas.getContext("2d"), colours = palette();
   const size = [Math.round(width * ratio), Math.round(height * ratio)];
@@ -168,5 +177,6 @@ export function draw(canvas, scene, width, height) {
   const wide = box.w / scene.epochs.length, scale = box.h / (view.to - view.from);
   pen.lineWidth = 2;
   pen.strokeStyle = colours.ink;
-  pen.strokeRect(box.x + cursor.epoch * wide - 1, box.y + (cursor.from - view.from) * scale - 1, Math.max(wide, 4) + 2, Math.max((cursor.to - cursor.from) * scale, 4) + 2);
+  pen.strokeRect(box.x + cursor.epoch * wide - 1, box.y + (cursor.from - view.from) * scale - 1,
+    Math.max(wide, 4) + 2, Math.max((cursor.to - cursor.from) * scale, 4) + 2);
 }

@@ -7,7 +7,8 @@ import { theme, toggleTheme } from "./theme.js";
 import { ago, plural } from "./words.js";
 
 export const PLACES = [
-  ["overview", "Overview", "▦"], ["scores", "Scores", "∿"], ["usage", "Usage", "▤"], ["browse", "Browse", "▢"],
+  ["overview", "Overview", "▦"], ["scores", "Scores", "∿"], ["usage", "Usage", "▤"],
+    ["browse", "Browse", "▢"],
   ["suspects", "Suspects", "≠"], ["gaps", "Gaps", "◌"], ["health", "Health", "♡"],
 ];
 const BOTTOM = ["overview", "usage", "browse", "gaps"];
@@ -26,20 +27,26 @@ export function Frame({ children }) {
         ${summary.alerts.length > 0 && html`<a class="bell" href=${link("overview", { run })}><span
           aria-hidden="true">▲</span> ${plural(summary.alerts.length, "alert")}</a>`}</p>`}
       <p class="fresh"><${Fresh} poll=${here.poll}/>
-        <span class="badge rights">${here.session.scopes.includes("write") ? "may tick" : "read-only"}</span><${Toggle}/></p>
+        <span class="badge rights">${here.session.scopes.includes("write") ? "may tick" :
+          "read-only"}</span><${Toggle}/></p>
     </div></header>
     ${(ofRun || !alone) && html`<nav class="places" aria-label="Screens" onKeyDown=${moveFocus}><ul>
-      ${!alone && html`<li class="wide-only"><a href=${link("runs")} aria-current=${screen === "runs" ? "page" : null}>Runs</a>
+      ${!alone && html`<li class="wide-only"><a href=${link("runs")} aria-current=${screen === "runs" ?
+        "page" : null}>Runs</a>
         </li>`}
-      ${ofRun && PLACES.map(([place, name, sign]) => html`<li class=${BOTTOM.includes(place) ? "" : "wide-only"}><a
+      ${ofRun && PLACES.map(([place, name, sign]) => html`<li class=${BOTTOM.includes(place) ? "" :
+        "wide-only"}><a
         href=${link(place, { run })}
-        aria-current=${screen === place ? "page" : null}><span class="sign" aria-hidden="true">${sign}</span>${name}</a></li>`)}
+        aria-current=${screen === place ? "page" : null}><span class="sign"
+          aria-hidden="true">${sign}</span>${name}</a></li>`)}
       ${!alone && html`<li class=${ofRun ? "wide-only" : ""}><a href=${link("compare", { with: run })}
         aria-current=${screen === "compare" ? "page" : null}>Compare</a></li>`}
-      ${!ofRun && html`<li class="narrow-only"><a href=${link("runs")} aria-current=${screen === "runs" ? "page" : null}>Runs</a>
+      ${!ofRun && html`<li class="narrow-only"><a href=${link("runs")}
+        aria-current=${screen === "runs" ? "page" : null}>Runs</a>
         </li>`}
       ${ofRun && html`<li class="narrow-only"><a href=${link("more", { run })}
-        aria-current=${BOTTOM.includes(screen) ? null : "page"}><span class="sign" aria-hidden="true">⋯</span>More</a></li>`}
+        aria-current=${BOTTOM.includes(screen) ? null : "page"}><span class="sign"
+          aria-hidden="true">⋯</span>More</a></li>`}
     </ul></nav>`}
     <${Away} poll=${here.poll}/>
     <main id="main" class="page" tabindex="-1" data-screen=${screen}>${children}</main>`;
@@ -65,7 +72,8 @@ function Away({ poll }) {
   const away = poll.failure && poll.value;
   const wait = away && poll.failure.passing ? Math.max(0, Math.ceil((poll.next - Date.now()) / 1000)) : 0;
   return html`<div class="away" role="status">${away && html`<p><strong>${poll.failure.message}
-    </strong> What is shown is as it was ${ago((Date.now() - poll.at) / 1000)}. The training does not need the server.</p>`}</div>
+    </strong> What is shown is as it was ${ago((Date.now() - poll.at) / 1000)}. The training does not need the
+      server.</p>`}</div>
     ${away && html`<p class="away-again"><button type="button" onClick=${poll.now}>Try now</button> <span
       class="small">tries again ${wait ? `in ${wait} s` : "now"}</span></p>`}`;
 }
@@ -77,5 +85,6 @@ export function Toggle() {
     addEventListener("fallow-theme", changed);
     return () => removeEventListener("fallow-theme", changed);
   }, []);
-  return html`<button type="button" class="toggle" onClick=${toggleTheme}>${dark ? "Light" : "Dark"}</button>`;
+  return html`<button type="button" class="toggle" onClick=${toggleTheme}>${dark ? "Light" :
+    "Dark"}</button>`;
 }

@@ -19,7 +19,8 @@ import { More } from "./more.js";
 import { Sheet } from "./sample.js";
 
 const SCREENS = {
-  overview: Overview, scores: Scores, usage: Usage, browse: Browse, suspects: Suspects, gaps: Gaps, health: Health, more: More,
+  overview: Overview, scores: Scores, usage: Usage, browse: Browse, suspects: Suspects, gaps: Gaps,
+    health: Health, more: More,
 };
 
 /** Take the token out of the address, and exchange it; without one, ask whether there is a session. */
@@ -41,7 +42,8 @@ function App() {
     return () => removeEventListener("hashchange", pasted);
   }, []);
   if (refused) return html`<${Refused} failure=${refused} again=${begin}/>`;
-  return session ? html`<${Site} session=${session}/>` : html`<p class="page waiting" role="status">Loading …</p>`;
+  return session ? html`<${Site} session=${session}/>` : html`<p class="page waiting"
+    role="status">Loading …</p>`;
 }
 
 /** The page of somebody without a token, or with one that ended. */
@@ -50,10 +52,12 @@ function Refused({ failure, again }) {
   return html`<main class="page door"><p class="eyebrow">fallow</p>
     <h1>${away ? "The server does not answer" : "Open the link that fallow serve printed"}</h1>
     ${away ? html`<p class="lead">${failure.message}</p>`
-      : html`<p class="lead">The link ends with a token, which this page does not have, or which ended: with the server that made it, or after 12 hours without use.</p>
+      : html`<p class="lead">The link ends with a token, which this page does not have, or which ended: with
+        the server that made it, or after 12 hours without use.</p>
     <p>In the terminal where <code>fallow serve</code> runs, the link stands alone on a line:</p>
     <pre class="sample">http://…:8000/#TOKEN</pre>
-    <p>With <code>fallow serve RUN --qr</code> a phone reads it with its camera. The training goes on, whether somebody watches or not.</p>`}
+    <p>With <code>fallow serve RUN --qr</code> a phone reads it with its camera. The training goes on, whether
+      somebody watches or not.</p>`}
     <p><button type="button" onClick=${again}>Try again</button></p></main>`;
 }
 
@@ -61,9 +65,11 @@ function Site({ session }) {
   const route = useRoute();
   const run = session.single === null ? route.params.run || null : null;
   const alone = session.single !== null;
-  const screen = SCREENS[route.screen] || route.screen === "compare" ? route.screen : alone || run ? "overview" : "runs";
+  const screen = SCREENS[route.screen] || route.screen === "compare" ? route.screen : alone || run ?
+    "overview" : "runs";
   const ofRun = Boolean(SCREENS[screen]) && (alone || run);
-  const poll = usePoll(ofRun ? address("summary", { run }) : screen === "runs" || screen === "compare" ? "api/runs" : null);
+  const poll = usePoll(ofRun ? address("summary", { run }) : screen === "runs" || screen === "compare" ?
+    "api/runs" : null);
   const summary = ofRun ? poll.value : null;
   const version = summary ? `${summary.epochs_done} ${summary.run.state}` : "";
   const here = useMemo(() => ({ session, run, alone, screen, params: route.params, summary, version, poll }),
@@ -80,14 +86,16 @@ function Site({ session }) {
   if (screen === "runs") shown = html`<${Runs}/>`;
   else if (screen === "compare") shown = html`<${Compare}/>`;
   else if (!ofRun) shown = html`<${Missing}/>`;
-  else if (!summary) shown = poll.failure && !poll.failure.passing ? html`<${Unread} failure=${poll.failure}/>` : html`<${Waiting} answer=${poll}
+  else if (!summary) shown = poll.failure && !poll.failure.passing ? html`<${Unread}
+    failure=${poll.failure}/>` : html`<${Waiting} answer=${poll}
     what="The run"/>`;
   else shown = html`<${SCREENS[screen]}/>`;
   return html`<${Here.Provider} value=${here}><${Frame}>${shown}<//>
     ${summary && route.params.sample !== undefined && html`<${Sheet} index=${route.params.sample}/>`}<//>`;
 }
 
-const Missing = () => html`<div class="empty"><h1>Choose a run</h1><p><a href=${link("runs")}>All runs of this folder</a></p>
+const Missing = () => html`<div class="empty"><h1>Choose a run</h1><p><a href=${link("runs")}>All runs of this
+  folder</a></p>
   </div>`;
 
 /** A run that cannot be shown at all. */

@@ -13,9 +13,11 @@ const ABOUT = {
 export function More() {
   const { run, alone } = useContext(Here);
   return html`<${Title}>More<//><ul class="menu" onKeyDown=${moveFocus}>
-    ${PLACES.filter(([place]) => ABOUT[place]).map(([place, name]) => html`<li><a href=${link(place, { run })}><strong>${name}
+    ${PLACES.filter(([place]) => ABOUT[place]).map(([place, name]) => html`<li><a
+      href=${link(place, { run })}><strong>${name}
       </strong><span>${ABOUT[place]}</span></a></li>`)}
-    ${!alone && html`<li><a href=${link("compare", { with: run })}><strong>Compare</strong><span>This run beside others</span></a>
+    ${!alone && html`<li><a href=${link("compare", { with: run })}><strong>Compare</strong><span>This run
+      beside others</span></a>
       </li>
     <li><a href=${link("runs")}><strong>All runs</strong><span>The runs of this folder</span></a></li>`}
   </ul><p><${Toggle}/></p>`;

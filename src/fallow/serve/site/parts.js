@@ -5,7 +5,8 @@ import { REASONS, STATES, count, percent } from "./words.js";
 
 /** A square of a reason's colour and hatch. */
 export const Swatch = ({ field }) => html`<svg class="swatch" aria-hidden="true" focusable="false">
-  <rect class=${field === "kept" ? "f-kept" : ""} fill=${field === "kept" ? null : `url(#p-${field})`} width="100%"
+  <rect class=${field === "kept" ? "f-kept" : ""} fill=${field === "kept" ? null : `url(#p-${field})`}
+    width="100%"
     height="100%"/></svg>`;
 
 /** A run's state: a sign and words, besides the colour. */
@@ -22,7 +23,8 @@ export const Scroll = ({ label, children }) =>
 export const Table = ({ label, head, rows, kind = "" }) => html`<${Scroll} label=${label}>
   <table class=${kind}><caption class="unseen">${label}</caption>
   <thead><tr>${head.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
-  <tbody>${rows.map((cells) => html`<tr>${cells.map((cell, i) => (i ? html`<td>${cell}</td>` : html`<th scope="row">${cell}
+  <tbody>${rows.map((cells) => html`<tr>${cells.map((cell, i) => (i ? html`<td>${cell}</td>` :
+    html`<th scope="row">${cell}
     </th>`))}</tr>`)}</tbody>
   </table><//>`;
 
@@ -30,11 +32,13 @@ export const Table = ({ label, head, rows, kind = "" }) => html`<${Scroll} label
 export function Fold({ title, children, open: opened = false }) {
   const [open, setOpen] = useState(opened);
   return html`<details open=${open} onToggle=${(event) => setOpen(event.currentTarget.open)}>
-    <summary>${title}</summary>${open ? (typeof children === "function" ? children() : children) : null}</details>`;
+    <summary>${title}</summary>${open ? (typeof children === "function" ? children() : children) :
+      null}</details>`;
 }
 
 export const Meter = ({ share, text }) => html`<span class="meter"><svg aria-hidden="true" focusable="false">
-  <rect class="back" width="100%" height="100%"/><rect class="f-kept" width=${`${100 * Math.max(0, Math.min(1, share || 0))}%`}
+  <rect class="back" width="100%" height="100%"/><rect class="f-kept" width=${`${100 * Math.max(0,
+    Math.min(1, share || 0))}%`}
     height="100%"/></svg>
   <span>${text ?? percent(share)}</span></span>`;
 
@@ -44,7 +48,8 @@ export function Waiting({ answer, what }) {
     return html`<div class="empty" role="status"><p>${answer.failure.message}</p></div>`;
   }
   const words = answer.failure ? answer.failure.message
-    : answer.pending ? `${what} is being calculated. A large run takes some seconds the first time.` : `Loading ${what.toLowerCase()} …`;
+    : answer.pending ? `${what} is being calculated. A large run takes some seconds the first time.` :
+      `Loading ${what.toLowerCase()} …`;
   return html`<p class="waiting" role="status">${words}</p>`;
 }
 
@@ -53,7 +58,8 @@ export const Empty = ({ title, children }) => html`<div class="empty"><h2>${titl
 
 export const Legend = ({ counts, when = "" }) => html`<ul class="legend">${REASONS
   .filter(({ field }) => field === "kept" || counts[field] > 0)
-  .map(({ field, text }) => html`<li><${Swatch} field=${field}/>${text} <span class="small">${count(counts[field])}${when}</span>
+  .map(({ field, text }) => html`<li><${Swatch} field=${field}/>${text} <span
+    class="small">${count(counts[field])}${when}</span>
     </li>`)}</ul>`;
 
 /** The width of an element in CSS pixels, as it changes. */
@@ -89,14 +95,21 @@ export function moveFocus(event) {
   best.focus();
 }
 
+function Picture({ url, name, big }) {
+  const [broken, setBroken] = useState(false);
+  if (broken) return html`<span class="excerpt broken">This picture cannot be shown.</span>`;
+  return html`<img src=${url} alt=${name} loading=${big ? "eager" : "lazy"} width="96" height="96"
+    onError=${() => setBroken(true)}/>`;
+}
+
 /** The picture of a sample, or the beginning of its text. */
 export function Face({ sample, run, big = false }) {
   if (sample.picture) {
     const url = `api/picture?${new URLSearchParams({ ...(run ? { run } : {}), sample: sample.index })}`;
-    return html`<img src=${url} alt=${`Picture of sample ${sample.index}`} loading=${big ? "eager" : "lazy"} width="96"
-      height="96"/>`;
+    return html`<${Picture} key=${url} url=${url} name=${`Picture of sample ${sample.index}`} big=${big}/>`;
   }
-  return sample.text === null || sample.text === undefined ? null : html`<span class="excerpt" dir="auto">${sample.text}</span>`;
+  return sample.text === null || sample.text === undefined ? null : html`<span class="excerpt"
+    dir="auto">${sample.text}</span>`;
 }
 
 /** The title of a screen; it takes the focus when the screen changes, so that a reader begins there. */

@@ -1,4 +1,5 @@
-// Where the page is: #/screen?name=value. What follows # without a slash is a token, which main.js takes away.
+// Where the page is: #/screen?name=value. What follows # without a slash is a token, which main.js takes
+// away.
 
 import { createContext, useEffect, useState } from "./htm-preact.js";
 
@@ -13,7 +14,8 @@ export function readRoute() {
 export function link(screen, params = {}) {
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(params)) {
-    if (value !== null && value !== undefined && value !== "" && value !== false) search.set(name, value === true ? "1" : value);
+    if (value !== null && value !== undefined && value !== "" && value !== false) search.set(name,
+      value === true ? "1" : value);
   }
   const query = search.toString();
   return `#/${screen}${query ? `?${query}` : ""}`;

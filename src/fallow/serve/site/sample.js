@@ -16,13 +16,17 @@ export const sheet = (here, index) => link(here.screen, { ...here.params, sample
 export function Card({ sample, sure }) {
   const here = useContext(Here);
   const given = sample.label_name ?? sample.given, other = sample.suggested ?? sample.predicted_name;
-  const wrong = given !== null && given !== undefined && other !== null && other !== undefined && given !== other;
+  const wrong = given !== null && given !== undefined && other !== null && other !== undefined &&
+    given !== other;
   return html`<li><a class="card" href=${sheet(here, sample.index)}>
     <${Face} sample=${sample} run=${here.run}/>
-    <span class="names">${given !== null && given !== undefined && html`<span class="given"><span class="key">given</span> <bdi>
+    <span class="names">${given !== null && given !== undefined && html`<span class="given"><span
+      class="key">given</span> <bdi>
       ${given}</bdi></span>`}
-      ${other !== null && other !== undefined && (wrong || given === null) && html`<span class=${wrong ? "wrong" : "right"}><span
-        class="key">${sure === undefined ? "predicted" : "looks like"}</span> <bdi>${other}</bdi></span>`}</span>
+      ${other !== null && other !== undefined && (wrong || given === null) &&
+        html`<span class=${wrong ? "wrong" : "right"}><span
+        class="key">${sure === undefined ? "predicted" :
+          "looks like"}</span> <bdi>${other}</bdi></span>`}</span>
     ${sure !== undefined ? html`<span class="small">${sure} sure</span>` : html`<span class="small">
       ${reasonText(sample.reason)}, score ${number(sample.score)}, used ${count(sample.times_used)}×</span>`}
     <span class="small">sample ${sample.index}</span>
@@ -31,7 +35,8 @@ export function Card({ sample, sure }) {
 
 export function Sheet({ index }) {
   const here = useContext(Here), { run, version, params, screen } = here;
-  const answer = useAnswer(/^\d{1,15}$/.test(index) ? address("sample", { run, sample: index }) : null, version);
+  const answer = useAnswer(/^\d{1,15}$/.test(index) ? address("sample", { run, sample: index }) : null,
+    version);
   const dialog = useRef(null);
   const close = () => {
     const { sample, ...others } = params;
@@ -44,10 +49,13 @@ export function Sheet({ index }) {
   }, []);
   useEffect(() => { dialog.current.scrollTop = 0; }, [index]);
   const life = answer.value;
-  return html`<dialog ref=${dialog} aria-labelledby="life-title" onCancel=${(event) => { event.preventDefault(); close(); }}
+  return html`<dialog ref=${dialog} aria-labelledby="life-title" onCancel=${(event) =>
+    { event.preventDefault(); close(); }}
     onClick=${(event) => { if (event.target === dialog.current) close(); }}>
-    <div class="bar"><h2 id="life-title">Sample ${index}</h2><button type="button" onClick=${close}>Close</button></div>
-    <div class="life">${life ? html`<${Life} life=${life}/>` : html`<${Waiting} answer=${answer} what="The sample"/>`}</div>
+    <div class="bar"><h2 id="life-title">Sample ${index}</h2><button type="button"
+      onClick=${close}>Close</button></div>
+    <div class="life">${life ? html`<${Life} life=${life}/>` : html`<${Waiting} answer=${answer}
+      what="The sample"/>`}</div>
       </dialog>`;
 }
 
@@ -56,13 +64,17 @@ function Life({ life }) {
   const used = epochs.filter((one) => one.used).length;
   const facts = [["given", sample.label_name], ["predicted", sample.predicted_name],
     ["score", `${number(sample.score)}${summary.unit ? ` ${summary.unit}` : ""}`],
-    ["now", reasonText(sample.reason)], ["used in", `${count(used)} of ${count(epochs.length)} epochs`], ["file", sample.file]];
+    ["now", reasonText(sample.reason)], ["used in", `${count(used)} of ${count(epochs.length)} epochs`],
+      ["file", sample.file]];
   return html`<div class="facing"><${Face} sample=${sample} run=${useContext(Here).run} big/>
-      <dl>${facts.filter(([, value]) => value !== null && value !== undefined).map(([key, value]) => html`<dt>${key}</dt><dd><bdi>
+      <dl>${facts.filter(([, value]) => value !== null && value !== undefined).map(([key, value]) =>
+        html`<dt>${key}</dt><dd><bdi>
         ${value}</bdi></dd>`)}</dl></div>
     <p class="note">Its score over the epochs; the bar below marks the epochs that used it.</p>
     <${Spark} scores=${epochs.map((one) => one.score)} used=${epochs.map((one) => one.used)}/>
     <p class="note">In a terminal: <code>fallow inspect RUN ${sample.index}</code></p>
-    <${Table} kind="past" label="Each epoch" head=${["epoch", "use", "score"]} rows=${epochs.map((one) => [one.epoch + 1,
-      one.used ? "used" : one.reason === "kept" ? "kept, not used" : `left out: ${reasonText(one.reason)}`, number(one.score)])}/>`;
+    <${Table} kind="past" label="Each epoch" head=${["epoch", "use", "score"]}
+      rows=${epochs.map((one) => [one.epoch + 1,
+      one.used ? "used" : one.reason === "kept" ? "kept, not used" : `left out: ${reasonText(one.reason)}`,
+        number(one.score)])}/>`;
 }

@@ -1,6 +1,7 @@
 // Words and numbers as the pages show them.
 
-/** What became of a sample: the field of the counts, the word, the word in filters, the glyph of the chart. */
+/** What became of a sample: the field of the counts, the word, the word in filters, the glyph of the
+    chart. */
 export const REASONS = [
   { field: "kept", text: "kept", value: "kept" },
   { field: "learned", text: "learned", value: "learned" },
@@ -10,7 +11,8 @@ export const REASONS = [
 ];
 
 /** What a tile says of a sample in an epoch, by its number, and the sign beside it. */
-export const FATES = ["not there yet", "used", "kept, not used", "learned", "outlier", "not drawn", "by hand"];
+export const FATES = ["not there yet", "used", "kept, not used", "learned", "outlier", "not drawn",
+  "by hand"];
 export const SIGNS = ["·", "■", "○", "●", "✕", "○", "–"];
 
 /** A run's state in a word, with a sign that does not need its colour. */
@@ -19,7 +21,8 @@ export const STATES = {
   crashed: ["✕", "bad"], diverged: ["≈", "bad"], damaged: ["!", "bad"],
 };
 
-export const count = (value) => (value === null || value === undefined ? "–" : Math.round(value).toLocaleString());
+export const count = (value) => (value === null || value === undefined ? "–" :
+  Math.round(value).toLocaleString());
 
 /** A share in percent; what is neither none nor all is never shown as either. */
 export function percent(share, digits = 1) {
