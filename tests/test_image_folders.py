@@ -138,7 +138,7 @@ class TestFolder:
         path = folder / "cat" / f"noise.{suffix}"
         Image.fromarray(noise).save(path)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        with pytest.raises(InvalidValue, match=rf"1 unreadable image: {path} \(.*`skip_corrupt`"):
+        with pytest.raises(InvalidValue, match=rf"1 unreadable image: {path} \(.*--skip_corrupt"):
             load_images(folder)
         with pytest.warns(UserWarning, match=rf"Left out 1 unreadable image: {path}") as caught:
             data = load_images(folder, skip_corrupt=True)

@@ -22,6 +22,7 @@ import fallow
 from fallow.cli.main import main
 from fallow.errors import DamagedData, InvalidType, InvalidValue, WrongState
 from fallow.runs.directory import RunDirectory
+from fallow.runs.listing import list_runs
 from ranks import in_ranks
 
 N, EPOCHS, CLASSES = 240, 6, ("left", "right", "both")
@@ -262,6 +263,11 @@ def test_a_recorder_that_was_replaced_writes_no_more(tmp_path):
         with pytest.raises(WrongState, match="A newer Recorder goes on"):
             call()
     second.save()
+
+
+def test_it_is_listed_with_its_policy(whole):
+    (listed,) = list_runs(whole.path)
+    assert (listed.policy, listed.state, listed.epochs_done) == ("ErrorMass", "finished", EPOCHS)
 
 
 def test_a_recorder_that_is_left_behind_lets_go(tmp_path):

@@ -1,5 +1,6 @@
 """Requests made from the description of the API, right and wrong: each answer is one that it describes."""
 
+import hashlib
 import json
 import random
 import re
@@ -24,6 +25,8 @@ OPERATIONS = [
 NOT_OURS = ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW")
 OTHER = "127.0.0.7"
 """The address that wrong tokens come from: they hold up whoever tries them."""
+PIECE = b"{}" * 20
+"""What is sent of a file that is pushed, or a part of it."""
 WORDS = [
     "", " ", "0", "1", "-1", "true", "null", "NaN", "inf", "1e308", "1e999", "0x1", "1_0", "٣", "9" * 30, "9" * 5000, "1.5",
     "[]", "{}", "[[", "a" * 300, "'", '"', "\\", "%", "%00", "\0", "\r\nX: y", "é", "\u202e", "\U0001f600", "../..", "/etc/passwd",
@@ -46,12 +49,15 @@ def served(tmp_path_factory):
         ]
         (folder / name / "picks-000.csv").write_bytes(dump_picks(picks))
     make_run(folder / "bare", n=9, epochs=1, classes=0, summary=False, predicted=False)
-    with serving(folder, "--write") as server:
+    with serving(folder, "--write", "--receive") as server:
         ids = [row["id"] for row in server.told("api/runs")["runs"]]
         assert len(ids) == 3
         server.known = {
             "run": [*ids * 3, "0123456789abcdef"], "token": [server.token, server.writing, "x" * 43],
             "list": ["picks-000", "picks-001"], "gap": ["gap 1", "gap 2", "gap 9", *HOSTILE[:5]],
+            "id": ["0" * 32, "f" * 32], "sha256": ["0" * 64, hashlib.sha256(PIECE).hexdigest()],
+            "file": ["config.yaml", "summary.json", "data.safetensors", "history/epoch-00001.safetensors", "state/000001.json",
+                     "model.safetensors", "../lock"],
         }  # fmt: skip
         yield server
 
@@ -146,17 +152,23 @@ def test_every_answer_is_one_that_the_description_has(served, count):
         timeout=SECONDS,
         transport=httpx.HTTPTransport(local_address=OTHER),
     )
-    with served.client(served.writing) as client, other:
+    token = served.pushing.partition("#")[2]
+    with served.client(served.writing) as client, served.client(token) as pusher, other:
         for number in range(count):
             method, path, operation = OPERATIONS[number % len(OPERATIONS)]
             asks, headers, body = client, {}, None
             url = path[1:]
-            if method == "GET":
+            if method != "POST":
                 query = query_of(draw, operation, served.known)
                 url += f"?{query}" if query else ""
                 if url in tags and draw.random() < 0.3:
                     headers["If-None-Match"] = tags[url]
-            else:
+            if path == "/api/push" and draw.random() < 0.95:
+                asks = pusher
+            if method == "PUT":
+                body = draw.choice([b"", PIECE, PIECE[: draw.randrange(1, 40)], draw.randbytes(50)])
+                headers["Content-Type"] = draw.choice(["application/octet-stream"] * 9 + ["text/plain"])
+            elif method == "POST":
                 body = body_of(draw, operation, served.known)
                 kinds = ["application/json"] * 20 + ["text/plain", "", "application/json; charset=latin-1"]
                 headers["Content-Type"] = draw.choice(kinds)
@@ -165,7 +177,9 @@ def test_every_answer_is_one_that_the_description_has(served, count):
                     headers |= {"Origin": served.base[:-1]} if draw.random() < 0.9 else {}
             if draw.random() < 0.02:
                 asks, headers["Authorization"] = other, draw.choice(["Bearer x", "Basic eA==", "", "Bearer"])
-            sent = method if draw.random() > 0.02 else draw.choice([*NOT_OURS, "HEAD"])
+            ours = {one for one, where, _ in OPERATIONS if where == path}
+            others = [one for one in (*NOT_OURS, "HEAD") if one not in ours]
+            sent = method if draw.random() > 0.02 else draw.choice(others)
             answer = asks.request(sent, url, content=body, headers=headers)
             status = answer.status_code
             seen[status] += 1

@@ -421,7 +421,8 @@ def test_a_tick_is_written_by_the_link_that_may(browser, server, folder):
         box = page.locator(".picks input").nth(2)
         box.check()
         page.wait_for_selector(".picks li.done input:enabled")
-        page.locator(".counter button", has_text="+").first.click()
+        with page.expect_response("**/api/tick*"):
+            page.locator(".counter button", has_text="+").first.click()
         page.wait_for_selector(".counter output:has-text('1 found')")
         ticks = read_ticks(folder / "pictures")
         assert [(one.list, one.place, one.gap, one.found) for one in ticks] == [

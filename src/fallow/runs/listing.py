@@ -198,6 +198,8 @@ def _facts(run: RunDirectory) -> dict[str, Any]:
         diverged = summary.diverged
         for name in ("saved_fraction", "accuracy", "test_loss", "bits_per_character"):
             facts[name] = getattr(summary, name)
+        # The options of a training loop of your own do not hold it.
+        facts["policy"] = facts["policy"] or summary.used.policy.name
     state = FINISHED if about.epoch == about.epochs else STOPPED
     return facts | {"state": RUNNING if trains else DIVERGED if diverged else state}
 

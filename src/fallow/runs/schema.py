@@ -226,6 +226,7 @@ class SummaryRow(Struct, frozen=True):
 class UsedPolicy(Struct, frozen=True):
     """The parameters of the policy that reading commands name."""
 
+    name: Name | None = None
     fraction: Share | None = None
 
 

@@ -169,7 +169,7 @@ def roots(scores: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.fl
     root = np.full(scores.shape, np.nan)
     if probabilities:
         for at in _parts(scores.size):
-            np.exp(np.maximum(scores[at], 0) * -_HALF, out=root[at], dtype=np.float64)
+            np.exp(np.maximum(scores[at], 0) * -0.5, out=root[at], dtype=np.float64)
     else:
         known = np.isfinite(scores)
         # Equal scores have equal ranks, so that their order in the data counts for nothing.
