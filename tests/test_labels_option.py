@@ -302,6 +302,17 @@ def test_the_command_after_an_export_trains_as_before_on_what_was_corrected(tmp_
     np.testing.assert_array_equal(labels_of("fourth"), labels_of(tmp_path / "third"))
 
 
+def test_corrections_by_place_or_file_alone_are_carried_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.csv").write_text("index,label\n0,junk\n1,junk\n2,junk\n")
+    assert main(["train", *QUICK, "--labels", "own.csv", "--out", "first"]) == 0
+    assert main(["suspects", "first", "--export", "next.csv"]) == 0
+    kept = [(row["index"], row["label"]) for row in rows_of("next.csv") if row["label"]]
+    assert kept == [("0", "junk"), ("1", "junk"), ("2", "junk")]
+    assert main(["train", "--config", "first/config.yaml", "--labels", "next.csv", "--out", "second"]) == 0
+    assert RunFiles("second").data.n == RunFiles("first").data.n == 297
+
+
 def test_a_list_in_a_run_of_somebody_is_read_by_its_own_name_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", *QUICK, "--out", "first"]) == 0

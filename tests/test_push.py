@@ -586,3 +586,39 @@ def test_pushing_loads_neither_torch_nor_the_server(alone, server):
     words = [sys.executable, "-c", code, "push", str(alone)]
     done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, LINK: server.pushing})
     assert done.stdout.splitlines()[-1] == "[] 0", done.stderr
+
+
+def test_a_file_that_is_damaged_here_is_named(server, alone, tmp_path, capsys):
+    for name, change in (
+        ("config.yaml", Path.unlink),
+        ("history/epoch-00001.safetensors", Path.unlink),
+        ("summary.json", lambda path: path.write_text("garbage")),
+    ):
+        run = tmp_path / change.__name__.strip("<>") / name.partition(".")[0].replace("/", "-")
+        shutil.copytree(RUNS / "finished", run)
+        change(run / name)
+        capsys.readouterr()
+        assert main(["push", str(run), server.pushing]) == 3
+        said = capsys.readouterr().out
+        assert f"Damaged: {run}: " in said
+        assert name in said
+        assert "Errno" not in said
+
+
+def test_the_second_push_sends_nothing(server, alone, tmp_path, capsys):
+    run = shutil.copytree(RUNS / "finished", tmp_path / "again")
+    assert main(["push", str(run), server.pushing, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] > 0
+    assert main(["push", str(run), server.pushing, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] == 0
+
+
+def test_a_pushed_run_is_mended_where_it_was_trained(server, alone, tmp_path, capsys):
+    run = shutil.copytree(RUNS / "finished", tmp_path / "whole")
+    assert main(["push", str(run), server.pushing]) == 0
+    (server.folder / "whole" / "summary.json").write_text("garbage")
+    capsys.readouterr()
+    assert main(["verify", str(server.folder / "whole")]) == 3
+    said = capsys.readouterr().out
+    assert "fallow push, where it was trained" in said
+    assert "--resume" not in said

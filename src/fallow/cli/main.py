@@ -39,6 +39,7 @@ from ..terminal.streams import (
 from ..version import __version__
 from . import completion
 from .demo import ABOUT_DEMO, add_arguments, run_demo
+from .push_command import options_first
 from .reading_commands import COMMANDS
 from .runs_commands import ABOUT_SIDE_BY_SIDE, add_runs, show_side_by_side
 from .serve_command import ABOUT_SERVE, run_server
@@ -106,6 +107,10 @@ savings or seeds, or resume after Ctrl-C.
 Exit code: 0 done, whatever the result; 1 a run failed or diverged (the others are done); 2 wrong use; 3
 damaged data; 130 stopped.
 """
+
+
+_ARGUMENTS = {"run": "RUN", "runs": "RUN", "sample": "ID", "folder": "RUN|FOLDER", "link": "LINK"}
+"""What help calls the arguments that are no options."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -284,6 +289,8 @@ def _parsed(words: Sequence[str]) -> Any:
     Raises:
         InvalidValue: if a word is unknown, or an option must be named again and is not.
     """
+    if words[0] == "push":
+        words = options_first(words)
     given, stored = without_stored_configs(words)
     check_bounds(given)
     given = joined(given)
@@ -298,7 +305,7 @@ def _parsed(words: Sequence[str]) -> Any:
     except ArgumentError as error:
         command = words[0] if words[0] in commands else None
         known = commands if command is None else re.findall(r"--\w+", commands[command].format_help())
-        raise usage_error(str(error), command, known, {"run": "RUN", "runs": "RUN", "sample": "ID"}) from None
+        raise usage_error(str(error), command, known, _ARGUMENTS) from None
     if parsed["command"] == "train":
         from ..options.resume_options import with_stored
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,20 @@ def add_push(parser: Any) -> None:
     parser.add_argument(
         "--name", metavar="NAME", help="What the server calls the run. Default: the name of its folder."
     )
+
+
+def options_first(words: Sequence[str]) -> list[str]:
+    """Return the words of the command with options first: argparse wants the arguments together.
+
+    >>> options_first(["push", "runs", "--follow", "LINK"])
+    ['push', '--follow', 'runs', 'LINK']
+    """
+    options, others, values = list[str](), list[str](), iter(words[1:])
+    for word in values:
+        (options if word.startswith("-") else others).append(word)
+        if word == "--name":
+            options += [value for value in [next(values, None)] if value is not None]
+    return [words[0], *options, *others]
 
 
 def run_push(parsed: Any) -> int:

@@ -52,6 +52,7 @@ def _nothing(parser: Any) -> None:
 
 
 def _verify(parsed: Any) -> int:
+    from ..runs.pushed import read_told
     from ..runs.run_files import RunFiles
     from ..runs.verify import to_json, verify
 
@@ -77,6 +78,8 @@ def _verify(parsed: Any) -> int:
         say(f"{len(result.checked)} file{'s'[:many]} checked, {as_written}.")
     elif run.search.found is None:
         say("No state is sound: put back a copy of the folder, or start the run again.")
+    elif read_told(run.directory.path) is not None:
+        say("It was pushed. fallow push, where it was trained, sends again what you remove here.")
     else:
         epoch, epochs = run.about.epoch, run.about.epochs
         done = f"after epoch {epoch} of {epochs}" if epoch else "from before the first epoch"

@@ -98,14 +98,16 @@ class Line:
             if answer is not None:
                 return answer.run
 
-    def upload(self, run: str, id_: str, name: str, file: IO[bytes], size: int, sha256: str) -> None:
-        """Send a file, or the part of it that the server does not have.
+    def upload(
+        self, run: str, id_: str, name: str, file: IO[bytes], size: int, sha256: str, *, asks: bool = False
+    ) -> None:
+        """Send a file, or the part of it that the server does not have; ``asks``: also of a small one.
 
         Raises:
             Refusal, NotWritten, InvalidValue: as :meth:`tell`.
         """
         about = {"run": run, "id": id_, "file": name, "size": size, "sha256": sha256}
-        have, asks, lost = 0, size > _UNASKED, 0
+        have, asks, lost = 0, asks or size > _UNASKED, 0
         while True:
             file.seek(have)
             piece = b"" if asks else file.read(self._piece)

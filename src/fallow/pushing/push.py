@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from contextlib import AbstractContextManager
@@ -14,6 +15,7 @@ from ..files.disk import Digest
 from ..runs.directory import RunDirectory
 from ..runs.heartbeat import RUNNING, STALLED
 from ..runs.listing import found, listed
+from ..runs.pushed import may_hold
 from . import sources
 from .line import Line, Refusal
 from .sources import Source
@@ -112,6 +114,7 @@ class _Pusher:
         self._times: dict[str, tuple[int, int, int]] = {}
         self._generation = -1
         self._said = ""
+        self._asks = True
 
     def look(self) -> bool:
         """Push what is new, and return whether the run trains.
@@ -120,7 +123,11 @@ class _Pusher:
             InvalidValue, NotWritten: see :func:`push`.
         """
         # Before its files: so the server hears that it has ended only once it has all of them.
-        state = self.result.state = listed(self.run.path, self.run.path)[1].state
+        row = listed(self.run.path, self.run.path)[1]
+        state = self.result.state = row.state
+        self.result.damaged.pop("run", None)
+        if row.damage is not None:
+            self.result.damaged["run"] = row.damage
         trains = state in (RUNNING, STALLED)
         try:
             self._push(state, trains=trains)
@@ -133,8 +140,29 @@ class _Pusher:
                 self._forget()
         except FileNotFoundError:
             pass  # The training goes on meanwhile: what is there is found at the next look.
+        if not trains:
+            self._compare()
         self.result.files = len(self._there)
         return trains
+
+    def _compare(self) -> None:
+        """Note which files of a run at rest are not as they were written."""
+        try:
+            written = self.run.sums()
+        except DamagedData as error:
+            self.result.damaged["SHA256SUMS"] = str(error)
+            return
+        for name, sha256 in written.items():
+            # The state is not sent as it is here; and what was found before is told already.
+            if not may_hold(name) or name.startswith("state/") or name in self.result.damaged:
+                continue
+            found = self._there.get(name)
+            if found is None or not os.path.lexists(self.run.path / name):
+                self.result.damaged[name] = f"{self.run.path / name} must exist. Found no such file."
+            elif found.sha256 != sha256:
+                self.result.damaged[name] = (
+                    f"{self.run.path / name} must be unchanged. Found another checksum."
+                )
 
     def _push(self, state: str, *, trains: bool) -> None:
         id_ = sources.id_of(self.run)
@@ -146,6 +174,7 @@ class _Pusher:
         for _ in range(_TRIES):
             try:
                 self._files()
+                self._asks = False
                 break
             except FileNotFoundError:  # a training has replaced its state
                 continue
@@ -161,7 +190,7 @@ class _Pusher:
     def _forget(self) -> None:
         self._there.clear()
         self._times.clear()
-        self._generation, self._said = -1, ""
+        self._generation, self._said, self._asks = -1, "", True
 
     def _files(self) -> None:
         """Push what the server does not have."""
@@ -220,6 +249,8 @@ class _Pusher:
                 if source.digest != digest:
                     raise damaged(f"{name} must be unchanged.", "another checksum", "Put back a copy of it.")
                 self._upload(name, source)
+        except FileNotFoundError:
+            self.result.damaged[name] = f"{self.run.path / name} must exist. Found no such file."
         except (DamagedData, OSError) as error:
             # The others are pushed: the server shows that one epoch is missing.
             self.result.damaged[name] = str(error)
@@ -236,5 +267,7 @@ class _Pusher:
         if name != "SHA256SUMS" and not name.startswith("state/"):
             self._there.pop("SHA256SUMS", None)
         digest = source.digest
-        self.line.upload(self.name, self._id, name, source.file, digest.size, digest.sha256)
+        # An earlier push may have sent what this one has not: in its first pass it asks.
+        size, sha256 = digest.size, digest.sha256
+        self.line.upload(self.name, self._id, name, source.file, size, sha256, asks=self._asks)
         self._there[name] = digest

@@ -82,14 +82,20 @@ def dump_suspects(run: RunFiles, found: Suspects) -> bytes:
     """
     sums = run.data.content if run.data.identity is None else run.data.identity
     folder = run.shown_options.data or ""
-    before = {(one.checksum, one.file): one for one in _corrected_before(run)}
+    # A list of somebody's own may name a sample by its file or its place alone.
+    before = {_names(one): one for one in _corrected_before(run)}
     new = []
     for one in found.suspects:
         checksum = "" if sums is None else f"{int(sums[one.index]):016x}"
         file = "" if one.file is None else relative(one.file, folder)
-        known = before.pop((checksum, file), Correction(0, one.index, file, one.given, "", checksum))
+        known = before.pop((checksum, file, None), None) or before.pop(("", file, None), None)
+        known = known or Correction(0, one.index, file, one.given, "", checksum)
         new.append(_cells(known, one.suggested or "", round(one.confidence, 4)))
     return "".join(map(line, [COLUMNS, *(_cells(one) for one in before.values()), *new])).encode()
+
+
+def _names(one: Correction) -> tuple[str, str, int | None]:
+    return one.checksum, one.file, None if one.checksum or one.file else one.index
 
 
 def _cells(one: Correction, suggested: str = "", confidence: float | str = "") -> list[Any]:

@@ -16,6 +16,7 @@ from ..files import plain_yaml
 from ..files.disk import is_temporary
 from .checkpoints import Checkpoints, check_file
 from .data_file import DataFile
+from .pushed import read_told
 from .run_files import RunFiles
 
 
@@ -203,6 +204,8 @@ def _unchecked(run: RunFiles, result: Verification) -> None:
     if run.finished:
         result.incomplete = True
         step = f"fallow train --resume {quote(str(directory.path))} writes the missing files."
+        if read_told(directory.path) is not None:
+            step = "fallow push, where it was trained, sends the missing files."
         result.remarks.append(f"All epochs are trained, but the run is not complete: {step}")
 
 

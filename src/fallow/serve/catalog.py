@@ -13,6 +13,7 @@ from ..errors import DamagedData, FallowError, invalid
 from ..import_path import run_around
 from ..runs.heartbeat import DAMAGED, RUNNING, STALLED, last_write
 from ..runs.listing import ListedRun, RunInBrief, found, listed
+from ..runs.pushed import read_told
 from ..spelling import one_line
 from .answers import RunRow
 from .errors import Refused, unknown
@@ -184,11 +185,11 @@ def _id(name: str) -> str:
 
 
 def _relocked(top: Path, path: Path, known: ListedRun) -> ListedRun:
-    """Return a listed run whose files are the same, after another look at its lock."""
+    """Return a listed run whose files are the same, after another look at its lock or its last word."""
     from ..files.lock import is_held
 
     try:
-        held = is_held(path)
+        changes = is_held(path) or read_told(path) is not None
     except (FallowError, OSError):
-        held = True
-    return listed(top, path)[1] if held else known
+        changes = True
+    return listed(top, path)[1] if changes else known

@@ -195,7 +195,19 @@ def _check(options: Listening) -> None:
         raise invalid(rule, repr(path), "As in --root_path /fallow.")
     if not 0 < options.receive_most < 1 << 20:
         raise invalid("--receive_most must be above 0, in GiB.", options.receive_most, "The default is 20.")
+    if not options.receive and options.receive_most != Listening.receive_most:
+        raise invalid(
+            "--receive_most goes with --receive.", f"--receive_most {options.receive_most:g}", "Add it."
+        )
     if options.uds is not None:
+        if options.host != Listening.host or options.receive:
+            found = "--receive" if options.receive else f"--host {options.host}"
+            step = (
+                "Leave one of them out: fallow push needs an address."
+                if options.receive
+                else "Leave one out."
+            )
+            raise invalid("A server listens at --uds or at an address.", f"--uds and {found}", step)
         return
     if not _is_loopback(options.host) and not options.secure:
         step = "Add --self_signed, or --cert FILE --key FILE; or leave --host out and use ssh -L."

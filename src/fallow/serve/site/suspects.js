@@ -36,7 +36,7 @@ function Found({ answer, more, size }) {
     ${suspects.length < found && size < MOST && html`<p class="next"><button type="button"
       onClick=${more}>Show more</button></p>`}
     <p class="note">To correct them in a spreadsheet: <code>fallow suspects RUN --export suspects.csv</code>,
-      then <code>fallow train --data DATA --labels suspects.csv</code>.</p>`}
+      then <code>fallow train --config RUN/config.yaml --labels suspects.csv</code>.</p>`}
     ${pairs.length > 0 && html`<section><h2>Confused classes</h2><${Table} kind="pairs"
       label="Confused classes"
       head=${["given", "looks like", "samples"]}
