@@ -313,11 +313,49 @@ def test_other_settings_are_refused(tmp_path):
         make(tmp_path / "run", sub, state=state, resume=True)
 
 
+def test_more_epochs_are_accepted(whole, tmp_path):
+    folder = shutil.copytree(whole.path, tmp_path / "run")
+    sub = fallow.Subsampler(
+        N,
+        fallow.ErrorMass(0.3, high=None),
+        fallow.Schedule(epochs=EPOCHS + 2),
+        labels=samples().tensors[1],
+        score=fallow.KLDivergence(),
+    )
+    with pytest.raises(InvalidValue, match="objects of a resumed run"):
+        make(folder, sub, resume=True, accept=("schedule",))
+    with pytest.raises(InvalidValue, match=r"Unknown setting in `accept`\. Found 'n'"):
+        make(folder, sub, accept=("n",))
+    with pytest.raises(InvalidType, match=r"`accept` must be names of settings\. Found 'schedule'"):
+        make(folder, sub, accept="schedule")
+    with pytest.raises(InvalidType, match=r"`resume` must be True or False\. Found 'no'"):
+        make(folder, sub, resume="no")
+
+
+def test_a_training_with_more_epochs_goes_on(whole, tmp_path, monkeypatch):
+    folder = shutil.copytree(whole.path, tmp_path / "run")
+    monkeypatch.setattr(sys.modules[__name__], "EPOCHS", EPOCHS + 2)
+    with pytest.raises(InvalidValue, match=r"accept=\('schedule',\)"):
+        train(folder, resume=True)
+    longer = train(folder, resume=True, accept=("schedule",))
+    assert len(rows(longer)) == EPOCHS == 8
+    assert rows(longer)[:6] == rows(whole)
+
+
+def test_what_was_logged_is_read_before_the_end(tmp_path):
+    recorder = train(tmp_path / "run", stop=20)
+    epochs = recorder.run.epochs
+    assert len(epochs["epoch"]) == recorder.subsampler.epoch == 2
+    assert all(0 < value <= 1 for value in epochs["accuracy"])
+
+
 def test_an_accuracy_in_percent_is_refused(whole):
     with pytest.raises(InvalidValue, match="Divide a percentage"):
         whole.recorder.log(accuracy=97.0)
     with pytest.raises(InvalidType, match="`accuracy` must be a number"):
         whole.recorder.log(accuracy="good")
+    with pytest.raises(InvalidType, match="`accuracy` must be a number"):
+        whole.recorder.log(accuracy=True)
 
 
 def test_texts_and_odd_images_are_shown(tmp_path):

@@ -157,9 +157,9 @@ class _Pusher:
             if not may_hold(name) or name.startswith("state/") or name in self.result.damaged:
                 continue
             found = self._there.get(name)
-            if found is None or not os.path.lexists(self.run.path / name):
+            if not os.path.lexists(self.run.path / name):
                 self.result.damaged[name] = f"{self.run.path / name} must exist. Found no such file."
-            elif found.sha256 != sha256:
+            elif found is not None and found.sha256 != sha256:
                 self.result.damaged[name] = (
                     f"{self.run.path / name} must be unchanged. Found another checksum."
                 )

@@ -113,8 +113,8 @@ class Run:
 
         The columns are ``epoch``, from 0; ``samples_full``, ``samples_backward`` (trained on) and
         ``samples_forward_only`` (measured); ``kept``, ``learned``, ``outliers``, ``not_drawn`` and
-        ``by_hand``, which sum to the number of samples; ``mean_score``; and, once ``summary.json`` is
-        written, ``accuracy``, ``train_accuracy``, ``test_loss`` and ``seconds``.
+        ``by_hand``, which sum to the number of samples; ``mean_score``; and what is known by the newest state
+        or ``summary.json`` of ``accuracy``, ``train_accuracy``, ``test_loss`` and ``seconds``.
 
         Raises:
             InvalidValue, DamagedData, ModuleNotFoundError: as :attr:`samples`.
@@ -129,7 +129,7 @@ class Run:
             **{name: [getattr(record, name) for record in history] for name in counts},
             "mean_score": [record.mean_score for record in history],
         }
-        rows = {} if self.files.summary is None else {row.epoch: row for row in self.files.summary.epochs}
+        rows = {row.epoch: row for row in self.files.reached}
         for name in ("accuracy", "train_accuracy", "test_loss", "seconds"):
             values = [getattr(rows.get(record.epoch), name, None) for record in history]
             if any(value is not None for value in values):

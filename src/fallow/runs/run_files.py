@@ -24,7 +24,7 @@ from .directory import RunDirectory
 from .epoch_file import EpochFile
 from .epoch_part import Rows
 from .gaps_file import GapsFile
-from .schema import PREDICTED, REACHED, About, ShownOptions, Summary, SummaryRow
+from .schema import PREDICTED, REACHED, RECORDED, About, ShownOptions, Summary, SummaryRow
 from .thumbnails_file import ThumbnailsFile
 
 _STEP = "Put back a copy of it."
@@ -296,7 +296,7 @@ class RunFiles:
         try:
             with safe_open(path, framework="numpy") as state:
                 tree: Any = parse_json(state.metadata()[KEY].encode(), str(path))["tree"]
-            for name in REACHED:
+            for name in ("rows",) if RECORDED in self.options else REACHED:
                 tree = tree[name]
             plain = [{k: v for k, v in row.items() if isinstance(v, int | float | str)} for row in tree]
             return check_kind(list[SummaryRow], finite(plain), str(path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from importlib.util import find_spec
 from types import TracebackType
@@ -18,9 +18,18 @@ from numpy.typing import NDArray
 from ..arrays.distributed import gather_rows, rank_and_size
 from ..arrays.generators import generator_states, put_back
 from ..arrays.thumbnails import thumbnails
-from ..core.state import opened, pack_history
+from ..core.state import ACCEPTABLE, opened, pack_history
 from ..core.subsampler import Subsampler
-from ..errors import DamagedData, FallowError, damaged, invalid, invalid_type, missing_extra, wrong_state
+from ..errors import (
+    DamagedData,
+    FallowError,
+    damaged,
+    invalid,
+    invalid_type,
+    missing_extra,
+    unknown_name,
+    wrong_state,
+)
 from ..files.checked_json import check_kind, finite
 from ..files.state_file import dump, parse
 from ..results.run import Run
@@ -79,6 +88,9 @@ class Recorder:
         resume: load the newest state of a run that is there, and go on with it; without a run a new one is
             begun. So the same program serves a first start and each later one, and a notebook's cell can be
             run again: the recorder that an earlier call made then follows no more.
+        accept: settings of the subsampler that may differ from those of the run that is resumed: any of
+            ``"policy"``, ``"schedule"`` (as for more epochs), ``"seed"``, ``"min_kept"`` and
+            ``"min_kept_per_class"``.
 
     Attributes:
         subsampler: as given.
@@ -103,12 +115,15 @@ class Recorder:
         files: Sequence[str] | None = None,
         state: Mapping[str, Stateful] | None = None,
         resume: bool = False,
+        accept: Collection[str] = (),
     ) -> None:
         for package, use in _NEEDED.items():
             if find_spec(package) is None:
                 raise missing_extra(f"A Recorder writes {use}, which", package)
         self.subsampler = _checked(subsampler)
         self._objects = _checked_objects(state)
+        self._accept = _checked_settings(accept)
+        _check_flag("resume", resume)
         self._data = _described(subsampler, classes, files)
         self._images, self._texts = _of_length("images", images, subsampler.n), texts
         _of_length("texts", texts, subsampler.n)
@@ -175,6 +190,8 @@ class Recorder:
         values: dict[str, float] = {}
         for name, value in given.items():
             try:
+                if isinstance(value, bool):
+                    raise TypeError
                 values |= {} if value is None else {name: float(value)}
             except (TypeError, ValueError):
                 raise invalid_type(f"`{name}` must be a number.", repr(value)) from None
@@ -317,10 +334,16 @@ class Recorder:
             replace(self._run.read_epoch(epoch).record, record_seconds=seconds)
             for epoch, seconds in enumerate(tree["record_seconds"])
         ]
-        self.subsampler.load_state_dict({**tree["subsampler"], "history": pack_history(history)})
+        saved = {**tree["subsampler"], "history": pack_history(history)}
+        self.subsampler.load_state_dict(saved, accept=self._accept)
         for name, each in self._objects.items():
             each.load_state_dict(tree["objects"][name])
         self._rows, self._metrics = list(tree["rows"]), dict(tree["metrics"])
+        # What is logged after the last epoch is in its summary alone.
+        ended = self.run.files.summary
+        if self._rows and ended is not None and len(ended.epochs) == len(self._rows):
+            last = {name: getattr(ended.epochs[-1], name) for name in _METRICS}
+            self._rows[-1] |= {name: value for name, value in last.items() if value is not None}
         self._seconds = float(tree["seconds"])
         parts = tree["generators"]
         data = parts[rank_and_size()[0] % len(parts)]
@@ -420,6 +443,21 @@ def _checked_objects(state: Any) -> dict[str, Stateful]:
             rule = f"`state[{name!r}]` must have state_dict() and load_state_dict()."
             raise invalid_type(rule, type(each).__name__)
     return objects
+
+
+def _checked_settings(accept: Any) -> tuple[str, ...]:
+    known = [name for name in ACCEPTABLE if name not in ("n", "labels")]
+    if isinstance(accept, str) or not isinstance(accept, Collection):
+        raise invalid_type("`accept` must be names of settings.", repr(accept), f"Known: {', '.join(known)}.")
+    for name in accept:
+        if name not in known:
+            raise unknown_name("setting in `accept`", str(name), known)
+    return tuple(accept)
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise invalid_type(f"`{name}` must be True or False.", repr(value))
 
 
 def _described(subsampler: Subsampler, classes: Any, files: Any) -> DataFile:
