@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import fallow
 from fallow.cli.main import main
 from fallow.comparison.console import Console as ComparisonConsole
 from fallow.comparison.console import make_table
@@ -233,3 +235,39 @@ def test_a_rank_without_the_others(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert main(["train", "--data", "digits", "--samples", "60", "--out", str(tmp_path / "run")]) == 2
     assert "must train with others. Found RANK=1 and one process." in capsys.readouterr().err
+
+
+def test_warnings_of_fallow_have_no_line_of_source():
+    with spelled_warnings():
+        shown = [
+            warnings.formatwarning(text, UserWarning, place, 7, "")
+            for text, place in (("a disk is full", fallow.__file__), ("elsewhere", "/lib/other.py"))
+        ]
+    assert shown[0] == "fallow: warning: a disk is full\n"
+    assert shown[1].startswith("/lib/other.py:7: UserWarning: elsewhere")
+
+
+BROKEN = """
+import sys
+from fallow.cli.main import main
+sys.exit(main(["train", "--data", "digits", "--model", "timm:resnet18", "--samples", "60", "--out", "run"]))
+"""
+
+
+def test_a_package_that_was_built_for_another_torch_is_named(tmp_path):
+    """As timm is beside a torchvision whose compiled operators do not load."""
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "__init__.py").write_text("raise RuntimeError('operator nms does not exist')")
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "needs a torchvision that was built for torch" in done.stderr
+    assert "Install it: pip install --force-reinstall torchvision" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -77,6 +77,14 @@ def check_output(path: Path, own: str = "", option: str = "--out") -> None:
         raise invalid(f"{option} must not be among the files of a run.", f"{name} in {folder}", step)
 
 
+def run_of_list(path: Path) -> Path | None:
+    """Return the folder of a list that is named like one of a run; None for a list of the user's own.
+
+    A run may come from anybody, so that no links are followed in it.
+    """
+    return path.parent if _LIST.fullmatch(path.name) else None
+
+
 class RunDirectory:
     """The files of one run.
 

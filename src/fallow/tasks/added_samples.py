@@ -20,7 +20,7 @@ from ..datasets.pools import fetched_from, open_pool
 from ..errors import FallowError, invalid
 from ..files.regular_file import kind_at
 from ..options.train_options import lists
-from ..runs.directory import RunDirectory
+from ..runs.directory import run_of_list
 from ..runs.picks_file import LEFT_OUT, Pick, read_rows
 from .class_names import class_id, ids_by_name
 from .console import Console
@@ -30,9 +30,7 @@ _STEP = "Complete the column label; junk, ? or nothing leaves a pick out."
 
 def read_picks(path: Path) -> list[tuple[str, Pick]]:
     """Read a list of picks, which may lie in a run; see :func:`read_rows` for errors."""
-    # A run may come from anybody, so that no links are followed in it.
-    own = RunDirectory(path.parent).is_list(path.name)
-    return read_rows(path, path.parent if own else None)
+    return read_rows(path, run_of_list(path))
 
 
 def with_added(data: ImageData, add: str, console: Console, *, labelled: bool = True) -> ImageData:

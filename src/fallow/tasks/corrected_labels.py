@@ -20,7 +20,7 @@ from ..datasets.texts import Texts
 from ..errors import FallowError, invalid
 from ..report.text import plural
 from ..runs.data_file import readable
-from ..runs.directory import RunDirectory
+from ..runs.directory import run_of_list
 from ..runs.labels_file import OUT, Correction, read_corrections
 from ..runs.sample_names import relative
 from .class_names import class_id, ids_by_name
@@ -33,9 +33,7 @@ _AGAIN = "Write the list anew: fallow suspects RUN --export FILE.csv."
 
 def read_labels(path: Path) -> list[Correction]:
     """Read a list of corrected labels, which may lie in a run; see :func:`read_corrections` for errors."""
-    # A run may come from anybody, so that no links are followed in it.
-    own = RunDirectory(path.parent).is_list(path.name)
-    return read_corrections(path, path.parent if own else None)
+    return read_corrections(path, run_of_list(path))
 
 
 def with_labels(data: Data, before: Data, labels: str, folder: str, console: Console) -> Data:
