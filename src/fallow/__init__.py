@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .policies import Reason as Reason
     from .policies import Threshold as Threshold
     from .policies import Watch as Watch
+    from .prompts import Prompts as Prompts
     from .results.run import Run as Run
     from .results.run import load as load
     from .scores import NO_SCORE as NO_SCORE
@@ -69,6 +70,7 @@ _HOMES = {
     "policies": [
         "ErrorMass", "Fraction", "Policy", "PolicyInput", "RandomFraction", "Reason", "Threshold", "Watch",
     ],
+    "prompts": ["Prompts"],
     "results.run": ["Run", "load"],
     "scores": ["NO_SCORE", "KLDivergence", "Score", "kl_divergence", "linear_kl", "sequence_kl"],
     "step_rules": ["StepRule"],
@@ -97,6 +99,7 @@ _ROOMS = (
     "integrations",
     "models",
     "policies",
+    "prompts",
     "scores",
     "step_rules",
 )
