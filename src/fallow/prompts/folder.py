@@ -41,9 +41,9 @@ class Part(msgspec.Struct, frozen=True):
         return f"groups-{self.first:010d}-{self.stop:010d}.safetensors"
 
 
-def save(table: PromptTable, path: str | os.PathLike[str]) -> None:
+def save(table: PromptTable, path: str | os.PathLike[str], disk: Disk | None = None) -> None:
     """Write what is new; see :meth:`fallow.Prompts.save`."""
-    folder, disk = Path(path), Disk()
+    folder, disk = Path(path), disk or Disk()
     whose = name_of(folder)
     if whose not in (None, table.name):
         step = "Name another folder, or go on with its run by Prompts.load()."

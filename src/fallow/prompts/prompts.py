@@ -391,8 +391,9 @@ def _stored(keys: Any) -> KeyStore:
     keys = list(keys)
     if not keys:
         raise invalid("There must be at least one prompt.", "no key")
-    if wrong := next((key for key in keys if not isinstance(key, str)), None):
-        raise invalid_type("A key must be a text.", repr(wrong)[:80], "Pass str(id) for each prompt.")
+    for key in keys:
+        if not isinstance(key, str):
+            raise invalid_type("A key must be a text.", repr(key)[:80], "Pass str(id) for each prompt.")
     found = digests(keys)
     different, first, _ = unique(found)
     if len(different) < len(found):
