@@ -156,16 +156,15 @@ def test_a_domain_keeps_its_share():
     assert (kept[:20].sum(), kept[20:].sum()) == (10, 140)
 
 
-def test_an_epoch_fills_a_step_if_all_are_solved():
-    n = 3000
-    prompts = Prompts([str(i) for i in range(n)], GROUP, revisit=1e-6)
-    prompts.draw(n)
+def test_an_epoch_fills_a_step_if_none_is_mixed():
+    prompts = Prompts(KEYS, GROUP, revisit=1e-6)
+    prompts.draw(N)
     for _ in range(5):
-        prompts.record(np.arange(n), np.ones((n, GROUP)))
+        prompts.record(KEYS, np.tile(np.arange(N)[:, None] % 2, GROUP))
     for _ in range(9):
         assert len(set(prompts.draw(7).tolist())) == 7
     assert prompts.history[-1].kept == 7
-    assert prompts.history[-1].solved == n - 7
+    assert prompts.history[-1].solved + prompts.history[-1].hopeless == N - 7
 
 
 def test_a_bound_of_zero_is_uniform():
