@@ -155,11 +155,22 @@ def _export_progress(done: int, total: int) -> None:
     say_progress(f"Exporting epoch {done} of {total}", last=done == total)
 
 
+PROMPTS = "prompts.safetensors"
+"""What a folder has that Prompts.save() wrote; that module would load torch."""
+
+
 def _report(parsed: Any) -> int:
-    from ..report import write_report
     from ..runs.run_files import RunFiles
 
-    path = write_report(RunFiles(parsed.run), None if parsed.out is None else Path(parsed.out))
+    out = None if parsed.out is None else Path(parsed.out)
+    if (Path(parsed.run) / PROMPTS).exists():
+        from ..report.prompts import write_prompts_report
+
+        path = write_prompts_report(Path(parsed.run), out)
+    else:
+        from ..report import write_report
+
+        path = write_report(RunFiles(parsed.run), out)
     if parsed.json:
         say_json(json.dumps({"report": str(path), "bytes": path.stat().st_size}, indent=2))
     else:
@@ -322,8 +333,10 @@ COMMANDS = {
     "push": Command(ABOUT_PUSH, add_push, run_push, of_a_run=False),
     "report": Command(
         "One HTML page of a run: what was saved, which samples were used in which epoch, outliers and "
-        "candidates for wrong labels. It opens from the disk and asks for no network.\n\n"
-        "  fallow report runs/digits",
+        "candidates for wrong labels. It opens from the disk and asks for no network. Of a folder that\n"
+        "Prompts.save() wrote: what was saved, and which prompt was used when.\n\n"
+        "  fallow report runs/digits\n"
+        "  fallow report runs/grpo/prompts",
         _add_out,
         _report,
     ),

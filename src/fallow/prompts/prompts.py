@@ -21,7 +21,7 @@ from ..core.batch_checks import check_index
 from ..core.order import Order
 from ..errors import check_integer, check_real, check_share, invalid, invalid_type
 from . import folder, state
-from .log import MOST
+from .log import MOST, GroupLog
 from .reasons import PromptReason
 from .rule import Rule, chance_of_mixed, fitted_prior
 from .table import PromptTable
@@ -134,6 +134,11 @@ class Prompts:
     def history(self) -> list[PromptEpoch]:
         """The epochs that have begun."""
         return list(self._table.history)
+
+    @property
+    def log(self) -> GroupLog:
+        """The groups that were measured."""
+        return self._table.log
 
     def __len__(self) -> int:
         return self.n
