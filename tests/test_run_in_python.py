@@ -244,3 +244,16 @@ def test_opening_a_run_loads_no_torch(run):
 def test_a_count_of_suspects_is_a_whole_number(run, count, error):
     with pytest.raises(error, match="count"):
         run.suspects(count)
+
+
+def test_the_history_holds_each_sample_in_each_epoch(run):
+    table = run.history
+    assert len(table) == 4 * len(run.samples)
+    assert set(table.columns) == {"epoch", "index", "score", "used", "reason"}
+    for number in range(4):
+        file = run.files.epoch(number)
+        rows = table[table["epoch"] == number]
+        assert np.array_equal(rows["score"].to_numpy(np.float32), file.scores, equal_nan=True)
+        assert rows["used"].tolist() == file.record.used_mask.tolist()
+    last = table[table["epoch"] == 3]
+    assert last["reason"].tolist() == run.samples["reason"].tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from .table import PromptTable
 from .tally import PromptEpoch, PromptSummary, summarise
 
 _DRAW = 0x9207
+_BLOCK = 1 << 16
 
 
 class Prompts:
@@ -393,19 +395,22 @@ def _stored(keys: Any) -> KeyStore:
     """Return the keys of all prompts, once they are known to be different texts."""
     if isinstance(keys, str | bytes) or not hasattr(keys, "__len__") or not hasattr(keys, "__iter__"):
         raise invalid_type("`keys` must be a sequence of texts, one for each prompt.", repr(keys)[:80])
-    keys = list(keys)
-    if not keys:
+    parts, left = [], iter(keys)
+    while part := list(islice(left, _BLOCK)):
+        for key in part:
+            if not isinstance(key, str):
+                raise invalid_type("A key must be a text.", repr(key)[:80], "Pass str(id) for each prompt.")
+        parts.append(digests(part))
+    if not parts:
         raise invalid("There must be at least one prompt.", "no key")
-    for key in keys:
-        if not isinstance(key, str):
-            raise invalid_type("A key must be a text.", repr(key)[:80], "Pass str(id) for each prompt.")
-    found = digests(keys)
+    found = np.concatenate(parts)
     different, first, _ = unique(found)
     if len(different) < len(found):
         again = np.ones(len(found), np.bool_)
         again[first] = False
-        rule = f"The {len(keys):,} keys must be different."
-        raise invalid(rule, f"{keys[int(np.argmax(again))]!r:.80} twice", "Add what tells the prompts apart.")
+        twice = next(islice(iter(keys), int(np.argmax(again)), None))
+        step = "Add what tells the prompts apart."
+        raise invalid(f"The {len(found):,} keys must be different.", f"{twice!r:.80} twice", step)
     store = KeyStore()
     store.add(found)
     return store

@@ -17,7 +17,7 @@ from ..core.history import resized
 from ..errors import check_integer, invalid_type
 from ..files.checked_json import parse_json
 from ..policies.base import Reason
-from ..runs.export import sample_blocks
+from ..runs.export import history_blocks, sample_blocks
 from ..runs.run_files import RunFiles
 from ..runs.sample_history import history_of, sample_of
 from ..runs.sample_names import relative
@@ -135,6 +135,31 @@ class Run:
             if any(value is not None for value in values):
                 columns[name] = values
         return self._frame(columns)
+
+    @cached_property
+    def history(self) -> Any:
+        """Each sample in each finished epoch, as a data frame: one row for each of the two.
+
+        The columns are ``epoch``, from 0; ``index``; ``score``, the last one that the sample had then (its
+        loss, unless another score was chosen), missing if it had none; ``used``, whether the epoch trained on
+        it; and ``reason``, as in :attr:`samples`. ``run.history.to_csv("losses.csv")`` writes the loss of
+        every sample by epoch; :command:`fallow export` writes runs that do not fit into memory.
+
+        Raises:
+            InvalidValue, DamagedData, ModuleNotFoundError: as :attr:`samples`.
+        """
+        blocks = list(history_blocks(self.files))
+        table = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        texts = [reason.text for reason in Reason]
+        return self._frame(
+            {
+                "epoch": table["epoch"].astype(np.int64),
+                "index": table["sample"],
+                "score": table["score"].astype(np.float64),
+                "used": table["used"],
+                "reason": [texts[number] for number in table["reason"].tolist()],
+            }
+        )
 
     @property
     def plot(self) -> Plots:

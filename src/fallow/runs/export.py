@@ -83,7 +83,7 @@ def export(
     write = {"parquet": _parquet, "csv": _csv, "json": _json}[kind]
     run.directory.disk.make_folder(folder)
     paths = []
-    for name, parts in (("history", _history(run, progress)), ("samples", sample_blocks(run))):
+    for name, parts in (("history", history_blocks(run, progress)), ("samples", sample_blocks(run))):
         path = folder / f"{name}.{kind}"
         temporary = temporary_path(path)
         try:
@@ -109,7 +109,10 @@ def _check_replaced(path: Path) -> None:
     raise invalid("An export replaces only an earlier export.", f"another file, {path}", step)
 
 
-def _history(run: RunFiles, progress: Callable[[int, int], None] | None) -> Iterator[Columns]:
+def history_blocks(
+    run: RunFiles, progress: Callable[[int, int], None] | None = None
+) -> Iterator[Columns]:
+    """Yield the table of epochs and samples in blocks; reasons are numbers."""
     for done, file in enumerate(run.files()):
         if progress is not None:
             progress(done, len(run.epochs))
