@@ -36,8 +36,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 import fallow
-from fallow.comparison.statistics import deviation, mean, paired
-from prompt_tasks import ANSWER, PAD, GPT, Task, encode, imitated, log_probabilities, make_tasks, rollouts, success
+from fallow.comparison.statistics import Difference, deviation, mean, paired
+from prompt_tasks import (
+    ANSWER,
+    GPT,
+    Task,
+    encode,
+    imitated,
+    log_probabilities,
+    make_tasks,
+    rollouts,
+    success,
+)
 
 POOL, HELD_OUT = 2000, 500
 GROUP, BATCH, ROLLOUTS = 8, 32, 65_536
@@ -173,7 +183,9 @@ def rate_at(done: float) -> float:
     return min(1.0, done / 0.05) * max(0.0, 1 - done)
 
 
-def update(network: GPT, optimizer: torch.optim.Optimizer, x: torch.Tensor, kept: list[Any], rate: float) -> None:
+def update(
+    network: GPT, optimizer: torch.optim.Optimizer, x: torch.Tensor, kept: list[Any], rate: float
+) -> None:
     """Make a step with the mixed groups; the others of the step count as groups without a gradient."""
     rows = np.concatenate([part[0] for part in kept])[:BATCH]
     if not rows.size:
@@ -189,3 +201,189 @@ def update(network: GPT, optimizer: torch.optim.Optimizer, x: torch.Tensor, kept
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimizer.step()
+
+
+def plan(part: str, rates: dict[str, float], seeds: int) -> list[dict[str, Any]]:
+    """Return the runs of a part, each as the options of :func:`train` that differ from the defaults."""
+    if part == "tune":
+        return [
+            {"arm": arm, "rate": rate, "seed": seed}
+            for arm in ARMS
+            for rate in RATES
+            for seed in TUNING_SEEDS
+        ]
+    runs: list[dict[str, Any]] = []
+    for seed in range(seeds):
+        if part == "main":
+            runs += [{"arm": arm, "rate": rates[arm], "seed": seed} for arm in ARMS]
+            runs += [
+                {"arm": "prompts", "rate": rates["prompts"], "seed": seed, "rollouts": int(share * ROLLOUTS)}
+                for share in (0.7, 0.5)
+            ]
+        elif part == "hopeless":
+            arms = ("uniform", "prompts")
+            runs += [{"arm": arm, "rate": rates[arm], "seed": seed, "hopeless": True} for arm in arms]
+        elif part == "again":
+            own = {"arm": "prompts", "rate": rates["prompts"], "seed": seed}
+            runs += [own | {"save": f"records-{seed}"}]
+            runs += [own | {"seed": seed + 50, "first": first} for first in ("", f"records-{seed}")]
+    return runs
+
+
+def key(run: dict[str, Any]) -> str:
+    return json.dumps(run, sort_keys=True)
+
+
+def carried_out(wanted: list[dict[str, Any]], folder: Path, jobs: int) -> list[dict[str, Any]]:
+    """Make the runs that are not in ``runs.jsonl`` yet, and return the results of all."""
+    path = folder / "runs.jsonl"
+    done = {}
+    if path.exists():
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            done[key(entry["run"])] = entry["result"]
+    missing = [run for run in wanted if key(run) not in done]
+
+    def make(run: dict[str, Any]) -> None:
+        words = [f"--{name}={value}" for name, value in run.items() if name != "hopeless"]
+        words += ["--hopeless"] if run.get("hopeless") else []
+        command = [sys.executable, __file__, "--out", str(folder), "--one", *words]
+        result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        done[key(run)] = result
+        with path.open("a") as file:
+            file.write(json.dumps({"run": run, "result": result}) + "\n")
+        print(f"{len(done)} {key(run)}: {100 * result['success']:.2f} %", flush=True)
+
+    # A run that begins with another's records waits for it.
+    for later in (False, True):
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(make, [run for run in missing if bool(run.get("first")) == later]))
+    return [done[key(run)] for run in wanted]
+
+
+def best_rates(results: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the learning rate of each arm with the highest mean success."""
+    rates = {}
+    for arm in ARMS:
+        means = {
+            r: mean([each["success"] for each in results if (each["arm"], each["rate"]) == (arm, r)])
+            for r in RATES
+        }
+        rates[arm] = max(means, key=means.__getitem__)
+        print(f"{arm:<9}" + "  ".join(f"{rate:g}: {100 * value:.2f}" for rate, value in means.items()))
+    return rates
+
+
+def interval(gain: Difference) -> str:
+    return "" if gain.low is None or gain.high is None else f" ({gain.low:+.2f} to {gain.high:+.2f})"
+
+
+def percents(runs: dict[int, dict[str, Any]]) -> dict[int, float]:
+    return {seed: 100 * each["success"] for seed, each in runs.items()}
+
+
+def table(results: list[dict[str, Any]]) -> None:
+    """Print the mean of each arm, and its difference to uniform sampling by seed."""
+    groups: dict[tuple[Any, ...], dict[int, dict[str, Any]]] = {}
+    for each in results:
+        name = each["arm"] + (" with records" if each["first"] else "")
+        groups.setdefault((name, each["rollouts"]), {})[each["seed"]] = each
+    uniform = groups.get(("uniform", ROLLOUTS), {})
+    print(
+        "| arm | rollouts | success | against uniform | mixed groups | hopeless later | lost | bookkeeping |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for (name, used), runs in groups.items():
+        values = list(percents(runs).values())
+        against = "–"
+        if name != "uniform":
+            gain = paired(percents(runs), percents(uniform))
+            against = "–" if gain is None else f"{gain.mean:+.2f}{interval(gain)}"
+        parts = [
+            statistics.mean(each[field] for each in runs.values())
+            for field in ("mixed", "hopeless_later", "bookkeeping")
+        ]
+        lost = statistics.mean(each.get("lost", float("nan")) for each in runs.values())
+        cells = [
+            name,
+            f"{used:,}",
+            f"{mean(values):.2f} ± {deviation(values) or 0:.2f}",
+            against,
+            *(f"{100 * part:.1f} %" for part in parts[:2]),
+            f"{lost:.1f}",
+            f"{100 * parts[2]:.3f} %",
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
+def cost() -> None:
+    """Measure ten million prompts."""
+    count = 10_000_000
+    began = time.perf_counter()
+    prompts = fallow.Prompts(_Keys(count), GROUP)
+    print(f"{count:,} keys: {time.perf_counter() - began:.0f} s, {resident():,} MiB resident")
+    began = time.perf_counter()
+    prompts.draw(512)
+    print(f"the first draw plans an epoch: {time.perf_counter() - began:.2f} s")
+    times = []
+    for _ in range(200):
+        began = time.perf_counter()
+        rows = prompts.draw(512)
+        prompts.record(rows, np.ones((512, GROUP)))
+        times.append(time.perf_counter() - began)
+    middle = 1e3 * statistics.median(times)
+    print(f"draw and record of 512 prompts: {middle:.2f} ms; {resident():,} MiB resident")
+
+
+class _Keys:
+    """Names of prompts that are made when they are read."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Any:
+        return (f"prompt-{number}" for number in range(self.count))
+
+
+def resident() -> int:
+    """Return the memory of this process in MiB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--part", choices=("tune", "main", "hopeless", "again", "cost"), default="main")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--arm", choices=ARMS, default="prompts", help=argparse.SUPPRESS)
+    parser.add_argument("--rate", type=float, default=5e-4, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--rollouts", type=int, default=ROLLOUTS, help=argparse.SUPPRESS)
+    parser.add_argument("--hopeless", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--save", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--first", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        if options.first:
+            options.first = str(options.out / options.first)
+        options.out = str(options.out)
+        print(json.dumps(train(options)))
+        return
+    if options.part == "cost":
+        cost()
+        return
+    imitated(options.out / "imitated.safetensors")
+    rates = best_rates(carried_out(plan("tune", {}, 0), options.out, options.jobs))
+    if options.part != "tune":
+        table(carried_out(plan(options.part, rates, options.seeds), options.out, options.jobs))
+
+
+if __name__ == "__main__":
+    main()
