@@ -3,7 +3,7 @@
     python benchmarks/prompts.py --out FOLDER [--part tune|main|hopeless|again|cost] [--seeds 5] [--jobs 2]
 
 A small GPT, taught by imitation (``prompt_tasks.py``), is trained by group-relative policy gradients (GRPO
-without a penalty, eight rollouts a prompt, 32 prompts a step) on 2,000 prompts. What counts is the success on
+without a penalty, eight rollouts a prompt, eight prompts a step) on 1,000 prompts. What counts is the success on
 500 other prompts after a fixed number of rollouts; the learning rate falls to 0 over them. Runs go on where
 they were stopped: each is a line of ``FOLDER/runs.jsonl``.
 
@@ -49,9 +49,9 @@ from prompt_tasks import (
     success,
 )
 
-POOL, HELD_OUT = 2000, 500
-GROUP, BATCH, ROLLOUTS = 8, 32, 65_536
-RATES = (1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3)
+POOL, HELD_OUT = 1000, 500
+GROUP, BATCH, ROLLOUTS = 8, 8, 49_152
+RATES = (2.5e-4, 5e-4, 1e-3, 2e-3)
 ARMS = ("uniform", "dynamic", "for-good", "skip", "prompts")
 TUNING_SEEDS = (100, 101)
 IMPOSSIBLE = "$"
