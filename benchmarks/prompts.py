@@ -3,11 +3,12 @@
     python benchmarks/prompts.py --out FOLDER [--part tune|main|hopeless|again|cost] [--seeds 5] [--jobs 2]
 
 A small GPT, taught by imitation (``prompt_tasks.py``), is trained by group-relative policy gradients (GRPO
-without a penalty, eight rollouts a prompt, eight prompts a step) on 1,000 prompts. What counts is the success on
-500 other prompts after a fixed number of rollouts; the learning rate falls to 0 over them. Runs go on where
-they were stopped: each is a line of ``FOLDER/runs.jsonl``.
+without a penalty, eight rollouts a prompt, eight prompts a step) on 1,000 prompts. What counts is the success
+on 500 other prompts after a fixed number of rollouts; the learning rate falls to 0 over them. Runs go on
+where they were stopped: each is a line of ``FOLDER/runs.jsonl``.
 
-- ``tune``: learning rates of every arm, with two seeds that no other part uses.
+- ``tune``: learning rates of ``uniform`` and ``prompts``, with two seeds that no other part uses; the other
+  controls take the rate of ``uniform``.
 - ``main``: each arm at its best rate; ``prompts`` also with 70 and 50 % of the rollouts.
 - ``hopeless``: 30 % of the prompts have an answer that nobody can give.
 - ``again``: a second run that merges what a first run of another seed recorded.
@@ -50,9 +51,10 @@ from prompt_tasks import (
 )
 
 POOL, HELD_OUT = 1000, 500
-GROUP, BATCH, ROLLOUTS = 8, 8, 49_152
+GROUP, BATCH, ROLLOUTS = 8, 8, 32_768
 RATES = (2.5e-4, 5e-4, 1e-3, 2e-3)
 ARMS = ("uniform", "dynamic", "for-good", "skip", "prompts")
+TUNED = ("uniform", "prompts")
 TUNING_SEEDS = (100, 101)
 IMPOSSIBLE = "$"
 
@@ -208,9 +210,9 @@ def plan(part: str, rates: dict[str, float], seeds: int) -> list[dict[str, Any]]
     if part == "tune":
         return [
             {"arm": arm, "rate": rate, "seed": seed}
-            for arm in ARMS
-            for rate in RATES
             for seed in TUNING_SEEDS
+            for rate in RATES
+            for arm in TUNED
         ]
     runs: list[dict[str, Any]] = []
     for seed in range(seeds):
@@ -262,16 +264,14 @@ def carried_out(wanted: list[dict[str, Any]], folder: Path, jobs: int) -> list[d
 
 
 def best_rates(results: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the learning rate of each arm with the highest mean success."""
+    """Return the learning rate of each arm with the highest mean success; that of uniform if it has none."""
     rates = {}
-    for arm in ARMS:
-        means = {
-            r: mean([each["success"] for each in results if (each["arm"], each["rate"]) == (arm, r)])
-            for r in RATES
-        }
+    for arm in TUNED:
+        own = [each for each in results if each["arm"] == arm]
+        means = {rate: mean([each["success"] for each in own if each["rate"] == rate]) for rate in RATES}
         rates[arm] = max(means, key=means.__getitem__)
         print(f"{arm:<9}" + "  ".join(f"{rate:g}: {100 * value:.2f}" for rate, value in means.items()))
-    return rates
+    return {arm: rates.get(arm, rates["uniform"]) for arm in ARMS}
 
 
 def interval(gain: Difference) -> str:
