@@ -436,3 +436,16 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(WrongState, match="another run"):
         Prompts(KEYS, GROUP).save(tmp_path / "a")
     assert fallow.Prompts.load(tmp_path / "a").state_dict()["name"] == first.state_dict()["name"]
+
+
+def test_an_epoch_of_many_prompts_is_read_in_blocks():
+    n = 70_000  # more than two blocks
+    prompts = Prompts([str(i) for i in range(n)], 2, seed=3)
+    drawn = [prompts.draw(count) for count in (30_000, 5_000, 34_999, 1)]
+    assert sorted(np.concatenate(drawn).tolist()) == list(range(n))
+    again = Prompts([str(i) for i in range(n)], 2, seed=3)
+    again.draw(30_000)
+    state = again.state_dict()
+    third = Prompts([str(i) for i in range(n)], 2, seed=3)
+    third.load_state_dict(state)
+    assert third.draw(5_000).tolist() == drawn[1].tolist()

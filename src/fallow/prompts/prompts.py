@@ -19,7 +19,7 @@ from ..arrays.key_store import KeyStore, digests, unique
 from ..arrays.keyed import mix, uniform
 from ..arrays.selection import blocks, smallest
 from ..core.batch_checks import check_index
-from ..core.order import Order
+from ..core.order import BLOCK, Order
 from ..errors import check_integer, check_real, check_share, invalid, invalid_type
 from . import folder, state
 from .log import MOST, GroupLog
@@ -111,6 +111,7 @@ class Prompts:
         rule = {name: table.settings[name] for name in ("group", "bound", "revisit", "memory")}
         self.rule = Rule(**rule)  # type: ignore[arg-type]
         self._order = self._ordered() if table.history else None
+        self._block: tuple[int, NDArray[np.int64]] | None = None
 
     @property
     def n(self) -> int:
@@ -192,9 +193,8 @@ class Prompts:
             if self._order is None or self._table.drawn == len(self._order):
                 self._begin(count)
             assert self._order is not None
-            stop = min(self._table.drawn + missing, len(self._order))
-            found = self._order.read(self._table.drawn, stop)
-            self._table.drawn = stop
+            found = self._read(self._table.drawn, min(self._table.drawn + missing, len(self._order)))
+            self._table.drawn += found.size
             # Two epochs may meet in a step.
             if len(parts) > 1:
                 found = found[~np.isin(found, np.concatenate(parts))]
@@ -202,6 +202,15 @@ class Prompts:
             missing -= found.size
         self._table.step += 1
         return np.concatenate(parts)
+
+    def _read(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return some places of the epoch's order, or as many of them as its present block holds."""
+        assert self._order is not None
+        first = start - start % BLOCK
+        if self._block is None or self._block[0] != first:
+            # Many steps read from one block: a permutation costs much less for many places at a time.
+            self._block = first, self._order.read(first, min(first + BLOCK, len(self._order)))
+        return self._block[1][start - first : stop - first]
 
     def record(self, prompts: Any, rewards: Any, tokens: Any = None) -> None:
         """Note the rewards of some rollouts.
@@ -295,7 +304,7 @@ class Prompts:
         )
         kept = self.n - solved - hopeless
         self._table.history.append(PromptEpoch(epoch, self.step, kept, solved, hopeless, returned))
-        self._table.drawn, self._order = 0, self._ordered()
+        self._table.drawn, self._order, self._block = 0, self._ordered(), None
 
     def _ordered(self) -> Order:
         """Return the prompts of the present epoch in their order."""
