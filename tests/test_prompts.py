@@ -139,8 +139,20 @@ def test_what_is_left_out_comes_back_at_odds_that_never_reach_zero():
 
 def test_odds_fall_with_the_chance():
     rule = Rule(8, bound=0.4, revisit=0.1)
-    assert rule.odds(np.array([0.9, 0.4, 0.2, 0.001])).tolist() == pytest.approx([1, 1, 0.5, 0.1])
+    assert rule.lowest == 0.4 * (1 - 2 * 0.5**8)
+    chances = np.array([0.9, rule.lowest, rule.lowest / 2, 0.001])
+    assert rule.odds(chances).tolist() == pytest.approx([1, 1, 0.5, 0.1])
     assert Rule(8, bound=0).odds(np.zeros(2)).tolist() == [1, 1]
+
+
+def test_what_was_never_measured_is_drawn():
+    """Even where hardly any of the others is mixed."""
+    prompts = Prompts([str(i) for i in range(400)], 2, bound=0.9)
+    prompts.draw(400)
+    prompts.record(np.arange(100), np.tile(np.arange(100)[:, None] % 2, 2))
+    prompts.draw(10)
+    assert (prompts.reason[100:] == PromptReason.KEPT).all()
+    assert (prompts.reason[:100] != PromptReason.KEPT).any()
 
 
 def test_a_domain_keeps_its_share():

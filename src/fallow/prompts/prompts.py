@@ -52,7 +52,8 @@ class Prompts:
         group: G, the rollouts that a prompt gets at a time.
         success: the reward from which on a rollout counts as right. Shaped rewards are judged by it alone,
             not by their spread.
-        bound: a prompt is left out if its chance of a mixed group is below this; 0 leaves none out.
+        bound: a prompt is left out if its chance of a mixed group is below this share of the highest chance
+            that there can be; 0 leaves none out. A prompt that was never measured is drawn.
         revisit: the lowest odds at which a prompt comes back in an epoch.
         memory: the share of its older rollouts that counts on when a prompt is measured again.
         domains: the domain of each prompt, such as its kind of task, for ``min_share``: ``(N,)``.
@@ -295,8 +296,10 @@ class Prompts:
             right, wrong = self._posterior(start, stop, prior)
             chance = chance_of_mixed(right, wrong, self.group)
             reason = np.where(right >= wrong, PromptReason.SOLVED, PromptReason.HOPELESS).astype(np.uint8)
-            drawn = uniform(key, start, stop) <= self.rule.odds(chance)
-            returned += int(np.count_nonzero(drawn & (chance < self.rule.bound)))
+            # What was never measured is drawn.
+            known = (self._table.right[start:stop] > 0) | (self._table.wrong[start:stop] > 0)
+            drawn = ~known | (uniform(key, start, stop) <= self.rule.odds(chance))
+            returned += int(np.count_nonzero(drawn & known & (chance < self.rule.lowest)))
             self._table.reason[start:stop] = np.where(drawn, np.uint8(PromptReason.KEPT), reason)
         returned += self._fill_up(least, prior)
         solved, hopeless = (

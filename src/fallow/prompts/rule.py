@@ -84,7 +84,8 @@ class Rule:
 
     Attributes:
         group: rollouts that a prompt gets at a time.
-        bound: a prompt is left out if its chance of a mixed group is below this.
+        bound: a prompt is left out if its chance of a mixed group is below this share of the highest chance,
+            which is that of a rate of one half, 1 - 2^(1 - G).
         revisit: the lowest odds at which a prompt that is left out comes back in an epoch.
         memory: the share of older rollouts that is kept when a prompt is measured again: the network moves.
     """
@@ -107,8 +108,13 @@ class Rule:
     def odds(self, chance: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the odds at which each prompt is in an epoch, by its chance of a mixed group: ``(N,)``.
 
-        They are 1 from ``bound`` on, and fall in proportion below it, down to ``revisit``.
+        They are 1 from :attr:`lowest` on, and fall in proportion below it, down to ``revisit``.
         """
         if self.bound == 0:
             return np.ones(chance.size, np.float32)
-        return np.clip(chance / self.bound, self.revisit, 1).astype(np.float32)
+        return np.clip(chance / self.lowest, self.revisit, 1).astype(np.float32)
+
+    @property
+    def lowest(self) -> float:
+        """The lowest chance of a mixed group with which a prompt is drawn in each epoch."""
+        return self.bound * (1 - 2.0 ** (1 - self.group))

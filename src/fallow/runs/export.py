@@ -109,9 +109,7 @@ def _check_replaced(path: Path) -> None:
     raise invalid("An export replaces only an earlier export.", f"another file, {path}", step)
 
 
-def history_blocks(
-    run: RunFiles, progress: Callable[[int, int], None] | None = None
-) -> Iterator[Columns]:
+def history_blocks(run: RunFiles, progress: Callable[[int, int], None] | None = None) -> Iterator[Columns]:
     """Yield the table of epochs and samples in blocks; reasons are numbers."""
     for done, file in enumerate(run.files()):
         if progress is not None:
