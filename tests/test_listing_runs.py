@@ -103,6 +103,17 @@ def test_damage_that_small_files_show(tmp_path, damage):
     assert [each.state for each in list_runs(tmp_path)] == ["damaged"]
 
 
+@pytest.mark.parametrize("damage", ["is short", "is gone"])
+@pytest.mark.parametrize("name", ["history/epoch-00001.safetensors", "data.safetensors"])
+def test_a_file_whose_size_shows_damage_keeps_the_facts(tmp_path, name, damage):
+    run = put("finished", tmp_path / "run", 0)
+    (before,) = list_runs(tmp_path)
+    (run / name).write_bytes(b"") if damage == "is short" else (run / name).unlink()
+    (found,) = list_runs(tmp_path)
+    assert name in found.damage
+    assert {**found.to_dict(), "state": "finished", "damage": None} == before.to_dict()
+
+
 def test_links_and_hidden_folders_are_not_followed(folder, tmp_path_factory):
     elsewhere = put("finished", tmp_path_factory.mktemp("elsewhere") / "run", 0)
     before = list_runs(folder)
@@ -198,17 +209,14 @@ def test_the_folder_runs_is_looked_into_first(folder, capsys, monkeypatch):
 
 
 def test_listing_reads_small_files_alone_and_loads_no_torch(folder):
-    """Neither past epochs, nor data, nor weights: they may be gone, and the list is the same."""
+    """Neither past epochs, nor data, nor weights: they may hold anything, and the list is the same."""
     before = list_runs(folder)
     for path in [
         *folder.rglob("history/*.safetensors"),
         *folder.rglob("data.safetensors"),
         *folder.rglob("model.*"),
     ]:
-        if path.parent.name != "history":
-            path.unlink()
-        else:
-            path.write_bytes(b"")
+        path.write_bytes(bytes(path.stat().st_size))
     assert list_runs(folder) == before
     code = "import sys; from fallow.cli.main import main\nassert main(['list', sys.argv[1]]) == 0\n"
     code += "print('torch' in sys.modules, file=sys.stderr)"

@@ -22,6 +22,7 @@ from fallow.cli.main import main
 from fallow.comparison.side_by_side import side_by_side
 from fallow.policies.base import Reason
 from fallow.report.charts.usage_rows import row_shares
+from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.epoch_part import read_record, read_rows
 from fallow.runs.gaps_file import dump_gaps
 from fallow.runs.heartbeat import doing
@@ -375,7 +376,54 @@ def test_a_damaged_epoch_is_left_out_and_named(copied):
         assert (found["missing"], found["damaged"][0]["epoch"]) == ([1], 1)
         summary = server.told("api/summary")
         assert summary["counts"] == before["counts"]
-        assert summary["alerts"][0]["level"] == "bad"
+        assert summary["alerts"][0] == {
+            "level": "bad", "text": "Epoch 2 cannot be read: counts are over 3 of 4 epochs.", "screen": "health",
+        }  # fmt: skip
+        assert (summary["epochs_done"], summary["epochs_read"], summary["missing"]) == (4, 3, [1])
+        # The row of the list says the same, whether the run was opened or not.
+        for row in (summary["run"], server.told("api/runs")["runs"][0]):
+            assert (row["state"], row["epochs_done"], row["epochs"]) == ("damaged", 4, 4)
+            assert row["state_text"] == "epoch 2 cannot be read"
+            assert "epoch-00001" in row["damage"]
+        # What summary.json says of the whole run is still said: it is not that of other epochs.
+        for name in ("accuracy", "remarks", "evaluated_on", "saved", "best"):
+            assert summary[name] == before[name]
+        (copied / "summary.json").unlink()
+        until(lambda: "3 of 4 epochs" in server.told("api/summary")["saved"][0]["formula"])
+
+
+def test_counts_of_an_earlier_epoch_say_so(copied):
+    (copied / "history" / "epoch-00003.safetensors").unlink()
+    with serving(copied) as server:
+        summary = server.told("api/summary")
+    assert (summary["epochs_done"], summary["last_read"], summary["missing"]) == (4, 2, [3])
+    assert summary["counts_sentence"].startswith("Epoch 3, the last that can be read, kept ")
+
+
+def test_a_run_without_a_sound_epoch_says_what_is_damaged(copied):
+    for path in (copied / "history").glob("epoch-*"):
+        path.write_bytes(b"")
+    with serving(copied) as server:
+        summary = server.told("api/summary")
+    assert (summary["epochs_done"], summary["epochs_read"], summary["counts"]) == (4, 0, None)
+    assert summary["early"].startswith("None of its 4 epochs can be read. Health names the files")
+    assert summary["run"]["state_text"] == "epoch 1 and 3 others cannot be read"
+
+
+def test_an_epoch_that_no_state_names_is_no_damage_and_is_said(copied):
+    """As after a disk refused it: the run itself is sound."""
+    checkpoints = Checkpoints(copied)
+    newest = checkpoints.newest().found
+    (copied / "history" / "epoch-00001.safetensors").unlink()
+    files = {
+        name: digest for name, digest in newest.files.items() if "history/" in name and "00001" not in name
+    }
+    checkpoints.write(checkpoints.state_path(newest.number).read_bytes(), newest.about, files)
+    for name in ("SHA256SUMS", "summary.json"):
+        (copied / name).unlink()
+    with serving(copied) as server:
+        row = server.told("api/summary")["run"]
+    assert (row["state"], row["state_text"]) == ("finished", "all epochs are done; epoch 2 cannot be read")
 
 
 def test_a_run_that_leaves_and_comes_back(copied):

@@ -145,24 +145,28 @@ def _value(value: float | str) -> str:
 def saved(source: Source) -> list[Figure]:
     """Return the savings, each figure with its formula."""
     summary = source.summary
-    backward = sum(record.backward for record in source.history)
+    backward, full, over = sum(record.backward for record in source.history), source.possible, ""
     forward = summary.samples_forward_only  # a step rule's count is not in the history
     if forward is None:
         forward = sum(record.forward_only for record in source.history)
-    full = source.possible
+    if source.missing:
+        if summary.samples_backward is not None and summary.samples_full:
+            backward, full = summary.samples_backward, summary.samples_full
+        else:
+            over = f", over {len(source.history):,} of {text.plural(source.run.ended, 'epoch')}"
     saved_cost = 1 - (backward + FORWARD_SHARE * forward) / full
     figures = [
         Figure(
             "Samples saved",
             text.share(1 - backward / full),
-            f"1 − {backward:,} trained on / {full:,} in full training",
+            f"1 − {backward:,} trained on / {full:,} in full training{over}",
             "samples",
             1 - backward / full,
         ),
         Figure(
             "Saved, measuring counted",
             text.share(saved_cost),
-            f"1 − ({backward:,} trained on + ⅓ × {forward:,} measured only) / {full:,}",
+            f"1 − ({backward:,} trained on + ⅓ × {forward:,} measured only) / {full:,}{over}",
             "cost",
             saved_cost,
         ),

@@ -1,7 +1,7 @@
 """Find the runs in a folder and read what they reached from their small files: quick for thousands of runs.
 
-Neither past epochs nor states are read, so a run that is listed may still be damaged: ``fallow verify`` reads
-every file.
+Past epochs and states are known by their sizes alone, so a run that is listed may still be damaged: ``fallow
+verify`` reads every file.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from ..errors import FallowError, damaged, invalid
+from ..errors import FallowError, damaged, invalid, sentence
 from ..files.checked_json import decode
 from ..files.lock import is_held
 from .checkpoints import glance
 from .directory import RunDirectory
 from .heartbeat import DAMAGED, DIVERGED, FINISHED, RUNNING, STOPPED, doing
-from .pushed import read_told
-from .schema import About, Summary
+from .pushed import is_fixed, read_told
+from .schema import Manifest, Summary
 
 DEEPEST = 6
 """Folders are looked into down to this many levels below the one that is named."""
@@ -182,12 +182,13 @@ def _facts(run: RunDirectory) -> dict[str, Any]:
     """Return what the manifest and the summary of a run say."""
     told = read_told(run.path)
     trains = is_held(run.path) if told is None else told.is_training(time.time())
-    about = _newest(run)
-    if about is None:
+    newest = _newest(run)
+    if newest is None:
         if run.epochs():
             raise damaged(f"{run.path} must hold a state.", "none", "Put back a copy of the folder.")
         return {"state": RUNNING if trains else STOPPED}
-    facts: dict[str, Any] = {"epochs_done": about.epoch, "epochs": about.epochs}
+    about, damage = newest.about, _damage(run, newest)
+    facts: dict[str, Any] = {"damage": damage, "epochs_done": about.epoch, "epochs": about.epochs}
     for name in ("data", "policy", "task"):
         value = about.options.get(name)
         facts[name] = value if isinstance(value, str) else None
@@ -200,12 +201,14 @@ def _facts(run: RunDirectory) -> dict[str, Any]:
             facts[name] = getattr(summary, name)
         # The options of a training loop of your own do not hold it.
         facts["policy"] = facts["policy"] or summary.used.policy.name
+    if damage is not None:
+        return facts | {"state": DAMAGED}
     state = FINISHED if about.epoch == about.epochs else STOPPED
     return facts | {"state": RUNNING if trains else DIVERGED if diverged else state}
 
 
-def _newest(run: RunDirectory) -> About | None:
-    """Return the description of the run in its newest state; None if there is none yet.
+def _newest(run: RunDirectory) -> Manifest | None:
+    """Return the newest manifest; None if there is none yet.
 
     Raises:
         DamagedData: if the manifest has changed, or the state is missing or has another size.
@@ -230,7 +233,21 @@ def _newest(run: RunDirectory) -> About | None:
         if expected is None or size != expected.bytes:
             found = f"{size:,} bytes" + (f" for {expected.bytes:,}" if expected else "")
             raise damaged(f"{state} must be unchanged.", found, _STEP)
-        return manifest.about
+        return manifest
+
+
+def _damage(run: RunDirectory, manifest: Manifest) -> str | None:
+    """Return what is wrong with a past epoch or the samples' description, as far as sizes show; or None."""
+    for name, digest in manifest.files.items():
+        if is_fixed(name):
+            path = run.path / name
+            try:
+                size = os.lstat(path).st_size
+            except FileNotFoundError:
+                return sentence(f"{path} must exist.", "no such file", _STEP)
+            if size != digest.bytes:
+                return sentence(f"{path} must be unchanged.", f"{size:,} bytes for {digest.bytes:,}", _STEP)
+    return None
 
 
 def _summary(run: RunDirectory, *, trains: bool) -> Summary | None:

@@ -123,7 +123,12 @@ class Has(Answer, kw_only=True):
 
 
 class Summary(Answer, kw_only=True):
-    """The overview of a run. Before the first finished epoch, ``early`` says what comes and most is null."""
+    """The overview of a run. Without an epoch that can be read, ``early`` says why and most is null.
+
+    Of ``epochs_done`` finished epochs, ``epochs_read`` can be read: all counts are over these, here and in
+    every other answer. ``missing`` has the numbers of the others, at most 400. ``counts`` are of the epoch
+    ``last_read``.
+    """
 
     run: RunRow
     title: str
@@ -131,6 +136,9 @@ class Summary(Answer, kw_only=True):
     task: str | None
     samples: int | None
     epochs_done: int
+    epochs_read: int
+    last_read: int | None
+    missing: list[int]
     epochs: int | None
     progress: float | None
     unit: str
@@ -175,7 +183,10 @@ class DamagedEpoch(Answer, kw_only=True):
 
 
 class Epochs(Answer, kw_only=True):
-    """At most 400 epochs, evenly spaced; ``readmitted`` are those with a visible re-admission."""
+    """At most 400 of the ``total`` epochs that can be read, evenly spaced; ``missing`` are those that cannot.
+
+    ``readmitted`` are those with a visible re-admission.
+    """
 
     total: int
     epochs: list[EpochRow]

@@ -143,7 +143,10 @@ class Catalog:
             "data": None if found_.data is None else one_line(last_part(found_.data)),
             "damage": None if sentence is None else places.hidden(sentence),
         }
-        return RunRow(**plain, id=run, state_text=_TEXTS.get(state, state), changed_at=changed or None)
+        unread = opened.known_unread if opened is not None and opened.stamp == fresh else ""
+        said = "" if unread and state == DAMAGED else _TEXTS.get(state, state)
+        text = "; ".join(filter(None, [said, unread]))
+        return RunRow(**plain, id=run, state_text=text, changed_at=changed or None)
 
     def open(self, run: str | None) -> ServedRun:
         """Return the files of a run as they are now.

@@ -138,6 +138,11 @@ class ServedRun(RunFiles):
         """The finished epochs that can be read, ascending."""
         return sorted(self._records)
 
+    @property
+    def known_unread(self) -> str:
+        """:attr:`unread` if the epochs have been read already: this reads nothing."""
+        return self.unread if "epochs" in vars(self) else ""
+
     @cached_property
     def _records(self) -> dict[int, EpochRecord]:
         found = {}

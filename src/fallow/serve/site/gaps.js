@@ -3,12 +3,12 @@
 import { html, useContext, useEffect, useState } from "./htm-preact.js";
 import { address, post, useAnswer } from "./api.js";
 import { Here } from "./route.js";
-import { Empty, Fold, Scroll, Title, Waiting } from "./parts.js";
+import { Empty, Fold, NotYet, Scroll, Title, Waiting } from "./parts.js";
 import { count, number, percent, plural } from "./words.js";
 
 export function Gaps() {
   const { run, version, summary, session } = useContext(Here), { has } = summary;
-  const gaps = useAnswer(has.gaps && summary.epochs_done ? address("gaps", { run }) : null, version);
+  const gaps = useAnswer(has.gaps && summary.epochs_read ? address("gaps", { run }) : null, version);
   const picks = useAnswer(has.picks ? address("picks", { run }) : null, version);
   const may = session.scopes.includes("write");
   if (!has.gaps && !has.picks) {
@@ -23,7 +23,8 @@ export function Gaps() {
       : html`<p class="remarks"
         id="no-write">This link only reads, so nothing can be ticked. <code>fallow serve RUN
           --write</code> prints a second link that may.</p>`}
-    ${has.gaps && (gaps.value ? html`<${Regions} answer=${gaps.value} may=${may} run=${run}/>` :
+    ${has.gaps && (!summary.epochs_read ? html`<${NotYet} title="Gaps appear after the first epoch"/>`
+      : gaps.value ? html`<${Regions} answer=${gaps.value} may=${may} run=${run}/>` :
       html`<${Waiting} answer=${gaps}
       what="The gaps"/>`)}
     ${has.picks && (picks.value ? picks.value.lists.map((list, i) => html`<${List} key=${list.id} list=${list}

@@ -64,7 +64,8 @@ function Life({ life }) {
   const used = epochs.filter((one) => one.used).length;
   const facts = [["given", sample.label_name], ["predicted", sample.predicted_name],
     ["score", `${number(sample.score)}${summary.unit ? ` ${summary.unit}` : ""}`],
-    ["now", reasonText(sample.reason)], ["used in", `${count(used)} of ${count(epochs.length)} epochs`],
+    ["now", reasonText(sample.reason)], ["used in", `${count(used)} of ${count(epochs.length)} epochs${
+      summary.missing.length ? " that can be read" : ""}`],
       ["file", sample.file]];
   return html`<div class="facing"><${Face} sample=${sample} run=${useContext(Here).run} big/>
       <dl>${facts.filter(([, value]) => value !== null && value !== undefined).map(([key, value]) =>
@@ -74,7 +75,9 @@ function Life({ life }) {
     <${Spark} scores=${epochs.map((one) => one.score)} used=${epochs.map((one) => one.used)}/>
     <p class="note">In a terminal: <code>fallow inspect RUN ${sample.index}</code></p>
     <${Table} kind="past" label="Each epoch" head=${["epoch", "use", "score"]}
-      rows=${epochs.map((one) => [one.epoch + 1,
-      one.used ? "used" : one.reason === "kept" ? "kept, not used" : `left out: ${reasonText(one.reason)}`,
+      rows=${[...epochs, ...summary.missing.map((epoch) => ({ epoch, reason: null, score: null }))]
+        .sort((a, b) => a.epoch - b.epoch).map((one) => [one.epoch + 1,
+        one.reason === null ? "cannot be read" : one.used ? "used" : one.reason === "kept" ? "kept, not used" :
+          `left out: ${reasonText(one.reason)}`,
         number(one.score)])}/>`;
 }
