@@ -226,8 +226,15 @@ def settings(source: Source) -> list[tuple[str, str]]:
             continue
         if name != "out" and value not in (None, "", [], {}, ()):
             by_default = " (by default)" if name in about.defaults else ""
-            rows.append((f"--{text.name(name)}", text.passage(str(value), 400) + by_default))
+            said = _warmup(summary, value) if name == "warmup" else str(value)
+            rows.append((f"--{text.name(name)}", text.passage(said, 400) + by_default))
     return rows
+
+
+def _warmup(summary: Summary, least: Any) -> str:
+    """Return the number of full epochs at the start: the policy may have needed more than the option says."""
+    used = summary.used.schedule.warmup
+    return f"{least} or more" if used is None else str(used)
 
 
 def _beside_options(settings: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, str]]:
