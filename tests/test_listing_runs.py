@@ -127,6 +127,30 @@ def test_links_and_hidden_folders_are_not_followed(folder, tmp_path_factory):
     assert {run.name: run.state for run in list_runs(folder)}["linked"] == "damaged"
 
 
+def test_links_to_runs_are_named(folder, tmp_path_factory, capsys, monkeypatch):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    put("finished", elsewhere / "run", 0)
+    (elsewhere / "pictures").mkdir()
+    (folder / "link").symlink_to(elsewhere / "run")
+    (folder / "comparisons" / "more").symlink_to(elsewhere)
+    (folder / "data").symlink_to(elsewhere / "pictures")
+    (folder / "nowhere").symlink_to(folder / "none")
+    (folder / ".hidden").symlink_to(elsewhere)
+    before = list_runs(folder)
+    assert told(capsys, "list", str(folder))[1]["links"] == ["comparisons/more", "link"]
+    assert main(["list", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "Links are not followed: comparisons/more, link." in said
+    assert f"as in fallow list {folder}/comparisons/more." in said
+    assert list_runs(folder) == before
+    assert [run.state for run in list_runs(folder / "link")] == ["finished"]
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / "alone").mkdir()
+    (elsewhere / "alone" / "link").symlink_to(elsewhere / "run")
+    assert main(["list", "alone"]) == 0
+    assert "Links are not followed: link." in capsys.readouterr().out
+
+
 def test_not_deeper_than_six_folders(tmp_path):
     deep = tmp_path.joinpath(*"abcdefgh"[:DEEPEST])
     put("finished", deep, 0)
@@ -188,7 +212,7 @@ def test_a_folder_without_runs_says_what_to_do(tmp_path, capsys, monkeypatch):
         f"No run lies in {tmp_path}. Start one: fallow train --data digits. Or name another folder: "
         "fallow list FOLDER.\n"
     )
-    assert told(capsys, "list", str(tmp_path)) == (0, {"folder": str(tmp_path), "runs": []})
+    assert told(capsys, "list", str(tmp_path)) == (0, {"folder": str(tmp_path), "runs": [], "links": []})
     monkeypatch.chdir(tmp_path)
     assert main(["list"]) == 0
     assert "No run lies in this folder." in capsys.readouterr().out

@@ -197,6 +197,18 @@ def test_a_folder_of_runs_is_pushed(server):
     assert {run.name for run in list_runs(server.folder)} == {"finished", "stopped"}
 
 
+def test_links_to_runs_are_named_once_and_not_pushed(server, tmp_path, capsys):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    shutil.copytree(RUNS / "stopped", folder / "one")
+    (folder / "link").symlink_to(RUNS / "finished")
+    assert main(["push", str(folder), server.pushing]) == 0
+    said = capsys.readouterr().err
+    assert said.count(f"{folder}/link: a link, which is not followed.") == 1
+    assert f"fallow push {folder}/link." in said
+    assert [run["name"] for run in server.told("api/runs")["runs"]] == ["one"]
+
+
 def test_a_run_of_this_machine_is_never_written_to(server, alone):
     own = server.folder / "run"
     shutil.copytree(RUNS / "finished", own)

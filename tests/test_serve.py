@@ -738,6 +738,20 @@ def test_an_empty_folder_and_a_folder_of_no_run(tmp_path):
         assert server.told("api/health")["run"] is None
 
 
+def test_links_to_runs_are_named_and_not_served(made, tmp_path):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    with serving(folder) as server:
+        before = server.done("api/runs")
+        (folder / "link").symlink_to(made / "a")
+        until(lambda: server.told("api/runs")["links"] == ["link"])
+        again = server.get("api/runs", **{"If-None-Match": before.headers["etag"]})
+        assert (again.status_code, again.json()["runs"]) == (200, [])
+        without_places(server, again.content)
+    with serving(folder / "link") as server:  # a person has named it
+        assert server.told("api/summary")["epochs_done"] == 4
+
+
 def test_names_of_strangers_are_plain_text(made, tmp_path):
     """What a run says of itself arrives as it is told, in JSON and in no header, with places cut off."""
     folder = shutil.copytree(made / "a", tmp_path / "runs" / "<img src=x onerror=alert(1)>\u202e")

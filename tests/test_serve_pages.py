@@ -486,6 +486,15 @@ def test_a_run_with_damaged_epochs_says_what_its_counts_are_over(browser, folder
                 assert "None of its 12 epochs can be read." in page.inner_text("main"), screen
 
 
+def test_a_link_to_a_run_is_named_on_the_list(browser, folder, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "<b>link").symlink_to(folder / "pictures")
+    with serving(tmp_path / "runs") as server, Opened(browser, server, width=390) as opened:
+        opened.show("runs")
+        assert "Links are not followed: <b>link. Serve what one leads to" in opened.page.inner_text("main")
+        look(opened, 390)
+
+
 def test_nothing_is_sent_again_that_has_not_changed(browser, server):
     with Opened(browser, server) as opened:
         page = opened.page

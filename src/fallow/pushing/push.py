@@ -8,6 +8,7 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ..errors import DamagedData, damaged, invalid
@@ -70,10 +71,17 @@ def push(folder: Path, line: Line, *, follow: bool = False, name: str | None = N
         rule = f"--name must have at most {_LONGEST} letters, digits, and any of . _ - in between."
         raise invalid(rule, repr(name), "As in --name digits-2.")
     pushers: dict[Path, _Pusher] = {}
+    passed: set[Path] = set()
     while True:
-        for path in found(folder):
+        links: list[Path] = []
+        for path in found(folder, links):
             if path not in pushers:
                 pushers[path] = _Pusher(path, name or _name(folder, path), line)
+        for link in sorted(set(links) - passed):
+            line.say(
+                f"{link}: a link, which is not followed. To push it, name it: fallow push {quote(str(link))}."
+            )
+        passed.update(links)
         if not pushers and not follow:
             raise invalid(
                 "The folder must hold a run.", f"none in {folder}", "With --follow, push waits for one."

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ DEEPEST = 6
 """Folders are looked into down to this many levels below the one that is named."""
 _MANIFEST = re.compile(r"[0-9]{6,9}\.json")
 _EPOCH = re.compile(r"epoch-[0-9]{5}\.safetensors")
+_GLANCED = 200
+"""Entries of a folder that a link leads to that are looked at."""
 _LARGEST = 1 << 26
 """Maximum size of a summary in bytes."""
 _STEP = "Put back a copy of it."
@@ -93,36 +96,66 @@ def list_runs(folder: str | os.PathLike[str]) -> list[ListedRun]:
     Raises:
         InvalidValue: if there is no such folder.
     """
-    top = Path(folder)
+    return listing(Path(folder))[0]
+
+
+def listing(top: Path) -> tuple[list[ListedRun], list[str]]:
+    """Return what :func:`list_runs` does, and the names of links to runs, which it leaves out.
+
+    Raises:
+        InvalidValue: if there is no such folder.
+    """
     if not top.is_dir():
         found_there = f"a file, {top}" if top.exists() else top
         raise invalid(
             "The folder of runs must exist.", found_there, "Name another, or start a run: fallow train."
         )
-    every = [listed(top, path) for path in found(top)]
+    links: list[Path] = []
+    every = [listed(top, path) for path in found(top, links)]
     # Of equal times the names decide, so that the order is always the same.
     every.sort(key=lambda each: (-each[0], each[1].path))
-    return [run for _, run in every]
+    return [run for _, run in every], [link.relative_to(top).as_posix() for link in sorted(links)]
 
 
-def found(top: Path) -> Iterator[Path]:
-    """Yield the folders of the runs in a folder, as :func:`list_runs` finds them."""
+def found(top: Path, links: list[Path] | None = None) -> Iterator[Path]:
+    """Yield the folders of the runs in a folder, as :func:`list_runs` finds them.
+
+    Args:
+        top: the folder.
+        links: takes the links to runs, and to folders of runs, which are not followed.
+    """
     level = [top]
     for depth in range(DEEPEST + 1):
         below: list[Path] = []
         for folder in level:
-            files, folders = _entries(folder)
+            files, folders, linked = _entries(folder)
             if _is_run(folder, files, folders):
                 yield folder
             elif depth < DEEPEST:
                 below += [folder / name for name in folders if not name.startswith(".")]
+                if links is not None:
+                    links += [folder / name for name in linked if _leads_to_runs(folder / name)]
         level = below
 
 
-def _entries(folder: Path) -> tuple[set[str], list[str]]:
-    """Return the names of files and of folders; nothing if the folder cannot be read."""
+def _leads_to_runs(path: Path) -> bool:
+    """Return whether a path is a link to a run, or to a folder of runs, as far as a glance shows."""
+    if path.name.startswith("."):
+        return False
+    try:
+        with os.scandir(path) as entries:
+            inside = [Path(entry.path) for entry in islice(entries, _GLANCED) if entry.is_dir()]
+    except OSError:
+        return False
+    parts = ("history", "state")
+    return any(each.name in parts or any((each / part).is_dir() for part in parts) for each in inside)
+
+
+def _entries(folder: Path) -> tuple[set[str], list[str], list[str]]:
+    """Return the names of files, of folders, and of files that are links; nothing if it cannot be read."""
     files: set[str] = set()
     folders: list[str] = []
+    links: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -130,9 +163,11 @@ def _entries(folder: Path) -> tuple[set[str], list[str]]:
                     folders.append(entry.name)
                 else:
                     files.add(entry.name)
+                    if entry.is_symlink():
+                        links.append(entry.name)
     except OSError:
         pass
-    return files, sorted(folders)
+    return files, sorted(folders), links
 
 
 def _is_run(folder: Path, files: set[str], folders: list[str]) -> bool:

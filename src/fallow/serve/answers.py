@@ -56,10 +56,11 @@ class RunRow(RunInBrief, frozen=True, kw_only=True):
 
 
 class Runs(Answer, kw_only=True):
-    """The runs of a folder, the newest first."""
+    """The runs of a folder, the newest first. ``links`` names links to others, which are not served."""
 
     folder: str
     runs: list[RunRow]
+    links: list[str]
 
 
 class Figure(Answer, kw_only=True):

@@ -185,6 +185,7 @@ class Application:
             parts += [
                 msgspec.json.encode(catalog.row(*each)).decode() for each in sorted(catalog.paths().items())
             ]
+            parts += catalog.links
         elif asked is not None or catalog.single is not None:
             for one in asked if isinstance(asked, list) else [asked]:
                 run, path = catalog.path(one)

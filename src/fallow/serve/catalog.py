@@ -23,6 +23,8 @@ from .served_run import Memory, ServedRun, stamp
 
 _OPEN = 4
 """Runs that are kept open."""
+_LINKS = 20
+"""Links that are named at most."""
 _LOOK, _GLANCE = 2.0, 0.25
 """Seconds after which the folder is looked through again, and the files of a run."""
 _TEXTS = {
@@ -46,6 +48,7 @@ class Catalog:
     Attributes:
         folder, images: as given.
         single: the id of the run, if the folder is one.
+        links: names of links to runs, which are not served, as of the last look.
 
     Raises:
         InvalidValue: if there is no such folder.
@@ -59,6 +62,7 @@ class Catalog:
         self._lock = threading.RLock()
         self._paths: dict[str, Path] = {}
         self._looked = -_LOOK
+        self.links: list[str] = []
         self._rows: dict[str, tuple[float, str, ListedRun, float]] = {}
         self._stamps: dict[str, tuple[float, str]] = {}
         self._open: OrderedDict[str, ServedRun] = OrderedDict()
@@ -80,9 +84,12 @@ class Catalog:
         """Return the folder of each run, by its id."""
         with self._lock:
             if time.monotonic() - self._looked >= _LOOK:
+                links: list[Path] = []
                 self._paths = {
-                    _id(path.relative_to(self.folder).as_posix()): path for path in found(self.folder)
+                    _id(path.relative_to(self.folder).as_posix()): path for path in found(self.folder, links)
                 }
+                named = sorted(path.relative_to(self.folder).as_posix() for path in links)
+                self.links = [one_line(name) for name in named[:_LINKS]]
                 self._looked = time.monotonic()
             return dict(self._paths)
 

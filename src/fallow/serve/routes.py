@@ -67,7 +67,7 @@ def push(call: Call) -> Had:
 def runs(call: Call) -> answers.Runs:
     """Return the runs of the folder, the newest first."""
     rows = _rows(call.catalog)
-    return answers.Runs(folder=call.catalog.name, runs=rows)
+    return answers.Runs(folder=call.catalog.name, runs=rows, links=call.catalog.links)
 
 
 def _rows(catalog: Catalog) -> list[answers.RunRow]:
