@@ -404,6 +404,47 @@ def test_a_body_that_is_no_json_of_ours(server, run):
     assert not list(server.folder.rglob("ticks.jsonl"))
 
 
+WRONG = {
+    "summary?run=x": "`run` must be the id of a run, 16 of the digits 0-9 and a-f, as /api/runs has it. Found 'x'.",
+    "compare?run={run}": "`run` must be given 2 to 8 times, each the id of a run, 16 of the digits 0-9 and a-f, as /api/runs has it. Found 1 of them.",
+    "compare?run={run}&run=y": "as /api/runs has it. Found 'y'.",
+    "usage?run={run}&order=x": "`order` must be class, first_left_out, index, score or times. Found 'x'.",
+    "usage?run={run}&rows=5000": "`rows` must be a whole number from 1 to 1,024. Found '5000'.",
+    "usage?run={run}&rows=a": "`rows` must be a whole number from 1 to 1,024. Found 'a'.",
+    "samples?run={run}&after=%21": "`after` must be `next` of the page before. Found '!'.",
+    "samples?run={run}&score_from=nan": "`score_from` must be a number from -1e+300 to 1e+300. Found 'nan'.",
+    "samples?run={run}&never=2": "`never` must be 0 or 1. Found '2'.",
+    "sample?run={run}": "`sample` must be given: a whole number from 0 to 9,007,199,254,740,991.",
+    "summary?run={run}&x=1": "The parameters of this route are: run. Found 'x'.",
+    "session?%0ax=1": r"The parameters of this route are: none. Found '\nx'.",
+}
+
+
+@pytest.mark.parametrize("asked", WRONG)
+def test_a_wrong_parameter_is_told_in_words(server, run, asked):
+    found = server.get(f"api/{asked.format(run=run)}")
+    assert found.status_code == 400
+    assert found.json()["error"].endswith(WRONG[asked])
+
+
+def test_every_form_of_a_text_has_words():
+    """A pattern is for programs: people read what stands beside it."""
+
+    def looked(part):
+        if isinstance(part, dict):
+            assert ("pattern" in part) == ("x-form" in part), part
+            return ("pattern" in part) + sum(map(looked, part.values()))
+        return sum(map(looked, part)) if isinstance(part, list) else 0
+
+    assert looked(document()) > 20
+
+
+def test_no_token_is_repeated(server):
+    with server.client(None) as client:
+        found = client.post("api/session", json={"token": "t" * 300}, headers={"Origin": server.base[:-1]})
+    assert found.json()["error"] == "`token` must be a text of 1 to 256 letters. Found another."
+
+
 def test_no_websocket(server):
     for path in ("/", "/api/runs", "/ws"):
         headers = [

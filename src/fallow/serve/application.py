@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import DamagedData, FallowError
-from ..files.checked_json import one_line, parse_json
+from ..files.checked_json import parse_json
 from ..terminal.streams import complain
 from . import answers
 from .bounded import Bounded
@@ -35,6 +35,7 @@ from .receiving import Receiver
 from .routes import PICTURE, ROUTES, Route
 from .session import login
 from .tokens import Tokens
+from .wording import broken
 
 JSON = "application/json"
 _PATIENCE = 2.0
@@ -251,7 +252,7 @@ def _asked(route: Route, request: Request) -> Any:
     try:
         return msgspec.convert(plain, route.ask, strict=route.method == "POST")
     except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
-        raise wrong(f"{one_line(error)}.") from None
+        raise wrong(broken(route.ask, plain, error)) from None
 
 
 def _parameters(route: Route, query: bytes) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from ..runs.pushed import Mark, State, may_hold, read_told
 from .answers import Answer
 from .asks import Ask
 from .errors import Refused, wrong
+from .wording import FORM
 
 OWN = ".fallow-push"
 MOST_RUNS, MOST_PARTS, LEAST_SIZE = 2000, 64, 4096
@@ -54,11 +55,18 @@ RunName = Annotated[
     Meta(
         pattern=r"\A[A-Za-z0-9_]([A-Za-z0-9._-]{0,78}[A-Za-z0-9_])?\Z",
         description="What the run is called. If another has the name, a part of its id is added.",
+        extra_json_schema={
+            FORM: "a name of at most 80 letters A-Z and a-z, digits and _, with . and - in between"
+        },
     ),
 ]
 PushId = Annotated[
     str,
-    Meta(pattern=r"\A[0-9a-f]{32}\Z", description="Of the run: made where it trains, the same each time."),
+    Meta(
+        pattern=r"\A[0-9a-f]{32}\Z",
+        description="Of the run: made where it trains, the same each time.",
+        extra_json_schema={FORM: "32 of the digits 0-9 and a-f"},
+    ),
 ]
 
 
@@ -77,7 +85,9 @@ class Push(Ask, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: PushId
     file: Annotated[str, Meta(max_length=64, description="Its path within the run.")]
     size: Annotated[int, Meta(ge=1, le=_LARGEST)]
-    sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    sha256: Annotated[
+        str, Meta(pattern=r"\A[0-9a-f]{64}\Z", extra_json_schema={FORM: "64 of the digits 0-9 and a-f"})
+    ]
     offset: Annotated[int, Meta(ge=0, lt=_LARGEST)] = 0
 
 
