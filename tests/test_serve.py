@@ -243,6 +243,14 @@ def test_the_life_of_a_sample_and_its_picture(server, made, ids, capsys):
         epoch | {"reason": epoch["reason"].replace(" ", "_")} for epoch in said["epochs"]
     ]
     assert found["sample"]["times_used"] == said["times_used"]
+    others = np.stack([file.other for file in run.files()], 1)
+    most = int(np.count_nonzero(others, axis=1).argmax())
+    for sample in {shown, most, 0, 299}:
+        taken = server.told(f"api/sample?run={ids['a']}&sample={sample}")["taken_for"]
+        counts = np.bincount(others[sample][others[sample] > 0], minlength=1)
+        expected = sorted(((-int(c), k - 1) for k, c in enumerate(counts) if c))[:3]
+        assert [(-one["epochs"], one["label"]) for one in taken] == expected
+    assert server.told(f"api/sample?run={ids['a']}&sample={most}")["taken_for"]
     picture = server.done(f"api/picture?run={ids['a']}&sample={shown}")
     assert picture.headers["content-type"] == "image/png"
     from io import BytesIO

@@ -312,10 +312,19 @@ class LifeEpoch(Answer, kw_only=True):
     reason: str
 
 
+class TakenFor(Answer, kw_only=True):
+    """A class that a sample was taken for in place of its own, and in how many epochs."""
+
+    label: int
+    name: str
+    epochs: int
+
+
 class Life(Answer, kw_only=True):
-    """All that a run knows of one sample."""
+    """All that a run knows of one sample; ``taken_for`` has at most three classes, the commonest first."""
 
     sample: SampleRow
+    taken_for: list[TakenFor]
     epochs: list[LifeEpoch]
     n: int
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from io import BytesIO
 
 import numpy as np
@@ -22,7 +23,7 @@ from .overview import number, source_of
 from .places import named
 from .served_run import ServedRun
 
-_TEXT = 500
+_TEXT, _TAKEN = 500, 3
 _CURSOR = re.compile(r"([0-9a-f]{16})\.([0-9]{1,16})")
 _REASONS = {reason.name.lower(): reason for reason in Reason}
 _MASKS: Bounded[NDArray[np.bool_]] = Bounded(1 << 26, lambda mask: mask.nbytes + 1024)
@@ -195,6 +196,7 @@ def life(call: Call) -> answers.Life:
     history = history_of(run, sample)
     return answers.Life(
         sample=sample_row(run, sample, last.scores, last.reason, source.history[-1].used_bits),
+        taken_for=_taken_for(run, sample, [one.epoch for one in history.epochs]),
         epochs=[
             answers.LifeEpoch(
                 epoch=one.epoch, used=one.used, score=one.score, reason=one.reason.replace(" ", "_")
@@ -203,6 +205,14 @@ def life(call: Call) -> answers.Life:
         ],
         n=source.n,
     )
+
+
+def _taken_for(run: ServedRun, sample: int, epochs: list[int]) -> list[answers.TakenFor]:
+    """Return the classes that a sample was most often taken for in place of its own, at most three."""
+    others = Counter(other for epoch in epochs if (other := run.other(epoch, sample)) is not None)
+    # Of equal ones the smaller number comes first.
+    common = sorted(others.items(), key=lambda pair: (-pair[1], pair[0]))[:_TAKEN]
+    return [answers.TakenFor(label=k, name=run.source.class_name(k), epochs=size) for k, size in common]
 
 
 def picture(call: Call) -> bytes:

@@ -19,7 +19,7 @@ from ..report.source import Source
 from ..runs.checkpoints import Search
 from ..runs.data_file import DataFile
 from ..runs.epoch_file import EpochFile
-from ..runs.epoch_part import Rows, read_record, read_rows
+from ..runs.epoch_part import Rows, read_other, read_record, read_rows
 from ..runs.run_files import RunFiles
 from .bounded import Bounded
 from .images import Images
@@ -230,6 +230,15 @@ class ServedRun(RunFiles):
         places = self.data.numbering.places(epoch, self._records[epoch].n)
         try:
             return read_rows(self.directory.epoch_path(epoch), index if places is None else places[index])
+        except OSError as error:
+            raise DamagedData(f"Epoch {epoch} must be readable. Found {error.strerror}.") from None
+
+    def other(self, epoch: int, sample: int) -> int | None:
+        """Return which other class a sample was taken for in a past epoch; None: its own, or unknown."""
+        places = self.data.numbering.places(epoch, self._records[epoch].n)
+        try:
+            there = sample if places is None else int(places[sample])
+            return read_other(self.directory.epoch_path(epoch), there)
         except OSError as error:
             raise DamagedData(f"Epoch {epoch} must be readable. Found {error.strerror}.") from None
 

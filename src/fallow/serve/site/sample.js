@@ -5,7 +5,7 @@ import { address, useAnswer } from "./api.js";
 import { Here, go, link } from "./route.js";
 import { Face, Table, Waiting } from "./parts.js";
 import { Spark } from "./charts.js";
-import { REASONS, count, number } from "./words.js";
+import { REASONS, count, number, plural } from "./words.js";
 
 const reasonText = (value) => REASONS.find((one) => one.value === value)?.text ?? value;
 
@@ -63,6 +63,8 @@ function Life({ life }) {
   const { sample, epochs } = life, { summary } = useContext(Here);
   const used = epochs.filter((one) => one.used).length;
   const facts = [["given", sample.label_name], ["predicted", sample.predicted_name],
+    ["taken for", life.taken_for.map((one) => `${one.name} in ${plural(one.epochs, "epoch")}`).join(", ") ||
+      null],
     ["score", `${number(sample.score)}${summary.unit ? ` ${summary.unit}` : ""}`],
     ["now", reasonText(sample.reason)], ["used in", `${count(used)} of ${count(epochs.length)} epochs${
       summary.missing.length ? " that can be read" : ""}`],
