@@ -193,6 +193,8 @@ class Application:
                 parts += [run, catalog.stamp(run, path)]
                 if route.follows:
                     parts.append(msgspec.json.encode(catalog.row(run, path)).decode())
+            if route.beside is not None:
+                parts.append(route.beside(call))
         return hashlib.blake2b(repr(parts).encode("utf-8", "replace"), digest_size=12).hexdigest()
 
     async def _work(self, route: Route, call: Call, tag: str) -> bytes | None:

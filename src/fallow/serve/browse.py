@@ -21,7 +21,7 @@ from .call import Call
 from .errors import nothing, unknown, wrong
 from .overview import number, source_of
 from .places import named
-from .served_run import ServedRun
+from .served_run import ServedRun, stamp_of
 
 _TEXT, _TAKEN = 500, 3
 _CURSOR = re.compile(r"([0-9a-f]{16})\.([0-9]{1,16})")
@@ -230,6 +230,15 @@ def picture(call: Call) -> bytes:
     assert run.shown is not None
     assert run.shown.pictures is not None
     return png(run.shown.pictures[run.shown_rows[sample]])
+
+
+def image_stamp(call: Call) -> str:
+    """Return what changes when the image file of a sample does; empty if the run keeps its picture."""
+    if call.catalog.images is None:
+        return ""
+    run, sample = call.run(), call.ask.sample
+    path = None if run.keeps_picture(sample) else run.image(sample)
+    return "" if path is None else stamp_of(path)
 
 
 def gap_picture(call: Call) -> bytes:

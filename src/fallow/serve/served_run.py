@@ -33,6 +33,15 @@ _WATCHED = re.compile(
 _TRIES = 5
 
 
+def stamp_of(path: Path) -> str:
+    """Return what changes when a file is written: its size and time; empty if there is none."""
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
+
+
 def stamp(run: Path) -> str:
     """Return what changes whenever a file of a run is written: from names, sizes and times alone."""
     lines = []
