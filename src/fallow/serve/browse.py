@@ -14,7 +14,7 @@ from ..policies.base import Reason
 from ..report.source import Source
 from ..report.text import passage
 from ..runs.sample_history import history_of
-from ..runs.suspects import find_suspects
+from ..runs.suspects import suspected
 from . import answers
 from .bounded import Bounded
 from .call import Call
@@ -140,8 +140,7 @@ def _kept(run: ServedRun, name: str) -> NDArray[np.bool_]:
                 left[:size] |= used[:size] & ~now
                 used[:size] |= now
         else:
-            found = find_suspects(run)
-            mask[[one.index for one in found.suspects]] = True
+            mask[suspected(run)] = True
         _MASKS.put(key, mask)
     return mask
 
