@@ -44,6 +44,11 @@ def add_runs(parser: Any) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="The folders of the runs, at least two.")
 
 
+def add_run_or_folder(parser: Any) -> None:
+    """Add the argument of ``fallow serve`` and ``fallow push`` that names a run, or a folder of runs."""
+    parser.add_argument("folder", metavar="RUN|FOLDER", help="The folder of a run, or one that holds runs.")
+
+
 def add_folder(parser: Any) -> None:
     """Add the argument of ``fallow list``."""
     parser.add_argument(

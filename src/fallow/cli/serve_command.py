@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..errors import missing_extra
+from .runs_commands import add_run_or_folder
 
 DONE = 0
 ABOUT_SERVE = (
@@ -24,7 +26,7 @@ ABOUT_SERVE = (
 
 def add_arguments(parser: Any) -> None:
     """Add the arguments of ``fallow serve``."""
-    parser.add_argument("folder", metavar="RUN|FOLDER", help="The folder of a run, or one that holds runs.")
+    add_run_or_folder(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -76,10 +78,7 @@ def run_server(parsed: Any) -> int:
         from ..serve.listening import Listening, serve
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow serve`", str(error.name), "serve") from None
-    names = (
-        "host", "port", "uds", "root_path", "cert", "key", "self_signed", "write", "qr", "data", "receive",
-        "receive_most",
-    )  # fmt: skip
-    serve(Path(parsed.folder), Listening(**{name: getattr(parsed, name) for name in names}))
+    given = {field.name: getattr(parsed, field.name) for field in fields(Listening)}
+    serve(Path(parsed.folder), Listening(**given))
     sys.stdout.flush()
     return DONE
