@@ -738,7 +738,7 @@ def test_an_empty_folder_and_a_folder_of_no_run(tmp_path):
     with serving(tmp_path) as server:
         own = os.getpriority(os.PRIO_PROCESS, 0)
         assert os.getpriority(os.PRIO_PROCESS, server.process.pid) == min(19, own + 10), "it gives way"
-        assert server.told("api/runs") == {"folder": tmp_path.name, "runs": []}
+        assert server.told("api/runs") == {"folder": tmp_path.name, "runs": [], "links": []}
         assert server.told("api/session")["single"] is None
         assert server.get("api/summary").status_code == 400
         assert server.get("api/summary?run=0123456789abcdef").status_code == 404

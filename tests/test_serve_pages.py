@@ -424,7 +424,7 @@ def test_a_tick_is_written_by_the_link_that_may(browser, server, folder):
         page.wait_for_selector(".picks li.done input:enabled")
         with page.expect_response("**/api/tick*"):
             page.locator(".counter button", has_text="+").first.click()
-        page.wait_for_selector(".counter output:has-text('1 found')")
+        page.wait_for_selector(".counter output:has-text('1 collected')")
         ticks = read_ticks(folder / "pictures")
         assert [(one.list, one.place, one.gap, one.found) for one in ticks] == [
             ("picks-000", 2, None, 1), (None, None, "gap 1", 1),
@@ -452,7 +452,7 @@ def test_a_run_that_has_just_begun_says_what_will_come(browser, server):
             opened.show(screen, "begun")
             said = opened.page.inner_text("main")
             assert re.search(
-                "after the first epoch|with the first epoch|has begun|Nothing was looked for", said
+                "after the first epoch|with the first epoch|has begun|Gaps were not looked for", said
             ), screen
         opened.show("overview", "begun")
         assert "The training has just begun." in opened.page.inner_text("main")

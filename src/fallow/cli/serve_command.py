@@ -18,7 +18,7 @@ ABOUT_SERVE = (
     "  fallow serve runs --port 0                          any free port\n"
     "  ssh -L 8000:localhost:8000 MACHINE                  from another machine, through a tunnel\n"
     "  fallow serve runs --host 0.0.0.0 --self_signed --qr    for phones in the same network\n"
-    "  fallow serve runs --write                           a second link that may tick what was found\n"
+    "  fallow serve runs --write                           a second link, to tick what you collected\n"
     "  fallow serve runs --receive                         a link that other machines push their runs to\n\n"
     "Programs send Authorization: Bearer TOKEN; /api/openapi.json describes what they may ask."
 )
@@ -53,7 +53,9 @@ def add_arguments(parser: Any) -> None:
         help="The folder of images that the runs were trained on: small pictures of all its samples, "
         "and not only of those that a run keeps. On Linux alone.",
     )
-    parser.add_argument("--write", action="store_true", help="A second link, which may tick what was found.")
+    parser.add_argument(
+        "--write", action="store_true", help="A second link, which may also tick what you have collected."
+    )
     parser.add_argument(
         "--receive",
         action="store_true",

@@ -127,7 +127,8 @@ class Line:
             # It may have lost what it had, but not for ever.
             lost += not asks and answer.have <= have
             if lost > _MOST_LOST:
-                raise Refusal(f"{self.link.place} must keep what it is sent. Found less of {name}.", "other")
+                sentence = f"{self.link.place} loses what it is sent of {name}. Look at the disk there."
+                raise Refusal(sentence, "other")
             have, asks = min(max(answer.have, 0), size - 1), False
 
     def close(self) -> None:
@@ -240,7 +241,7 @@ class Line:
                 if self._met
                 else "Look whether `fallow serve FOLDER --receive` runs there and prints this link."
             )
-            raise NotWritten(f"{self.link.place} must answer. Found: {why}. {step}")
+            raise NotWritten(f"{self.link.place} must answer, and does not: {why}. {step}")
         if self._tries == _SAID:
             self.say(f"{self.link.place} does not answer ({why}). Trying again.")
         time.sleep(min(_SHORTEST * 2.0 ** (self._tries - 1), _LONGEST))

@@ -166,10 +166,10 @@ class _Pusher:
                 continue
             found = self._there.get(name)
             if not os.path.lexists(self.run.path / name):
-                self.result.damaged[name] = f"{self.run.path / name} must exist. Found no such file."
+                self.result.damaged[name] = f"{self.run.path / name} is gone. Put back a copy of it."
             elif found is not None and found.sha256 != sha256:
                 self.result.damaged[name] = (
-                    f"{self.run.path / name} must be unchanged. Found another checksum."
+                    f"{self.run.path / name} has changed since it was written. Put back a copy of it."
                 )
 
     def _push(self, state: str, *, trains: bool) -> None:
@@ -258,7 +258,7 @@ class _Pusher:
                     raise damaged(f"{name} must be unchanged.", "another checksum", "Put back a copy of it.")
                 self._upload(name, source)
         except FileNotFoundError:
-            self.result.damaged[name] = f"{self.run.path / name} must exist. Found no such file."
+            self.result.damaged[name] = f"{self.run.path / name} is gone. Put back a copy of it."
         except (DamagedData, OSError) as error:
             # The others are pushed: the server shows that one epoch is missing.
             self.result.damaged[name] = str(error)

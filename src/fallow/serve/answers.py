@@ -411,7 +411,7 @@ class Picks(Answer, kw_only=True):
 
 
 class Ticked(Answer, kw_only=True):
-    """What was written down: when, and what is found now."""
+    """What was written down: when, and how many there are now."""
 
     at: str
     found: int

@@ -90,9 +90,7 @@ class Application:
             response = _failed(Refused(404, "none", self._hidden(error)))
         except (OSError, MemoryError) as error:
             reason = error.strerror if isinstance(error, OSError) else "too little memory"
-            response = _failed(
-                Refused(503, "gone", f"The files of the run must be readable. Found: {reason}.")
-            )
+            response = _failed(Refused(503, "gone", f"The files of the run cannot be read now: {reason}."))
         except Exception as error:  # a run may come from anybody: no file of it ends the server
             complain(f"fallow serve: {request.url.path}: {''.join(traceback.format_exception(error))}")
             response = _failed(

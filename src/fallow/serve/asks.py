@@ -143,7 +143,7 @@ class Login(Ask, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Tick(Ask, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What was found: so many of a pick, named by its list and place, or of a gap, named by its name."""
+    """What was collected: so many of a pick, named by its list and place, or of a gap, named by its name."""
 
     run: RunId | None = None
     list: PickListId | None = None

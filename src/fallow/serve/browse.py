@@ -224,7 +224,7 @@ def picture(call: Call) -> bytes:
         found = run.images.thumbnail(path)
         if found is None:
             rule = "The file of a sample must be a PNG, JPEG, GIF or WEBP of at most 20 MB and 64 megapixels"
-            raise nothing(f"{rule} to be shown. Found another one, or none.")
+            raise nothing(f"{rule} to be shown. This one is of another kind, or gone.")
         return found
     assert run.shown is not None
     assert run.shown.pictures is not None

@@ -107,7 +107,7 @@ class Catalog:
         if run not in paths:
             # A run that has lost its files, or was moved: the server goes on without it.
             if run == self.single:
-                raise Refused(503, "gone", "The run must be in its folder. Found none: put it back.")
+                raise Refused(503, "gone", "The run is not in its folder any more. Put it back.")
             raise unknown("The run", run)
         return run, paths[run]
 
@@ -174,7 +174,7 @@ class Catalog:
                 raise Refused(503, "damaged", Places([(path, path.name)]).hidden(str(error))) from None
             except FallowError:
                 raise Refused(
-                    409, "early", "The run must have begun. Found none of its files: wait."
+                    409, "early", "The run has not begun: none of its files is there yet. Wait."
                 ) from None
             self._open[run] = opened
             while len(self._open) > _OPEN:

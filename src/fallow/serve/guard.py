@@ -238,7 +238,7 @@ class Guard:
             raise held_up()
         if not self.tokens.may_push(token):
             if self.tokens.scopes(token):
-                rule = "To push needs the token for pushing. Found one for reading."
+                rule = "To push needs the token for pushing. This one is for reading."
                 step = "Start the server with --receive, and push to the link that it prints for it."
                 raise Refused(403, "forbidden", f"{rule} {step}")
             self.tokens.note_wrong(address)

@@ -373,7 +373,7 @@ def _say_link(
     if certificate is not None:
         complain(f"SHA-256 of the certificate: {certificate.fingerprint}")
     if tokens.write is not None:
-        complain("With this link what was found can be ticked:")
+        complain("With this link you can also tick what you have collected:")
         complain(f"{base}#{tokens.write}")
     if receiver is not None:
         pin = (

@@ -209,9 +209,8 @@ class Receiver:
             return self._take(self._place(ask.run, ask.id), ask, body)
         except DamagedData:
             step = "Look at it on the machine of the server."
-            raise Refused(
-                409, "other", f"{ask.run}/{ask.file} must be a regular file. Found another. {step}"
-            ) from None
+            rule = f"{ask.run}/{ask.file} must be a regular file, and is another there."
+            raise Refused(409, "other", f"{rule} {step}") from None
         except OSError as error:
             raise _not_written(error) from None
 
@@ -227,9 +226,7 @@ class Receiver:
             return Had(have=ask.size, whole=True)
         if there is not None and pushed.is_fixed(ask.file):
             step = "Push the run under another name: --name."
-            raise Refused(
-                409, "other", f"{ask.file} must be the file that was pushed before. Found another. {step}"
-            )
+            raise Refused(409, "other", f"{ask.file} differs from what was pushed before. {step}")
         have = _size(part) or 0
         if body and ask.offset == have:
             if have + len(body) > ask.size:
@@ -240,7 +237,7 @@ class Receiver:
             return Had(have=have, whole=False)
         if Digest.of_file(part, self._parts) != wanted:
             self._remove(part)
-            raise wrong(f"{ask.file} must have the checksum that was named. Found another. Send it again.")
+            raise wrong(f"{ask.file} has not the checksum that was named. Send it again.")
         try:
             self._accept(part, path, place, ask)
         except OSError:
@@ -298,7 +295,7 @@ class Receiver:
             named = glance(part, read_regular(part, self._parts, _LARGEST_TEXT)).files
         except DamagedData:
             self._remove(part)
-            raise wrong("A manifest must be as fallow writes it. Found another.") from None
+            raise wrong("A manifest must be as fallow writes it, and this one is not.") from None
         for name, digest in named.items():
             # A name may be anything: only what a run may hold is looked for.
             if not may_hold(name) or _size(place / name) != digest.bytes:

@@ -125,7 +125,13 @@ ROUTES = (
     Route("/api/gaps", "What the training data lack.", asks.OfRun, answers.Gaps, gaps),
     Route("/api/picks", "Lists of samples to collect.", asks.OfRun, answers.Picks, picks),
     Route(
-        "/api/tick", "Write down what was found.", asks.Tick, answers.Ticked, tick, method="POST", writes=True
+        "/api/tick",
+        "Write down what was collected.",
+        asks.Tick,
+        answers.Ticked,
+        tick,
+        method="POST",
+        writes=True,
     ),
     Route(PUSH, "Say what a run that is pushed is doing.", Tell, Heard, tell, method="POST"),
     Route(PUSH, "Push a piece of a file of a run.", Push, Had, push, method="PUT"),

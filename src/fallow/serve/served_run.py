@@ -179,7 +179,7 @@ class ServedRun(RunFiles):
         missing = [name for name in self.digests if name.startswith("history/epoch-")]
         for name in missing:
             if not (self.directory.path / name).exists():
-                self.damage.setdefault(name, f"{name} must exist. Found no such file.")
+                self.damage.setdefault(name, f"{name} is gone. Put back a copy of it.")
         return found
 
     @cached_property

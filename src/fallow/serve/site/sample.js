@@ -79,7 +79,7 @@ function Life({ life }) {
     <${Table} kind="past" label="Each epoch" head=${["epoch", "use", "score"]}
       rows=${[...epochs, ...summary.missing.map((epoch) => ({ epoch, reason: null, score: null }))]
         .sort((a, b) => a.epoch - b.epoch).map((one) => [one.epoch + 1,
-        one.reason === null ? "cannot be read" : one.used ? "used" : one.reason === "kept" ? "kept, not used" :
-          `left out: ${reasonText(one.reason)}`,
+        one.reason === null ? "cannot be read" : one.used ? "used" :
+          one.reason === "kept" ? "kept, not used" : `left out: ${reasonText(one.reason)}`,
         number(one.score)])}/>`;
 }
