@@ -1,14 +1,19 @@
 """A run of ImageNet's size as it is served: seconds to the first overview, memory, p95 with many clients.
 
     python -m benchmarks.serve [--samples 1281167] [--epochs 90] [--clients 50] [--browser] [--out FOLDER]
+    python -m benchmarks.serve --filters [--samples 10000000] [--epochs 30] [--out FOLDER]
     python -m benchmarks.serve --training [--clients 50] [--times 5] [--out FOLDER]
 
 The run is made up: 1,000 classes, 2 % of the labels wrong, half of the samples left out of each epoch, the
 more the better learned. `--browser` opens the overview in Chromium, on a processor made four times slower:
 the first one that the server makes, and one that it has made.
 
+`--filters` asks for pages of samples by every filter and order of the page, once the run is open: the first
+page of each, and the one after it.
+
 `--training` trains digits for real, in turn with and without a server that so many clients poll. The clients
-run on this machine too, at the lowest priority: what they take is said beside what the server takes.
+run on this machine too, at the lowest priority: what they take is said beside what the server takes. With
+--out each pair of trainings is written when it is done, and the same command goes on where it was.
 """
 
 import argparse
@@ -20,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -31,10 +37,11 @@ from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.data_file import DataFile
 from fallow.runs.directory import RunDirectory
 from fallow.runs.epoch_file import EpochFile
-from fallow.runs.schema import About
+from fallow.runs.schema import PREDICTED, About
 
 CLASSES, WRONG = 1000, 0.02
 """Classes, and the share of wrong labels."""
+TRAINING = "serve_training.json"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
 
@@ -87,7 +94,19 @@ def make(folder, n, epochs, seed=0):
         from safetensors.numpy import save
 
         needs = {name: Digest(digest.size, digest.sha256) for name, digest in run.digests.items()}
-        Checkpoints(folder).write(save({"nothing": np.zeros(1, np.uint8)}), about, needs)
+        predicted = np.where(other > 0, other, labels + 1).astype(np.int32)
+        Checkpoints(folder).write(save({f"made/{PREDICTED}": predicted}), about, needs)
+
+
+@contextmanager
+def served(folder):
+    """Yield the process, address and token of a server, which ends with the block, however that ends."""
+    command = [sys.executable, "-m", "fallow", "serve", str(folder), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, *process.stdout.readline().strip().split("#")
+        finally:
+            process.terminate()
 
 
 def resident(process):
@@ -179,6 +198,39 @@ def browsing(base, token):
     return found
 
 
+FILTERS = (
+    "reason=kept", "reason=learned", "class=7", "reason=learned&class=7", "never=1", "returned=1", "wrong=1",
+    "predicted=7", "score_from=0.5&score_to=2", "epoch=HALF", "epoch=HALF&reason=learned", "order=score",
+    "order=times", "order=-times", "order=index", "order=-index", "class=7&order=times",
+    "never=1&order=score", "suspects=1", "suspects=1&class=7",
+)  # fmt: skip
+"""What the page about samples asks for."""
+
+
+def filters(given):
+    """Return seconds of a page of samples by each filter, and of the page after it, and the memory."""
+    found = {"samples": given.samples, "epochs": given.epochs}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(given.run or Path(place, "run"))
+        if not folder.exists():
+            make(folder, given.samples, given.epochs)
+        with served(folder) as (process, base, token):
+            with asking(base, token) as client:
+                for name in ("summary", "samples"):  # what opens the run
+                    found[f"open_{name}"] = asked(client, f"api/{name}")[0]
+                for query in FILTERS:
+                    url = f"api/samples?{query.replace('HALF', str(given.epochs // 2))}"
+                    first = asked(client, url)[0]
+                    page = client.get(url).json()
+                    after = page["next"] and asked(client, f"{url}&after={page['next']}")[0]
+                    found[query] = {"first": first, "next": after, "total": page["total"]}
+                    print(query, json.dumps(found[query]), flush=True)
+            found["mb"], found["most_mb"] = resident(process.pid)
+    times = [one[name] for one in found.values() if isinstance(one, dict) for name in ("first", "next")]
+    found["slowest_seconds"] = max(filter(None, times))
+    return found
+
+
 POLLING = """
 import os, sys, time, http.client, threading
 os.nice(19)
@@ -186,13 +238,16 @@ host, token, clients = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def one(number):
     time.sleep(2 * number / clients)
     connection, tag = http.client.HTTPConnection(host), None
-    while True:
-        headers = {"Authorization": f"Bearer {token}", **({"If-None-Match": tag} if tag else {})}
-        connection.request("GET", "/api/summary", headers=headers)
-        answer = connection.getresponse()
-        answer.read()
-        tag = answer.headers["ETag"]
-        time.sleep(2)
+    try:
+        while True:
+            headers = {"Authorization": f"Bearer {token}", **({"If-None-Match": tag} if tag else {})}
+            connection.request("GET", "/api/summary", headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            tag = answer.headers["ETag"]
+            time.sleep(2)
+    except (OSError, http.client.HTTPException):
+        os._exit(1)  # the server has gone: all clients end
 for number in range(clients):
     threading.Thread(target=one, args=(number,), daemon=True).start()
 time.sleep(1e6)
@@ -207,24 +262,28 @@ def trained(place, name, clients, epochs):
     command += ["--accelerator", "cpu", "--policy", "full", "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as training:
         others = []
-        if clients:
-            while not list(out.glob("history/epoch-*.safetensors")):
-                time.sleep(0.05)
-            words = [sys.executable, "-m", "fallow", "serve", str(out), "--port", "0"]
-            others.append(
-                subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            )
-            base, token = others[0].stdout.readline().strip().split("#")
-            words = [sys.executable, "-c", POLLING, base.split("/")[2], token, str(clients)]
-            others.append(subprocess.Popen(words))
-        began = time.perf_counter()
-        before = [processor(each.pid) for each in others]
-        ended = training.stdout.read()  # until it ends
-        took = [processor(each.pid) - early for each, early in zip(others, before, strict=True)]
-        seconds = time.perf_counter() - began
-        for each in others:
-            each.kill()
-            each.wait()
+        try:
+            if clients:
+                while not list(out.glob("history/epoch-*.safetensors")):
+                    assert training.poll() is None, "the training has ended before its first epoch"
+                    time.sleep(0.05)
+                words = [sys.executable, "-m", "fallow", "serve", str(out), "--port", "0"]
+                others.append(
+                    subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+                )
+                base, token = others[0].stdout.readline().strip().split("#")
+                words = [sys.executable, "-c", POLLING, base.split("/")[2], token, str(clients)]
+                others.append(subprocess.Popen(words))
+            began = time.perf_counter()
+            before = [processor(each.pid) for each in others]
+            ended = training.stdout.read()  # until it ends
+            took = [processor(each.pid) - early for each, early in zip(others, before, strict=True)]
+            seconds = time.perf_counter() - began
+            assert all(each.poll() is None for each in others), "the server or its clients have ended early"
+        finally:
+            for each in reversed(others):  # clients first: they would miss the server
+                each.kill()
+                each.wait()
     summary = json.loads(ended)
     # The first epochs warm up, and are over before there are clients.
     rows = [row["seconds"] for row in summary["epochs"][3:]]
@@ -235,13 +294,25 @@ def trained(place, name, clients, epochs):
 
 
 def training(given):
-    """Return what polling clients cost a training: medians of trainings in turn, and their ratio."""
-    found = {"without": [], "with": []}
+    """Return what polling clients cost a training, with the pairs of trainings that were done before."""
+    before = Path(given.out or os.devnull, TRAINING)
+    found = json.loads(before.read_text())["trainings"] if before.exists() else {"without": [], "with": []}
     with tempfile.TemporaryDirectory() as place:
-        for turn in range(given.times):
-            for name, clients in (("without", 0), ("with", given.clients)):
-                found[name].append(trained(place, f"{name}-{turn}", clients, given.training_epochs))
-                print(name, json.dumps(found[name][-1]), flush=True)
+        for turn in range(len(found["with"]), given.times):
+            pair = {
+                name: trained(place, f"{name}-{turn}", clients, given.training_epochs)
+                for name, clients in (("without", 0), ("with", given.clients))
+            }
+            for name, one in pair.items():
+                found[name].append(one)
+            print(json.dumps(pair), flush=True)
+            if given.out:
+                before.write_text(json.dumps(told(found, given), indent=1) + "\n")
+    return told(found, given)
+
+
+def told(found, given):
+    """Return medians of trainings in turn, and their ratio."""
     rates = {name: float(np.median([one["steps_a_second"] for one in each])) for name, each in found.items()}
     shares = {name: float(np.median([one[name] for one in found["with"]])) for name in ("server", "clients")}
     return {
@@ -263,21 +334,23 @@ def main():
     parser.add_argument(
         "--training", action="store_true", help="measure what clients cost a training instead"
     )
+    parser.add_argument("--filters", action="store_true", help="measure pages of samples by filters instead")
     parser.add_argument("--times", type=int, default=5, help="trainings of each kind")
     parser.add_argument("--training_epochs", type=int, default=40)
     parser.add_argument("--out", help="a folder for serve.json, or serve_training.json")
     given = parser.parse_args()
     if given.training:
-        written(given.out, "serve_training.json", training(given))
+        written(given.out, TRAINING, training(given))
+        return
+    if given.filters:
+        written(given.out, "serve_filters.json", filters(given))
         return
     found = {"samples": given.samples, "epochs": given.epochs}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(given.run or Path(place, "run"))
         if not folder.exists():
             make(folder, given.samples, given.epochs)
-        command = [sys.executable, "-m", "fallow", "serve", str(folder), "--port", "0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            base, token = process.stdout.readline().strip().split("#")
+        with served(folder) as (process, base, token):
             found["idle_mb"] = resident(process.pid)[0]
             if given.browser:
                 found["browser"] = browsing(base, token)
@@ -313,7 +386,6 @@ def main():
                 )
                 print(name, json.dumps(found[f"{name}_{given.clients}_clients"]), flush=True)
             found["mb"], found["most_mb"] = resident(process.pid)
-            process.terminate()
     written(given.out, "serve.json", found)
 
 

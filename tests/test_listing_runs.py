@@ -103,6 +103,17 @@ def test_damage_that_small_files_show(tmp_path, damage):
     assert [each.state for each in list_runs(tmp_path)] == ["damaged"]
 
 
+@pytest.mark.parametrize("damage", ["is short", "is gone"])
+@pytest.mark.parametrize("name", ["history/epoch-00001.safetensors", "data.safetensors"])
+def test_a_file_whose_size_shows_damage_keeps_the_facts(tmp_path, name, damage):
+    run = put("finished", tmp_path / "run", 0)
+    (before,) = list_runs(tmp_path)
+    (run / name).write_bytes(b"") if damage == "is short" else (run / name).unlink()
+    (found,) = list_runs(tmp_path)
+    assert name in found.damage
+    assert {**found.to_dict(), "state": "finished", "damage": None} == before.to_dict()
+
+
 def test_links_and_hidden_folders_are_not_followed(folder, tmp_path_factory):
     elsewhere = put("finished", tmp_path_factory.mktemp("elsewhere") / "run", 0)
     before = list_runs(folder)
@@ -114,6 +125,30 @@ def test_links_and_hidden_folders_are_not_followed(folder, tmp_path_factory):
     (folder / "linked" / "summary.json").unlink()
     (folder / "linked" / "summary.json").symlink_to(elsewhere / "summary.json")
     assert {run.name: run.state for run in list_runs(folder)}["linked"] == "damaged"
+
+
+def test_links_to_runs_are_named(folder, tmp_path_factory, capsys, monkeypatch):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    put("finished", elsewhere / "run", 0)
+    (elsewhere / "pictures").mkdir()
+    (folder / "link").symlink_to(elsewhere / "run")
+    (folder / "comparisons" / "more").symlink_to(elsewhere)
+    (folder / "data").symlink_to(elsewhere / "pictures")
+    (folder / "nowhere").symlink_to(folder / "none")
+    (folder / ".hidden").symlink_to(elsewhere)
+    before = list_runs(folder)
+    assert told(capsys, "list", str(folder))[1]["links"] == ["comparisons/more", "link"]
+    assert main(["list", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "Links are not followed: comparisons/more, link." in said
+    assert f"as in fallow list {folder}/comparisons/more." in said
+    assert list_runs(folder) == before
+    assert [run.state for run in list_runs(folder / "link")] == ["finished"]
+    monkeypatch.chdir(elsewhere)
+    (elsewhere / "alone").mkdir()
+    (elsewhere / "alone" / "link").symlink_to(elsewhere / "run")
+    assert main(["list", "alone"]) == 0
+    assert "Links are not followed: link." in capsys.readouterr().out
 
 
 def test_not_deeper_than_six_folders(tmp_path):
@@ -177,7 +212,7 @@ def test_a_folder_without_runs_says_what_to_do(tmp_path, capsys, monkeypatch):
         f"No run lies in {tmp_path}. Start one: fallow train --data digits. Or name another folder: "
         "fallow list FOLDER.\n"
     )
-    assert told(capsys, "list", str(tmp_path)) == (0, {"folder": str(tmp_path), "runs": []})
+    assert told(capsys, "list", str(tmp_path)) == (0, {"folder": str(tmp_path), "runs": [], "links": []})
     monkeypatch.chdir(tmp_path)
     assert main(["list"]) == 0
     assert "No run lies in this folder." in capsys.readouterr().out
@@ -198,17 +233,14 @@ def test_the_folder_runs_is_looked_into_first(folder, capsys, monkeypatch):
 
 
 def test_listing_reads_small_files_alone_and_loads_no_torch(folder):
-    """Neither past epochs, nor data, nor weights: they may be gone, and the list is the same."""
+    """Neither past epochs, nor data, nor weights: they may hold anything, and the list is the same."""
     before = list_runs(folder)
     for path in [
         *folder.rglob("history/*.safetensors"),
         *folder.rglob("data.safetensors"),
         *folder.rglob("model.*"),
     ]:
-        if path.parent.name != "history":
-            path.unlink()
-        else:
-            path.write_bytes(b"")
+        path.write_bytes(bytes(path.stat().st_size))
     assert list_runs(folder) == before
     code = "import sys; from fallow.cli.main import main\nassert main(['list', sys.argv[1]]) == 0\n"
     code += "print('torch' in sys.modules, file=sys.stderr)"

@@ -197,6 +197,18 @@ def test_a_folder_of_runs_is_pushed(server):
     assert {run.name for run in list_runs(server.folder)} == {"finished", "stopped"}
 
 
+def test_links_to_runs_are_named_once_and_not_pushed(server, tmp_path, capsys):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    shutil.copytree(RUNS / "stopped", folder / "one")
+    (folder / "link").symlink_to(RUNS / "finished")
+    assert main(["push", str(folder), server.pushing]) == 0
+    said = capsys.readouterr().err
+    assert said.count(f"{folder}/link: a link, which is not followed.") == 1
+    assert f"fallow push {folder}/link." in said
+    assert [run["name"] for run in server.told("api/runs")["runs"]] == ["one"]
+
+
 def test_a_run_of_this_machine_is_never_written_to(server, alone):
     own = server.folder / "run"
     shutil.copytree(RUNS / "finished", own)
@@ -560,7 +572,37 @@ def test_a_server_that_is_not_there_is_named(alone, capsys):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert main(["push", str(alone), f"http://127.0.0.1:{port}/#{'t' * 43}"]) == 1
-    assert "must answer" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "must answer" in said
+    assert "Look whether `fallow serve FOLDER --receive` runs there" in said
+
+
+def test_a_link_of_the_other_scheme_is_named_at_once(alone, received, capsys):
+    """The server is there and speaks otherwise, so that nothing would be gained by more tries."""
+    with serving(received, "--receive") as server:
+        assert main(["push", str(alone), server.pushing.replace("http://", "https://")]) == 2
+        assert "Found http:// there. Copy the link that the server prints now" in capsys.readouterr().err
+    with serving(received, "--receive", "--self_signed") as server:
+        link = server.pushing.rpartition(".")[0].replace("https://", "http://")
+        assert main(["push", str(alone), link]) == 2
+        assert "Found https:// there. Copy the link that the server prints now" in capsys.readouterr().err
+    assert list(received.iterdir()) == [received / ".fallow-push"]
+
+
+def test_a_link_for_a_browser_is_no_link_for_pushing(alone, received, capsys):
+    with serving(received, "--receive", "--write") as server:
+        for token, found in (
+            (server.token, "Found one for a browser."),
+            (server.writing, "Found one for a browser."),
+            ("t" * 43, "Found one that it does not know."),
+        ):
+            assert main(["push", str(alone), f"{server.base}#{token}"]) == 2
+            said = capsys.readouterr().err
+            assert found in said
+            assert "Copy the link for pushing that `fallow serve FOLDER --receive` prints." in said
+    with serving(received, "--receive", "--self_signed") as server:
+        assert main(["push", str(alone), f"{server.base}#{server.token}"]) == 2
+        assert "Copy the link for pushing that the server prints" in capsys.readouterr().err
 
 
 def test_what_may_not_be_received_into(alone, received, capsys):

@@ -552,7 +552,7 @@ def test_a_missing_epoch_is_told_and_a_damaged_one_refused(tmp_path):
     }
     checkpoints.write(checkpoints.state_path(before.number).read_bytes(), before.about, files)
     page = page_of(tmp_path / "run")
-    assert "1 epoch is missing from the history, the first of them epoch 3." in " ".join(page.words)
+    assert "Epoch 3 cannot be read: counts are over 4 of 5 epochs." in " ".join(page.words)
     assert page.facts["epochs"] == [1, 2, 4, 5]
     (tmp_path / "run" / "history" / "epoch-00003.safetensors").write_bytes(b"cut short")
     with pytest.raises(DamagedData, match="epoch-00003"):

@@ -22,6 +22,7 @@ from fallow.cli.main import main
 from fallow.comparison.side_by_side import side_by_side
 from fallow.policies.base import Reason
 from fallow.report.charts.usage_rows import row_shares
+from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.epoch_part import read_record, read_rows
 from fallow.runs.gaps_file import dump_gaps
 from fallow.runs.heartbeat import doing
@@ -242,6 +243,14 @@ def test_the_life_of_a_sample_and_its_picture(server, made, ids, capsys):
         epoch | {"reason": epoch["reason"].replace(" ", "_")} for epoch in said["epochs"]
     ]
     assert found["sample"]["times_used"] == said["times_used"]
+    others = np.stack([file.other for file in run.files()], 1)
+    most = int(np.count_nonzero(others, axis=1).argmax())
+    for sample in {shown, most, 0, 299}:
+        taken = server.told(f"api/sample?run={ids['a']}&sample={sample}")["taken_for"]
+        counts = np.bincount(others[sample][others[sample] > 0], minlength=1)
+        expected = sorted(((-int(c), k - 1) for k, c in enumerate(counts) if c))[:3]
+        assert [(-one["epochs"], one["label"]) for one in taken] == expected
+    assert server.told(f"api/sample?run={ids['a']}&sample={most}")["taken_for"]
     picture = server.done(f"api/picture?run={ids['a']}&sample={shown}")
     assert picture.headers["content-type"] == "image/png"
     from io import BytesIO
@@ -292,8 +301,7 @@ def test_health_says_what_verify_says(copied):
         assert found["sound"]
         path = copied / "model.safetensors"
         path.write_bytes(path.read_bytes()[:-1] + b"x")
-        # The stamp of the weights is none of those that are watched.
-        os.utime(copied / "config.yaml")
+        # The weights are none of the files that other answers depend on.
         until(lambda: not server.told("api/health?verify=1")["run"]["verified"]["sound"])
         damaged = server.told("api/health?verify=1")["run"]["verified"]["damaged"]
         assert [one["file"] for one in damaged] == ["model.safetensors"]
@@ -375,7 +383,54 @@ def test_a_damaged_epoch_is_left_out_and_named(copied):
         assert (found["missing"], found["damaged"][0]["epoch"]) == ([1], 1)
         summary = server.told("api/summary")
         assert summary["counts"] == before["counts"]
-        assert summary["alerts"][0]["level"] == "bad"
+        assert summary["alerts"][0] == {
+            "level": "bad", "text": "Epoch 2 cannot be read: counts are over 3 of 4 epochs.", "screen": "health",
+        }  # fmt: skip
+        assert (summary["epochs_done"], summary["epochs_read"], summary["missing"]) == (4, 3, [1])
+        # The row of the list says the same, whether the run was opened or not.
+        for row in (summary["run"], server.told("api/runs")["runs"][0]):
+            assert (row["state"], row["epochs_done"], row["epochs"]) == ("damaged", 4, 4)
+            assert row["state_text"] == "epoch 2 cannot be read"
+            assert "epoch-00001" in row["damage"]
+        # What summary.json says of the whole run is still said: it is not that of other epochs.
+        for name in ("accuracy", "remarks", "evaluated_on", "saved", "best"):
+            assert summary[name] == before[name]
+        (copied / "summary.json").unlink()
+        until(lambda: "3 of 4 epochs" in server.told("api/summary")["saved"][0]["formula"])
+
+
+def test_counts_of_an_earlier_epoch_say_so(copied):
+    (copied / "history" / "epoch-00003.safetensors").unlink()
+    with serving(copied) as server:
+        summary = server.told("api/summary")
+    assert (summary["epochs_done"], summary["last_read"], summary["missing"]) == (4, 2, [3])
+    assert summary["counts_sentence"].startswith("Epoch 3, the last that can be read, kept ")
+
+
+def test_a_run_without_a_sound_epoch_says_what_is_damaged(copied):
+    for path in (copied / "history").glob("epoch-*"):
+        path.write_bytes(b"")
+    with serving(copied) as server:
+        summary = server.told("api/summary")
+    assert (summary["epochs_done"], summary["epochs_read"], summary["counts"]) == (4, 0, None)
+    assert summary["early"].startswith("None of its 4 epochs can be read. Health names the files")
+    assert summary["run"]["state_text"] == "epoch 1 and 3 others cannot be read"
+
+
+def test_an_epoch_that_no_state_names_is_no_damage_and_is_said(copied):
+    """As after a disk refused it: the run itself is sound."""
+    checkpoints = Checkpoints(copied)
+    newest = checkpoints.newest().found
+    (copied / "history" / "epoch-00001.safetensors").unlink()
+    files = {
+        name: digest for name, digest in newest.files.items() if "history/" in name and "00001" not in name
+    }
+    checkpoints.write(checkpoints.state_path(newest.number).read_bytes(), newest.about, files)
+    for name in ("SHA256SUMS", "summary.json"):
+        (copied / name).unlink()
+    with serving(copied) as server:
+        row = server.told("api/summary")["run"]
+    assert (row["state"], row["state_text"]) == ("finished", "all epochs are done; epoch 2 cannot be read")
 
 
 def test_a_run_that_leaves_and_comes_back(copied):
@@ -683,11 +738,25 @@ def test_an_empty_folder_and_a_folder_of_no_run(tmp_path):
     with serving(tmp_path) as server:
         own = os.getpriority(os.PRIO_PROCESS, 0)
         assert os.getpriority(os.PRIO_PROCESS, server.process.pid) == min(19, own + 10), "it gives way"
-        assert server.told("api/runs") == {"folder": tmp_path.name, "runs": []}
+        assert server.told("api/runs") == {"folder": tmp_path.name, "runs": [], "links": []}
         assert server.told("api/session")["single"] is None
         assert server.get("api/summary").status_code == 400
         assert server.get("api/summary?run=0123456789abcdef").status_code == 404
         assert server.told("api/health")["run"] is None
+
+
+def test_links_to_runs_are_named_and_not_served(made, tmp_path):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    with serving(folder) as server:
+        before = server.done("api/runs")
+        (folder / "link").symlink_to(made / "a")
+        until(lambda: server.told("api/runs")["links"] == ["link"])
+        again = server.get("api/runs", **{"If-None-Match": before.headers["etag"]})
+        assert (again.status_code, again.json()["runs"]) == (200, [])
+        without_places(server, again.content)
+    with serving(folder / "link") as server:  # a person has named it
+        assert server.told("api/summary")["epochs_done"] == 4
 
 
 def test_names_of_strangers_are_plain_text(made, tmp_path):

@@ -20,6 +20,7 @@ import pytest
 import segno
 from msgspec import structs
 
+from fallow.serve.certificate import self_signed
 from fallow.serve.hosts import Hosts, parsed, same_origin
 from fallow.serve.openapi import document
 from fallow.serve.routes import ROUTES
@@ -403,6 +404,47 @@ def test_a_body_that_is_no_json_of_ours(server, run):
     assert not list(server.folder.rglob("ticks.jsonl"))
 
 
+WRONG = {
+    "summary?run=x": "`run` must be the id of a run, 16 of the digits 0-9 and a-f, as /api/runs has it. Found 'x'.",
+    "compare?run={run}": "`run` must be given 2 to 8 times, each the id of a run, 16 of the digits 0-9 and a-f, as /api/runs has it. Found 1 of them.",
+    "compare?run={run}&run=y": "as /api/runs has it. Found 'y'.",
+    "usage?run={run}&order=x": "`order` must be class, first_left_out, index, score or times. Found 'x'.",
+    "usage?run={run}&rows=5000": "`rows` must be a whole number from 1 to 1,024. Found '5000'.",
+    "usage?run={run}&rows=a": "`rows` must be a whole number from 1 to 1,024. Found 'a'.",
+    "samples?run={run}&after=%21": "`after` must be `next` of the page before. Found '!'.",
+    "samples?run={run}&score_from=nan": "`score_from` must be a number from -1e+300 to 1e+300. Found 'nan'.",
+    "samples?run={run}&never=2": "`never` must be 0 or 1. Found '2'.",
+    "sample?run={run}": "`sample` must be given: a whole number from 0 to 9,007,199,254,740,991.",
+    "summary?run={run}&x=1": "The parameters of this route are: run. Found 'x'.",
+    "session?%0ax=1": r"The parameters of this route are: none. Found '\nx'.",
+}
+
+
+@pytest.mark.parametrize("asked", WRONG)
+def test_a_wrong_parameter_is_told_in_words(server, run, asked):
+    found = server.get(f"api/{asked.format(run=run)}")
+    assert found.status_code == 400
+    assert found.json()["error"].endswith(WRONG[asked])
+
+
+def test_every_form_of_a_text_has_words():
+    """A pattern is for programs: people read what stands beside it."""
+
+    def looked(part):
+        if isinstance(part, dict):
+            assert ("pattern" in part) == ("x-form" in part), part
+            return ("pattern" in part) + sum(map(looked, part.values()))
+        return sum(map(looked, part)) if isinstance(part, list) else 0
+
+    assert looked(document()) > 20
+
+
+def test_no_token_is_repeated(server):
+    with server.client(None) as client:
+        found = client.post("api/session", json={"token": "t" * 300}, headers={"Origin": server.base[:-1]})
+    assert found.json()["error"] == "`token` must be a text of 1 to 256 letters. Found another."
+
+
 def test_no_websocket(server):
     for path in ("/", "/api/runs", "/ws"):
         headers = [
@@ -490,6 +532,77 @@ def test_other_machines_are_reached_by_tls_alone(folder, host):
 def test_wrong_words_are_refused(folder, words):
     code, _ = refused(*([] if words[0] == "nowhere" else [folder]), *words)
     assert code == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "why"),
+    [("999.1.1.1", "--host '999.1.1.1': "), ("", "--host '': "), ("a b", "--host 'a b': "),
+     ("x" * 70 + ".example", ".example': no name"), ("192.0.2.1", "--host 192.0.2.1: ")],
+)  # fmt: skip
+def test_a_host_that_is_not_this_machine_is_named(folder, host, why):
+    code, said = refused(folder, "--self_signed", "--host", host)
+    assert code == 2
+    assert "--host must be an address of this machine, or a name that leads to one. Found" in said
+    assert why in said
+    assert "0.0.0.0 from all networks" in said
+
+
+def test_a_port_that_another_program_has_is_named(folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, said = refused(folder, "--port", str(taken.getsockname()[1]))
+    assert code == 2
+    assert "must be free. Found another program that listens there. Name another --port" in said
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory):
+    """Two certificates with their keys, and what one may name in their place."""
+    from cryptography.hazmat.primitives import serialization as kinds
+
+    place = tmp_path_factory.mktemp("pem")
+    for name in ("a", "b"):
+        (place / name).mkdir()
+        self_signed(["localhost"], place / name)
+    cert, key = (place / "a" / name for name in ("cert.pem", "key.pem"))
+    found = kinds.load_pem_private_key(key.read_bytes(), None)
+    locked = kinds.BestAvailableEncryption(b"word")
+    (place / "locked").write_bytes(found.private_bytes(kinds.Encoding.PEM, kinds.PrivateFormat.PKCS8, locked))
+    (place / "cert cut").write_bytes(cert.read_bytes()[:200])
+    (place / "key cut").write_bytes(key.read_bytes()[:100])
+    (place / "der").write_bytes(ssl.PEM_cert_to_DER_cert(cert.read_text()))
+    (place / "empty").write_bytes(b"")
+    return place
+
+
+CERT, KEY = "a/cert.pem", "a/key.pem"
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "rule", "found", "step"),
+    [
+        (CERT, "b/key.pem", "--key must be that of --cert.", "b/key.pem, the key of another", "Name the key that"),
+        (CERT, "locked", "--key must have no password.", "locked, which has one", "openssl pkey -in"),
+        ("cert cut", KEY, "--cert must be whole.", "cert cut, which is cut off", "Put back a copy"),
+        (CERT, "key cut", "--key must be whole.", "key cut, which is cut off", "Put back a copy"),
+        (KEY, CERT, "--cert must be a certificate, in PEM.", "key.pem, which holds -----BEGIN PRIVATE KEY-----", "BEGIN CERT"),
+        (CERT, CERT, "--key must be a private key, in PEM.", "cert.pem, which holds -----BEGIN CERTIFICATE-----", "BEGIN PRIV"),
+        ("der", KEY, "--cert must be a certificate, in PEM.", "der, which holds no PEM", "BEGIN CERTIFICATE"),
+        (CERT, "empty", "--key must be a private key, in PEM.", "empty, which holds no PEM", "BEGIN PRIVATE KEY"),
+        ("none", KEY, "--cert must be a certificate, in PEM.", "none: No such file", "that you can read"),
+        (CERT, "a", "--key must be a private key, in PEM.", "a: Is a directory", "that you can read"),
+    ],
+)  # fmt: skip
+def test_a_certificate_or_key_that_cannot_be_used_is_named(folder, pem, cert, key, rule, found, step):
+    code, said = refused(folder, "--cert", pem / cert, "--key", pem / key)
+    assert code == 2
+    for part in (rule, f"/{found}", step):
+        assert part in said
+    assert "_ssl.c" not in said
+
+
+def test_a_certificate_of_ones_own_is_served(folder, pem):
+    with serving(folder, "--cert", pem / CERT, "--key", pem / KEY) as server:
+        assert server.told("api/health")["server"]["secure"]
 
 
 def test_tls_with_a_certificate_made_on_the_spot(folder):

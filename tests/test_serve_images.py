@@ -279,6 +279,29 @@ def test_pictures_come_from_the_folder_that_was_named_and_no_other_place(folder)
         assert server.get("api/picture?sample=0").status_code == 404
 
 
+def test_a_picture_is_asked_for_again_when_its_file_changes(folder, tmp_path):
+    data = shutil.copytree(
+        folder / "data" / "ash", tmp_path / "ash", ignore=shutil.ignore_patterns("[2-9]*")
+    ).parent
+    make_run(
+        tmp_path / "run",
+        n=8,
+        files=tuple(f"{data}/ash/{i}.png" for i in range(8)),
+        options={"data": str(data)},
+    )
+    path = data / "ash" / "0.png"
+    with serving(tmp_path / "run", "--data", str(data)) as server:
+        first = server.get("api/picture?sample=0")
+        known = {"If-None-Match": first.headers["etag"]}
+        assert server.get("api/picture?sample=0", **known).status_code == 304
+        path.write_bytes(saved("PNG", (50, 90)))
+        found = server.get("api/picture?sample=0", **known)
+        assert check(found.content).size == (50, 90)
+        assert found.headers["etag"] != first.headers["etag"]
+        path.unlink()
+        assert server.get("api/picture?sample=0", **known).status_code == 404
+
+
 def test_a_folder_that_moves_away_and_an_image_that_changes(folder, tmp_path):
     data = shutil.copytree(
         folder / "data" / "ash", tmp_path / "ash", ignore=shutil.ignore_patterns("2*", "3*")

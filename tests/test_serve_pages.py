@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -423,7 +424,7 @@ def test_a_tick_is_written_by_the_link_that_may(browser, server, folder):
         page.wait_for_selector(".picks li.done input:enabled")
         with page.expect_response("**/api/tick*"):
             page.locator(".counter button", has_text="+").first.click()
-        page.wait_for_selector(".counter output:has-text('1 found')")
+        page.wait_for_selector(".counter output:has-text('1 collected')")
         ticks = read_ticks(folder / "pictures")
         assert [(one.list, one.place, one.gap, one.found) for one in ticks] == [
             ("picks-000", 2, None, 1), (None, None, "gap 1", 1),
@@ -451,10 +452,47 @@ def test_a_run_that_has_just_begun_says_what_will_come(browser, server):
             opened.show(screen, "begun")
             said = opened.page.inner_text("main")
             assert re.search(
-                "after the first epoch|with the first epoch|has begun|Nothing was looked for", said
+                "after the first epoch|with the first epoch|has begun|Gaps were not looked for", said
             ), screen
         opened.show("overview", "begun")
         assert "The training has just begun." in opened.page.inner_text("main")
+
+
+def test_a_run_with_damaged_epochs_says_what_its_counts_are_over(browser, folder, tmp_path):
+    path = shutil.copytree(folder / "pictures", tmp_path / "run") / "history"
+    (path / "epoch-00011.safetensors").unlink()
+    with serving(path.parent) as server, Opened(browser, server, fine=["503", "409"]) as opened:
+        opened.show("overview")
+        page = opened.page
+        assert page.inner_text(".how .epoch") == "epoch 12/12"
+        assert "Epoch 12 of 12" in page.inner_text(".progress")
+        assert "epoch 12 cannot be read" in page.inner_text(".progress")
+        assert "KEPT IN EPOCH 11" in page.inner_text(".figures").upper()
+        for screen in ("scores", "usage", "browse", "suspects", "health"):
+            opened.show(screen)
+            assert "Counts are over 11 of 12 epochs: 1 cannot be read." in page.inner_text("main")
+        opened.show("browse", sample=3)
+        page.wait_for_selector("dialog .past")
+        assert "of 11 epochs that can be read" in page.inner_text("dialog")
+        assert re.search(r"12\s+cannot be read\s+–", page.inner_text("dialog"))
+        page.keyboard.press("Escape")
+        for epoch in path.glob("epoch-*"):
+            epoch.write_bytes(b"")
+        page.wait_for_selector("h2:has-text('No epoch can be read')")
+        for screen in SCREENS:
+            opened.show(screen)
+            look(opened, 1280)
+            if screen in ("overview", "scores", "usage", "browse", "suspects"):
+                assert "None of its 12 epochs can be read." in page.inner_text("main"), screen
+
+
+def test_a_link_to_a_run_is_named_on_the_list(browser, folder, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "<b>link").symlink_to(folder / "pictures")
+    with serving(tmp_path / "runs") as server, Opened(browser, server, width=390) as opened:
+        opened.show("runs")
+        assert "Links are not followed: <b>link. Serve what one leads to" in opened.page.inner_text("main")
+        look(opened, 390)
 
 
 def test_nothing_is_sent_again_that_has_not_changed(browser, server):

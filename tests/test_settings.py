@@ -18,6 +18,8 @@ from fallow.errors import InvalidValue
 from fallow.options.checks import check
 from fallow.options.resume_options import stored_options
 from fallow.options.train_options import NOTED_OPTIONS, TrainOptions
+from fallow.report.facts import settings
+from fallow.report.source import Source
 from fallow.runs.checkpoints import Checkpoints
 from fallow.runs.directory import RunDirectory
 from fallow.runs.run_files import RunFiles
@@ -153,6 +155,22 @@ def test_one_run_says_the_same_everywhere(trained):
                  "learning rate 0.075", "weight decay 0.0005", "seed 0", "cpu", str(run)):  # fmt: skip
         assert part in first
     assert not verify(RunFiles(run)).remarks
+
+
+def test_the_epochs_of_warm_up_are_those_that_there_were(trained, tmp_path):
+    """The policy needs two, and the option asks for at least one: reports and pages show what was done."""
+    run, said = trained
+    assert "the first 2 epochs are full" in "\n".join(said)
+    assert "warmup: 2, readmit" in (run / "config.yaml").read_text()
+    summary = json.loads((run / "summary.json").read_text())
+    assert "warmup=2," in summary["schedule"]
+    assert summary["settings"]["schedule"]["warmup"] == 2
+    assert [record.learned for record in RunFiles(run).history] == [0, 0]
+    rows = dict(settings(Source(RunFiles(run))))
+    assert rows["--warmup"] == "2"
+    assert "warmup=2," in rows["schedule in full"]
+    shutil.copytree(run, tmp_path / "trains", ignore=shutil.ignore_patterns("summary.json", "SHA256SUMS"))
+    assert dict(settings(Source(RunFiles(tmp_path / "trains"))))["--warmup"] == "1 or more"
 
 
 def test_stored_options_are_those_that_were_given(trained):

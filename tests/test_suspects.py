@@ -21,7 +21,7 @@ from fallow.runs.directory import RunDirectory
 from fallow.runs.epoch_file import EpochFile, other_classes
 from fallow.runs.run_files import RunFiles
 from fallow.runs.schema import About
-from fallow.runs.suspects import Confusion, doubts, find_suspects, roots, weight
+from fallow.runs.suspects import Confusion, doubts, find_suspects, roots, suspected, weight
 
 NAMES = ("ash", "box", "elm")
 
@@ -128,6 +128,13 @@ def test_a_run_that_knows_every_label_by_heart_has_no_suspects(tmp_path):
     run = run_of(tmp_path / "run", [([1.0, 1.0], [0, 0])], [0, 1])
     assert find_suspects(run).suspects == ()
     assert doubts(run).tolist() == [-1, -1]
+
+
+def test_the_suspects_alone_are_those_of_the_list(trained):
+    run = RunFiles(trained)
+    found = suspected(run)
+    assert found.size
+    assert found.tolist() == sorted(one.index for one in find_suspects(run).suspects)
 
 
 def test_the_size_of_a_part_changes_nothing(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import invalid
 from ..spelling import plural
 from ..terminal.streams import complain, say, say_json, say_progress
+from .runs_commands import add_run_or_folder
 
 if TYPE_CHECKING:
     from ..pushing.push import PushedRun
@@ -34,7 +35,7 @@ ABOUT_PUSH = (
 
 def add_push(parser: Any) -> None:
     """Add the arguments of ``fallow push``."""
-    parser.add_argument("folder", metavar="RUN|FOLDER", help="The folder of a run, or one that holds runs.")
+    add_run_or_folder(parser)
     parser.add_argument(
         "link",
         metavar="LINK",

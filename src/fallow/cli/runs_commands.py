@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +36,17 @@ ABOUT_SIDE_BY_SIDE = (
     "  fallow compare comparisons/digits/runs/* --json\n\n"
     "With --data, fallow compare trains a new comparison: fallow compare --help."
 )
-_MOST_REMARKS = 8
+_MOST_REMARKS, _MOST_LINKS = 8, 8
 
 
 def add_runs(parser: Any) -> None:
     """Add the arguments of ``fallow compare RUN RUN ...``."""
     parser.add_argument("runs", metavar="RUN", nargs="+", help="The folders of the runs, at least two.")
+
+
+def add_run_or_folder(parser: Any) -> None:
+    """Add the argument of ``fallow serve`` and ``fallow push`` that names a run, or a folder of runs."""
+    parser.add_argument("folder", metavar="RUN|FOLDER", help="The folder of a run, or one that holds runs.")
 
 
 def add_folder(parser: Any) -> None:
@@ -52,12 +58,13 @@ def add_folder(parser: Any) -> None:
 
 def show_list(parsed: Any) -> int:
     """Print the runs in a folder."""
-    from ..runs.listing import list_runs
+    from ..runs.listing import listing
 
     folder = parsed.folder or (_RUNS if os.path.isdir(_RUNS) else os.curdir)
-    runs = list_runs(folder)
+    runs, links = listing(Path(folder))
     if parsed.json:
-        say_json(json.dumps({"folder": folder, "runs": [run.to_dict() for run in runs]}, indent=2))
+        told = {"folder": folder, "runs": [run.to_dict() for run in runs], "links": links}
+        say_json(json.dumps(told, indent=2))
         return DONE
     place = "this folder" if folder == os.curdir else folder
     if not runs:
@@ -65,6 +72,7 @@ def show_list(parsed: Any) -> int:
             f"No run lies in {place}. Start one: fallow train --data digits. "
             "Or name another folder: fallow list FOLDER."
         )
+        _say_links(folder, links)
         return DONE
     from ..spelling import plural
     from ..terminal.tables import print_table, width_here
@@ -77,7 +85,17 @@ def show_list(parsed: Any) -> int:
         say(f"No room for {', '.join(gone)}: widen the terminal, or see --json.")
     if worst := [run for run in runs if run.damage]:
         say(f"Damaged: {worst[0].damage} See fallow verify {quote(worst[0].path)}.")
+    _say_links(folder, links)
     return DONE
+
+
+def _say_links(folder: str, links: list[str]) -> None:
+    """Say which links to runs were left out."""
+    if links:
+        more = f" and {len(links) - _MOST_LINKS} more" if links[_MOST_LINKS:] else ""
+        named = ", ".join(links[:_MOST_LINKS]) + more
+        step = f"fallow list {quote(os.path.join(folder, links[0]))}"
+        say(f"Links are not followed: {named}. Name what one leads to, as in {step}.")
 
 
 def _row(run: ListedRun) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..errors import missing_extra
+from .runs_commands import add_run_or_folder
 
 DONE = 0
 ABOUT_SERVE = (
@@ -16,7 +18,7 @@ ABOUT_SERVE = (
     "  fallow serve runs --port 0                          any free port\n"
     "  ssh -L 8000:localhost:8000 MACHINE                  from another machine, through a tunnel\n"
     "  fallow serve runs --host 0.0.0.0 --self_signed --qr    for phones in the same network\n"
-    "  fallow serve runs --write                           a second link that may tick what was found\n"
+    "  fallow serve runs --write                           a second link, to tick what you collected\n"
     "  fallow serve runs --receive                         a link that other machines push their runs to\n\n"
     "Programs send Authorization: Bearer TOKEN; /api/openapi.json describes what they may ask."
 )
@@ -24,7 +26,7 @@ ABOUT_SERVE = (
 
 def add_arguments(parser: Any) -> None:
     """Add the arguments of ``fallow serve``."""
-    parser.add_argument("folder", metavar="RUN|FOLDER", help="The folder of a run, or one that holds runs.")
+    add_run_or_folder(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -51,7 +53,9 @@ def add_arguments(parser: Any) -> None:
         help="The folder of images that the runs were trained on: small pictures of all its samples, "
         "and not only of those that a run keeps. On Linux alone.",
     )
-    parser.add_argument("--write", action="store_true", help="A second link, which may tick what was found.")
+    parser.add_argument(
+        "--write", action="store_true", help="A second link, which may also tick what you have collected."
+    )
     parser.add_argument(
         "--receive",
         action="store_true",
@@ -76,10 +80,7 @@ def run_server(parsed: Any) -> int:
         from ..serve.listening import Listening, serve
     except ModuleNotFoundError as error:
         raise missing_extra("`fallow serve`", str(error.name), "serve") from None
-    names = (
-        "host", "port", "uds", "root_path", "cert", "key", "self_signed", "write", "qr", "data", "receive",
-        "receive_most",
-    )  # fmt: skip
-    serve(Path(parsed.folder), Listening(**{name: getattr(parsed, name) for name in names}))
+    given = {field.name: getattr(parsed, field.name) for field in fields(Listening)}
+    serve(Path(parsed.folder), Listening(**given))
     sys.stdout.flush()
     return DONE

@@ -170,13 +170,13 @@ def _names(paths: Sequence[str]) -> list[str]:
 def _summary(run: RunFiles) -> Summary | None:
     """Return the summary of a run; None if it has none of its present epochs, as one that was resumed."""
     summary = run.summary
-    return summary if summary is not None and len(summary.epochs) == len(run.epochs) else None
+    return summary if summary is not None and len(summary.epochs) == run.ended else None
 
 
 def _facts(name: str, run: RunFiles, summary: Summary | None) -> RunFacts:
     task = run.shown_options.task
     seconds = run.about.seconds or None
-    known: dict[str, Any] = {"task": task, "epochs": run.about.epochs, "epochs_done": len(run.epochs)}
+    known: dict[str, Any] = {"task": task, "epochs": run.about.epochs, "epochs_done": run.ended}
     if run.epochs:
         backward = sum(record.backward for record in run.history)
         known |= {

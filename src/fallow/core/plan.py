@@ -143,6 +143,11 @@ def planned_counts(policy: Policy, schedule: Schedule, floors: Floors, n: int) -
     return [n if full[epoch] else reduced for epoch in epochs]
 
 
+def in_use(schedule: Schedule, policy: Policy) -> Schedule:
+    """Return a schedule with the epochs of warm-up that there are: a policy may need more than it says."""
+    return replace(schedule, warmup=max(schedule.warmup, policy.first_epoch()))
+
+
 def thin_epochs(policy: Policy, schedule: Schedule) -> int:
     """Return the number of epochs in which samples can be left out."""
     return sum(not schedule.returns_all(epoch) for epoch in range(policy.first_epoch(), schedule.epochs))

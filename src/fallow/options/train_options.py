@@ -317,7 +317,7 @@ class TrainOptions:
     )
     warmup: int = option(
         1,
-        "The number of epochs at the start in which all samples train. Default 1.",
+        "The least number of epochs at the start in which all samples train; error-mass takes 2. Default 1.",
         Option(SCHEDULE, EITHER, ACCEPT),
     )
     readmit_every: int | None = option(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import socket
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import IO, Any
 from urllib.parse import urlencode
@@ -125,7 +127,8 @@ class Line:
             # It may have lost what it had, but not for ever.
             lost += not asks and answer.have <= have
             if lost > _MOST_LOST:
-                raise Refusal(f"{self.link.place} must keep what it is sent. Found less of {name}.", "other")
+                sentence = f"{self.link.place} loses what it is sent of {name}. Look at the disk there."
+                raise Refusal(sentence, "other")
             have, asks = min(max(answer.have, 0), size - 1), False
 
     def close(self) -> None:
@@ -144,11 +147,14 @@ class Line:
             answer = _read(response)
         except ssl.SSLCertVerificationError as error:
             self.close()
-            step = "Copy the link that the server prints now, or set SSL_CERT_FILE for your own."
+            # The links for browsers have no fingerprint.
+            step = "Copy the link for pushing that the server prints, or set SSL_CERT_FILE for your own."
             raise invalid(
                 f"{self.link.place} must have a known certificate.", error.verify_message, step
             ) from None
         except (OSError, HTTPException, DamagedData) as error:
+            if not self._met and not isinstance(error, ConnectionRefusedError | socket.gaierror):
+                self._check_scheme()
             self._break()
             self._wait(getattr(error, "strerror", None) or str(error) or type(error).__name__)
             return None
@@ -168,8 +174,10 @@ class Line:
         if status == 200:
             return
         if status in (401, 403):
+            # The server says so of a token that may read.
+            found = "one for a browser" if answer.code == "forbidden" else "one that it does not know"
             step = "Copy the link for pushing that `fallow serve FOLDER --receive` prints."
-            raise invalid(f"The link must have the token of {self.link.place} for pushing.", "another", step)
+            raise invalid(f"The link must have the token of {self.link.place} for pushing.", found, step)
         # A file that changed on its way is sent again; nothing else that is wrong can become right.
         raise Refusal(answer.error or f"{self.link.place} answers with status {status}.", answer.code)
 
@@ -207,6 +215,14 @@ class Line:
         self._connection = connection
         return connection
 
+    def _check_scheme(self) -> None:
+        """Raise InvalidValue if the server speaks, but not as the link says; it is sent no token."""
+        link = self.link
+        wanted, other = ("https://", "http://") if link.secure else ("http://", "https://")
+        if _speaks(link, tls=not link.secure):
+            step = f"Copy the link that the server prints now: it begins with {other}."
+            raise invalid(f"{link.place} must speak as the link says, by {wanted}.", f"{other} there", step)
+
     def _break(self) -> None:
         self.close()
         self.breaks += 1
@@ -220,11 +236,33 @@ class Line:
         """
         self._tries += 1
         if self._tries >= (_LATER if self._met else _AT_FIRST):
-            step = "The same command goes on where this one was."
-            raise NotWritten(f"{self.link.place} must answer. Found: {why}. {step}")
+            step = (
+                "The same command goes on where this one was."
+                if self._met
+                else "Look whether `fallow serve FOLDER --receive` runs there and prints this link."
+            )
+            raise NotWritten(f"{self.link.place} must answer, and does not: {why}. {step}")
         if self._tries == _SAID:
             self.say(f"{self.link.place} does not answer ({why}). Trying again.")
         time.sleep(min(_SHORTEST * 2.0 ** (self._tries - 1), _LONGEST))
+
+
+def _speaks(link: Link, *, tls: bool) -> bool:
+    """Return whether a server speaks TLS, or HTTP without it."""
+    with (
+        suppress(OSError, ValueError),
+        socket.create_connection((link.host, link.port), _LONGEST) as connection,
+    ):
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            context.wrap_socket(connection, server_hostname=link.host).close()
+            return True
+        connection.sendall(f"HEAD / HTTP/1.1\r\nHost: {link.place}\r\nConnection: close\r\n\r\n".encode())
+        # Many servers of HTTPS tell a client without TLS by status 400 that it came the wrong way.
+        found = connection.recv(12)
+        return found.startswith(b"HTTP/") and not found.endswith(b" 400")
+    return False
 
 
 def _read(response: HTTPResponse) -> _Answer:

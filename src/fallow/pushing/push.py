@@ -8,6 +8,7 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ..errors import DamagedData, damaged, invalid
@@ -70,10 +71,17 @@ def push(folder: Path, line: Line, *, follow: bool = False, name: str | None = N
         rule = f"--name must have at most {_LONGEST} letters, digits, and any of . _ - in between."
         raise invalid(rule, repr(name), "As in --name digits-2.")
     pushers: dict[Path, _Pusher] = {}
+    passed: set[Path] = set()
     while True:
-        for path in found(folder):
+        links: list[Path] = []
+        for path in found(folder, links):
             if path not in pushers:
                 pushers[path] = _Pusher(path, name or _name(folder, path), line)
+        for link in sorted(set(links) - passed):
+            line.say(
+                f"{link}: a link, which is not followed. To push it, name it: fallow push {quote(str(link))}."
+            )
+        passed.update(links)
         if not pushers and not follow:
             raise invalid(
                 "The folder must hold a run.", f"none in {folder}", "With --follow, push waits for one."
@@ -158,10 +166,10 @@ class _Pusher:
                 continue
             found = self._there.get(name)
             if not os.path.lexists(self.run.path / name):
-                self.result.damaged[name] = f"{self.run.path / name} must exist. Found no such file."
+                self.result.damaged[name] = f"{self.run.path / name} is gone. Put back a copy of it."
             elif found is not None and found.sha256 != sha256:
                 self.result.damaged[name] = (
-                    f"{self.run.path / name} must be unchanged. Found another checksum."
+                    f"{self.run.path / name} has changed since it was written. Put back a copy of it."
                 )
 
     def _push(self, state: str, *, trains: bool) -> None:
@@ -250,7 +258,7 @@ class _Pusher:
                     raise damaged(f"{name} must be unchanged.", "another checksum", "Put back a copy of it.")
                 self._upload(name, source)
         except FileNotFoundError:
-            self.result.damaged[name] = f"{self.run.path / name} must exist. Found no such file."
+            self.result.damaged[name] = f"{self.run.path / name} is gone. Put back a copy of it."
         except (DamagedData, OSError) as error:
             # The others are pushed: the server shows that one epoch is missing.
             self.result.damaged[name] = str(error)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays.occurring import occurring
 from ..policies.base import Reason
 from . import text
 from .source import Source
@@ -44,7 +45,7 @@ def exposure(source: Source) -> Exposure | None:
     if source.labels is None:
         return None
     labelled = source.labels >= 0
-    label, of = np.unique(source.labels[labelled], return_inverse=True)
+    label, of = occurring(source.labels[labelled])
     size = label.size
 
     def total(rows: NDArray[Any]) -> NDArray[np.float64]:

@@ -72,12 +72,17 @@ def reasons(source: Source) -> dict[str, Any]:
         "back": [text.percent((place + 0.5) * width) for place in came_back(drawn)],
         "ticks": ticks(drawn),
         "levels": [(text.percent(1 - part / 4), text.count(top * part / 4)) for part in parts],
-        "sentence": sentence(last),
+        "sentence": sentence(last, source.run.ended),
     }
 
 
-def sentence(last: EpochRecord) -> str:
-    """Return sentences about what the last epoch kept and left out, and the error that this holds."""
+def sentence(last: EpochRecord, ended: int) -> str:
+    """Return sentences about what an epoch kept and left out, and the error that this holds.
+
+    Args:
+        last: the last epoch that can be read.
+        ended: how many epochs have finished.
+    """
     ways = {
         "learned": "as learned",
         "outliers": "as outliers",
@@ -85,7 +90,11 @@ def sentence(last: EpochRecord) -> str:
         "by_hand": "by hand",
     }
     parts = [f"{size:,} {way}" for field, way in ways.items() if (size := getattr(last, field))]
-    kept = f"The last epoch, {last.epoch + 1}, kept {last.kept:,} of {text.plural(last.n, 'sample')}"
+    number = last.epoch + 1
+    subject = (
+        f"Epoch {number}, the last that can be read," if number < ended else f"The last epoch, {number},"
+    )
+    kept = f"{subject} kept {last.kept:,} of {text.plural(last.n, 'sample')}"
     return f"{kept} and left out {', '.join(parts) if parts else 'none'}.{_held(last)}"
 
 

@@ -145,24 +145,28 @@ def _value(value: float | str) -> str:
 def saved(source: Source) -> list[Figure]:
     """Return the savings, each figure with its formula."""
     summary = source.summary
-    backward = sum(record.backward for record in source.history)
+    backward, full, over = sum(record.backward for record in source.history), source.possible, ""
     forward = summary.samples_forward_only  # a step rule's count is not in the history
     if forward is None:
         forward = sum(record.forward_only for record in source.history)
-    full = source.possible
+    if source.missing:
+        if summary.samples_backward is not None and summary.samples_full:
+            backward, full = summary.samples_backward, summary.samples_full
+        else:
+            over = f", over {len(source.history):,} of {text.plural(source.run.ended, 'epoch')}"
     saved_cost = 1 - (backward + FORWARD_SHARE * forward) / full
     figures = [
         Figure(
             "Samples saved",
             text.share(1 - backward / full),
-            f"1 − {backward:,} trained on / {full:,} in full training",
+            f"1 − {backward:,} trained on / {full:,} in full training{over}",
             "samples",
             1 - backward / full,
         ),
         Figure(
             "Saved, measuring counted",
             text.share(saved_cost),
-            f"1 − ({backward:,} trained on + ⅓ × {forward:,} measured only) / {full:,}",
+            f"1 − ({backward:,} trained on + ⅓ × {forward:,} measured only) / {full:,}{over}",
             "cost",
             saved_cost,
         ),
@@ -222,8 +226,15 @@ def settings(source: Source) -> list[tuple[str, str]]:
             continue
         if name != "out" and value not in (None, "", [], {}, ()):
             by_default = " (by default)" if name in about.defaults else ""
-            rows.append((f"--{text.name(name)}", text.passage(str(value), 400) + by_default))
+            said = _warmup(summary, value) if name == "warmup" else str(value)
+            rows.append((f"--{text.name(name)}", text.passage(said, 400) + by_default))
     return rows
+
+
+def _warmup(summary: Summary, least: Any) -> str:
+    """Return the number of full epochs at the start: the policy may have needed more than the option says."""
+    used = summary.used.schedule.warmup
+    return f"{least} or more" if used is None else str(used)
 
 
 def _beside_options(settings: dict[str, Any], options: dict[str, Any]) -> list[tuple[str, str]]:

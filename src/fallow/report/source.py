@@ -103,7 +103,7 @@ class Source:
     def summary(self) -> Summary:
         """The content of ``summary.json``; empty if it is of other epochs."""
         summary = self.run.summary
-        return summary if summary is not None and len(summary.epochs) == len(self.history) else Summary()
+        return summary if summary is not None and len(summary.epochs) == self.run.ended else Summary()
 
     @property
     def shown(self) -> ThumbnailsFile | None:
@@ -168,11 +168,17 @@ class Source:
         sentences = []
         if len(self.drawn) < len(self.history):
             sentences.append(f"{len(self.drawn)} evenly spaced epochs of {len(self.history):,} are drawn.")
-        known = {record.epoch for record in self.history}
-        if missing := [epoch for epoch in range(max(known)) if epoch not in known]:
-            subject = text.plural(len(missing), "epoch is", "epochs are")
-            sentences.append(f"{subject} missing from the history, the first of them epoch {missing[0] + 1}.")
+        if self.missing:
+            sentences.append(self.missing)
         return " ".join(sentences)
+
+    @property
+    def missing(self) -> str:
+        """A sentence if finished epochs cannot be read; else an empty string."""
+        if not self.run.missing:
+            return ""
+        over = f"counts are over {len(self.run.epochs):,} of {text.plural(self.run.ended, 'epoch')}"
+        return f"{self.run.unread.capitalize()}: {over}."
 
 
 REASONS = tuple(Reason)

@@ -79,6 +79,38 @@ def read_rows(path: Path, index: NDArray[np.int64]) -> Rows:
     return Rows(scores, reason)
 
 
+def read_other(path: Path, sample: int) -> int | None:
+    """Return which other class a sample was taken for in an epoch of ``RUN/history``.
+
+    Args:
+        path: of the file.
+        sample: in the numbering of the epoch.
+
+    Returns:
+        The number of the class; None if it was taken for its own, or that is not known.
+
+    Raises:
+        DamagedData, OSError: as :func:`read_record`.
+    """
+    with _opened(path) as file:
+        name, (header, places) = str(path), read_places(file, str(path), FORMAT, EpochHeader, _STEP)
+        n, differs, other = header.aggregates.n, places.get("differs"), places.get("other")
+        if differs is None or other is None:
+            return None
+        size = -(-n // 8)
+        if differs.kind != np.uint8 or differs.shape != (size,) or other.kind != np.uint16 or sample >= n:
+            raise damaged(f"{name} must hold `differs` and `other` of {n:,} samples.", "others", _STEP)
+        bits = _part(file, name, differs, 0, size)
+        byte, bit = int(bits[sample >> 3]), sample & 7
+        if not byte >> bit & 1:
+            return None
+        # The classes of those that differ stand one after the other.
+        before = int(np.bitwise_count(bits[: sample >> 3]).sum()) + (byte & (1 << bit) - 1).bit_count()
+        if other.shape != (int(np.bitwise_count(bits).sum()),):
+            raise damaged(f"{name} must hold `other` of those that differ.", f"{other.shape}", _STEP)
+        return int(_part(file, name, other, before, 1)[0]) - 1
+
+
 def _opened(path: Path) -> Any:
     return opened(path, path.parents[1], LARGEST)
 

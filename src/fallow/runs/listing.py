@@ -1,7 +1,7 @@
 """Find the runs in a folder and read what they reached from their small files: quick for thousands of runs.
 
-Neither past epochs nor states are read, so a run that is listed may still be damaged: ``fallow verify`` reads
-every file.
+Past epochs and states are known by their sizes alone, so a run that is listed may still be damaged: ``fallow
+verify`` reads every file.
 """
 
 from __future__ import annotations
@@ -12,24 +12,27 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, structs
 
-from ..errors import FallowError, damaged, invalid
+from ..errors import FallowError, damaged, invalid, sentence
 from ..files.checked_json import decode
 from ..files.lock import is_held
 from .checkpoints import glance
 from .directory import RunDirectory
 from .heartbeat import DAMAGED, DIVERGED, FINISHED, RUNNING, STOPPED, doing
-from .pushed import read_told
-from .schema import About, Summary
+from .pushed import is_fixed, read_told
+from .schema import Manifest, Summary
 
 DEEPEST = 6
 """Folders are looked into down to this many levels below the one that is named."""
 _MANIFEST = re.compile(r"[0-9]{6,9}\.json")
 _EPOCH = re.compile(r"epoch-[0-9]{5}\.safetensors")
+_GLANCED = 200
+"""Entries of a folder that a link leads to that are looked at."""
 _LARGEST = 1 << 26
 """Maximum size of a summary in bytes."""
 _STEP = "Put back a copy of it."
@@ -93,36 +96,66 @@ def list_runs(folder: str | os.PathLike[str]) -> list[ListedRun]:
     Raises:
         InvalidValue: if there is no such folder.
     """
-    top = Path(folder)
+    return listing(Path(folder))[0]
+
+
+def listing(top: Path) -> tuple[list[ListedRun], list[str]]:
+    """Return what :func:`list_runs` does, and the names of links to runs, which it leaves out.
+
+    Raises:
+        InvalidValue: if there is no such folder.
+    """
     if not top.is_dir():
         found_there = f"a file, {top}" if top.exists() else top
         raise invalid(
             "The folder of runs must exist.", found_there, "Name another, or start a run: fallow train."
         )
-    every = [listed(top, path) for path in found(top)]
+    links: list[Path] = []
+    every = [listed(top, path) for path in found(top, links)]
     # Of equal times the names decide, so that the order is always the same.
     every.sort(key=lambda each: (-each[0], each[1].path))
-    return [run for _, run in every]
+    return [run for _, run in every], [link.relative_to(top).as_posix() for link in sorted(links)]
 
 
-def found(top: Path) -> Iterator[Path]:
-    """Yield the folders of the runs in a folder, as :func:`list_runs` finds them."""
+def found(top: Path, links: list[Path] | None = None) -> Iterator[Path]:
+    """Yield the folders of the runs in a folder, as :func:`list_runs` finds them.
+
+    Args:
+        top: the folder.
+        links: takes the links to runs, and to folders of runs, which are not followed.
+    """
     level = [top]
     for depth in range(DEEPEST + 1):
         below: list[Path] = []
         for folder in level:
-            files, folders = _entries(folder)
+            files, folders, linked = _entries(folder)
             if _is_run(folder, files, folders):
                 yield folder
             elif depth < DEEPEST:
                 below += [folder / name for name in folders if not name.startswith(".")]
+                if links is not None:
+                    links += [folder / name for name in linked if _leads_to_runs(folder / name)]
         level = below
 
 
-def _entries(folder: Path) -> tuple[set[str], list[str]]:
-    """Return the names of files and of folders; nothing if the folder cannot be read."""
+def _leads_to_runs(path: Path) -> bool:
+    """Return whether a path is a link to a run, or to a folder of runs, as far as a glance shows."""
+    if path.name.startswith("."):
+        return False
+    try:
+        with os.scandir(path) as entries:
+            inside = [Path(entry.path) for entry in islice(entries, _GLANCED) if entry.is_dir()]
+    except OSError:
+        return False
+    parts = ("history", "state")
+    return any(each.name in parts or any((each / part).is_dir() for part in parts) for each in inside)
+
+
+def _entries(folder: Path) -> tuple[set[str], list[str], list[str]]:
+    """Return the names of files, of folders, and of files that are links; nothing if it cannot be read."""
     files: set[str] = set()
     folders: list[str] = []
+    links: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -130,9 +163,11 @@ def _entries(folder: Path) -> tuple[set[str], list[str]]:
                     folders.append(entry.name)
                 else:
                     files.add(entry.name)
+                    if entry.is_symlink():
+                        links.append(entry.name)
     except OSError:
         pass
-    return files, sorted(folders)
+    return files, sorted(folders), links
 
 
 def _is_run(folder: Path, files: set[str], folders: list[str]) -> bool:
@@ -182,12 +217,13 @@ def _facts(run: RunDirectory) -> dict[str, Any]:
     """Return what the manifest and the summary of a run say."""
     told = read_told(run.path)
     trains = is_held(run.path) if told is None else told.is_training(time.time())
-    about = _newest(run)
-    if about is None:
+    newest = _newest(run)
+    if newest is None:
         if run.epochs():
             raise damaged(f"{run.path} must hold a state.", "none", "Put back a copy of the folder.")
         return {"state": RUNNING if trains else STOPPED}
-    facts: dict[str, Any] = {"epochs_done": about.epoch, "epochs": about.epochs}
+    about, damage = newest.about, _damage(run, newest)
+    facts: dict[str, Any] = {"damage": damage, "epochs_done": about.epoch, "epochs": about.epochs}
     for name in ("data", "policy", "task"):
         value = about.options.get(name)
         facts[name] = value if isinstance(value, str) else None
@@ -200,12 +236,14 @@ def _facts(run: RunDirectory) -> dict[str, Any]:
             facts[name] = getattr(summary, name)
         # The options of a training loop of your own do not hold it.
         facts["policy"] = facts["policy"] or summary.used.policy.name
+    if damage is not None:
+        return facts | {"state": DAMAGED}
     state = FINISHED if about.epoch == about.epochs else STOPPED
     return facts | {"state": RUNNING if trains else DIVERGED if diverged else state}
 
 
-def _newest(run: RunDirectory) -> About | None:
-    """Return the description of the run in its newest state; None if there is none yet.
+def _newest(run: RunDirectory) -> Manifest | None:
+    """Return the newest manifest; None if there is none yet.
 
     Raises:
         DamagedData: if the manifest has changed, or the state is missing or has another size.
@@ -230,7 +268,21 @@ def _newest(run: RunDirectory) -> About | None:
         if expected is None or size != expected.bytes:
             found = f"{size:,} bytes" + (f" for {expected.bytes:,}" if expected else "")
             raise damaged(f"{state} must be unchanged.", found, _STEP)
-        return manifest.about
+        return manifest
+
+
+def _damage(run: RunDirectory, manifest: Manifest) -> str | None:
+    """Return what is wrong with a past epoch or the samples' description, as far as sizes show; or None."""
+    for name, digest in manifest.files.items():
+        if is_fixed(name):
+            path = run.path / name
+            try:
+                size = os.lstat(path).st_size
+            except FileNotFoundError:
+                return sentence(f"{path} must exist.", "no such file", _STEP)
+            if size != digest.bytes:
+                return sentence(f"{path} must be unchanged.", f"{size:,} bytes for {digest.bytes:,}", _STEP)
+    return None
 
 
 def _summary(run: RunDirectory, *, trains: bool) -> Summary | None:

@@ -18,6 +18,7 @@ from ..core.history import EpochRecord, resized, times_used
 from ..errors import DamagedData, damaged, invalid
 from ..files.array_file import KEY
 from ..files.checked_json import check_kind, finite, parse_json
+from ..spelling import plural
 from .checkpoints import Search
 from .data_file import DataFile
 from .directory import RunDirectory
@@ -34,6 +35,16 @@ _IN_NATS = {"kl", "reverse-kl", "js", "renyi"}
 """Scores in nats, for states of older versions, which do not name the unit."""
 _LARGEST = 1 << 33
 """Maximum size of every other file in bytes."""
+
+
+def _listed(epochs: list[int]) -> str:
+    """Return epochs by their numbers from 1, the first alone if they are several.
+
+    >>> _listed([1]), _listed([1, 2, 3])
+    ('epoch 2', 'epoch 2 and 2 others')
+    """
+    others = f" and {plural(len(epochs) - 1, 'other')}" if epochs[1:] else ""
+    return f"epoch {epochs[0] + 1}{others}"
 
 
 class RunFiles:
@@ -57,6 +68,21 @@ class RunFiles:
     def epochs(self) -> list[int]:
         """The finished epochs, ascending; one is missing if its file was damaged."""
         return self.directory.epochs()
+
+    @cached_property
+    def ended(self) -> int:
+        """The number of finished epochs, also of those whose files are damaged or gone."""
+        return max([self.epochs_done or 0, *(epoch + 1 for epoch in self.directory.epochs())])
+
+    @property
+    def missing(self) -> list[int]:
+        """The finished epochs that no count is over, since they cannot be read, ascending."""
+        return sorted(set(range(self.ended)) - set(self.epochs))
+
+    @property
+    def unread(self) -> str:
+        """Which finished epochs cannot be read, as a clause; empty if all can."""
+        return "" if not self.missing else f"{_listed(self.missing)} cannot be read"
 
     @cached_property
     def search(self) -> Search:
@@ -174,7 +200,7 @@ class RunFiles:
     @property
     def status(self) -> str:
         """The progress of the run as text."""
-        done, planned = len(self.epochs), self.about.epochs
+        done, planned = self.ended, self.about.epochs
         if self.finished:
             return f"finished after {planned} epoch{'s'[: planned != 1]}"
         return f"{done} of {'unknown' if planned is None else planned} epoch{'s'[: planned != 1]} done"

@@ -233,6 +233,7 @@ class UsedPolicy(Struct, frozen=True):
 class UsedSchedule(Struct, frozen=True):
     """The parameters of the schedule that reading commands name."""
 
+    warmup: Count | None = None
     readmit_every: Count | None = None
     stagger: bool = False
 

@@ -116,7 +116,7 @@ def find_suspects(run: RunFiles, count: int | None = None) -> Suspects:
         raise invalid("`count` must be at least 1.", count, "Leave it out for all suspects.")
     labels = _labels(run)
     passes = _Passes.read(run, labels)
-    rows = np.flatnonzero((labels >= 0) & np.isfinite(passes.doubt) & (passes.wrong > _HALF))
+    rows = passes.suspects(labels)
     rows = rows[np.lexsort((rows, -passes.doubt[rows]))]
     suggested = _suggested(run, labels, rows, passes.weights)
     names = [
@@ -148,6 +148,16 @@ def find_suspects(run: RunFiles, count: int | None = None) -> Suspects:
     )
 
 
+def suspected(run: RunFiles) -> NDArray[np.int64]:
+    """Return the samples of :func:`find_suspects`, ascending, in half of its time: ``(K,)``.
+
+    Raises:
+        InvalidValue, DamagedData: as :func:`find_suspects`.
+    """
+    labels = _labels(run)
+    return _Passes.read(run, labels).suspects(labels)
+
+
 def doubts(run: RunFiles) -> NDArray[np.float64]:
     """Return the confidence that each label is wrong, in [0, 1], -1 without a score: ``(N,)``.
 
@@ -159,18 +169,22 @@ def doubts(run: RunFiles) -> NDArray[np.float64]:
     return np.nan_to_num(_Passes.read(run, labels).doubt, nan=-1.0)
 
 
-def roots(scores: NDArray[np.floating], *, probabilities: bool) -> NDArray[np.float64]:
+def roots(
+    scores: NDArray[np.floating], *, probabilities: bool, out: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Return the root of the probability of each given label in one pass: ``(N,)``, NaN without a score.
 
     Args:
         scores: of all samples, ``(N,)``.
         probabilities: whether exp(-score) is the probability; else the rank among all samples stands for it.
+        out: takes them, if it has room for N.
     """
-    root = np.full(scores.shape, np.nan)
+    root = np.empty(scores.shape) if out is None or out.size < scores.size else out[: scores.size]
     if probabilities:
         for at in _parts(scores.size):
             np.exp(np.maximum(scores[at], 0) * -0.5, out=root[at], dtype=np.float64)
     else:
+        root.fill(np.nan)
         known = np.isfinite(scores)
         # Equal scores have equal ranks, so that their order in the data counts for nothing.
         _, place, sizes = np.unique(scores[known], return_inverse=True, return_counts=True)
@@ -216,13 +230,19 @@ class _Passes:
     wrong: NDArray[np.float64]
     weights: list[float]
 
+    def suspects(self, labels: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Return the samples whose labels look wrong, ascending: ``(K,)``."""
+        return np.flatnonzero((labels >= 0) & np.isfinite(self.doubt) & (self.wrong > _HALF))
+
     @staticmethod
     def read(run: RunFiles, labels: NDArray[np.int32]) -> _Passes:
         n, exact = labels.size, _are_probabilities(run)
         above, present, others, voted = np.zeros((4, n))
         mean, whole, weights = 0.0, 0.0, []
+        # Memory that is new in each pass would take as long as the pass.
+        held = np.empty(n)
         for file in run.files():
-            found = roots(file.scores, probabilities=exact)
+            found = roots(file.scores, probabilities=exact, out=held)
             each, middle = _weight_and_mean(found)
             weights.append(each)
             if middle is None:

@@ -56,10 +56,11 @@ class RunRow(RunInBrief, frozen=True, kw_only=True):
 
 
 class Runs(Answer, kw_only=True):
-    """The runs of a folder, the newest first."""
+    """The runs of a folder, the newest first. ``links`` names links to others, which are not served."""
 
     folder: str
     runs: list[RunRow]
+    links: list[str]
 
 
 class Figure(Answer, kw_only=True):
@@ -123,7 +124,12 @@ class Has(Answer, kw_only=True):
 
 
 class Summary(Answer, kw_only=True):
-    """The overview of a run. Before the first finished epoch, ``early`` says what comes and most is null."""
+    """The overview of a run. Without an epoch that can be read, ``early`` says why and most is null.
+
+    Of ``epochs_done`` finished epochs, ``epochs_read`` can be read: all counts are over these, here and in
+    every other answer. ``missing`` has the numbers of the others, at most 400. ``counts`` are of the epoch
+    ``last_read``.
+    """
 
     run: RunRow
     title: str
@@ -131,6 +137,9 @@ class Summary(Answer, kw_only=True):
     task: str | None
     samples: int | None
     epochs_done: int
+    epochs_read: int
+    last_read: int | None
+    missing: list[int]
     epochs: int | None
     progress: float | None
     unit: str
@@ -175,7 +184,10 @@ class DamagedEpoch(Answer, kw_only=True):
 
 
 class Epochs(Answer, kw_only=True):
-    """At most 400 epochs, evenly spaced; ``readmitted`` are those with a visible re-admission."""
+    """At most 400 of the ``total`` epochs that can be read, evenly spaced; ``missing`` are those that cannot.
+
+    ``readmitted`` are those with a visible re-admission.
+    """
 
     total: int
     epochs: list[EpochRow]
@@ -300,10 +312,19 @@ class LifeEpoch(Answer, kw_only=True):
     reason: str
 
 
+class TakenFor(Answer, kw_only=True):
+    """A class that a sample was taken for in place of its own, and in how many epochs."""
+
+    label: int
+    name: str
+    epochs: int
+
+
 class Life(Answer, kw_only=True):
-    """All that a run knows of one sample."""
+    """All that a run knows of one sample; ``taken_for`` has at most three classes, the commonest first."""
 
     sample: SampleRow
+    taken_for: list[TakenFor]
     epochs: list[LifeEpoch]
     n: int
 
@@ -390,7 +411,7 @@ class Picks(Answer, kw_only=True):
 
 
 class Ticked(Answer, kw_only=True):
-    """What was written down: when, and what is found now."""
+    """What was written down: when, and how many there are now."""
 
     at: str
     found: int

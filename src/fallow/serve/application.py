@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import DamagedData, FallowError
-from ..files.checked_json import one_line, parse_json
+from ..files.checked_json import parse_json
 from ..terminal.streams import complain
 from . import answers
 from .bounded import Bounded
@@ -35,6 +35,7 @@ from .receiving import Receiver
 from .routes import PICTURE, ROUTES, Route
 from .session import login
 from .tokens import Tokens
+from .wording import broken
 
 JSON = "application/json"
 _PATIENCE = 2.0
@@ -89,9 +90,7 @@ class Application:
             response = _failed(Refused(404, "none", self._hidden(error)))
         except (OSError, MemoryError) as error:
             reason = error.strerror if isinstance(error, OSError) else "too little memory"
-            response = _failed(
-                Refused(503, "gone", f"The files of the run must be readable. Found: {reason}.")
-            )
+            response = _failed(Refused(503, "gone", f"The files of the run cannot be read now: {reason}."))
         except Exception as error:  # a run may come from anybody: no file of it ends the server
             complain(f"fallow serve: {request.url.path}: {''.join(traceback.format_exception(error))}")
             response = _failed(
@@ -185,12 +184,15 @@ class Application:
             parts += [
                 msgspec.json.encode(catalog.row(*each)).decode() for each in sorted(catalog.paths().items())
             ]
+            parts += catalog.links
         elif asked is not None or catalog.single is not None:
             for one in asked if isinstance(asked, list) else [asked]:
                 run, path = catalog.path(one)
                 parts += [run, catalog.stamp(run, path)]
                 if route.follows:
                     parts.append(msgspec.json.encode(catalog.row(run, path)).decode())
+            if route.beside is not None:
+                parts.append(route.beside(call))
         return hashlib.blake2b(repr(parts).encode("utf-8", "replace"), digest_size=12).hexdigest()
 
     async def _work(self, route: Route, call: Call, tag: str) -> bytes | None:
@@ -250,7 +252,7 @@ def _asked(route: Route, request: Request) -> Any:
     try:
         return msgspec.convert(plain, route.ask, strict=route.method == "POST")
     except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
-        raise wrong(f"{one_line(error)}.") from None
+        raise wrong(broken(route.ask, plain, error)) from None
 
 
 def _parameters(route: Route, query: bytes) -> dict[str, Any]:

@@ -6,8 +6,15 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from .wording import FORM
+
 RunId = Annotated[
-    str, Meta(pattern=r"\A[0-9a-f]{16}\Z", description="A run, by its id; may be left out for one run.")
+    str,
+    Meta(
+        pattern=r"\A[0-9a-f]{16}\Z",
+        description="A run, by its id; may be left out for one run.",
+        extra_json_schema={FORM: "the id of a run, 16 of the digits 0-9 and a-f, as /api/runs has it"},
+    ),
 ]
 Index = Annotated[int, Meta(ge=0, lt=1 << 53, description="The position of a sample in the training set.")]
 Label = Annotated[int, Meta(ge=0, lt=1 << 31, description="A class, by its number.")]
@@ -15,7 +22,21 @@ Place = Annotated[int, Meta(ge=0, le=1 << 53, description="A place in the order.
 Real = Annotated[float, Meta(ge=-1e300, le=1e300)]
 Order = Literal["class", "index", "times", "first_left_out", "score"]
 Switch = Literal["0", "1"]
-Cursor = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.:+-]{1,80}\Z", description="`next` of the page before.")]
+Cursor = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9_.:+-]{1,80}\Z",
+        description="`next` of the page before.",
+        extra_json_schema={FORM: "`next` of the page before"},
+    ),
+]
+PickListId = Annotated[
+    str,
+    Meta(
+        pattern=r"\Apicks-[0-9]{1,6}\Z",
+        extra_json_schema={FORM: "the id of a list of picks, as in picks-000"},
+    ),
+]
 
 
 class Ask(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -122,10 +143,10 @@ class Login(Ask, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Tick(Ask, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What was found: so many of a pick, named by its list and place, or of a gap, named by its name."""
+    """What was collected: so many of a pick, named by its list and place, or of a gap, named by its name."""
 
     run: RunId | None = None
-    list: Annotated[str, Meta(pattern=r"\Apicks-[0-9]{1,6}\Z")] | None = None
+    list: PickListId | None = None
     place: Annotated[int, Meta(ge=0, lt=1 << 32)] | None = None
     gap: Annotated[str, Meta(min_length=1, max_length=80)] | None = None
     found: Annotated[int, Meta(ge=0, le=1_000_000)]

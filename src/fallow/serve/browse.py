@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from io import BytesIO
 
 import numpy as np
@@ -13,16 +14,16 @@ from ..policies.base import Reason
 from ..report.source import Source
 from ..report.text import passage
 from ..runs.sample_history import history_of
-from ..runs.suspects import find_suspects
+from ..runs.suspects import suspected
 from . import answers
 from .bounded import Bounded
 from .call import Call
 from .errors import nothing, unknown, wrong
 from .overview import number, source_of
 from .places import named
-from .served_run import ServedRun
+from .served_run import ServedRun, stamp_of
 
-_TEXT = 500
+_TEXT, _TAKEN = 500, 3
 _CURSOR = re.compile(r"([0-9a-f]{16})\.([0-9]{1,16})")
 _REASONS = {reason.name.lower(): reason for reason in Reason}
 _MASKS: Bounded[NDArray[np.bool_]] = Bounded(1 << 26, lambda mask: mask.nbytes + 1024)
@@ -139,8 +140,7 @@ def _kept(run: ServedRun, name: str) -> NDArray[np.bool_]:
                 left[:size] |= used[:size] & ~now
                 used[:size] |= now
         else:
-            found = find_suspects(run)
-            mask[[one.index for one in found.suspects]] = True
+            mask[suspected(run)] = True
         _MASKS.put(key, mask)
     return mask
 
@@ -195,6 +195,7 @@ def life(call: Call) -> answers.Life:
     history = history_of(run, sample)
     return answers.Life(
         sample=sample_row(run, sample, last.scores, last.reason, source.history[-1].used_bits),
+        taken_for=_taken_for(run, sample, [one.epoch for one in history.epochs]),
         epochs=[
             answers.LifeEpoch(
                 epoch=one.epoch, used=one.used, score=one.score, reason=one.reason.replace(" ", "_")
@@ -203,6 +204,14 @@ def life(call: Call) -> answers.Life:
         ],
         n=source.n,
     )
+
+
+def _taken_for(run: ServedRun, sample: int, epochs: list[int]) -> list[answers.TakenFor]:
+    """Return the classes that a sample was most often taken for in place of its own, at most three."""
+    others = Counter(other for epoch in epochs if (other := run.other(epoch, sample)) is not None)
+    # Of equal ones the smaller number comes first.
+    common = sorted(others.items(), key=lambda pair: (-pair[1], pair[0]))[:_TAKEN]
+    return [answers.TakenFor(label=k, name=run.source.class_name(k), epochs=size) for k, size in common]
 
 
 def picture(call: Call) -> bytes:
@@ -215,11 +224,20 @@ def picture(call: Call) -> bytes:
         found = run.images.thumbnail(path)
         if found is None:
             rule = "The file of a sample must be a PNG, JPEG, GIF or WEBP of at most 20 MB and 64 megapixels"
-            raise nothing(f"{rule} to be shown. Found another one, or none.")
+            raise nothing(f"{rule} to be shown. This one is of another kind, or gone.")
         return found
     assert run.shown is not None
     assert run.shown.pictures is not None
     return png(run.shown.pictures[run.shown_rows[sample]])
+
+
+def image_stamp(call: Call) -> str:
+    """Return what changes when the image file of a sample does; empty if the run keeps its picture."""
+    if call.catalog.images is None:
+        return ""
+    run, sample = call.run(), call.ask.sample
+    path = None if run.keeps_picture(sample) else run.image(sample)
+    return "" if path is None else stamp_of(path)
 
 
 def gap_picture(call: Call) -> bytes:

@@ -23,6 +23,8 @@ from .served_run import Memory, ServedRun, stamp
 
 _OPEN = 4
 """Runs that are kept open."""
+_LINKS = 20
+"""Links that are named at most."""
 _LOOK, _GLANCE = 2.0, 0.25
 """Seconds after which the folder is looked through again, and the files of a run."""
 _TEXTS = {
@@ -46,6 +48,7 @@ class Catalog:
     Attributes:
         folder, images: as given.
         single: the id of the run, if the folder is one.
+        links: names of links to runs, which are not served, as of the last look.
 
     Raises:
         InvalidValue: if there is no such folder.
@@ -59,6 +62,7 @@ class Catalog:
         self._lock = threading.RLock()
         self._paths: dict[str, Path] = {}
         self._looked = -_LOOK
+        self.links: list[str] = []
         self._rows: dict[str, tuple[float, str, ListedRun, float]] = {}
         self._stamps: dict[str, tuple[float, str]] = {}
         self._open: OrderedDict[str, ServedRun] = OrderedDict()
@@ -80,9 +84,12 @@ class Catalog:
         """Return the folder of each run, by its id."""
         with self._lock:
             if time.monotonic() - self._looked >= _LOOK:
+                links: list[Path] = []
                 self._paths = {
-                    _id(path.relative_to(self.folder).as_posix()): path for path in found(self.folder)
+                    _id(path.relative_to(self.folder).as_posix()): path for path in found(self.folder, links)
                 }
+                named = sorted(path.relative_to(self.folder).as_posix() for path in links)
+                self.links = [one_line(name) for name in named[:_LINKS]]
                 self._looked = time.monotonic()
             return dict(self._paths)
 
@@ -100,7 +107,7 @@ class Catalog:
         if run not in paths:
             # A run that has lost its files, or was moved: the server goes on without it.
             if run == self.single:
-                raise Refused(503, "gone", "The run must be in its folder. Found none: put it back.")
+                raise Refused(503, "gone", "The run is not in its folder any more. Put it back.")
             raise unknown("The run", run)
         return run, paths[run]
 
@@ -143,7 +150,10 @@ class Catalog:
             "data": None if found_.data is None else one_line(last_part(found_.data)),
             "damage": None if sentence is None else places.hidden(sentence),
         }
-        return RunRow(**plain, id=run, state_text=_TEXTS.get(state, state), changed_at=changed or None)
+        unread = opened.known_unread if opened is not None and opened.stamp == fresh else ""
+        said = "" if unread and state == DAMAGED else _TEXTS.get(state, state)
+        text = "; ".join(filter(None, [said, unread]))
+        return RunRow(**plain, id=run, state_text=text, changed_at=changed or None)
 
     def open(self, run: str | None) -> ServedRun:
         """Return the files of a run as they are now.
@@ -164,7 +174,7 @@ class Catalog:
                 raise Refused(503, "damaged", Places([(path, path.name)]).hidden(str(error))) from None
             except FallowError:
                 raise Refused(
-                    409, "early", "The run must have begun. Found none of its files: wait."
+                    409, "early", "The run has not begun: none of its files is there yet. Wait."
                 ) from None
             self._open[run] = opened
             while len(self._open) > _OPEN:

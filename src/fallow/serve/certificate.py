@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import re
 import ssl
 import tempfile
 import time
@@ -13,11 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
-from ..errors import missing_extra
+from ..errors import FallowError, invalid, missing_extra
 
 _DAYS = 30
+_LARGEST = 1 << 20
+"""Characters of a certificate or key that are read."""
 _CERT, _KEY = "cert.pem", "key.pem"
 
 
@@ -38,13 +42,59 @@ class Certificate:
         """Read a certificate and its key, in PEM.
 
         Raises:
-            OSError, ValueError, ssl.SSLError: if they cannot be read, or do not belong together.
+            InvalidValue: if one of them cannot be read or used, or they do not belong together.
         """
+        text = _pem("--cert", cert, "a certificate", "CERTIFICATE")
+        if "ENCRYPTED" in _pem("--key", key, "a private key", "PRIVATE KEY"):
+            step = f"Take it away: openssl pkey -in {quote(str(key))} -out FILE, which nobody else may read."
+            raise invalid("--key must have no password.", f"{key}, which has one", step)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # An empty password, since a question for one would wait for ever.
-        context.load_cert_chain(cert, key, password="")
-        return Certificate(context, _fingerprint(cert.read_text()))
+        try:
+            # An empty password, since a question for one would wait for ever.
+            context.load_cert_chain(cert, key, password="")
+        except (OSError, ValueError) as error:
+            raise _refused(error, cert, key, text) from None
+        return Certificate(context, _fingerprint(text))
+
+
+def _pem(option: str, path: Path, what: str, mark: str) -> str:
+    """Return the text of a file in PEM.
+
+    Raises:
+        InvalidValue: if it cannot be read, or holds something else.
+    """
+    rule = f"{option} must be {what}, in PEM."
+    try:
+        with path.open(encoding="latin-1") as file:
+            text = file.read(_LARGEST)
+    except OSError as error:
+        raise invalid(rule, f"{path}: {error.strerror}", "Name a file that you can read.") from None
+    if not re.search(rf"-----BEGIN ([A-Z]+ )*{mark}-----", text):
+        other = re.search(r"-----BEGIN ([A-Z ]{1,40})-----", text)
+        found = f"{path}, which holds {other[0] if other else 'no PEM'}"
+        raise invalid(rule, found, f"Name a file with a line -----BEGIN {mark}-----.")
+    return text
+
+
+def _refused(error: OSError | ValueError, cert: Path, key: Path, text: str) -> FallowError:
+    """Return why a certificate and a key cannot be used, though both are in PEM."""
+    reason = getattr(error, "reason", None) or ""
+    if "MISMATCH" in reason:
+        step = "Name the key that the certificate was made with."
+        return invalid("--key must be that of --cert.", f"{key}, the key of another certificate", step)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (OSError, ValueError):
+        option, path = "--cert", cert
+    else:
+        option, path = "--key", key
+    if reason:  # it is whole, and OpenSSL has another word against it
+        found = f"{cert} and {key}: {reason.replace('_', ' ').lower()}"
+        return invalid("--cert and --key must be of a kind that OpenSSL takes.", found, "Make new ones.")
+    return invalid(
+        f"{option} must be whole.", f"{path}, which is cut off or changed", "Put back a copy of it."
+    )
 
 
 def _fingerprint(pem: str) -> str:

@@ -146,7 +146,8 @@ class Guard:
         local = scope.get("server")
         host = found[0].decode("latin-1") if len(found) == 1 else ""
         if not self.site.hosts.allow(host, local[0] if local and local[1] is not None else None):
-            raise Refused(400, "wrong", "The Host of a request must be a name of this server.")
+            rule = f"The Host of a request must be a name of this server. Found {host[:80]!r}."
+            raise Refused(400, "wrong", f"{rule} Use the one in the link that fallow serve printed.")
         return host
 
     def _path(self, scope: Scope) -> str:
@@ -237,8 +238,9 @@ class Guard:
             raise held_up()
         if not self.tokens.may_push(token):
             if self.tokens.scopes(token):
+                rule = "To push needs the token for pushing. This one is for reading."
                 step = "Start the server with --receive, and push to the link that it prints for it."
-                raise Refused(403, "forbidden", f"To push needs the token for pushing. {step}")
+                raise Refused(403, "forbidden", f"{rule} {step}")
             self.tokens.note_wrong(address)
             raise no_token()
         wanted = "application/octet-stream" if passed["method"] == "PUT" else "application/json"

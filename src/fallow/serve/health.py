@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ..errors import FallowError
@@ -17,7 +19,7 @@ from ..runs.verify import verify
 from . import answers
 from .call import Call
 from .overview import tried
-from .served_run import ServedRun
+from .served_run import ServedRun, stamp_of
 
 _LARGEST = 1 << 22
 _SESSIONS, _SETTINGS, _PROBLEMS = 5, 200, 200
@@ -41,6 +43,15 @@ def health(call: Call) -> answers.Health:
         ),
         run=run,
     )
+
+
+def files_stamp(call: Call) -> str:
+    """Return what changes when any file of a run does, if all are to be compared; else an empty text."""
+    if call.ask.verify != "1" or (call.ask.run is None and call.catalog.single is None):
+        return ""
+    _, top = call.catalog.path(call.ask.run)
+    lines = [f"{name} {stamp_of(Path(folder, name))}" for folder, _, names in os.walk(top) for name in names]
+    return hashlib.blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
 
 
 def _of_run(call: Call) -> answers.RunHealth:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import ipaddress
 import os
 import platform
 import signal
 import socket
-import ssl
 import stat
 import sys
 import threading
@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import segno
 import uvicorn
 
-from ..errors import invalid
+from ..errors import FallowError, invalid
 from ..terminal.streams import complain, say, say_script
 from ..version import __version__
 from .application import Application
@@ -36,6 +37,8 @@ from .protocol import Connection
 from .receiving import Receiver
 from .tokens import CODE_SECONDS, Tokens
 
+_HOST_RULE = "--host must be an address of this machine, or a name that leads to one."
+_HOST_STEP = "127.0.0.1 is reached from this machine alone, 0.0.0.0 from all networks that it is in."
 _KEEP_ALIVE = 30
 _BACKLOG = 256
 _NICE = 10
@@ -244,6 +247,32 @@ def _hosts(options: Listening) -> Hosts:
     return Hosts(frozenset(names), frozenset(addresses))
 
 
+def _resolved(options: Listening) -> tuple[Any, ...]:
+    """Return the address of --host as ``getaddrinfo`` does.
+
+    Raises:
+        InvalidValue: if there is none.
+    """
+    try:
+        kind, passive = socket.SOCK_STREAM, socket.AI_PASSIVE
+        return socket.getaddrinfo(options.host, options.port, type=kind, flags=passive)[0]
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no name of a machine"
+        raise invalid(_HOST_RULE, f"--host {options.host!r}: {reason}", _HOST_STEP) from None
+
+
+def _not_bound(error: OSError, options: Listening) -> FallowError:
+    """Return why a server cannot listen at an address."""
+    place = f"{_shown(options.host)}:{options.port}"
+    if error.errno == errno.EADDRINUSE:
+        step = "Name another --port; 0 takes any that is free."
+        return invalid(f"{place} must be free.", "another program that listens there", step)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        step = "Name a --port from 1024 on; 0 takes any that is free."
+        return invalid("--port must be one that you may listen at.", f"{place}: {error.strerror}", step)
+    return invalid(_HOST_RULE, f"--host {options.host}: {error.strerror}", _HOST_STEP)
+
+
 @contextmanager
 def _listening(options: Listening) -> Iterator[socket.socket]:
     """Yield a socket that is bound, and remove its file at the end."""
@@ -251,16 +280,14 @@ def _listening(options: Listening) -> Iterator[socket.socket]:
         with _local(Path(options.uds)) as listener:
             yield listener
         return
-    found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
+    family, kind, protocol, _, address = _resolved(options)
     with socket.socket(family, kind, protocol) as listener:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
         except OSError as error:
-            step = "Name another --port; 0 takes any that is free."
-            raise invalid(f"{options.host}:{options.port} must be free.", error.strerror, step) from None
+            raise _not_bound(error, options) from None
         listener.listen(_BACKLOG)
         yield listener
 
@@ -306,11 +333,7 @@ def _certificate(options: Listening, receiver: Receiver | None) -> Certificate |
         return self_signed([*names, "localhost", socket.gethostname()], folder)
     if options.cert is None:
         return None
-    try:
-        return Certificate.read(Path(options.cert), Path(str(options.key)))
-    except (OSError, ssl.SSLError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "another format"
-        raise invalid("--cert and --key must be a certificate and its key, in PEM.", reason) from None
+    return Certificate.read(Path(options.cert), Path(str(options.key)))
 
 
 def ipaddress_or_none(
@@ -350,7 +373,7 @@ def _say_link(
     if certificate is not None:
         complain(f"SHA-256 of the certificate: {certificate.fingerprint}")
     if tokens.write is not None:
-        complain("With this link what was found can be ticked:")
+        complain("With this link you can also tick what you have collected:")
         complain(f"{base}#{tokens.write}")
     if receiver is not None:
         pin = (

@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 WORST = 5
 _FEW, _BAD = 0.1, 0.05
 """A class that keeps less of its samples, and an epoch with more scores that are not finite, are alerts."""
-_ALERTS = 20
+_ALERTS, _MISSING = 20, 400
 
 
 def early(run: ServedRun) -> Refused:
@@ -72,7 +72,10 @@ def summary(call: Call) -> answers.Summary:
         policy="" if options is None else run.places.hidden(facts_.policy or facts.rule(options, "")),
         task=None if options is None else options.task,
         samples=facts_.n if done else _samples(run),
-        epochs_done=len(run.epochs),
+        epochs_done=run.ended,
+        epochs_read=len(run.epochs),
+        last_read=run.epochs[-1] if done else None,
+        missing=run.missing[:_MISSING],
         epochs=about.epochs,
         progress=None if not about.epochs else min(1.0, (about.epoch + recorded) / about.epochs),
         unit=tried(run, lambda: run.score_unit) or "",
@@ -85,7 +88,7 @@ def summary(call: Call) -> answers.Summary:
         seconds=number(about.seconds or (None if short is None else short.seconds)),
         record_seconds=None if short is None else number(short.record_seconds),
         counts=None if not done else answers.Counts(**{f: getattr(run.history[-1], f) for f in FIELDS}),
-        counts_sentence="" if not done else epochs.sentence(run.history[-1]),
+        counts_sentence="" if not done else epochs.sentence(run.history[-1], run.ended),
         saved=facts_.saved,
         alerts=_alerts(run, facts_, short)[:_ALERTS],
         classes=0 if facts_.exposure is None else facts_.exposure.label.size,
@@ -102,7 +105,7 @@ def summary(call: Call) -> answers.Summary:
             picks=any(run.directory.path.glob("picks-*.csv")),
             suspects=facts_.exposure is not None and (options is None or options.score != "density"),
         ),
-        early=None if done or run.damage else _early(run),
+        early=None if done else _early(run),
     )
 
 
@@ -158,6 +161,9 @@ def _samples(run: ServedRun) -> int | None:
 
 
 def _early(run: ServedRun) -> str:
+    if run.ended:
+        epochs = text.plural(run.ended, "epoch")
+        return f"None of its {epochs} can be read. Health names the files: put back copies of them."
     if run.about.recorded:
         planned = f" of {run.about.planned:,}" if run.about.planned else ""
         so_far = f"{run.about.recorded:,}{planned} samples so far"
@@ -211,19 +217,9 @@ def _alerts(run: ServedRun, found: _Facts, short: Any) -> list[answers.Alert]:
             kept = text.share(row.kept_share, 0)
             sentence = f"The class {row.name} kept {kept} of its {text.plural(row.samples, 'sample')}."
             alerts.append(answers.Alert(level="warn", text=sentence, screen="classes"))
-    if spaced := _missing(run):
-        alerts.append(answers.Alert(level="warn", text=spaced, screen="health"))
+    if run.epochs and run.source.missing:
+        alerts.insert(0, answers.Alert(level="bad", text=run.source.missing, screen="health"))
     return alerts
-
-
-def _missing(run: ServedRun) -> str:
-    if not run.epochs:
-        return ""
-    missing = sorted(set(range(run.epochs[-1])) - set(run.epochs))
-    if not missing:
-        return ""
-    subject = text.plural(len(missing), "epoch is", "epochs are")
-    return f"{subject} missing from the history, the first of them epoch {missing[0] + 1}."
 
 
 def epochs_of(call: Call) -> answers.Epochs:
@@ -243,7 +239,7 @@ def epochs_of(call: Call) -> answers.Epochs:
         total=len(run.epochs),
         epochs=[_epoch(record, rows.get(record.epoch)) for record in drawn],
         readmitted=[drawn[place].epoch for place in came_back(drawn)] if drawn else [],
-        missing=sorted(set(range(run.epochs[-1])) - set(run.epochs)) if run.epochs else [],
+        missing=run.missing[:_MISSING],
         damaged=damaged,
         evaluated_on="test" if part is None else part.evaluated_on,
     )

@@ -1,4 +1,4 @@
-"""Lists of samples to collect, and the one thing that the server writes: what was found."""
+"""Lists of samples to collect, and the one thing that the server writes: what was collected."""
 
 from __future__ import annotations
 

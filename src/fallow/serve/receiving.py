@@ -38,6 +38,7 @@ from ..runs.pushed import Mark, State, may_hold, read_told
 from .answers import Answer
 from .asks import Ask
 from .errors import Refused, wrong
+from .wording import FORM
 
 OWN = ".fallow-push"
 MOST_RUNS, MOST_PARTS, LEAST_SIZE = 2000, 64, 4096
@@ -54,11 +55,18 @@ RunName = Annotated[
     Meta(
         pattern=r"\A[A-Za-z0-9_]([A-Za-z0-9._-]{0,78}[A-Za-z0-9_])?\Z",
         description="What the run is called. If another has the name, a part of its id is added.",
+        extra_json_schema={
+            FORM: "a name of at most 80 letters A-Z and a-z, digits and _, with . and - in between"
+        },
     ),
 ]
 PushId = Annotated[
     str,
-    Meta(pattern=r"\A[0-9a-f]{32}\Z", description="Of the run: made where it trains, the same each time."),
+    Meta(
+        pattern=r"\A[0-9a-f]{32}\Z",
+        description="Of the run: made where it trains, the same each time.",
+        extra_json_schema={FORM: "32 of the digits 0-9 and a-f"},
+    ),
 ]
 
 
@@ -77,7 +85,9 @@ class Push(Ask, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: PushId
     file: Annotated[str, Meta(max_length=64, description="Its path within the run.")]
     size: Annotated[int, Meta(ge=1, le=_LARGEST)]
-    sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    sha256: Annotated[
+        str, Meta(pattern=r"\A[0-9a-f]{64}\Z", extra_json_schema={FORM: "64 of the digits 0-9 and a-f"})
+    ]
     offset: Annotated[int, Meta(ge=0, lt=_LARGEST)] = 0
 
 
@@ -199,9 +209,8 @@ class Receiver:
             return self._take(self._place(ask.run, ask.id), ask, body)
         except DamagedData:
             step = "Look at it on the machine of the server."
-            raise Refused(
-                409, "other", f"{ask.run}/{ask.file} must be a regular file. Found another. {step}"
-            ) from None
+            rule = f"{ask.run}/{ask.file} must be a regular file, and is another there."
+            raise Refused(409, "other", f"{rule} {step}") from None
         except OSError as error:
             raise _not_written(error) from None
 
@@ -217,9 +226,7 @@ class Receiver:
             return Had(have=ask.size, whole=True)
         if there is not None and pushed.is_fixed(ask.file):
             step = "Push the run under another name: --name."
-            raise Refused(
-                409, "other", f"{ask.file} must be the file that was pushed before. Found another. {step}"
-            )
+            raise Refused(409, "other", f"{ask.file} differs from what was pushed before. {step}")
         have = _size(part) or 0
         if body and ask.offset == have:
             if have + len(body) > ask.size:
@@ -230,7 +237,7 @@ class Receiver:
             return Had(have=have, whole=False)
         if Digest.of_file(part, self._parts) != wanted:
             self._remove(part)
-            raise wrong(f"{ask.file} must have the checksum that was named. Found another. Send it again.")
+            raise wrong(f"{ask.file} has not the checksum that was named. Send it again.")
         try:
             self._accept(part, path, place, ask)
         except OSError:
@@ -288,7 +295,7 @@ class Receiver:
             named = glance(part, read_regular(part, self._parts, _LARGEST_TEXT)).files
         except DamagedData:
             self._remove(part)
-            raise wrong("A manifest must be as fallow writes it. Found another.") from None
+            raise wrong("A manifest must be as fallow writes it, and this one is not.") from None
         for name, digest in named.items():
             # A name may be anything: only what a run may hold is looked for.
             if not may_hold(name) or _size(place / name) != digest.bytes:

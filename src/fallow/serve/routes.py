@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import answers, asks
-from .browse import gap_picture, life, picture, samples
+from .browse import gap_picture, image_stamp, life, picture, samples
 from .call import Call
 from .catalog import Catalog
 from .compare import compare
 from .findings import gaps, suspects
 from .guard import PUSH
-from .health import health
+from .health import files_stamp, health
 from .overview import classes_of, epochs_of, summary
 from .picks import picks, tick
 from .receiving import Had, Heard, Push, Tell
@@ -39,6 +39,7 @@ class Route:
         writes: whether the token must allow writing.
         slow: whether it may take seconds: then others are not held up, and 202 says to ask again.
         follows: whether the answer depends on what the run is doing now, besides its files.
+        beside: returns what changes with other files that the answer depends on, or None.
     """
 
     path: str
@@ -50,6 +51,7 @@ class Route:
     writes: bool = False
     slow: bool = False
     follows: bool = False
+    beside: Callable[[Call], str] | None = None
 
 
 def tell(call: Call) -> Heard:
@@ -67,7 +69,7 @@ def push(call: Call) -> Had:
 def runs(call: Call) -> answers.Runs:
     """Return the runs of the folder, the newest first."""
     rows = _rows(call.catalog)
-    return answers.Runs(folder=call.catalog.name, runs=rows)
+    return answers.Runs(folder=call.catalog.name, runs=rows, links=call.catalog.links)
 
 
 def _rows(catalog: Catalog) -> list[answers.RunRow]:
@@ -110,13 +112,26 @@ ROUTES = (
         "/api/samples", "Samples by what became of them.", asks.OfSamples, answers.Samples, samples, slow=True
     ),
     Route("/api/sample", "The life of one sample.", asks.OfSample, answers.Life, life),
-    Route("/api/picture", "The picture of a sample.", asks.OfSample, PICTURE, picture),
+    Route(
+        "/api/picture",
+        "The picture of a sample.",
+        asks.OfSample,
+        PICTURE,
+        picture,
+        beside=image_stamp,
+    ),
     Route("/api/gap_picture", "A picture of the list of gaps.", asks.OfGapPicture, PICTURE, gap_picture),
     Route("/api/suspects", "Labels that look wrong.", asks.OfSuspects, answers.Suspects, suspects, slow=True),
     Route("/api/gaps", "What the training data lack.", asks.OfRun, answers.Gaps, gaps),
     Route("/api/picks", "Lists of samples to collect.", asks.OfRun, answers.Picks, picks),
     Route(
-        "/api/tick", "Write down what was found.", asks.Tick, answers.Ticked, tick, method="POST", writes=True
+        "/api/tick",
+        "Write down what was collected.",
+        asks.Tick,
+        answers.Ticked,
+        tick,
+        method="POST",
+        writes=True,
     ),
     Route(PUSH, "Say what a run that is pushed is doing.", Tell, Heard, tell, method="POST"),
     Route(PUSH, "Push a piece of a file of a run.", Push, Had, push, method="PUT"),
@@ -129,5 +144,6 @@ ROUTES = (
         health,
         slow=True,
         follows=True,
+        beside=files_stamp,
     ),
 )

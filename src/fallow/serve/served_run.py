@@ -19,7 +19,7 @@ from ..report.source import Source
 from ..runs.checkpoints import Search
 from ..runs.data_file import DataFile
 from ..runs.epoch_file import EpochFile
-from ..runs.epoch_part import Rows, read_record, read_rows
+from ..runs.epoch_part import Rows, read_other, read_record, read_rows
 from ..runs.run_files import RunFiles
 from .bounded import Bounded
 from .images import Images
@@ -31,6 +31,15 @@ _WATCHED = re.compile(
 )
 """Files in the folder of a run that answers depend on, besides ``history`` and ``state``."""
 _TRIES = 5
+
+
+def stamp_of(path: Path) -> str:
+    """Return what changes when a file is written: its size and time; empty if there is none."""
+    try:
+        status = os.lstat(path)
+    except (OSError, ValueError):
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
 
 
 def stamp(run: Path) -> str:
@@ -138,6 +147,11 @@ class ServedRun(RunFiles):
         """The finished epochs that can be read, ascending."""
         return sorted(self._records)
 
+    @property
+    def known_unread(self) -> str:
+        """:attr:`unread` if the epochs have been read already: this reads nothing."""
+        return self.unread if "epochs" in vars(self) else ""
+
     @cached_property
     def _records(self) -> dict[int, EpochRecord]:
         found = {}
@@ -165,7 +179,7 @@ class ServedRun(RunFiles):
         missing = [name for name in self.digests if name.startswith("history/epoch-")]
         for name in missing:
             if not (self.directory.path / name).exists():
-                self.damage.setdefault(name, f"{name} must exist. Found no such file.")
+                self.damage.setdefault(name, f"{name} is gone. Put back a copy of it.")
         return found
 
     @cached_property
@@ -225,6 +239,15 @@ class ServedRun(RunFiles):
         places = self.data.numbering.places(epoch, self._records[epoch].n)
         try:
             return read_rows(self.directory.epoch_path(epoch), index if places is None else places[index])
+        except OSError as error:
+            raise DamagedData(f"Epoch {epoch} must be readable. Found {error.strerror}.") from None
+
+    def other(self, epoch: int, sample: int) -> int | None:
+        """Return which other class a sample was taken for in a past epoch; None: its own, or unknown."""
+        places = self.data.numbering.places(epoch, self._records[epoch].n)
+        try:
+            there = sample if places is None else int(places[sample])
+            return read_other(self.directory.epoch_path(epoch), there)
         except OSError as error:
             raise DamagedData(f"Epoch {epoch} must be readable. Found {error.strerror}.") from None
 

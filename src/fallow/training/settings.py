@@ -13,6 +13,7 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from torch.nn.parameter import is_lazy
 
+from ..core.plan import in_use
 from ..core.subsampler import Subsampler
 from ..options.own_classes import is_import_path
 from ..options.resolve import ResolvedOptions
@@ -233,10 +234,10 @@ def _policy(policy: Mapping[str, Any], step_rule: str | None) -> str:
 
 
 def _schedule_in_use(subsampler: Subsampler) -> dict[str, Any]:
-    """Return the schedule without its epochs; the policy may need more of them for warm-up."""
-    schedule = asdict(subsampler.schedule)
+    """Return the schedule without its epochs."""
+    schedule = asdict(in_use(subsampler.schedule, subsampler.policy))
     del schedule["epochs"]
-    return {**schedule, "warmup": max(schedule["warmup"], subsampler.policy.first_epoch())}
+    return schedule
 
 
 def _schedule(settings: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..core.history import FORWARD_SHARE, EpochRecord, resized, times_used
-from ..core.plan import thin_epochs
+from ..core.plan import in_use, thin_epochs
 from ..core.subsampler import Subsampler
 from ..policies import RandomFraction, Reason, Watch
 from ..report.charts import reached_of, save_usage
@@ -87,6 +87,7 @@ def finish(
         own: whether the module is the user's own.
     """
     history, labels, last = subsampler.history, subsampler.labels, epochs[-1]
+    policy = subsampler.policy
     unit = "" if subsampler.score is None else subsampler.score.unit  # "" if the losses may be anything
     summary = {
         "diverged": False,
@@ -101,9 +102,9 @@ def finish(
         **more,
         "record_seconds": subsampler.record_seconds,
         "time_saved_fraction": time_saved(epochs),
-        "policy": repr(subsampler.policy),
+        "policy": repr(policy),
         "step_rule": None if step_rule is None else repr(step_rule),
-        "schedule": repr(subsampler.schedule),
+        "schedule": repr(in_use(subsampler.schedule, policy)),
         "score": repr(subsampler.score),
         "score_unit": unit,
         "seed": subsampler.seed,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ...arrays.occurring import occurring
 from ...core.history import EpochRecord, resized
 from ...policies.base import Reason
 
@@ -87,7 +88,7 @@ def arrange(
         scores: ``(N,)``, the order of samples that were used equally often, the highest first; or None.
     """
     n = history[-1].remaining
-    values, classes = np.unique(np.zeros(n, np.int8) if labels is None else labels, return_inverse=True)
+    values, classes = occurring(np.zeros(n, np.int8) if labels is None else labels)
     grouped = labels is not None and len(values) <= GROUPED
     if not grouped:
         values, classes = np.zeros(1), np.zeros(n, np.int8)

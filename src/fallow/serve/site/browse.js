@@ -3,7 +3,7 @@
 import { html, useContext, useEffect, useRef, useState } from "./htm-preact.js";
 import { address, ask, useAnswer } from "./api.js";
 import { Here, go, link } from "./route.js";
-import { Empty, Title, Waiting, moveFocus } from "./parts.js";
+import { Empty, NotYet, Title, Waiting, moveFocus } from "./parts.js";
 import { Card } from "./sample.js";
 import { REASONS, count, number, plural } from "./words.js";
 
@@ -16,13 +16,13 @@ const FILTERS = ["reason", "class", "predicted", "epoch", "score_from", "score_t
 
 export function Browse() {
   const { run, version, summary, params } = useContext(Here);
-  const early = !summary.epochs_done;
+  const early = !summary.epochs_read;
   const asked = Object.fromEntries([...FILTERS, "order"].map((name) => [name, params[name]]));
   const classes = useAnswer(early || !summary.classes ? null : address("classes", { run, order: "name" }));
   const epochs = useAnswer(early ? null : address("epochs", { run }), version);
   const set = (name, value) => go(link("browse", { run, ...asked, [name]: value }), true);
-  if (early) return html`<${Title}>Browse<//><${Empty}
-    title="Samples appear after the first epoch"><p>${summary.early}</p><//>`;
+  if (early) return html`<${Title}>Browse<//><${NotYet}
+    title="Samples appear after the first epoch"/>`;
   const url = address("samples", { run, order: "-score", ...asked });
   const choice = (name, label, first, list) => html`<label>${label}<select value=${asked[name] ?? ""}
     onChange=${(event) => set(name, event.target.value)}>

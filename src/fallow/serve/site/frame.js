@@ -4,7 +4,7 @@ import { html, useContext, useEffect, useState } from "./htm-preact.js";
 import { Here, link } from "./route.js";
 import { State, moveFocus } from "./parts.js";
 import { theme, toggleTheme } from "./theme.js";
-import { ago, plural } from "./words.js";
+import { ago, count, plural } from "./words.js";
 
 export const PLACES = [
   ["overview", "Overview", "▦"], ["scores", "Scores", "∿"], ["usage", "Usage", "▤"],
@@ -49,7 +49,18 @@ export function Frame({ children }) {
           aria-hidden="true">⋯</span>More</a></li>`}
     </ul></nav>`}
     <${Away} poll=${here.poll}/>
-    <main id="main" class="page" tabindex="-1" data-screen=${screen}>${children}</main>`;
+    <main id="main" class="page" tabindex="-1" data-screen=${screen}>${
+      screen !== "overview" && html`<${Unread}/>`}${
+      children}</main>`;
+}
+
+/** Finished epochs that cannot be read: what the counts of a screen are over. */
+function Unread() {
+  const { summary, run } = useContext(Here);
+  const gone = summary?.epochs_read ? summary.epochs_done - summary.epochs_read : 0;
+  return gone > 0 && html`<p class="remarks">Counts are over ${count(summary.epochs_read)} of ${
+    plural(summary.epochs_done, "epoch")}: ${count(gone)} cannot be read. <a
+    href=${link("health", { run })}>Health</a></p>`;
 }
 
 /** Say again each second how old something is. */

@@ -3,16 +3,16 @@
 import { html, useContext, useEffect, useState } from "./htm-preact.js";
 import { address, post, useAnswer } from "./api.js";
 import { Here } from "./route.js";
-import { Empty, Fold, Scroll, Title, Waiting } from "./parts.js";
+import { Empty, Fold, NotYet, Scroll, Title, Waiting } from "./parts.js";
 import { count, number, percent, plural } from "./words.js";
 
 export function Gaps() {
   const { run, version, summary, session } = useContext(Here), { has } = summary;
-  const gaps = useAnswer(has.gaps && summary.epochs_done ? address("gaps", { run }) : null, version);
+  const gaps = useAnswer(has.gaps && summary.epochs_read ? address("gaps", { run }) : null, version);
   const picks = useAnswer(has.picks ? address("picks", { run }) : null, version);
   const may = session.scopes.includes("write");
   if (!has.gaps && !has.picks) {
-    return html`<${Title}>Gaps<//><${Empty} title="Nothing was looked for yet">
+    return html`<${Title}>Gaps<//><${Empty} title="Gaps were not looked for yet">
       <p>When the training has ended, this finds what the training data lack, and lists what to collect:</p>
       <p><code>fallow gaps RUN</code></p><p><code>fallow collect RUN --pool POOL --count 100</code></p>
         <p>The result appears here by itself.</p><//>`;
@@ -23,7 +23,8 @@ export function Gaps() {
       : html`<p class="remarks"
         id="no-write">This link only reads, so nothing can be ticked. <code>fallow serve RUN
           --write</code> prints a second link that may.</p>`}
-    ${has.gaps && (gaps.value ? html`<${Regions} answer=${gaps.value} may=${may} run=${run}/>` :
+    ${has.gaps && (!summary.epochs_read ? html`<${NotYet} title="Gaps appear after the first epoch"/>`
+      : gaps.value ? html`<${Regions} answer=${gaps.value} may=${may} run=${run}/>` :
       html`<${Waiting} answer=${gaps}
       what="The gaps"/>`)}
     ${has.picks && (picks.value ? picks.value.lists.map((list, i) => html`<${List} key=${list.id} list=${list}
@@ -31,7 +32,7 @@ export function Gaps() {
       run=${run} open=${i === 0}/>`) : html`<${Waiting} answer=${picks} what="The list"/>`)}`;
 }
 
-/** Write a tick; returns [what is found now, write, failure, busy]. */
+/** Write a tick; returns [how many there are now, write, failure, busy]. */
 function useTick(start, body) {
   const [found, setFound] = useState(start), [failure, setFailure] = useState(null),
     [busy, setBusy] = useState(false);
@@ -64,7 +65,7 @@ function List({ list, may, run, open }) {
     class="small">${list.id}</span></h2>
     ${list.damage ? html`<p class="remarks"><bdi>${list.damage}</bdi></p>` : html`<p class="said">
       ${plural(list.picks.length, "sample")}${ticked ? `, ${count(ticked)} ticked when this page was loaded` :
-        ""}. Tick what you have found.</p>
+        ""}. Tick what you have collected.</p>
     ${open ? content() :
       html`<${Fold} title=${`Show ${count(list.picks.length)}`}>${content}<//>`}`}</section>`;
 }
@@ -129,8 +130,8 @@ function Gap({ card, id, run, may, found, ticks }) {
     ["Error", card.judged ?
       `${count(card.wrong)} of ${count(card.judged)} here (${percent(card.wrong / card.judged,
       0)}), ${percent(card.error_elsewhere)} elsewhere` : null],
-    ["Found again", card.stability === null ? null : `${percent(card.stability,
-      0)} of it, on half of the samples`],
+    ["Stability", card.stability === null ? null : `${percent(card.stability,
+      0)} of it comes up again with half of the samples`],
   ];
   return html`<li class="gap" aria-labelledby=${id}><div class="told"><h3
     id=${id}><bdi>${card.name}</bdi>${card.action
@@ -151,11 +152,11 @@ function Gap({ card, id, run, may, found, ticks }) {
 
 function Found({ name, may, run, start, wanted }) {
   const [found, write, failure, busy] = useTick(start, { ...(run ? { run } : {}), gap: name });
-  return html`<div class="counter" role="group" aria-label=${`Found for ${name}`}>
+  return html`<div class="counter" role="group" aria-label=${`Collected for ${name}`}>
     <button type="button" disabled=${!may || busy || found <= 0} onClick=${() => write(found - 1)}
       aria-label="One fewer">−</button>
-    <output aria-live="polite"><strong>${count(found)}</strong> found${wanted ? ` of about ${count(wanted)}` :
-      ""}</output>
+    <output aria-live="polite"><strong>${count(found)}</strong> collected${
+      wanted ? ` of about ${count(wanted)}` : ""}</output>
     <button type="button" disabled=${!may || busy} onClick=${() => write(found + 1)}
       aria-label="One more">+</button></div>
       <${Wrong} failure=${failure}/>`;

@@ -26,8 +26,8 @@ export function Health() {
       long/></p>
       ${found.problems.length ? html`<ul class="remarks">${found.problems.map((one) =>
         html`<li><bdi>${one.file}</bdi>: <bdi>
-        ${one.problem}</bdi></li>`)}</ul>` : html`<p class="said">Nothing damaged was met while this server
-          read the run.</p>`}
+        ${one.problem}</bdi></li>`)}</ul>` : html`<p class="said">No damage in what this server has
+          read of the run.</p>`}
       <${Facts} pairs=${[["last write", when(found.last_write)],
         ["usual epoch", found.usual_epoch_seconds === null ? null : duration(found.usual_epoch_seconds)],
         ["state in use", found.generation === null ? null : `generation ${found.generation}`],
@@ -42,7 +42,7 @@ export function Health() {
           what="The comparison of all files"/>`}</section>`}
     <section aria-labelledby="h-server"><h2 id="h-server">This server</h2><p class="said">It listens
       on <bdi>${server.address}</bdi>${server.secure ? ", over TLS" : ", without TLS"}. Who has the link may
-      read${server.writable ? "; a second link may tick what was found" : "; nobody may write"}.</p>
+      read${server.writable ? "; a second link may tick what was collected" : "; nobody may write"}.</p>
       <${Facts} pairs=${[["fallow", server.version], ["Python", server.python],
         ["started", when(server.started)], ["this link may", server.scopes.join(" and ")],
         ["SHA-256 of the certificate", server.fingerprint]]}/></section>
@@ -60,7 +60,7 @@ export function Health() {
 }
 
 const Verified = ({ found }) => html`<p class="said" role="status"><strong>${found.sound ? "All sound." :
-  "Damage was found."}
+  "Not all is sound."}
   </strong> ${plural(found.checked, "file")} ${found.checked === 1 ? "was" : "were"} compared
     with ${found.checked === 1 ? "its checksum" : "their checksums"}${found.complete ? "" :
     "; the run is not complete"}.</p>

@@ -71,7 +71,7 @@ function Site({ session }) {
   const poll = usePoll(ofRun ? address("summary", { run }) : screen === "runs" || screen === "compare" ?
     "api/runs" : null);
   const summary = ofRun ? poll.value : null;
-  const version = summary ? `${summary.epochs_done} ${summary.run.state}` : "";
+  const version = summary ? `${summary.epochs_done} ${summary.epochs_read} ${summary.run.state}` : "";
   const here = useMemo(() => ({ session, run, alone, screen, params: route.params, summary, version, poll }),
     [session, run, alone, screen, route.params, summary, version, poll]);
   useEffect(() => {

@@ -3,7 +3,7 @@
 import { html, useContext, useMemo, useState } from "./htm-preact.js";
 import { address, useAnswer } from "./api.js";
 import { Here, link } from "./route.js";
-import { Fold, Legend, Meter, Swatch, Table, Title, Waiting } from "./parts.js";
+import { Fold, Legend, Meter, NotYet, Swatch, Table, Title, Waiting } from "./parts.js";
 import { Reached, Stack } from "./charts.js";
 import { REASONS, capital, count, duration, number, percent, plural } from "./words.js";
 
@@ -11,8 +11,8 @@ const LEVELS = { bad: ["✕", "Wrong"], warn: ["▲", "Look at"], info: ["i", "N
 
 export function Overview() {
   const { summary, run, version } = useContext(Here);
-  const early = summary.early !== null && summary.early !== undefined;
-  const epochs = useAnswer(early || !summary.epochs_done ? null : address("epochs", { run }), version);
+  const early = !summary.epochs_read;
+  const epochs = useAnswer(early ? null : address("epochs", { run }), version);
   return html`<p class="eyebrow"><bdi>${summary.title}</bdi>${summary.task ? ` · ${summary.task}` : ""}</p>
     <${Title}><bdi>${summary.run.name}</bdi><//>
     ${summary.policy && html`<p class="lead">${summary.policy}</p>`}
@@ -56,6 +56,7 @@ function Alerts() {
 
 function Early() {
   const { summary } = useContext(Here);
+  if (summary.epochs_done) return html`<${NotYet}/>`;
   return html`<div class="empty"><h2>It has begun</h2><p>${summary.early}</p>
     <p>Then this page fills by itself: what was kept and removed, what it saved, the scores, and which sample
       was used when.</p>
@@ -65,6 +66,7 @@ function Early() {
 function Tiles() {
   const { summary } = useContext(Here), { counts } = summary;
   const n = REASONS.reduce((sum, { field }) => sum + counts[field], 0), removed = n - counts.kept;
+  const now = summary.last_read + 1 < summary.epochs_done ? `in epoch ${summary.last_read + 1}` : "now";
   const metric = summary.bits_per_character !== null ? ["Bits a character",
     number(summary.bits_per_character, 4)]
     : summary.accuracy !== null ? [`${capital(summary.evaluated_on)} accuracy`, percent(summary.accuracy, 2)]
@@ -73,10 +75,9 @@ function Tiles() {
   const best = summary.best && (summary.bits_per_character !== null ? number(summary.best.value, 4) :
     percent(summary.best.value, 2));
   return html`<dl class="figures">
-    <div><dt>Kept
-      now</dt><dd><strong>${percent(counts.kept / n)}</strong><span>${count(counts.kept)} of ${plural(n,
-      "sample")}</span></dd></div>
-    <div><dt>Removed now</dt><dd><strong>${percent(removed / n)}</strong>${REASONS.slice(1).filter(({
+    <div><dt>Kept ${now}</dt><dd><strong>${percent(counts.kept / n)}</strong><span>
+      ${count(counts.kept)} of ${plural(n, "sample")}</span></dd></div>
+    <div><dt>Removed ${now}</dt><dd><strong>${percent(removed / n)}</strong>${REASONS.slice(1).filter(({
       field }) => counts[field] > 0)
       .map(({ field, text }) => html`<span class="reason"><${Swatch}
         field=${field}/>${count(counts[field])} ${text}

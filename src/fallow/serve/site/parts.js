@@ -1,6 +1,7 @@
 // Small parts of several screens.
 
-import { html, useEffect, useLayoutEffect, useRef, useState } from "./htm-preact.js";
+import { html, useContext, useEffect, useLayoutEffect, useRef, useState } from "./htm-preact.js";
+import { Here } from "./route.js";
 import { REASONS, STATES, count, percent } from "./words.js";
 
 /** A square of a reason's colour and hatch. */
@@ -51,6 +52,13 @@ export function Waiting({ answer, what }) {
     : answer.pending ? `${what} is being calculated. A large run takes some seconds the first time.` :
       `Loading ${what.toLowerCase()} …`;
   return html`<p class="waiting" role="status">${words}</p>`;
+}
+
+/** A screen of a run without an epoch that can be read: what will come, or what is damaged. */
+export function NotYet({ title }) {
+  const { summary } = useContext(Here);
+  return html`<${Empty} title=${summary.epochs_done ? "No epoch can be read" : title}>
+    <p>${summary.early}</p><//>`;
 }
 
 /** A screen that has nothing yet: what will come, and what makes it. */

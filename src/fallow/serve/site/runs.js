@@ -10,7 +10,7 @@ const MANY = 8;
 export function Runs() {
   const { poll, session } = useContext(Here), [word, setWord] = useState("");
   if (!poll.value) return html`<${Title}>Runs<//><${Waiting} answer=${poll} what="The runs"/>`;
-  const { runs } = poll.value, sought = word.trim().toLowerCase();
+  const { runs, links } = poll.value, sought = word.trim().toLowerCase();
   const shown = runs.filter((row) => [row.name, row.data, row.policy, row.state].some((part) =>
     (part || "").toLowerCase().includes(sought)));
   const states = Object.entries(runs.reduce((all, { state }) => ({ ...all, [state]: (all[state] || 0) + 1 }),
@@ -27,7 +27,10 @@ export function Runs() {
     ${runs.length > 0 && shown.length === 0 && html`<p class="waiting" role="status">No run has these
       words.</p>`}
     <ul class="runs" onKeyDown=${moveFocus}>${shown.map((row) => html`<${Row} key=${row.id}
-      row=${row}/>`)}</ul>`;
+      row=${row}/>`)}</ul>
+    ${links.length > 0 && html`<p class="remarks">Links are not followed: ${links.map((name, i) =>
+      html`${i > 0 && ", "}<bdi>${name}</bdi>`)}. Serve what one leads to by its own
+      name: <code>fallow serve FOLDER</code></p>`}`;
 }
 
 function Row({ row }) {

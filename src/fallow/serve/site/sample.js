@@ -5,7 +5,7 @@ import { address, useAnswer } from "./api.js";
 import { Here, go, link } from "./route.js";
 import { Face, Table, Waiting } from "./parts.js";
 import { Spark } from "./charts.js";
-import { REASONS, count, number } from "./words.js";
+import { REASONS, count, number, plural } from "./words.js";
 
 const reasonText = (value) => REASONS.find((one) => one.value === value)?.text ?? value;
 
@@ -63,8 +63,11 @@ function Life({ life }) {
   const { sample, epochs } = life, { summary } = useContext(Here);
   const used = epochs.filter((one) => one.used).length;
   const facts = [["given", sample.label_name], ["predicted", sample.predicted_name],
+    ["taken for", life.taken_for.map((one) => `${one.name} in ${plural(one.epochs, "epoch")}`).join(", ") ||
+      null],
     ["score", `${number(sample.score)}${summary.unit ? ` ${summary.unit}` : ""}`],
-    ["now", reasonText(sample.reason)], ["used in", `${count(used)} of ${count(epochs.length)} epochs`],
+    ["now", reasonText(sample.reason)], ["used in", `${count(used)} of ${count(epochs.length)} epochs${
+      summary.missing.length ? " that can be read" : ""}`],
       ["file", sample.file]];
   return html`<div class="facing"><${Face} sample=${sample} run=${useContext(Here).run} big/>
       <dl>${facts.filter(([, value]) => value !== null && value !== undefined).map(([key, value]) =>
@@ -74,7 +77,9 @@ function Life({ life }) {
     <${Spark} scores=${epochs.map((one) => one.score)} used=${epochs.map((one) => one.used)}/>
     <p class="note">In a terminal: <code>fallow inspect RUN ${sample.index}</code></p>
     <${Table} kind="past" label="Each epoch" head=${["epoch", "use", "score"]}
-      rows=${epochs.map((one) => [one.epoch + 1,
-      one.used ? "used" : one.reason === "kept" ? "kept, not used" : `left out: ${reasonText(one.reason)}`,
+      rows=${[...epochs, ...summary.missing.map((epoch) => ({ epoch, reason: null, score: null }))]
+        .sort((a, b) => a.epoch - b.epoch).map((one) => [one.epoch + 1,
+        one.reason === null ? "cannot be read" : one.used ? "used" :
+          one.reason === "kept" ? "kept, not used" : `left out: ${reasonText(one.reason)}`,
         number(one.score)])}/>`;
 }

@@ -3,7 +3,7 @@
 import { html, useContext, useEffect, useMemo, useRef, useState } from "./htm-preact.js";
 import { address, useAnswer } from "./api.js";
 import { Here, go, link } from "./route.js";
-import { Empty, Meter, Table, Title, Waiting, useWidth } from "./parts.js";
+import { Empty, Meter, NotYet, Table, Title, Waiting, useWidth } from "./parts.js";
 import { Frame, Stroke, cividis, epochTicks } from "./charts.js";
 import { count, number, percent, plural } from "./words.js";
 
@@ -12,10 +12,10 @@ const LINES = [["median", [2]], ["25 and 75%", [1, 3]], ["5 and 95%", [0, 4]]];
 
 export function Scores() {
   const { run, version, summary, params } = useContext(Here);
-  const early = !summary.epochs_done;
+  const early = !summary.epochs_read;
   const answer = useAnswer(early ? null : address("scores", { run }), version);
-  return html`<${Title}>Scores<//>${early ? html`<${Empty}
-    title="Scores appear after the first epoch"><p>${summary.early}</p><//>`
+  return html`<${Title}>Scores<//>${early ? html`<${NotYet}
+    title="Scores appear after the first epoch"/>`
     : !answer.value ? html`<${Waiting} answer=${answer} what="The scores"/>`
     : html`<${Drift} scores=${answer.value} label=${params.class}/>`}`;
 }

@@ -3,7 +3,7 @@
 import { html, useContext, useState } from "./htm-preact.js";
 import { address, useAnswer } from "./api.js";
 import { Here, link } from "./route.js";
-import { Empty, Table, Title, Waiting, moveFocus } from "./parts.js";
+import { Empty, NotYet, Table, Title, Waiting, moveFocus } from "./parts.js";
 import { Card, sheet } from "./sample.js";
 import { count, percent, plural } from "./words.js";
 
@@ -11,10 +11,10 @@ const PAGE = 60, MOST = 500;
 
 export function Suspects() {
   const { run, version, summary } = useContext(Here), [size, setSize] = useState(PAGE);
-  const early = !summary.epochs_done, none = !early && !summary.has.suspects;
+  const early = !summary.epochs_read, none = !early && !summary.has.suspects;
   const answer = useAnswer(early || none ? null : address("suspects", { run, count: size }), version);
   const content = early ?
-    html`<${Empty} title="Suspects appear after the first epoch"><p>${summary.early}</p><//>`
+    html`<${NotYet} title="Suspects appear after the first epoch"/>`
     : none ? html`<${Empty} title="No labels to judge"><p>The samples of this run have no labels, or it is
       scored by density.</p>
       <//>`

@@ -4,7 +4,7 @@ import { html, useCallback, useContext, useEffect, useLayoutEffect, useMemo, use
   useState } from "./htm-preact.js";
 import { address, ask, useAnswer } from "./api.js";
 import { Here, go, link } from "./route.js";
-import { Empty, Fold, Table, Title, Waiting, useWidth } from "./parts.js";
+import { Fold, NotYet, Table, Title, Waiting, useWidth } from "./parts.js";
 import { boxOf, draw } from "./drawing.js";
 import { MOST, classAt, covers, fromRaster, fromTile, rowAt, shareOf } from "./layers.js";
 import { FATES, SIGNS, count, percent, plural } from "./words.js";
@@ -17,13 +17,13 @@ const BY = 8, LEAST = 12, BAND = 6, ROWS = 512;
 export function Usage() {
   const { run, version, summary, params } = useContext(Here);
   const order = ORDERS.some(([name]) => name === params.order) ? params.order : "class";
-  const early = !summary.epochs_done;
+  const early = !summary.epochs_read;
   const answer = useAnswer(early ? null : address("usage", { run, order, rows: ROWS }), version);
   const last = useRef(null);
   if (answer.value) last.current = answer.value;
   const shown = last.current;
   return html`<${Title}>Usage<//>
-    ${early ? html`<${Empty} title="The chart begins with the first epoch"><p>${summary.early}</p><//>`
+    ${early ? html`<${NotYet} title="The chart begins with the first epoch"/>`
       : !shown ? html`<${Waiting} answer=${answer} what="The chart"/>`
       : html`<p class="said">A column is an epoch, a row ${shown.n > MOST ?
         `about ${count(shown.n / (shown.edges.length - 1))} samples` : "one sample"}. Samples are
