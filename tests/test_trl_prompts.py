@@ -1,5 +1,6 @@
 """TRL's GRPOTrainer with the mixin: what it draws and records, alone and on two ranks, resumed or not."""
 
+import ast
 from pathlib import Path
 
 import datasets
@@ -13,6 +14,7 @@ from trl.trainer.utils import RepeatSampler
 import fallow
 from fallow.errors import FallowError
 from fallow.integrations.trl import FILE, PromptSampler, PromptsMixin
+from pages import block
 from ranks import in_ranks
 from test_huggingface import as_rank
 from test_trl import QUIET, network, tokenizer
@@ -80,10 +82,6 @@ def state(prompts):
     return plain({key: value for key, value in prompts.state_dict().items() if key != "name"})
 
 
-def groups(prompts):
-    return prompts.state_dict()["log"]
-
-
 def same(first, second):
     pairs = zip(first.parameters(), second.parameters(), strict=True)
     return all(torch.equal(one, other) for one, other in pairs)
@@ -127,10 +125,10 @@ def test_each_rollout_of_the_training_is_recorded_once(shape, tmp_path):
         logging_steps=2, per_device_eval_batch_size=8, num_train_epochs=2, **SHAPES[shape],
     )  # fmt: skip
     made.train()
-    found, log = seen.found[True], groups(made.prompts)
+    found, log = seen.found[True], made.prompts.log
     assert len(seen.found[False]) > 0
-    assert sum(len(log["row"]) for _ in range(GROUP)) == len(found)
-    assert log["attempts"].tolist() == [GROUP] * len(log["row"])
+    assert len(log) * GROUP == len(found)
+    assert log["attempts"].tolist() == [GROUP] * len(log)
     # What was drawn, in the order of the draws; a record is sorted by place.
     count = made.args.generation_batch_size // GROUP
     drawn = [int(key[1:]) for key, *_ in found[::GROUP]]
@@ -253,15 +251,19 @@ def test_two_processes_draw_and_record_as_one(tmp_path):
     again = trainer(tmp_path / "again", told, **in_parts(1))
     again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-8"))
     assert state(again.prompts) == wanted
+    # Between two draws, the rollouts of the ranks are made anew, and recorded.
+    again = trainer(tmp_path / "again", told, **in_parts(1))
+    again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-11"))
+    assert len(again.prompts.log) == len(alone.prompts.log) + 3
 
 
 def outcomes(rewards, outcome=None, prompts=None, **options):
     """Return how many rollouts of each group are judged and right, over a few generation batches."""
     made = trainer(
-        "unused", rewards, prompts, outcome=outcome, max_steps=2, **SHAPES["across steps"], **options
+        "unused", rewards, prompts, outcome=outcome, max_steps=1, **SHAPES["across steps"], **options
     )
     made.train()
-    log = groups(made.prompts)
+    log = made.prompts.log
     return set(zip(log["attempts"].tolist(), log["right"].tolist(), strict=True))
 
 
@@ -298,7 +300,7 @@ def test_a_reward_of_the_height_of_success_is_right():
         nine.record([0], torch.tensor([0.9, 0.3], dtype=kind)[None])
     nine.record([0], np.array([[0.9, 0.3]], np.float16))
     nine.record([0], [[0.9, 0.3]])
-    assert groups(nine)["right"][-5:].tolist() == [1] * 5
+    assert nine.log["right"][-5:].tolist() == [1] * 5
 
 
 @pytest.mark.parametrize(
@@ -344,6 +346,28 @@ def test_the_mixin_stands_before_a_trainer_that_leaves_the_prompts_to_it():
 
     with pytest.raises(FallowError, match=r"Found Sequential\._get_train_sampler\. Take Sequential out of"):
         trainer("unused", kind=Both)
+
+
+def test_the_change_on_the_page(tmp_path):
+    """Both programs run as they stand there, and five statements are new."""
+    lines = block("docs/post-training.md", "diff", "TRL's GRPOTrainer").splitlines()
+    before, after = ([line for line in lines if line[0] != sign] for sign in "+-")
+    new = {number for number, line in enumerate(after, 1) if line[0] == "+"}
+    before, after = ("\n".join(line[1:] for line in part) for part in (before, after))
+    statements = (node for node in ast.walk(ast.parse(after)) if isinstance(node, ast.stmt))
+    assert sum(node.lineno in new for node in statements) <= 5
+    for part in (network(), tokenizer()):
+        part.save_pretrained(tmp_path / "model")
+    arguments = GRPOConfig(
+        output_dir=str(tmp_path), report_to=[], use_cpu=True, bf16=False, disable_tqdm=True, max_steps=2,
+        save_strategy="no", logging_strategy="no", max_completion_length=2, per_device_train_batch_size=8,
+    )  # fmt: skip
+    names = {"fallow": fallow, "GRPOTrainer": GRPOTrainer, "model": str(tmp_path / "model"), "rewards": even}
+    names |= {"arguments": arguments, "train_set": rows()}
+    for program in (before, after):
+        exec(program, names)
+        assert names["trainer"].state.global_step == 2
+    assert names["prompts"].summary().rollouts == 2 * 8
 
 
 def test_a_checkpoint_of_another_training_raises(tmp_path):

@@ -56,9 +56,8 @@ class PromptsMixin:
     A rollout counts as right if its outcome reaches ``prompts``' ``success``. The outcome is a reward, never
     an advantage: a group whose shaped rewards differ is not mixed if all of it succeeds.
 
-    A checkpoint may be saved after any step, and a training goes on from it exactly, also on another number
-    of processes with the same batches. Between two draws that holds on the same number only: on another, the
-    rollouts that are left are made anew.
+    A checkpoint may be saved after any step, and a training goes on from it exactly. On another number of
+    processes it goes on, too, with the same batches; what was not trained on yet is generated anew there.
 
     Its log has ``prompts/mixed``, the share of mixed groups since the last line, and of
     :class:`fallow.prompts.PromptSummary` ``solved``, ``hopeless`` and ``rollouts_saved``.
@@ -109,7 +108,6 @@ class PromptsMixin:
         self._check_dataset()
         self._check_arguments()
         self._outcome = self._column(outcome)
-        self._sampler = self._get_train_sampler()
         self._rows: NDArray[np.int64] | None = None
         self._logged = prompts.summary()
 
@@ -211,9 +209,6 @@ class PromptsMixin:
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
         """Make and reward the rollouts of a generation batch; note which prompts they belong to."""
         if self.model.training:
-            if any(ROW not in item for item in inputs):
-                step = "Leave get_train_dataloader() and the data collator as they are."
-                raise invalid("Each item of a training batch must carry its row.", "one without", step)
             self._rows = np.array([item.pop(ROW) for item in inputs], np.int64)
         try:
             return super()._generate_and_score_completions(inputs)  # type: ignore[misc]
@@ -344,7 +339,7 @@ class PromptSampler(Sampler[int]):
         saved: those of an epoch that is resumed, which are given again before more are drawn.
 
     >>> list(PromptSampler(Prompts(["a", "b", "c"], group=2), count=1, repeat=2))
-    [0, 0, 0, 0, 2, 2, 2, 2, 1, 1, 1, 1]
+    [2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0]
     """
 
     def __init__(self, prompts: Prompts, count: int, repeat: int) -> None:
