@@ -72,6 +72,7 @@ NAVIGATION = {
         "wrong-labels",
         "what-to-collect",
         "language-models",
+        "post-training",
         "without-labels",
         "charts",
         "serve",
@@ -92,6 +93,7 @@ FRAMEWORKS = {
     "huggingface": ["SubsamplingMixin"],
     "keras": ["SubsamplingMixin"],
     "lightning": ["SubsamplingCallback"],
+    "trl": ["PromptsMixin"],
 }
 """What each module of `fallow.integrations` is for."""
 

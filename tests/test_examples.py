@@ -78,10 +78,32 @@ def test_the_example_of_a_density_trains_as_its_text_says(monkeypatch, tmp_path)
     assert summary["saved_fraction"] > 0.05
 
 
-@pytest.mark.parametrize("name", ["classify_texts", "language_model"])
-def test_examples_are_short_and_smoke(name):
+def test_the_example_of_a_post_training_leaves_prompts_out(monkeypatch, capsys):
+    path = str(ROOT / "examples" / "post_training.py")
+    monkeypatch.setattr("sys.argv", [path, "--smoke"])
+    with torch.random.fork_rng():
+        runpy.run_path(path, run_name="__main__")
+    said = capsys.readouterr().out
+    before, after, mixed = map(float, re.findall(r"([0-9.]+)%", said))
+    assert re.search(r"[1-9][0-9]* rollouts saved", said)
+    assert min(before, after) > 0
+    assert 10 < mixed < 90
+
+
+@pytest.mark.slow
+def test_the_post_training_of_the_example_learns(capsys):
+    with torch.random.fork_rng():
+        runpy.run_path(str(ROOT / "examples" / "post_training.py"))["main"]()
+    before, after, _ = map(float, re.findall(r"([0-9.]+)%", capsys.readouterr().out))
+    assert after > before + 3
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("classify_texts", 60), ("language_model", 60), ("post_training", 80)]
+)
+def test_examples_are_short_and_smoke(name, most):
     lines = (ROOT / "examples" / f"{name}.py").read_text().splitlines()
-    assert len(lines) <= 60
+    assert len(lines) <= most
     assert any('"--smoke"' in line for line in lines)
 
 

@@ -1,5 +1,6 @@
 """README and the pages of docs/ show what runs."""
 
+import random
 import re
 import runpy
 import shutil
@@ -21,6 +22,12 @@ RUN_BY = {
     ("docs/comparing.md", "Does it pay on your data?"): "test_pages.py::test_the_comparison_from_python",
     ("docs/language-models.md", "Texts and language models"): "test_pages.py::"
     "test_the_loop_over_windows_is_the_example",
+    (
+        "docs/post-training.md",
+        "Your own loop",
+    ): "test_pages.py::test_the_loop_of_a_post_training_is_the_example",
+    ("docs/post-training.md", "TRL's GRPOTrainer"): "test_trl_prompts.py::test_the_change_on_the_page",
+    ("docs/post-training.md", "Across runs"): "test_pages.py::test_prompts_are_known_across_runs",
     ("docs/python.md", "Python first"): "test_pages.py::test_a_run_in_python",
     ("docs/python.md", "A loop of your own"): "test_pages.py::test_one_line_records_a_loop",
     ("docs/without-labels.md", "Without labels"): "test_pages.py::"
@@ -233,6 +240,39 @@ def test_the_loop_over_windows_is_the_example():
     lines = block("docs/language-models.md", "python", "Texts and language models")
     example = (EXAMPLES / "language_model.py").read_text()
     assert textwrap.indent(lines.rstrip(), "        ") in example
+
+
+def test_the_loop_of_a_post_training_is_the_example():
+    path = EXAMPLES / "post_training.py"
+    lines = path.read_text().split("# shown from here\n")[1].split("    # shown to here")[0]
+    diff = block("docs/post-training.md", "diff", "Your own loop").splitlines()
+    before, after = ("\n".join(line[1:] for line in diff if line[0] != sign) for sign in "+-")
+    assert after == textwrap.dedent(lines).strip()
+    assert sum(line[0] == "+" for line in diff) <= 5
+    names = {name: found for name, found in runpy.run_path(str(path)).items() if name != "main"}
+    questions = [f"{a}0+0{b}=" for a in range(6) for b in range(6)]
+    names |= {"random": random, "questions": questions, "group": 2, "steps": 2}
+    names["model"] = names["SmallGPT"](13, 10, width=8, layers=1, heads=1)
+    names["optimizer"] = torch.optim.SGD(names["model"].parameters(), lr=0.1)
+    for program in (before, after):
+        exec(program, names)
+    assert len(names["prompts"].log) == 2 * 32
+
+
+def test_prompts_are_known_across_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train_set = {"id": [f"p{i}" for i in range(40)]}
+    first = fallow.Prompts(train_set["id"], group=8)
+    first.record(first.draw(40), np.ones((40, 8)))
+    names = {"fallow": fallow, "train_set": train_set, "prompts": first}
+    for heading, code in blocks("docs/post-training.md", "python"):
+        assert heading == "Across runs"
+        exec(code, names)
+    assert names["prompts"] is not first
+    assert names["prompts"].success_rate.min() > 0.9
+    assert fallow.Prompts.load("prompts/first").summary() == first.summary()
+    reason = fallow.prompts.PromptReason.HOPELESS
+    assert not (first.reason == reason).any()
 
 
 def test_readme_is_one_screen():

@@ -41,11 +41,17 @@ OWNERS = {
     "pandas": {"results/frames.py"},
     "polars": {"results/frames.py"},
     "pyarrow": {"results/frames.py", "runs/export.py", "datasets/pool_tables.py", "datasets/parquet_file.py"},
-    "datasets": {"datasets/pool_tables.py", "datasets/hub_names.py", "datasets/hub_images.py"},
+    "datasets": {
+        "datasets/pool_tables.py",
+        "datasets/hub_names.py",
+        "datasets/hub_images.py",
+        "integrations/trl.py",
+    },
     "tokenizers": {"datasets/tokenizing.py"},
     "timm": {"integrations/timm.py"},
     "torchvision": {"integrations/torchvision.py"},
     "transformers": {"integrations/transformers.py", "integrations/huggingface.py"},
+    "trl": {"integrations/trl.py"},
 }
 
 

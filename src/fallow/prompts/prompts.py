@@ -259,7 +259,9 @@ class Prompts:
             if counts.size and counts.min() < 0:
                 raise invalid("`tokens` must be at least 0.", int(counts.min()))
             lengths = counts.reshape(rows.size, -1).sum(axis=1, dtype=np.int64)
-        right = (by_prompt >= self._table.settings["success"]).sum(axis=1, dtype=np.int64)
+        right = (by_prompt >= _rounded_as(rewards, self._table.settings["success"])).sum(
+            axis=1, dtype=np.int64
+        )
         return rows, judged.sum(axis=1, dtype=np.int64), right, lengths
 
     def _places(self, prompts: Any) -> NDArray[np.int64]:
@@ -437,6 +439,15 @@ def _numbered(domains: Any, n: int) -> NDArray[np.int32] | None:
         raise invalid(f"`domains` must have one entry for each of the {n:,} prompts.", f"{len(names):,}")
     known: dict[Any, int] = {}
     return np.array([known.setdefault(name, len(known)) for name in names], np.int32)
+
+
+def _rounded_as(values: Any, number: float) -> float:
+    """Return a number as the type of the values holds it: a reward of 0.9 in float32 is 0.9."""
+    if isinstance(values, Tensor) and values.is_floating_point():
+        return float(torch.tensor(number, dtype=values.dtype))
+    if isinstance(values, np.ndarray | np.generic) and values.dtype.kind == "f":
+        return float(values.dtype.type(number))
+    return number
 
 
 def _array(name: str, values: Any, kinds: str, what: str) -> NDArray[Any]:
