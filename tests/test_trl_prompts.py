@@ -68,7 +68,8 @@ def trainer(
 
 
 def drawn_by(**named):
-    return fallow.Prompts(rows()["id"], group=GROUP, seed=1, **named)
+    """Prompts of which many are left out after a group or two."""
+    return fallow.Prompts(rows()["id"], group=GROUP, seed=1, **{"bound": 0.9, **named})
 
 
 def state(prompts):
