@@ -356,13 +356,35 @@ def test_the_summary_counts_what_was_saved():
     assert summary.rollouts == 40 * BATCH * GROUP
     assert summary.tokens == 3 * summary.rollouts
     assert summary.mixed + summary.whole_right + summary.whole_wrong == summary.groups == 40 * BATCH
-    left_out = [each.solved + each.hopeless for each in prompts.history]
-    done = prompts._table.drawn / prompts.history[-1].kept
-    assert summary.rollouts_saved == round((sum(left_out[:-1]) + done * left_out[-1]) * GROUP)
-    assert summary.tokens_saved == pytest.approx(3 * summary.rollouts_saved, abs=GROUP * 3)
+    uniform = 0.0
+    ends = [each.first_step for each in prompts.history[1:]] + [40]
+    for each, end in zip(prompts.history, ends, strict=True):
+        inside = (prompts.log["step"] >= each.first_step) & (prompts.log["step"] < end)
+        right = prompts.log["right"][inside]
+        if each.kept == N:
+            uniform += GROUP * right.size
+        else:
+            uniform += GROUP * np.count_nonzero((right > 0) & (right < GROUP)) / each.uniform
+    assert summary.rollouts_saved == round(uniform) - summary.rollouts > 0
+    assert summary.tokens_saved == 3 * summary.rollouts_saved
     for before, after in pairwise(prompts.history):
         assert after.epoch == before.epoch + 1
         assert after.kept + after.solved + after.hopeless == N
+
+
+def test_nothing_is_saved_if_nothing_is_left_out():
+    prompts = Prompts(KEYS, GROUP, bound=0)
+    walk(prompts, 30)
+    assert prompts.summary().rollouts_saved == 0
+
+
+def test_a_pool_without_mixed_prompts_saves_no_wonders():
+    """Short epochs, which draw almost nothing, do not count as walks over all prompts."""
+    prompts = Prompts([str(i) for i in range(2000)], GROUP)
+    for _ in range(300):
+        rows = prompts.draw(8)
+        prompts.record(rows, np.tile(rows[:, None] % 2, GROUP))
+    assert prompts.summary().rollouts_saved <= 0
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_each_group_is_counted_in_its_cell(n, steps):
 def test_the_page_says_what_the_summary_counts(prompts):
     page, summary = render_prompts(prompts, "<b>arithmetic"), prompts.summary()
     assert f"{summary.groups:,} groups of {N} prompts in 50 steps" in page
+    assert summary.rollouts_saved > 0
     share = summary.rollouts_saved / (summary.rollouts_saved + summary.rollouts)
     assert f"<strong>{100 * share:.1f}%</strong>" in page
     assert f"{100 * summary.mixed / summary.groups:.1f}% were mixed" in page

@@ -285,10 +285,7 @@ def test_the_outcome_is_a_reward_and_no_spread():
     assert outcomes([half, shaped], "half") == outcomes([shaped, half], 1) == {(4, 2)}
     # All that is judged is right, though no two rewards are equal.
     assert outcomes([half, shaped], "shaped") == outcomes(shaped) == {(3, 3)}
-    # Where one is not judged the sum is the other's.
-    assert outcomes([half, shaped]) == {(4, 3)}
-    assert outcomes([half, shaped], reward_weights=[0.5, 0.5]) == {(4, 2)}
-    assert outcomes(nothing) == outcomes([nothing, nothing]) == {(0, 0)}
+    assert outcomes(nothing) == outcomes([nothing, half], 0) == {(0, 0)}
 
 
 def test_a_reward_of_the_height_of_success_is_right():
@@ -314,6 +311,10 @@ def test_a_reward_of_the_height_of_success_is_right():
         ({"data": rows().select(range(9))}, r"must have 12 rows, one for each prompt\. Found 9\."),
         ({"data": rows().to_iterable_dataset(), "max_steps": 1}, r"a Dataset, whose rows have places"),
         ({"prompts": rows()["id"]}, r"`prompts` must be Prompts\. Found Column"),
+        (
+            {"rewards": [even, half]},
+            r"`outcome` must name the reward.* Found 2 reward functions\. Known: even, half",
+        ),
         ({"outcome": "evn"}, r"Unknown reward function\. Found 'evn'\. Did you mean 'even'"),
         ({"outcome": 1}, r"`outcome` must be below 1, the number of reward functions\. Found 1"),
         (

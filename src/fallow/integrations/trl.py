@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
@@ -66,8 +65,8 @@ class PromptsMixin:
         *args: as for the trainer.
         **named: as for the trainer.
         prompts: one for each row of ``train_dataset``, in its order. All processes make the same.
-        outcome: the reward function that says whether a rollout is right, by its name or its place; by
-            default the sum of all, with the trainer's weights. NaN and None are not judged.
+        outcome: the reward function that says whether a rollout is right, by its name or its place; it may be
+            left out if there is only one. NaN and None are not judged.
 
     Attributes:
         prompts: as above.
@@ -83,7 +82,6 @@ class PromptsMixin:
     train_dataset: Any
     reward_funcs: list[Any]
     reward_func_names: list[str]
-    reward_weights: Tensor
     _step: int
     _buffered_inputs: list[dict[str, Any]] | None
     _signature_columns: list[str] | None
@@ -150,11 +148,15 @@ class PromptsMixin:
                 step = f"Take {other.__name__} out of the class's bases."
                 raise invalid("Prompts must be drawn by `prompts`.", f"{other.__name__}.{own}", step)
 
-    def _column(self, outcome: Any) -> int | None:
-        """Return the place of the reward that is the outcome; None for the sum."""
+    def _column(self, outcome: Any) -> int:
+        """Return the place of the reward that is the outcome."""
         names = self.reward_func_names
         if outcome is None:
-            return 0 if len(names) == 1 else None
+            if len(names) == 1:
+                return 0
+            # Their sum would do no better: a reward for the form alone may reach `success`.
+            rule = "`outcome` must name the reward function that says whether a rollout is right."
+            raise invalid(rule, f"{len(names)} reward functions", f"Known: {', '.join(names)}.")
         if isinstance(outcome, str):
             if outcome not in names:
                 raise unknown_name("reward function", outcome, names)
@@ -224,16 +226,9 @@ class PromptsMixin:
         )
         if self._rows is not None:
             first = self.accelerator.process_index * self._rows.size
-            own = self._outcomes(rewards[first : first + self._rows.size])
+            own = rewards[first : first + self._rows.size, self._outcome]
             self.prompts.record(self._rows, own, [len(ids) for ids in completion_ids_list])
         return rewards
-
-    def _outcomes(self, rewards: Tensor) -> Tensor:
-        """Return what says whether each rollout is right ``(B,)``, of its rewards ``(B, F)``."""
-        if self._outcome is not None:
-            return rewards[:, self._outcome]
-        total = (rewards * self.reward_weights.to(rewards)).nansum(1)
-        return total.where(~rewards.isnan().all(1), torch.nan)
 
     def log(self, logs: dict[str, float], *args: Any, **named: Any) -> None:
         """Log what the trainer does, and in training what came of the prompts since the last line."""

@@ -293,11 +293,12 @@ class Prompts:
     def _begin(self, least: int) -> None:
         """Plan the next epoch, with at least as many prompts as a step draws."""
         epoch, prior = len(self._table.history), self._prior()
-        key, returned = mix(_DRAW, self.seed, epoch), 0
+        key, returned, total = mix(_DRAW, self.seed, epoch), 0, 0.0
         for start, stop in blocks(self.n):
             right, wrong = self._posterior(start, stop, prior)
             chance = chance_of_mixed(right, wrong, self.group)
             reason = np.where(right >= wrong, PromptReason.SOLVED, PromptReason.HOPELESS).astype(np.uint8)
+            total += float(chance.sum())
             # What was never measured is drawn.
             known = (self._table.right[start:stop] > 0) | (self._table.wrong[start:stop] > 0)
             drawn = ~known | (uniform(key, start, stop) <= self.rule.odds(chance))
@@ -308,7 +309,8 @@ class Prompts:
             int(np.count_nonzero(self._table.reason == reason)) for reason in list(PromptReason)[1:]
         )
         kept = self.n - solved - hopeless
-        self._table.history.append(PromptEpoch(epoch, self.step, kept, solved, hopeless, returned))
+        record = PromptEpoch(epoch, self.step, kept, solved, hopeless, returned, total / self.n)
+        self._table.history.append(record)
         self._table.drawn, self._order, self._block = 0, self._ordered(), None
 
     def _ordered(self) -> Order:

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from ..errors import damaged, invalid
-from ..files.checked_json import Count, check_kind
+from ..files.checked_json import Count, Share, check_kind
 from .log import GroupLog
 from .reasons import PromptReason
 from .table import PromptTable
@@ -32,6 +32,7 @@ class _Epoch(Struct, frozen=True):
     solved: Count
     hopeless: Count
     returned: Count
+    uniform: Share
 
 
 class Plain(Struct, frozen=True):

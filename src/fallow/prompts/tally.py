@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from .log import GroupLog
 
+_RAREST = 1e-3
+"""The least chance that is assumed: where hardly any group is mixed, a saving would be a guess."""
+
 
 @dataclass(frozen=True)
 class PromptEpoch:
@@ -21,6 +24,7 @@ class PromptEpoch:
         kept: prompts that it draws.
         solved, hopeless: prompts that it leaves out, by reason.
         returned: prompts below the bound that it draws all the same, to measure them again.
+        uniform: the mean chance of a mixed group over all prompts, as it was known when the epoch began.
     """
 
     epoch: int
@@ -29,6 +33,7 @@ class PromptEpoch:
     solved: int
     hopeless: int
     returned: int
+    uniform: float
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,9 @@ class PromptSummary:
         steps, epochs: draws; walks over all prompts, the last one in part.
         groups, rollouts, tokens: that were recorded; tokens are 0 if none were passed.
         mixed, whole_right, whole_wrong: the groups by their outcome. Only mixed ones have a gradient.
-        rollouts_saved: those of the prompts that were left out, at a group each time.
-        tokens_saved: an estimate of theirs: each at the mean of the groups with the outcome they are left out
-            for.
+        rollouts_saved: an estimate: how many more uniform draws would have spent on as many mixed groups,
+            by the chances that were known when each epoch began. Below 0 if they would have spent fewer.
+        tokens_saved: of these rollouts, each at the mean length.
         solved, hopeless: prompts that the present epoch leaves out.
         forgotten: how often a prompt whose group was whole right was later right less than half of the time.
         relearned: how often a forgotten one was whole right again.
@@ -84,13 +89,10 @@ def summarise(
     attempts, right, tokens = (log[name].astype(np.int64) for name in ("attempts", "right", "tokens"))
     whole = (attempts > 0) & (right == attempts)
     wrong = (attempts > 0) & (right == 0)
-    left_out = np.zeros(2)
-    for record in history:
-        share = done if record is history[-1] else 1.0
-        left_out += share * np.array([record.solved, record.hopeless])
-    each = np.array([tokens[outcome].mean() if outcome.any() else 0.0 for outcome in (whole, wrong)])
+    mixed = (right > 0) & (right < attempts)
+    saved = _rollouts_of_uniform(log, history, mixed, group) - int(attempts.sum())
     forgotten, relearned, lost = lapses(log["row"], attempts, right)
-    last = history[-1] if history else PromptEpoch(0, 0, prompts, 0, 0, 0)
+    last = history[-1] if history else PromptEpoch(0, 0, prompts, 0, 0, 0, 1.0)
     return PromptSummary(
         prompts=prompts,
         measured=np.unique(log["row"]).size,
@@ -99,17 +101,34 @@ def summarise(
         groups=len(log),
         rollouts=int(attempts.sum()),
         tokens=int(tokens.sum()),
-        mixed=int(np.count_nonzero((right > 0) & (right < attempts))),
+        mixed=int(np.count_nonzero(mixed)),
         whole_right=int(np.count_nonzero(whole)),
         whole_wrong=int(np.count_nonzero(wrong)),
-        rollouts_saved=round(left_out.sum() * group),
-        tokens_saved=round(float(left_out @ each)),
+        rollouts_saved=saved,
+        tokens_saved=round(saved * int(tokens.sum()) / max(1, int(attempts.sum()))),
         solved=last.solved,
         hopeless=last.hopeless,
         forgotten=forgotten,
         relearned=relearned,
         lost=lost,
     )
+
+
+def _rollouts_of_uniform(
+    log: GroupLog, history: Sequence[PromptEpoch], mixed: NDArray[np.bool_], group: int
+) -> int:
+    """Return the rollouts that uniform draws would have spent on as many mixed groups."""
+    if not history:
+        return int(log["attempts"].sum(dtype=np.int64))
+    begun = np.array([epoch.first_step for epoch in history])
+    chance = np.array([epoch.uniform for epoch in history])
+    whole = np.array([epoch.solved + epoch.hopeless == 0 for epoch in history])
+    # Groups may be recorded before the first draw.
+    epoch = np.maximum(np.searchsorted(begun, log["step"], side="right") - 1, 0)
+    groups = np.bincount(epoch[mixed], minlength=len(history))
+    made = np.bincount(epoch, log["attempts"], len(history))
+    # An epoch that leaves nothing out is uniform.
+    return round(float(np.where(whole, made, groups / np.maximum(chance, _RAREST) * group).sum()))
 
 
 def lapses(

@@ -89,12 +89,14 @@ def _lead(summary: PromptSummary) -> str:
 
 def _figures(summary: PromptSummary) -> list[tuple[str, str, str]]:
     """Return name, value and explanation of the main figures."""
-    full = summary.rollouts + summary.rollouts_saved
+    uniform = summary.rollouts + summary.rollouts_saved
+    spared = max(0.0, summary.rollouts_saved / uniform) if uniform else 0.0
     figures = [
         (
             "rollouts saved",
-            text.share(summary.rollouts_saved / full) if full else "none",
-            f"{text.count(summary.rollouts_saved)} beside {text.count(summary.rollouts)} that were made",
+            text.share(spared),
+            f"an estimate: uniform draws would have spent {text.count(uniform)} on as many mixed groups, "
+            f"not {text.count(summary.rollouts)}",
         ),
         (
             "mixed groups",
@@ -105,9 +107,8 @@ def _figures(summary: PromptSummary) -> list[tuple[str, str, str]]:
         ("hopeless", text.count(summary.hopeless), "left out of the present epoch"),
     ]
     if summary.tokens:
-        words = f"about {text.count(summary.tokens_saved)} beside {text.count(summary.tokens)} generated"
-        share = text.share(summary.tokens_saved / (summary.tokens + summary.tokens_saved))
-        figures.insert(1, ("tokens saved", share, words))
+        words = f"at the mean length; {text.count(summary.tokens)} were generated"
+        figures.insert(1, ("tokens saved", f"{text.count(max(0, summary.tokens_saved))}", words))
     return figures
 
 
