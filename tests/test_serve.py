@@ -433,6 +433,27 @@ def test_an_epoch_that_no_state_names_is_no_damage_and_is_said(copied):
     assert (row["state"], row["state_text"]) == ("finished", "all epochs are done; epoch 2 cannot be read")
 
 
+def test_the_overview_of_the_only_run_comes_with_the_session(made, copied):
+    with serving(copied) as server:
+        overview = server.told("api/summary")
+        assert server.told("api/session")["summary"] == overview
+        with server.client(None) as client:
+            own = {"Origin": server.base[:-1]}
+            found = client.post("api/session", json={"token": server.token}, headers=own).json()
+            assert found["summary"] == overview
+            assert client.post("api/session", json={"token": "x"}, headers=own).json()["code"] == "token"
+        (copied / "data.safetensors").write_bytes(b"")
+        until(
+            lambda: (
+                server.done("api/summary").status_code == 503
+                or server.told("api/summary")["run"]["state"] == "damaged"
+            )
+        )
+        assert server.told("api/session")["single"]
+    with serving(made) as server:
+        assert server.told("api/session")["summary"] is None
+
+
 def test_a_run_that_leaves_and_comes_back(copied):
     away = copied.with_name("away")
     with serving(copied) as server:

@@ -220,6 +220,52 @@ def test_every_screen_loads_in_a_small_window(browser, server):
             assert opened.page.evaluate(SMALL) == []
 
 
+def static(name, seen):
+    """Collect the modules that a module imports before it runs, and those that these do."""
+    if name not in seen:
+        seen.add(name)
+        text = (SITE / name).read_text()
+        for other in re.findall(r'^(?:import|export)\b[^;]*?from "\./([\w.-]+)";', text, re.MULTILINE):
+            static(other, seen)
+    return seen
+
+
+def test_the_page_asks_for_what_it_shows_first(browser, folder):
+    """All of it at once, each once, and the session before the scripts are all there; other screens later."""
+    first, page = static("main.js", set()), (SITE / "index.html").read_text()
+    assert set(re.findall(r'(?:src|href)="static/([\w.-]+\.js)"', page)) == first
+    assert len(first) <= 16
+    with serving(folder / "pictures") as server, Opened(browser, server) as opened:
+        opened.page.wait_for_selector(".figures")
+        opened.page.wait_for_function(
+            "() => performance.getEntriesByName(new URL('static/usage.js', location)).length"
+        )
+        asked = [url.removeprefix(server.base).partition("?")[0] for url in opened.requests]
+        asked = [url for url in asked if not url.startswith("data:")]
+        # The overview comes with the session, so that it is asked for by the next look alone.
+        told = asked.index("api/epochs")
+        assert "api/summary" not in asked[:told]
+        assert {f"static/{name}" for name in first} <= set(asked[:told])
+        assert not {f"static/{name}" for name in ("usage.js", "browse.js", "gaps.js", "compare.js")} & set(
+            asked[:told]
+        )
+        assert all(
+            asked.count(url) == 1 for url in asked if url.startswith("static/") or url == "api/session"
+        )
+        assert asked.count("api/epochs") == 1
+        assert not [url for url in asked if "icon" in url]
+
+
+def test_a_screen_that_cannot_be_loaded_comes_when_the_server_does(browser, folder):
+    with serving(folder / "pictures") as server, Opened(browser, server, fine=["ERR_"]) as opened:
+        opened.page.route("**/static/usage.js*", lambda route: route.abort())
+        opened.page.reload()
+        opened.page.evaluate("location.hash = '#/usage'")
+        opened.page.wait_for_selector(".waiting:has-text('The server does not answer.')")
+        opened.page.unroute("**/static/usage.js*")
+        opened.page.wait_for_selector(".chart[data-ready]")
+
+
 def test_the_token_leaves_the_address_at_once_and_the_session_stays(browser, server):
     with Opened(browser, server, fine=["401"]) as opened:
         page = opened.page

@@ -32,15 +32,6 @@ class Pending(Answer, kw_only=True):
     pending: bool = True
 
 
-class Session(Answer, kw_only=True):
-    """What a token allows, and what is served: ``single`` is the one run, or null."""
-
-    scopes: list[str]
-    single: str | None
-    folder: str
-    version: str
-
-
 class Ended(Answer, kw_only=True):
     """The session has ended."""
 
@@ -161,6 +152,19 @@ class Summary(Answer, kw_only=True):
     data_remarks: list[str] = []
     has: Has
     early: str | None = None
+
+
+class Session(Answer, kw_only=True):
+    """What a token allows, and what is served: ``single`` is the one run, or null.
+
+    ``summary`` is its overview, so that a page need not ask for it; null if it cannot be read now.
+    """
+
+    scopes: list[str]
+    single: str | None
+    folder: str
+    version: str
+    summary: Summary | None
 
 
 class EpochRow(EpochCounts, frozen=True, kw_only=True):

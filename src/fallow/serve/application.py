@@ -141,19 +141,20 @@ class Application:
         if path == PUSH and method != "GET":
             return Response(await self._in(self._receives, partial(_encoded, route, call)), media_type=JSON)
         if path.startswith(LOGIN) and method == "POST":
-            return self._session(path, call)
+            return await self._session(path, call)
         if method == "POST":
             return Response(await self._in(self._quick, partial(_encoded, route, call)), media_type=JSON)
         return await self._read(route, call, request)
 
-    def _session(self, path: str, call: Call) -> Response:
+    async def _session(self, path: str, call: Call) -> Response:
         if path != LOGIN:
             if call.session is not None:
                 self.tokens.end(call.session)
             gone = {"set-cookie": self.site.set_cookie("")}
             return Response(msgspec.json.encode(answers.Ended()), media_type=JSON, headers=gone)
         scopes = login(call)
-        body = _encoded(self._routes["POST", LOGIN], replace(call, scopes=scopes))
+        work = partial(_encoded, self._routes["POST", LOGIN], replace(call, scopes=scopes))
+        body = await self._in(self._quick, work)
         if call.session is not None:
             self.tokens.end(call.session)
         cookie = {"set-cookie": self.site.set_cookie(self.tokens.begin(scopes))}

@@ -125,7 +125,7 @@ class _Facts:
         if tried(run, lambda: source.history) is None:
             raise DamagedData(next(iter(run.damage.values())))
         figures = tried(run, lambda: facts.saved(source)) or []
-        exposure = tried(run, lambda: classes.exposure(source))
+        exposure = tried(run, lambda: run.exposure)
         rows = [] if exposure is None else class_rows(source, exposure, np.arange(exposure.label.size))
         rows.sort(key=lambda row: (row.kept_share, row.share or 0.0, row.label))
         return _Facts(
@@ -287,7 +287,7 @@ def classes_of(call: Call) -> answers.Classes:
     """Return the classes of a run, in the order asked for."""
     run, ask = call.run(), call.ask
     source = source_of(run)
-    exposure = classes.exposure(source)
+    exposure = run.exposure
     if exposure is None:
         raise Refused(404, "none", "The samples of this run have no labels.")
     if ask.order == "name":

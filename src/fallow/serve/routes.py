@@ -79,7 +79,12 @@ def _rows(catalog: Catalog) -> list[answers.RunRow]:
 
 ROUTES = (
     Route(
-        "/api/session", "What the token allows, and what is served.", asks.Nothing, answers.Session, session
+        "/api/session",
+        "What the token allows, and what is served.",
+        asks.Nothing,
+        answers.Session,
+        session,
+        follows=True,
     ),
     Route(
         "/api/session", "Exchange a token for a cookie.", asks.Login, answers.Session, session, method="POST"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..core.history import EpochRecord, resized
 from ..errors import DamagedData, invalid
+from ..report.classes import Exposure, exposure
 from ..report.source import Source
 from ..runs.checkpoints import Search
 from ..runs.data_file import DataFile
@@ -120,6 +121,11 @@ class ServedRun(RunFiles):
     def source(self) -> Source:
         """What pages and reports are made from."""
         return Source(self)
+
+    @cached_property
+    def exposure(self) -> Exposure | None:
+        """The use of each class; None without labels."""
+        return exposure(self.source)
 
     @cached_property
     def search(self) -> Search:

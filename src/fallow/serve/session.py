@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from . import answers
+from .asks import OfRun
 from .call import Call
 from .guard import held_up, no_token
+from .overview import summary
 from .tokens import Scopes
 
 
@@ -15,7 +19,18 @@ def session(call: Call) -> answers.Session:
         single=call.catalog.single,
         folder=call.catalog.name,
         version=call.about.version,
+        summary=_opening(call),
     )
+
+
+def _opening(call: Call) -> answers.Summary | None:
+    """Return the overview of the only run; None if there are several, or it cannot be read now."""
+    if call.catalog.single is None:
+        return None
+    try:
+        return summary(replace(call, ask=OfRun()))
+    except Exception:  # whoever asks for the overview itself is told; a session begins without
+        return None
 
 
 def login(call: Call) -> Scopes:

@@ -1,6 +1,6 @@
 // Charts over the epochs, as SVG.
 
-import { html } from "./htm-preact.js";
+import { html, useMemo } from "./htm-preact.js";
 import { useWidth } from "./parts.js";
 import { REASONS, count, number, percent } from "./words.js";
 
@@ -48,7 +48,8 @@ export function Stack({ epochs, back, picked, sentence, ticks = true }) {
   const [ref, width] = useWidth();
   const top = Math.max(...epochs.map((row) => row.n)), wide = 1 / epochs.length;
   const gap = epochs.length <= 60 ? 0.1 * wide : 0;
-  const bars = epochs.flatMap((row, place) => {
+  // What is the same object is not compared again, whatever else of the chart changes.
+  const bars = useMemo(() => epochs.flatMap((row, place) => {
     let below = 0;
     return REASONS.filter(({ field }) => row[field] > 0).map(({ field }) => {
       below += row[field];
@@ -57,7 +58,7 @@ export function Stack({ epochs, back, picked, sentence, ticks = true }) {
         x=${at(place * wide + gap / 2)} width=${at(wide - gap)} y=${at(1 - below / top)}
           height=${at(row[field] / top)}/>`;
     });
-  });
+  }), [epochs]);
   const parts = top >= 4 ? [0, 1, 2, 3, 4] : [0, 4];
   return html`<figure class="plot" ref=${ref}><${Frame} title=${sentence} levels=${parts
     .map((part) => [1 - part / 4, count((top * part) / 4)])}

@@ -1,47 +1,27 @@
 // The beginning: the token in the link becomes a session, then the screen that the address names is shown.
 
 import { html, render, useEffect, useMemo, useState } from "./htm-preact.js";
-import { ask, address, post, usePoll, useAnswer, whenLost } from "./api.js";
-import { Here, go, link, useRoute } from "./route.js";
+import { address, usePoll, whenLost } from "./api.js";
+import { enter, entered } from "./enter.js";
+import { Here, link, useRoute } from "./route.js";
 import { Frame } from "./frame.js";
 import { Waiting } from "./parts.js";
 import { startTheme } from "./theme.js";
-import { Runs } from "./runs.js";
-import { Overview } from "./overview.js";
-import { Scores } from "./scores.js";
-import { Usage } from "./usage.js";
-import { Browse } from "./browse.js";
-import { Suspects } from "./suspects.js";
-import { Gaps } from "./gaps.js";
-import { Compare } from "./compare.js";
-import { Health } from "./health.js";
-import { More } from "./more.js";
+import { Screen, isOfRun, loadOthers } from "./screens.js";
 import { Sheet } from "./sample.js";
-
-const SCREENS = {
-  overview: Overview, scores: Scores, usage: Usage, browse: Browse, suspects: Suspects, gaps: Gaps,
-    health: Health, more: More,
-};
-
-/** Take the token out of the address, and exchange it; without one, ask whether there is a session. */
-async function enter() {
-  const token = location.hash.slice(1);
-  if (!token || token.startsWith("/")) return ask("api/session");
-  history.replaceState(null, "", location.pathname + location.search);
-  return post("session", { token });
-}
 
 function App() {
   const [session, setSession] = useState(null), [refused, setRefused] = useState(null);
-  const begin = () => enter().then((found) => { setRefused(null); setSession(found); }, setRefused);
+  const take = (asked) => asked.then((found) => { setRefused(null); setSession(found); }, setRefused);
+  const again = () => take(enter());
   useEffect(() => {
     whenLost(() => setRefused((old) => old || { status: 401 }));
-    const pasted = () => { if (/^#[^/]/.test(location.hash)) begin(); };
+    const pasted = () => { if (/^#[^/]/.test(location.hash)) again(); };
     addEventListener("hashchange", pasted);
-    begin();
+    take(entered);
     return () => removeEventListener("hashchange", pasted);
   }, []);
-  if (refused) return html`<${Refused} failure=${refused} again=${begin}/>`;
+  if (refused) return html`<${Refused} failure=${refused} again=${again}/>`;
   return session ? html`<${Site} session=${session}/>` : html`<p class="page waiting"
     role="status">Loading …</p>`;
 }
@@ -65,9 +45,9 @@ function Site({ session }) {
   const route = useRoute();
   const run = session.single === null ? route.params.run || null : null;
   const alone = session.single !== null;
-  const screen = SCREENS[route.screen] || route.screen === "compare" ? route.screen : alone || run ?
+  const screen = isOfRun(route.screen) || route.screen === "compare" ? route.screen : alone || run ?
     "overview" : "runs";
-  const ofRun = Boolean(SCREENS[screen]) && (alone || run);
+  const ofRun = isOfRun(screen) && (alone || run);
   const poll = usePoll(ofRun ? address("summary", { run }) : screen === "runs" || screen === "compare" ?
     "api/runs" : null);
   const summary = ofRun ? poll.value : null;
@@ -82,14 +62,15 @@ function Site({ session }) {
     scrollTo(0, 0);
     return () => { document.body.dataset.moved = "1"; };
   }, [screen, run]);
+  const filled = Boolean(poll.value);
+  useEffect(() => { if (filled) loadOthers(); }, [filled]);
   let shown;
-  if (screen === "runs") shown = html`<${Runs}/>`;
-  else if (screen === "compare") shown = html`<${Compare}/>`;
+  if (screen === "runs" || screen === "compare") shown = html`<${Screen} name=${screen}/>`;
   else if (!ofRun) shown = html`<${Missing}/>`;
   else if (!summary) shown = poll.failure && !poll.failure.passing ? html`<${Unread}
     failure=${poll.failure}/>` : html`<${Waiting} answer=${poll}
     what="The run"/>`;
-  else shown = html`<${SCREENS[screen]}/>`;
+  else shown = html`<${Screen} name=${screen}/>`;
   return html`<${Here.Provider} value=${here}><${Frame}>${shown}<//>
     ${summary && route.params.sample !== undefined && html`<${Sheet} index=${route.params.sample}/>`}<//>`;
 }
